@@ -1,0 +1,48 @@
+# Every target sets up what it needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export SAM_CLI_TELEMETRY := 0
+
+.PHONY: help setup demo test test-fast lint format ci bench build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml uv.lock .python-version .ci/setup
+	@.ci/setup
+
+setup: $(READY) ## make .venv with .venv/bin/ridecast in it (once)
+
+demo: $(READY) ## real rides through Kinesis, the function and out as predictions, on this machine
+	@ridecast demo $(ARGS)
+
+test: $(READY) ## every test (under 5 minutes)
+	@pytest $(ARGS)
+
+test-fast: $(READY) ## the fast tier (under 15 s)
+	@pytest -m "not slow" $(ARGS)
+
+lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed template
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+	@python -m infra.lint_template
+
+format: $(READY) ## put the code into its house style
+	@ruff format .
+	@ruff check --fix .
+
+bench: $(READY) ## cost per ride of the engine and the handler, beside scikit-learn's
+	@python -m infra.bench
+
+build: $(READY) ## the deployable package, in .aws-sam/build
+	@python -m infra.package
+
+ci: lint test ## what CI runs
+
+clean: ## remove the environment and everything built
+	rm -rf .venv .tools build .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The embedded AWS: server, event source mapping and runtime on this machine."""

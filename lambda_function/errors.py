@@ -1,0 +1,70 @@
+"""Everything that can go wrong, as one tree.
+
+PredictorError
+├── RejectError          bad for ever: the record becomes a reject
+├── TransientError       may work later: the record is given back to Lambda
+│   ├── StoreError       S3 did not answer as needed
+│   └── PublishError     the output stream took not all of it
+├── BundleError          this bundle must not be served
+└── ConfigurationError   fails the cold start
+
+Pick behaviour by type. Errors carry facts as attributes and build their own sentence.
+"""
+
+
+class PredictorError(Exception):
+    """Root of every error that this project raises on purpose."""
+
+
+class RejectError(PredictorError):
+    """A record that can never become a prediction.
+
+    Attributes:
+        reason: One of `events.REJECT_REASONS`: a metric's dimension, so few values, never free text.
+        detail: A sentence that names the field by its path, as in ``$.ride.trip_distance``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class TransientError(PredictorError):
+    """Something that may succeed when Lambda brings the record again."""
+
+
+class StoreError(TransientError):
+    """S3 refused, timed out or answered with something else than asked for."""
+
+    def __init__(self, action: str, bucket: str, key: str, why: str) -> None:
+        self.action = action
+        self.bucket = bucket
+        self.key = key
+        self.why = why
+        super().__init__(f"cannot {action} s3://{bucket}/{key}: {why}")
+
+
+class BundleError(PredictorError):
+    """A model bundle that fails a check.
+
+    Attributes:
+        model_version: The version asked for, or "" where it is not known yet.
+        file: The bundle's file at fault.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, model_version: str, file: str, problem: str) -> None:
+        self.model_version = model_version
+        self.file = file
+        self.problem = problem
+        super().__init__(f"bundle {model_version or '(unknown)'}, {file}: {problem}")
+
+
+class ConfigurationError(PredictorError):
+    """A setting that is missing or makes no sense, by name."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        self.setting = setting
+        self.problem = problem
+        super().__init__(f"setting {setting} {problem}")

@@ -1,0 +1,1 @@
+"""Training: TLC months in, a published model bundle out."""
