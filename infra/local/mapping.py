@@ -1,0 +1,354 @@
+"""The event source mapping: reads a stream's shards, hands batches to the function, brings back what failed.
+
+It takes steps instead of threads: `poll_once` looks at each shard once and waits for nothing, so time can be injected.
+A failed batch keeps its place: its shard reads no further until it is done. What becomes of it is decided in
+`ShardLease._bring_back` alone.
+"""
+
+import json
+import logging
+import threading
+import time
+from binascii import b2a_base64
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from json.encoder import encode_basestring_ascii  # C, and exactly what json.dumps does to a string
+from typing import Any, TypedDict
+
+from infra.streams import (
+    FIRST_IDLE_WAIT_S,
+    KinesisStream,
+    ShardReader,
+    StartingPosition,
+    next_idle_wait_s,
+    open_shards,
+)
+
+MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
+"""Lambda's limit of one invocation, as compact JSON."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingConfig:
+    """An `AWS::Lambda::EventSourceMapping` on a Kinesis stream; the defaults are AWS's.
+
+    Attributes:
+        stream_name: The stream.
+        batch_size: Records an invocation at most, 1 to 10,000.
+        batching_window_s: How long a batch that is not full waits for more, 0 to 300.
+        starting_position: Where reading begins in each shard.
+        parallelization_factor: Batches of one shard at a time, 1 to 10.
+        bisect_on_error: Whether a failed batch is cut in two.
+        maximum_retry_attempts: -1 for no end.
+        maximum_record_age_s: -1 for no end.
+        on_failure_bucket: Where records go that are given up; None for nowhere.
+        report_batch_item_failures: Whether the function's response says what failed.
+    """
+
+    stream_name: str
+    batch_size: int = 100
+    batching_window_s: float = 0.0
+    starting_position: StartingPosition = "TRIM_HORIZON"
+    parallelization_factor: int = 1
+    bisect_on_error: bool = False
+    maximum_retry_attempts: int = -1
+    maximum_record_age_s: int = -1
+    on_failure_bucket: str | None = None
+    report_batch_item_failures: bool = False
+
+
+@dataclass(slots=True)
+class MappingStats:
+    """What a mapping has done so far; it counts on while the mapping runs.
+
+    Attributes:
+        n_invocations: Invocations, the failed ones among them.
+        n_delivered: Records in all invocations, a record counted each time.
+        n_redelivered: Those among them that had been delivered before.
+        n_done: Records that will not come again.
+        n_failures: Invocations after which something comes again.
+        last_error: The last exception that an invocation raised, "" if none did.
+    """
+
+    n_invocations: int = 0
+    n_delivered: int = 0
+    n_redelivered: int = 0
+    n_done: int = 0
+    n_failures: int = 0
+    last_error: str = ""
+
+
+class _Envelope(TypedDict):
+    kinesisSchemaVersion: str
+    partitionKey: str
+    sequenceNumber: str
+    data: str
+    approximateArrivalTimestamp: float
+
+
+class LambdaRecord(TypedDict):
+    """One record of a Kinesis event, in AWS's words and order."""
+
+    kinesis: _Envelope
+    eventSource: str
+    eventVersion: str
+    eventID: str
+    eventName: str
+    invokeIdentityArn: str
+    awsRegion: str
+    eventSourceARN: str
+
+
+Invoke = Callable[[dict[str, Any]], object]
+"""Runs the function on an event: returns its response, raises if it failed."""
+
+
+def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn: str) -> list[LambdaRecord]:
+    """Puts records, as boto3 gives them, into the envelope that Lambda gives the function.
+
+    An arrival time may be a datetime or, from a client whose timestamps are parsed by `float`, seconds since 1970.
+    """
+    _, _, _, region, account, _ = stream_arn.split(":", 5)
+    role_arn = f"arn:aws:iam::{account}:role/lambda-role"
+    return [
+        {
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": record["PartitionKey"],
+                "sequenceNumber": record["SequenceNumber"],
+                "data": b2a_base64(record["Data"], newline=False).decode("ascii"),
+                "approximateArrivalTimestamp": arrived if type(arrived) is float else arrived.timestamp(),
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": f"{shard_id}:{record['SequenceNumber']}",
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": role_arn,
+            "awsRegion": region,
+            "eventSourceARN": stream_arn,
+        }
+        for record in records
+        for arrived in (record["ApproximateArrivalTimestamp"],)
+    ]
+
+
+def json_sizes(records: Sequence[LambdaRecord]) -> list[int]:
+    """Bytes of each record of one shard as compact ASCII JSON, without encoding it: what changes between them is added."""
+    if not records:
+        return []
+    first = records[0]
+    n_fixed = len(json.dumps(first, separators=(",", ":"))) - _changing_size(first["kinesis"])
+    return [n_fixed + _changing_size(record["kinesis"]) for record in records]
+
+
+def _changing_size(envelope: _Envelope) -> int:
+    return (
+        len(encode_basestring_ascii(envelope["partitionKey"]))
+        + 2 * len(envelope["sequenceNumber"])  # in eventID again
+        + len(envelope["data"])
+        + len(repr(envelope["approximateArrivalTimestamp"]))
+    )
+
+
+def count_done(response: object, batch: Sequence[LambdaRecord]) -> int:
+    """Counts the leading records of a batch that a partial batch response leaves done.
+
+    No response, `{}`, and no `batchItemFailures` or an empty one mean all of them. Otherwise those before the lowest
+    sequence number reported; none, if an item is malformed or names a record that is not in the batch.
+    """
+    if response is None:
+        return len(batch)
+    if not isinstance(response, dict):
+        return 0
+    items = response.get("batchItemFailures")
+    if items is None or items == []:
+        return len(batch)
+    if not isinstance(items, list):
+        return 0
+    # A shard is in order, so the lowest sequence number is the first in the batch: no digits need comparing.
+    positions = {record["kinesis"]["sequenceNumber"]: position for position, record in enumerate(batch)}
+    return min(_reported_position(item, positions) for item in items)
+
+
+def _reported_position(item: object, positions: dict[str, int]) -> int:
+    identifier = item.get("itemIdentifier") if isinstance(item, dict) else None
+    return positions.get(identifier, 0) if isinstance(identifier, str) else 0
+
+
+def exponential_backoff_s(attempt: int) -> float:
+    """Waits before a failed batch comes again: 0.1 s after the first failure, doubling, 30 s at most.
+
+    >>> [exponential_backoff_s(attempt) for attempt in (1, 2, 3, 1000)]
+    [0.1, 0.2, 0.4, 30.0]
+    """
+    return min(0.1 * 2 ** min(attempt - 1, 20), 30.0)
+
+
+class ShardLease:
+    """One shard's records on their way to the function: buffered, cut into batches, kept until they are done.
+
+    Args:
+        reader: Where they come from.
+        config: The mapping's properties.
+        stream_arn: Named in each record.
+        invoke: Runs the function.
+        stats: Counted up here, shared by all leases.
+        clock: Seconds, monotonic.
+        backoff: Seconds to wait after the n-th failure in a row that got nothing done, n from 1.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        config: MappingConfig,
+        stream_arn: str,
+        invoke: Invoke,
+        stats: MappingStats,
+        clock: Callable[[], float],
+        backoff: Callable[[int], float],
+    ) -> None:
+        self._reader = reader
+        self._config = config
+        self._stream_arn = stream_arn
+        self._invoke = invoke
+        self._stats = stats
+        self._clock = clock
+        self._backoff = backoff
+        self._records: list[
+            LambdaRecord
+        ] = []  # all that is read and not done; what comes again stands in front
+        self._sizes: list[int] = []
+        self._n_bytes = 0
+        self._due_s = 0.0  # when the batch goes though it is not full: end of its window, or of its backoff
+        self._n_retry = 0  # records that come again, by themselves: a repeated batch is the same batch
+        self._n_attempts = 0
+
+    def step(self) -> int:
+        """Reads once if there is room, and invokes the function once if a batch is due.
+
+        Returns:
+            Records handed over.
+        """
+        if not self._n_retry and not self._holds_full_batch():
+            self._read()
+        n_batch = self._n_due()
+        if n_batch:
+            self._deliver(self._records[:n_batch])
+        return n_batch
+
+    def _holds_full_batch(self) -> bool:
+        return len(self._records) >= self._config.batch_size or self._n_bytes >= MAX_PAYLOAD_BYTES
+
+    def _read(self) -> None:
+        new = lambda_records(self._reader.read(), self._reader.shard_id, self._stream_arn)
+        if new and not self._records:
+            self._open_window()
+        sizes = json_sizes(new)
+        self._records += new
+        self._sizes += sizes
+        self._n_bytes += sum(sizes)
+
+    def _open_window(self) -> None:
+        self._due_s = self._clock() + self._config.batching_window_s
+
+    def _n_due(self) -> int:
+        """Counts the records of the batch that goes now; 0 while it waits."""
+        is_due = self._clock() >= self._due_s
+        if self._n_retry:
+            return self._n_retry if is_due else 0
+        return self._n_fitting() if is_due or self._holds_full_batch() else 0
+
+    def _n_fitting(self) -> int:
+        # {"Records":[ ... ]} around the records, and a comma after each but the last
+        room = MAX_PAYLOAD_BYTES - len('{"Records":[]}') + 1
+        ends = list(accumulate(size + 1 for size in self._sizes[: self._config.batch_size]))
+        # A record too large for any payload still goes, alone: holding it back would block its shard for ever.
+        return max(bisect_right(ends, room), min(len(ends), 1))
+
+    def _deliver(self, batch: list[LambdaRecord]) -> None:
+        self._stats.n_invocations += 1
+        self._stats.n_delivered += len(batch)
+        self._stats.n_redelivered += self._n_retry
+        n_done = self._invoke_and_count_done(batch)
+        self._stats.n_done += n_done
+        self._n_bytes -= sum(self._sizes[:n_done])
+        del self._records[:n_done], self._sizes[:n_done]
+        if n_done == len(batch):
+            self._n_retry = self._n_attempts = 0
+            self._open_window()
+        else:
+            self._bring_back(len(batch) - n_done, made_progress=n_done > 0)
+
+    def _invoke_and_count_done(self, batch: list[LambdaRecord]) -> int:
+        try:
+            response = self._invoke({"Records": batch})
+        except Exception as error:
+            # Whatever a function raises, Lambda brings the batch again.
+            self._stats.last_error = f"{type(error).__name__}: {error}"
+            _log.warning(
+                "the function failed on %d records of %s", len(batch), self._reader.shard_id, exc_info=True
+            )
+            return 0
+        return count_done(response, batch) if self._config.report_batch_item_failures else len(batch)
+
+    def _bring_back(self, n_records: int, *, made_progress: bool) -> None:
+        """Decides what becomes of the rest of a failed batch: it comes again, after a while."""
+        self._stats.n_failures += 1
+        self._n_retry = n_records
+        self._n_attempts = 1 if made_progress else self._n_attempts + 1
+        self._due_s = self._clock() + self._backoff(self._n_attempts)
+
+
+class EventSourceMapping:
+    """Hands the records of a stream to a function, batch by batch, each shard in order.
+
+    Args:
+        config: The mapping's properties.
+        kinesis: A boto3 Kinesis client; the shards are those that it lists now.
+        invoke: Runs the function.
+        clock: Seconds, monotonic.
+        backoff: Seconds to wait after the n-th failure in a row that got nothing done, n from 1.
+        wall_clock: Seconds since 1970.
+
+    Attributes:
+        stats: What it has done so far.
+    """
+
+    def __init__(
+        self,
+        config: MappingConfig,
+        kinesis: KinesisStream,
+        invoke: Invoke,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        backoff: Callable[[int], float] = exponential_backoff_s,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stats = MappingStats()
+        summary = kinesis.describe_stream_summary(StreamName=config.stream_name)
+        stream_arn: str = summary["StreamDescriptionSummary"]["StreamARN"]
+        self._leases = [
+            ShardLease(reader, config, stream_arn, invoke, self.stats, clock, backoff)
+            for reader in open_shards(kinesis, config.stream_name, config.starting_position, wall_clock)
+        ]
+
+    def poll_once(self) -> int:
+        """Gives every shard one step.
+
+        Returns:
+            Records handed over to the function, over all shards.
+        """
+        return sum(lease.step() for lease in self._leases)
+
+    def run(self, stop: threading.Event) -> None:
+        """Polls until `stop` is set, and waits on it while there is nothing to hand over."""
+        wait_s = FIRST_IDLE_WAIT_S
+        while not stop.is_set():
+            n_records = self.poll_once()
+            wait_s = next_idle_wait_s(wait_s, n_records)
+            if n_records == 0:
+                stop.wait(wait_s)

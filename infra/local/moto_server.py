@@ -1,0 +1,82 @@
+"""The process behind LocalAws: moto over HTTP/1.1 on a socket that it is handed, until its standard input ends.
+
+    python -m infra.local.moto_server LISTENING_FILE_DESCRIPTOR
+
+werkzeug's own handler closes each connection after one answer; kept alive, a small request takes 2.8 ms, not 4.8.
+"""
+
+import io
+import logging
+import os
+import sys
+import threading
+import traceback
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.exceptions import InternalServerError
+from werkzeug.serving import make_server
+from werkzeug.test import run_wsgi_app
+
+from infra.local.kinesis import patch_kinesis
+
+
+class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not typed
+    """Reads each body whole and gives each answer a length: then a connection can serve the next request."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave in one packet
+    disable_nagle_algorithm = True
+
+    def run_wsgi(self) -> None:
+        """Serves one request."""
+        environ = self.make_environ()
+        environ["wsgi.input"] = io.BytesIO(self._read_body(environ))
+        try:
+            chunks, status, headers = run_wsgi_app(self.server.app, environ)
+        except Exception:  # noqa: BLE001 - a crash of moto is this request's answer, not the server's end
+            traceback.print_exc()
+            chunks, status, headers = run_wsgi_app(InternalServerError(), environ)
+        self._answer(status, list(headers), b"".join(chunks))
+
+    def _read_body(self, environ: dict[str, object]) -> bytes:
+        if "wsgi.input_terminated" in environ:  # chunked: werkzeug's reader knows the end
+            body: bytes = environ["wsgi.input"].read()  # type: ignore[attr-defined]
+            return body
+        length = int(self.headers.get("Content-Length") or 0)
+        whole: bytes = self.rfile.read(length)
+        return whole
+
+    def _answer(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        code, _, message = status.partition(" ")
+        self.send_response(int(code), message)
+        for name, value in headers:
+            self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name, _ in headers):
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_request(self, *_: object) -> None:
+        """Logs nothing: a line a request is noise."""
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def main(listener_fd: int) -> None:
+    """Serves until the parent closes our standard input, or dies, which closes it too."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    patch_kinesis()
+    application = DomainDispatcherApplication(create_backend_app)
+    server = make_server(
+        "127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler, fd=listener_fd
+    )
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

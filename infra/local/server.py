@@ -1,0 +1,111 @@
+"""The embedded AWS as a context manager: moto's server in a process of its own, gone as soon as its parent is."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.utils import parse_timestamp
+
+from infra.errors import LocalAwsError
+
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+ACCOUNT_ID = "123456789012"
+"""The account that moto gives to unknown credentials."""
+
+_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}  # moto checks none
+_LOG_TAIL_BYTES = 2000
+_STOP_WITHIN_S = 10
+
+_CLIENT_CONFIG = Config(
+    region_name=REGION,
+    proxies={},  # never through a proxy that the user has set: the server is on this machine
+    max_pool_connections=32,
+    connect_timeout=5,
+    read_timeout=60,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    tcp_keepalive=True,
+)
+
+
+class LocalAws:
+    """An AWS on this machine, alive inside its `with` block and never longer than this process.
+
+    It is ready for clients at once: the listening socket is made here and handed down, so requests wait in its
+    queue for the second that the server takes to import moto, while the caller gets on with something else.
+
+    Raises:
+        LocalAwsError: On leaving the block, where the server has ended by itself; carries its last words.
+    """
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()
+        self._session = _hermetic_session()
+
+    def __enter__(self) -> Self:
+        with socket.create_server((HOST, 0), backlog=128) as listener:
+            self.endpoint_url = f"http://{HOST}:{listener.getsockname()[1]}"
+            self._process = subprocess.Popen(  # noqa: S603 - our own module, no outside input
+                [sys.executable, "-m", "infra.local.moto_server", str(listener.fileno())],
+                stdin=subprocess.PIPE,  # never written to: its end tells the server that the parent is gone
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                pass_fds=[listener.fileno()],
+                env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+                start_new_session=True,  # Ctrl-C is the parent's business: it may still want to read the streams
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended_by_itself = self._process.poll() is not None
+        self._process.communicate(timeout=_STOP_WITHIN_S)  # closes its standard input and waits
+        with self._log:
+            if ended_by_itself:
+                raise LocalAwsError(f"ended with code {self._process.returncode}", self._last_words()) from error
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Returns what a function's environment needs so that its boto3 clients come here."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": _CREDENTIALS["aws_access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": _CREDENTIALS["aws_secret_access_key"],
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+    def client(self, service: str) -> Any:
+        """Makes a boto3 client, deaf to the user's profiles, proxies and endpoint settings. Thread-safe to use."""
+        return self._session.client(
+            service, endpoint_url=self.endpoint_url, config=_CLIENT_CONFIG, **_CREDENTIALS
+        )
+
+    def _last_words(self) -> str:
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+        return self._log.read().decode(errors="replace").strip()
+
+
+def _hermetic_session() -> boto3.Session:
+    """Makes a session that reads no file and no profile of the user's."""
+    core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    core.set_config_variable("config_file", os.devnull)
+    core.set_config_variable("credentials_file", os.devnull)
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_utc)
+    return boto3.Session(botocore_session=core)
+
+
+def _utc(value: float | str) -> datetime:
+    """Reads a timestamp. botocore's own way to the local zone takes half of the time of reading a record."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    parsed: datetime = parse_timestamp(value)
+    return parsed

@@ -1,0 +1,218 @@
+"""The wire: ride events in, predictions and rejects out, as frozen structs with their decoders and encoders.
+
+The JSON extends the MLOps Zoomcamp's, so that its producers and consumers work unchanged. Fields are added, never
+renamed or removed; tests/contract holds golden files of every form.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+
+from lambda_function.errors import RejectError
+from lambda_function.features import FIRST_ZONE, LAST_ZONE, MINUTES_PER_DAY, RideColumns
+
+MODEL_NAME = "ride_duration_prediction_model"
+"""What the course calls its model; consumers may select by it."""
+
+NOT_BASE64, NOT_JSON, INVALID_FIELD = "not_base64", "not_json", "invalid_field"
+TOO_DEEP, TOO_LARGE = "too_deep", "too_large"
+REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE)
+"""Every reason that a reject can have: it becomes the name of a metric, so the list stays short."""
+
+NEW_YORK = ZoneInfo("America/New_York")
+_EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a wall-clock date
+
+_MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units, and wants at least one
+_ZONES_IN_DIGITS = {str(zone): zone for zone in range(FIRST_ZONE, LAST_ZONE + 1)}
+
+
+class Ride(msgspec.Struct, frozen=True, gc=False):
+    """A ride as booked. Zones are LocationIDs, distance is in miles, pickup_datetime ISO 8601."""
+
+    pickup_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="PULocationID")
+    dropoff_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="DOLocationID")
+    trip_distance: Annotated[float, msgspec.Meta(ge=0)]
+    pickup_datetime: str | None = None
+
+
+class RideEvent(msgspec.Struct, frozen=True, gc=False):
+    """A decoded input message. `ride_id` is given back in the type it came in."""
+
+    ride: Ride
+    ride_id: str | int
+
+
+class RideDuration(msgspec.Struct, frozen=True, gc=False):
+    """What is predicted: `ride_duration` in minutes."""
+
+    ride_duration: float
+    ride_id: str | int
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """An output message. Its bytes depend on the record and the model version alone."""
+
+    model: str
+    version: str
+    prediction: RideDuration
+    prediction_id: str
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """A record that can never become a prediction: why, and all of it.
+
+    `arrival_time` is ISO 8601 in UTC, `data` the original bytes in base64.
+    """
+
+    reason: str
+    detail: str
+    shard_id: str
+    sequence_number: str
+    arrival_time: str
+    partition_key: str
+    data: str
+
+
+_decode_event = msgspec.json.Decoder(RideEvent).decode
+_encode = msgspec.json.Encoder().encode
+decode_prediction = msgspec.json.Decoder(Prediction).decode
+decode_reject = msgspec.json.Decoder(Reject).decode
+
+
+def decode_ride_event(data: bytes) -> RideEvent:
+    """Decodes one ride event and checks every field of it.
+
+    Raises:
+        RejectError: It can never be predicted; the detail names the field by its path.
+
+    >>> decode_ride_event(b'{"ride":{"PULocationID":130,"DOLocationID":"205","trip_distance":3},"ride_id":7}').ride_id
+    7
+    """
+    try:
+        event = _decode_event(data)
+    except msgspec.ValidationError as error:
+        raise RejectError(INVALID_FIELD, str(error)) from error
+    except RecursionError as error:
+        raise RejectError(TOO_DEEP, "nested deeper than any ride event") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _why_not_json(data, error) from error
+    if type(event.ride.pickup_zone) is str or type(event.ride.dropoff_zone) is str:
+        _check_zones_in_digits(event.ride)
+    return event
+
+
+def _zone_id(zone: int | str) -> int:
+    """Returns a decoded event's zone as the integer it stands for."""
+    return zone if type(zone) is int else _ZONES_IN_DIGITS[zone]  # type: ignore[index]
+
+
+def pickup_minute(ride: Ride, arrival_time_s: float) -> int:
+    """Returns the pickup in New York wall-clock minutes since 1970-01-01T00:00.
+
+    Args:
+        ride: Its time without an offset is New York's already. In the hour that a change of clocks skips or repeats
+            it is taken as it stands.
+        arrival_time_s: When the record arrived, in seconds since the epoch, UTC: stands in where the ride has no time.
+
+    Raises:
+        RejectError: The pickup time is not ISO 8601, or not on New York's calendar.
+    """
+    if ride.pickup_datetime is None:
+        return _new_york_minute(arrival_time_s)
+    try:
+        pickup = datetime.fromisoformat(ride.pickup_datetime)
+        if pickup.tzinfo is not None:
+            pickup = pickup.astimezone(NEW_YORK)
+    except ValueError as error:
+        raise RejectError(INVALID_FIELD, "Expected ISO 8601 - at `$.ride.pickup_datetime`") from error
+    except OverflowError as error:
+        raise RejectError(INVALID_FIELD, "Date out of range - at `$.ride.pickup_datetime`") from error
+    days = pickup.toordinal() - _EPOCH_ORDINAL
+    return days * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute
+
+
+def partition_key(ride_id: str | int) -> str:
+    """Returns `str(ride_id)`, or its SHA-256 in hex where Kinesis would not take that as a key.
+
+    >>> partition_key(256), len(partition_key("x" * 10_000))
+    ('256', 64)
+    """
+    key = str(ride_id)
+    n_units = len(key) if key.isascii() else len(key.encode("utf-16-le")) // 2
+    if 1 <= n_units <= _MAX_PARTITION_KEY_UNITS:
+        return key
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def encode_prediction(model_version: str, duration_minutes: float, ride_id: str | int, prediction_id: str) -> bytes:
+    """Encodes one prediction.
+
+    >>> encode_prediction("green-2021-01-3f2a9c1d0b7e", 18.23, 256, "shardId-000000000000:4963").decode()[:60]
+    '{"model":"ride_duration_prediction_model","version":"green-20'
+    """
+    return _encode(Prediction(MODEL_NAME, model_version, RideDuration(duration_minutes, ride_id), prediction_id))
+
+
+def encode_reject(reject: Reject) -> bytes:
+    """Encodes one reject as a line without its line end."""
+    return _encode(reject)
+
+
+def ride_columns(rides: Sequence[Ride], pickup_minutes: Sequence[int]) -> RideColumns:
+    """Turns decoded rides (n,) and their pickup minutes (n,) into the columns that features are computed from."""
+    n = len(rides)
+    return RideColumns(
+        pickup_zone=np.fromiter((_zone_id(ride.pickup_zone) for ride in rides), np.int64, n),
+        dropoff_zone=np.fromiter((_zone_id(ride.dropoff_zone) for ride in rides), np.int64, n),
+        trip_distance_miles=np.fromiter((ride.trip_distance for ride in rides), np.float64, n),
+        pickup_minute=np.fromiter(pickup_minutes, np.int64, n),
+    )
+
+
+def _check_zones_in_digits(ride: Ride) -> None:
+    for zone, field in ((ride.pickup_zone, "PULocationID"), (ride.dropoff_zone, "DOLocationID")):
+        if type(zone) is str and zone not in _ZONES_IN_DIGITS:
+            problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{field}`"
+            raise RejectError(INVALID_FIELD, problem)
+
+
+@lru_cache(maxsize=64)
+def _new_york_offset_minutes(hour_s: float) -> int:
+    """Returns New York's offset from UTC in the hour that starts at `hour_s`: it changes on whole hours only."""
+    offset = datetime.fromtimestamp(hour_s, NEW_YORK).utcoffset()
+    assert offset is not None  # noqa: S101 - an aware datetime has one
+    return round(offset.total_seconds() / 60)
+
+
+def _new_york_minute(time_s: float) -> int:
+    return int(time_s // 60) + _new_york_offset_minutes(time_s // 3600 * 3600)
+
+
+def _why_not_json(data: bytes, error: Exception) -> RejectError:
+    """Looks again, slowly, at what is not JSON: NaN and Infinity, which Python's own encoder writes, get a path."""
+    try:
+        path = next(_non_finite_paths(json.loads(data), "$"), None)
+    except (ValueError, RecursionError):
+        path = None
+    if path is None:
+        return RejectError(NOT_JSON, str(error))
+    return RejectError(INVALID_FIELD, f"Expected a finite number - at `{path}`")
+
+
+def _non_finite_paths(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield from _non_finite_paths(child, f"{path}.{key}")
+    elif isinstance(value, list):
+        for position, child in enumerate(value):
+            yield from _non_finite_paths(child, f"{path}[{position}]")

@@ -1,0 +1,155 @@
+"""The Lambda entry point: builds the parts once, then decode → predict → publish → report. No rules of its own."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+
+from lambda_function.errors import StoreError
+from lambda_function.model_store import GetObject, ModelStore
+from lambda_function.processor import ProcessedBatch, process
+from lambda_function.publisher import Publisher, PutRecords
+from lambda_function.records import KinesisRecord, decode_records, stream_name
+from lambda_function.rejects import PutObject, reject_key, store_rejects
+from lambda_function.settings import Settings
+from lambda_function.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 1, 5
+"""For one request; together they fit in `Settings.deadline_margin_ms`: Lambda never has to kill the function."""
+
+
+class Context(Protocol):
+    """What of Lambda's context is needed here."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda kills the invocation."""
+
+
+class S3(GetObject, PutObject, Protocol):
+    """What of an S3 client is needed here."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHandler:
+    """The function with its parts in place. `clock` is seconds since the epoch."""
+
+    settings: Settings
+    s3: PutObject
+    models: ModelStore
+    publisher: Publisher
+    telemetry: Telemetry
+    clock: Callable[[], float] = time.time
+
+    def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Handles one batch and answers with the lowest sequence number that must come again, if any."""
+        records = decode_records(event)
+        if not records:
+            return {"batchItemFailures": []}
+        report = self._report(records, stream_name(event))
+        refreshed = self.models.refresh()
+        report.model_version = refreshed.model.model_version
+        report.model_switched = refreshed.switched
+        report.refresh_failed = refreshed.error is not None
+        report.problem = str(refreshed.error or "")
+        stopwatch = Stopwatch()
+        batch = process(records, refreshed.model)
+        report.predict_ms = stopwatch.ms()
+        done = self._publish(batch, len(records), context, report)
+        done = self._store_rejects(batch, done, report)
+        self._count(batch, done, report)
+        report.retry_from = records[done].sequence_number if done < len(records) else ""
+        self.telemetry.report(report)
+        return {"batchItemFailures": [{"itemIdentifier": report.retry_from}] if report.retry_from else []}
+
+    def _report(self, records: list[KinesisRecord], stream: str) -> BatchReport:
+        oldest_s = min(record.arrival_time_s for record in records)
+        return BatchReport(
+            stream=stream,
+            shard_id=records[0].shard_id,
+            first_sequence_number=records[0].sequence_number,
+            n_records=len(records),
+            max_record_age_ms=max(0.0, (self.clock() - oldest_s) * MILLISECONDS_PER_S),
+        )
+
+    def _publish(self, batch: ProcessedBatch, n_records: int, context: Context, report: BatchReport) -> int:
+        """Publishes the predictions; returns how many records from the start are done with."""
+
+        def time_left_s() -> float:
+            left_ms = context.get_remaining_time_in_millis() - self.settings.deadline_margin_ms
+            return left_ms / MILLISECONDS_PER_S
+
+        stopwatch = Stopwatch()
+        entries = [(entry.partition_key, entry.data) for entry in batch.predictions]
+        published = self.publisher.publish(entries, time_left_s)
+        report.publish_ms = stopwatch.ms()
+        report.n_resent = published.n_resent
+        if not published.unpublished:
+            return n_records
+        report.problem = (
+            f"{len(published.unpublished)} predictions not published: {published.last_error or 'time is up'}"
+        )
+        return batch.predictions[published.unpublished[0]].position
+
+    def _store_rejects(self, batch: ProcessedBatch, done: int, report: BatchReport) -> int:
+        """Stores the rejects among the records that are done with; what is not done with is rejected when it is."""
+        rejects = [reject for position, reject in batch.rejects if position < done]
+        if not rejects:
+            return done
+        key = reject_key(report.stream, report.shard_id, report.first_sequence_number)
+        try:
+            store_rejects(self.s3, self.settings.bucket, key, rejects)
+        except StoreError as error:
+            report.problem = str(error)
+            return batch.rejects[0][0]
+        return done
+
+    def _count(self, batch: ProcessedBatch, done: int, report: BatchReport) -> None:
+        report.n_predictions = sum(entry.position < done for entry in batch.predictions)
+        report.rejects_by_reason = Counter(reject.reason for position, reject in batch.rejects if position < done)
+        report.n_retried = report.n_records - done
+
+
+def build_handler(settings: Settings, s3: S3, kinesis: PutRecords) -> StreamHandler:
+    """Puts the parts together around two clients."""
+    return StreamHandler(
+        settings=settings,
+        s3=s3,
+        models=ModelStore(s3, settings.bucket, settings.model_channel, settings.model_refresh_s),
+        publisher=Publisher(kinesis, settings.output_stream),
+        telemetry=Telemetry(settings.service_name, settings.metrics_namespace, settings.log_level),
+    )
+
+
+@cache
+def _cold_start() -> StreamHandler:
+    """Reads the settings and builds the clients, once an execution environment."""
+    settings = Settings.from_env()
+    timeouts = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S)
+    s3 = boto3.client("s3", config=timeouts.merge(Config(retries={"mode": "standard", "total_max_attempts": 3})))
+    # The publisher resends by itself, only what failed. The shapes of what it sends are known: no need to check them.
+    once = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
+    kinesis = boto3.client("kinesis", config=timeouts.merge(once))
+    return build_handler(settings, s3, kinesis)
+
+
+def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Lambda's entry point.
+
+    Args:
+        event: An invocation by a Kinesis event source mapping with ReportBatchItemFailures.
+        context: Lambda's, for the time left.
+
+    Returns:
+        The partial batch response.
+    """
+    handler = _cold_start()
+    try:
+        return handler(event, context)
+    except Exception as error:
+        handler.telemetry.failed(error)
+        raise

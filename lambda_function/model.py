@@ -1,0 +1,182 @@
+"""A model bundle: what it holds, how it is checked before it serves, and how it predicts."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.errors import BundleError, RejectError
+from lambda_function.events import decode_ride_event, pickup_minute, ride_columns
+from lambda_function.features import FEATURE_NAMES, feature_matrix
+from lambda_function.forest import Forest, ForestError
+
+MANIFEST, FOREST, GOLDEN = "manifest.json", "forest.npz", "golden.json"
+BUNDLE_FORMAT = 1
+PARITY_MINUTES = 1e-9
+"""How far a prediction may be from the one that was exported with the model: scikit-learn's."""
+
+Version = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+-\d{4}-\d{2}-[0-9a-f]{12}\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class FileDigest(msgspec.Struct, frozen=True):
+    """What a file of the bundle must be."""
+
+    n_bytes: int
+    sha256: Sha256
+
+
+class TrainingData(msgspec.Struct, frozen=True):
+    """A file that the model learnt from: rows in it, rows kept after cleaning."""
+
+    file: str
+    month: str
+    sha256: str
+    n_rows: int
+    n_kept: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle says of itself. `duration_range_minutes` are the bounds of the rides it learnt from."""
+
+    format: int
+    model_version: Version
+    service: str
+    train_months: tuple[str, ...]
+    validate_months: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    duration_range_minutes: tuple[float, float]
+    files: dict[str, FileDigest]
+    data: tuple[TrainingData, ...]
+    parameters: dict[str, Any]
+    metrics: dict[str, Any]
+    software: dict[str, str]
+
+
+class GoldenRide(msgspec.Struct, frozen=True):
+    """A ride event as it would arrive, and the minutes that the exporting side predicts for it."""
+
+    event: msgspec.Raw
+    duration_minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """One trained model, checked and ready."""
+
+    manifest: Manifest
+    forest: Forest
+
+    @property
+    def model_version(self) -> str:
+        """The immutable id of this model."""
+        return self.manifest.model_version
+
+    def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns minutes (n,) for a feature matrix (n, 8), within the range of the rides it learnt from."""
+        return self.forest.predict(matrix).clip(*self.manifest.duration_range_minutes)
+
+
+decode_manifest = msgspec.json.Decoder(Manifest).decode
+decode_golden_rides = msgspec.json.Decoder(list[GoldenRide]).decode
+
+
+def sha256(data: bytes) -> str:
+    """Returns the SHA-256 of data in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, bytes]) -> ModelBundle:
+    """Checks a bundle's files and makes a model of them; the golden rides are replayed before the first real one.
+
+    Args:
+        model_version: The version asked for.
+        manifest_sha256: What the channel says of the manifest; the manifest says it of the other files.
+        files: The bundle's files by name.
+
+    Raises:
+        BundleError: Something about it is wrong: which file, and what.
+    """
+    try:
+        return _load_bundle(model_version, manifest_sha256, files)
+    except _ProblemError as problem:
+        raise BundleError(model_version, problem.file, problem.sentence) from problem
+
+
+class _ProblemError(Exception):
+    def __init__(self, file: str, sentence: str) -> None:
+        self.file = file
+        self.sentence = sentence
+        super().__init__(f"{file}: {sentence}")
+
+
+def _load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, bytes]) -> ModelBundle:
+    manifest = _load_manifest(model_version, manifest_sha256, files)
+    for name in (FOREST, GOLDEN):
+        _check_file(name, manifest, files)
+    try:
+        forest = Forest.from_arrays(_load_arrays(files[FOREST]), len(FEATURE_NAMES))
+    except ForestError as error:
+        raise _ProblemError(FOREST, str(error)) from error
+    bundle = ModelBundle(manifest, forest)
+    _replay(bundle, files[GOLDEN])
+    return bundle
+
+
+def _load_manifest(model_version: str, manifest_sha256: str, files: Mapping[str, bytes]) -> Manifest:
+    if MANIFEST not in files:
+        raise _ProblemError(MANIFEST, "is missing")
+    if sha256(files[MANIFEST]) != manifest_sha256:
+        raise _ProblemError(MANIFEST, "is not the one that the channel names: its SHA-256 differs")
+    try:
+        manifest = decode_manifest(files[MANIFEST])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _ProblemError(MANIFEST, f"does not decode: {error}") from error
+    if manifest.format != BUNDLE_FORMAT:
+        raise _ProblemError(MANIFEST, f"has format {manifest.format}, this function reads {BUNDLE_FORMAT}")
+    if manifest.model_version != model_version:
+        raise _ProblemError(MANIFEST, f"is of version {manifest.model_version}")
+    if manifest.feature_names != FEATURE_NAMES:
+        got, want = ", ".join(manifest.feature_names), ", ".join(FEATURE_NAMES)
+        raise _ProblemError(MANIFEST, f"has features {got}; this function computes {want}")
+    return manifest
+
+
+def _check_file(name: str, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    if name not in files or name not in manifest.files:
+        raise _ProblemError(name, "is missing")
+    expected, data = manifest.files[name], files[name]
+    if len(data) != expected.n_bytes:
+        raise _ProblemError(name, f"has {len(data)} bytes of {expected.n_bytes}: cut short or another file")
+    if sha256(data) != expected.sha256:
+        raise _ProblemError(name, "has other bytes than were exported: its SHA-256 differs")
+
+
+def _load_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, zipfile.BadZipFile, OSError, EOFError, KeyError) as error:
+        raise _ProblemError(FOREST, f"is no archive of plain arrays: {error}") from error
+
+
+def _replay(bundle: ModelBundle, data: bytes) -> None:
+    try:
+        golden = decode_golden_rides(data)
+        rides = [decode_ride_event(bytes(ride.event)).ride for ride in golden]
+        minutes = [pickup_minute(ride, 0.0) for ride in rides]
+    except (msgspec.DecodeError, UnicodeDecodeError, RejectError) as error:
+        raise _ProblemError(GOLDEN, f"does not decode: {error}") from error
+    if not rides:
+        raise _ProblemError(GOLDEN, "holds no rides")
+    predicted = bundle.predict(feature_matrix(ride_columns(rides, minutes)))
+    off = np.abs(predicted - [ride.duration_minutes for ride in golden])
+    if not (off <= PARITY_MINUTES).all():
+        worst = int(np.nan_to_num(off, nan=np.inf).argmax())
+        raise _ProblemError(GOLDEN, f"ride {worst} is predicted {off[worst]:.3g} minutes off")

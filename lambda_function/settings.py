@@ -1,0 +1,77 @@
+"""The function's settings: the only reader of the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from lambda_function.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the template sets.
+
+    Attributes:
+        output_stream: Name of the stream that predictions go to.
+        bucket: Name of the bucket with channels/, models/ and rejects/.
+        model_channel: The channel to follow, as in ``stable``.
+        model_refresh_s: Seconds between two looks at the channel.
+        deadline_margin_ms: Milliseconds before Lambda's timeout in which no new request is started: long enough
+            for one request that times out (see `handler.PUBLISH_TIMEOUT_S`) and for storing the rejects.
+        service_name: Names the logs and the metrics.
+        metrics_namespace: CloudWatch's.
+        log_level: As `logging` spells it.
+    """
+
+    output_stream: str
+    bucket: str
+    model_channel: str
+    model_refresh_s: float = 60.0
+    deadline_margin_ms: int = 8_000
+    service_name: str = "ridecast"
+    metrics_namespace: str = "ridecast"
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Reads and checks every setting.
+
+        Raises:
+            ConfigurationError: One is missing or makes no sense; its name stands in the error.
+        """
+        return cls(
+            output_stream=_required(environment, "OUTPUT_STREAM"),
+            bucket=_required(environment, "BUCKET"),
+            model_channel=_required(environment, "MODEL_CHANNEL"),
+            model_refresh_s=_positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s),
+            deadline_margin_ms=int(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
+            service_name=environment.get("POWERTOOLS_SERVICE_NAME", cls.service_name),
+            metrics_namespace=environment.get("POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
+            log_level=_log_level(environment, cls.log_level),
+        )
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name, "").strip()
+    if not value:
+        raise ConfigurationError(name, "is missing: set it in template.yaml, under Environment")
+    return value
+
+
+def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "").strip()
+    try:
+        value = float(text) if text else float(default)
+    except ValueError as error:
+        raise ConfigurationError(name, f"is {text!r}: want a number") from error
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(name, f"is {text!r}: want a number above 0")
+    return value
+
+
+def _log_level(environment: Mapping[str, str], default: str) -> str:
+    value = environment.get("LOG_LEVEL", default).upper()
+    if value not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+        raise ConfigurationError("LOG_LEVEL", f"is {value!r}: want DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return value

@@ -1,0 +1,105 @@
+"""What the function says of itself: one structured log line and one set of metrics a batch, never a payload."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+MILLISECONDS_PER_S = 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchReport:
+    """One batch in figures.
+
+    Attributes:
+        max_record_age_ms: From the oldest record's arrival to the start of the batch.
+        rejects_by_reason: Counts, by `events.REJECT_REASONS`.
+        n_retried: Records given back to Lambda, from the lowest that is not done.
+        n_resent: Entries of PutRecords that went out more than once.
+        retry_from: The sequence number reported, or "".
+        problem: What kept the batch or the model from being all well, or "".
+    """
+
+    stream: str
+    shard_id: str
+    first_sequence_number: str
+    n_records: int
+    max_record_age_ms: float
+    n_predictions: int = 0
+    rejects_by_reason: Counter[str] = field(default_factory=Counter)
+    n_retried: int = 0
+    n_resent: int = 0
+    retry_from: str = ""
+    model_version: str = ""
+    model_switched: bool = False
+    refresh_failed: bool = False
+    predict_ms: float = 0.0
+    publish_ms: float = 0.0
+    problem: str = ""
+
+
+class Telemetry:
+    """Logs and metrics of one function. Metrics leave in CloudWatch's embedded format, on standard output."""
+
+    def __init__(self, service_name: str, namespace: str, log_level: str) -> None:
+        self.logger = Logger(service=service_name, level=log_level)
+        self._service_name = service_name
+        self._namespace = namespace
+
+    def report(self, batch: BatchReport) -> None:
+        """Writes one log line and the metrics of a batch."""
+        n_rejects = batch.rejects_by_reason.total()
+        log = self.logger.warning if batch.problem or n_rejects else self.logger.info
+        log("batch", extra={"batch": _facts(batch)})
+        metrics = self._metrics()
+        count, milliseconds = MetricUnit.Count, MetricUnit.Milliseconds
+        metrics.add_metric("Records", count, batch.n_records)
+        metrics.add_metric("Predictions", count, batch.n_predictions)
+        metrics.add_metric("Rejects", count, n_rejects)
+        metrics.add_metric("RetriedRecords", count, batch.n_retried)
+        metrics.add_metric("ResentEntries", count, batch.n_resent)
+        metrics.add_metric("ModelSwitches", count, int(batch.model_switched))
+        metrics.add_metric("ModelRefreshFailures", count, int(batch.refresh_failed))
+        metrics.add_metric("RecordAge", milliseconds, batch.max_record_age_ms)
+        metrics.add_metric("PredictTime", milliseconds, batch.predict_ms)
+        metrics.add_metric("PublishTime", milliseconds, batch.publish_ms)
+        metrics.add_metadata("model_version", batch.model_version)  # unbounded: not a dimension
+        metrics.flush_metrics()
+        for reason, n in batch.rejects_by_reason.items():
+            by_reason = self._metrics()
+            by_reason.add_dimension("reason", reason)
+            by_reason.add_metric("RejectsByReason", count, n)
+            by_reason.flush_metrics()
+
+    def failed(self, error: Exception) -> None:
+        """Logs and counts an invocation that ends in an exception: all of its records come again."""
+        self.logger.exception("invocation failed", extra={"error": type(error).__name__})
+        metrics = self._metrics()
+        metrics.add_metric("FailedInvocations", MetricUnit.Count, 1)
+        metrics.flush_metrics()
+
+    def _metrics(self) -> EphemeralMetrics:
+        return EphemeralMetrics(namespace=self._namespace, service=self._service_name)
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Milliseconds since it was made."""
+
+    clock: Callable[[], float] = perf_counter
+    _started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started_s = self.clock()
+
+    def ms(self) -> float:
+        """Returns the milliseconds gone by."""
+        return (self.clock() - self._started_s) * MILLISECONDS_PER_S
+
+
+def _facts(batch: BatchReport) -> dict[str, object]:
+    return {name: getattr(batch, name) for name in batch.__slots__}

@@ -1,0 +1,102 @@
+"""A TLC file's rows as they are: the few columns that training needs, whatever schema the file's month has."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from training.errors import DataFileError
+from training.months import Service
+
+_TIME_PREFIX: dict[Service, str] = {"green": "lpep", "yellow": "tpep"}
+_NUMBER_COLUMNS = ("PULocationID", "DOLocationID", "trip_distance")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows as published, uncleaned and unsorted, one entry a row.
+
+    Attributes:
+        pickup: datetime64[us] (n,), New York wall-clock time, NaT where it is null.
+        dropoff: As pickup.
+        pickup_zone: float64 (n,), NaN where it is null.
+        dropoff_zone: As pickup_zone.
+        trip_distance: float64 (n,), miles, NaN where it is null.
+    """
+
+    pickup: NDArray[np.datetime64]
+    dropoff: NDArray[np.datetime64]
+    pickup_zone: NDArray[np.float64]
+    dropoff_zone: NDArray[np.float64]
+    trip_distance: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Rows":
+        """The rows that a mask or indices choose."""
+        return Rows(
+            self.pickup[rows],
+            self.dropoff[rows],
+            self.pickup_zone[rows],
+            self.dropoff_zone[rows],
+            self.trip_distance[rows],
+        )
+
+    def duration_minutes(self) -> NDArray[np.float64]:
+        """float64 (n,): from pickup to dropoff, NaN where a time is missing."""
+        minutes: NDArray[np.float64] = (self.dropoff - self.pickup) / np.timedelta64(1, "m")
+        return minutes
+
+
+def read_rows(content: bytes, path: Path, service: Service) -> Rows:
+    """Takes the five columns out of a file.
+
+    Args:
+        content: The whole file.
+        path: Where it comes from, for errors.
+        service: Whose file: green and yellow name their times differently.
+
+    Raises:
+        DataFileError: It is not Parquet, is cut short, or lacks a column or has it in a type that makes no sense.
+    """
+    times = tuple(f"{_TIME_PREFIX[service]}_{which}_datetime" for which in ("pickup", "dropoff"))
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        for name in (*times, *_NUMBER_COLUMNS):
+            _check_column(file.schema_arrow, name, path, is_time=name in times)
+        table = file.read(columns=[*times, *_NUMBER_COLUMNS])
+    except (pa.ArrowException, OSError) as error:
+        raise DataFileError(path, "is not Parquet, or is cut short") from error
+    pickup, dropoff = (_to_numpy(table[name], pa.timestamp("us"), np.datetime64("NaT", "us")) for name in times)
+    return Rows(pickup, dropoff, *(_to_numpy(table[name], pa.float64(), np.float64("nan")) for name in _NUMBER_COLUMNS))
+
+
+def _check_column(schema: pa.Schema, name: str, path: Path, *, is_time: bool) -> None:
+    remedy = "use the trip record file of that service as TLC publishes it"
+    if schema.get_field_index(name) < 0:
+        raise DataFileError(path, f"has no column {name}", remedy)
+    kind = schema.field(name).type
+    fits = pa.types.is_timestamp(kind) and kind.tz is None if is_time else _is_number(kind)
+    if not fits:
+        wanted = "times without a zone" if is_time else "numbers"
+        raise DataFileError(path, f"holds {kind} in column {name} instead of {wanted}", remedy)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind))
+
+
+def _to_numpy(column: pa.ChunkedArray, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:
+    """A column as an array of the 8-byte kind, with `missing` for its nulls.
+
+    Read from Arrow's buffers, because Arrow's own to_numpy imports pandas: a second at every start. Nanoseconds are
+    cut to microseconds; TLC's times are whole seconds.
+    """
+    array = column.cast(kind, safe=False).combine_chunks()
+    values = np.frombuffer(array.buffers()[1], missing.dtype)[array.offset : array.offset + len(array)]
+    if array.null_count:
+        is_null = np.frombuffer(array.is_null().cast(pa.uint8()).buffers()[1], np.uint8)[: len(array)]
+        values = np.where(is_null, missing, values)
+    return values
