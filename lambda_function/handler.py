@@ -130,10 +130,10 @@ def _cold_start() -> StreamHandler:
     """Reads the settings and builds the clients, once an execution environment."""
     settings = Settings.from_env()
     timeouts = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S)
-    s3 = boto3.client("s3", config=timeouts.merge(Config(retries={"mode": "standard", "total_max_attempts": 3})))
+    s3: Any = boto3.client("s3", config=timeouts.merge(Config(retries={"mode": "standard", "total_max_attempts": 3})))
     # The publisher resends by itself, only what failed. The shapes of what it sends are known: no need to check them.
     once = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
-    kinesis = boto3.client("kinesis", config=timeouts.merge(once))
+    kinesis: Any = boto3.client("kinesis", config=timeouts.merge(once))
     return build_handler(settings, s3, kinesis)
 
 

@@ -59,6 +59,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     software: dict[str, str]
 
 
+class Channel(msgspec.Struct, frozen=True):
+    """A mutable pointer to a model version. `moved_at` is ISO 8601 in UTC."""
+
+    model_version: Version
+    manifest_sha256: Sha256
+    previous: Version | None
+    moved_at: str
+
+
 class GoldenRide(msgspec.Struct, frozen=True):
     """A ride event as it would arrive, and the minutes that the exporting side predicts for it."""
 
@@ -83,8 +92,19 @@ class ModelBundle:
         return self.forest.predict(matrix).clip(*self.manifest.duration_range_minutes)
 
 
+decode_channel = msgspec.json.Decoder(Channel).decode
 decode_manifest = msgspec.json.Decoder(Manifest).decode
 decode_golden_rides = msgspec.json.Decoder(list[GoldenRide]).decode
+
+
+def channel_key(channel: str) -> str:
+    """Returns the key of a channel in the bucket."""
+    return f"channels/{channel}.json"
+
+
+def bundle_key(model_version: str, file: str) -> str:
+    """Returns the key of one file of a bundle in the bucket."""
+    return f"models/{model_version}/{file}"
 
 
 def sha256(data: bytes) -> str:

@@ -10,7 +10,17 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambda_function.errors import PredictorError, StoreError
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, ModelBundle, Sha256, Version, load_bundle
+from lambda_function.model import (
+    FOREST,
+    GOLDEN,
+    MANIFEST,
+    Channel,
+    ModelBundle,
+    bundle_key,
+    channel_key,
+    decode_channel,
+    load_bundle,
+)
 
 
 class GetObject(Protocol):
@@ -20,33 +30,11 @@ class GetObject(Protocol):
         """Reads one object; with `IfNoneMatch` an unchanged one answers 304."""
 
 
-class Channel(msgspec.Struct, frozen=True):
-    """A mutable pointer to a model version. `moved_at` is ISO 8601 in UTC."""
-
-    model_version: Version
-    manifest_sha256: Sha256
-    previous: Version | None
-    moved_at: str
-
-
 class NoSuchObjectError(StoreError):
     """The bucket has no object by that key."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__("read", bucket, key, "there is no such object")
-
-
-decode_channel = msgspec.json.Decoder(Channel).decode
-
-
-def channel_key(channel: str) -> str:
-    """Returns the key of a channel."""
-    return f"channels/{channel}.json"
-
-
-def bundle_key(model_version: str, file: str) -> str:
-    """Returns the key of one file of a bundle."""
-    return f"models/{model_version}/{file}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ def _covers(sample: Path, month: Month) -> bool:
 
 
 def _load_month(path: Path, service: Service, month: Month) -> Rides:
-    content = path.read_bytes()
+    content = _read_file(path)
     rows = read_rows(content, path, service)
     if sample_span(path.name):
         rows = rows.take(_in_month(rows, month))
@@ -190,6 +190,13 @@ def _load_month(path: Path, service: Service, month: Month) -> Rides:
         raise DataFileError(path, f"holds no usable ride of {month}")
     sha256 = hashlib.sha256(content).hexdigest()
     return _to_rides(rows.take(keep), Source(path.name, month, sha256, len(keep), n_kept, dropped))
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataFileError(path, f"cannot be read ({error.strerror})", "make it readable") from error
 
 
 def _in_month(rows: Rows, month: Month) -> NDArray[np.bool_]:

@@ -5,9 +5,9 @@ import http.client
 import os
 import queue
 import socket
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -187,9 +187,8 @@ def _error_for(status: int, name: str) -> MonthNotFoundError | DownloadError:
 
 @contextlib.contextmanager
 def _temporary_file(target: Path) -> Iterator[Path]:
-    """An empty file in the target's folder that is gone at the end, unless it was renamed."""
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", suffix=".part", delete=False) as file:
-        path = Path(file.name)
+    """A name of our own in the target's folder; what it holds at the end is removed, unless it was renamed."""
+    path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
         yield path
     finally:
@@ -201,7 +200,7 @@ def _store(response: http.client.HTTPResponse, path: Path, name: str) -> None:
     announced = response.headers.get("Content-Length")
     n_expected = int(announced) if announced else None
     n_bytes, head, tail = 0, b"", b""
-    with path.open("wb") as file, _progress_bar(name, n_expected) as advance:
+    with path.open("xb") as file, _progress_bar(name, n_expected) as advance:
         while chunk := response.read(_CHUNK_BYTES):
             file.write(chunk)
             advance(len(chunk))

@@ -1,6 +1,9 @@
 """Everything that can go wrong in training, as one tree.
 
 TrainingError
+├── ExportError               a forest that bit masks cannot hold
+├── PublishError              the bucket did not take a bundle or a channel's move
+│   └── ChannelMovedError     somebody else moved the channel first
 ├── MonthsError               a text that names no months
 ├── DataFolderError           a data folder that is not there
 ├── DataFileError             a file that cannot be used, whoever made it
@@ -18,6 +21,28 @@ from pathlib import Path
 
 class TrainingError(Exception):
     """Root of every error that training raises on purpose."""
+
+
+class ExportError(TrainingError):
+    """A forest that bit masks cannot hold."""
+
+
+class PublishError(TrainingError):
+    """The bucket did not take a bundle or a channel's move."""
+
+    def __init__(self, bucket: str, key: str, problem: str) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.problem = problem
+        super().__init__(f"s3://{bucket}/{key} {problem}")
+
+
+class ChannelMovedError(PublishError):
+    """Somebody else moved the channel between our look and our move."""
+
+    def __init__(self, bucket: str, key: str, model_version: str) -> None:
+        self.model_version = model_version
+        super().__init__(bucket, key, f"was moved to {model_version} meanwhile: look at it, then move it again")
 
 
 class MonthsError(TrainingError):

@@ -65,10 +65,10 @@ class Month:
     def end(self) -> np.datetime64:
         """The first second after the month, datetime64[s], wall-clock time.
 
-        >>> Month(2021, 2).end - Month(2021, 2).start == np.timedelta64(28, "D")
-        True
+        >>> str(Month(2021, 2).end)
+        '2021-03-01T00:00:00'
         """
-        return np.datetime64(np.datetime64(str(self), "M") + 1, "s")
+        return np.datetime64(np.datetime64(str(self), "M") + np.timedelta64(1, "M"), "s")
 
 
 def parse_months(text: str) -> tuple[Month, ...]:

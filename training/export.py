@@ -1,0 +1,233 @@
+"""From a fitted scikit-learn forest to a bundle: plain arrays, golden rides and a manifest that vouches for both."""
+
+import io
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from lambda_function.events import Ride, RideEvent
+from lambda_function.features import FEATURE_NAMES, RideColumns, feature_matrix
+from lambda_function.model import (
+    BUNDLE_FORMAT,
+    FOREST,
+    GOLDEN,
+    MANIFEST,
+    FileDigest,
+    GoldenRide,
+    Manifest,
+    ModelBundle,
+    TrainingData,
+    load_bundle,
+    sha256,
+)
+from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
+from training.errors import ExportError
+from training.months import Month, Service
+
+MAX_LEAVES = 32
+N_GOLDEN_RIDES = 100
+_N_GOLDEN_AT_THRESHOLDS = 30
+_N_GOLDEN_MISSING = 10
+_ALL_LEAVES = 0xFFFFFFFF
+_UNVERSIONED = "unversioned-0000-00-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedBundle:
+    """A bundle's files by name, with the model that loading them gives."""
+
+    files: Mapping[str, bytes]
+    model: ModelBundle
+
+    @property
+    def model_version(self) -> str:
+        """The immutable id of this model."""
+        return self.model.model_version
+
+    @property
+    def manifest_sha256(self) -> str:
+        """What a channel says of this bundle."""
+        return sha256(self.files[MANIFEST])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFacts:
+    """What the manifest says of a training run."""
+
+    service: Service
+    train_months: tuple[Month, ...]
+    validate_months: tuple[Month, ...]
+    parameters: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def export_bundle(fitted: HistGradientBoostingRegressor, train_rides: Rides, facts: TrainingFacts) -> ExportedBundle:
+    """Builds a bundle and loads it as the function would: all checks pass, the golden rides agree with scikit-learn.
+
+    Raises:
+        ExportError: The forest is not one that bit masks can hold.
+        BundleError: What was exported predicts something else than scikit-learn.
+    """
+    arrays = forest_arrays(fitted)
+    files = {FOREST: _pack(arrays), GOLDEN: _golden(fitted, arrays, train_rides)}
+    manifest = _manifest(files, train_rides, facts)
+    files[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    return ExportedBundle(files, load_bundle(manifest.model_version, sha256(files[MANIFEST]), files))
+
+
+def forest_arrays(fitted: HistGradientBoostingRegressor) -> dict[str, NDArray[Any]]:
+    """Turns a fitted forest into the arrays of `lambda_function.forest.Forest`.
+
+    Reads scikit-learn's private nodes: it offers no other way. Golden rides and parity tests stand guard.
+
+    Raises:
+        ExportError: A tree has more than 32 leaves, or a split that is not a threshold.
+    """
+    trees = [predictors[0].nodes for predictors in fitted._predictors]  # noqa: SLF001
+    leaf_minutes = np.zeros((len(trees), MAX_LEAVES))
+    splits: list[tuple[int, float, int, int, bool]] = []
+    for number, nodes in enumerate(trees):
+        _add_tree(number, nodes, splits, leaf_minutes)
+    feature, threshold, tree, mask, missing_right = zip(*splits, strict=True) if splits else ((),) * 5
+    return {
+        "split_feature": np.array(feature, np.uint8),
+        "split_threshold": np.array(threshold, np.float64),
+        "split_tree": np.array(tree, np.uint16),
+        "split_mask": np.array(mask, np.uint32),
+        "split_missing_right": np.array(missing_right, np.bool_),
+        "leaf_minutes": leaf_minutes,
+        "base_minutes": np.array(float(fitted._baseline_prediction.item())),  # noqa: SLF001
+    }
+
+
+def write_bundle(bundle: ExportedBundle, folder: Path) -> Path:
+    """Writes a bundle into ``folder/<version>`` and returns that; the manifest comes last and makes it whole."""
+    target = folder / bundle.model_version
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (FOREST, GOLDEN, MANIFEST):
+        (target / name).write_bytes(bundle.files[name])
+    return target
+
+
+def read_bundle(folder: Path) -> ExportedBundle:
+    """Reads and checks a bundle that `write_bundle` wrote.
+
+    Raises:
+        BundleError: Something about it is wrong: which file, and what.
+    """
+    files = {name: (folder / name).read_bytes() for name in (FOREST, GOLDEN, MANIFEST) if (folder / name).is_file()}
+    return ExportedBundle(files, load_bundle(folder.name, sha256(files.get(MANIFEST, b"")), files))
+
+
+def _add_tree(
+    number: int, nodes: Any, splits: list[tuple[int, float, int, int, bool]], leaf_minutes: NDArray[np.float64]
+) -> None:
+    """Adds one tree's splits, and its leaves from left to right."""
+    if int(nodes["is_leaf"].sum()) > MAX_LEAVES:
+        raise ExportError(f"tree {number} has {int(nodes['is_leaf'].sum())} leaves, bit masks hold {MAX_LEAVES}")
+    if nodes["is_categorical"].any():
+        raise ExportError(f"tree {number} splits on a category, bit masks hold thresholds only")
+    n_leaves = 0
+
+    def leaves_below(index: int) -> int:
+        """Adds what is below a node and returns its leaves as bits."""
+        nonlocal n_leaves
+        node = nodes[index]
+        if node["is_leaf"]:
+            leaf_minutes[number, n_leaves] = node["value"]
+            n_leaves += 1
+            return 1 << (n_leaves - 1)
+        left = leaves_below(node["left"])
+        right = leaves_below(node["right"])
+        missing_right = not node["missing_go_to_left"]
+        splits.append((node["feature_idx"], node["num_threshold"], number, _ALL_LEAVES & ~left, missing_right))
+        return left | right
+
+    leaves_below(0)
+
+
+def _pack(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """Packs arrays into an .npz; its zip entries carry no time, so the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _golden(fitted: HistGradientBoostingRegressor, arrays: dict[str, NDArray[Any]], rides: Rides) -> bytes:
+    """Picks a hundred rides, some at thresholds and some with missing values, and has scikit-learn predict them."""
+    chosen = rides.take(np.linspace(0, len(rides) - 1, N_GOLDEN_RIDES).astype(np.intp))
+    columns = chosen.columns
+    miles = np.where(columns.trip_distance_miles >= 0, columns.trip_distance_miles, 0.0)
+    at_thresholds = _distances_at_thresholds(arrays)
+    miles[: len(at_thresholds)] = at_thresholds
+    miles[-_N_GOLDEN_MISSING:] = 0.0
+    dropoff_zone = columns.dropoff_zone.copy()
+    dropoff_zone[-_N_GOLDEN_MISSING // 2 :] = 264
+    columns = RideColumns(columns.pickup_zone, dropoff_zone, miles, columns.pickup_minute)
+    minutes = fitted.predict(feature_matrix(columns)).clip(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES)
+    times = columns.pickup_minute.astype("datetime64[m]").astype("datetime64[s]").astype(str)
+    golden = [
+        GoldenRide(
+            msgspec.Raw(
+                msgspec.json.encode(RideEvent(Ride(int(pickup), int(dropoff), float(mile), str(time)), number))
+            ),
+            float(minute),
+        )
+        for number, (pickup, dropoff, mile, time, minute) in enumerate(
+            zip(columns.pickup_zone, dropoff_zone, miles, times, minutes, strict=True)
+        )
+    ]
+    return b"[\n" + b",\n".join(msgspec.json.encode(ride) for ride in golden) + b"\n]\n"
+
+
+def _distances_at_thresholds(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Returns distances (m,) at thresholds and one ulp to either side."""
+    of_distance = arrays["split_feature"] == FEATURE_NAMES.index("trip_distance_miles")
+    thresholds = np.unique(arrays["split_threshold"][of_distance])
+    thresholds = thresholds[np.isfinite(thresholds)]
+    if not len(thresholds):
+        return thresholds
+    picked = thresholds[np.linspace(0, len(thresholds) - 1, _N_GOLDEN_AT_THRESHOLDS // 3).astype(np.intp)]
+    return np.concatenate([picked, np.nextafter(picked, -np.inf), np.nextafter(picked, np.inf)])
+
+
+def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts) -> Manifest:
+    """Builds the manifest; its version is a digest of everything else that stands in it."""
+    manifest = Manifest(
+        format=BUNDLE_FORMAT,
+        model_version=_UNVERSIONED,
+        service=facts.service,
+        train_months=tuple(str(month) for month in facts.train_months),
+        validate_months=tuple(str(month) for month in facts.validate_months),
+        feature_names=FEATURE_NAMES,
+        duration_range_minutes=(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES),
+        files={name: FileDigest(len(data), sha256(data)) for name, data in sorted(files.items())},
+        data=training_data(train_rides),
+        parameters=facts.parameters,
+        metrics=facts.metrics,
+        software=software(),
+    )
+    digest = sha256(msgspec.json.encode(manifest, order="sorted"))[:12]
+    return msgspec.structs.replace(manifest, model_version=f"{facts.service}-{facts.train_months[-1]}-{digest}")
+
+
+def training_data(rides: Rides) -> tuple[TrainingData, ...]:
+    """Returns what a manifest says of the files that rides come from."""
+    return tuple(
+        TrainingData(source.file, str(source.month), source.sha256, source.n_rows, source.n_kept)
+        for source in rides.sources
+    )
+
+
+def software() -> dict[str, str]:
+    """Returns the versions that a model's bytes depend on."""
+    packages = {name: version(name) for name in ("numpy", "ridecast", "scikit-learn")}
+    return {**packages, "python": ".".join(platform.python_version_tuple()[:2])}
