@@ -1,40 +1,39 @@
-"""Kinesis from the command line's side: pace ride events onto a stream, read a stream's shards from a position on.
+"""Kinesis from the command line's side: pace ride events onto a stream, read the shards of one.
 
 `ShardReader` is the one reader of a shard: `tail` and the event source mapping both stand on it.
 """
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 
-from lambda_function.errors import PredictorError
+from infra.errors import InfraError
+from lambda_function.publisher import MAX_CHUNK_RECORDS
 
 StartingPosition = Literal["TRIM_HORIZON", "LATEST"] | datetime
-"""Where reading begins: the oldest record, the next one, or the first that arrived at an aware time or after it."""
+"""Where reading begins: at the oldest record, the next one, or the first to arrive from an aware time on."""
 
 Entry = tuple[str, bytes]
 """What a producer sends: partition key, data."""
 
 MAX_RECORDS_PER_READ = 10_000  # GetRecords takes no more
-MAX_RECORDS_PER_PUT = 500  # PutRecords takes no more
 _SECONDS_PER_PUT = 0.1  # at a given rate, send ten times a second: the pace is even, and calls stay few
 
 # A shard takes five reads a second, so 0.2 s is the longest useful wait; 5 ms is about one local read.
 FIRST_IDLE_WAIT_S, MAX_IDLE_WAIT_S = 0.005, 0.2
 
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.1, 5.0
-_MAX_PUTS_WITHOUT_PROGRESS = (
-    8  # about 13 s of backoff on average, beyond what `put` itself spends on resending
-)
+_MAX_PUTS_WITHOUT_PROGRESS = 5  # each with its own resending and waiting inside `put`
 
 _LATER = {"ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException"}
 
@@ -42,13 +41,28 @@ _LATER = {"ProvisionedThroughputExceededException", "LimitExceededException", "K
 class KinesisStream(Protocol):
     """The part of a boto3 Kinesis client that reading needs; requests and answers are boto3's."""
 
-    def list_shards(self, **request: Any) -> Any: ...
-    def get_shard_iterator(self, **request: Any) -> Any: ...
-    def get_records(self, **request: Any) -> Any: ...
-    def describe_stream_summary(self, **request: Any) -> Any: ...
+    def describe_stream_summary(self, **request: Any) -> Any:
+        """Tells the stream's ARN."""
+
+    def list_shards(self, **request: Any) -> Any:
+        """Lists shards, a page at a time."""
+
+    def get_shard_iterator(self, **request: Any) -> Any:
+        """Makes a place in a shard to read from."""
+
+    def get_records(self, **request: Any) -> Any:
+        """Reads from that place; tells the next."""
 
 
-class StreamStalledError(PredictorError):
+class Timing(NamedTuple):
+    """Time and chance, to be replaced in tests: monotonic seconds, waiting for seconds, a number in [0, 1)."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+
+class StreamStalledError(InfraError):
     """The stream kept refusing everything that it was sent.
 
     Attributes:
@@ -60,13 +74,13 @@ class StreamStalledError(PredictorError):
         self.n_published = n_published
         self.n_waiting = n_waiting
         super().__init__(
-            f"the stream refuses {n_waiting} records and has taken none of them for {_MAX_PUTS_WITHOUT_PROGRESS}"
-            f" attempts ({n_published} were published before): give it more shards, or publish at a lower rate"
+            f"the stream took none of {n_waiting} records in {_MAX_PUTS_WITHOUT_PROGRESS} attempts, after"
+            f" {n_published} that it took: give it more shards, or publish at a lower rate"
         )
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A Kinesis record as a reader sees it; `arrived` is aware UTC, `sequence_number` is ordered as an int."""
+    """A Kinesis record as a reader sees it: `arrived` in aware UTC, `sequence_number` ordered as an int."""
 
     shard_id: str
     sequence_number: str
@@ -82,7 +96,7 @@ def ride_event_bytes(
     pickup_time: NDArray[np.datetime64],
     ride_ids: Sequence[int | str],
 ) -> list[bytes]:
-    """Encodes rides as ride events, byte for byte as `json.dumps` would, some four times faster.
+    """Encodes rides as ride events, byte for byte as `json.dumps` would, in half the time.
 
     Args:
         pickup_zone: (n,), LocationID.
@@ -94,13 +108,12 @@ def ride_event_bytes(
     Raises:
         ValueError: A distance is not finite or a time is NaT (JSON has neither), or the lengths differ.
 
-    >>> ride_event_bytes(np.array([130]), np.array([205]), np.array([3.66]), np.array(["2021-01-05T08:15"], "M8[s]"), [256])
-    [b'{"ride": {"PULocationID": 130, "DOLocationID": 205, "trip_distance": 3.66, "pickup_datetime": "2021-01-05T08:15:00"}, "ride_id": 256}']
+    >>> when = np.array(["2021-01-05T08:15"], "M8[s]")
+    >>> ride_event_bytes(np.array([130]), np.array([205]), np.array([3.66]), when, [256])  # doctest: +ELLIPSIS
+    [b'{"ride": {"PULocationID": 130, "DOLocationID": 205, "trip_distance": 3.66, ...}, "ride_id": 256}']
     """
     if not np.isfinite(trip_distance_miles).all() or np.isnat(pickup_time).any():
-        raise ValueError(
-            "a ride event needs a finite trip distance and a pickup time: drop the rides without"
-        )
+        raise ValueError("a ride event needs a finite trip distance and a pickup time: drop the rides without")
     columns = (
         pickup_zone.tolist(),
         dropoff_zone.tolist(),
@@ -121,10 +134,8 @@ def publish(
     put: Callable[[Sequence[Entry]], Sequence[int]],
     entries: Iterable[Entry],
     *,
-    rate_per_s: float | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], object] = time.sleep,
-    jitter: Callable[[], float] = random.random,
+    rate_per_s: float = math.inf,
+    timing: Timing = Timing(),  # noqa: B008 - immutable
 ) -> Iterator[int]:
     """Sends entries in order, at a pace; sends again what was refused before it goes on.
 
@@ -133,10 +144,8 @@ def publish(
     Args:
         put: Sends at most 500 entries; returns the positions of those that the stream did not take.
         entries: Partition keys and data; read as they are sent, so they may be endless.
-        rate_per_s: Entries a second at most; as fast as `put` takes them without it.
-        clock: Seconds, monotonic.
-        sleep: Waits for seconds.
-        jitter: Random number in [0, 1).
+        rate_per_s: Entries a second at most, above 0.
+        timing: Time and chance.
 
     Yields:
         Entries accepted so far, after each chunk.
@@ -144,33 +153,30 @@ def publish(
     Raises:
         StreamStalledError: Several attempts in a row got nothing accepted.
     """
-    waiting = iter(entries)
     n_published = 0
-    due_s = clock()
-    while chunk := list(islice(waiting, _chunk_size(rate_per_s))):
-        if rate_per_s is not None:
-            # The pace counts from now where it fell behind: a stall is not made good by a burst.
-            now_s = clock()
-            if due_s > now_s:
-                sleep(due_s - now_s)
-            due_s = max(due_s, now_s) + len(chunk) / rate_per_s
-        _put_all(put, chunk, n_published, sleep, jitter)
+    for chunk in _paced_chunks(iter(entries), rate_per_s, timing):
+        _put_all(put, chunk, n_published, timing)
         n_published += len(chunk)
         yield n_published
 
 
-def _chunk_size(rate_per_s: float | None) -> int:
-    if rate_per_s is None:
-        return MAX_RECORDS_PER_PUT
-    return max(1, min(MAX_RECORDS_PER_PUT, round(rate_per_s * _SECONDS_PER_PUT)))
+def _paced_chunks(entries: Iterator[Entry], rate_per_s: float, timing: Timing) -> Iterator[list[Entry]]:
+    chunk_size = max(1, int(min(MAX_CHUNK_RECORDS, rate_per_s * _SECONDS_PER_PUT)))
+    due_s = timing.clock()
+    while chunk := list(islice(entries, chunk_size)):
+        now_s = timing.clock()
+        if due_s > now_s:
+            timing.sleep(due_s - now_s)
+        # Where it fell behind, the pace counts from now: a stall is not made good by a burst.
+        due_s = max(due_s, now_s) + len(chunk) / rate_per_s
+        yield chunk
 
 
 def _put_all(
     put: Callable[[Sequence[Entry]], Sequence[int]],
     entries: Sequence[Entry],
     n_published: int,
-    sleep: Callable[[float], object],
-    jitter: Callable[[], float],
+    timing: Timing,
 ) -> None:
     n_fruitless = 0
     while refused := put(entries):
@@ -179,11 +185,11 @@ def _put_all(
         if n_fruitless == _MAX_PUTS_WITHOUT_PROGRESS:
             raise StreamStalledError(n_published, len(refused))
         entries = [entries[position] for position in sorted(refused)]
-        sleep(jitter() * min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**n_fruitless))
+        timing.sleep(timing.jitter() * min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**n_fruitless))
 
 
 def next_idle_wait_s(last_wait_s: float, n_records: int) -> float:
-    """Waits of a polling loop: from the shortest after records, doubling up to the longest while there are none.
+    """Tells a polling loop its next wait: the shortest after records, doubling to the longest without.
 
     >>> next_idle_wait_s(0.05, n_records=0), next_idle_wait_s(0.05, n_records=7)
     (0.1, 0.005)
@@ -222,7 +228,7 @@ class ShardReader:
             self._starting_position = created
 
     def read(self, limit: int = MAX_RECORDS_PER_READ) -> list[dict[str, Any]]:
-        """Reads the next records, as boto3 gives them: none where there are none yet or the shard is too busy.
+        """Reads the next records, as boto3 gives them: none if there are none yet or the shard is too busy.
 
         Raises:
             ClientError: Kinesis refused for another reason than its limits or an expired iterator.
@@ -251,14 +257,15 @@ class ShardReader:
 
     def _make_iterator(self) -> str:
         if self.position is not None:
-            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self.position}
+            where: dict[str, Any] = {
+                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                "StartingSequenceNumber": self.position,
+            }
         elif isinstance(self._starting_position, datetime):
             where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": self._starting_position}
         else:
             where = {"ShardIteratorType": self._starting_position}
-        response = self._kinesis.get_shard_iterator(
-            StreamName=self._stream_name, ShardId=self.shard_id, **where
-        )
+        response = self._kinesis.get_shard_iterator(StreamName=self._stream_name, ShardId=self.shard_id, **where)
         iterator: str = response["ShardIterator"]
         return iterator
 
@@ -323,7 +330,8 @@ def tail(
         kinesis: A boto3 Kinesis client.
         stream_name: The stream.
         starting_position: Where to begin in each shard.
-        wait: Waits for seconds while there is nothing to read; true ends the reading. `threading.Event.wait` fits.
+        wait: Waits for seconds while there is nothing to read; true ends the reading, so
+            `threading.Event.wait` fits.
     """
     reader = StreamReader(kinesis, stream_name, starting_position)
     wait_s = FIRST_IDLE_WAIT_S

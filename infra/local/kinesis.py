@@ -28,6 +28,7 @@ from moto.kinesis.utils import compose_shard_iterator, decompose_shard_iterator
 from infra.errors import MotoVersionError
 
 EXPECTED_MOTO = "5.2.5"
+INSTALLED_MOTO = version("moto")
 
 MAX_PUT_RECORDS = 500
 """Records in one PutRecords."""
@@ -90,7 +91,7 @@ class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
         start = bisect_right(self._log, position, key=attrgetter("sequence_number"))
         records = self._log[start : start + limit]
         at_tip = start + len(records) >= len(self._log)
-        behind_ms = 0 if at_tip else int((time.time() - self._log[start].arrival_s) * 1000)
+        behind_ms = 0 if at_tip else 1 + int((time.time() - self._log[start].arrival_s) * 1000)  # 0 means: at the tip
         last = records[-1].sequence_number if records else position
         return Page(records, last, behind_ms, ended=at_tip and not self.is_open)
 
@@ -146,6 +147,16 @@ def _check_sizes(records: list[dict[str, str]]) -> None:
         raise RecordSizeExceedsLimit(position=1 + next(i for i, n in enumerate(sizes) if n > MAX_RECORD_BYTES))
 
 
+_moto_get_shard_iterator = models.KinesisBackend.get_shard_iterator
+
+
+def _get_shard_iterator(backend: models.KinesisBackend, arn: str | None, name: str | None, *rest: Any) -> str:
+    """Puts the stream's name into the iterator where the caller gave its ARN only, which moto forgets."""
+    stream = backend.describe_stream(arn, name)
+    iterator: str = _moto_get_shard_iterator(backend, arn, stream.stream_name, *rest)
+    return iterator
+
+
 def _put_records(response: KinesisResponse) -> str:
     """Answers PutRecords. An entry that a limit refuses would get its ErrorCode here."""
     request = json.loads(response.body)
@@ -153,9 +164,7 @@ def _put_records(response: KinesisResponse) -> str:
     _check_sizes(request["Records"])
     entries = []
     for record in request["Records"]:
-        number, shard_id = stream.put_record(
-            record["PartitionKey"], record.get("ExplicitHashKey"), record["Data"]
-        )
+        number, shard_id = stream.put_record(record["PartitionKey"], record.get("ExplicitHashKey"), record["Data"])
         entries.append({"SequenceNumber": number, "ShardId": shard_id})
     return json.dumps({"FailedRecordCount": 0, "Records": entries})
 
@@ -176,21 +185,19 @@ def _get_records(response: KinesisResponse) -> str:
         for record in page.records
     ]
     following = None if page.ended else compose_shard_iterator(stream_name, shard, page.position)
-    return json.dumps(
-        {"NextShardIterator": following, "Records": records, "MillisBehindLatest": page.behind_ms}
-    )
+    return json.dumps({"NextShardIterator": following, "Records": records, "MillisBehindLatest": page.behind_ms})
 
 
-def patch_kinesis() -> None:
+def patch_kinesis(installed: str = INSTALLED_MOTO) -> None:
     """Puts the classes and answers of this file in the place of moto's, for the whole process.
 
     Raises:
         MotoVersionError: Another moto than EXPECTED_MOTO is installed.
     """
-    installed = version("moto")
     if installed != EXPECTED_MOTO:
         raise MotoVersionError(installed, EXPECTED_MOTO)
     models.Shard = LocalShard
     models.Stream = LocalStream
+    models.KinesisBackend.get_shard_iterator = _get_shard_iterator
     KinesisResponse.put_records = _put_records
     KinesisResponse.get_records = _get_records

@@ -1,7 +1,7 @@
 """The event source mapping: reads a stream's shards, hands batches to the function, brings back what failed.
 
-It takes steps instead of threads: `poll_once` looks at each shard once and waits for nothing, so time can be injected.
-A failed batch keeps its place: its shard reads no further until it is done. What becomes of it is decided in
+It takes steps instead of threads: `poll_once` looks at each shard once and waits for nothing, so that time can
+be injected. A shard with a failed batch reads no further until that is done; what becomes of it is decided in
 `ShardLease._bring_back` alone.
 """
 
@@ -13,6 +13,7 @@ from binascii import b2a_base64
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from json.encoder import encode_basestring_ascii  # C, and exactly what json.dumps does to a string
 from typing import Any, TypedDict
@@ -27,9 +28,9 @@ from infra.streams import (
 )
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
-"""Lambda's limit of one invocation, as compact JSON."""
+"""Lambda's limit of one invocation; counted here in compact ASCII JSON, which UTF-8 never exceeds."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ class MappingStats:
     last_error: str = ""
 
 
-class _Envelope(TypedDict):
+class Envelope(TypedDict):
+    """The part of a record that Kinesis made."""
+
     kinesisSchemaVersion: str
     partitionKey: str
     sequenceNumber: str
@@ -93,7 +96,7 @@ class _Envelope(TypedDict):
 class LambdaRecord(TypedDict):
     """One record of a Kinesis event, in AWS's words and order."""
 
-    kinesis: _Envelope
+    kinesis: Envelope
     eventSource: str
     eventVersion: str
     eventID: str
@@ -103,16 +106,9 @@ class LambdaRecord(TypedDict):
     eventSourceARN: str
 
 
-Invoke = Callable[[dict[str, Any]], object]
-"""Runs the function on an event: returns its response, raises if it failed."""
-
-
 def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn: str) -> list[LambdaRecord]:
-    """Puts records, as boto3 gives them, into the envelope that Lambda gives the function.
-
-    An arrival time may be a datetime or, from a client whose timestamps are parsed by `float`, seconds since 1970.
-    """
-    _, _, _, region, account, _ = stream_arn.split(":", 5)
+    """Puts records of one shard, as boto3 gives them, into the envelope that Lambda gives the function."""
+    region, account = stream_arn.split(":")[3:5]
     role_arn = f"arn:aws:iam::{account}:role/lambda-role"
     return [
         {
@@ -121,7 +117,7 @@ def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn:
                 "partitionKey": record["PartitionKey"],
                 "sequenceNumber": record["SequenceNumber"],
                 "data": b2a_base64(record["Data"], newline=False).decode("ascii"),
-                "approximateArrivalTimestamp": arrived if type(arrived) is float else arrived.timestamp(),
+                "approximateArrivalTimestamp": record["ApproximateArrivalTimestamp"].timestamp(),
             },
             "eventSource": "aws:kinesis",
             "eventVersion": "1.0",
@@ -132,20 +128,23 @@ def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn:
             "eventSourceARN": stream_arn,
         }
         for record in records
-        for arrived in (record["ApproximateArrivalTimestamp"],)
     ]
 
 
 def json_sizes(records: Sequence[LambdaRecord]) -> list[int]:
-    """Bytes of each record of one shard as compact ASCII JSON, without encoding it: what changes between them is added."""
+    """Tells the bytes of each record as compact ASCII JSON; encodes one, and counts where the others differ.
+
+    Args:
+        records: Records of one shard.
+    """
     if not records:
         return []
-    first = records[0]
-    n_fixed = len(json.dumps(first, separators=(",", ":"))) - _changing_size(first["kinesis"])
-    return [n_fixed + _changing_size(record["kinesis"]) for record in records]
+    n_fixed_bytes = len(json.dumps(records[0], separators=(",", ":"))) - _varying_bytes(records[0])
+    return [n_fixed_bytes + _varying_bytes(record) for record in records]
 
 
-def _changing_size(envelope: _Envelope) -> int:
+def _varying_bytes(record: LambdaRecord) -> int:
+    envelope = record["kinesis"]
     return (
         len(encode_basestring_ascii(envelope["partitionKey"]))
         + 2 * len(envelope["sequenceNumber"])  # in eventID again
@@ -155,10 +154,10 @@ def _changing_size(envelope: _Envelope) -> int:
 
 
 def count_done(response: object, batch: Sequence[LambdaRecord]) -> int:
-    """Counts the leading records of a batch that a partial batch response leaves done.
+    """Counts the leading records of a batch that are done, by the function's partial batch response.
 
-    No response, `{}`, and no `batchItemFailures` or an empty one mean all of them. Otherwise those before the lowest
-    sequence number reported; none, if an item is malformed or names a record that is not in the batch.
+    All of them, if it reports no failure (no response, `{}`, `batchItemFailures` missing, null or empty). None, if
+    it is malformed or names a record that is not in the batch. Else those before the lowest sequence number named.
     """
     if response is None:
         return len(batch)
@@ -169,7 +168,7 @@ def count_done(response: object, batch: Sequence[LambdaRecord]) -> int:
         return len(batch)
     if not isinstance(items, list):
         return 0
-    # A shard is in order, so the lowest sequence number is the first in the batch: no digits need comparing.
+    # A shard is in order: the lowest sequence number is the first in the batch, and no digits need comparing.
     positions = {record["kinesis"]["sequenceNumber"]: position for position, record in enumerate(batch)}
     return min(_reported_position(item, positions) for item in items)
 
@@ -180,51 +179,44 @@ def _reported_position(item: object, positions: dict[str, int]) -> int:
 
 
 def exponential_backoff_s(attempt: int) -> float:
-    """Waits before a failed batch comes again: 0.1 s after the first failure, doubling, 30 s at most.
+    """Tells how long a failed batch stays away: 0.1 s after the first failure, doubling, 30 s at most.
 
     >>> [exponential_backoff_s(attempt) for attempt in (1, 2, 3, 1000)]
     [0.1, 0.2, 0.4, 30.0]
     """
-    return min(0.1 * 2 ** min(attempt - 1, 20), 30.0)
+    return min(0.1 * 2.0 ** min(attempt - 1, 20), 30.0)
 
 
 class ShardLease:
     """One shard's records on their way to the function: buffered, cut into batches, kept until they are done.
 
     Args:
-        reader: Where they come from.
+        read: Reads the shard's next records.
+        deliver: Hands a batch to the function; given also how many of its records it has had before. Returns how
+            many leading ones are done.
         config: The mapping's properties.
-        stream_arn: Named in each record.
-        invoke: Runs the function.
-        stats: Counted up here, shared by all leases.
-        clock: Seconds, monotonic.
-        backoff: Seconds to wait after the n-th failure in a row that got nothing done, n from 1.
+        clock: Monotonic seconds.
+        backoff: Seconds that a batch stays away after the n-th failure in a row that got nothing done.
     """
 
     def __init__(
         self,
-        reader: ShardReader,
+        read: Callable[[], list[LambdaRecord]],
+        deliver: Callable[[list[LambdaRecord], int], int],
         config: MappingConfig,
-        stream_arn: str,
-        invoke: Invoke,
-        stats: MappingStats,
         clock: Callable[[], float],
         backoff: Callable[[int], float],
     ) -> None:
-        self._reader = reader
+        self._read = read
+        self._deliver = deliver
         self._config = config
-        self._stream_arn = stream_arn
-        self._invoke = invoke
-        self._stats = stats
         self._clock = clock
         self._backoff = backoff
-        self._records: list[
-            LambdaRecord
-        ] = []  # all that is read and not done; what comes again stands in front
+        self._records: list[LambdaRecord] = []  # all that is read and not done; what comes again stands in front
         self._sizes: list[int] = []
         self._n_bytes = 0
-        self._due_s = 0.0  # when the batch goes though it is not full: end of its window, or of its backoff
-        self._n_retry = 0  # records that come again, by themselves: a repeated batch is the same batch
+        self._due_s = 0.0  # when a batch goes though it isn't full: end of its window, or of its backoff
+        self._n_retry = 0  # records that come again, with none added: what is repeated is the same batch
         self._n_attempts = 0
 
     def step(self) -> int:
@@ -234,21 +226,22 @@ class ShardLease:
             Records handed over.
         """
         if not self._n_retry and not self._holds_full_batch():
-            self._read()
+            self._fill()
         n_batch = self._n_due()
         if n_batch:
-            self._deliver(self._records[:n_batch])
+            batch = self._records[:n_batch]
+            self._settle(n_batch, self._deliver(batch, self._n_retry))
         return n_batch
 
     def _holds_full_batch(self) -> bool:
         return len(self._records) >= self._config.batch_size or self._n_bytes >= MAX_PAYLOAD_BYTES
 
-    def _read(self) -> None:
-        new = lambda_records(self._reader.read(), self._reader.shard_id, self._stream_arn)
-        if new and not self._records:
+    def _fill(self) -> None:
+        records = self._read()
+        if records and not self._records:
             self._open_window()
-        sizes = json_sizes(new)
-        self._records += new
+        sizes = json_sizes(records)
+        self._records += records
         self._sizes += sizes
         self._n_bytes += sum(sizes)
 
@@ -263,41 +256,22 @@ class ShardLease:
         return self._n_fitting() if is_due or self._holds_full_batch() else 0
 
     def _n_fitting(self) -> int:
-        # {"Records":[ ... ]} around the records, and a comma after each but the last
-        room = MAX_PAYLOAD_BYTES - len('{"Records":[]}') + 1
+        room_bytes = MAX_PAYLOAD_BYTES - len('{"Records":[]}') + 1  # a comma after each record but the last
         ends = list(accumulate(size + 1 for size in self._sizes[: self._config.batch_size]))
-        # A record too large for any payload still goes, alone: holding it back would block its shard for ever.
-        return max(bisect_right(ends, room), min(len(ends), 1))
+        # A record too large for any payload goes all the same, alone: held back, it would block its shard.
+        return max(bisect_right(ends, room_bytes), min(len(ends), 1))
 
-    def _deliver(self, batch: list[LambdaRecord]) -> None:
-        self._stats.n_invocations += 1
-        self._stats.n_delivered += len(batch)
-        self._stats.n_redelivered += self._n_retry
-        n_done = self._invoke_and_count_done(batch)
-        self._stats.n_done += n_done
+    def _settle(self, n_batch: int, n_done: int) -> None:
         self._n_bytes -= sum(self._sizes[:n_done])
         del self._records[:n_done], self._sizes[:n_done]
-        if n_done == len(batch):
+        if n_done < n_batch:
+            self._bring_back(n_batch - n_done, made_progress=n_done > 0)
+        else:
             self._n_retry = self._n_attempts = 0
             self._open_window()
-        else:
-            self._bring_back(len(batch) - n_done, made_progress=n_done > 0)
-
-    def _invoke_and_count_done(self, batch: list[LambdaRecord]) -> int:
-        try:
-            response = self._invoke({"Records": batch})
-        except Exception as error:
-            # Whatever a function raises, Lambda brings the batch again.
-            self._stats.last_error = f"{type(error).__name__}: {error}"
-            _log.warning(
-                "the function failed on %d records of %s", len(batch), self._reader.shard_id, exc_info=True
-            )
-            return 0
-        return count_done(response, batch) if self._config.report_batch_item_failures else len(batch)
 
     def _bring_back(self, n_records: int, *, made_progress: bool) -> None:
         """Decides what becomes of the rest of a failed batch: it comes again, after a while."""
-        self._stats.n_failures += 1
         self._n_retry = n_records
         self._n_attempts = 1 if made_progress else self._n_attempts + 1
         self._due_s = self._clock() + self._backoff(self._n_attempts)
@@ -309,10 +283,9 @@ class EventSourceMapping:
     Args:
         config: The mapping's properties.
         kinesis: A boto3 Kinesis client; the shards are those that it lists now.
-        invoke: Runs the function.
-        clock: Seconds, monotonic.
-        backoff: Seconds to wait after the n-th failure in a row that got nothing done, n from 1.
-        wall_clock: Seconds since 1970.
+        invoke: Runs the function on an event: returns its response, raises if it failed.
+        clock: Monotonic seconds.
+        backoff: Seconds that a batch stays away after the n-th failure in a row that got nothing done.
 
     Attributes:
         stats: What it has done so far.
@@ -322,18 +295,18 @@ class EventSourceMapping:
         self,
         config: MappingConfig,
         kinesis: KinesisStream,
-        invoke: Invoke,
-        *,
+        invoke: Callable[[dict[str, Any]], object],
         clock: Callable[[], float] = time.monotonic,
         backoff: Callable[[int], float] = exponential_backoff_s,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.stats = MappingStats()
+        self._config = config
+        self._invoke = invoke
         summary = kinesis.describe_stream_summary(StreamName=config.stream_name)
-        stream_arn: str = summary["StreamDescriptionSummary"]["StreamARN"]
+        self._stream_arn: str = summary["StreamDescriptionSummary"]["StreamARN"]
         self._leases = [
-            ShardLease(reader, config, stream_arn, invoke, self.stats, clock, backoff)
-            for reader in open_shards(kinesis, config.stream_name, config.starting_position, wall_clock)
+            ShardLease(partial(self._read, shard), self._deliver, config, clock, backoff)
+            for shard in open_shards(kinesis, config.stream_name, config.starting_position)
         ]
 
     def poll_once(self) -> int:
@@ -352,3 +325,25 @@ class EventSourceMapping:
             wait_s = next_idle_wait_s(wait_s, n_records)
             if n_records == 0:
                 stop.wait(wait_s)
+
+    def _read(self, shard: ShardReader) -> list[LambdaRecord]:
+        return lambda_records(shard.read(), shard.shard_id, self._stream_arn)
+
+    def _deliver(self, batch: list[LambdaRecord], n_redelivered: int) -> int:
+        n_done = self._invoke_and_count_done(batch)
+        self.stats.n_invocations += 1
+        self.stats.n_delivered += len(batch)
+        self.stats.n_redelivered += n_redelivered
+        self.stats.n_done += n_done
+        self.stats.n_failures += n_done < len(batch)
+        return n_done
+
+    def _invoke_and_count_done(self, batch: list[LambdaRecord]) -> int:
+        try:
+            response = self._invoke({"Records": batch})
+        except Exception as error:
+            # Whatever a function raises, Lambda brings the batch again.
+            self.stats.last_error = f"{type(error).__name__}: {error}"
+            logger.warning("%d records from %s on come again", len(batch), batch[0]["eventID"], exc_info=True)
+            return 0
+        return count_done(response, batch) if self._config.report_batch_item_failures else len(batch)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from lambda_function.errors import PredictorError
+from infra.errors import InfraError
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024
 
@@ -21,7 +21,7 @@ Handler = Callable[[dict[str, Any], Any], object]
 """The function's entry point: event and context in, response out."""
 
 
-class FunctionError(PredictorError):
+class FunctionError(InfraError):
     """The invocation failed outside of the function's own code; Lambda would bring the batch again."""
 
 
@@ -74,10 +74,9 @@ class LambdaContext:
 
 @dataclass(slots=True)
 class RuntimeStats:
-    """What a runtime has run so far: invocations, failed ones among them, and seconds that they took."""
+    """What a runtime has run so far: invocations, failed ones among them, and the seconds that they took."""
 
     n_invocations: int = 0
-    n_failures: int = 0
     duration_s: float = 0.0
     max_duration_s: float = 0.0
 
@@ -123,27 +122,19 @@ class InProcessRuntime:
             FunctionError: It took too long, ended the process, or returned what isn't JSON or is over 6 MiB.
             Exception: Whatever the handler raised.
         """
-        self.stats.n_invocations += 1
         start_s = self._clock()
         try:
-            response = self._run(event, start_s)
-            duration_s = self._clock() - start_s
-            if duration_s > self._timeout_s:
-                raise FunctionTimeoutError(self._function_name, duration_s, self._timeout_s)
-            return self._as_lambda_passes_it_on(response)
-        except BaseException:
-            self.stats.n_failures += 1
-            raise
-        finally:
-            duration_s = self._clock() - start_s
-            self.stats.duration_s += duration_s
-            self.stats.max_duration_s = max(self.stats.max_duration_s, duration_s)
-
-    def _run(self, event: dict[str, Any], start_s: float) -> object:
-        try:
-            return self._handler(event, self._context(start_s))
+            response = self._handler(event, self._context(start_s))
         except SystemExit as error:
             raise FunctionExitError(self._function_name, error.code) from error
+        finally:
+            duration_s = self._clock() - start_s
+            self.stats.n_invocations += 1
+            self.stats.duration_s += duration_s
+            self.stats.max_duration_s = max(self.stats.max_duration_s, duration_s)
+        if duration_s > self._timeout_s:
+            raise FunctionTimeoutError(self._function_name, duration_s, self._timeout_s)
+        return self._as_lambda_passes_it_on(response)
 
     def _context(self, start_s: float) -> LambdaContext:
         name = self._function_name
@@ -166,9 +157,7 @@ class InProcessRuntime:
             raise FunctionResponseError(self._function_name, f"is not JSON: {error}") from error
         n_bytes = len(body.encode("utf-8", "surrogatepass"))
         if n_bytes > MAX_RESPONSE_BYTES:
-            raise FunctionResponseError(
-                self._function_name, f"has {n_bytes} bytes, over {MAX_RESPONSE_BYTES}"
-            )
+            raise FunctionResponseError(self._function_name, f"has {n_bytes} bytes, over {MAX_RESPONSE_BYTES}")
         passed_on: object = json.loads(body)
         return passed_on
 
@@ -178,6 +167,7 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
     """Gives a function a cold start in this process, and its own environment and log while the context is open.
 
     What it prints during the import and its invocations is appended to the log; what other threads print is not.
+    A live display of rich's needs `redirect_stdout=False`: its own redirection would come in between.
 
     Args:
         path: Module and name of the entry point, as in a template: ``lambda_function.handler.lambda_handler``.

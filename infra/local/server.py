@@ -47,10 +47,10 @@ class LocalAws:
     """
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()
         self._session = _hermetic_session()
 
     def __enter__(self) -> Self:
+        self._log = tempfile.TemporaryFile()
         with socket.create_server((HOST, 0), backlog=128) as listener:
             self.endpoint_url = f"http://{HOST}:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no outside input
@@ -85,16 +85,14 @@ class LocalAws:
 
     def client(self, service: str) -> Any:
         """Makes a boto3 client, deaf to the user's profiles, proxies and endpoint settings. Thread-safe to use."""
-        return self._session.client(
-            service, endpoint_url=self.endpoint_url, config=_CLIENT_CONFIG, **_CREDENTIALS
-        )
+        return self._session.client(service, endpoint_url=self.endpoint_url, config=_CLIENT_CONFIG, **_CREDENTIALS)
 
     def _last_words(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         return self._log.read().decode(errors="replace").strip()
 
 
-def _hermetic_session() -> boto3.Session:
+def _hermetic_session() -> Any:
     """Makes a session that reads no file and no profile of the user's."""
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     core.set_config_variable("config_file", os.devnull)

@@ -1,0 +1,141 @@
+"""A replay: real rides as ride events in order of pickup, and the ledger that accounts for each of them."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.streams import Entry, ride_event_bytes
+from lambda_function.events import Prediction, decode_prediction, decode_reject, partition_key
+from lambda_function.features import RideColumns
+from training.dataset import Rides
+
+MALFORMED = (
+    b"not JSON at all",
+    b'{"ride": {"PULocationID": 130, "DOLocationID": 205, "trip_distance": NaN}, "ride_id": "malformed"}',
+    b'{"ride": {"PULocationID": 130, "DOLocationID": 266, "trip_distance": 3.66}, "ride_id": "malformed"}',
+    b'{"ride": {"PULocationID": 130, "trip_distance": 3.66}, "ride_id": "malformed"}',
+    b"\xff\xfe\x00\x01",
+)
+"""What a replay mixes in on purpose: each must end as a reject, and its neighbours as predictions."""
+
+_EVENTS_PER_MALFORMED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Rides on their way: ride event number i carries `ride_id` i; the malformed ones come last in number.
+
+    Attributes:
+        rides: In order of pickup.
+        n_malformed: Events that are no rides, spread evenly among the others.
+    """
+
+    rides: Rides
+    n_malformed: int
+
+    @classmethod
+    def of(cls, rides: Rides, n_events: int) -> "Replay":
+        """Takes the first rides, and makes room for one of each malformed event, or fewer in a small replay."""
+        n_malformed = min(len(MALFORMED), n_events // _EVENTS_PER_MALFORMED)
+        return cls(rides.head(n_events - n_malformed), n_malformed)
+
+    def __len__(self) -> int:
+        return len(self.rides) + self.n_malformed
+
+    def entries(self) -> Iterator[Entry]:
+        """Yields what a producer sends, in order: partition key and data."""
+        columns = self.rides.columns
+        ids = range(len(self.rides))
+        data = ride_event_bytes(
+            columns.pickup_zone, columns.dropoff_zone, _bookable_miles(columns), self.rides.pickup_time, ids
+        )
+        every = len(data) // self.n_malformed if self.n_malformed else 0
+        for number, event in enumerate(data):
+            if every and number % every == every // 2 and number // every < self.n_malformed:
+                kind = number // every
+                yield f"malformed-{kind}", MALFORMED[kind]
+            yield partition_key(number), event
+
+
+class Ledger:
+    """Where each ride event of a replay has ended, and how far the predictions are off so far."""
+
+    def __init__(self, replay: Replay, baseline_minutes: NDArray[np.float64]) -> None:
+        """Opens the ledger; `baseline_minutes` (n rides,) is what the baseline predicts for the replay's rides."""
+        self._replay = replay
+        self._actual = replay.rides.duration_minutes
+        self._baseline = baseline_minutes
+        self._predicted_minutes = np.full(len(replay.rides), np.nan)
+        self._prediction_ids: set[str] = set()
+        self._rejected: set[tuple[str, str]] = set()
+        self._squared = self._absolute = self._baseline_squared = 0.0
+        self.n_predicted = 0
+        self.n_repeated = 0
+        self.versions: dict[str, int] = {}
+
+    def add_predictions(self, data: Iterable[bytes]) -> None:
+        """Enters predictions as the output stream brings them; one seen before counts as repeated."""
+        fresh = [prediction for line in data if self._is_fresh(prediction := decode_prediction(line))]
+        if not fresh:
+            return
+        rows = np.fromiter((int(one.prediction.ride_id) for one in fresh), np.intp, len(fresh))
+        minutes = np.fromiter((one.prediction.ride_duration for one in fresh), np.float64, len(fresh))
+        self._predicted_minutes[rows] = minutes
+        error = minutes - self._actual[rows]
+        self._squared += float(error @ error)
+        self._absolute += float(np.abs(error).sum())
+        baseline_error = self._baseline[rows] - self._actual[rows]
+        self._baseline_squared += float(baseline_error @ baseline_error)
+        self.n_predicted = int(np.isfinite(self._predicted_minutes).sum())
+
+    def _is_fresh(self, prediction: Prediction) -> bool:
+        if prediction.prediction_id in self._prediction_ids:
+            self.n_repeated += 1
+            return False
+        self._prediction_ids.add(prediction.prediction_id)
+        self.versions[prediction.version] = self.versions.get(prediction.version, 0) + 1
+        return True
+
+    def add_rejects(self, ndjson: bytes) -> None:
+        """Enters the rejects of one stored object; the same record's reject in two objects counts once."""
+        for line in ndjson.splitlines():
+            reject = decode_reject(line)
+            self._rejected.add((reject.shard_id, reject.sequence_number))
+
+    @property
+    def n_rejected(self) -> int:
+        """Records rejected."""
+        return len(self._rejected)
+
+    @property
+    def n_lost(self) -> int:
+        """Ride events that are neither predicted nor rejected."""
+        return max(0, len(self._replay) - self.n_predicted - self.n_rejected)
+
+    @property
+    def rmse_minutes(self) -> float:
+        """Root mean squared error of the predictions so far; NaN before the first."""
+        return _root_mean(self._squared, self.n_predicted)
+
+    @property
+    def mae_minutes(self) -> float:
+        """Mean absolute error of the predictions so far; NaN before the first."""
+        return self._absolute / self.n_predicted if self.n_predicted else math.nan
+
+    @property
+    def baseline_rmse_minutes(self) -> float:
+        """The baseline's root mean squared error on the rides predicted so far; NaN before the first."""
+        return _root_mean(self._baseline_squared, self.n_predicted)
+
+
+def _bookable_miles(columns: RideColumns) -> NDArray[np.float64]:
+    """Returns distances as an event can carry them: TLC's missing and negative ones become 0, which means missing."""
+    miles = columns.trip_distance_miles
+    return np.where(miles > 0, miles, 0.0)
+
+
+def _root_mean(total: float, n: int) -> float:
+    return math.sqrt(total / n) if n else math.nan

@@ -1,0 +1,204 @@
+"""A stack: the template's resources as the embedded AWS creates them, and as the rest of `infra` asks about them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from infra.errors import TemplateError
+from infra.local.mapping import MappingConfig
+from infra.transform import TEMPLATE, transform
+
+_MOTO_CREATES = frozenset(
+    {
+        "AWS::IAM::Role",
+        "AWS::Kinesis::Stream",
+        "AWS::Lambda::Function",
+        "AWS::Logs::LogGroup",
+        "AWS::S3::Bucket",
+    }
+)
+"""What goes into the embedded AWS. The event source mapping stays out: local/mapping.py does its work."""
+
+_INLINE_CODE = {"ZipFile": "# runs in this machine's own Python: see infra/local"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedStack:
+    """A stack that exists: physical names, and the function's settings as the AWS at hand resolved them.
+
+    Attributes:
+        environment: The function's variables.
+        timeout_s: How long one invocation may take.
+    """
+
+    input_stream: str
+    output_stream: str
+    bucket: str
+    function_name: str
+    handler: str
+    runtime: str
+    timeout_s: int
+    memory_mb: int
+    environment: Mapping[str, str]
+    mapping: MappingConfig
+
+
+class Stack:
+    """A translated template with its parameters resolved."""
+
+    def __init__(self, path: Path = TEMPLATE, parameters: Mapping[str, object] | None = None) -> None:
+        """Translates the template.
+
+        Raises:
+            TemplateError: The template can't be used, or has no such parameter, or needs a value for one.
+        """
+        self.path = path
+        self.template = transform(path, parameters)
+        self.parameters = self._resolve_parameters(parameters or {})
+
+    def _resolve_parameters(self, given: Mapping[str, object]) -> dict[str, str]:
+        declared: dict[str, dict[str, Any]] = self.template.get("Parameters", {})
+        if unknown := sorted(given.keys() - declared.keys()):
+            raise TemplateError(self.path, f"has no parameter {', '.join(unknown)}")
+        values = {name: given.get(name, declaration.get("Default")) for name, declaration in declared.items()}
+        if missing := sorted(name for name, value in values.items() if value is None):
+            raise TemplateError(self.path, f"needs a value for {', '.join(missing)}")
+        return {name: str(value) for name, value in values.items()}
+
+    def only(self, kind: str) -> dict[str, Any]:
+        """Returns the properties of the one resource of a type.
+
+        Raises:
+            TemplateError: There is none, or more than one.
+        """
+        found = [r for r in self.template["Resources"].values() if r["Type"] == kind]
+        if len(found) != 1:
+            raise TemplateError(self.path, f"has {len(found)} resources of type {kind}, not one")
+        properties: dict[str, Any] = found[0]["Properties"]
+        return properties
+
+    def for_moto(self) -> dict[str, Any]:
+        """Returns the template cut down to what moto can create, without what refers to the rest."""
+        resources = {
+            name: _with_inline_code(resource)
+            for name, resource in self.template["Resources"].items()
+            if resource["Type"] in _MOTO_CREATES
+        }
+        dropped = self.template["Resources"].keys() - resources.keys()
+        outputs = {
+            name: output for name, output in self.template.get("Outputs", {}).items() if not dropped & _mentions(output)
+        }
+        return {**self.template, "Resources": resources, "Outputs": outputs}
+
+    def event_source_mapping(self, physical_names: Mapping[str, str]) -> MappingConfig:
+        """Reads the mapping's properties.
+
+        Args:
+            physical_names: By the template's logical names, once the stack exists.
+
+        Raises:
+            TemplateError: There is not one mapping, or a value refers to something unknown.
+        """
+        names = {**self.parameters, **physical_names}
+        properties = {
+            name: self._value(value, names) for name, value in self.only("AWS::Lambda::EventSourceMapping").items()
+        }
+        destination = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+        return MappingConfig(
+            stream_name=properties["EventSourceArn"],
+            starting_position=properties["StartingPosition"],
+            batch_size=int(properties.get("BatchSize", 100)),
+            batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
+            parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
+            bisect_on_error=bool(properties.get("BisectBatchOnFunctionError", False)),
+            maximum_retry_attempts=int(properties.get("MaximumRetryAttempts", -1)),
+            maximum_record_age_s=int(properties.get("MaximumRecordAgeInSeconds", -1)),
+            on_failure_bucket=destination,
+            report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
+        )
+
+    def _value(self, node: Any, names: Mapping[str, str]) -> Any:
+        """Resolves references: `Ref x` and `GetAtt x.Arn` both to the name of x, which is all that is needed."""
+        if isinstance(node, list):
+            return [self._value(item, names) for item in node]
+        if not isinstance(node, dict):
+            return node
+        target = node.get("Ref") or next(iter(node.get("Fn::GetAtt", ())), None)
+        if target is None:
+            return {key: self._value(value, names) for key, value in node.items()}
+        if target not in names:
+            raise TemplateError(self.path, f"refers to {target}, which has no value here")
+        return names[target]
+
+
+def deploy(
+    client: Callable[[str], Any],
+    stack_name: str = "ridecast",
+    path: Path = TEMPLATE,
+    parameters: Mapping[str, object] | None = None,
+) -> DeployedStack:
+    """Creates the template's stack in the embedded AWS.
+
+    Args:
+        client: Makes a boto3 client for a service: `LocalAws.client`.
+        stack_name: The stack's name.
+        path: The template.
+        parameters: Values for its parameters; the defaults stand for the others.
+
+    Raises:
+        TemplateError: The template can't be used, or the stack was not created.
+    """
+    stack = Stack(path, parameters)
+    cloudformation = client("cloudformation")
+    try:
+        cloudformation.create_stack(
+            StackName=stack_name,
+            TemplateBody=json.dumps(stack.for_moto()),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in stack.parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+        cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=stack_name, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+        )
+    except (BotoCoreError, ClientError, ResponseParserError) as error:
+        raise TemplateError(path, f"can't be deployed as {stack_name}: {' '.join(str(error).split())}") from error
+    return _describe(client, stack, stack_name)
+
+
+def _describe(client: Callable[[str], Any], stack: Stack, stack_name: str) -> DeployedStack:
+    cloudformation = client("cloudformation")
+    (described,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    resources = cloudformation.describe_stack_resources(StackName=stack_name)["StackResources"]
+    function = client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+    return DeployedStack(
+        input_stream=outputs["RideEventsStream"],
+        output_stream=outputs["RidePredictionsStream"],
+        bucket=outputs["BucketName"],
+        function_name=outputs["FunctionName"],
+        handler=function["Handler"],
+        runtime=function["Runtime"],
+        timeout_s=function["Timeout"],
+        memory_mb=function["MemorySize"],
+        environment={name: str(value) for name, value in function["Environment"]["Variables"].items()},
+        mapping=stack.event_source_mapping({r["LogicalResourceId"]: r["PhysicalResourceId"] for r in resources}),
+    )
+
+
+def _with_inline_code(resource: dict[str, Any]) -> dict[str, Any]:
+    if resource["Type"] != "AWS::Lambda::Function":
+        return resource
+    return {**resource, "Properties": {**resource["Properties"], "Code": _INLINE_CODE}}
+
+
+def _mentions(node: Any) -> set[str]:
+    """Returns every string in a piece of template: among them the logical names that it refers to."""
+    if isinstance(node, str):
+        return {node}
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return set().union(*map(_mentions, children))

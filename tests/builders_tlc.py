@@ -1,0 +1,92 @@
+"""Months as TLC publishes them, made small: rows by hand, files in every schema seen in the wild."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.months import Month, Service, tlc_file_name
+
+
+@dataclass(frozen=True, slots=True)
+class TlcRow:
+    """One row of a TLC file; None is a null. Times are New York wall-clock times without a zone."""
+
+    pickup: datetime | None = datetime(2021, 1, 5, 8, 15)  # noqa: DTZ001
+    dropoff: datetime | None = datetime(2021, 1, 5, 8, 27, 30)  # noqa: DTZ001
+    pickup_zone: int | None = 130
+    dropoff_zone: int | None = 205
+    trip_distance: float | None = 3.66
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """How a month's file is typed, and which columns it has besides those of every month."""
+
+    zone: pa.DataType = field(default_factory=pa.int64)
+    time: pa.DataType = field(default_factory=lambda: pa.timestamp("us"))
+    distance: pa.DataType = field(default_factory=pa.float64)
+    flag: pa.DataType = field(default_factory=pa.string)
+    code: pa.DataType = field(default_factory=pa.float64)
+    ehail_fee: pa.DataType = field(default_factory=pa.null)
+    extra_columns: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+TO_2023_01 = Schema()
+FROM_2023_02 = Schema(zone=pa.int32(), flag=pa.large_string(), code=pa.int64(), ehail_fee=pa.float64())
+FROM_2025 = replace(FROM_2023_02, extra_columns=("cbd_congestion_fee", "Airport_fee"))
+SCHEMAS = {
+    "to 2023-01": TO_2023_01,
+    "from 2023-02": FROM_2023_02,
+    "from 2025": FROM_2025,
+    "airport_fee": replace(TO_2023_01, extra_columns=("airport_fee",)),
+    "nanoseconds": replace(TO_2023_01, time=pa.timestamp("ns")),
+    "milliseconds": replace(TO_2023_01, time=pa.timestamp("ms")),
+    "zones through a data frame with nulls": replace(TO_2023_01, zone=pa.float64()),
+}
+
+
+def row_at(pickup: datetime | str, *, minutes: float = 12.5, **changes: float | None) -> TlcRow:
+    """A good row that begins at a time, ISO 8601 if a text, and lasts so many minutes."""
+    start = datetime.fromisoformat(pickup) if isinstance(pickup, str) else pickup
+    return replace(TlcRow(pickup=start, dropoff=start + timedelta(minutes=minutes)), **changes)  # type: ignore[arg-type]
+
+
+def tlc_table(rows: Iterable[TlcRow], service: Service = "green", schema: Schema = TO_2023_01) -> pa.Table:
+    """The rows as TLC's table of a service."""
+    rows = list(rows)
+    prefix = {"green": "lpep", "yellow": "tpep"}[service]
+    nothing = [None] * len(rows)
+    columns = {
+        "VendorID": pa.array(nothing, pa.int64()),
+        f"{prefix}_pickup_datetime": pa.array([row.pickup for row in rows], schema.time),
+        f"{prefix}_dropoff_datetime": pa.array([row.dropoff for row in rows], schema.time),
+        "store_and_fwd_flag": pa.array(["N" for _ in rows], schema.flag),
+        "RatecodeID": pa.array(nothing, schema.code),
+        "PULocationID": pa.array([row.pickup_zone for row in rows], schema.zone),
+        "DOLocationID": pa.array([row.dropoff_zone for row in rows], schema.zone),
+        "trip_distance": pa.array([row.trip_distance for row in rows], schema.distance),
+        "ehail_fee": pa.array(nothing, schema.ehail_fee),
+        **{name: pa.array(nothing, pa.float64()) for name in schema.extra_columns},
+    }
+    return pa.table({name: values for name, values in columns.items() if name not in schema.without})
+
+
+def write_month(
+    folder: Path, rows: Iterable[TlcRow], month: Month, service: Service = "green", schema: Schema = TO_2023_01
+) -> Path:
+    """Writes the rows under TLC's name for the month."""
+    path = folder / tlc_file_name(service, month)
+    pq.write_table(tlc_table(rows, service, schema), path)
+    return path
+
+
+def month_bytes(rows: Iterable[TlcRow] = (TlcRow(),)) -> bytes:
+    """A green month's file as TLC would send it."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(tlc_table(rows), sink)
+    return bytes(sink.getvalue())

@@ -1,0 +1,190 @@
+"""The embedded AWS as a whole: it starts, holds the template's stack, keeps to itself and never outlives its parent."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.errors import LocalAwsError, TemplateError
+from infra.local.mapping import MappingConfig
+from infra.local.server import LocalAws
+from infra.stack import DeployedStack, deploy
+from lambda_function.settings import Settings
+
+pytestmark = pytest.mark.slow  # starting the server and creating the stack take about three seconds
+
+_PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws) -> DeployedStack:
+    return deploy(aws.client)
+
+
+def connect(endpoint_url: str) -> socket.socket:
+    address = urlsplit(endpoint_url)
+    return socket.create_connection((address.hostname, address.port), timeout=_PATIENCE_S)
+
+
+def test_stack_has_the_streams_and_the_bucket_of_the_template(aws: LocalAws, stack: DeployedStack) -> None:
+    streams = aws.client("kinesis").list_streams()["StreamNames"]
+    buckets = [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]]
+
+    assert streams == [stack.input_stream, stack.output_stream] == ["ride-events", "ride-predictions"]
+    assert buckets == [stack.bucket]
+
+
+def test_function_settings_are_resolved_and_accepted(stack: DeployedStack) -> None:
+    settings = Settings.from_env(stack.environment)
+
+    assert settings.output_stream == stack.output_stream
+    assert settings.bucket == stack.bucket
+    assert (settings.model_channel, settings.model_refresh_s, settings.log_level) == ("stable", 60.0, "INFO")
+    assert (stack.handler, stack.runtime) == ("lambda_function.handler.lambda_handler", "python3.13")
+    assert (stack.timeout_s, stack.memory_mb) == (60, 1769)
+
+
+def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> None:
+    assert stack.mapping == MappingConfig(
+        stream_name=stack.input_stream,
+        batch_size=10_000,
+        batching_window_s=1,
+        starting_position="TRIM_HORIZON",
+        parallelization_factor=1,
+        bisect_on_error=True,
+        maximum_retry_attempts=1000,
+        maximum_record_age_s=43_200,
+        on_failure_bucket=stack.bucket,
+        report_batch_item_failures=True,
+    )
+
+
+def test_parameters_reach_streams_environment_and_mapping(aws: LocalAws) -> None:
+    names = {"RideEventsName": "other-events", "RidePredictionsName": "other-predictions"}
+    other = deploy(aws.client, "other", parameters={**names, "RideEventsShards": 3, "ModelChannel": "candidate"})
+
+    assert len(aws.client("kinesis").list_shards(StreamName="other-events")["Shards"]) == 3
+    assert other.environment["OUTPUT_STREAM"] == "other-predictions"
+    assert other.environment["MODEL_CHANNEL"] == "candidate"
+    assert other.mapping.stream_name == "other-events"
+
+
+def test_stack_that_cannot_be_created_says_so(aws: LocalAws, stack: DeployedStack) -> None:
+    with pytest.raises(TemplateError, match=r"template\.yaml can't be deployed as second: .*ride-events"):
+        deploy(aws.client, "second")
+
+
+def test_bucket_takes_conditional_writes_and_unusual_keys(aws: LocalAws, stack: DeployedStack) -> None:
+    s3 = aws.client("s3")
+    where = {"Bucket": stack.bucket, "Key": "channels/a b+ü.json"}
+    etag = s3.put_object(**where, Body=b"one", IfNoneMatch="*")["ETag"]
+
+    with pytest.raises(ClientError) as again:
+        s3.put_object(**where, Body=b"two", IfNoneMatch="*")
+    with pytest.raises(ClientError) as unchanged:
+        s3.get_object(**where, IfNoneMatch=etag)
+    s3.put_object(**where, Body=b"three", IfMatch=etag)
+
+    assert again.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+    assert unchanged.value.response["ResponseMetadata"]["HTTPStatusCode"] == 304
+    assert s3.get_object(**where)["Body"].read() == b"three"
+    assert s3.head_object(**where)["ContentLength"] == 5
+
+
+def test_large_object_survives_the_way_there_and_back(aws: LocalAws, stack: DeployedStack) -> None:
+    body = os.urandom(20_000_000)
+    s3 = aws.client("s3")
+    s3.put_object(Bucket=stack.bucket, Key="models/large", Body=body)
+
+    assert s3.get_object(Bucket=stack.bucket, Key="models/large")["Body"].read() == body
+
+
+def test_clients_are_deaf_to_the_users_settings(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_PROFILE": "no-such-profile",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_CONFIG_FILE": "/no/such/file",
+        "HTTP_PROXY": "http://127.0.0.1:1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    assert aws.client("sts").get_caller_identity()["Account"] == "123456789012"
+    with LocalAws() as another:  # its server gets a clean environment too
+        assert another.client("kinesis").list_streams()["StreamNames"] == []
+
+
+def test_environment_brings_a_functions_own_clients_here(
+    aws: LocalAws, stack: DeployedStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert stack.input_stream in boto3.Session().client("kinesis").list_streams()["StreamNames"]
+
+
+def test_server_listens_on_the_loopback_interface_only(aws: LocalAws) -> None:
+    with connect(aws.endpoint_url) as connection:
+        assert connection.getpeername()[0] == "127.0.0.1"
+
+
+def test_server_ends_with_its_block() -> None:
+    with LocalAws() as aws:
+        aws.client("kinesis").list_streams()
+
+    with pytest.raises(ConnectionRefusedError):
+        connect(aws.endpoint_url)
+
+
+def test_server_does_not_outlive_a_killed_parent() -> None:
+    parent = (
+        "import sys; from infra.local.server import LocalAws\n"
+        "with LocalAws() as aws:\n"
+        "    aws.client('kinesis').list_streams()\n"
+        "    print(aws.endpoint_url, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(  # noqa: S603 - our own words
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        with connect(process.stdout.readline().strip()) as held:
+            process.send_signal(signal.SIGKILL)
+            assert held.recv(1) == b""  # answers when the server is gone, and not before
+
+
+def test_server_that_ends_by_itself_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/no/such/python")  # no Python starts with this
+
+    with (
+        pytest.raises(LocalAwsError, match=r"the embedded AWS ended with code \d+; its last words: "),
+        LocalAws() as aws,
+        connect(aws.endpoint_url) as held,
+    ):
+        hear_the_end(held)
+
+
+def hear_the_end(held: socket.socket) -> None:
+    with suppress(ConnectionResetError):
+        assert held.recv(1) == b""
+
+
+def test_lambda_is_created_without_a_container_engine(aws: LocalAws, stack: DeployedStack) -> None:
+    functions: list[dict[str, Any]] = aws.client("lambda").list_functions()["Functions"]
+
+    assert stack.function_name in [function["FunctionName"] for function in functions]
+    assert "docker" not in json.dumps(functions)

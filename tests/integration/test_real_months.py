@@ -1,0 +1,86 @@
+"""Every real month at hand loads, cleans to what the field keeps, and comes sorted."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from training.dataset import Rides, default_data_dir, load_rides, sample_span
+from training.months import Month, Service
+
+pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
+
+
+def real_files() -> list[Path]:
+    data_dir = default_data_dir()
+    return sorted(data_dir.glob("*_tripdata_*.parquet")) if data_dir else []
+
+
+def real_months() -> list[tuple[Service, Month]]:
+    """Service and month of every whole file, and of every month of a sample."""
+    found: list[tuple[Service, Month]] = []
+    for path in real_files():
+        service: Service = "green" if path.name.startswith("green") else "yellow"
+        only = path.stem.rpartition("_")[2]
+        month, last = sample_span(path.name) or (Month.parse(only), Month.parse(only))
+        while month <= last:
+            found.append((service, month))
+            month = month.next()
+    return found
+
+
+def load(service: Service, month: Month) -> Rides:
+    return load_rides(service, [month], data_dir=default_data_dir())
+
+
+@pytest.mark.parametrize(("service", "month"), real_months(), ids=str)
+def test_real_month_loads_clean_and_sorted(service: Service, month: Month) -> None:
+    rides = load(service, month)
+    (source,) = rides.sources
+    assert 0.9 <= source.n_kept / source.n_rows <= 0.99
+    assert source.n_rows - sum(source.dropped.values()) == source.n_kept == len(rides)
+    assert rides.duration_minutes.min() >= 1
+    assert rides.duration_minutes.max() <= 60
+    assert month.start <= rides.pickup_time.min()
+    assert rides.pickup_time.max() < month.end
+    assert (np.diff(rides.pickup_time) >= np.timedelta64(0, "s")).all()
+    assert rides.columns.pickup_zone.min() >= 1
+    assert rides.columns.dropoff_zone.max() <= 265
+    assert not np.isnan(rides.columns.trip_distance_miles).any()
+
+
+@pytest.mark.parametrize("path", [path for path in real_files() if not sample_span(path.name)], ids=lambda p: p.stem)
+def test_stray_pickups_of_whole_months_are_dropped(path: Path) -> None:
+    month = Month.parse(path.stem.rpartition("_")[2])
+    service: Service = "green" if path.name.startswith("green") else "yellow"
+    column = {"green": "lpep_pickup_datetime", "yellow": "tpep_pickup_datetime"}[service]
+    pickups = pc.strftime(pq.read_table(path, columns=[column])[column], "%Y-%m").to_pylist()
+    n_strays = sum(pickup != str(month) for pickup in pickups)
+    (source,) = load(service, month).sources
+    assert source.n_rows == len(pickups)
+    assert source.dropped["pickup_outside_month"] == n_strays
+
+
+def test_months_of_a_sample_name_it_as_their_source() -> None:
+    for path in real_files():
+        span = sample_span(path.name)
+        if span:
+            (source,) = load("yellow", span[1]).sources
+            assert (source.file, source.month) == (path.name, span[1])
+
+
+@pytest.mark.parametrize("zone_type", ["int64", "int32"])
+def test_months_of_both_schemas_load_together(zone_type: str) -> None:
+    months = [
+        Month.parse(path.stem.rpartition("_")[2])
+        for path in real_files()
+        if path.name.startswith("green") and str(pq.read_schema(path).field("PULocationID").type) == zone_type
+    ][:2]
+    if not months:
+        pytest.skip(f"no green month at hand has {zone_type} zones")
+    rides = load_rides("green", months, data_dir=default_data_dir())
+    assert [source.month for source in rides.sources] == months
+    assert (np.diff(rides.pickup_time) >= np.timedelta64(0, "s")).all()

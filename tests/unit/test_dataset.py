@@ -1,0 +1,299 @@
+"""Months are found, read in every schema, cleaned, counted and sorted."""
+
+import hashlib
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders_tlc import SCHEMAS, TO_2023_01, Schema, TlcRow, row_at, tlc_table, write_month
+from training.dataset import (
+    Rides,
+    concat_rides,
+    default_cache_dir,
+    default_data_dir,
+    load_rides,
+    sample_span,
+)
+from training.errors import DataFileError, DataFolderError, MonthNotFoundError, MonthsError
+from training.months import Month, Service, tlc_file_name
+
+JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
+GOOD = row_at("2021-01-05T08:15:00")
+
+dirty_rows = st.builds(
+    TlcRow,
+    pickup=st.none() | st.datetimes(datetime(2020, 12, 30), datetime(2021, 2, 2)),  # noqa: DTZ001
+    dropoff=st.none() | st.datetimes(datetime(2020, 12, 30), datetime(2021, 2, 2)),  # noqa: DTZ001
+    pickup_zone=st.none() | st.integers(-1, 267),
+    dropoff_zone=st.none() | st.integers(-1, 267),
+    trip_distance=st.none() | st.floats(),
+) | st.builds(
+    row_at,
+    st.datetimes(datetime(2020, 12, 31), datetime(2021, 2, 2)),  # noqa: DTZ001
+    minutes=st.floats(-5, 70) | st.sampled_from([0, 1, 60]),
+)
+
+
+def no_fetch(service: Service, month: Month, cache_dir: Path) -> Path:
+    raise MonthNotFoundError(tlc_file_name(service, month), 403)
+
+
+def load(folder: Path, *months: Month, service: Service = "green") -> Rides:
+    return load_rides(service, months or [JANUARY], data_dir=folder, cache_dir=folder, fetch=no_fetch)
+
+
+def load_rows(folder: Path, *rows: TlcRow, schema: Schema = TO_2023_01) -> Rides:
+    write_month(folder, rows, JANUARY, schema=schema)
+    return load(folder)
+
+
+def dropped(rides: Rides) -> dict[str, int]:
+    return {reason: n for reason, n in rides.sources[0].dropped.items() if n}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+@pytest.mark.parametrize("service", ["green", "yellow"])
+def test_every_schema_gives_the_same_rides(tmp_path: Path, service: Service, schema: Schema) -> None:
+    rows = [row_at("2021-01-05T08:15:59"), row_at("2021-01-06T00:00:00", pickup_zone=None, trip_distance=0)]
+    write_month(tmp_path, rows, JANUARY, service, schema)
+    rides = load(tmp_path, service=service)
+    assert len(rides) == 1
+    assert rides.columns.pickup_zone.tolist() == [130]
+    assert rides.columns.dropoff_zone.tolist() == [205]
+    assert rides.columns.trip_distance_miles.tolist() == [3.66]
+    assert rides.columns.pickup_minute.tolist() == [26830575]
+    assert rides.pickup_time.tolist() == [datetime(2021, 1, 5, 8, 15, 59)]  # noqa: DTZ001
+    assert rides.duration_minutes.tolist() == [12.5]
+
+
+def test_columns_have_the_promised_types(tmp_path: Path) -> None:
+    rides = load_rows(tmp_path, GOOD)
+    assert rides.columns.pickup_zone.dtype == rides.columns.pickup_minute.dtype == np.int64
+    assert rides.columns.trip_distance_miles.dtype == rides.duration_minutes.dtype == np.float64
+    assert rides.pickup_time.dtype == np.dtype("datetime64[s]")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (TlcRow(pickup=None), "time_missing"),
+        (TlcRow(dropoff=None), "time_missing"),
+        (row_at("2009-01-01T00:03:25"), "pickup_outside_month"),
+        (row_at("2020-12-31T23:59:59"), "pickup_outside_month"),
+        (row_at("2021-02-01T00:00:00"), "pickup_outside_month"),
+        (row_at("2021-01-05T08:15:00", minutes=0), "duration_out_of_range"),
+        (row_at("2021-01-05T08:15:00", minutes=-3), "duration_out_of_range"),
+        (row_at("2021-01-05T08:15:00", minutes=59 / 60), "duration_out_of_range"),
+        (row_at("2021-01-05T08:15:00", minutes=60 + 1 / 60), "duration_out_of_range"),
+        (row_at("2021-01-05T08:15:00", pickup_zone=None), "zone_out_of_range"),
+        (row_at("2021-01-05T08:15:00", dropoff_zone=0), "zone_out_of_range"),
+        (row_at("2021-01-05T08:15:00", dropoff_zone=266), "zone_out_of_range"),
+    ],
+)
+def test_bad_row_is_dropped_and_counted(tmp_path: Path, row: TlcRow, reason: str) -> None:
+    rides = load_rows(tmp_path, GOOD, row, GOOD)
+    assert len(rides) == 2
+    assert dropped(rides) == {reason: 1}
+    assert (rides.sources[0].n_rows, rides.sources[0].n_kept) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        row_at("2021-01-01T00:00:00"),
+        row_at("2021-01-31T23:59:59"),
+        row_at("2021-01-05T08:15:00", minutes=1),
+        row_at("2021-01-05T08:15:00", minutes=60),
+        row_at("2021-01-05T08:15:00", pickup_zone=1, dropoff_zone=265),
+        row_at("2021-01-05T08:15:00", trip_distance=-24.49),
+        row_at("2021-01-05T08:15:00", trip_distance=292_611.0),
+    ],
+)
+def test_row_at_the_edge_is_kept(tmp_path: Path, row: TlcRow) -> None:
+    rides = load_rows(tmp_path, row)
+    assert dropped(rides) == {}
+    assert rides.columns.trip_distance_miles.tolist() == [row.trip_distance]
+
+
+def test_ride_without_a_distance_is_kept_with_nan(tmp_path: Path) -> None:
+    rides = load_rows(tmp_path, row_at("2021-01-05T08:15:00", trip_distance=None))
+    assert np.isnan(rides.columns.trip_distance_miles).tolist() == [True]
+
+
+@given(rows=st.lists(dirty_rows, max_size=30))
+def test_cleaning_keeps_only_good_rides_sorted_and_counts_the_others(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[TlcRow]
+) -> None:
+    rides = load_rows(tmp_path_factory.mktemp("tlc"), *rows, GOOD)
+    source = rides.sources[0]
+    assert ((rides.duration_minutes >= 1) & (rides.duration_minutes <= 60)).all()
+    assert ((rides.pickup_time >= JANUARY.start) & (rides.pickup_time < JANUARY.end)).all()
+    for zones in (rides.columns.pickup_zone, rides.columns.dropoff_zone):
+        assert ((zones >= 1) & (zones <= 265)).all()
+    assert (np.diff(rides.pickup_time) >= np.timedelta64(0, "s")).all()
+    assert (rides.columns.pickup_minute == rides.pickup_time.astype("datetime64[m]").astype(np.int64)).all()
+    assert len(rides) == source.n_kept == source.n_rows - sum(source.dropped.values())
+    assert source.n_rows == len(rows) + 1
+
+
+def test_rides_of_one_second_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    late, early = "2021-01-05T08:15:00", "2021-01-04T08:15:00"
+    rows = [row_at(late, pickup_zone=zone) for zone in range(1, 40)] + [row_at(early, pickup_zone=99)]
+    assert load_rows(tmp_path, *rows).columns.pickup_zone.tolist() == [99, *range(1, 40)]
+
+
+def test_months_come_in_the_order_of_time_each_with_its_source(tmp_path: Path) -> None:
+    paths = [
+        write_month(tmp_path, [row_at("2021-02-03T10:00:00"), row_at("2021-02-01T00:00:00")], FEBRUARY),
+        write_month(tmp_path, [row_at("2021-01-31T23:00:00")], JANUARY),
+    ]
+    rides = load(tmp_path, FEBRUARY, JANUARY, FEBRUARY)
+    assert (np.diff(rides.pickup_time) > np.timedelta64(0, "s")).all()
+    assert [(source.month, source.n_kept) for source in rides.sources] == [(JANUARY, 1), (FEBRUARY, 2)]
+    assert [source.file for source in rides.sources] == [path.name for path in reversed(paths)]
+    assert [source.sha256 for source in rides.sources] == [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in reversed(paths)
+    ]
+
+
+def test_part_and_concatenation_undo_each_other(tmp_path: Path) -> None:
+    whole = load_rows(tmp_path, *(row_at(f"2021-01-0{day}T10:00:00", pickup_zone=day) for day in range(1, 8)))
+    joined = concat_rides([whole.head(3), whole.take(slice(3, None))])
+    assert whole.head(3).columns.pickup_zone.tolist() == [1, 2, 3]
+    assert joined.columns.pickup_zone.tolist() == whole.columns.pickup_zone.tolist()
+    assert joined.pickup_time.tolist() == whole.pickup_time.tolist()
+    assert len(whole.head(99)) == 7
+    assert len(whole.head(-1)) == 0
+
+
+def test_data_folder_goes_before_the_cache_and_the_cache_before_a_download(tmp_path: Path) -> None:
+    data_dir, cache_dir = tmp_path / "data", tmp_path / "cache"
+    fetched = []
+
+    def fetch(service: Service, month: Month, folder: Path) -> Path:
+        fetched.append(month)
+        folder.mkdir(exist_ok=True)
+        return write_month(folder, [row_at("2021-01-05T08:15:00", pickup_zone=3)], month, service)
+
+    def first_zone() -> int:
+        rides = load_rides("green", [JANUARY], data_dir=data_dir, cache_dir=cache_dir, fetch=fetch)
+        return int(rides.columns.pickup_zone[0])
+
+    data_dir.mkdir()
+    assert [first_zone(), first_zone()] == [3, 3]
+    assert fetched == [JANUARY]
+    write_month(data_dir, [row_at("2021-01-05T08:15:00", pickup_zone=1)], JANUARY)
+    assert first_zone() == 1
+
+
+def test_month_that_is_nowhere_is_told_by_the_download(tmp_path: Path) -> None:
+    with pytest.raises(MonthNotFoundError, match=r"green_tripdata_2021-01\.parquet cannot be had"):
+        load(tmp_path)
+
+
+def test_month_is_taken_out_of_a_sample_of_several(tmp_path: Path) -> None:
+    rows = [
+        row_at(start, pickup_zone=zone)
+        for start, zone in [("2009-01-01T00:00:00", 9), ("2020-01-31T23:59:59", 1), ("2020-02-01T00:00:00", 2)]
+    ]
+    pq.write_table(
+        tlc_table([*rows, row_at("2020-02-02T00:00:00", minutes=0)], "yellow"),
+        tmp_path / "yellow_tripdata_sample_2020-01_2020-06.parquet",
+    )
+    (tmp_path / "yellow_tripdata_sample_of_old.parquet").touch()
+    rides = load(tmp_path, Month(2020, 2), service="yellow")
+    assert rides.columns.pickup_zone.tolist() == [2]
+    assert (rides.sources[0].n_rows, dropped(rides)) == (2, {"duration_out_of_range": 1})
+    with pytest.raises(MonthNotFoundError):
+        load(tmp_path, Month(2020, 7), service="yellow")
+
+
+def test_whole_month_goes_before_a_sample(tmp_path: Path) -> None:
+    whole = write_month(tmp_path, [GOOD], JANUARY, "yellow")
+    pq.write_table(tlc_table([GOOD], "yellow"), tmp_path / "yellow_tripdata_sample_2021.parquet")
+    assert load(tmp_path, service="yellow").sources[0].file == whole.name
+
+
+@pytest.mark.parametrize(
+    ("name", "span"),
+    [
+        ("yellow_tripdata_sample_2019.parquet", (Month(2019, 1), Month(2019, 12))),
+        ("yellow_tripdata_sample_2019_2020.parquet", (Month(2019, 1), Month(2020, 12))),
+        ("green_tripdata_sample_2019-03.parquet", (Month(2019, 3), Month(2019, 3))),
+        ("yellow_tripdata_sample_2020-01_2020-06.parquet", (Month(2020, 1), Month(2020, 6))),
+        ("yellow_tripdata_sample_2020-13.parquet", None),
+        ("yellow_tripdata_2020-01.parquet", None),
+    ],
+)
+def test_span_of_a_sample_is_read_from_its_name(name: str, span: tuple[Month, Month] | None) -> None:
+    assert sample_span(name) == span
+
+
+@pytest.mark.parametrize(
+    "column", ["lpep_pickup_datetime", "lpep_dropoff_datetime", "PULocationID", "DOLocationID", "trip_distance"]
+)
+def test_missing_column_is_named_with_its_file(tmp_path: Path, column: str) -> None:
+    with pytest.raises(DataFileError, match=rf"green_tripdata_2021-01.parquet has no column {column}: use "):
+        load_rows(tmp_path, GOOD, schema=Schema(without=(column,)))
+
+
+@pytest.mark.parametrize(
+    ("schema", "complaint"),
+    [
+        (Schema(time=pa.timestamp("us", "UTC")), "lpep_pickup_datetime instead of times without a zone"),
+        (Schema(zone=pa.date32()), r"holds date32\[day\] in column PULocationID instead of numbers"),
+    ],
+)
+def test_column_of_a_senseless_type_is_named(tmp_path: Path, schema: Schema, complaint: str) -> None:
+    with pytest.raises(DataFileError, match=complaint):
+        load_rows(tmp_path, GOOD, schema=schema)
+
+
+@given(kept=st.floats(0, 1, exclude_max=True))
+def test_file_cut_short_anywhere_is_told(tmp_path_factory: pytest.TempPathFactory, kept: float) -> None:
+    path = write_month(tmp_path_factory.mktemp("tlc"), [GOOD], JANUARY)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(DataFileError, match="is not Parquet, or is cut short: delete it"):
+        load(path.parent)
+
+
+def test_file_of_another_month_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="holds no usable ride of 2021-01"):
+        load_rows(tmp_path, row_at("2021-03-01T00:00:00"))
+
+
+def test_empty_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="holds no usable ride of 2021-01"):
+        load_rows(tmp_path)
+
+
+def test_no_month_and_no_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MonthsError, match="names no month"):
+        load_rides("green", [], data_dir=tmp_path)
+    with pytest.raises(DataFolderError, match="set TLC_DATA_DIR"):
+        load(tmp_path / "nowhere")
+
+
+def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_data_dir() == tmp_path
+    assert default_cache_dir() == tmp_path / "xdg" / "ridecast" / "tlc"
+    monkeypatch.setenv("TLC_DATA_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() is None
+    assert default_cache_dir() == Path.home() / ".cache" / "ridecast" / "tlc"
+
+
+def test_nanoseconds_below_a_second_do_not_move_a_ride(tmp_path: Path) -> None:
+    start = datetime(2021, 1, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+    row = TlcRow(pickup=start, dropoff=start + timedelta(minutes=1))
+    rides = load_rows(tmp_path, row, schema=SCHEMAS["nanoseconds"])
+    assert rides.pickup_time[0] == np.datetime64("2021-01-31T23:59:59")

@@ -1,0 +1,505 @@
+"""The event source mapping: Lambda's event, its batches, and what comes again after a failure."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.local.mapping import (
+    MAX_PAYLOAD_BYTES,
+    EventSourceMapping,
+    MappingConfig,
+    count_done,
+    json_sizes,
+    lambda_records,
+)
+from tests.fakes_kinesis import FakeClock, FakeKinesis
+
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
+SHARD = "shardId-000000000000"
+BACKOFF_S = 1.0
+
+Respond = Callable[[list[str]], object]
+"""What the function does with the sequence numbers of its batch: returns a response, or raises."""
+
+
+def succeed(batch: list[str]) -> object:
+    return {"batchItemFailures": []}
+
+
+def fail(batch: list[str]) -> object:
+    raise RuntimeError("out of luck")
+
+
+def report(*positions: int) -> Respond:
+    """Reports the records at these positions of the batch, counted around its end."""
+
+    def respond(batch: list[str]) -> object:
+        return {"batchItemFailures": [{"itemIdentifier": batch[i % len(batch)]} for i in positions]}
+
+    return respond
+
+
+@dataclass
+class ScriptedFunction:
+    """Does to its 1st, 2nd, … batch what the script says, then succeeds; keeps what it was given."""
+
+    script: Iterable[Respond] = ()
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._script = iter(self.script)
+
+    def __call__(self, event: dict[str, Any]) -> object:
+        """Handles one batch."""
+        self.events.append(event)
+        return next(self._script, succeed)(sequence_numbers(event))
+
+    def batches(self) -> list[list[str]]:
+        """Lists the texts of the records of each batch."""
+        return [[text(record) for record in event["Records"]] for event in self.events]
+
+
+def sequence_numbers(event: dict[str, Any]) -> list[str]:
+    return [record["kinesis"]["sequenceNumber"] for record in event["Records"]]
+
+
+def text(record: dict[str, Any]) -> str:
+    return base64.b64decode(record["kinesis"]["data"]).decode()
+
+
+def payload_bytes(event: dict[str, Any]) -> int:
+    return len(json.dumps(event, separators=(",", ":")))
+
+
+def make_mapping(
+    kinesis: FakeKinesis, function: Callable[[dict[str, Any]], object], **config: Any
+) -> EventSourceMapping:
+    properties = {"batch_size": 3, "report_batch_item_failures": True} | config
+    return EventSourceMapping(
+        MappingConfig("ride-events", **properties),
+        kinesis,
+        function,
+        kinesis.clock,
+        backoff=lambda attempt: BACKOFF_S * attempt,
+    )
+
+
+def drain(mapping: EventSourceMapping, clock: FakeClock, n_idle_rounds: int = 10) -> None:
+    """Polls until nothing has come for as long as a backoff could last."""
+    n_idle = 0
+    while n_idle < n_idle_rounds:
+        n_idle = 0 if mapping.poll_once() else n_idle + 1
+        clock.advance(BACKOFF_S)
+
+
+def rides(n: int) -> list[bytes]:
+    return [f"ride {i}".encode() for i in range(n)]
+
+
+def raw_record(
+    data: bytes = b"x", key: str = "key", sequence_number: str = "1", arrived_s: float = 1.5
+) -> dict[str, Any]:
+    arrived = datetime.fromtimestamp(arrived_s, UTC)
+    return {
+        "Data": data,
+        "PartitionKey": key,
+        "SequenceNumber": sequence_number,
+        "ApproximateArrivalTimestamp": arrived,
+    }
+
+
+# -- the event
+
+
+def test_event_has_the_shape_of_lambdas() -> None:
+    kinesis = FakeKinesis(clock=FakeClock(1545084650.987))
+    (sequence_number,) = kinesis.put(b"Hello, this is a test.", partition_key="1")
+    function = ScriptedFunction()
+
+    make_mapping(kinesis, function).poll_once()
+
+    # The sample event of AWS's "Using Lambda to process records from Kinesis", with this record's own values.
+    assert function.events == [
+        {
+            "Records": [
+                {
+                    "kinesis": {
+                        "kinesisSchemaVersion": "1.0",
+                        "partitionKey": "1",
+                        "sequenceNumber": sequence_number,
+                        "data": "SGVsbG8sIHRoaXMgaXMgYSB0ZXN0Lg==",
+                        "approximateArrivalTimestamp": 1545084650.987,
+                    },
+                    "eventSource": "aws:kinesis",
+                    "eventVersion": "1.0",
+                    "eventID": f"{SHARD}:{sequence_number}",
+                    "eventName": "aws:kinesis:record",
+                    "invokeIdentityArn": "arn:aws:iam::123456789012:role/lambda-role",
+                    "awsRegion": "eu-west-1",
+                    "eventSourceARN": ARN,
+                }
+            ]
+        }
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            raw_record,
+            data=st.binary(max_size=50),
+            key=st.text(min_size=1, max_size=20),
+            sequence_number=st.integers(1, 10**56).map(str),
+            arrived_s=st.floats(0, 4e9),
+        ),
+        max_size=3,
+    )
+)
+def test_size_is_told_exactly_without_encoding(raw: list[dict[str, Any]]) -> None:
+    records = lambda_records(raw, SHARD, ARN)
+
+    assert json_sizes(records) == [len(json.dumps(record, separators=(",", ":"))) for record in records]
+
+
+# -- batches
+
+
+def test_full_batches_go_at_once_and_the_rest_when_its_window_has_passed() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*rides(5))
+    function = ScriptedFunction()
+    mapping = make_mapping(kinesis, function, batching_window_s=2.0)
+
+    handed_over = [mapping.poll_once(), mapping.poll_once()]
+    kinesis.clock.advance(1.9)
+    handed_over.append(mapping.poll_once())
+    kinesis.clock.advance(0.2)
+    handed_over.append(mapping.poll_once())
+
+    assert handed_over == [3, 0, 0, 2]
+    assert function.batches() == [["ride 0", "ride 1", "ride 2"], ["ride 3", "ride 4"]]
+
+
+def test_records_that_arrive_within_the_window_join_the_batch() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"first")
+    function = ScriptedFunction()
+    mapping = make_mapping(kinesis, function, batching_window_s=2.0)
+    mapping.poll_once()
+    kinesis.put(b"second")
+    kinesis.clock.advance(2.0)
+
+    mapping.poll_once()
+
+    assert function.batches() == [["first", "second"]]
+
+
+def test_window_begins_with_the_first_record_of_the_batch() -> None:
+    kinesis = FakeKinesis()
+    mapping = make_mapping(kinesis, ScriptedFunction(), batching_window_s=2.0)
+    mapping.poll_once()
+    kinesis.clock.advance(60)
+    kinesis.put(b"late")
+
+    assert mapping.poll_once() == 0
+
+
+def test_nothing_is_invoked_without_records() -> None:
+    function = ScriptedFunction()
+
+    assert make_mapping(FakeKinesis(n_shards=2), function).poll_once() == 0
+    assert function.events == []
+
+
+def test_full_payload_goes_before_the_window_has_passed() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*[bytes(1_000_000)] * 5)
+    function = ScriptedFunction()
+
+    make_mapping(kinesis, function, batch_size=100, batching_window_s=300).poll_once()
+
+    assert [len(event["Records"]) for event in function.events] == [4]
+
+
+def test_payload_may_be_of_exactly_six_megabytes_and_not_one_byte_more() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"")
+    (empty,) = lambda_records(kinesis.shards[SHARD].records, SHARD, ARN)
+    n_room = MAX_PAYLOAD_BYTES - payload_bytes({"Records": [empty, empty]})
+    # The partition key takes what base64's steps of four leave over.
+    kinesis = FakeKinesis()
+    kinesis.put(bytes(n_room // 4 * 3), partition_key="k" * (len("key") + n_room % 4))
+    kinesis.put(b"", b"")
+    function = ScriptedFunction()
+
+    drain(make_mapping(kinesis, function), kinesis.clock)
+
+    assert [len(event["Records"]) for event in function.events] == [2, 1]
+    assert payload_bytes(function.events[0]) == MAX_PAYLOAD_BYTES
+
+
+def test_record_too_large_for_any_payload_goes_alone_and_blocks_nothing() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"before", b"x" * 5_000_000, b"after")
+    function = ScriptedFunction()
+
+    drain(make_mapping(kinesis, function), kinesis.clock)
+
+    assert [len(batch) for batch in function.batches()] == [1, 1, 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1_000, 700_000, 1_048_576]), min_size=1, max_size=25),
+    batch_size=st.integers(1, 12),
+)
+def test_batches_never_exceed_their_size_or_payload(sizes: list[int], batch_size: int) -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*[bytes(size) for size in sizes])
+    function = ScriptedFunction()
+
+    drain(make_mapping(kinesis, function, batch_size=batch_size), kinesis.clock)
+
+    assert all(len(event["Records"]) <= batch_size for event in function.events)
+    assert all(payload_bytes(event) <= MAX_PAYLOAD_BYTES for event in function.events)
+    assert [n for event in function.events for n in sequence_numbers(event)] == kinesis.shards[SHARD].sequence_numbers()
+
+
+# -- what comes again
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        {},
+        {"batchItemFailures": []},
+        {"batchItemFailures": None},
+        {"statusCode": 200},
+    ],
+)
+def test_response_without_failures_is_full_success(response: object) -> None:
+    assert count_done(response, batch_of("1", "2", "3")) == 3
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "done",
+        [],
+        0,
+        {"batchItemFailures": {}},
+        {"batchItemFailures": "2"},
+        {"batchItemFailures": [{"itemIdentifier": ""}]},
+        {"batchItemFailures": [{"itemIdentifier": None}]},
+        {"batchItemFailures": [{"itemIdentifier": "4"}]},
+        {"batchItemFailures": [{"itemIdentifier": 2}]},
+        {"batchItemFailures": [{"itemIdentifier": ["2"]}]},
+        {"batchItemFailures": [{"itemIdentifer": "2"}]},
+        {"batchItemFailures": ["2"]},
+        {"batchItemFailures": [None]},
+        {"batchItemFailures": [{"itemIdentifier": "3"}, {"itemIdentifier": "4"}]},
+    ],
+)
+def test_malformed_response_or_unknown_record_brings_the_whole_batch_again(response: object) -> None:
+    assert count_done(response, batch_of("1", "2", "3")) == 0
+
+
+def test_lowest_reported_number_is_the_lowest_number_not_the_lowest_text() -> None:
+    failures = {"batchItemFailures": [{"itemIdentifier": "10"}, {"itemIdentifier": "9"}]}
+
+    assert count_done(failures, batch_of("8", "9", "10")) == 1
+
+
+def test_exception_brings_the_whole_batch_again_and_nothing_with_it() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a", b"b")
+    function = ScriptedFunction([fail])
+    mapping = make_mapping(kinesis, function)
+    mapping.poll_once()
+    kinesis.put(b"c")
+
+    drain(mapping, kinesis.clock)
+
+    assert function.batches() == [["a", "b"], ["a", "b"], ["c"]]
+    assert mapping.stats.last_error == "RuntimeError: out of luck"
+
+
+def test_failed_batch_stays_away_longer_each_time() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a")
+    mapping = make_mapping(kinesis, ScriptedFunction([fail] * 2))
+    start_s = kinesis.clock()
+    handed_over_after_s = []
+
+    for _ in range(50):
+        if mapping.poll_once():
+            handed_over_after_s.append(kinesis.clock() - start_s)
+        kinesis.clock.advance(0.25)
+
+    assert handed_over_after_s == [0, BACKOFF_S, BACKOFF_S + 2 * BACKOFF_S]
+
+
+def test_failing_shard_does_not_hold_up_the_others() -> None:
+    kinesis = FakeKinesis(n_shards=2)
+    kinesis.put(b"bad", shard=0)
+    kinesis.put(b"good", b"good", b"good", b"better", shard=1)
+    function = ScriptedFunction([fail])
+    mapping = make_mapping(kinesis, function)
+
+    assert [mapping.poll_once() for _ in range(3)] == [4, 1, 0]
+    assert function.batches() == [["bad"], ["good"] * 3, ["better"]]
+
+
+def test_records_from_the_lowest_reported_on_come_again_and_those_before_do_not() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*rides(4))
+    function = ScriptedFunction([report(2, 1)])
+
+    drain(make_mapping(kinesis, function), kinesis.clock)
+
+    assert function.batches() == [["ride 0", "ride 1", "ride 2"], ["ride 1", "ride 2"], ["ride 3"]]
+
+
+@given(st.integers(1, 8), st.lists(st.integers(0, 7), min_size=1))
+def test_rewinding_starts_at_the_lowest_number_reported(n_records: int, reported: list[int]) -> None:
+    kinesis = FakeKinesis()
+    numbers = kinesis.put(*rides(n_records))
+    function = ScriptedFunction([report(*reported)])
+
+    drain(make_mapping(kinesis, function, batch_size=8), kinesis.clock)
+
+    lowest = min((numbers[i % n_records] for i in reported), key=int)
+    assert sequence_numbers(function.events[1]) == numbers[numbers.index(lowest) :]
+
+
+def test_response_counts_for_nothing_unless_the_mapping_asks_for_it() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*rides(3))
+    function = ScriptedFunction([report(0)])
+
+    drain(make_mapping(kinesis, function, report_batch_item_failures=False), kinesis.clock)
+
+    assert len(function.events) == 1
+
+
+def test_stats_tell_what_was_delivered_again() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*rides(5))
+    mapping = make_mapping(kinesis, ScriptedFunction([fail, report(1)]))
+
+    drain(mapping, kinesis.clock)
+
+    stats = mapping.stats
+    assert (stats.n_invocations, stats.n_delivered, stats.n_redelivered) == (4, 3 + 3 + 2 + 2, 3 + 2)
+    assert (stats.n_done, stats.n_failures) == (5, 2)
+
+
+# What may happen to an invocation: it fails, succeeds, or reports records by position.
+scripts = st.lists(
+    st.one_of(
+        st.just(fail),
+        st.just(succeed),
+        st.lists(st.integers(0, 9), min_size=1).map(lambda positions: report(*positions)),
+    ),
+    max_size=30,
+)
+read_faults = st.lists(
+    st.sampled_from([None, "ExpiredIteratorException", "ProvisionedThroughputExceededException"]), max_size=10
+)
+
+
+@settings(deadline=None)
+@given(
+    records=st.lists(st.integers(0, 2), max_size=40),
+    script=scripts,
+    faults=read_faults,
+    batch_size=st.integers(1, 10),
+    window_s=st.sampled_from([0.0, 3.0]),
+)
+def test_every_record_succeeds_in_order_under_any_failures(
+    records: list[int], script: list[Respond], faults: list[str | None], batch_size: int, window_s: float
+) -> None:
+    kinesis = FakeKinesis(n_shards=3, read_faults=faults)
+    for i, shard in enumerate(records):
+        kinesis.put(str(i).encode(), shard=shard)
+    succeeded: dict[str, list[str]] = {shard_id: [] for shard_id in kinesis.shards}
+    function = ScriptedFunction(script)
+
+    def invoke(event: dict[str, Any]) -> object:
+        response = function(event)
+        n_done = count_done(response, event["Records"])
+        succeeded[event["Records"][0]["eventID"].split(":")[0]] += sequence_numbers(event)[:n_done]
+        return response
+
+    mapping = make_mapping(kinesis, invoke, batch_size=batch_size, batching_window_s=window_s)
+    drain(mapping, kinesis.clock, n_idle_rounds=50)
+
+    assert succeeded == {shard_id: shard.sequence_numbers() for shard_id, shard in kinesis.shards.items()}
+    assert mapping.stats.n_done == len(records)
+
+
+# -- the stream
+
+
+def test_all_shards_are_found_though_they_are_listed_in_pages() -> None:
+    kinesis = FakeKinesis(n_shards=5, shards_per_page=2)
+    for shard in range(5):
+        kinesis.put(b"x", shard=shard)
+
+    assert make_mapping(kinesis, ScriptedFunction()).poll_once() == 5
+
+
+def test_latest_leaves_out_what_was_there_before_the_mapping() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"old")
+    function = ScriptedFunction()
+    mapping = make_mapping(kinesis, function, starting_position="LATEST")
+    kinesis.put(b"new")
+
+    mapping.poll_once()
+
+    assert function.batches() == [["new"]]
+
+
+def test_shard_waits_for_a_failed_batch_without_reading_on() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a")
+    mapping = make_mapping(kinesis, ScriptedFunction([fail]))
+    mapping.poll_once()
+
+    for _ in range(5):
+        mapping.poll_once()
+
+    assert len(kinesis.calls("get_records")) == 1
+
+
+def test_run_hands_over_until_it_is_stopped() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(*rides(7))
+    done, stop = threading.Event(), threading.Event()
+
+    def invoke(event: dict[str, Any]) -> None:
+        if text(event["Records"][-1]) == "ride 6":
+            done.set()
+
+    thread = threading.Thread(target=make_mapping(kinesis, invoke).run, args=[stop])
+    thread.start()
+    finished = done.wait(timeout=10)
+    stop.set()
+    thread.join(timeout=10)
+
+    assert finished
+    assert not thread.is_alive()
+
+
+def batch_of(*numbers: str) -> Any:
+    return lambda_records([raw_record(sequence_number=number) for number in numbers], SHARD, ARN)

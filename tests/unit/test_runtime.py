@@ -1,0 +1,228 @@
+"""The in-process runtime: what a function is told, when it has failed, and where its output goes."""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.runtime import (
+    MAX_RESPONSE_BYTES,
+    FunctionExitError,
+    FunctionResponseError,
+    FunctionTimeoutError,
+    Handler,
+    InProcessRuntime,
+    load_handler,
+)
+from tests.fakes_kinesis import FakeClock
+
+PATH = "a_function.entry.lambda_handler"
+
+
+def make_runtime(handler: Handler, clock: FakeClock | None = None, timeout_s: float = 60) -> InProcessRuntime:
+    return InProcessRuntime(handler, timeout_s, 512, "predict-rides", clock or FakeClock())
+
+
+def make_function(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
+    """Writes a function's module where it can be imported by PATH; returns the place for its log."""
+    package = folder / "a_function"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "entry.py").write_text(f"import logging, os, sys\n{body}\n")
+    monkeypatch.syspath_prepend(folder)
+    for name in ("a_function", "a_function.entry"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return folder / "function.log"
+
+
+def test_function_gets_the_event_itself_and_its_response_comes_back() -> None:
+    event: dict[str, Any] = {"Records": []}
+    seen = []
+
+    def handler(given: dict[str, Any], context: Any) -> object:
+        seen.append(given)
+        return {"batchItemFailures": ()}
+
+    assert make_runtime(handler)(event) == {"batchItemFailures": []}
+    assert seen[0] is event
+
+
+def test_context_tells_lambdas_facts() -> None:
+    contexts: list[Any] = []
+    runtime = make_runtime(lambda event, context: contexts.append(context))
+
+    runtime({})
+    runtime({})
+
+    first, second = contexts
+    assert first.function_name == "predict-rides"
+    assert first.function_version == "$LATEST"
+    assert first.memory_limit_in_mb == "512"
+    assert first.invoked_function_arn.endswith(":function:predict-rides")
+    assert first.aws_request_id != second.aws_request_id
+
+
+def test_remaining_time_runs_down_to_zero() -> None:
+    clock = FakeClock()
+    left_ms = []
+
+    def handler(event: dict[str, Any], context: Any) -> None:
+        for seconds in (0.0, 1.5, 100.0):
+            clock.advance(seconds)
+            left_ms.append(context.get_remaining_time_in_millis())
+
+    with pytest.raises(FunctionTimeoutError):
+        make_runtime(handler, clock)({})
+
+    assert left_ms == [60_000, 58_500, 0]
+
+
+def test_function_that_took_longer_than_its_timeout_has_failed() -> None:
+    clock = FakeClock()
+
+    with pytest.raises(FunctionTimeoutError, match=r"predict-rides took 61\.000 s, its timeout is 60 s"):
+        make_runtime(lambda event, context: clock.advance(61), clock)({})
+
+
+def test_duration_is_measured_for_failures_too() -> None:
+    clock = FakeClock()
+
+    def handler(event: dict[str, Any], context: Any) -> None:
+        clock.advance(event["seconds"])
+        if event["seconds"] == 3:
+            raise RuntimeError("out of luck")
+
+    runtime = make_runtime(handler, clock)
+    runtime({"seconds": 2})
+    with pytest.raises(RuntimeError, match="out of luck"):
+        runtime({"seconds": 3})
+
+    stats = runtime.stats
+    assert (stats.n_invocations, stats.duration_s, stats.max_duration_s) == (2, 5, 3)
+
+
+@pytest.mark.parametrize("response", [{1, 2}, b"bytes", {"deep": object()}])
+def test_response_that_is_not_json_is_a_failure(response: object) -> None:
+    with pytest.raises(FunctionResponseError, match="is not JSON"):
+        make_runtime(lambda event, context: response)({})
+
+
+def test_response_may_have_six_megabytes_and_not_one_byte_more() -> None:
+    def handler(event: dict[str, Any], context: Any) -> object:
+        return "é" * (MAX_RESPONSE_BYTES // 2 - 1) + event["more"]  # two bytes a letter, and the quotes
+
+    runtime = make_runtime(handler)
+
+    runtime({"more": ""})
+    with pytest.raises(FunctionResponseError, match=f"has {MAX_RESPONSE_BYTES + 1} bytes"):
+        runtime({"more": "x"})
+
+
+def test_function_that_ends_its_process_ends_its_invocation_alone() -> None:
+    with pytest.raises(FunctionExitError, match="exit code 3"):
+        make_runtime(lambda event, context: sys.exit(3))({})
+
+
+def test_function_sees_its_environment_which_is_put_back_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIDECAST_OLD", "before")
+    log = make_function(
+        tmp_path,
+        monkeypatch,
+        "AT_IMPORT = os.environ['RIDECAST_OLD']\n"
+        "def lambda_handler(event, context): return [AT_IMPORT, os.environ['RIDECAST_NEW']]",
+    )
+
+    with load_handler(PATH, {"RIDECAST_OLD": "during", "RIDECAST_NEW": "new"}, log) as handler:
+        assert handler({}, None) == ["during", "new"]
+
+    assert os.environ["RIDECAST_OLD"] == "before"
+    assert "RIDECAST_NEW" not in os.environ
+
+
+def test_environment_and_output_are_put_back_though_the_cold_start_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = make_function(tmp_path, monkeypatch, "raise KeyError('no setting')")
+    stdout = sys.stdout
+
+    with pytest.raises(KeyError, match="no setting"), load_handler(PATH, {"RIDECAST_NEW": "new"}, log):
+        pass
+
+    assert "RIDECAST_NEW" not in os.environ
+    assert sys.stdout is stdout
+
+
+def test_each_load_is_a_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = make_function(
+        tmp_path, monkeypatch, "count = []\ndef lambda_handler(event, context): count.append(1); return len(count)"
+    )
+
+    counts = []
+    for _ in range(2):
+        with load_handler(PATH, {}, log) as handler:
+            counts += [handler({}, None), handler({}, None)]
+
+    assert counts == [1, 2, 1, 2]
+
+
+def test_what_the_function_prints_goes_to_its_log_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_function(
+        tmp_path, monkeypatch, "print('import')\ndef lambda_handler(event, context): print(event['say'])"
+    )
+
+    with load_handler(PATH, {}, log) as handler:
+        print("before")  # noqa: T201 - the subject of the test
+        handler({"say": "invoked"}, None)
+        print("after")  # noqa: T201
+        written_at_once = log.read_text()
+
+    assert written_at_once == "import\ninvoked\n"
+    assert capsys.readouterr().out == "before\nafter\n"
+
+
+def test_logger_made_at_import_writes_to_the_log_during_invocations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_function(
+        tmp_path,
+        monkeypatch,
+        "stream = logging.StreamHandler(sys.stdout)\n"
+        "record = logging.makeLogRecord({'msg': 'one batch'})\n"
+        "def lambda_handler(event, context): stream.emit(record)",
+    )
+
+    with load_handler(PATH, {}, log) as handler:
+        handler({}, None)
+
+    assert log.read_text() == "one batch\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_other_threads_keep_the_terminal_while_the_function_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_function(tmp_path, monkeypatch, "def lambda_handler(event, context): print('inside'); event['call']()")
+
+    def print_elsewhere() -> None:
+        thread = threading.Thread(target=print, args=["progress"])
+        thread.start()
+        thread.join()
+
+    with load_handler(PATH, {}, log) as handler:
+        handler({"call": print_elsewhere}, None)
+
+    assert log.read_text() == "inside\n"
+    assert capsys.readouterr().out == "progress\n"
+
+
+def test_event_of_records_is_unchanged_by_a_trip_through_json() -> None:
+    # Why the runtime may leave that trip out.
+    event = {"Records": [{"kinesis": {"data": "eA==", "approximateArrivalTimestamp": 1545084650.987}}]}
+
+    assert json.loads(json.dumps(event)) == event

@@ -1,0 +1,93 @@
+"""Made-up rides look like real ones, come again alike, and hold more than a linear model can learn."""
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression
+
+from lambda_function.features import ZONE_PLACES, RideColumns, feature_matrix
+from training.dataset import Rides
+from training.months import Month
+from training.synthetic import synthetic_rides
+
+JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
+
+
+def as_bytes(rides: Rides) -> list[bytes]:
+    columns = rides.columns
+    arrays: list[NDArray[np.generic]] = [columns.pickup_zone, columns.dropoff_zone, columns.trip_distance_miles]
+    return [array.tobytes() for array in [*arrays, columns.pickup_minute, rides.pickup_time, rides.duration_minutes]]
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), n_rides=st.integers(1, 500), month=st.integers(1, 12))
+def test_rides_are_clean_whatever_the_seed(seed: int, n_rides: int, month: int) -> None:
+    rides = synthetic_rides(Month(2020, month), n_rides, seed)
+    assert len(rides) == n_rides
+    assert ((rides.duration_minutes >= 1) & (rides.duration_minutes <= 60)).all()
+    assert ((rides.pickup_time >= Month(2020, month).start) & (rides.pickup_time < Month(2020, month).end)).all()
+    assert (np.diff(rides.pickup_time) >= np.timedelta64(0, "s")).all()
+    for zones in (rides.columns.pickup_zone, rides.columns.dropoff_zone):
+        assert ((zones >= 1) & (zones <= 265)).all()
+    assert np.isfinite(rides.columns.trip_distance_miles).all()
+
+
+def test_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
+    once, again, other = (synthetic_rides(JANUARY, 1000, seed) for seed in (7, 7, 8))
+    assert as_bytes(once) == as_bytes(again)
+    assert once.sources == again.sources
+    assert as_bytes(once) != as_bytes(other)
+    assert once.sources != other.sources
+
+
+def test_two_months_of_one_seed_are_not_the_same_rides() -> None:
+    january, february = synthetic_rides(JANUARY, 1000, 7), synthetic_rides(FEBRUARY, 1000, 7)
+    assert as_bytes(january)[:2] != as_bytes(february)[:2]
+
+
+def test_source_says_that_the_rides_are_made_up() -> None:
+    (source,) = synthetic_rides(JANUARY, 1000, 7).sources
+    assert (source.file, source.month, source.n_rows, source.n_kept) == ("synthetic", JANUARY, 1000, 1000)
+    assert len(source.sha256) == 64
+
+
+def test_the_dirt_of_real_months_is_there() -> None:
+    columns = synthetic_rides(JANUARY, 50_000, 7).columns
+    assert 0.02 < (columns.trip_distance_miles <= 0).mean() < 0.06
+    assert (columns.trip_distance_miles > 1000).any()
+    nowhere = np.isnan(ZONE_PLACES[columns.pickup_zone, 0]) | np.isnan(ZONE_PLACES[columns.dropoff_zone, 0])
+    assert 0.001 < nowhere.mean() < 0.004
+
+
+def test_rush_hour_is_slower_than_night() -> None:
+    rides = synthetic_rides(JANUARY, 50_000, 7)
+    hour = rides.columns.pickup_minute // 60 % 24
+    minutes_per_mile = rides.duration_minutes / np.maximum(rides.columns.trip_distance_miles, 0.01)
+    assert np.median(minutes_per_mile[hour == 17]) > 1.5 * np.median(minutes_per_mile[hour == 3])
+
+
+def test_trees_learn_what_a_linear_model_cannot() -> None:
+    train, validate = synthetic_rides(JANUARY, 10_000, 7), synthetic_rides(FEBRUARY, 5_000, 7)
+
+    def matrix(rides: RideColumns) -> NDArray[np.float64]:
+        return np.nan_to_num(feature_matrix(rides))
+
+    def rmse_minutes(model: HistGradientBoostingRegressor | LinearRegression) -> float:
+        model.fit(matrix(train.columns), train.duration_minutes)
+        error = model.predict(matrix(validate.columns)) - validate.duration_minutes
+        return float(np.sqrt(np.mean(error * error)))
+
+    trees = HistGradientBoostingRegressor(max_iter=60, random_state=0)
+    assert rmse_minutes(trees) < 0.7 * rmse_minutes(LinearRegression())
+
+
+@pytest.mark.slow
+def test_a_million_rides_take_a_few_seconds_at_most() -> None:
+    start = perf_counter()
+    synthetic_rides(JANUARY, 1_000_000, 7)
+    assert perf_counter() - start < 3
