@@ -44,7 +44,9 @@ BUILD = Path("build")
 
 @app.command()
 def demo(
-    rides: Annotated[int, typer.Option(min=1, help="Ride events to send, a few malformed ones among them.")] = 20_000,
+    rides: Annotated[
+        int, typer.Option(min=1, help="Ride events to send at most, a few malformed ones among them.")
+    ] = 100_000,
     service: Service = ServiceName.green,
     train: TrainMonths = "2021-01",
     validate: ValidateMonths = "2021-02",
@@ -53,13 +55,15 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Replay real rides through Kinesis, the function and out as predictions, all on this machine."""
+    train_months, validate_months = _months(train, validate)  # before the imports below, which take a second
+
     from infra.console import ConsoleDisplay, error_console, show_result
     from infra.demo import DemoOptions, run_demo
 
     options = DemoOptions(
         service=service.value,
-        train_months=_months(train, validate)[0],
-        validate_months=_months(train, validate)[1],
+        train_months=train_months,
+        validate_months=validate_months,
         n_events=rides,
         folder=output,
         n_shards=shards,
@@ -93,12 +97,13 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Fit a model on TLC months, measure it on later ones beside the course's, and export a bundle."""
+    train_months, validate_months = _months(train, validate)
+
     from infra.console import ConsoleDisplay, error_console, show_result
     from training import pipeline
     from training.dataset import default_data_dir, load_rides
     from training.export import write_bundle
 
-    train_months, validate_months = _months(train, validate)
     with ConsoleDisplay(error_console()).live() as display:
         display.step("loading rides")
         folder = default_data_dir()
@@ -106,24 +111,22 @@ def train_command(
         validate_rides = load_rides(service.value, validate_months, data_dir=folder)
         run = pipeline.train(service.value, train_rides, validate_rides, on_step=display.step)
         path = write_bundle(run.bundle, output)
+    errors, baseline = run.errors, run.baseline_errors
     rows = {
         "model version": run.bundle.model_version,
         "rides learnt from": f"{run.n_train:,}",
-        "rides measured on": f"{run.errors.n_rides:,}",
-        "RMSE, minutes": f"{run.errors.rmse_minutes:.2f}   (the course's model: {run.baseline_errors.rmse_minutes:.2f})",
-        "MAE, minutes": f"{run.errors.mae_minutes:.2f}   (the course's model: {run.baseline_errors.mae_minutes:.2f})",
+        "rides measured on": f"{errors.n_rides:,}",
+        "RMSE, minutes": f"{errors.rmse_minutes:.2f}   (the course's model: {baseline.rmse_minutes:.2f})",
+        "MAE, minutes": f"{errors.mae_minutes:.2f}   (the course's model: {baseline.mae_minutes:.2f})",
         "bundle": str(path),
     }
     result = {
         "model_version": run.bundle.model_version,
-        "rmse_minutes": run.errors.rmse_minutes,
-        "mae_minutes": run.errors.mae_minutes,
-        "baseline": {
-            "rmse_minutes": run.baseline_errors.rmse_minutes,
-            "mae_minutes": run.baseline_errors.mae_minutes,
-        },
+        "rmse_minutes": errors.rmse_minutes,
+        "mae_minutes": errors.mae_minutes,
+        "baseline": {"rmse_minutes": baseline.rmse_minutes, "mae_minutes": baseline.mae_minutes},
         "n_train": run.n_train,
-        "n_validate": run.errors.n_rides,
+        "n_validate": errors.n_rides,
         "bundle": str(path),
     }
     show_result(f"{service.value}, {train} → {validate}", rows, result, json_only=as_json)

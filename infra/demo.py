@@ -1,8 +1,8 @@
-"""The demo: real rides through Kinesis, the function with its model from S3, and out as predictions, on this machine."""
+"""The demo: real rides through Kinesis, the function with its model from S3, and out as predictions, all local."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -222,19 +222,8 @@ class _Sent:
 
 
 def _produce(kinesis: Any, stream: str, replay: Replay, sent: _Sent) -> None:
-    publisher = Publisher(kinesis, stream)
-    for n_sent in publish(put_with(publisher), replay.entries()):
+    for n_sent in publish(Publisher(kinesis, stream), replay.entries()):
         sent.n = n_sent
-
-
-def put_with(publisher: Publisher, patience_s: float = 30.0) -> Callable[[Any], list[int]]:
-    """Makes of a publisher what `streams.publish` sends with."""
-
-    def put(entries: Any) -> list[int]:
-        deadline_s = time.monotonic() + patience_s
-        return publisher.publish(entries, lambda: deadline_s - time.monotonic()).unpublished
-
-    return put
 
 
 def _raise_failures(*futures: Future[None]) -> None:

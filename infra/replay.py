@@ -38,9 +38,10 @@ class Replay:
 
     @classmethod
     def of(cls, rides: Rides, n_events: int) -> "Replay":
-        """Takes the first rides, and makes room for one of each malformed event, or fewer in a small replay."""
+        """Takes rides spread evenly over the months, all where there are fewer, and makes room for malformed events."""
         n_malformed = min(len(MALFORMED), n_events // _EVENTS_PER_MALFORMED)
-        return cls(rides.head(n_events - n_malformed), n_malformed)
+        n_rides = min(n_events - n_malformed, len(rides))
+        return cls(rides.take(np.linspace(0, len(rides) - 1, n_rides).astype(np.intp)), n_malformed)
 
     def __len__(self) -> int:
         return len(self.rides) + self.n_malformed

@@ -1,82 +1,32 @@
-"""Kinesis from the command line's side: pace ride events onto a stream, read the shards of one.
-
-`ShardReader` is the one reader of a shard: `tail` and the event source mapping both stand on it.
-"""
+"""Kinesis from the command line's side: pace ride events onto a stream, read what is on one."""
 
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 
-from infra.errors import InfraError
-from lambda_function.publisher import MAX_CHUNK_RECORDS
-
-StartingPosition = Literal["TRIM_HORIZON", "LATEST"] | datetime
-"""Where reading begins: at the oldest record, the next one, or the first to arrive from an aware time on."""
+from infra.errors import StreamRefusedError
+from infra.shards import FIRST_IDLE_WAIT_S, KinesisStream, StartingPosition, next_idle_wait_s, open_shards
+from lambda_function.publisher import MAX_CHUNK_RECORDS, Publisher
 
 Entry = tuple[str, bytes]
 """What a producer sends: partition key, data."""
 
-MAX_RECORDS_PER_READ = 10_000  # GetRecords takes no more
 _SECONDS_PER_PUT = 0.1  # at a given rate, send ten times a second: the pace is even, and calls stay few
-
-# A shard takes five reads a second, so 0.2 s is the longest useful wait; 5 ms is about one local read.
-FIRST_IDLE_WAIT_S, MAX_IDLE_WAIT_S = 0.005, 0.2
-
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.1, 5.0
-_MAX_PUTS_WITHOUT_PROGRESS = 5  # each with its own resending and waiting inside `put`
-
-_LATER = {"ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException"}
-
-
-class KinesisStream(Protocol):
-    """The part of a boto3 Kinesis client that reading needs; requests and answers are boto3's."""
-
-    def describe_stream_summary(self, **request: Any) -> Any:
-        """Tells the stream's ARN."""
-
-    def list_shards(self, **request: Any) -> Any:
-        """Lists shards, a page at a time."""
-
-    def get_shard_iterator(self, **request: Any) -> Any:
-        """Makes a place in a shard to read from."""
-
-    def get_records(self, **request: Any) -> Any:
-        """Reads from that place; tells the next."""
 
 
 class Timing(NamedTuple):
-    """Time and chance, to be replaced in tests: monotonic seconds, waiting for seconds, a number in [0, 1)."""
+    """Time, to be replaced in tests: monotonic seconds, and waiting for seconds."""
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
-    jitter: Callable[[], float] = random.random
-
-
-class StreamStalledError(InfraError):
-    """The stream kept refusing everything that it was sent.
-
-    Attributes:
-        n_published: Entries accepted before.
-        n_waiting: Entries of the chunk that it refused.
-    """
-
-    def __init__(self, n_published: int, n_waiting: int) -> None:
-        self.n_published = n_published
-        self.n_waiting = n_waiting
-        super().__init__(
-            f"the stream took none of {n_waiting} records in {_MAX_PUTS_WITHOUT_PROGRESS} attempts, after"
-            f" {n_published} that it took: give it more shards, or publish at a lower rate"
-        )
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -131,33 +81,43 @@ def ride_event_bytes(
 
 
 def publish(
-    put: Callable[[Sequence[Entry]], Sequence[int]],
+    publisher: Publisher,
     entries: Iterable[Entry],
     *,
     rate_per_s: float = math.inf,
+    patience_s: float = 30.0,
     timing: Timing = Timing(),  # noqa: B008 - immutable
 ) -> Iterator[int]:
-    """Sends entries in order, at a pace; sends again what was refused before it goes on.
+    """Sends entries in order, at a pace; goes on when the stream has taken all that went before.
 
     It sends as it is iterated, so that the caller shows progress or does other work between two chunks.
 
     Args:
-        put: Sends at most 500 entries; returns the positions of those that the stream did not take.
+        publisher: Sends to the stream, and again what was refused.
         entries: Partition keys and data; read as they are sent, so they may be endless.
         rate_per_s: Entries a second at most, above 0.
-        timing: Time and chance.
+        patience_s: How long the publisher may go on with one chunk, of 500 entries at most.
+        timing: Time.
 
     Yields:
         Entries accepted so far, after each chunk.
 
     Raises:
-        StreamStalledError: Several attempts in a row got nothing accepted.
+        StreamRefusedError: The stream did not take all of a chunk.
     """
     n_published = 0
     for chunk in _paced_chunks(iter(entries), rate_per_s, timing):
-        _put_all(put, chunk, n_published, timing)
-        n_published += len(chunk)
+        published = publisher.publish(chunk, _countdown(patience_s, timing.clock))
+        n_waiting = len(published.unpublished)
+        n_published += len(chunk) - n_waiting
+        if n_waiting:
+            raise StreamRefusedError(publisher.stream_name, n_published, n_waiting, published.last_error)
         yield n_published
+
+
+def _countdown(seconds: float, clock: Callable[[], float]) -> Callable[[], float]:
+    deadline_s = clock() + seconds
+    return lambda: deadline_s - clock()
 
 
 def _paced_chunks(entries: Iterator[Entry], rate_per_s: float, timing: Timing) -> Iterator[list[Entry]]:
@@ -170,124 +130,6 @@ def _paced_chunks(entries: Iterator[Entry], rate_per_s: float, timing: Timing) -
         # Where it fell behind, the pace counts from now: a stall is not made good by a burst.
         due_s = max(due_s, now_s) + len(chunk) / rate_per_s
         yield chunk
-
-
-def _put_all(
-    put: Callable[[Sequence[Entry]], Sequence[int]],
-    entries: Sequence[Entry],
-    n_published: int,
-    timing: Timing,
-) -> None:
-    n_fruitless = 0
-    while refused := put(entries):
-        n_fruitless = n_fruitless + 1 if len(refused) == len(entries) else 0
-        n_published += len(entries) - len(refused)
-        if n_fruitless == _MAX_PUTS_WITHOUT_PROGRESS:
-            raise StreamStalledError(n_published, len(refused))
-        entries = [entries[position] for position in sorted(refused)]
-        timing.sleep(timing.jitter() * min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**n_fruitless))
-
-
-def next_idle_wait_s(last_wait_s: float, n_records: int) -> float:
-    """Tells a polling loop its next wait: the shortest after records, doubling to the longest without.
-
-    >>> next_idle_wait_s(0.05, n_records=0), next_idle_wait_s(0.05, n_records=7)
-    (0.1, 0.005)
-    """
-    return FIRST_IDLE_WAIT_S if n_records else min(2 * last_wait_s, MAX_IDLE_WAIT_S)
-
-
-class ShardReader:
-    """Reads one shard from a starting position to its end, each record once and in order.
-
-    Attributes:
-        shard_id: The shard.
-        position: Sequence number of the last record read; None before the first.
-        is_closed: The shard was split or merged, and everything in it has been read.
-    """
-
-    def __init__(
-        self,
-        kinesis: KinesisStream,
-        stream_name: str,
-        shard_id: str,
-        starting_position: StartingPosition,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.shard_id = shard_id
-        self.position: str | None = None
-        self.is_closed = False
-        self._kinesis = kinesis
-        self._stream_name = stream_name
-        self._starting_position = starting_position
-        created = datetime.fromtimestamp(wall_clock(), UTC)
-        # Asked for now and not at the first read: LATEST means the records after the reader was made.
-        self._iterator: str | None = self._make_iterator()
-        if starting_position == "LATEST":
-            # Should this iterator expire before the first record, LATEST would by then skip some.
-            self._starting_position = created
-
-    def read(self, limit: int = MAX_RECORDS_PER_READ) -> list[dict[str, Any]]:
-        """Reads the next records, as boto3 gives them: none if there are none yet or the shard is too busy.
-
-        Raises:
-            ClientError: Kinesis refused for another reason than its limits or an expired iterator.
-        """
-        if self.is_closed:
-            return []
-        try:
-            self._iterator = self._iterator or self._make_iterator()
-            response = self._kinesis.get_records(ShardIterator=self._iterator, Limit=limit)
-        except ClientError as error:
-            self._forgive(error)
-            return []
-        records: list[dict[str, Any]] = response["Records"]
-        if records:
-            self.position = records[-1]["SequenceNumber"]
-        self._iterator = response.get("NextShardIterator")
-        self.is_closed = self._iterator is None
-        return records
-
-    def _forgive(self, error: ClientError) -> None:
-        code = error.response["Error"]["Code"]
-        if code == "ExpiredIteratorException":
-            self._iterator = None
-        elif code not in _LATER:
-            raise error
-
-    def _make_iterator(self) -> str:
-        if self.position is not None:
-            where: dict[str, Any] = {
-                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
-                "StartingSequenceNumber": self.position,
-            }
-        elif isinstance(self._starting_position, datetime):
-            where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": self._starting_position}
-        else:
-            where = {"ShardIteratorType": self._starting_position}
-        response = self._kinesis.get_shard_iterator(StreamName=self._stream_name, ShardId=self.shard_id, **where)
-        iterator: str = response["ShardIterator"]
-        return iterator
-
-
-def open_shards(
-    kinesis: KinesisStream,
-    stream_name: str,
-    starting_position: StartingPosition,
-    wall_clock: Callable[[], float] = time.time,
-) -> list[ShardReader]:
-    """Makes a reader for each shard that the stream has now, closed ones with records left among them."""
-    request: dict[str, Any] = {"StreamName": stream_name}
-    readers: list[ShardReader] = []
-    while True:
-        page = kinesis.list_shards(**request)
-        readers += [
-            ShardReader(kinesis, stream_name, shard["ShardId"], starting_position, wall_clock)
-            for shard in page["Shards"]
-        ]
-        if not (token := page.get("NextToken")):
-            return readers
-        request = {"NextToken": token}  # a token names its stream; giving both is refused
 
 
 class StreamReader:

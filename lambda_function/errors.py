@@ -1,12 +1,12 @@
 """Everything that can go wrong, as one tree.
 
 PredictorError
-├── RejectError          bad for ever: the record becomes a reject
-├── TransientError       may work later: the record is given back to Lambda
-│   ├── StoreError       S3 did not answer as needed
-│   └── PublishError     the output stream took not all of it
-├── BundleError          this bundle must not be served
-└── ConfigurationError   fails the cold start
+├── RejectError                  bad for ever: the record becomes a reject
+├── TransientError               may work later: the record is given back to Lambda
+│   └── StoreError               S3 did not answer as needed
+│       └── NoSuchObjectError    it has no such object (model_store.py)
+├── BundleError                  this bundle must not be served
+└── ConfigurationError           fails the cold start
 
 Pick behaviour by type. Errors carry facts as attributes and build their own sentence.
 """

@@ -7,7 +7,8 @@ renamed or removed; tests/contract holds golden files of every form.
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any
@@ -31,6 +32,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 _EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a wall-clock date
 
 _MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units, and wants at least one
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ZONES_IN_DIGITS = {str(zone): zone for zone in range(FIRST_ZONE, LAST_ZONE + 1)}
 
 
@@ -197,22 +199,35 @@ def _new_york_minute(time_s: float) -> int:
 
 
 def _why_not_json(data: bytes, error: Exception) -> RejectError:
-    """Looks again, slowly, at what is not JSON: NaN and Infinity, which Python's own encoder writes, get a path."""
+    """Looks again, slowly, at what is not JSON: what Python's own encoder writes and JSON does not have gets a path."""
     try:
-        path = next(_non_finite_paths(json.loads(data), "$"), None)
+        found = _find_foreign(json.loads(data))
     except (ValueError, RecursionError):
-        path = None
-    if path is None:
+        found = None
+    if found is None:
         return RejectError(NOT_JSON, str(error))
-    return RejectError(INVALID_FIELD, f"Expected a finite number - at `{path}`")
+    expected, path = found
+    return RejectError(INVALID_FIELD, f"Expected {expected} - at `${path}`")
 
 
-def _non_finite_paths(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, float) and not math.isfinite(value):
-        yield path
-    elif isinstance(value, dict):
-        for key, child in value.items():
-            yield from _non_finite_paths(child, f"{path}.{key}")
-    elif isinstance(value, list):
-        for position, child in enumerate(value):
-            yield from _non_finite_paths(child, f"{path}[{position}]")
+def _find_foreign(value: Any) -> tuple[str, str] | None:
+    """Returns what was expected in place of the first value that JSON does not have, and the path that leads there.
+
+    The path is put together on the way back only: a megabyte holds many values below a long path.
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ("a finite number", "")
+    if isinstance(value, str):
+        return ("text without lone surrogates", "") if _LONE_SURROGATE.search(value) else None
+    for step, child in _steps(value):
+        found = _find_foreign(child) or (_find_foreign(step) if isinstance(step, str) else None)
+        if found is not None:
+            expected, path = found
+            return expected, (f".{step}" if isinstance(step, str) else f"[{step}]") + path
+    return None
+
+
+def _steps(value: Any) -> Iterable[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()

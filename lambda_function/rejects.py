@@ -26,13 +26,18 @@ def build_reject(record: KinesisRecord, error: RejectError) -> Reject:
     """Builds the reject of a record that failed with `error`; it keeps all that the record held."""
     return Reject(
         reason=error.reason,
-        detail=error.detail[:_MAX_DETAIL_CHARACTERS],
+        detail=_encodable(error.detail[:_MAX_DETAIL_CHARACTERS]),
         shard_id=record.shard_id,
         sequence_number=record.sequence_number,
         arrival_time=datetime.fromtimestamp(record.arrival_time_s, UTC).isoformat(),
-        partition_key=record.partition_key,
+        partition_key=_encodable(record.partition_key),
         data=base64.b64encode(record.kept_bytes()).decode("ascii"),
     )
+
+
+def _encodable(text: str) -> str:
+    """Escapes lone surrogates, which JSON's escapes can bring in and UTF-8 cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def reject_key(stream: str, shard_id: str, first_sequence_number: str) -> str:

@@ -67,11 +67,10 @@ class LocalAws:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended_by_itself = self._process.poll() is not None
         self._process.communicate(timeout=_STOP_WITHIN_S)  # closes its standard input and waits
         with self._log:
-            if ended_by_itself:
-                raise LocalAwsError(f"ended with code {self._process.returncode}", self._last_words()) from error
+            if code := self._process.returncode:  # the end of its input makes it end with 0
+                raise LocalAwsError(f"ended with code {code}", self._last_words()) from error
 
     @property
     def environment(self) -> dict[str, str]:

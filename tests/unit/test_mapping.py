@@ -1,25 +1,17 @@
-"""The event source mapping: Lambda's event, its batches, and what comes again after a failure."""
+"""The event source mapping: its batches, and what comes again after a failure."""
 
 import base64
 import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.local.mapping import (
-    MAX_PAYLOAD_BYTES,
-    EventSourceMapping,
-    MappingConfig,
-    count_done,
-    json_sizes,
-    lambda_records,
-)
+from infra.local.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
+from infra.local.mapping import EventSourceMapping, MappingConfig
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
@@ -104,72 +96,19 @@ def rides(n: int) -> list[bytes]:
     return [f"ride {i}".encode() for i in range(n)]
 
 
-def raw_record(
-    data: bytes = b"x", key: str = "key", sequence_number: str = "1", arrived_s: float = 1.5
-) -> dict[str, Any]:
-    arrived = datetime.fromtimestamp(arrived_s, UTC)
-    return {
-        "Data": data,
-        "PartitionKey": key,
-        "SequenceNumber": sequence_number,
-        "ApproximateArrivalTimestamp": arrived,
-    }
+# -- batches
 
 
-# -- the event
-
-
-def test_event_has_the_shape_of_lambdas() -> None:
-    kinesis = FakeKinesis(clock=FakeClock(1545084650.987))
-    (sequence_number,) = kinesis.put(b"Hello, this is a test.", partition_key="1")
+def test_event_tells_stream_and_shard_of_its_records() -> None:
+    kinesis = FakeKinesis(n_shards=2)
+    (sequence_number,) = kinesis.put(b"x", shard=1)
     function = ScriptedFunction()
 
     make_mapping(kinesis, function).poll_once()
 
-    # The sample event of AWS's "Using Lambda to process records from Kinesis", with this record's own values.
-    assert function.events == [
-        {
-            "Records": [
-                {
-                    "kinesis": {
-                        "kinesisSchemaVersion": "1.0",
-                        "partitionKey": "1",
-                        "sequenceNumber": sequence_number,
-                        "data": "SGVsbG8sIHRoaXMgaXMgYSB0ZXN0Lg==",
-                        "approximateArrivalTimestamp": 1545084650.987,
-                    },
-                    "eventSource": "aws:kinesis",
-                    "eventVersion": "1.0",
-                    "eventID": f"{SHARD}:{sequence_number}",
-                    "eventName": "aws:kinesis:record",
-                    "invokeIdentityArn": "arn:aws:iam::123456789012:role/lambda-role",
-                    "awsRegion": "eu-west-1",
-                    "eventSourceARN": ARN,
-                }
-            ]
-        }
-    ]
-
-
-@given(
-    st.lists(
-        st.builds(
-            raw_record,
-            data=st.binary(max_size=50),
-            key=st.text(min_size=1, max_size=20),
-            sequence_number=st.integers(1, 10**56).map(str),
-            arrived_s=st.floats(0, 4e9),
-        ),
-        max_size=3,
-    )
-)
-def test_size_is_told_exactly_without_encoding(raw: list[dict[str, Any]]) -> None:
-    records = lambda_records(raw, SHARD, ARN)
-
-    assert json_sizes(records) == [len(json.dumps(record, separators=(",", ":"))) for record in records]
-
-
-# -- batches
+    ((record,),) = [event["Records"] for event in function.events]
+    assert record["eventSourceARN"] == ARN
+    assert record["eventID"] == f"shardId-000000000001:{sequence_number}"
 
 
 def test_full_batches_go_at_once_and_the_rest_when_its_window_has_passed() -> None:
@@ -274,49 +213,6 @@ def test_batches_never_exceed_their_size_or_payload(sizes: list[int], batch_size
 
 
 # -- what comes again
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        None,
-        {},
-        {"batchItemFailures": []},
-        {"batchItemFailures": None},
-        {"statusCode": 200},
-    ],
-)
-def test_response_without_failures_is_full_success(response: object) -> None:
-    assert count_done(response, batch_of("1", "2", "3")) == 3
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        "done",
-        [],
-        0,
-        {"batchItemFailures": {}},
-        {"batchItemFailures": "2"},
-        {"batchItemFailures": [{"itemIdentifier": ""}]},
-        {"batchItemFailures": [{"itemIdentifier": None}]},
-        {"batchItemFailures": [{"itemIdentifier": "4"}]},
-        {"batchItemFailures": [{"itemIdentifier": 2}]},
-        {"batchItemFailures": [{"itemIdentifier": ["2"]}]},
-        {"batchItemFailures": [{"itemIdentifer": "2"}]},
-        {"batchItemFailures": ["2"]},
-        {"batchItemFailures": [None]},
-        {"batchItemFailures": [{"itemIdentifier": "3"}, {"itemIdentifier": "4"}]},
-    ],
-)
-def test_malformed_response_or_unknown_record_brings_the_whole_batch_again(response: object) -> None:
-    assert count_done(response, batch_of("1", "2", "3")) == 0
-
-
-def test_lowest_reported_number_is_the_lowest_number_not_the_lowest_text() -> None:
-    failures = {"batchItemFailures": [{"itemIdentifier": "10"}, {"itemIdentifier": "9"}]}
-
-    assert count_done(failures, batch_of("8", "9", "10")) == 1
 
 
 def test_exception_brings_the_whole_batch_again_and_nothing_with_it() -> None:
@@ -499,7 +395,3 @@ def test_run_hands_over_until_it_is_stopped() -> None:
 
     assert finished
     assert not thread.is_alive()
-
-
-def batch_of(*numbers: str) -> Any:
-    return lambda_records([raw_record(sequence_number=number) for number in numbers], SHARD, ARN)

@@ -5,52 +5,34 @@ import json
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.streams import (
-    Entry,
-    ShardReader,
-    StartingPosition,
-    StreamReader,
-    StreamStalledError,
-    Timing,
-    publish,
-    ride_event_bytes,
-    tail,
-)
+from infra.errors import StreamRefusedError
+from infra.streams import Entry, StreamReader, Timing, publish, ride_event_bytes, tail
+from lambda_function.publisher import Publisher
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 
 SHARD = "shardId-000000000000"
-
-
-class FakePut:
-    """Takes entries, but for the positions that its 1st, 2nd, … call refuses."""
-
-    def __init__(self, refused: Sequence[AbstractSet[int]] = ()) -> None:
-        self.taken: list[Entry] = []
-        self.sizes: list[int] = []
-        self._refused = iter(refused)
-
-    def __call__(self, entries: Sequence[Entry]) -> list[int]:
-        """Returns the positions refused."""
-        refused = {position for position in next(self._refused, set[int]()) if position < len(entries)}
-        self.sizes.append(len(entries))
-        self.taken += [entry for position, entry in enumerate(entries) if position not in refused]
-        return list(refused)
 
 
 def entries(n: int) -> list[Entry]:
     return [(str(i), f"ride {i}".encode()) for i in range(n)]
 
 
-def timing(clock: FakeClock, jitter: float = 0.5) -> Timing:
-    return Timing(clock, clock.sleep, lambda: jitter)
+def publisher(kinesis: FakeKinesis) -> Publisher:
+    return Publisher(kinesis, "ride-events", sleep=kinesis.clock.sleep, jitter=lambda low, high: high)
+
+
+def timing(kinesis: FakeKinesis) -> Timing:
+    return Timing(kinesis.clock, kinesis.clock.sleep)
+
+
+def taken(kinesis: FakeKinesis) -> list[Entry]:
+    return [(record["PartitionKey"], record["Data"]) for record in kinesis.shards[SHARD].records]
 
 
 def encode(ride_ids: Sequence[int | str], miles: float = 3.66, when: str = "2021-01-05T08:15:00") -> list[bytes]:
@@ -58,14 +40,6 @@ def encode(ride_ids: Sequence[int | str], miles: float = 3.66, when: str = "2021
     return ride_event_bytes(
         np.full(n, 130), np.full(n, 205), np.full(n, miles), np.full(n, np.datetime64(when, "s")), ride_ids
     )
-
-
-def reader(kinesis: FakeKinesis, starting_position: StartingPosition = "TRIM_HORIZON") -> ShardReader:
-    return ShardReader(kinesis, "ride-events", SHARD, starting_position, wall_clock=kinesis.clock)
-
-
-def data(records: list[dict[str, Any]]) -> list[bytes]:
-    return [record["Data"] for record in records]
 
 
 # -- ride events
@@ -127,139 +101,82 @@ def test_columns_of_different_length_are_refused() -> None:
 
 
 def test_entries_go_in_order_in_chunks_of_500_and_are_counted() -> None:
-    put = FakePut()
+    kinesis = FakeKinesis()
 
-    counts = list(publish(put, iter(entries(1_200))))
+    counts = list(publish(publisher(kinesis), iter(entries(1_200)), timing=timing(kinesis)))
 
     assert counts == [500, 1_000, 1_200]
-    assert put.taken == entries(1_200)
+    assert taken(kinesis) == entries(1_200)
 
 
 def test_refused_entries_alone_are_sent_again_before_the_next_chunk() -> None:
-    clock = FakeClock()
-    put = FakePut([{0, 499}, {1}])
+    kinesis = FakeKinesis(put_faults=[{0, 499}, {1}])
 
-    list(publish(put, entries(501), timing=timing(clock)))
+    list(publish(publisher(kinesis), entries(501), timing=timing(kinesis)))
 
-    assert put.sizes == [500, 2, 1, 1]
-    assert [key for key, _ in put.taken[498:]] == ["0", "499", "500"]
-    assert len(clock.slept_s) == 2
+    assert [len(request["Records"]) for request in kinesis.calls("put_records")] == [500, 2, 1, 1]
+    assert [key for key, _ in taken(kinesis)[498:]] == ["0", "499", "500"]
 
 
-def test_waits_grow_while_nothing_is_taken() -> None:
-    clock = FakeClock()
+def test_stream_that_goes_on_refusing_is_given_up_with_counts_and_its_own_words() -> None:
+    kinesis = FakeKinesis(put_faults=itertools.chain([set(), set(range(2, 400))], itertools.repeat(set(range(500)))))
+    start_s = kinesis.clock()
+    progress = publish(publisher(kinesis), entries(900), patience_s=10, timing=timing(kinesis))
 
-    list(publish(FakePut([{0}] * 3), entries(1), timing=timing(clock, jitter=1.0)))
+    counts = [next(progress)]
+    with pytest.raises(StreamRefusedError, match=r"ride-events took 502 records.*Rate exceeded.*lower rate") as error:
+        counts += progress
 
-    assert clock.slept_s == pytest.approx([0.2, 0.4, 0.8])
+    assert counts == [500]
+    assert (error.value.n_published, error.value.n_waiting) == (502, 398)
+    assert kinesis.clock() - start_s <= 10
 
 
-def test_stream_that_takes_nothing_is_given_up_with_counts() -> None:
-    put = FakePut([set(), *[set(range(500))] * 100])
+def test_patience_begins_anew_with_each_chunk() -> None:
+    kinesis = FakeKinesis(put_faults=[{0}, set[int]()] * 3)
+    progress = publish(publisher(kinesis), entries(1_500), patience_s=1, timing=timing(kinesis))
 
-    with pytest.raises(StreamStalledError) as error:
-        list(publish(put, entries(900), timing=timing(FakeClock())))
+    for _ in progress:
+        kinesis.clock.advance(60)
 
-    assert (error.value.n_published, error.value.n_waiting) == (500, 400)
+    assert len(taken(kinesis)) == 1_500
 
 
 @given(st.integers(0, 1_100), st.lists(st.sets(st.integers(0, 499)), max_size=4))
-def test_every_entry_is_taken_once_whatever_is_refused(n_entries: int, refused: list[set[int]]) -> None:
-    put = FakePut(refused)
+def test_every_entry_is_taken_once_whatever_is_refused(n_entries: int, refused: list[AbstractSet[int]]) -> None:
+    kinesis = FakeKinesis(put_faults=refused)
 
-    list(publish(put, entries(n_entries), timing=timing(FakeClock())))
+    list(publish(publisher(kinesis), entries(n_entries), timing=timing(kinesis)))
 
-    assert sorted(put.taken) == sorted(entries(n_entries))
+    assert sorted(taken(kinesis)) == sorted(entries(n_entries))
 
 
 @pytest.mark.parametrize("rate_per_s", [0.5, 7, 1_000, 20_000])
 def test_rate_is_kept(rate_per_s: float) -> None:
-    clock = FakeClock()
-    start_s = clock()
+    kinesis = FakeKinesis()
+    start_s = kinesis.clock()
     endless = itertools.cycle(entries(1))
 
-    progress = publish(FakePut(), endless, rate_per_s=rate_per_s, timing=timing(clock))
-    *_, (n_before_last, _), (_, last_sent_s) = [(n, clock() - start_s) for n in itertools.islice(progress, 40)]
+    progress = publish(publisher(kinesis), endless, rate_per_s=rate_per_s, timing=timing(kinesis))
+    *_, (n_before_last, _), (_, last_sent_s) = [(n, kinesis.clock() - start_s) for n in itertools.islice(progress, 40)]
 
     assert n_before_last / last_sent_s == pytest.approx(rate_per_s, rel=1e-4)
 
 
 def test_stall_is_not_made_good_by_a_burst() -> None:
-    clock = FakeClock()
-    progress = publish(FakePut(), entries(100), rate_per_s=10, timing=timing(clock))
+    kinesis = FakeKinesis()
+    progress = publish(publisher(kinesis), entries(100), rate_per_s=10, timing=timing(kinesis))
     next(progress)
-    clock.advance(60)
+    kinesis.clock.advance(60)
     next(progress)
-    before_s = clock()
+    before_s = kinesis.clock()
 
     next(progress)
 
-    assert clock() - before_s == pytest.approx(0.1)
+    assert kinesis.clock() - before_s == pytest.approx(0.1)
 
 
 # -- reading
-
-
-def test_shard_is_read_to_its_end_in_order() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a", b"b", b"c")
-    shard = reader(kinesis)
-
-    assert [data(shard.read(limit=2)), data(shard.read(limit=2)), data(shard.read())] == [[b"a", b"b"], [b"c"], []]
-    assert not shard.is_closed
-
-
-def test_closed_shard_ends_after_its_last_record() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a")
-    kinesis.split_shard(0)
-    shard = reader(kinesis)
-
-    assert data(shard.read()) == [b"a"]
-    assert shard.is_closed
-    assert shard.read() == []
-
-
-def test_expired_iterator_is_made_again_from_the_position() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a", b"b")
-    shard = reader(kinesis)
-    shard.read(limit=1)
-    kinesis.expire_iterators()
-
-    assert data(shard.read()) == []
-    assert data(shard.read()) == [b"b"]
-
-
-def test_latest_skips_nothing_though_its_iterator_expires_before_the_first_record() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"old")
-    kinesis.clock.advance(1)
-    shard = reader(kinesis, "LATEST")
-    kinesis.put(b"new")
-    kinesis.clock.advance(600)
-    kinesis.expire_iterators()
-    shard.read()
-
-    assert data(shard.read()) == [b"new"]
-
-
-def test_reading_may_begin_at_a_time() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"old")
-    kinesis.clock.advance(10)
-    kinesis.put(b"new")
-
-    assert data(reader(kinesis, datetime.fromtimestamp(kinesis.clock() - 5, UTC)).read()) == [b"new"]
-
-
-def test_busy_shard_is_read_later_and_other_errors_are_raised() -> None:
-    kinesis = FakeKinesis(read_faults=["ProvisionedThroughputExceededException", "AccessDeniedException"])
-    shard = reader(kinesis)
-
-    assert shard.read() == []
-    with pytest.raises(ClientError, match="AccessDenied"):
-        shard.read()
 
 
 def test_stream_reader_reads_every_shard_once() -> None:

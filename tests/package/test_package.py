@@ -1,0 +1,135 @@
+"""The deployable package: what `sam build` makes, imported with nothing else on its path."""
+
+import json
+import platform
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from infra.package import MAX_PACKAGE_BYTES, PYTHON, REQUIREMENTS, ROOT, Package, build, export_requirements, find_uv
+
+ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "")
+"""The package holds machine code: for the import it is built for this machine's own processor."""
+
+
+def of_the_built_package(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that needs `sam build`: slow, and only where that works and its machine code runs."""
+    sam_builds = pytest.mark.skipif(
+        sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"
+    )
+    code_runs = pytest.mark.skipif(sys.platform != "linux" or not ARCHITECTURE, reason="the package is for Linux")
+    marked: Callable[..., None] = pytest.mark.slow(sam_builds(code_runs(test)))
+    return marked
+
+
+IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
+"""boto3 and what it needs, as Lambda's runtime has it; jmespath comes with the package."""
+
+IMPORT_ALONE = """
+import json, sys
+package, runtime = sys.argv[1:]
+sys.path[:0] = [package]
+sys.path.append(runtime)
+import lambda_function.handler as handler
+import numpy
+print(json.dumps({
+    "handler": callable(handler.lambda_handler),
+    "homes": [handler.__file__, numpy.__file__],
+    "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return build(ARCHITECTURE or "x86_64", tmp_path_factory.mktemp("sam") / "build")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    site_packages = Path(boto3.__file__).parent.parent
+    for name in IN_THE_RUNTIME:
+        (tmp_path / name).symlink_to(site_packages / name)
+    return tmp_path
+
+
+@of_the_built_package
+def test_handler_imports_with_the_package_and_the_runtime_alone(package: Package, runtime: Path) -> None:
+    isolated = [sys.executable, "-I", "-S", "-B", "-W", "error", "-c", IMPORT_ALONE]
+    result = subprocess.run(  # noqa: S603 - our own words
+        [*isolated, str(package.folder), str(runtime)], capture_output=True, text=True, check=False, env={}
+    )
+
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found["handler"]
+    assert all(home.startswith(str(package.folder)) for home in found["homes"])
+    assert not {"infra", "moto", "pandas", "sklearn", "training"} & set(found["modules"])
+
+
+@of_the_built_package
+def test_package_is_within_its_budget(package: Package) -> None:
+    assert 10_000_000 < package.n_bytes < MAX_PACKAGE_BYTES
+
+
+@of_the_built_package
+def test_package_holds_the_function_and_its_dependencies_only(package: Package) -> None:
+    modules = {path.name for path in package.folder.iterdir() if not re.search(r"\.(dist-info|data|libs)$", path.name)}
+
+    assert modules == {
+        "aws_lambda_powertools",
+        "jmespath",
+        "lambda_function",
+        "msgspec",
+        "numpy",
+        "typing_extensions.py",
+        "tzdata",
+    }
+    assert (package.folder / "lambda_function" / "zones.csv").is_file()
+
+
+def locked() -> dict[str, set[str]]:
+    """Returns what uv.lock has of the function's dependencies, theirs included: name to versions."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    versions: dict[str, set[str]] = {}
+    waiting = ["ridecast"]
+    while waiting:
+        name = waiting.pop()
+        entries = [entry for entry in lock if entry["name"] == name]
+        versions[name] = {entry["version"] for entry in entries}
+        needed = {dependency["name"] for entry in entries for dependency in entry.get("dependencies", [])}
+        waiting += sorted(needed - versions.keys())
+    del versions["ridecast"]
+    return versions
+
+
+def test_requirements_are_the_locks() -> None:
+    pinned: dict[str, set[str]] = {}
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r"([a-z0-9-]+)==([^ ;]+)( ; .*)?", line):
+            pinned.setdefault(match[1], set()).add(match[2])
+
+    assert pinned == locked()
+
+
+def test_requirements_hold_pins_and_nothing_else() -> None:
+    header, *lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+
+    assert header.startswith("# ")
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; python_full_version [<>=]+ '[\d.]+')?", line) for line in lines)
+
+
+@pytest.mark.slow
+def test_requirements_are_what_uv_exports() -> None:
+    uv = find_uv()
+    if uv is None:
+        pytest.skip("no uv here; test_requirements_are_the_locks looked at the same")
+
+    assert export_requirements(uv) == REQUIREMENTS.read_text(encoding="utf-8")

@@ -1,0 +1,90 @@
+"""One shard's reader: to the end, in order, past expired iterators and limits; and the list of all shards."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.shards import ShardReader, StartingPosition, open_shards
+from tests.fakes_kinesis import FakeKinesis
+
+SHARD = "shardId-000000000000"
+
+
+def reader(kinesis: FakeKinesis, starting_position: StartingPosition = "TRIM_HORIZON") -> ShardReader:
+    return ShardReader(kinesis, "ride-events", SHARD, starting_position, wall_clock=kinesis.clock)
+
+
+def data(records: list[dict[str, Any]]) -> list[bytes]:
+    return [record["Data"] for record in records]
+
+
+def test_shard_is_read_to_its_end_in_order() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a", b"b", b"c")
+    shard = reader(kinesis)
+
+    assert [data(shard.read(limit=2)), data(shard.read(limit=2)), data(shard.read())] == [[b"a", b"b"], [b"c"], []]
+    assert not shard.is_closed
+
+
+def test_closed_shard_ends_after_its_last_record() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a")
+    kinesis.split_shard(0)
+    shard = reader(kinesis)
+
+    assert data(shard.read()) == [b"a"]
+    assert shard.is_closed
+    assert shard.read() == []
+
+
+def test_expired_iterator_is_made_again_from_the_position() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a", b"b")
+    shard = reader(kinesis)
+    shard.read(limit=1)
+    kinesis.expire_iterators()
+
+    assert data(shard.read()) == []
+    assert data(shard.read()) == [b"b"]
+
+
+def test_latest_skips_nothing_though_its_iterator_expires_before_the_first_record() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"old")
+    kinesis.clock.advance(1)
+    shard = reader(kinesis, "LATEST")
+    kinesis.put(b"new")
+    kinesis.clock.advance(600)
+    kinesis.expire_iterators()
+    shard.read()
+
+    assert data(shard.read()) == [b"new"]
+
+
+def test_reading_may_begin_at_a_time() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"old")
+    kinesis.clock.advance(10)
+    kinesis.put(b"new")
+
+    assert data(reader(kinesis, datetime.fromtimestamp(kinesis.clock() - 5, UTC)).read()) == [b"new"]
+
+
+def test_busy_shard_is_read_later_and_other_errors_are_raised() -> None:
+    kinesis = FakeKinesis(read_faults=["ProvisionedThroughputExceededException", "AccessDeniedException"])
+    shard = reader(kinesis)
+
+    assert shard.read() == []
+    with pytest.raises(ClientError, match="AccessDenied"):
+        shard.read()
+
+
+def test_all_shards_are_listed_though_they_come_in_pages() -> None:
+    kinesis = FakeKinesis(n_shards=5, shards_per_page=2)
+
+    readers = open_shards(kinesis, "ride-events", "LATEST", wall_clock=kinesis.clock)
+
+    assert [reader.shard_id for reader in readers] == list(kinesis.shards)
