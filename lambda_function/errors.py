@@ -61,6 +61,10 @@ class BundleError(PredictorError):
         super().__init__(f"bundle {model_version or '(unknown)'}, {file}: {problem}")
 
 
+class ForestError(PredictorError):
+    """Arrays that do not make a forest."""
+
+
 class ConfigurationError(PredictorError):
     """A setting that is missing or makes no sense, by name."""
 

@@ -157,7 +157,7 @@ def partition_key(ride_id: str | int) -> str:
 def encode_prediction(model_version: str, duration_minutes: float, ride_id: str | int, prediction_id: str) -> bytes:
     """Encodes one prediction.
 
-    >>> encode_prediction("green-2021-01-3f2a9c1d0b7e", 18.23, 256, "shardId-000000000000:4963").decode()[:60]
+    >>> encode_prediction("green-2021-01-3f2a9c1d0b7e", 18.23, 256, "shardId-000000000000:4963").decode()[:61]
     '{"model":"ride_duration_prediction_model","version":"green-20'
     """
     return _encode(Prediction(MODEL_NAME, model_version, RideDuration(duration_minutes, ride_id), prediction_id))

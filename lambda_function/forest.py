@@ -13,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.errors import ForestError
+
 MAX_LEAVES = 32
 """Bits of a mask."""
 
@@ -36,10 +38,6 @@ _DE_BRUIJN = np.uint32(0x077CB531)
 _DE_BRUIJN_SHIFT = np.uint32(27)
 
 _LAST_LEAF = np.uint32(1 << 31)  # no split clears it: a ride always falls into a leaf
-
-
-class ForestError(ValueError):
-    """Arrays that do not make a forest."""
 
 
 @dataclass(frozen=True, slots=True)

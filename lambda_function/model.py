@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.errors import BundleError, RejectError
+from lambda_function.errors import BundleError, ForestError, RejectError
 from lambda_function.events import decode_ride_event, pickup_minute, ride_columns
 from lambda_function.features import FEATURE_NAMES, feature_matrix
-from lambda_function.forest import Forest, ForestError
+from lambda_function.forest import Forest
 
 MANIFEST, FOREST, GOLDEN = "manifest.json", "forest.npz", "golden.json"
 BUNDLE_FORMAT = 1

@@ -240,7 +240,7 @@ def test_one_record_of_a_mib_cannot_hold_up_its_batch() -> None:
     function = FakeFunction(small_bundle())
     started_s = process_time()
     function.invoke(invocation(slow, slow, slow))
-    assert process_time() - started_s < 1
+    assert process_time() - started_s < 3
     rejects = [decode_reject(line) for line in function.s3.lines("rejects/")]
     assert [reject.detail for reject in rejects] == ["Expected a finite number - at `$.x`"] * 3
 

@@ -1,0 +1,28 @@
+"""CPU time per ride: medians of interleaved repeats, so that a busy machine blurs the ratios little."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+REPEATS = 9
+_US_PER_S = 1e6
+
+Case = tuple[Callable[[], object], int]
+"""What to time, and how many rides one call handles."""
+
+
+def cpu_us_per_ride(cases: Mapping[str, Case], repeats: int = REPEATS) -> dict[str, float]:
+    """Times each case in turn, `repeats` times round, after a first call that nobody times.
+
+    Returns:
+        Microseconds of process CPU time a ride, the median, by case.
+    """
+    for run, _ in cases.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, (run, _) in cases.items():
+            started_s = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - started_s)
+    return {name: statistics.median(seconds[name]) / n_rides * _US_PER_S for name, (_, n_rides) in cases.items()}
