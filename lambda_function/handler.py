@@ -100,7 +100,7 @@ class StreamHandler:
         rejects = [reject for position, reject in batch.rejects if position < done]
         if not rejects:
             return done
-        key = reject_key(report.stream, report.shard_id, report.first_sequence_number)
+        key = reject_key(report.stream, rejects[0])
         try:
             store_rejects(self.s3, self.settings.bucket, key, rejects)
         except StoreError as error:

@@ -40,9 +40,12 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def reject_key(stream: str, shard_id: str, first_sequence_number: str) -> str:
-    """Returns the key of a batch's rejects: a function of the batch, so that a repeat overwrites itself."""
-    return f"{PREFIX}/{stream}/{shard_id}/{first_sequence_number}.ndjson"
+def reject_key(stream: str, first: Reject) -> str:
+    """Returns the key of a batch's rejects: it names the first of them, so that a repeat overwrites itself.
+
+    Not the batch's first record: what comes again may be cut elsewhere, and a reject would stand under two keys.
+    """
+    return f"{PREFIX}/{stream}/{first.shard_id}/{first.sequence_number}.ndjson"
 
 
 def store_rejects(s3: PutObject, bucket: str, key: str, rejects: Sequence[Reject]) -> None:
