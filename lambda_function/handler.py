@@ -19,8 +19,11 @@ from lambda_function.rejects import PutObject, reject_key, store_rejects
 from lambda_function.settings import Settings
 from lambda_function.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 1, 5
-"""For one request; together they fit in `Settings.deadline_margin_ms`: Lambda never has to kill the function."""
+CONNECT_TIMEOUT_S = 1
+KINESIS_READ_TIMEOUT_S = 4
+S3_READ_TIMEOUT_S, S3_ATTEMPTS = 3, 2
+"""One PutRecords that hangs takes 5 s, storing the rejects after it 2 x 4 s and the pause between, 1 s at most: what
+`Settings.deadline_margin_ms` keeps free, so that Lambda never has to kill the function."""
 
 
 class Context(Protocol):
@@ -78,10 +81,11 @@ class StreamHandler:
 
     def _publish(self, batch: ProcessedBatch, n_records: int, context: Context, report: BatchReport) -> int:
         """Publishes the predictions; returns how many records from the start are done with."""
+        # Half, where a timeout is so short that the margin would leave no time at all.
+        margin_ms = min(self.settings.deadline_margin_ms, context.get_remaining_time_in_millis() / 2)
 
         def time_left_s() -> float:
-            left_ms = context.get_remaining_time_in_millis() - self.settings.deadline_margin_ms
-            return left_ms / MILLISECONDS_PER_S
+            return (context.get_remaining_time_in_millis() - margin_ms) / MILLISECONDS_PER_S
 
         stopwatch = Stopwatch()
         entries = [(entry.partition_key, entry.data) for entry in batch.predictions]
@@ -129,11 +133,20 @@ def build_handler(settings: Settings, s3: S3, kinesis: PutRecords) -> StreamHand
 def _cold_start() -> StreamHandler:
     """Reads the settings and builds the clients, once an execution environment."""
     settings = Settings.from_env()
-    timeouts = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S)
-    s3: Any = boto3.client("s3", config=timeouts.merge(Config(retries={"mode": "standard", "total_max_attempts": 3})))
+    for_s3 = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=S3_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
+    )
     # The publisher resends by itself, only what failed. The shapes of what it sends are known: no need to check them.
-    once = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
-    kinesis: Any = boto3.client("kinesis", config=timeouts.merge(once))
+    for_kinesis = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=KINESIS_READ_TIMEOUT_S,
+        retries={"total_max_attempts": 1},
+        parameter_validation=False,
+    )
+    s3: Any = boto3.client("s3", config=for_s3)
+    kinesis: Any = boto3.client("kinesis", config=for_kinesis)
     return build_handler(settings, s3, kinesis)
 
 

@@ -1,5 +1,6 @@
 """The function's settings: the only reader of the environment."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ class Settings:
         bucket: Name of the bucket with channels/, models/ and rejects/.
         model_channel: The channel to follow, as in ``stable``.
         model_refresh_s: Seconds between two looks at the channel.
-        deadline_margin_ms: Milliseconds before Lambda's timeout in which no new request is started: long enough
-            for one request that times out (see `handler.PUBLISH_TIMEOUT_S`) and for storing the rejects.
+        deadline_margin_ms: Milliseconds before Lambda's timeout in which no new PutRecords is started: long enough
+            for one that hangs and for storing the rejects after it (`handler.py` adds it up).
         service_name: Names the logs and the metrics.
         metrics_namespace: CloudWatch's.
         log_level: As `logging` spells it.
@@ -28,7 +29,7 @@ class Settings:
     bucket: str
     model_channel: str
     model_refresh_s: float = 60.0
-    deadline_margin_ms: int = 8_000
+    deadline_margin_ms: int = 15_000
     service_name: str = "ridecast"
     metrics_namespace: str = "ridecast"
     log_level: str = "INFO"
@@ -45,24 +46,28 @@ class Settings:
             bucket=_required(environment, "BUCKET"),
             model_channel=_required(environment, "MODEL_CHANNEL"),
             model_refresh_s=_positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s),
-            deadline_margin_ms=int(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
-            service_name=environment.get("POWERTOOLS_SERVICE_NAME", cls.service_name),
-            metrics_namespace=environment.get("POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
+            deadline_margin_ms=math.ceil(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
+            service_name=_text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
+            metrics_namespace=_text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
             log_level=_log_level(environment, cls.log_level),
         )
 
 
+def _text(environment: Mapping[str, str], name: str, default: str) -> str:
+    return environment.get(name, "").strip() or default
+
+
 def _required(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name, "").strip()
+    value = _text(environment, name, "")
     if not value:
         raise ConfigurationError(name, "is missing: set it in template.yaml, under Environment")
     return value
 
 
 def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
-    text = environment.get(name, "").strip()
+    text = _text(environment, name, str(default))
     try:
-        value = float(text) if text else float(default)
+        value = float(text)
     except ValueError as error:
         raise ConfigurationError(name, f"is {text!r}: want a number") from error
     if not 0 < value < float("inf"):
@@ -71,7 +76,7 @@ def _positive(environment: Mapping[str, str], name: str, default: float) -> floa
 
 
 def _log_level(environment: Mapping[str, str], default: str) -> str:
-    value = environment.get("LOG_LEVEL", default).upper()
+    value = _text(environment, "LOG_LEVEL", default).upper()
     if value not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
         raise ConfigurationError("LOG_LEVEL", f"is {value!r}: want DEBUG, INFO, WARNING, ERROR or CRITICAL")
     return value

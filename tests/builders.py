@@ -111,7 +111,7 @@ def kinesis_records(*datas: bytes | str) -> list[KinesisRecord]:
 
 def ride_columns_of(n: int = 1, **columns: Iterable[float]) -> RideColumns:
     """Columns of n equal rides, but for those given."""
-    defaults = {
+    defaults: dict[str, Iterable[float]] = {
         "pickup_zone": [130] * n,
         "dropoff_zone": [205] * n,
         "trip_distance_miles": [3.66] * n,
@@ -179,7 +179,7 @@ def training_facts(parameters: dict[str, Any] | None = None) -> TrainingFacts:
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Arrays as an .npz, pickled where they hold objects."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=True, **arrays)  # type: ignore[arg-type] # numpy's stub mixes up the two
+    np.savez(buffer, allow_pickle=True, **arrays)
     return buffer.getvalue()
 
 
@@ -199,7 +199,7 @@ def vouched(files: Mapping[str, bytes], **manifest: object) -> dict[str, bytes]:
     """The files of a bundle with a manifest that has their digests, whatever they hold, and these changes."""
     old = msgspec.json.decode(files[MANIFEST], type=Manifest)
     digests = {name: FileDigest(len(data), sha256(data)) for name, data in files.items() if name != MANIFEST}
-    new = msgspec.structs.replace(old, **{"files": digests, **manifest})  # type: ignore[arg-type]
+    new = msgspec.structs.replace(old, **{"files": digests, **manifest})
     return {**files, MANIFEST: msgspec.json.encode(new)}
 
 

@@ -131,12 +131,13 @@ class FakeS3:
     script: list[S3Outcome] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
 
-    def get_object(self, *, Bucket: str, Key: str, IfNoneMatch: str | None = None) -> dict[str, Any]:  # noqa: N803
+    def get_object(self, *, Bucket: str, Key: str, **conditions: str) -> dict[str, Any]:  # noqa: N803
         """Reads an object."""
+        assert conditions.keys() <= {"IfNoneMatch"}
         outcome = self._begin("get", Bucket, Key)
         if Key not in self.objects:
             raise client_error(HTTPStatus.NOT_FOUND, "NoSuchKey", "GetObject")
-        if IfNoneMatch == self.etag(Key):
+        if conditions.get("IfNoneMatch") == self.etag(Key):
             raise client_error(HTTPStatus.NOT_MODIFIED, "304", "GetObject")
         body = _BrokenBody(outcome.error) if isinstance(outcome, WhileReading) else io.BytesIO(self.objects[Key])
         return {"Body": body, "ETag": self.etag(Key)}

@@ -1,0 +1,60 @@
+"""Lambda's envelope, decoded."""
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_function.errors import RejectError
+from lambda_function.events import NOT_BASE64
+from lambda_function.records import KinesisRecord, decode_records, stream_name
+from tests.builders import ARRIVAL_TIME_S, SHARD_ID, invocation, kinesis_records, lambda_record, sequence_number
+
+
+def test_envelope_is_decoded_field_by_field() -> None:
+    (record,) = decode_records(invocation(b"hello"))
+    assert record == KinesisRecord(
+        event_id=f"{SHARD_ID}:{sequence_number(0)}",
+        sequence_number=sequence_number(0),
+        partition_key="1",
+        arrival_time_s=ARRIVAL_TIME_S,
+        data_base64="aGVsbG8=",
+    )
+    assert record.shard_id == SHARD_ID
+    assert record.data() == b"hello"
+
+
+def test_records_keep_their_order() -> None:
+    assert [record.data() for record in kinesis_records(b"a", b"b", b"c")] == [b"a", b"b", b"c"]
+
+
+def test_invocation_without_records_is_an_empty_batch() -> None:
+    assert decode_records({"Records": []}) == []
+
+
+def test_stream_is_named_by_its_arn() -> None:
+    assert stream_name(invocation(b"")) == "ride-events"
+
+
+@pytest.mark.parametrize("part", ["kinesis", "eventID"])
+def test_envelope_that_is_not_lambdas_raises(part: str) -> None:
+    record = lambda_record(b"")
+    del record[part]
+    with pytest.raises(KeyError, match=part):
+        decode_records({"Records": [record]})
+
+
+@pytest.mark.parametrize("text", ["a", "ab", "aGVsbG8", "aGVsbG8==", "aGVs\nbG8=", "-_-_", "ü", "\ud800"])
+def test_what_is_no_base64_is_rejected_by_path_and_kept(text: str) -> None:
+    (record,) = kinesis_records(text)
+    with pytest.raises(RejectError, match=r"`\$\.kinesis\.data`") as rejected:
+        record.data()
+    assert rejected.value.reason == NOT_BASE64
+    assert record.kept_bytes() == text.encode("utf-8", "surrogatepass")
+
+
+@given(st.binary())
+def test_any_bytes_come_through_the_envelope(data: bytes) -> None:
+    (record,) = kinesis_records(base64.b64encode(data).decode())
+    assert record.data() == record.kept_bytes() == data

@@ -1,0 +1,67 @@
+"""Settings: each that is missing or makes no sense is named."""
+
+import pytest
+
+from lambda_function.errors import ConfigurationError
+from lambda_function.settings import Settings
+
+REQUIRED = {"OUTPUT_STREAM": "ride-predictions", "BUCKET": "bucket", "MODEL_CHANNEL": "stable"}
+
+
+def test_required_settings_are_enough() -> None:
+    assert Settings.from_env(REQUIRED) == Settings(
+        output_stream="ride-predictions", bucket="bucket", model_channel="stable"
+    )
+
+
+def test_all_settings_are_read() -> None:
+    optional = {
+        "MODEL_REFRESH_S": "2.5",
+        "DEADLINE_MARGIN_MS": "9000",
+        "POWERTOOLS_SERVICE_NAME": "taxi",
+        "POWERTOOLS_METRICS_NAMESPACE": "city",
+        "LOG_LEVEL": "debug",
+    }
+    assert Settings.from_env({**REQUIRED, **optional, "PATH": "/bin"}) == Settings(
+        output_stream="ride-predictions",
+        bucket="bucket",
+        model_channel="stable",
+        model_refresh_s=2.5,
+        deadline_margin_ms=9000,
+        service_name="taxi",
+        metrics_namespace="city",
+        log_level="DEBUG",
+    )
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("value", [None, "", " \n"])
+def test_missing_setting_is_named_with_what_to_do(name: str, value: str | None) -> None:
+    environment = {**REQUIRED, name: value}
+    with pytest.raises(ConfigurationError, match=f"setting {name} is missing: set it in template.yaml") as raised:
+        Settings.from_env({key: text for key, text in environment.items() if text is not None})
+    assert raised.value.setting == name
+
+
+@pytest.mark.parametrize("name", ["MODEL_REFRESH_S", "DEADLINE_MARGIN_MS"])
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf", "1e999", "0x10"])
+def test_number_that_makes_no_sense_is_named_and_shown(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"setting {name} is '{value}': want a number"):
+        Settings.from_env({**REQUIRED, name: value})
+
+
+def test_margin_in_parts_of_a_millisecond_is_rounded_up() -> None:
+    assert Settings.from_env({**REQUIRED, "DEADLINE_MARGIN_MS": "0.5"}).deadline_margin_ms == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MODEL_REFRESH_S", "DEADLINE_MARGIN_MS", "LOG_LEVEL", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"],
+)
+def test_empty_optional_setting_is_as_good_as_none(name: str) -> None:
+    assert Settings.from_env({**REQUIRED, name: ""}) == Settings.from_env(REQUIRED)
+
+
+def test_log_level_that_logging_does_not_know_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="LOG_LEVEL is 'LOUD': want DEBUG, INFO"):
+        Settings.from_env({**REQUIRED, "LOG_LEVEL": "loud"})
