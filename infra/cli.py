@@ -7,11 +7,15 @@ from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+if TYPE_CHECKING:
+    from infra.demo import DemoReport
+
+HELP = "Ride durations predicted on a Kinesis stream: the whole way on this machine, and its parts on any AWS."
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=HELP)
 models = typer.Typer(no_args_is_help=True, help="Model bundles in a stack's bucket.")
 app.add_typer(models, name="models")
 
@@ -30,7 +34,7 @@ class StartAt(StrEnum):
     latest = "LATEST"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Write nothing but one JSON object to standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Write no table, only the JSON object that ends standard output.")]
 Service = Annotated[ServiceName, typer.Option(help="Whose rides.")]
 TrainMonths = Annotated[
     str, typer.Option("--train", help="Months to learn from: 2021-01, a list, or 2023-01..2023-03.")
@@ -57,7 +61,7 @@ def demo(
     """Replay real rides through Kinesis, the function and out as predictions, all on this machine."""
     train_months, validate_months = _months(train, validate)  # before the imports below, which take a second
 
-    from infra.console import ConsoleDisplay, error_console, show_result
+    from infra.console import ConsoleDisplay, error_console
     from infra.demo import DemoOptions, run_demo
 
     options = DemoOptions(
@@ -70,6 +74,13 @@ def demo(
     )
     with ConsoleDisplay(error_console()).live() as display:
         report = run_demo(options, display)
+    show_demo(report, output, as_json=as_json)
+
+
+def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
+    """Shows how a demo ended, and ends the command with exit code 1 if a ride is lost."""
+    from infra.console import show_result
+
     rows = {
         "ride events sent": f"{report.rides:,}",
         "predicted": f"{report.predicted:,}",
@@ -147,7 +158,7 @@ def models_publish(
     from training.export import read_bundle
     from training.publish import move_channel, store_bundle
 
-    exported = read_bundle(bundle)
+    exported = read_bundle(bundle.resolve())  # its version is the folder's name, which `.` is not
     s3 = _client("s3", endpoint_url, profile, region)
     store_bundle(s3, bucket, exported)
     moved = move_channel(s3, bucket, channel, exported.model_version, exported.manifest_sha256)
@@ -235,12 +246,12 @@ class _Patience:
 
 
 def _months(train: str, validate: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    from training.errors import MonthsError
     from training.months import parse_months
 
     train_months, validate_months = parse_months(train), parse_months(validate)
     if shared := sorted(set(train_months) & set(validate_months)):
-        raise MonthsError(validate, f"measures on {shared[0]}, which is learnt from")
+        problem = f"{shared[0]} is learnt from already: choose months after those of --train"
+        raise typer.BadParameter(problem, param_hint="'--validate'")
     return train_months, validate_months
 
 
@@ -250,11 +261,14 @@ def _client(service: str, endpoint_url: str | None, profile: str | None, region:
 
     session: Any = boto3.Session(profile_name=profile, region_name=region)
     retries = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
-    return session.client(service, endpoint_url=endpoint_url, config=retries)
+    try:
+        return session.client(service, endpoint_url=endpoint_url, config=retries)
+    except ValueError as error:  # botocore's way to say that this is no URL
+        raise typer.BadParameter(f"{error}: write it as http://127.0.0.1:5000", param_hint="'--endpoint-url'") from error
 
 
 def main() -> None:
-    """Runs the command line; what goes wrong on purpose is one sentence on standard error and exit code 2."""
+    """Runs the command line; what the user can put right is one sentence on standard error and exit code 2."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from infra.errors import InfraError
@@ -262,7 +276,11 @@ def main() -> None:
     from training.errors import TrainingError
 
     try:
-        app()
-    except (InfraError, PredictorError, TrainingError, BotoCoreError, ClientError) as error:
-        sys.stderr.write(f"ridecast: {error}\n")
-        sys.exit(2)
+        sys.exit(app(standalone_mode=False))  # True would draw a box of lines around each wrong option
+    except typer.TyperException as error:
+        sentence = " ".join(error.format_message().split())
+    except (InfraError, PredictorError, TrainingError, BotoCoreError, ClientError, OSError) as error:
+        sentence = str(error)
+    if sentence:  # a command without arguments has shown its help instead
+        sys.stderr.write(f"ridecast: {sentence}\n")
+    sys.exit(2)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -21,7 +22,7 @@ class ConsoleDisplay:
         # Redirecting standard output would catch what the function prints to its log.
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -43,12 +44,12 @@ class ConsoleDisplay:
     def step(self, text: str) -> None:
         """A new step begins."""
         self._step = text
-        self._console.print(f"[dim]·[/dim] {text}", highlight=False)
+        self._console.print(f"[dim]·[/dim] {escape(text)}", highlight=False)
         self._progress.update(self._task, description=text, total=None, figures="", visible=True)
 
     def warn(self, text: str) -> None:
         """Something that the reader should know."""
-        self._console.print(f"[yellow]![/yellow] {text}", highlight=False)
+        self._console.print(f"[yellow]![/yellow] {escape(text)}", highlight=False)
 
     def progress(self, n_events: int, n_sent: int, ledger: Ledger, seconds: float) -> None:
         """Where the replay stands."""
@@ -64,7 +65,7 @@ class ConsoleDisplay:
 @contextmanager
 def counting(console: Console, text: str, total: int) -> Iterator[Callable[[int], None]]:
     """Shows a bar while the block runs; the block is given what to call with the count so far."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(text, total=total)
         yield lambda n: progress.update(task, completed=n)

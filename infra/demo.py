@@ -16,6 +16,7 @@ from infra.local.server import LocalAws
 from infra.replay import Ledger, Replay
 from infra.stack import DeployedStack, deploy
 from infra.streams import StreamReader, publish
+from infra.transform import TEMPLATE
 from lambda_function.publisher import Publisher
 from training.baseline import Baseline, fit_baseline
 from training.dataset import Rides, default_data_dir, load_rides
@@ -25,9 +26,6 @@ from training.months import Month, Service
 from training.pipeline import find_bundle, train
 from training.publish import move_channel, store_bundle
 from training.synthetic import synthetic_rides
-
-STALL_S = 30.0
-"""Without a new prediction for so long, what is still out counts as lost."""
 
 _N_SYNTHETIC_RIDES = 60_000
 _SEED = 2021
@@ -41,6 +39,8 @@ class DemoOptions:
         n_events: Ride events to send, a few malformed ones among them.
         folder: Where bundles are kept between runs, and the function's log.
         n_shards: Of the input and of the output stream.
+        template: What the stack is created from.
+        stall_s: Without a new prediction for so long, what is still out counts as lost.
     """
 
     service: Service
@@ -49,6 +49,8 @@ class DemoOptions:
     n_events: int
     folder: Path
     n_shards: int = 1
+    template: Path = TEMPLATE
+    stall_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         display.step("creating the stack from template.yaml")
         stack = deploy(
             aws.client,
+            path=options.template,
             parameters={"RideEventsShards": options.n_shards, "RidePredictionsShards": options.n_shards},
         )
         s3 = aws.client("s3")
@@ -106,7 +109,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         ledger = Ledger(replay, baseline.predict(replay.rides.columns))
         display.step("replaying rides in order of pickup")
         with _function_running(aws, stack, options.folder / "function.log") as running:
-            seconds = _replay(aws, stack, replay, ledger, running, display)
+            seconds = _replay(aws, stack, replay, ledger, running, display, options.stall_s)
     return DemoReport(
         rides=len(replay),
         predicted=ledger.n_predicted,
@@ -181,14 +184,20 @@ class _Running:
 class ReplayStalledError(InfraError):
     """The predictions stopped coming."""
 
-    def __init__(self, last_error: str, log_path: Path) -> None:
+    def __init__(self, stall_s: float, last_error: str, log_path: Path) -> None:
         super().__init__(
-            f"no prediction came for {STALL_S:.0f} s; the function's last error: {last_error or 'none'}; see {log_path}"
+            f"no prediction came for {stall_s:g} s; the function's last error: {last_error or 'none'}; see {log_path}"
         )
 
 
 def _replay(
-    aws: LocalAws, stack: DeployedStack, replay: Replay, ledger: Ledger, running: _Running, display: Display
+    aws: LocalAws,
+    stack: DeployedStack,
+    replay: Replay,
+    ledger: Ledger,
+    running: _Running,
+    display: Display,
+    stall_s: float,
 ) -> float:
     """Sends the ride events and reads predictions until all are accounted for; returns the seconds it took."""
     reader = StreamReader(aws.client("kinesis"), stack.output_stream, "TRIM_HORIZON")
@@ -196,7 +205,7 @@ def _replay(
     sent = _Sent()
     started_s = last_news_s = time.monotonic()
     producer = running.threads.submit(_produce, aws.client("kinesis"), stack.input_stream, replay, sent)
-    while ledger.n_lost:
+    while (n_out := ledger.n_lost) > 0:
         records = reader.read_once()
         ledger.add_predictions(record.data for record in records)
         if not records:
@@ -205,10 +214,10 @@ def _replay(
             time.sleep(_IDLE_S)
         now_s = time.monotonic()
         display.progress(len(replay), sent.n, ledger, now_s - started_s)
-        last_news_s = now_s if records else last_news_s
-        if now_s - last_news_s > STALL_S:
+        last_news_s = now_s if ledger.n_lost < n_out else last_news_s  # what is only repeated is no news
+        if now_s - last_news_s > stall_s:
             if not ledger.n_predicted:
-                raise ReplayStalledError(running.stats.last_error, running.log_path)
+                raise ReplayStalledError(stall_s, running.stats.last_error, running.log_path)
             break
     return time.monotonic() - started_s
 

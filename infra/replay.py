@@ -69,52 +69,49 @@ class Ledger:
         self._replay = replay
         self._actual = replay.rides.duration_minutes
         self._baseline = baseline_minutes
-        self._predicted_minutes = np.full(len(replay.rides), np.nan)
-        self._prediction_ids: set[str] = set()
-        self._rejected: set[tuple[str, str]] = set()
+        self._is_predicted = bytearray(len(replay.rides))
+        self._rejected: set[str] = set()
         self._squared = self._absolute = self._baseline_squared = 0.0
         self.n_predicted = 0
         self.n_repeated = 0
         self.versions: dict[str, int] = {}
 
     def add_predictions(self, data: Iterable[bytes]) -> None:
-        """Enters predictions as the output stream brings them; one seen before counts as repeated."""
+        """Enters predictions as the output stream brings them; another one of the same ride counts as repeated."""
         fresh = [prediction for line in data if self._is_fresh(prediction := decode_prediction(line))]
         if not fresh:
             return
         rows = np.fromiter((int(one.prediction.ride_id) for one in fresh), np.intp, len(fresh))
         minutes = np.fromiter((one.prediction.ride_duration for one in fresh), np.float64, len(fresh))
-        self._predicted_minutes[rows] = minutes
         error = minutes - self._actual[rows]
         self._squared += float(error @ error)
         self._absolute += float(np.abs(error).sum())
         baseline_error = self._baseline[rows] - self._actual[rows]
         self._baseline_squared += float(baseline_error @ baseline_error)
-        self.n_predicted = int(np.isfinite(self._predicted_minutes).sum())
+        self.n_predicted += len(fresh)
 
     def _is_fresh(self, prediction: Prediction) -> bool:
-        if prediction.prediction_id in self._prediction_ids:
+        ride = int(prediction.prediction.ride_id)
+        if self._is_predicted[ride]:
             self.n_repeated += 1
             return False
-        self._prediction_ids.add(prediction.prediction_id)
+        self._is_predicted[ride] = True
         self.versions[prediction.version] = self.versions.get(prediction.version, 0) + 1
         return True
 
     def add_rejects(self, ndjson: bytes) -> None:
-        """Enters the rejects of one stored object; the same record's reject in two objects counts once."""
-        for line in ndjson.splitlines():
-            reject = decode_reject(line)
-            self._rejected.add((reject.shard_id, reject.sequence_number))
+        """Enters the rejects of one stored object; an event that was sent or rejected twice counts once."""
+        self._rejected.update(decode_reject(line).partition_key for line in ndjson.splitlines())
 
     @property
     def n_rejected(self) -> int:
-        """Records rejected."""
+        """Ride events rejected."""
         return len(self._rejected)
 
     @property
     def n_lost(self) -> int:
-        """Ride events that are neither predicted nor rejected."""
-        return max(0, len(self._replay) - self.n_predicted - self.n_rejected)
+        """Ride events that are neither predicted nor rejected; below 0 where one is both, which must not be either."""
+        return len(self._replay) - self.n_predicted - self.n_rejected
 
     @property
     def rmse_minutes(self) -> float:

@@ -1,0 +1,187 @@
+"""The wire: what decodes, what is rejected by which path, and what comes back as it went."""
+
+import json
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_function.errors import RejectError
+from lambda_function.events import (
+    INVALID_FIELD,
+    REJECT_REASONS,
+    Reject,
+    Ride,
+    RideDuration,
+    decode_prediction,
+    decode_reject,
+    decode_ride_event,
+    encode_prediction,
+    encode_reject,
+    partition_key,
+    pickup_minute,
+    ride_columns,
+)
+from tests.builders import decoded_ride, ride_bytes, ride_event
+
+NEW_YORK = ZoneInfo("America/New_York")
+TEXT = st.text(max_size=30)
+RIDE_IDS = st.one_of(st.integers(), TEXT)
+ZONES = st.one_of(st.integers(1, 265), st.integers(1, 265).map(str))
+RIDES = st.fixed_dictionaries(
+    {
+        "PULocationID": ZONES,
+        "DOLocationID": ZONES,
+        "trip_distance": st.floats(0, allow_nan=False, allow_infinity=False) | st.integers(0, 10**12),
+    },
+    optional={"pickup_datetime": st.none() | TEXT},
+)
+
+
+@given(RIDES, RIDE_IDS)
+def test_ride_event_is_decoded_as_it_was_sent(ride: dict[str, object], ride_id: int | str) -> None:
+    event = decode_ride_event(json.dumps({"ride": ride, "ride_id": ride_id}).encode())
+    assert event.ride_id == ride_id
+    assert type(event.ride_id) is type(ride_id)
+    assert event.ride == Ride(
+        ride["PULocationID"],  # type: ignore[arg-type]
+        ride["DOLocationID"],  # type: ignore[arg-type]
+        ride["trip_distance"],  # type: ignore[arg-type]
+        ride.get("pickup_datetime"),  # type: ignore[arg-type]
+    )
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), RIDE_IDS, TEXT, TEXT)
+def test_prediction_is_decoded_as_it_was_encoded(
+    minutes: float, ride_id: int | str, version: str, event_id: str
+) -> None:
+    prediction = decode_prediction(encode_prediction(version, minutes, ride_id, event_id))
+    assert prediction.version == version
+    assert prediction.prediction == RideDuration(minutes, ride_id)
+    assert type(prediction.prediction.ride_id) is type(ride_id)
+    assert prediction.prediction_id == event_id
+
+
+@given(st.builds(Reject, *[TEXT] * 7))
+def test_reject_is_decoded_as_it_was_encoded(reject: Reject) -> None:
+    line = encode_reject(reject)
+    assert b"\n" not in line
+    assert decode_reject(line) == reject
+
+
+def test_unknown_fields_are_ignored() -> None:
+    known = decode_ride_event(ride_bytes())
+    event = {**ride_event(tip=1.5), "source": {"app": "x"}}
+    assert decode_ride_event(json.dumps(event).encode()) == known
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"PULocationID": 0}, "$.ride.PULocationID"),
+        ({"DOLocationID": "266"}, "$.ride.DOLocationID"),
+        ({"trip_distance": -1}, "$.ride.trip_distance"),
+        ({"pickup_datetime": 5}, "$.ride.pickup_datetime"),
+    ],
+)
+def test_wrong_field_is_named_by_its_path(change: dict[str, object], path: str) -> None:
+    with pytest.raises(RejectError) as rejected:
+        decode_ride_event(ride_bytes(**change))
+    assert rejected.value.reason == INVALID_FIELD
+    assert rejected.value.detail.endswith(f"at `{path}`")
+
+
+def test_reasons_are_few_and_fit_a_metric() -> None:
+    assert len(REJECT_REASONS) == len(set(REJECT_REASONS)) <= 10
+    assert all(reason.isidentifier() and reason.islower() for reason in REJECT_REASONS)
+
+
+# Pickup times -------------------------------------------------------------------------------------------------------
+
+
+def wall_clock(minute: int) -> str:
+    """New York minutes as the time that they stand for."""
+    return str(np.datetime64(minute, "m"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2021-01-05T08:15:00", "2021-01-05T08:15"),
+        ("2021-01-05 08:15:59.999", "2021-01-05T08:15"),
+        ("2021-01-05", "2021-01-05T00:00"),
+        ("20210105T0815", "2021-01-05T08:15"),
+        ("2021-01-05T13:15:00Z", "2021-01-05T08:15"),
+        ("2021-07-05T13:15:00Z", "2021-07-05T09:15"),
+        ("2021-01-05T14:15:00+01:00", "2021-01-05T08:15"),
+        ("2021-01-01T02:00:00+00:00", "2020-12-31T21:00"),
+        # the hour that is skipped in spring, and the one that comes twice in autumn, as they stand
+        ("2021-03-14T02:30:00", "2021-03-14T02:30"),
+        ("2021-11-07T01:30:00", "2021-11-07T01:30"),
+        ("2021-03-14T06:59:00Z", "2021-03-14T01:59"),
+        ("2021-03-14T07:00:00Z", "2021-03-14T03:00"),
+        ("2021-11-07T05:30:00Z", "2021-11-07T01:30"),
+        ("2021-11-07T06:30:00Z", "2021-11-07T01:30"),
+        ("0001-01-01T00:00:00", "0001-01-01T00:00"),
+        ("1969-12-31T23:59:59", "1969-12-31T23:59"),
+        ("9999-12-31T23:59:59", "9999-12-31T23:59"),
+    ],
+)
+def test_pickup_is_taken_in_new_york_wall_clock_time(text: str, expected: str) -> None:
+    minute = pickup_minute(decoded_ride(pickup_datetime=text).ride, arrival_time_s=0.0)
+    assert wall_clock(minute) == expected
+
+
+@pytest.mark.parametrize(
+    ("arrival", "expected"),
+    [
+        ("2021-01-05T13:15:59.9Z", "2021-01-05T08:15"),
+        ("2021-03-14T06:59:59Z", "2021-03-14T01:59"),
+        ("2021-03-14T07:00:00Z", "2021-03-14T03:00"),
+        ("2021-11-07T05:59:59Z", "2021-11-07T01:59"),
+        ("2021-11-07T06:00:00Z", "2021-11-07T01:00"),
+    ],
+)
+def test_arrival_time_stands_in_for_a_missing_pickup_time(arrival: str, expected: str) -> None:
+    ride = decoded_ride(pickup_datetime=None).ride
+    assert wall_clock(pickup_minute(ride, datetime.fromisoformat(arrival).timestamp())) == expected
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_arrival_time_and_the_same_time_in_the_event_give_the_same_minute(moment: datetime) -> None:
+    in_event = decoded_ride(pickup_datetime=moment.isoformat()).ride
+    missing = decoded_ride(pickup_datetime=None).ride
+    minute = pickup_minute(missing, moment.timestamp())
+    assert minute == pickup_minute(in_event, 0.0)
+    assert wall_clock(minute) == moment.astimezone(NEW_YORK).strftime("%Y-%m-%dT%H:%M")
+
+
+def test_columns_hold_rides_in_order() -> None:
+    rides = [decoded_ride(PULocationID="7", trip_distance=0).ride, decoded_ride(DOLocationID=265).ride]
+    columns = ride_columns(rides, [5, 6])
+    assert columns.pickup_zone.tolist() == [7, 130]
+    assert columns.dropoff_zone.tolist() == [205, 265]
+    assert columns.trip_distance_miles.tolist() == [0.0, 3.66]
+    assert columns.pickup_minute.tolist() == [5, 6]
+
+
+# Partition keys -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ride_id", [0, -7, 256, 2**70, "256", "x" * 256, "é" * 256, "🚕" * 128, " ", "\u0000"])
+def test_partition_key_is_the_ride_id_as_text(ride_id: int | str) -> None:
+    assert partition_key(ride_id) == str(ride_id)
+
+
+@pytest.mark.parametrize("ride_id", ["", "x" * 257, "é" * 257, "🚕" * 129, 10**256])
+def test_ride_id_that_kinesis_would_not_take_has_its_digest_as_key(ride_id: int | str) -> None:
+    assert len(partition_key(ride_id)) == 64
+    assert partition_key(ride_id) != partition_key("y" * 257)
+
+
+@given(st.text() | st.integers())
+def test_partition_key_is_always_one_that_kinesis_takes(ride_id: int | str) -> None:
+    assert 1 <= len(partition_key(ride_id).encode("utf-16-le")) // 2 <= 256

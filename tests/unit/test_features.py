@@ -1,0 +1,164 @@
+"""The features: each by hand, each missing where it must be, each row the same alone as in any batch."""
+
+import csv
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lambda_function import features
+from lambda_function.features import (
+    FEATURE_NAMES,
+    MILES_PER_DEGREE_LATITUDE,
+    MILES_PER_DEGREE_LONGITUDE,
+    ZONE_PLACES,
+    RideColumns,
+    feature_matrix,
+)
+from tests.builders import ride_columns_of
+
+RIDE_TUPLES = st.lists(
+    st.tuples(
+        st.integers(1, 265),
+        st.integers(1, 265),
+        st.floats(),
+        st.integers(-1_100_000_000, 4_300_000_000),  # years 1 to 9999
+    ),
+    min_size=1,
+    max_size=70,
+)
+
+
+def column(name: str, rides: RideColumns) -> list[float]:
+    values: list[float] = feature_matrix(rides)[:, FEATURE_NAMES.index(name)].tolist()
+    return values
+
+
+def minute_of(text: str) -> int:
+    return int(np.datetime64(text, "m").astype(np.int64))
+
+
+def columns_of(rides: list[tuple[int, int, float, int]]) -> RideColumns:
+    pickup_zone, dropoff_zone, miles, minute = zip(*rides, strict=True)
+    return ride_columns_of(
+        pickup_zone=pickup_zone, dropoff_zone=dropoff_zone, trip_distance_miles=miles, pickup_minute=minute
+    )
+
+
+def bits(matrix: NDArray[np.float64]) -> list[bytes]:
+    return [row.tobytes() for row in matrix]
+
+
+def test_matrix_has_a_row_a_ride_and_a_column_a_feature() -> None:
+    matrix = feature_matrix(ride_columns_of(3))
+    assert matrix.shape == (3, len(FEATURE_NAMES))
+    assert matrix.dtype == np.float64
+    assert matrix.flags.c_contiguous
+
+
+def test_no_rides_give_no_rows() -> None:
+    assert feature_matrix(ride_columns_of(0)).shape == (0, len(FEATURE_NAMES))
+
+
+@pytest.mark.parametrize("miles", [5e-324, 0.01, 3.66, 60.0])
+def test_distance_is_kept(miles: float) -> None:
+    assert column("trip_distance_miles", ride_columns_of(trip_distance_miles=[miles])) == [miles]
+
+
+@pytest.mark.parametrize("miles", [0.0, -0.0, -1.0, np.nextafter(60.0, 61.0), 1e308, np.inf, -np.inf, np.nan])
+def test_distance_that_cannot_be_is_missing_and_nothing_else_is(miles: float) -> None:
+    matrix = feature_matrix(ride_columns_of(trip_distance_miles=[miles]))
+    assert np.isnan(matrix).tolist() == [[True] + [False] * 7]
+
+
+@pytest.mark.parametrize(
+    ("time", "minute_of_day", "day_of_week"),
+    [
+        ("2021-01-04T00:00", 0, 0),  # a Monday
+        ("2021-01-05T08:15", 495, 1),
+        ("2021-01-10T23:59", 1439, 6),
+        ("1970-01-01T00:00", 0, 3),
+        ("1969-12-31T23:59", 1439, 2),
+        ("0001-01-01T00:00", 0, 0),
+        ("9999-12-31T23:59", 1439, 4),
+    ],
+)
+def test_time_is_minute_of_day_and_day_of_week(time: str, minute_of_day: int, day_of_week: int) -> None:
+    rides = ride_columns_of(pickup_minute=[minute_of(time)])
+    assert column("minute_of_day", rides) == [minute_of_day]
+    assert column("day_of_week", rides) == [day_of_week]
+
+
+def test_places_are_those_of_the_zones() -> None:
+    (row,) = feature_matrix(ride_columns_of(pickup_zone=[130], dropoff_zone=[205])).tolist()
+    assert row[3:7] == [*ZONE_PLACES[130].tolist(), *ZONE_PLACES[205].tolist()]
+
+
+def test_straight_line_is_that_between_the_places() -> None:
+    (west, south), (east, north) = ZONE_PLACES[130].tolist(), ZONE_PLACES[205].tolist()
+    east_miles = (east - west) * MILES_PER_DEGREE_LONGITUDE
+    north_miles = (north - south) * MILES_PER_DEGREE_LATITUDE
+    expected = sqrt(east_miles * east_miles + north_miles * north_miles)
+    assert column("straight_line_miles", ride_columns_of()) == [expected]
+
+
+def test_straight_line_from_times_square_to_kennedy_airport_is_that_of_the_map() -> None:
+    # 40.7580 N 73.9855 W to 40.6413 N 73.7781 W: 13.5 miles on the globe; both zones' centres lie near
+    assert column("straight_line_miles", ride_columns_of(pickup_zone=[230], dropoff_zone=[132])) == [
+        pytest.approx(13.5, abs=0.7)
+    ]
+
+
+@pytest.mark.parametrize("nowhere", [264, 265])
+def test_zone_without_a_place_has_no_place_and_no_straight_line(nowhere: int) -> None:
+    matrix = feature_matrix(ride_columns_of(2, pickup_zone=[nowhere, 130], dropoff_zone=[205, nowhere]))
+    missing = [[FEATURE_NAMES[n] for n in np.flatnonzero(np.isnan(row))] for row in matrix]
+    assert missing == [
+        ["pickup_longitude", "pickup_latitude", "straight_line_miles"],
+        ["dropoff_longitude", "dropoff_latitude", "straight_line_miles"],
+    ]
+
+
+def test_every_zone_in_the_table_lies_in_or_near_the_city() -> None:
+    placed = ~np.isnan(ZONE_PLACES).any(axis=1)
+    assert np.flatnonzero(~placed).tolist() == [0, 264, 265]
+    longitude, latitude = ZONE_PLACES[placed].T
+    assert ((longitude > -74.3) & (longitude < -73.6)).all()
+    assert ((latitude > 40.4) & (latitude < 41.0)).all()
+
+
+def test_table_of_zones_has_each_zone_once() -> None:
+    with Path(features.__file__).with_name("zones.csv").open(newline="") as file:
+        zones = [int(row["location_id"]) for row in csv.DictReader(file)]
+    assert sorted(zones) == sorted(set(zones))
+
+
+def test_a_mile_is_a_mile_in_every_direction() -> None:
+    # the haversine on a sphere of 3,958.8 miles, to 0.5 %: the earth is flatter than a sphere by 0.3 %
+    placed = np.flatnonzero(~np.isnan(ZONE_PLACES).any(axis=1))
+    pairs = np.random.default_rng(0).choice(placed, (200, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    straight = column(
+        "straight_line_miles", ride_columns_of(len(pairs), pickup_zone=pairs[:, 0], dropoff_zone=pairs[:, 1])
+    )
+    from_place, to_place = np.radians(ZONE_PLACES[pairs[:, 0]]), np.radians(ZONE_PLACES[pairs[:, 1]])
+    half = np.sin((to_place - from_place) / 2) ** 2
+    globe = 2 * 3958.8 * np.arcsin(np.sqrt(half[:, 1] + np.cos(from_place[:, 1]) * np.cos(to_place[:, 1]) * half[:, 0]))
+    np.testing.assert_allclose(straight, globe, rtol=5e-3)
+
+
+@given(RIDE_TUPLES)
+def test_matrix_of_n_rows_has_the_bits_of_n_matrices_of_one(rides: list[tuple[int, int, float, int]]) -> None:
+    alone = [feature_matrix(columns_of([ride])).tobytes() for ride in rides]
+    assert bits(feature_matrix(columns_of(rides))) == alone
+
+
+@given(RIDE_TUPLES)
+def test_features_are_in_range_whatever_the_ride(rides: list[tuple[int, int, float, int]]) -> None:
+    matrix = feature_matrix(columns_of(rides))
+    assert not np.isinf(matrix).any()
+    assert ((matrix[:, 1] >= 0) & (matrix[:, 1] < 1440) & (matrix[:, 2] >= 0) & (matrix[:, 2] < 7)).all()

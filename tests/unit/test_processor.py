@@ -1,0 +1,105 @@
+"""One batch, decided: each record in predictions or in rejects, each in order, each by itself alone."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_function.events import TOO_LARGE, decode_prediction, pickup_minute, ride_columns
+from lambda_function.features import feature_matrix
+from lambda_function.model import ModelBundle
+from lambda_function.processor import MAX_RECORD_BYTES, ProcessedBatch, process
+from tests.builders import decoded_ride, event_id, kinesis_records, ride_bytes, sequence_number, small_bundle
+
+DATAS = st.lists(
+    st.one_of(
+        st.builds(
+            ride_bytes,
+            st.integers() | st.text(max_size=300),
+            PULocationID=st.integers(1, 265),
+            DOLocationID=st.integers(1, 265),
+            trip_distance=st.floats(0, 70),
+        ),
+        st.binary(max_size=10),
+    ),
+    max_size=70,
+)
+
+
+def positions(batch: ProcessedBatch) -> list[int]:
+    return sorted([entry.position for entry in batch.predictions] + [position for position, _ in batch.rejects])
+
+
+def test_no_records_give_nothing(model: ModelBundle) -> None:
+    assert process([], model) == ProcessedBatch([], [])
+
+
+def test_prediction_is_the_models_to_the_hundredth(model: ModelBundle) -> None:
+    ride = decoded_ride().ride
+    matrix = feature_matrix(ride_columns([ride], [pickup_minute(ride, 0.0)]))
+    (entry,) = process(kinesis_records(ride_bytes()), model).predictions
+    duration = decode_prediction(entry.data).prediction.ride_duration
+    assert duration == np.round(model.predict(matrix), 2)[0]
+    assert 1 <= duration <= 60
+
+
+def test_predictions_differ_from_ride_to_ride(model: ModelBundle) -> None:
+    datas = [ride_bytes(trip_distance=miles) for miles in (0.5, 3, 15)]
+    short, middle, long = [
+        decode_prediction(entry.data).prediction.ride_duration
+        for entry in process(kinesis_records(*datas), model).predictions
+    ]
+    assert short < middle < long
+
+
+def test_ids_are_those_of_the_records(model: ModelBundle) -> None:
+    batch = process(kinesis_records(ride_bytes(7), b"bad", ride_bytes("8")), model)
+    assert [decode_prediction(entry.data).prediction_id for entry in batch.predictions] == [event_id(0), event_id(2)]
+    assert [entry.partition_key for entry in batch.predictions] == ["7", "8"]
+    assert [(position, reject.sequence_number) for position, reject in batch.rejects] == [(1, sequence_number(1))]
+
+
+def test_ride_without_a_pickup_time_is_predicted_as_of_its_arrival(model: ModelBundle) -> None:
+    # the record arrives at 08:15 UTC, which is 03:15 in New York
+    without, with_time = ride_bytes(pickup_datetime=None), ride_bytes(pickup_datetime="2021-01-05T03:15:00")
+    first, second = process(kinesis_records(without, with_time), model).predictions
+    assert (
+        decode_prediction(first.data).prediction.ride_duration
+        == decode_prediction(second.data).prediction.ride_duration
+    )
+
+
+def test_prediction_that_would_not_fit_a_record_is_a_reject_in_its_place(model: ModelBundle) -> None:
+    huge = ride_bytes("x" * (MAX_RECORD_BYTES - 200))
+    batch = process(kinesis_records(huge, b"bad", huge, ride_bytes()), model)
+    assert [(position, reject.reason) for position, reject in batch.rejects] == [
+        (0, TOO_LARGE),
+        (1, "not_json"),
+        (2, TOO_LARGE),
+    ]
+    assert [entry.position for entry in batch.predictions] == [3]
+
+
+def test_largest_prediction_that_fits_is_published(model: ModelBundle) -> None:
+    batch = process(kinesis_records(ride_bytes("x" * (MAX_RECORD_BYTES - 600))), model)
+    assert batch.rejects == []
+
+
+@given(DATAS)
+def test_every_record_is_in_predictions_or_in_rejects_once_and_in_order(datas: list[bytes]) -> None:
+    batch = process(kinesis_records(*datas), small_bundle().model)
+    assert positions(batch) == list(range(len(datas)))
+    assert [entry.position for entry in batch.predictions] == sorted(entry.position for entry in batch.predictions)
+    assert [position for position, _ in batch.rejects] == sorted(position for position, _ in batch.rejects)
+
+
+@given(DATAS, st.data())
+def test_record_has_the_same_bytes_in_any_batch(datas: list[bytes], data: st.DataObject) -> None:
+    records = kinesis_records(*datas)
+    model = small_bundle().model
+    whole = process(records, model)
+    picked = data.draw(st.lists(st.sampled_from(range(len(records))), unique=True) if records else st.just([]))
+    part = process([records[n] for n in picked], model)
+    of_whole = {entry.position: (entry.partition_key, entry.data) for entry in whole.predictions}
+    of_part = {picked[entry.position]: (entry.partition_key, entry.data) for entry in part.predictions}
+    assert of_part == {n: of_whole[n] for n in picked if n in of_whole}
+    assert dict(whole.rejects) | {picked[n]: reject for n, reject in part.rejects} == dict(whole.rejects)
