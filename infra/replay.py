@@ -1,7 +1,7 @@
 """A replay: real rides as ride events in order of pickup, and the ledger that accounts for each of them."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,19 +46,18 @@ class Replay:
     def __len__(self) -> int:
         return len(self.rides) + self.n_malformed
 
-    def entries(self) -> Iterator[Entry]:
-        """Yields what a producer sends, in order: partition key and data."""
+    def entries(self) -> list[Entry]:
+        """Lists what a producer sends, in order: partition key and data."""
         columns = self.rides.columns
         ids = range(len(self.rides))
         data = ride_event_bytes(
             columns.pickup_zone, columns.dropoff_zone, _bookable_miles(columns), self.rides.pickup_time, ids
         )
-        every = len(data) // self.n_malformed if self.n_malformed else 0
-        for number, event in enumerate(data):
-            if every and number % every == every // 2 and number // every < self.n_malformed:
-                kind = number // every
-                yield f"malformed-{kind}", MALFORMED[kind]
-            yield partition_key(number), event
+        entries = [(partition_key(number), event) for number, event in enumerate(data)]
+        for kind in reversed(range(self.n_malformed)):  # each into the middle of its share, from the end
+            place = (2 * kind + 1) * len(data) // (2 * self.n_malformed)
+            entries.insert(place, (f"malformed-{kind}", MALFORMED[kind]))
+        return entries
 
 
 class Ledger:

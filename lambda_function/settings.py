@@ -9,6 +9,10 @@ from typing import Self
 from lambda_function.errors import ConfigurationError
 
 
+REQUIRED = ("OUTPUT_STREAM", "BUCKET", "MODEL_CHANNEL")
+"""What has no default."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the template sets.
@@ -39,12 +43,15 @@ class Settings:
         """Reads and checks every setting.
 
         Raises:
-            ConfigurationError: One is missing or makes no sense; its name stands in the error.
+            ConfigurationError: Some are missing, and all of them are named; or one makes no sense.
         """
+        missing = [name for name in REQUIRED if not _text(environment, name, "")]
+        if missing:
+            raise ConfigurationError(", ".join(missing), "is missing: set it in template.yaml, under Environment")
         return cls(
-            output_stream=_required(environment, "OUTPUT_STREAM"),
-            bucket=_required(environment, "BUCKET"),
-            model_channel=_required(environment, "MODEL_CHANNEL"),
+            output_stream=environment["OUTPUT_STREAM"].strip(),
+            bucket=environment["BUCKET"].strip(),
+            model_channel=environment["MODEL_CHANNEL"].strip(),
             model_refresh_s=_positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s),
             deadline_margin_ms=math.ceil(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
             service_name=_text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
@@ -55,13 +62,6 @@ class Settings:
 
 def _text(environment: Mapping[str, str], name: str, default: str) -> str:
     return environment.get(name, "").strip() or default
-
-
-def _required(environment: Mapping[str, str], name: str) -> str:
-    value = _text(environment, name, "")
-    if not value:
-        raise ConfigurationError(name, "is missing: set it in template.yaml, under Environment")
-    return value
 
 
 def _positive(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -71,7 +71,7 @@ def bench_handler(subject: Subject) -> list[Figure]:
     matrix = feature_matrix(ride_columns(rides, [pickup_minute(ride, 0.0) for ride in rides]))
     entries = [(entry.partition_key, entry.data) for entry in process(records, model).predictions]
     publisher = Publisher(kinesis_without_socket(parameter_validation=False), "ride-predictions")
-    our_handler = ours(subject.bundle)
+    our_handler = ours(subject.bundle, kinesis_without_socket(parameter_validation=False))
     plain_handler = plain_batched(subject.fitted, kinesis_without_socket(parameter_validation=True))
     parts = {
         "envelope, base64": lambda: [record.data() for record in decode_records(event)],

@@ -81,12 +81,12 @@ def invocation(rides: Rides) -> dict[str, Any]:
     return {"Records": lambda_records(records, "shardId-000000000000", _STREAM_ARN)}
 
 
-def ours(bundle: ExportedBundle) -> Callable[[dict[str, Any]], object]:
-    """Builds the function around a bucket in memory and a Kinesis client without a socket."""
+def ours(bundle: ExportedBundle, kinesis: Any) -> Callable[[dict[str, Any]], object]:
+    """Builds the function around a bucket in memory."""
     settings = Settings(output_stream="ride-predictions", bucket="bucket", model_channel="stable", log_level="ERROR")
     bucket: Any = _BucketWith(bundle)
     with redirect_stdout(io.StringIO()) as sink:
-        handler = build_handler(settings, bucket, kinesis_without_socket(parameter_validation=False))
+        handler = build_handler(settings, bucket, kinesis)
 
     def run(event: dict[str, Any]) -> object:
         with redirect_stdout(sink):

@@ -43,6 +43,11 @@ def test_missing_setting_is_named_with_what_to_do(name: str, value: str | None) 
     assert raised.value.setting == name
 
 
+def test_all_missing_settings_are_named_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="setting OUTPUT_STREAM, BUCKET, MODEL_CHANNEL is missing"):
+        Settings.from_env({})
+
+
 @pytest.mark.parametrize("name", ["MODEL_REFRESH_S", "DEADLINE_MARGIN_MS"])
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf", "1e999", "0x10"])
 def test_number_that_makes_no_sense_is_named_and_shown(name: str, value: str) -> None:

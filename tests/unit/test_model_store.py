@@ -1,0 +1,216 @@
+"""The model store: follows its channel, keeps the last good model, asks no more than it must."""
+
+import msgspec
+import pytest
+
+from lambda_function.errors import BundleError, StoreError
+from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key
+from lambda_function.model_store import ModelStore, NoSuchObjectError
+from tests.builders import small_bundle
+from tests.fakes import (
+    BUCKET,
+    DENIED,
+    SERVICE_DOWN,
+    FakeClock,
+    FakeS3,
+    S3Outcome,
+    WhileReading,
+    point_channel,
+    publish_bundle,
+    spoil_bundle,
+    timed_out,
+)
+from training.export import ExportedBundle
+
+REFRESH_S = 60.0
+CHANNEL = ("get", channel_key("stable"))
+
+
+class Followed:
+    """A store that follows `stable`, and the bucket and the clock that it looks at."""
+
+    def __init__(self, bundle: ExportedBundle | None = None) -> None:
+        self.s3, self.clock = FakeS3(), FakeClock()
+        if bundle:
+            publish_bundle(self.s3, bundle)
+        self.store = ModelStore(self.s3, BUCKET, "stable", REFRESH_S, self.clock)
+
+    def look(self, *, after_s: float = REFRESH_S) -> str:
+        """Refreshes some time later, without an error, and returns the version."""
+        self.clock.sleep(after_s)
+        refreshed = self.store.refresh()
+        assert refreshed.error is None
+        return refreshed.model.model_version
+
+    def calls(self) -> list[tuple[str, str]]:
+        """Returns the calls since last asked."""
+        calls = list(self.s3.calls)
+        self.s3.calls.clear()
+        return calls
+
+
+@pytest.fixture
+def old() -> ExportedBundle:
+    return small_bundle()
+
+
+@pytest.fixture
+def new() -> ExportedBundle:
+    return small_bundle(seed=2)
+
+
+@pytest.fixture
+def followed(old: ExportedBundle) -> Followed:
+    """A store with the old model loaded, and nothing asked since."""
+    followed = Followed(old)
+    followed.store.refresh()
+    followed.calls()
+    return followed
+
+
+def test_cold_start_loads_what_the_channel_names(old: ExportedBundle) -> None:
+    followed = Followed(old)
+    followed.calls()
+    refreshed = followed.store.refresh()
+    assert refreshed.model.model_version == old.model_version
+    files = [("get", bundle_key(old.model_version, file)) for file in (MANIFEST, FOREST, GOLDEN)]
+    assert followed.calls() == [CHANNEL, *files]
+
+
+def test_channel_is_not_read_again_before_it_is_due(followed: Followed) -> None:
+    followed.look(after_s=REFRESH_S - 1)
+    followed.look(after_s=0.9)
+    assert followed.calls() == []
+    followed.look(after_s=0.1)
+    assert followed.calls() == [CHANNEL]
+
+
+def test_unchanged_channel_keeps_the_very_model(followed: Followed) -> None:
+    first = followed.store.refresh()
+    followed.clock.sleep(REFRESH_S)
+    again = followed.store.refresh()
+    assert again.model is first.model
+    assert not again.switched
+    assert followed.calls() == [CHANNEL]
+
+
+def test_moved_channel_switches_the_model(followed: Followed, new: ExportedBundle) -> None:
+    publish_bundle(followed.s3, new)
+    followed.clock.sleep(REFRESH_S)
+    refreshed = followed.store.refresh()
+    assert refreshed.model.model_version == new.model_version
+    assert refreshed.switched
+    assert not followed.store.refresh().switched
+
+
+def test_channel_written_anew_with_the_same_version_loads_nothing(followed: Followed, old: ExportedBundle) -> None:
+    channel = msgspec.json.decode(followed.s3.objects[channel_key("stable")])
+    point_channel(followed.s3, msgspec.json.encode({**channel, "moved_at": "2030-01-01T00:00:00+00:00"}))
+    assert followed.look() == old.model_version
+    assert followed.calls() == [CHANNEL]
+
+
+def test_channel_moved_back_rolls_the_model_back(followed: Followed, old: ExportedBundle, new: ExportedBundle) -> None:
+    publish_bundle(followed.s3, new)
+    assert followed.look() == new.model_version
+    publish_bundle(followed.s3, old)
+    assert followed.look() == old.model_version
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [SERVICE_DOWN, DENIED, timed_out(), WhileReading(timed_out())],
+    ids=lambda failure: type(failure).__name__,
+)
+@pytest.mark.parametrize("n_good_calls", range(4))
+def test_failing_refresh_keeps_the_last_good_model_and_tells(
+    followed: Followed, old: ExportedBundle, new: ExportedBundle, failure: S3Outcome, n_good_calls: int
+) -> None:
+    # GIVEN a channel that has moved, and a read that fails: the channel's, or that of one of the bundle's files
+    publish_bundle(followed.s3, new)
+    followed.calls()
+    followed.s3.script = [None] * n_good_calls + [failure]
+    # WHEN the store looks
+    followed.clock.sleep(REFRESH_S)
+    refreshed = followed.store.refresh()
+    # THEN the old model stays, with the error
+    assert refreshed.model.model_version == old.model_version
+    assert isinstance(refreshed.error, StoreError)
+    assert not refreshed.switched
+    # AND the next look is due as always, and finds the new one
+    followed.calls()
+    assert followed.look(after_s=REFRESH_S / 2) == old.model_version
+    assert followed.calls() == []
+    assert followed.look(after_s=REFRESH_S / 2) == new.model_version
+
+
+@pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])
+def test_bundle_that_fails_a_check_keeps_the_last_good_model_until_it_is_mended(
+    followed: Followed, old: ExportedBundle, new: ExportedBundle, file: str
+) -> None:
+    publish_bundle(followed.s3, new)
+    spoil_bundle(followed.s3, new, file)
+    for _ in range(2):
+        followed.clock.sleep(REFRESH_S)
+        refreshed = followed.store.refresh()
+        assert refreshed.model.model_version == old.model_version
+        assert isinstance(refreshed.error, BundleError)
+        assert refreshed.error.file == file
+    followed.s3.objects[bundle_key(new.model_version, file)] = new.files[file]
+    assert followed.look() == new.model_version
+
+
+@pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])
+def test_bundle_without_a_file_is_named_with_it(followed: Followed, new: ExportedBundle, file: str) -> None:
+    publish_bundle(followed.s3, new)
+    del followed.s3.objects[bundle_key(new.model_version, file)]
+    followed.clock.sleep(REFRESH_S)
+    error = followed.store.refresh().error
+    assert str(error) == f"bundle {new.model_version}, {file}: is missing"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"stable",
+        b"[]",
+        b'{"model_version": "green-2021-01-000000000000"}',
+        b"\xff",
+        b'{"model_version": "../../x"}',
+    ],
+)
+def test_channel_that_is_none_is_told_with_its_key(followed: Followed, old: ExportedBundle, text: bytes) -> None:
+    point_channel(followed.s3, text)
+    followed.clock.sleep(REFRESH_S)
+    refreshed = followed.store.refresh()
+    assert refreshed.model.model_version == old.model_version
+    assert str(refreshed.error).startswith(f"cannot use s3://{BUCKET}/channels/stable.json: ")
+
+
+def test_channel_that_vanishes_keeps_the_last_good_model(followed: Followed, old: ExportedBundle) -> None:
+    del followed.s3.objects[channel_key("stable")]
+    followed.clock.sleep(REFRESH_S)
+    refreshed = followed.store.refresh()
+    assert refreshed.model.model_version == old.model_version
+    assert str(refreshed.error) == f"cannot read s3://{BUCKET}/channels/stable.json: there is no such object"
+
+
+def test_cold_start_without_a_channel_raises() -> None:
+    with pytest.raises(NoSuchObjectError, match=r"channels/stable\.json: there is no such object"):
+        Followed().store.refresh()
+
+
+def test_cold_start_that_fails_is_tried_again_at_once(old: ExportedBundle) -> None:
+    followed = Followed(old)
+    followed.s3.script = [None, None, SERVICE_DOWN]
+    with pytest.raises(StoreError, match="forest.npz"):
+        followed.store.refresh()
+    assert followed.store.refresh().model.model_version == old.model_version
+
+
+def test_cold_start_on_a_bad_bundle_raises(old: ExportedBundle) -> None:
+    followed = Followed(old)
+    spoil_bundle(followed.s3, old, FOREST)
+    with pytest.raises(BundleError, match=r"forest\.npz: has \d+ bytes of"):
+        followed.store.refresh()
