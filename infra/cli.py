@@ -264,7 +264,8 @@ def _client(service: str, endpoint_url: str | None, profile: str | None, region:
     try:
         return session.client(service, endpoint_url=endpoint_url, config=retries)
     except ValueError as error:  # botocore's way to say that this is no URL
-        raise typer.BadParameter(f"{error}: write it as http://127.0.0.1:5000", param_hint="'--endpoint-url'") from error
+        problem = f"{error}: write it as http://127.0.0.1:5000"
+        raise typer.BadParameter(problem, param_hint="'--endpoint-url'") from error
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The demo: real rides through Kinesis, the function with its model from S3, and out as predictions, all local."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -162,6 +163,7 @@ def _function_running(aws: LocalAws, stack: DeployedStack, log_path: Path) -> It
     """Runs the function behind its event source mapping, in a thread, until the block ends."""
     stop = threading.Event()
     with (
+        _logging_to(log_path),
         load_handler(stack.handler, {**stack.environment, **aws.environment}, log_path) as handler,
         ThreadPoolExecutor(2, thread_name_prefix="demo") as threads,
     ):
@@ -171,6 +173,19 @@ def _function_running(aws: LocalAws, stack: DeployedStack, log_path: Path) -> It
             yield _Running(threads, threads.submit(mapping.run, stop), mapping.stats, log_path)
         finally:
             stop.set()
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Brings what the mapping logs, a traceback for each failed batch, into the log: the terminal shows progress."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    logger = logging.getLogger("infra")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Each tree's leaves are numbered from left to right and stand for the bits of one
 (value > threshold) rules out the leaves on its left: it clears their bits. Once every failed split has cleared its
 bits, the lowest bit still set is the leaf the ride falls into. This is QuickScorer (Lucchese et al., SIGIR 2015); as
 the order of clearing does not matter, all splits on one feature below a value collapse into one row of masks, one
-mask a tree, that a binary search finds. So a batch costs one search and one AND a feature, whatever the trees' depth.
+mask a tree. So a batch costs one look-up and one AND a feature, whatever the trees' depth.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.errors import ForestError
+from lambda_function.thresholds import Thresholds
 
 MAX_LEAVES = 32
 """Bits of a mask."""
@@ -29,9 +30,11 @@ FOREST_DTYPES: dict[str, type[np.generic]] = {
 }
 """The arrays that define a forest, by name; shapes stand in `Forest.from_arrays`."""
 
-# Rides a block: the masks of a block (rides x trees x 4 B) and the leaf numbers (8 B) stay in the second-level cache.
-# Timed with 500 trees: 16 rides 2.1 us a ride, 32 to 64 1.8, 128 1.9, 512 2.5.
-_BLOCK = 64
+# Trees are taken in groups whose tables (some 230 rows a feature x trees x 4 B) fit in the second-level cache, rides
+# in blocks whose masks (rides x trees x 4 B) and leaf numbers (8 B) do. CPU with 500 trees, us a ride: one group and
+# blocks of 64 rides 2.24; two groups and 64 2.21, 256 2.10; four groups and 64 2.47, 256 2.03; eight and 256 2.33.
+_GROUP_TREES = 250
+_BLOCK_RIDES = 256
 
 # B(2, 5): every 5-bit window of this constant differs, so (bit * constant) >> 27 numbers the 32 possible lowest bits.
 _DE_BRUIJN = np.uint32(0x077CB531)
@@ -53,10 +56,8 @@ class Forest:
     n_features: int
     n_trees: int
     base_minutes: float
-    _thresholds: tuple[NDArray[np.float64], ...]
-    _masks: tuple[NDArray[np.uint32], ...]
-    _leaf_minutes: NDArray[np.float64]
-    _tree_offsets: NDArray[np.uint32]
+    _thresholds: tuple[Thresholds, ...]
+    _groups: tuple["_TreeGroup", ...]
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], n_features: int) -> Self:
@@ -73,19 +74,16 @@ class Forest:
         """
         _check(arrays, n_features)
         leaf_minutes = arrays["leaf_minutes"]
-        n_trees = len(leaf_minutes)
-        tables = [_mask_table(arrays, feature, n_trees) for feature in range(n_features)]
-        leaf_by_window = np.empty_like(leaf_minutes)
-        bits = np.uint32(1) << np.arange(MAX_LEAVES, dtype=np.uint32)
-        leaf_by_window[:, (bits * _DE_BRUIJN) >> _DE_BRUIJN_SHIFT] = leaf_minutes
+        tables = [_mask_table(arrays, feature, len(leaf_minutes)) for feature in range(n_features)]
+        groups = [slice(start, start + _GROUP_TREES) for start in range(0, len(leaf_minutes), _GROUP_TREES)]
         return cls(
             n_features=n_features,
-            n_trees=n_trees,
+            n_trees=len(leaf_minutes),
             base_minutes=float(arrays["base_minutes"]),
-            _thresholds=tuple(thresholds for thresholds, _ in tables),
-            _masks=tuple(masks for _, masks in tables),
-            _leaf_minutes=leaf_by_window.reshape(-1),
-            _tree_offsets=np.arange(n_trees, dtype=np.uint32) * np.uint32(MAX_LEAVES),
+            _thresholds=tuple(Thresholds.of(thresholds) for thresholds, _ in tables),
+            _groups=tuple(
+                _TreeGroup.of([masks[:, trees] for _, masks in tables], leaf_minutes[trees]) for trees in groups
+            ),
         )
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -99,29 +97,51 @@ class Forest:
         if matrix.shape[1:] != (self.n_features,):
             raise ValueError(f"matrix is {matrix.shape}, want (n, {self.n_features})")
         rows = [_table_rows(thresholds, matrix[:, feature]) for feature, thresholds in enumerate(self._thresholds)]
-        minutes = np.empty(len(matrix))
-        size = min(_BLOCK, len(matrix))
-        masks = np.empty((size, self.n_trees), np.uint32)
+        minutes = np.full(len(matrix), self.base_minutes)
+        for group in self._groups:
+            group.add_to(minutes, rows)
+        return minutes
+
+
+@dataclass(frozen=True, slots=True)
+class _TreeGroup:
+    """Some of the trees: a table of masks (m + 2, n_trees) a feature, and leaf values by de Bruijn window."""
+
+    masks: tuple[NDArray[np.uint32], ...]
+    leaf_minutes: NDArray[np.float64]
+    tree_offsets: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, masks: list[NDArray[np.uint32]], leaf_minutes: NDArray[np.float64]) -> Self:
+        by_window = np.empty_like(leaf_minutes)
+        bits = np.uint32(1) << np.arange(MAX_LEAVES, dtype=np.uint32)
+        by_window[:, (bits * _DE_BRUIJN) >> _DE_BRUIJN_SHIFT] = leaf_minutes
+        offsets = np.arange(len(leaf_minutes), dtype=np.uint32) * np.uint32(MAX_LEAVES)
+        return cls(tuple(np.ascontiguousarray(table) for table in masks), by_window.reshape(-1), offsets)
+
+    def add_to(self, minutes: NDArray[np.float64], rows: list[NDArray[np.intp]]) -> None:
+        """Adds these trees' minutes to each ride's (n,), given its row in each feature's table."""
+        size, n_trees = min(_BLOCK_RIDES, len(minutes)), len(self.tree_offsets)
+        masks = np.empty((size, n_trees), np.uint32)
         scratch = np.empty_like(masks)
-        leaves = np.empty((size, self.n_trees), np.intp)
-        values = np.empty((size, self.n_trees))
-        for start in range(0, len(matrix), _BLOCK):
-            n = min(_BLOCK, len(matrix) - start)
-            block = slice(start, start + n)
+        leaves = np.empty((size, n_trees), np.intp)
+        values = np.empty((size, n_trees))
+        for start in range(0, len(minutes), _BLOCK_RIDES):
+            block = slice(start, start + _BLOCK_RIDES)
+            n = len(minutes[block])
             self._surviving_leaves([column[block] for column in rows], masks[:n], scratch[:n])
             _window_of_lowest_bit(masks[:n], scratch[:n])
-            masks[:n] += self._tree_offsets
+            masks[:n] += self.tree_offsets
             leaves[:n] = masks[:n]  # widened once: `take` would do it in small pieces
-            self._leaf_minutes.take(leaves[:n], out=values[:n], mode="clip")
-            values[:n].sum(axis=1, out=minutes[block])
-        return minutes + self.base_minutes
+            self.leaf_minutes.take(leaves[:n], out=values[:n], mode="clip")
+            minutes[block] += values[:n].sum(axis=1)
 
     def _surviving_leaves(
         self, rows: list[NDArray[np.intp]], masks: NDArray[np.uint32], scratch: NDArray[np.uint32]
     ) -> None:
         """Writes each ride's surviving leaves of each tree into masks."""
-        self._masks[0].take(rows[0], axis=0, out=masks, mode="clip")
-        for table, row in zip(self._masks[1:], rows[1:], strict=True):
+        self.masks[0].take(rows[0], axis=0, out=masks, mode="clip")
+        for table, row in zip(self.masks[1:], rows[1:], strict=True):
             table.take(row, axis=0, out=scratch, mode="clip")
             masks &= scratch
 
@@ -134,10 +154,10 @@ def _window_of_lowest_bit(masks: NDArray[np.uint32], scratch: NDArray[np.uint32]
     masks >>= _DE_BRUIJN_SHIFT
 
 
-def _table_rows(thresholds: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.intp]:
+def _table_rows(thresholds: Thresholds, values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Returns the row of a feature's mask table for each value: the number of thresholds below it; last for NaN."""
-    rows = thresholds.searchsorted(values, side="left")
-    rows[np.isnan(values)] = len(thresholds) + 1
+    rows = thresholds.count_below(values)
+    rows[np.isnan(values)] = len(thresholds.values) + 1
     return rows
 
 

@@ -8,7 +8,6 @@ from typing import Self
 
 from lambda_function.errors import ConfigurationError
 
-
 REQUIRED = ("OUTPUT_STREAM", "BUCKET", "MODEL_CHANNEL")
 """What has no default."""
 

@@ -25,7 +25,9 @@ def store_bundle(s3: Any, bucket: str, bundle: ExportedBundle) -> None:
         if _put(s3, bucket, key, bundle.files[name], IfNoneMatch="*"):
             continue
         there = _get(s3, bucket, key)
-        if there is None or there[0] != bundle.files[name]:
+        if there is None:
+            raise PublishError(bucket, key, "is being written by somebody else: try again")
+        if there[0] != bundle.files[name]:
             raise PublishError(bucket, key, "holds other bytes already, and a bundle is never changed")
 
 
@@ -33,7 +35,8 @@ def move_channel(s3: Any, bucket: str, channel: str, model_version: str, manifes
     """Points a channel at a stored version, if it still points where it did when we looked.
 
     Returns:
-        The channel as it is now: `previous` is the version before.
+        The channel as it is now: `previous` is the version before. One that points there already is left as it is,
+        or there would be no way back.
 
     Raises:
         ChannelMovedError: Somebody else moved it first.
@@ -41,13 +44,22 @@ def move_channel(s3: Any, bucket: str, channel: str, model_version: str, manifes
     """
     key = channel_key(channel)
     before = _get(s3, bucket, key)
-    old = decode_channel(before[0]) if before else None
+    old = _decode(bucket, key, before[0]) if before else None
+    if old and (old.model_version, old.manifest_sha256) == (model_version, manifest_sha256):
+        return old
     moved = Channel(model_version, manifest_sha256, old.model_version if old else None, datetime.now(UTC).isoformat())
     condition = {"IfMatch": before[1]} if before else {"IfNoneMatch": "*"}
     if not _put(s3, bucket, key, msgspec.json.encode(moved), **condition):
         now = _get(s3, bucket, key)
-        raise ChannelMovedError(bucket, key, decode_channel(now[0]).model_version if now else "nothing")
+        raise ChannelMovedError(bucket, key, _decode(bucket, key, now[0]).model_version if now else "nothing")
     return moved
+
+
+def _decode(bucket: str, key: str, data: bytes) -> Channel:
+    try:
+        return decode_channel(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PublishError(bucket, key, f"holds no channel: {error}") from error
 
 
 def _put(s3: Any, bucket: str, key: str, body: bytes, **condition: str) -> bool:
@@ -55,7 +67,8 @@ def _put(s3: Any, bucket: str, key: str, body: bytes, **condition: str) -> bool:
     try:
         s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/octet-stream", **condition)
     except ClientError as error:
-        if _status(error) in {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}:
+        vanished = _status(error) == HTTPStatus.NOT_FOUND and "IfMatch" in condition
+        if vanished or _status(error) in {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}:
             return False
         raise PublishError(bucket, key, f"cannot be written: {error}") from error
     except BotoCoreError as error:

@@ -171,7 +171,8 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
 
     Args:
         path: Module and name of the entry point, as in a template: ``lambda_function.handler.lambda_handler``.
-        environment: The function's environment variables, on top of this process's own.
+        environment: The function's environment variables, on top of this process's own; the user's AWS settings
+            and proxies are put away, as the function would not have them in Lambda either.
         log_path: The log.
     """
     module_name, _, handler_name = path.rpartition(".")
@@ -190,7 +191,10 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
+    users = [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]
+    before = {name: os.environ.get(name) for name in (*users, *variables)}
+    for name in users:
+        del os.environ[name]
     os.environ.update(variables)
     try:
         yield

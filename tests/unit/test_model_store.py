@@ -204,7 +204,7 @@ def test_cold_start_without_a_channel_raises() -> None:
 def test_cold_start_that_fails_is_tried_again_at_once(old: ExportedBundle) -> None:
     followed = Followed(old)
     followed.s3.script = [None, None, SERVICE_DOWN]
-    with pytest.raises(StoreError, match="forest.npz"):
+    with pytest.raises(StoreError, match=r"forest\.npz"):
         followed.store.refresh()
     assert followed.store.refresh().model.model_version == old.model_version
 

@@ -143,6 +143,21 @@ def test_function_sees_its_environment_which_is_put_back_after(tmp_path: Path, m
     assert "RIDECAST_NEW" not in os.environ
 
 
+def test_function_does_not_see_the_users_aws_settings_and_proxies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL_S3": "http://mine", "HTTP_PROXY": "http://p", "no_proxy": "x"}
+    for name, value in users.items():
+        monkeypatch.setenv(name, value)
+    body = f"def lambda_handler(event, context): return [os.environ.get(name) for name in {['AWS_REGION', *users]}]"
+    log = make_function(tmp_path, monkeypatch, body)
+
+    with load_handler(PATH, {"AWS_REGION": "here"}, log) as handler:
+        assert handler({}, None) == ["here", None, None, None, None]
+
+    assert users.items() <= os.environ.items()
+
+
 def test_environment_and_output_are_put_back_though_the_cold_start_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

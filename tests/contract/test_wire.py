@@ -1,0 +1,164 @@
+"""The wire formats, byte for byte: a change here is a change for every producer and consumer.
+
+Each golden file holds what one form looks like. Adding a field means adding it there first; nothing is ever renamed or
+removed.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from lambda_function.errors import RejectError
+from lambda_function.events import (
+    MODEL_NAME,
+    Reject,
+    decode_prediction,
+    decode_reject,
+    decode_ride_event,
+    encode_prediction,
+    encode_reject,
+)
+from lambda_function.model import MANIFEST, Channel, decode_channel, decode_manifest
+from lambda_function.rejects import build_reject
+from tests.builders import event_id, kinesis_records, small_bundle
+from tests.fakes import FakeFunction, FakeS3, publish_bundle
+
+GOLDEN = Path(__file__).with_name("golden")
+VERSION = "green-2021-01-3f2a9c1d0b7e"
+
+
+def golden_bytes(name: str) -> bytes:
+    """A golden file without its last line end."""
+    return (GOLDEN / name).read_bytes().removesuffix(b"\n")
+
+
+def golden_json(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(golden_bytes(name))
+    return value
+
+
+def shape(value: object) -> object:
+    """Names and types of a value: what consumers rely on."""
+    if isinstance(value, dict):
+        return {key: shape(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [shape(child) for child in value[:1]]
+    return type(value).__name__
+
+
+# Ride events in -----------------------------------------------------------------------------------------------------
+
+
+def test_ride_event_is_read() -> None:
+    event = decode_ride_event(golden_bytes("ride_event.json"))
+    assert event.ride_id == 256
+    assert (event.ride.pickup_zone, event.ride.dropoff_zone) == (130, 205)
+    assert event.ride.trip_distance == 3.66
+    assert event.ride.pickup_datetime == "2021-01-05T08:15:00"
+
+
+def test_courses_own_event_is_read() -> None:
+    event = decode_ride_event(golden_bytes("course_ride_event.json"))
+    assert (event.ride_id, event.ride.pickup_zone, event.ride.pickup_datetime) == (256, 130, None)
+
+
+def test_courses_own_event_in_its_envelope_is_predicted() -> None:
+    # GIVEN the invocation that the course's lessons test their function with
+    invocation = golden_json("course_invocation.json")
+    data = base64.b64decode(invocation["Records"][0]["kinesis"]["data"])
+    assert json.loads(data) == golden_json("course_ride_event.json")
+    # WHEN it comes
+    function = FakeFunction(small_bundle())
+    assert function.invoke(invocation) == ""
+    # THEN there is a prediction for its ride, with what the course's consumers read
+    ((key, data),) = function.kinesis.taken
+    prediction = json.loads(data)
+    assert key == "256"
+    assert prediction["model"] == "ride_duration_prediction_model"
+    assert prediction["prediction"]["ride_id"] == 256
+    assert 1 <= prediction["prediction"]["ride_duration"] <= 60
+    assert prediction["prediction_id"] == invocation["Records"][0]["eventID"]
+
+
+def test_envelope_as_lambda_sends_it_is_handled() -> None:
+    function = FakeFunction(small_bundle())
+    assert function.invoke(golden_json("invocation.json")) == ""
+    first, second = [decode_prediction(data).prediction for _, data in function.kinesis.taken]
+    assert (first.ride_id, second.ride_id) == (256, "a-7")
+    assert decode_reject(function.s3.lines("rejects/ride-events/shardId-000000000006/")[0]).reason == "not_json"
+
+
+# Predictions out ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "minutes", "ride_id"),
+    [
+        ("prediction.json", 18.23, 256),
+        ("prediction_text_id.json", 7.0, 'поездка "7"\n🚕'),
+    ],
+)
+def test_prediction_has_these_bytes(file: str, minutes: float, ride_id: int | str) -> None:
+    assert encode_prediction(VERSION, minutes, ride_id, event_id(0)) == golden_bytes(file)
+
+
+def test_prediction_with_fields_to_come_is_read() -> None:
+    old = golden_bytes("prediction.json")
+    new = json.dumps(golden_json("prediction.json") | {"confidence": 0.9}).encode()
+    assert decode_prediction(new) == decode_prediction(old)
+
+
+def test_name_of_the_model_is_the_courses() -> None:
+    assert MODEL_NAME == "ride_duration_prediction_model"
+
+
+# Rejects ------------------------------------------------------------------------------------------------------------
+
+
+def test_reject_has_these_bytes() -> None:
+    (record,) = kinesis_records(b'{"ride": {}, "ride_id": 256}')
+    with pytest.raises(RejectError) as rejected:
+        decode_ride_event(record.data())
+    line = encode_reject(build_reject(record, rejected.value))
+    assert line == golden_bytes("reject.json")
+    assert base64.b64decode(decode_reject(line).data) == b'{"ride": {}, "ride_id": 256}'
+
+
+def test_reject_is_read_field_by_field() -> None:
+    assert msgspec.structs.asdict(decode_reject(golden_bytes("reject.json"))) == golden_json("reject.json")
+    assert set(Reject.__struct_fields__) == set(golden_json("reject.json"))
+
+
+# Channels and manifests ---------------------------------------------------------------------------------------------
+
+
+def test_channel_has_these_bytes() -> None:
+    channel = Channel(VERSION, "ab" * 32, "green-2020-12-000000000000", "2026-11-21T22:00:00+00:00")
+    assert msgspec.json.encode(channel) == golden_bytes("channel.json")
+    assert decode_channel(golden_bytes("channel.json")) == channel
+
+
+def test_channel_as_it_is_moved_has_the_golden_shape() -> None:
+    s3 = FakeS3()
+    publish_bundle(s3, small_bundle())
+    publish_bundle(s3, small_bundle(seed=2))
+    assert shape(json.loads(s3.objects["channels/stable.json"])) == shape(golden_json("channel.json"))
+
+
+def test_manifest_that_was_written_once_is_read_for_ever() -> None:
+    manifest = decode_manifest(golden_bytes("manifest.json"))
+    assert manifest.model_version == VERSION
+    assert manifest.duration_range_minutes == (1.0, 60.0)
+    assert manifest.data[0].n_kept == 2000
+
+
+def test_manifest_as_it_is_exported_has_the_golden_shape() -> None:
+    exported, golden = json.loads(small_bundle().files[MANIFEST]), golden_json("manifest.json")
+    for free in ("parameters", "metrics"):  # these are what a training run says of itself
+        assert isinstance(exported.pop(free), dict)
+        golden.pop(free)
+    assert shape(exported) == shape(golden)

@@ -1,0 +1,195 @@
+"""The demo as a user runs it: on real months, without any, offline behind a dead proxy, and with a ride lost."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from rich.console import Console
+
+from infra.console import ConsoleDisplay
+from infra.demo import DemoOptions, ReplayStalledError, run_demo
+from infra.transform import TEMPLATE
+from tests.builders import FEBRUARY, JANUARY
+
+pytestmark = pytest.mark.slow
+
+needs_tlc = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
+
+RIDECAST = Path(sys.executable).with_name("ridecast")
+KEYS = [
+    "rides",
+    "predicted",
+    "rejected",
+    "lost",
+    "repeated",
+    "rides_per_s",
+    "rmse_minutes",
+    "mae_minutes",
+    "baseline_rmse_minutes",
+    "model_version",
+    "data",
+]
+DEAD_PROXY = "http://127.0.0.1:9"
+
+
+class Ended(NamedTuple):
+    """What a run of `ridecast` left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON object on the last line."""
+        result: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return result
+
+    @property
+    def told(self) -> str:
+        """Standard error, however it was wrapped."""
+        return " ".join(self.err.split())
+
+
+def ridecast(*arguments: str, environment: Mapping[str, str] = os.environ) -> Ended:
+    ended = subprocess.run(  # noqa: S603 - our own words
+        [RIDECAST, *arguments], capture_output=True, text=True, check=False, env=dict(environment)
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def demo(folder: Path, environment: Mapping[str, str] = os.environ) -> Ended:
+    return ridecast("demo", "--rides", "3000", "--json", "--output", str(folder), environment=environment)
+
+
+def offline(cache: Path) -> dict[str, str]:
+    """An environment without TLC data or a way to it, and with AWS settings that lead nowhere."""
+    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    kept.pop("TLC_DATA_DIR", None)
+    return {
+        **kept,
+        "XDG_CACHE_HOME": str(cache),
+        "HTTPS_PROXY": DEAD_PROXY,
+        "HTTP_PROXY": DEAD_PROXY,
+        "AWS_PROFILE": "no-such-profile",
+        "AWS_ENDPOINT_URL_S3": DEAD_PROXY,
+    }
+
+
+def check_nothing_is_lost(result: Mapping[str, Any]) -> None:
+    assert list(result) == KEYS
+    assert result["rides"] == result["predicted"] + result["rejected"] == 3000
+    assert (result["rejected"], result["lost"], result["repeated"]) == (5, 0, 0)
+    assert result["rides_per_s"] > 0
+    assert result["mae_minutes"] < result["rmse_minutes"] <= 0.72 * result["baseline_rmse_minutes"]
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """A demo without TLC data: its folder, and how it ended."""
+    folder = tmp_path_factory.mktemp("made-up")
+    return folder, demo(folder, offline(folder / "empty"))
+
+
+@needs_tlc
+def test_demo_on_real_rides_loses_nothing_and_trains_once(tmp_path: Path) -> None:
+    first = demo(tmp_path)
+    assert first.code == 0, first.err
+    check_nothing_is_lost(first.result)
+    assert first.out.count("\n") == 1
+    assert first.result["data"] == "tlc"
+    assert first.result["model_version"].startswith("green-2021-01-")
+    assert "fitting the forest" in first.err
+
+    second = demo(tmp_path)
+    assert second.code == 0, second.err
+    assert second.result["model_version"] == first.result["model_version"]
+    assert second.result["rmse_minutes"] == first.result["rmse_minutes"]
+    assert second.result["baseline_rmse_minutes"] == first.result["baseline_rmse_minutes"]
+    assert "fitting" not in second.err
+
+
+def test_demo_without_data_or_network_makes_rides_up_and_says_so(made_up: tuple[Path, Ended]) -> None:
+    _, ended = made_up
+    assert ended.code == 0, ended.err
+    check_nothing_is_lost(ended.result)
+    assert ended.result["data"] == "synthetic"
+    assert "green_tripdata_2021-01.parquet cannot be had" in ended.told
+    assert "set TLC_DATA_DIR to a folder that holds it" in ended.told
+    assert "the demo runs on made-up rides: its errors say nothing about New York" in ended.told
+
+
+def test_functions_log_is_in_a_file_not_in_the_way(made_up: tuple[Path, Ended]) -> None:
+    folder, ended = made_up
+    assert len(ended.out.splitlines()) == 1
+    assert '"n_records":' in (folder / "function.log").read_text()
+
+
+def test_train_without_data_or_network_fails_with_one_sentence(tmp_path: Path) -> None:
+    ended = ridecast("train", "--output", str(tmp_path / "bundles"), "--json", environment=offline(tmp_path))
+    assert ended.code == 2
+    assert ended.out == ""
+    (sentence,) = [line for line in ended.err.splitlines() if line.startswith("ridecast: ")]
+    assert "green_tripdata_2021-01.parquet cannot be had" in sentence
+    assert "set TLC_DATA_DIR" in sentence
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "bundles").exists()
+
+
+class QuietDisplay(ConsoleDisplay):
+    """Shows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
+
+
+def options_with_handler(folder: Path, handler: str) -> DemoOptions:
+    """A small demo on made-up rides with the bundle in the folder and another function in the template."""
+    template = folder / "template.yaml"
+    template.write_text(TEMPLATE.read_text().replace("lambda_function.handler.lambda_handler", handler))
+    return DemoOptions(
+        service="green",
+        train_months=(JANUARY,),
+        validate_months=(FEBRUARY,),
+        n_events=2000,
+        folder=folder,
+        template=template,
+        stall_s=3.0,
+    )
+
+
+@pytest.fixture
+def made_up_folder(made_up: tuple[Path, Ended], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the bundle of the made-up rides; this process has neither data nor network now."""
+    folder, _ = made_up
+    environment = offline(folder / "empty")
+    for name in os.environ.keys() - environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def test_ride_that_a_function_drops_is_counted_as_lost(made_up_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    report = run_demo(
+        options_with_handler(made_up_folder, "tests.integration.lossy_function.lambda_handler"), QuietDisplay()
+    )
+
+    assert report.lost > 0
+    assert report.rides == report.predicted + report.rejected + report.lost == 2000
+    assert report.predicted > 0
+    assert "failing once, on purpose" in (made_up_folder / "function.log").read_text()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_function_that_never_works_is_one_sentence(made_up_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ReplayStalledError) as stalled:
+        run_demo(options_with_handler(made_up_folder, "json.dumps"), QuietDisplay())
+    assert "no prediction came for 3 s; the function's last error: TypeError: " in str(stalled.value)
+    assert str(made_up_folder / "function.log") in str(stalled.value)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,93 @@
+"""Standard output ends with one JSON object; all that moves is on standard error."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from infra.console import ConsoleDisplay, counting, error_console, show_result
+from infra.replay import Ledger, Replay
+from lambda_function.events import encode_prediction
+from tests.builders import small_rides
+
+RESULT = {"model_version": "green-2021-01-3f2a9c1d0b7e", "lost": 0, "rmse_minutes": 5.1}
+
+
+def terminal() -> tuple[Console, io.StringIO]:
+    written = io.StringIO()
+    return Console(file=written, force_terminal=True, width=200, color_system=None), written
+
+
+def test_json_is_the_last_line_after_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result("A title", {"lost": "none", "RMSE": "5.10"}, RESULT, json_only=False)
+    *table, last = capsys.readouterr().out.splitlines()
+
+    assert json.loads(last) == RESULT
+    text = "\n".join(table)
+    assert all(word in text for word in ("A title", "lost", "none", "RMSE", "5.10"))
+
+
+def test_json_only_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result("A title", {"lost": "none"}, RESULT, json_only=True)
+    written = capsys.readouterr()
+
+    assert json.loads(written.out) == RESULT
+    assert written.out.count("\n") == 1
+    assert written.out.endswith("\n")
+    assert written.err == ""
+
+
+def test_long_json_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {f"figure_{number}": number for number in range(100)}
+    show_result("A title", {}, result, json_only=False)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+
+
+def test_steps_and_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with ConsoleDisplay(error_console()).live() as display:
+        display.step("loading rides")
+        display.warn("the rides are made up")
+    written = capsys.readouterr()
+
+    assert written.out == ""
+    assert "loading rides" in written.err
+    assert "the rides are made up" in written.err
+
+
+@pytest.mark.parametrize("text", ["data[old]/x.parquet", "[/data] is not there", "[Errno 2] [red]no[/red]"])
+def test_brackets_are_text_not_markup(text: str) -> None:
+    console, written = terminal()
+    with ConsoleDisplay(console).live() as display:
+        display.warn(text)
+        display.step(text)
+    with counting(console, text, 3) as count:
+        count(1)
+    lines = [line for line in written.getvalue().splitlines() if text in line]
+    assert lines[0].endswith(f"! {text}")
+    assert any(line.endswith(f"· {text}") for line in lines)
+    assert "1/3" in lines[-1]
+
+
+def test_progress_shows_what_is_sent_and_done_and_how_good_it_is() -> None:
+    rides = small_rides().head(4)
+    ledger = Ledger(Replay(rides, 0), rides.duration_minutes + 2.0)
+    ledger.add_predictions(
+        encode_prediction("v1", minutes + 1.0, ride, str(ride))
+        for ride, minutes in enumerate(rides.duration_minutes[:3].tolist())
+    )
+    console, written = terminal()
+    with ConsoleDisplay(console).live() as display:
+        display.step("replaying")
+        display.progress(n_events=4, n_sent=4, ledger=ledger, seconds=0.5)
+
+    assert np.isclose(ledger.rmse_minutes, 1.0)
+    for figure in ("3/4", "sent 4", "predicted 3", "rejected 0", "6 rides/s", "RMSE 1.00 min", "baseline 2.00"):
+        assert figure in written.getvalue()
+
+
+def test_counting_writes_nothing_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with counting(error_console(), "publishing", 10) as count:
+        count(5)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,166 @@
+"""From a fitted forest to a bundle: what is in it, what changes its version and what does not."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from lambda_function.errors import BundleError
+from lambda_function.features import FEATURE_NAMES, feature_matrix
+from lambda_function.forest import FOREST_DTYPES
+from lambda_function.model import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, sha256
+from tests.builders import (
+    FEBRUARY,
+    JANUARY,
+    SMALL_PARAMETERS,
+    forest_arrays_of,
+    random_matrix,
+    small_bundle,
+    small_rides,
+    training_facts,
+)
+from training.dataset import Rides
+from training.errors import ExportError
+from training.export import ExportedBundle, TrainingFacts, export_bundle, forest_arrays, read_bundle, write_bundle
+from training.fit import fit_forest
+from training.synthetic import synthetic_rides
+
+
+def fitted(rides: Rides | None = None, **parameters: Any) -> HistGradientBoostingRegressor:
+    return fit_forest(rides or small_rides(), {**SMALL_PARAMETERS, "max_iter": 3, **parameters})
+
+
+def exported(facts: TrainingFacts | None = None, rides: Rides | None = None, **parameters: Any) -> ExportedBundle:
+    rides = rides or small_rides()
+    return export_bundle(fitted(rides, **parameters), rides, facts or training_facts())
+
+
+def test_bundle_has_three_files() -> None:
+    assert set(small_bundle().files) == {FOREST, GOLDEN, MANIFEST}
+
+
+def test_exported_model_predicts_what_was_fitted() -> None:
+    model, matrix = fitted(), random_matrix(500)
+    bundle = export_bundle(model, small_rides(), training_facts())
+    np.testing.assert_allclose(
+        bundle.model.predict(matrix), model.predict(matrix).clip(1, 60), rtol=0, atol=PARITY_MINUTES
+    )
+
+
+def test_manifest_says_what_the_model_is_made_of() -> None:
+    manifest = exported(training_facts({"max_iter": 3})).model.manifest
+    assert manifest.service == "green"
+    assert manifest.train_months == ("2021-01",)
+    assert manifest.validate_months == ("2021-02",)
+    assert manifest.feature_names == FEATURE_NAMES
+    assert manifest.parameters == {"max_iter": 3}
+    assert manifest.metrics == {"validate": {"rmse_minutes": 5.0}}
+    assert set(manifest.software) == {"numpy", "python", "ridecast", "scikit-learn"}
+    (data,) = manifest.data
+    assert (data.file, data.month, data.n_rows, data.n_kept) == ("synthetic", "2021-01", 2000, 2000)
+    assert data.sha256 == small_rides().sources[0].sha256
+
+
+def test_manifest_vouches_for_the_other_files() -> None:
+    bundle = small_bundle()
+    for name, digest in bundle.model.manifest.files.items():
+        assert digest.n_bytes == len(bundle.files[name])
+        assert digest.sha256 == sha256(bundle.files[name])
+    assert set(bundle.model.manifest.files) == {FOREST, GOLDEN}
+    assert bundle.manifest_sha256 == sha256(bundle.files[MANIFEST])
+
+
+def test_same_rides_parameters_and_facts_give_the_same_bytes() -> None:
+    assert exported().files == exported().files
+
+
+def test_version_names_service_and_last_month_and_a_digest() -> None:
+    facts = replace(training_facts(), train_months=(JANUARY, FEBRUARY))
+    assert re.fullmatch(r"green-2021-02-[0-9a-f]{12}", exported(facts).model_version)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(lambda: exported(learning_rate=0.2), id="parameters"),
+        pytest.param(lambda: exported(rides=synthetic_rides(JANUARY, 2000, seed=8)), id="rides"),
+        pytest.param(lambda: exported(replace(training_facts(), validate_months=(JANUARY,))), id="validation"),
+        pytest.param(lambda: exported(replace(training_facts(), metrics={"rmse": 4.0})), id="metrics"),
+        pytest.param(lambda: exported(replace(training_facts(), service="yellow")), id="service"),
+    ],
+)
+def test_anything_else_gives_another_version(other: Any) -> None:
+    assert other().model_version[-12:] != exported().model_version[-12:]
+
+
+def test_forest_is_plain_arrays_of_the_dtypes_that_are_read() -> None:
+    with np.load(io.BytesIO(small_bundle().files[FOREST]), allow_pickle=False) as arrays:
+        assert {name: arrays[name].dtype for name in arrays.files} == FOREST_DTYPES
+
+
+def test_unused_leaves_hold_nothing() -> None:
+    leaves = forest_arrays(fitted(max_leaf_nodes=4))["leaf_minutes"]
+    assert leaves.shape == (3, 32)
+    assert (leaves[:, :4] != 0).all()
+    assert (leaves[:, 4:] == 0).all()
+
+
+def test_tree_of_more_leaves_than_bits_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"tree 0 has 33 leaves, bit masks hold 32"):
+        forest_arrays(fitted(max_leaf_nodes=33, min_samples_leaf=1))
+
+
+def test_split_on_a_category_is_refused() -> None:
+    matrix = feature_matrix(small_rides().columns)
+    model = HistGradientBoostingRegressor(max_iter=1, categorical_features=[2], early_stopping=False)
+    model.fit(matrix[:, :3], np.where(matrix[:, 2] == 3, 10.0, 0.0))
+    with pytest.raises(ExportError, match="tree 0 splits on a category"):
+        forest_arrays(model)
+
+
+def test_few_rides_are_enough_for_a_bundle() -> None:
+    rides = small_rides().head(7)
+    assert export_bundle(fitted(rides, min_samples_leaf=1), rides, training_facts()).model_version
+
+
+def test_forest_without_a_split_on_distance_has_golden_rides_too() -> None:
+    assert exported(min_samples_leaf=2000).model_version
+
+
+# On disk ------------------------------------------------------------------------------------------------------------
+
+
+def test_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = write_bundle(small_bundle(), tmp_path)
+    assert folder == tmp_path / small_bundle().model_version
+    assert read_bundle(folder).files == small_bundle().files
+    assert read_bundle(folder).manifest_sha256 == small_bundle().manifest_sha256
+
+
+def test_bundle_written_twice_is_the_same(tmp_path: Path) -> None:
+    assert write_bundle(small_bundle(), tmp_path) == write_bundle(small_bundle(), tmp_path)
+    read_bundle(tmp_path / small_bundle().model_version)
+
+
+@pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST])
+def test_file_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_bundle(small_bundle(), tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: is missing"):
+        read_bundle(folder)
+
+
+def test_folder_of_another_name_is_no_bundle_of_that_version(tmp_path: Path) -> None:
+    folder = write_bundle(small_bundle(), tmp_path)
+    with pytest.raises(BundleError, match="is of version"):
+        read_bundle(folder.rename(tmp_path / "green-2021-01-000000000000"))
+
+
+def test_seeds_give_forests_of_their_own() -> None:
+    first, second = forest_arrays_of(small_bundle()), forest_arrays_of(small_bundle(seed=2))
+    assert first["split_threshold"].tolist() != second["split_threshold"].tolist()

@@ -1,0 +1,158 @@
+"""A training run: both models on one split, the bundle beside its figures, and the same bundle found again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lambda_function.features import feature_matrix
+from lambda_function.model import MANIFEST
+from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
+from training.baseline import fit_baseline
+from training.dataset import Rides, concat_rides
+from training.errors import ExportError
+from training.evaluate import Errors, measure_errors
+from training.export import read_bundle, write_bundle
+from training.fit import PARAMETERS
+from training.pipeline import TrainingRun, find_bundle, months_of, train
+from training.synthetic import synthetic_rides
+
+TRAIN = small_rides()
+VALIDATE = synthetic_rides(FEBRUARY, 800, seed=7)
+
+
+@pytest.fixture(scope="module")
+def run() -> TrainingRun:
+    return train("green", TRAIN, VALIDATE, SMALL_PARAMETERS)
+
+
+def baseline_minutes(train_rides: Rides, rides: Rides) -> list[float]:
+    minutes: list[float] = fit_baseline(train_rides).predict(rides.columns).tolist()
+    return minutes
+
+
+def test_errors_are_those_of_the_exported_model_on_the_validation_rides(run: TrainingRun) -> None:
+    minutes = run.bundle.model.predict(feature_matrix(VALIDATE.columns))
+    measured = measure_errors(minutes, VALIDATE.duration_minutes)
+    assert run.errors.n_rides == 800
+    assert run.errors.rmse_minutes == pytest.approx(measured.rmse_minutes, abs=1e-9)
+    assert run.errors.mae_minutes == pytest.approx(measured.mae_minutes, abs=1e-9)
+
+
+def test_baseline_is_measured_on_the_same_rides(run: TrainingRun) -> None:
+    minutes = run.baseline.predict(VALIDATE.columns)
+    assert run.baseline_errors == measure_errors(minutes, VALIDATE.duration_minutes)
+    assert run.n_train == 2000
+
+
+def test_model_beats_the_baseline(run: TrainingRun) -> None:
+    assert run.errors.rmse_minutes < 0.9 * run.baseline_errors.rmse_minutes
+
+
+def test_manifest_holds_both_models_errors(run: TrainingRun) -> None:
+    metrics = run.bundle.model.manifest.metrics
+    assert metrics["validate"]["rmse_minutes"] == run.errors.rmse_minutes
+    assert metrics["validate_baseline"]["mae_minutes"] == run.baseline_errors.mae_minutes
+
+
+def test_validation_rides_do_not_touch_what_is_fitted(run: TrainingRun) -> None:
+    other = train("green", TRAIN, VALIDATE.head(10), SMALL_PARAMETERS)
+    assert other.bundle.files["forest.npz"] == run.bundle.files["forest.npz"]
+    assert other.baseline.predict(VALIDATE.columns).tolist() == run.baseline.predict(VALIDATE.columns).tolist()
+
+
+def test_run_tells_its_steps() -> None:
+    steps: list[str] = []
+    train("green", TRAIN.head(300), VALIDATE.head(50), SMALL_PARAMETERS, steps.append)
+    assert steps == ["fitting the baseline", "fitting the forest", "evaluating", "exporting"]
+
+
+def test_version_names_the_last_training_month() -> None:
+    both = concat_rides([synthetic_rides(JANUARY, 300, seed=1), synthetic_rides(FEBRUARY, 300, seed=1)])
+    run = train("yellow", both, synthetic_rides(FEBRUARY.next(), 50, seed=1), SMALL_PARAMETERS)
+    assert run.bundle.model_version.startswith("yellow-2021-02-")
+    assert run.bundle.model.manifest.train_months == ("2021-01", "2021-02")
+    assert months_of(both) == (JANUARY, FEBRUARY)
+
+
+def test_forest_that_masks_cannot_hold_fails_the_run() -> None:
+    with pytest.raises(ExportError, match="bit masks hold 32"):
+        train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_leaf_nodes": 40})
+
+
+def test_parameters_that_are_used_by_default_are_ones_that_masks_can_hold() -> None:
+    assert PARAMETERS["max_leaf_nodes"] <= 32
+    assert "random_state" in PARAMETERS
+
+
+# Finding a bundle again ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, run: TrainingRun) -> Path:
+    """A folder with the run's bundle in it."""
+    write_bundle(run.bundle, tmp_path)
+    return tmp_path
+
+
+def test_bundle_of_the_same_rides_and_parameters_is_found(folder: Path, run: TrainingRun) -> None:
+    found = find_bundle(folder, "green", TRAIN, VALIDATE, SMALL_PARAMETERS)
+    assert found is not None
+    assert found.files == run.bundle.files
+
+
+def test_nothing_is_found_in_an_empty_folder(tmp_path: Path) -> None:
+    assert find_bundle(tmp_path, "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
+    assert find_bundle(tmp_path / "nowhere", "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
+
+
+def test_bundle_of_another_training_is_not_taken_for_it(folder: Path) -> None:
+    other_rides, other_month = synthetic_rides(JANUARY, 2000, seed=8), synthetic_rides(JANUARY, 800, seed=7)
+    assert find_bundle(folder, "yellow", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
+    assert find_bundle(folder, "green", other_rides, VALIDATE, SMALL_PARAMETERS) is None
+    assert find_bundle(folder, "green", TRAIN, other_month, SMALL_PARAMETERS) is None
+    assert find_bundle(folder, "green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_iter": 21}) is None
+    assert find_bundle(folder, "green", TRAIN, VALIDATE) is None
+
+
+def test_bundle_that_no_longer_loads_is_passed_over(folder: Path, run: TrainingRun) -> None:
+    manifest = folder / run.bundle.model_version / MANIFEST
+    manifest.write_bytes(manifest.read_bytes()[:-50])
+    assert find_bundle(folder, "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
+
+
+def test_bundle_written_again_mends_a_broken_one(folder: Path, run: TrainingRun) -> None:
+    (folder / run.bundle.model_version / "forest.npz").write_bytes(b"")
+    write_bundle(run.bundle, folder)
+    assert read_bundle(folder / run.bundle.model_version).files == run.bundle.files
+
+
+# The baseline and the measures --------------------------------------------------------------------------------------
+
+
+def test_baseline_learns_pairs_of_zones_and_distance() -> None:
+    # its prediction is the pair's own offset plus so many minutes a mile: within a pair it is linear in distance
+    rides = TRAIN.take(np.array([0, 0, 0]))
+    rides.columns.trip_distance_miles[:] = [1.0, 2.0, 3.0]
+    one, two, three = baseline_minutes(TRAIN, rides)
+    assert three - two == pytest.approx(two - one)
+    assert two > one
+
+
+def test_baseline_takes_a_pair_that_it_has_not_seen() -> None:
+    rides = TRAIN.take(np.array([0]))
+    rides.columns.pickup_zone[:] = 264
+    rides.columns.dropoff_zone[:] = 1
+    assert np.isfinite(baseline_minutes(TRAIN.head(100), rides)).all()
+
+
+def test_missing_distance_counts_as_none_to_the_baseline() -> None:
+    missing, zero = TRAIN.take(np.array([0])), TRAIN.take(np.array([0]))
+    missing.columns.trip_distance_miles[:] = np.nan
+    zero.columns.trip_distance_miles[:] = 0.0
+    assert baseline_minutes(TRAIN, missing) == baseline_minutes(TRAIN, zero)
+
+
+def test_errors_weigh_large_misses_in_rmse_only() -> None:
+    assert measure_errors(np.array([0.0, 0.0]), np.array([1.0, 7.0])) == Errors(2, 5.0, 4.0)
+    assert measure_errors(np.array([5.0]), np.array([5.0])) == Errors(1, 0.0, 0.0)
