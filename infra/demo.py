@@ -1,24 +1,15 @@
 """The demo: real rides through Kinesis, the function with its model from S3, and out as predictions, all local."""
 
-import logging
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
-from infra.errors import InfraError
-from infra.local.mapping import EventSourceMapping, MappingStats
-from infra.local.runtime import InProcessRuntime, load_handler
 from infra.local.server import LocalAws
 from infra.replay import Ledger, Replay
-from infra.stack import DeployedStack, deploy
-from infra.streams import StreamReader, publish
+from infra.run_replay import Display, run_replay
+from infra.stack import deploy
 from infra.transform import TEMPLATE
-from lambda_function.publisher import Publisher
 from training.baseline import Baseline, fit_baseline
 from training.dataset import Rides, default_data_dir, load_rides
 from training.errors import MonthUnavailableError
@@ -27,6 +18,9 @@ from training.months import Month, Service
 from training.pipeline import find_bundle, train
 from training.publish import move_channel, store_bundle
 from training.synthetic import synthetic_rides
+
+LOG_NAME = "function.log"
+"""What the function printed, in the demo's folder."""
 
 _N_SYNTHETIC_RIDES = 60_000
 _SEED = 2021
@@ -56,7 +50,7 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What a demo ends with. `rides` are the ride events sent; `lost` must be 0."""
+    """What a demo ends with. `rides` are the events sent, `lost` must be 0, errors are None without a prediction."""
 
     rides: int
     predicted: int
@@ -64,24 +58,11 @@ class DemoReport:
     lost: int
     repeated: int
     rides_per_s: float
-    rmse_minutes: float
-    mae_minutes: float
-    baseline_rmse_minutes: float
+    rmse_minutes: float | None
+    mae_minutes: float | None
+    baseline_rmse_minutes: float | None
     model_version: str
     data: Literal["tlc", "synthetic"]
-
-
-class Display(Protocol):
-    """What the demo tells while it runs."""
-
-    def step(self, text: str) -> None:
-        """A new step begins."""
-
-    def warn(self, text: str) -> None:
-        """Something that the reader should know."""
-
-    def progress(self, n_events: int, n_sent: int, ledger: Ledger, seconds: float) -> None:
-        """Where the replay stands; called many times a second."""
 
 
 def run_demo(options: DemoOptions, display: Display) -> DemoReport:
@@ -109,8 +90,8 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         replay = Replay.of(validate_rides, options.n_events)
         ledger = Ledger(replay, baseline.predict(replay.rides.columns))
         display.step("replaying rides in order of pickup")
-        with _function_running(aws, stack, options.folder / "function.log") as running:
-            seconds = _replay(aws, stack, replay, ledger, running, display, options.stall_s)
+        log_path = options.folder / LOG_NAME
+        seconds = run_replay(aws, stack, replay, ledger, log_path, display, options.stall_s)
     return DemoReport(
         rides=len(replay),
         predicted=ledger.n_predicted,
@@ -118,9 +99,9 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         lost=ledger.n_lost,
         repeated=ledger.n_repeated,
         rides_per_s=round(len(replay) / seconds, 1),
-        rmse_minutes=round(ledger.rmse_minutes, 4),
-        mae_minutes=round(ledger.mae_minutes, 4),
-        baseline_rmse_minutes=round(ledger.baseline_rmse_minutes, 4),
+        rmse_minutes=_rounded(ledger.rmse_minutes),
+        mae_minutes=_rounded(ledger.mae_minutes),
+        baseline_rmse_minutes=_rounded(ledger.baseline_rmse_minutes),
         model_version=", ".join(ledger.versions),
         data=data,
     )
@@ -158,115 +139,5 @@ def _model(
     return run.bundle, run.baseline
 
 
-@contextmanager
-def _function_running(aws: LocalAws, stack: DeployedStack, log_path: Path) -> Iterator["_Running"]:
-    """Runs the function behind its event source mapping, in a thread, until the block ends."""
-    stop = threading.Event()
-    with (
-        _logging_to(log_path),
-        load_handler(stack.handler, {**stack.environment, **aws.environment}, log_path) as handler,
-        ThreadPoolExecutor(2, thread_name_prefix="demo") as threads,
-    ):
-        runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
-        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime)
-        try:
-            yield _Running(threads, threads.submit(mapping.run, stop), mapping.stats, log_path)
-        finally:
-            stop.set()
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Brings what the mapping logs, a traceback for each failed batch, into the log: the terminal shows progress."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    logger = logging.getLogger("infra")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    threads: ThreadPoolExecutor
-    mapping: Future[None]
-    stats: MappingStats
-    log_path: Path
-
-
-class ReplayStalledError(InfraError):
-    """The predictions stopped coming."""
-
-    def __init__(self, stall_s: float, last_error: str, log_path: Path) -> None:
-        super().__init__(
-            f"no prediction came for {stall_s:g} s; the function's last error: {last_error or 'none'}; see {log_path}"
-        )
-
-
-def _replay(
-    aws: LocalAws,
-    stack: DeployedStack,
-    replay: Replay,
-    ledger: Ledger,
-    running: _Running,
-    display: Display,
-    stall_s: float,
-) -> float:
-    """Sends the ride events and reads predictions until all are accounted for; returns the seconds it took."""
-    reader = StreamReader(aws.client("kinesis"), stack.output_stream, "TRIM_HORIZON")
-    rejects = _RejectReader(aws.client("s3"), stack.bucket)
-    sent = _Sent()
-    started_s = last_news_s = time.monotonic()
-    producer = running.threads.submit(_produce, aws.client("kinesis"), stack.input_stream, replay, sent)
-    while (n_out := ledger.n_lost) > 0:
-        records = reader.read_once()
-        ledger.add_predictions(record.data for record in records)
-        if not records:
-            rejects.read_into(ledger)
-            _raise_failures(producer, running.mapping)
-            time.sleep(_IDLE_S)
-        now_s = time.monotonic()
-        display.progress(len(replay), sent.n, ledger, now_s - started_s)
-        last_news_s = now_s if ledger.n_lost < n_out else last_news_s  # what is only repeated is no news
-        if now_s - last_news_s > stall_s:
-            if not ledger.n_predicted:
-                raise ReplayStalledError(stall_s, running.stats.last_error, running.log_path)
-            break
-    return time.monotonic() - started_s
-
-
-_IDLE_S = 0.01
-
-
-@dataclass(slots=True)
-class _Sent:
-    n: int = 0
-
-
-def _produce(kinesis: Any, stream: str, replay: Replay, sent: _Sent) -> None:
-    for n_sent in publish(Publisher(kinesis, stream), replay.entries()):
-        sent.n = n_sent
-
-
-def _raise_failures(*futures: Future[None]) -> None:
-    for future in futures:
-        if future.done():
-            future.result()
-
-
-class _RejectReader:
-    """Reads the objects of rejects that have not been read before, or have changed since."""
-
-    def __init__(self, s3: Any, bucket: str) -> None:
-        self._s3 = s3
-        self._bucket = bucket
-        self._read: dict[str, str] = {}
-
-    def read_into(self, ledger: Ledger) -> None:
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix="rejects/"):
-            for entry in page.get("Contents", ()):
-                if self._read.get(entry["Key"]) != entry["ETag"]:
-                    ledger.add_rejects(self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read())
-                    self._read[entry["Key"]] = entry["ETag"]
+def _rounded(minutes: float) -> float | None:
+    return None if math.isnan(minutes) else round(minutes, 4)

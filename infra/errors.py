@@ -6,7 +6,6 @@ InfraError
 ├── TemplateError          template.yaml says something that this project can't use
 ├── BuildError             the package could not be built, or is not as it must be
 ├── StreamRefusedError     a stream did not take all that was sent to it
-├── ReplayStalledError     the demo's predictions stopped coming (demo.py)
 └── FunctionError          an invocation failed outside of the function's own code (local/runtime.py)
     ├── FunctionTimeoutError     it took longer than it may
     ├── FunctionResponseError    it returned what Lambda can't pass on

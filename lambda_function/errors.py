@@ -6,7 +6,7 @@ PredictorError
 │   └── StoreError               S3 did not answer as needed
 │       └── NoSuchObjectError    it has no such object (model_store.py)
 ├── BundleError                  this bundle must not be served
-├── ForestError           arrays that do not make a forest
+├── ForestError                  arrays that do not make a forest
 └── ConfigurationError           fails the cold start
 
 Pick behaviour by type. Errors carry facts as attributes and build their own sentence.

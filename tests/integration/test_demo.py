@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from infra.console import ConsoleDisplay
-from infra.demo import DemoOptions, ReplayStalledError, run_demo
+from infra.demo import DemoOptions, run_demo
 from infra.transform import TEMPLATE
 from tests.builders import FEBRUARY, JANUARY
 
@@ -142,10 +142,14 @@ def test_train_without_data_or_network_fails_with_one_sentence(tmp_path: Path) -
 
 
 class QuietDisplay(ConsoleDisplay):
-    """Shows nothing."""
+    """Shows nothing, and keeps the warnings."""
 
     def __init__(self) -> None:
         super().__init__(Console(quiet=True))
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def options_with_handler(folder: Path, handler: str) -> DemoOptions:
@@ -187,9 +191,14 @@ def test_ride_that_a_function_drops_is_counted_as_lost(made_up_folder: Path, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_function_that_never_works_is_one_sentence(made_up_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ReplayStalledError) as stalled:
-        run_demo(options_with_handler(made_up_folder, "json.dumps"), QuietDisplay())
-    assert "no prediction came for 3 s; the function's last error: TypeError: " in str(stalled.value)
-    assert str(made_up_folder / "function.log") in str(stalled.value)
+def test_function_that_never_works_loses_every_ride_and_is_told_why(
+    made_up_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    display = QuietDisplay()
+    report = run_demo(options_with_handler(made_up_folder, "json.dumps"), display)
+
+    assert report.lost == report.rides
+    assert report.rmse_minutes is None
+    assert "nothing new for 3 s; the function's last error: TypeError: " in display.warnings[-1]
+    assert str(made_up_folder / "function.log") in display.warnings[-1]
     assert capfd.readouterr() == ("", "")

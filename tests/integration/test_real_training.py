@@ -86,8 +86,9 @@ def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
     load("green", "2021-01,2021-02")  # or there is nothing to compare
 
     def digests(hash_seed: str, n_threads: str) -> str:
+        """What another process, with other hashes and threads, makes of the same rides."""
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": n_threads}
-        finished = subprocess.run(
+        finished = subprocess.run(  # noqa: S603 - our own code
             [sys.executable, "-c", TRAIN_AND_PRINT_DIGESTS],
             cwd=REPOSITORY,
             env=environment,

@@ -154,7 +154,7 @@ def test_single_rows(name: str) -> None:
         pair(name).assert_equal(row.reshape(1, -1))
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 63, 64, 65, 127, 128, 129])
+@pytest.mark.parametrize("n_rows", [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513])
 def test_batches_of_sizes_about_a_block(n_rows: int) -> None:
     pair("rides").assert_equal(random_matrix(n_rows))
 
@@ -192,7 +192,7 @@ def test_forests_compared_are_what_their_names_say() -> None:
     assert used == set(range(N_FEATURES))
 
 
-@given(st.integers(1, 300), st.integers(0, 1000), st.data())
+@given(st.integers(1, 1500), st.integers(0, 1000), st.data())
 def test_row_has_the_same_bits_alone_as_in_any_batch(n_rows: int, seed: int, data: st.DataObject) -> None:
     matrix = random_matrix(n_rows, seed=seed)
     forest = small_bundle().model.forest
@@ -205,7 +205,7 @@ def test_row_has_the_same_bits_alone_as_in_any_batch(n_rows: int, seed: int, dat
 
 @every_pair
 def test_rows_have_the_same_bits_one_by_one(name: str) -> None:
-    forest, matrix = pair(name).forest, random_matrix(200, seed=19)
+    forest, matrix = pair(name).forest, random_matrix(700, seed=19)
     alone = np.concatenate([forest.predict(row.reshape(1, -1)) for row in matrix])
     assert forest.predict(matrix).tobytes() == alone.tobytes()
 

@@ -51,8 +51,12 @@ def test_model_beats_the_baseline(run: TrainingRun) -> None:
 
 def test_manifest_holds_both_models_errors(run: TrainingRun) -> None:
     metrics = run.bundle.model.manifest.metrics
-    assert metrics["validate"]["rmse_minutes"] == run.errors.rmse_minutes
-    assert metrics["validate_baseline"]["mae_minutes"] == run.baseline_errors.mae_minutes
+    assert metrics["validate"] == {
+        "n_rides": 800,
+        "rmse_minutes": pytest.approx(run.errors.rmse_minutes, abs=5e-5),
+        "mae_minutes": pytest.approx(run.errors.mae_minutes, abs=5e-5),
+    }
+    assert metrics["validate_baseline"]["mae_minutes"] == pytest.approx(run.baseline_errors.mae_minutes, abs=5e-5)
 
 
 def test_validation_rides_do_not_touch_what_is_fitted(run: TrainingRun) -> None:

@@ -1,42 +1,65 @@
-"""Thresholds: the table counts as the search does, wherever a value stands."""
+"""Counting thresholds below a value: the table for many values tells what the binary search for few does."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from lambda_function.thresholds import Thresholds
 
-MANY = 600
-ANY_FLOAT = st.floats(allow_nan=False)
+MANY = 2000
+"""Values enough for the table to be used."""
+
+Floats = NDArray[np.float64]
 
 
-def assert_counts_like_search(thresholds: np.ndarray, values: np.ndarray) -> None:
-    padded = np.resize(values, MANY)  # few values take another way
-    expected = thresholds.searchsorted(padded, side="left")
-    np.testing.assert_array_equal(Thresholds.of(thresholds).count_below(padded), expected)
+def about(thresholds: Floats) -> Floats:
+    """Values on the thresholds and one ulp to either side, between them and beyond them, and missing."""
+    with np.errstate(over="ignore"):  # beside the largest number stands infinity
+        beside = [thresholds, np.nextafter(thresholds, -np.inf), np.nextafter(thresholds, np.inf)]
+    ends = np.array([-np.inf, -1.7e308, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 1.7e308, np.inf, np.nan])
+    return np.concatenate([*beside, ends, np.random.default_rng(0).normal(0, 100, MANY)])
 
 
-@given(
-    st.lists(ANY_FLOAT.filter(lambda value: value > -np.inf), max_size=300, unique=True),
-    arrays(np.float64, st.integers(1, 40), elements=ANY_FLOAT),
-)
-def test_any_value_is_counted_as_a_search_counts_it(thresholds: list[float], values: np.ndarray) -> None:
-    assert_counts_like_search(np.sort(np.array(thresholds, np.float64)), values)
+def assert_told_alike(thresholds: Floats) -> None:
+    values = about(thresholds)
+    known = ~np.isnan(values)
+    many = Thresholds.of(thresholds).count_below(values)
+    one_by_one = [int(Thresholds.of(thresholds).count_below(values[n : n + 1])[0]) for n in range(200)]
+    np.testing.assert_array_equal(many[known], np.searchsorted(thresholds, values[known], side="left"))
+    np.testing.assert_array_equal(many[:200][known[:200]], np.array(one_by_one)[known[:200]])
+    assert ((many >= 0) & (many <= len(thresholds))).all()
 
 
-@given(st.integers(1, 250), st.integers(0, 2**32 - 1))
-def test_values_at_thresholds_and_an_ulp_beside_are_counted_as_a_search_counts_them(n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    thresholds = np.unique(rng.choice([rng.normal(size=n), rng.exponential(size=n) ** 5, rng.integers(0, 9, n)]))
-    beside = np.concatenate([thresholds, np.nextafter(thresholds, -np.inf), np.nextafter(thresholds, np.inf)])
-    assert_counts_like_search(thresholds, beside)
+THRESHOLDS: dict[str, list[float]] = {
+    "none": [],
+    "one": [2.5],
+    "two": [1.0, 2.0],
+    "one, and the endless one": [2.5, np.inf],
+    "only the endless one": [np.inf],
+    "both ends": [-np.inf, 0.0, np.inf],
+    "evenly spread": list(np.linspace(0, 1440, 250)),
+    "crowded at one end": [*np.linspace(0, 1e-6, 300), 1e6],
+    "closer than they can be cut": [1.0, float(np.nextafter(1.0, 2)), float(np.nextafter(1.0, 0))],
+    "as far apart as can be": [-1.7e308, 0.0, 1.7e308],
+    "far apart and finite": [-8e307, 0.0, 8e307],
+    "smallest there are": [-5e-324, 0.0, 5e-324],
+    "powers": [2.0**n for n in range(-200, 200, 3)],
+    "more than cells": list(np.linspace(-3, 3, 9000)),
+}
 
 
-def test_missing_value_is_counted_without_going_out_of_bounds() -> None:
-    thresholds = Thresholds.of(np.array([1.0, 2.0, np.inf]))
-    assert 0 <= thresholds.count_below(np.full(MANY, np.nan)).max() <= 3
+@pytest.mark.parametrize("thresholds", THRESHOLDS.values(), ids=THRESHOLDS)
+def test_table_and_search_tell_the_same(thresholds: list[float]) -> None:
+    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
 
 
-def test_no_thresholds_are_below_anything() -> None:
-    assert Thresholds.of(np.array([])).count_below(np.array([-1.0, np.inf])).tolist() == [0, 0]
+@given(st.lists(st.floats(allow_nan=False), max_size=300))
+def test_table_and_search_tell_the_same_of_any_thresholds(thresholds: list[float]) -> None:
+    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
+
+
+@given(st.lists(st.floats(-100, 1500).map(lambda value: round(value, 2)), max_size=300))
+def test_table_and_search_tell_the_same_of_thresholds_as_forests_have_them(thresholds: list[float]) -> None:
+    assert_told_alike(np.unique(np.array(thresholds, np.float64)))

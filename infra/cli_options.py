@@ -1,0 +1,24 @@
+"""Options that several commands of `ridecast` share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ServiceName(StrEnum):
+    """TLC's services."""
+
+    green = "green"
+    yellow = "yellow"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Write no table, only the JSON object that ends standard output.")]
+Service = Annotated[ServiceName, typer.Option(help="Whose rides.")]
+TrainMonths = Annotated[
+    str, typer.Option("--train", help="Months to learn from: 2021-01, a list, or 2023-01..2023-03.")
+]
+ValidateMonths = Annotated[str, typer.Option("--validate", help="Later months to measure on.")]
+BUILD = Path("build")
+"""Where bundles and logs go unless told otherwise."""
