@@ -149,6 +149,7 @@ class QuietDisplay(ConsoleDisplay):
         self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
+        """Keeps what the reader should know."""
         self.warnings.append(text)
 
 
