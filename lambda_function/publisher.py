@@ -13,6 +13,10 @@ MAX_CHUNK_RECORDS = 500
 MAX_CHUNK_BYTES = 5 * 1024 * 1024
 """Limits of one PutRecords request; keys count too."""
 
+Entry = tuple[str, bytes]
+"""What is published: partition key and data."""
+
+_MAX_KEY_BYTES = 768  # 256 UTF-16 units
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 2.0
 
 
@@ -48,7 +52,7 @@ class Publisher:
     jitter: Callable[[float, float], float] = random.uniform
     _last_error: str = field(default="", init=False)
 
-    def publish(self, entries: Sequence[tuple[str, bytes]], time_left_s: Callable[[], float]) -> Published:
+    def publish(self, entries: Sequence[Entry], time_left_s: Callable[[], float]) -> Published:
         """Sends all entries, and again those that the stream did not take, until it has or time is up.
 
         Args:
@@ -76,9 +80,7 @@ class Publisher:
             n_resent += len(waiting)
         raise AssertionError("backoffs never end")
 
-    def _send_once(
-        self, entries: Sequence[tuple[str, bytes]], waiting: list[int], time_left_s: Callable[[], float]
-    ) -> list[int]:
+    def _send_once(self, entries: Sequence[Entry], waiting: list[int], time_left_s: Callable[[], float]) -> list[int]:
         """Sends what is waiting, chunk by chunk, and returns what of it failed."""
         failed: list[int] = []
         n_sent = 0
@@ -98,7 +100,7 @@ class Publisher:
             n_sent += len(chunk)
         return failed
 
-    def _put(self, entries: list[tuple[str, bytes]], chunk: list[int]) -> list[int]:
+    def _put(self, entries: list[Entry], chunk: Sequence[int]) -> list[int]:
         """Sends one chunk and returns the indices of its entries that were not taken."""
         answer = self.kinesis.put_records(
             StreamName=self.stream_name,
@@ -145,8 +147,13 @@ def _backoffs() -> Iterator[float]:
         backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
 
 
-def _chunks(entries: Sequence[tuple[str, bytes]], indices: Sequence[int]) -> Iterator[list[int]]:
+def _chunks(entries: Sequence[Entry], indices: Sequence[int]) -> Iterator[Sequence[int]]:
     """Splits entries into requests within both limits, in order."""
+    longest = max((len(entries[index][1]) for index in indices), default=0) + _MAX_KEY_BYTES
+    if longest * MAX_CHUNK_RECORDS <= MAX_CHUNK_BYTES:  # as ever: no request can grow too large by bytes
+        for start in range(0, len(indices), MAX_CHUNK_RECORDS):
+            yield indices[start : start + MAX_CHUNK_RECORDS]
+        return
     chunk: list[int] = []
     n_bytes = 0
     for index in indices:

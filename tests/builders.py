@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.events import Ride, RideEvent
-from lambda_function.features import FEATURE_NAMES, RideColumns, feature_matrix
+from lambda_function.features import RideColumns, feature_matrix
 from lambda_function.model import FOREST, GOLDEN, MANIFEST, FileDigest, Manifest, sha256
 from lambda_function.records import KinesisRecord, decode_records
 from training.dataset import Rides
@@ -207,8 +207,3 @@ def decoded_ride(ride_id: int | str = 256, **ride: Any) -> RideEvent:
     """A ride event as the function decodes it."""
     event = ride_event(ride_id, **ride)
     return RideEvent(msgspec.convert(event["ride"], Ride), ride_id)
-
-
-def n_features() -> int:
-    """Columns of a feature matrix."""
-    return len(FEATURE_NAMES)

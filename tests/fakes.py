@@ -125,11 +125,17 @@ class _BrokenBody(io.BytesIO):
 
 @dataclass(slots=True)
 class FakeS3:
-    """Objects with ETags, and conditional reads and writes as S3 has them."""
+    """Objects with ETags, and conditional reads and writes as S3 has them.
+
+    Attributes:
+        calls: ("get" or "put", key) each.
+        n_unchanged: Reads that were answered with 304, without a body.
+    """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     script: list[S3Outcome] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    n_unchanged: int = 0
 
     def get_object(self, *, Bucket: str, Key: str, **conditions: str) -> dict[str, Any]:  # noqa: N803
         """Reads an object."""
@@ -138,6 +144,7 @@ class FakeS3:
         if Key not in self.objects:
             raise client_error(HTTPStatus.NOT_FOUND, "NoSuchKey", "GetObject")
         if conditions.get("IfNoneMatch") == self.etag(Key):
+            self.n_unchanged += 1
             raise client_error(HTTPStatus.NOT_MODIFIED, "304", "GetObject")
         body = _BrokenBody(outcome.error) if isinstance(outcome, WhileReading) else io.BytesIO(self.objects[Key])
         return {"Body": body, "ETag": self.etag(Key)}

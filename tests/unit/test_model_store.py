@@ -92,6 +92,7 @@ def test_unchanged_channel_keeps_the_very_model(followed: Followed) -> None:
     assert again.model is first.model
     assert not again.switched
     assert followed.calls() == [CHANNEL]
+    assert followed.s3.n_unchanged == 1
 
 
 def test_moved_channel_switches_the_model(followed: Followed, new: ExportedBundle) -> None:

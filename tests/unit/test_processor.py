@@ -1,6 +1,7 @@
 """One batch, decided: each record in predictions or in rejects, each in order, each by itself alone."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +78,17 @@ def test_prediction_that_would_not_fit_a_record_is_a_reject_in_its_place(model: 
         (2, TOO_LARGE),
     ]
     assert [entry.position for entry in batch.predictions] == [3]
+
+
+@pytest.mark.parametrize("n_bytes_left", [0, 63, 64, 1000])
+def test_key_counts_to_the_size_of_a_prediction(model: ModelBundle, n_bytes_left: int) -> None:
+    # GIVEN a ride id so long that its prediction, without its key, leaves so many bytes of a record
+    (short,) = process(kinesis_records(ride_bytes("x" * 300)), model).predictions
+    ride_id = "x" * (MAX_RECORD_BYTES - n_bytes_left - len(short.data) + 300)
+    batch = process(kinesis_records(ride_bytes(ride_id)), model)
+    # THEN what is published fits with its key, of 64 bytes, and it is published where it fits by far
+    assert all(len(entry.data) + len(entry.partition_key) <= MAX_RECORD_BYTES for entry in batch.predictions)
+    assert [reject.reason for _, reject in batch.rejects] == [TOO_LARGE] * (n_bytes_left < 1000)
 
 
 def test_largest_prediction_that_fits_is_published(model: ModelBundle) -> None:
