@@ -24,16 +24,16 @@ MODEL_NAME = "ride_duration_prediction_model"
 """What the course calls its model; consumers may select by it."""
 
 NOT_BASE64, NOT_JSON, INVALID_FIELD = "not_base64", "not_json", "invalid_field"
-TOO_DEEP, TOO_LARGE = "too_deep", "too_large"
-REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE)
+TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE = "too_deep", "too_large", "damaged_aggregate"
+REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE)
 """Every reason that a reject can have: it becomes the name of a metric, so the list stays short."""
 
 NEW_YORK = ZoneInfo("America/New_York")
-_EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a wall-clock date
+_EPOCH_MINUTE = datetime(1970, 1, 1).toordinal() * MINUTES_PER_DAY  # noqa: DTZ001 - a wall-clock date
 
 _MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units, and wants at least one
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_ZONES_IN_DIGITS = {str(zone): zone for zone in range(FIRST_ZONE, LAST_ZONE + 1)}
+_ZONES_IN_DIGITS = frozenset(map(str, range(FIRST_ZONE, LAST_ZONE + 1)))
 
 
 class Ride(msgspec.Struct, frozen=True, gc=False):
@@ -68,10 +68,11 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     prediction_id: str
 
 
-class Reject(msgspec.Struct, frozen=True, gc=False):
-    """A record that can never become a prediction: why, and all of it.
+class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A record, or one of an aggregate's sub-records, that can never become a prediction: why, and all of it.
 
-    `arrival_time` is ISO 8601 in UTC, `data` the original bytes in base64.
+    `arrival_time` is ISO 8601 in UTC, `data` the original bytes in base64. `sub_record` is a sub-record's index in its
+    aggregate, whose sequence number it shares.
     """
 
     reason: str
@@ -81,10 +82,12 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     arrival_time: str
     partition_key: str
     data: str
+    sub_record: int | None = None
 
 
 _decode_event = msgspec.json.Decoder(RideEvent).decode
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 decode_prediction = msgspec.json.Decoder(Prediction).decode
 decode_reject = msgspec.json.Decoder(Reject).decode
 
@@ -111,11 +114,6 @@ def decode_ride_event(data: bytes) -> RideEvent:
     return event
 
 
-def _zone_id(zone: int | str) -> int:
-    """Returns a decoded event's zone as the integer it stands for."""
-    return zone if type(zone) is int else _ZONES_IN_DIGITS[zone]  # type: ignore[index]
-
-
 def pickup_minute(ride: Ride, arrival_time_s: float) -> int:
     """Returns the pickup in New York wall-clock minutes since 1970-01-01T00:00.
 
@@ -137,8 +135,7 @@ def pickup_minute(ride: Ride, arrival_time_s: float) -> int:
         raise RejectError(INVALID_FIELD, "Expected ISO 8601 - at `$.ride.pickup_datetime`") from error
     except OverflowError as error:
         raise RejectError(INVALID_FIELD, "Date out of range - at `$.ride.pickup_datetime`") from error
-    days = pickup.toordinal() - _EPOCH_ORDINAL
-    return days * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute
+    return pickup.toordinal() * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute - _EPOCH_MINUTE
 
 
 def partition_key(ride_id: str | int) -> str:
@@ -148,19 +145,34 @@ def partition_key(ride_id: str | int) -> str:
     ('256', 64)
     """
     key = str(ride_id)
-    n_units = len(key) if key.isascii() else len(key.encode("utf-16-le")) // 2
-    if 1 <= n_units <= _MAX_PARTITION_KEY_UNITS:
+    if 1 <= len(key) <= _MAX_PARTITION_KEY_UNITS // 2:  # two units a character at most
+        return key
+    if key and len(key.encode("utf-16-le")) // 2 <= _MAX_PARTITION_KEY_UNITS:
         return key
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def encode_prediction(model_version: str, duration_minutes: float, ride_id: str | int, prediction_id: str) -> bytes:
-    """Encodes one prediction.
+def encode_predictions(
+    model_version: str,
+    durations_minutes: Iterable[float],
+    ride_ids: Iterable[str | int],
+    prediction_ids: Iterable[str],
+) -> list[bytes]:
+    """Encodes predictions (n,), all in one go: JSON holds no bare line end, so it may stand between them.
 
-    >>> encode_prediction("green-2021-01-3f2a9c1d0b7e", 18.23, 256, "shardId-000000000000:4963").decode()[:61]
+    >>> encode_predictions("green-2021-01-3f2a9c1d0b7e", [18.23], [256], ["shardId-000000000000:4963"])[0][:61].decode()
     '{"model":"ride_duration_prediction_model","version":"green-20'
     """
-    return _encode(Prediction(MODEL_NAME, model_version, RideDuration(duration_minutes, ride_id), prediction_id))
+    predictions = [
+        Prediction(MODEL_NAME, model_version, RideDuration(duration, ride_id), prediction_id)
+        for duration, ride_id, prediction_id in zip(durations_minutes, ride_ids, prediction_ids, strict=True)
+    ]
+    return _encode_lines(predictions).split(b"\n")[:-1]
+
+
+def encoded_size(ride_id: str | int) -> int:
+    """Returns the bytes that a ride id takes in a prediction."""
+    return len(_encode(ride_id))
 
 
 def encode_reject(reject: Reject) -> bytes:
@@ -170,12 +182,11 @@ def encode_reject(reject: Reject) -> bytes:
 
 def ride_columns(rides: Sequence[Ride], pickup_minutes: Sequence[int]) -> RideColumns:
     """Turns decoded rides (n,) and their pickup minutes (n,) into the columns that features are computed from."""
-    n = len(rides)
     return RideColumns(
-        pickup_zone=np.fromiter((_zone_id(ride.pickup_zone) for ride in rides), np.int64, n),
-        dropoff_zone=np.fromiter((_zone_id(ride.dropoff_zone) for ride in rides), np.int64, n),
-        trip_distance_miles=np.fromiter((ride.trip_distance for ride in rides), np.float64, n),
-        pickup_minute=np.fromiter(pickup_minutes, np.int64, n),
+        pickup_zone=np.array([ride.pickup_zone for ride in rides], np.int64),  # digits become numbers here
+        dropoff_zone=np.array([ride.dropoff_zone for ride in rides], np.int64),
+        trip_distance_miles=np.array([ride.trip_distance for ride in rides], np.float64),
+        pickup_minute=np.array(pickup_minutes, np.int64),
     )
 
 

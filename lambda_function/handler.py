@@ -11,12 +11,14 @@ import boto3
 from botocore.config import Config
 
 from lambda_function.errors import StoreError
+from lambda_function.fast_kinesis import speed_up_put_records
+from lambda_function.kpl import pack
 from lambda_function.model_store import GetObject, ModelStore
 from lambda_function.processor import ProcessedBatch, process
-from lambda_function.publisher import Publisher, PutRecords
+from lambda_function.publisher import Entry, Publisher, PutRecords
 from lambda_function.records import KinesisRecord, decode_records, stream_name
 from lambda_function.rejects import PutObject, reject_key, store_rejects
-from lambda_function.settings import Settings
+from lambda_function.settings import JSON, Settings
 from lambda_function.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
 
 CONNECT_TIMEOUT_S = 1
@@ -65,16 +67,16 @@ class StreamHandler:
         done = self._publish(batch, len(records), context, report)
         done = self._store_rejects(batch, done, report)
         self._count(batch, done, report)
-        report.retry_from = records[done].sequence_number if done < len(records) else ""
+        report.retry_from = records[done].envelope.sequence_number if done < len(records) else ""
         self.telemetry.report(report)
         return {"batchItemFailures": [{"itemIdentifier": report.retry_from}] if report.retry_from else []}
 
     def _report(self, records: list[KinesisRecord], stream: str) -> BatchReport:
-        oldest_s = min(record.arrival_time_s for record in records)
+        oldest_s = min(record.envelope.arrival_time_s for record in records)
         return BatchReport(
             stream=stream,
             shard_id=records[0].shard_id,
-            first_sequence_number=records[0].sequence_number,
+            first_sequence_number=records[0].envelope.sequence_number,
             n_records=len(records),
             max_record_age_ms=max(0.0, (self.clock() - oldest_s) * MILLISECONDS_PER_S),
         )
@@ -88,16 +90,25 @@ class StreamHandler:
             return (context.get_remaining_time_in_millis() - margin_ms) / MILLISECONDS_PER_S
 
         stopwatch = Stopwatch()
-        entries = [(entry.partition_key, entry.data) for entry in batch.predictions]
+        entries, positions = self._parcels(batch)
         published = self.publisher.publish(entries, time_left_s)
         report.publish_ms = stopwatch.ms()
         report.n_resent = published.n_resent
         if not published.unpublished:
             return n_records
-        report.problem = (
-            f"{len(published.unpublished)} predictions not published: {published.last_error or 'time is up'}"
+        report.problem = f"{len(published.unpublished)} records not published: {published.last_error or 'time is up'}"
+        return min(positions[index] for index in published.unpublished)
+
+    def _parcels(self, batch: ProcessedBatch) -> tuple[list[Entry], list[int]]:
+        """Returns what is sent, one by one or packed, and the position of the first record that each is for."""
+        entries = [(entry.partition_key, entry.data) for entry in batch.predictions]
+        if self.settings.output_format == JSON:
+            return entries, [entry.position for entry in batch.predictions]
+        aggregates = pack(entries, self.settings.output_groups)
+        return (
+            [(aggregate.partition_key, aggregate.data) for aggregate in aggregates],
+            [batch.predictions[aggregate.positions[0]].position for aggregate in aggregates],
         )
-        return batch.predictions[published.unpublished[0]].position
 
     def _store_rejects(self, batch: ProcessedBatch, done: int, report: BatchReport) -> int:
         """Stores the rejects among the records that are done with; what is not done with is rejected when it is."""
@@ -147,6 +158,7 @@ def _cold_start() -> StreamHandler:
     )
     s3: Any = boto3.client("s3", config=for_s3)
     kinesis: Any = boto3.client("kinesis", config=for_kinesis)
+    speed_up_put_records(kinesis)
     return build_handler(settings, s3, kinesis)
 
 

@@ -1,6 +1,5 @@
 """Kinesis records as Lambda delivers them: the invocation dict in, frozen structs out."""
 
-import binascii
 from typing import Any
 
 import msgspec
@@ -9,22 +8,33 @@ from lambda_function.errors import RejectError
 from lambda_function.events import NOT_BASE64
 
 
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """What Kinesis knows of a record.
+
+    Attributes:
+        partition_key: As the producer gave it.
+        sequence_number: Digits, ordered as `int`.
+        arrival_time_s: When the stream took it, in seconds since the epoch, UTC.
+        data: The producer's bytes; where the envelope holds no base64, the envelope's text in UTF-8.
+    """
+
+    partition_key: str = msgspec.field(name="partitionKey")
+    sequence_number: str = msgspec.field(name="sequenceNumber")
+    arrival_time_s: float = msgspec.field(name="approximateArrivalTimestamp")
+    data: bytes
+
+
 class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record's envelope.
+    """One record.
 
     Attributes:
         event_id: ``<shard id>:<sequence number>``, unique on its stream: the id of what comes of the record.
-        sequence_number: Digits, ordered as `int`.
-        partition_key: As the producer gave it.
-        arrival_time_s: When the stream took it, in seconds since the epoch, UTC.
-        data_base64: The producer's bytes as the envelope carries them.
+        base64_problem: Why its data are no base64, or "".
     """
 
-    event_id: str
-    sequence_number: str
-    partition_key: str
-    arrival_time_s: float
-    data_base64: str
+    event_id: str = msgspec.field(name="eventID")
+    envelope: Envelope = msgspec.field(name="kinesis")
+    base64_problem: str = msgspec.field(name="not Lambda's", default="")
 
     @property
     def shard_id(self) -> str:
@@ -37,36 +47,35 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
         Raises:
             RejectError: The envelope holds something else than base64.
         """
-        try:
-            return binascii.a2b_base64(self.data_base64, strict_mode=True)
-        except ValueError as error:
-            raise RejectError(NOT_BASE64, f"{error} - at `$.kinesis.data`") from error
-
-    def kept_bytes(self) -> bytes:
-        """Returns what a reject keeps: the producer's bytes, or the envelope's text where that is no base64."""
-        try:
-            return self.data()
-        except RejectError:
-            return self.data_base64.encode("utf-8", "surrogatepass")
+        if self.base64_problem:
+            raise RejectError(NOT_BASE64, f"{self.base64_problem} - at `$.kinesis.data`")
+        return self.envelope.data
 
 
 def decode_records(event: dict[str, Any]) -> list[KinesisRecord]:
     """Decodes an invocation of a Kinesis event source mapping; all its records are of one shard, in order.
 
     Raises:
-        KeyError: The envelope is not Lambda's. Nothing can be said of such records but that they must come again.
+        msgspec.ValidationError: The envelope is not Lambda's. Nothing can be said of such records but that they must
+            come again.
     """
-    return [
-        KinesisRecord(
-            record["eventID"],
-            kinesis["sequenceNumber"],
-            kinesis["partitionKey"],
-            kinesis["approximateArrivalTimestamp"],
-            kinesis["data"],
-        )
-        for record in event["Records"]
-        for kinesis in (record["kinesis"],)
-    ]
+    try:
+        return msgspec.convert(event["Records"], list[KinesisRecord])  # base64 included: a third of binascii's time
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return [_decode_record(record) for record in event["Records"]]
+
+
+def _decode_record(record: dict[str, Any]) -> KinesisRecord:
+    try:
+        return msgspec.convert(record, KinesisRecord)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for a lone surrogate
+        text: object = record.get("kinesis", {}).get("data")
+        if not isinstance(text, str):
+            raise
+        without_data = {**record, "kinesis": {**record["kinesis"], "data": b""}}
+        decoded = msgspec.convert(without_data, KinesisRecord)
+        kept = msgspec.structs.replace(decoded.envelope, data=text.encode("utf-8", "surrogatepass"))
+        return msgspec.structs.replace(decoded, envelope=kept, base64_problem=str(error).partition(" - at")[0])
 
 
 def stream_name(event: dict[str, Any]) -> str:

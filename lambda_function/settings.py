@@ -8,6 +8,10 @@ from typing import Self
 
 from lambda_function.errors import ConfigurationError
 
+JSON, KPL = "json", "kpl"
+OUTPUT_FORMATS = (JSON, KPL)
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 REQUIRED = ("OUTPUT_STREAM", "BUCKET", "MODEL_CHANNEL")
 """What has no default."""
 
@@ -23,6 +27,9 @@ class Settings:
         model_refresh_s: Seconds between two looks at the channel.
         deadline_margin_ms: Milliseconds before Lambda's timeout in which no new PutRecords is started: long enough
             for one that hangs and for storing the rejects after it (`handler.py` adds it up).
+        output_format: ``json``, a record a prediction, or ``kpl``, many predictions packed into one record.
+        output_groups: With ``kpl``, how many groups partition keys are dealt out to: as many as the output stream
+            has shards, or a multiple of it.
         service_name: Names the logs and the metrics.
         metrics_namespace: CloudWatch's.
         log_level: As `logging` spells it.
@@ -33,6 +40,8 @@ class Settings:
     model_channel: str
     model_refresh_s: float = 60.0
     deadline_margin_ms: int = 15_000
+    output_format: str = JSON
+    output_groups: int = 1
     service_name: str = "ridecast"
     metrics_namespace: str = "ridecast"
     log_level: str = "INFO"
@@ -53,9 +62,11 @@ class Settings:
             model_channel=environment["MODEL_CHANNEL"].strip(),
             model_refresh_s=_positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s),
             deadline_margin_ms=math.ceil(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
+            output_format=_one_of(environment, "OUTPUT_FORMAT", cls.output_format, OUTPUT_FORMATS),
+            output_groups=math.ceil(_positive(environment, "OUTPUT_GROUPS", cls.output_groups)),
             service_name=_text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
             metrics_namespace=_text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
-            log_level=_log_level(environment, cls.log_level),
+            log_level=_one_of(environment, "LOG_LEVEL", cls.log_level, LOG_LEVELS),
         )
 
 
@@ -74,8 +85,9 @@ def _positive(environment: Mapping[str, str], name: str, default: float) -> floa
     return value
 
 
-def _log_level(environment: Mapping[str, str], default: str) -> str:
-    value = _text(environment, "LOG_LEVEL", default).upper()
-    if value not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
-        raise ConfigurationError("LOG_LEVEL", f"is {value!r}: want DEBUG, INFO, WARNING, ERROR or CRITICAL")
-    return value
+def _one_of(environment: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    text = _text(environment, name, default)
+    found = {choice.casefold(): choice for choice in choices}.get(text.casefold())
+    if found is None:
+        raise ConfigurationError(name, f"is {text!r}: want {', '.join(choices[:-1])} or {choices[-1]}")
+    return found

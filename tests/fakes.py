@@ -276,6 +276,8 @@ class FakeFunction:
     s3: FakeS3 = field(default_factory=FakeS3)
     kinesis: FakeKinesis = field(default_factory=FakeKinesis)
     timeout_s: float = 60.0
+    output_format: str = "json"
+    output_groups: int = 1
     handler: StreamHandler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -286,6 +288,8 @@ class FakeFunction:
             output_stream=OUTPUT_STREAM,
             bucket=BUCKET,
             model_channel="stable",
+            output_format=self.output_format,
+            output_groups=self.output_groups,
             service_name=f"ridecast-test-{next(_service_numbers)}",
         )
         self.handler = StreamHandler(

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.features import RideColumns, feature_matrix
+from training.baseline import Baseline
 
 _CHUNK = 500
 
@@ -30,6 +31,26 @@ def plain_batched(fitted: HistGradientBoostingRegressor, kinesis: Any) -> Callab
         for start in range(0, len(out), _CHUNK):
             kinesis.put_records(StreamName="ride-predictions", Records=out[start : start + _CHUNK])
         return None
+
+    return run
+
+
+def one_by_one(baseline: Baseline, kinesis: Any) -> Callable[[dict[str, Any]], object]:
+    """Builds the course's handler: each ride through DictVectorizer and linear model, and out by a put_record."""
+
+    def run(event: dict[str, Any]) -> object:
+        predictions = []
+        for record in event["Records"]:
+            ride_event = json.loads(base64.b64decode(record["kinesis"]["data"]).decode("utf-8"))
+            ride, ride_id = ride_event["ride"], ride_event["ride_id"]
+            features = {
+                "PU_DO": f"{ride['PULocationID']}_{ride['DOLocationID']}",
+                "trip_distance": ride["trip_distance"],
+            }
+            prediction = _prediction(ride_id, baseline.pipeline.predict(features)[0])
+            kinesis.put_record(StreamName="ride-predictions", Data=json.dumps(prediction), PartitionKey=str(ride_id))
+            predictions.append(prediction)
+        return {"predictions": predictions}
 
     return run
 

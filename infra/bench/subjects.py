@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import boto3
@@ -21,7 +22,8 @@ from infra.replay import Replay
 from lambda_function.features import feature_matrix
 from lambda_function.handler import build_handler
 from lambda_function.model import Channel, bundle_key, channel_key
-from lambda_function.settings import Settings
+from lambda_function.settings import JSON, Settings
+from training.baseline import Baseline, fit_baseline
 from training.dataset import Rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
 from training.fit import PARAMETERS, fit_forest
@@ -40,7 +42,7 @@ _STREAM_ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/ride-events"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model with `fit.PARAMETERS`, in both its forms, and rides that it has not seen.
+    """A model with `fit.PARAMETERS`, in both its forms, the baseline, and rides that neither has seen.
 
     Attributes:
         matrix: float64 (10,000, 8), rows in no order.
@@ -49,6 +51,7 @@ class Subject:
 
     fitted: HistGradientBoostingRegressor
     bundle: ExportedBundle
+    baseline: Baseline
     matrix: NDArray[np.float64]
     event: dict[str, Any]
 
@@ -63,7 +66,8 @@ def build_subject() -> Subject:
     fresh = synthetic_rides(_NEXT_MONTH, N_TRAIN_RIDES, seed=2)
     shuffled = fresh.take(np.random.default_rng(3).permutation(len(fresh)))
     matrix = feature_matrix(shuffled.head(N_ENGINE_RIDES).columns)
-    return Subject(fitted, export_bundle(fitted, rides, facts), matrix, invocation(fresh.head(N_BATCH_RIDES)))
+    bundle = export_bundle(fitted, rides, facts)
+    return Subject(fitted, bundle, fit_baseline(rides), matrix, invocation(fresh.head(N_BATCH_RIDES)))
 
 
 def invocation(rides: Rides) -> dict[str, Any]:
@@ -81,9 +85,15 @@ def invocation(rides: Rides) -> dict[str, Any]:
     return {"Records": lambda_records(records, "shardId-000000000000", _STREAM_ARN)}
 
 
-def ours(bundle: ExportedBundle, kinesis: Any) -> Callable[[dict[str, Any]], object]:
+def ours(bundle: ExportedBundle, kinesis: Any, output_format: str = JSON) -> Callable[[dict[str, Any]], object]:
     """Builds the function around a bucket in memory."""
-    settings = Settings(output_stream="ride-predictions", bucket="bucket", model_channel="stable", log_level="ERROR")
+    settings = Settings(
+        output_stream="ride-predictions",
+        bucket="bucket",
+        model_channel="stable",
+        output_format=output_format,
+        log_level="ERROR",
+    )
     bucket: Any = _BucketWith(bundle)
     with redirect_stdout(io.StringIO()) as sink:
         handler = build_handler(settings, bucket, kinesis)
@@ -105,15 +115,25 @@ def kinesis_without_socket(*, parameter_validation: bool) -> Any:
         config=Config(parameter_validation=parameter_validation),
     )
     client.meta.events.register("before-send.kinesis.PutRecords", _all_taken)
+    client.meta.events.register("before-send.kinesis.PutRecord", _taken)
     return client
 
 
 def _all_taken(request: Any, **_: object) -> AWSResponse:
-    n_records = request.body.count(b'"PartitionKey"')
-    record = {"SequenceNumber": str(_FIRST_SEQUENCE_NUMBER), "ShardId": "shardId-000000000000"}
-    body = msgspec.json.encode({"FailedRecordCount": 0, "Records": [record] * n_records})
     headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.1"})
-    return AWSResponse(request.url, 200, headers, _Raw(body))
+    return AWSResponse(request.url, 200, headers, _Raw(_answer(request.body.count(b'"PartitionKey"'))))
+
+
+def _taken(request: Any, **_: object) -> AWSResponse:
+    headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.1"})
+    return AWSResponse(request.url, 200, headers, _Raw(b'{"SequenceNumber":"1","ShardId":"shardId-000000000000"}'))
+
+
+@cache
+def _answer(n_records: int) -> bytes:
+    """Returns Kinesis's answer to a request of so many records: made once, as it is not ours to time."""
+    record = {"SequenceNumber": str(_FIRST_SEQUENCE_NUMBER), "ShardId": "shardId-000000000000"}
+    return msgspec.json.encode({"FailedRecordCount": 0, "Records": [record] * n_records})
 
 
 class _Raw(io.BytesIO):

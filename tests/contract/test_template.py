@@ -66,6 +66,8 @@ def test_function_environment_has_these_settings_and_no_other(function: dict[str
         "BUCKET": {"Ref": "Bucket"},
         "MODEL_CHANNEL": {"Ref": "ModelChannel"},
         "MODEL_REFRESH_S": {"Ref": "ModelRefreshSeconds"},
+        "OUTPUT_FORMAT": {"Ref": "OutputFormat"},
+        "OUTPUT_GROUPS": {"Ref": "RidePredictionsShards"},
         "LOG_LEVEL": {"Ref": "LogLevel"},
         "POWERTOOLS_SERVICE_NAME": "ridecast",
         "POWERTOOLS_METRICS_NAMESPACE": "ridecast",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from infra.bench.__main__ import TIMES, US, Figure
+from infra.bench.figures import TIMES, US, Figure
 from infra.bench.comparators import plain_batched
 from infra.bench.subjects import invocation, kinesis_without_socket, ours
 from infra.bench.timing import cpu_us_per_ride

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from infra.console import ConsoleDisplay, counting, error_console, show_result
 from infra.replay import Ledger, Replay
-from lambda_function.events import encode_prediction
+from lambda_function.events import encode_predictions
 from tests.builders import small_rides
 
 RESULT = {"model_version": "green-2021-01-3f2a9c1d0b7e", "lost": 0, "rmse_minutes": 5.1}
@@ -74,7 +74,7 @@ def test_progress_shows_what_is_sent_and_done_and_how_good_it_is() -> None:
     rides = small_rides().head(4)
     ledger = Ledger(Replay(rides, 0), rides.duration_minutes + 2.0)
     ledger.add_predictions(
-        encode_prediction("v1", minutes + 1.0, ride, str(ride))
+        encode_predictions("v1", [minutes + 1.0], [ride], [str(ride)])[0]
         for ride, minutes in enumerate(rides.duration_minutes[:3].tolist())
     )
     console, written = terminal()

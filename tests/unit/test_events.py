@@ -19,7 +19,7 @@ from lambda_function.events import (
     decode_prediction,
     decode_reject,
     decode_ride_event,
-    encode_prediction,
+    encode_predictions,
     encode_reject,
     partition_key,
     pickup_minute,
@@ -58,7 +58,7 @@ def test_ride_event_is_decoded_as_it_was_sent(ride: dict[str, object], ride_id: 
 def test_prediction_is_decoded_as_it_was_encoded(
     minutes: float, ride_id: int | str, version: str, event_id: str
 ) -> None:
-    prediction = decode_prediction(encode_prediction(version, minutes, ride_id, event_id))
+    prediction = decode_prediction(encode_predictions(version, [minutes], [ride_id], [event_id])[0])
     assert prediction.version == version
     assert prediction.prediction == RideDuration(minutes, ride_id)
     assert type(prediction.prediction.ride_id) is type(ride_id)

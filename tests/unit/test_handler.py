@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -244,7 +245,7 @@ def test_record_from_the_future_has_no_negative_age(capsys: pytest.CaptureFixtur
 
 
 def test_envelope_that_is_not_lambdas_raises(function: FakeFunction) -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(msgspec.ValidationError):
         function.invoke({"Records": [{"Sns": {"Message": "hello"}}]})
 
 

@@ -2,25 +2,23 @@
 
 import base64
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.errors import RejectError
 from lambda_function.events import NOT_BASE64
-from lambda_function.records import KinesisRecord, decode_records, stream_name
+from lambda_function.records import Envelope, KinesisRecord, decode_records, stream_name
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, invocation, kinesis_records, lambda_record, sequence_number
 
 
 def test_envelope_is_decoded_field_by_field() -> None:
     (record,) = decode_records(invocation(b"hello"))
-    assert record == KinesisRecord(
-        event_id=f"{SHARD_ID}:{sequence_number(0)}",
-        sequence_number=sequence_number(0),
-        partition_key="1",
-        arrival_time_s=ARRIVAL_TIME_S,
-        data_base64="aGVsbG8=",
+    envelope = Envelope(
+        partition_key="1", sequence_number=sequence_number(0), arrival_time_s=ARRIVAL_TIME_S, data=b"hello"
     )
+    assert record == KinesisRecord(event_id=f"{SHARD_ID}:{sequence_number(0)}", envelope=envelope)
     assert record.shard_id == SHARD_ID
     assert record.data() == b"hello"
 
@@ -41,7 +39,7 @@ def test_stream_is_named_by_its_arn() -> None:
 def test_envelope_that_is_not_lambdas_raises(part: str) -> None:
     record = lambda_record(b"")
     del record[part]
-    with pytest.raises(KeyError, match=part):
+    with pytest.raises(msgspec.ValidationError, match=part):
         decode_records({"Records": [record]})
 
 
@@ -51,10 +49,18 @@ def test_what_is_no_base64_is_rejected_by_path_and_kept(text: str) -> None:
     with pytest.raises(RejectError, match=r"`\$\.kinesis\.data`") as rejected:
         record.data()
     assert rejected.value.reason == NOT_BASE64
-    assert record.kept_bytes() == text.encode("utf-8", "surrogatepass")
+    assert record.envelope.data == text.encode("utf-8", "surrogatepass")
 
 
 @given(st.binary())
 def test_any_bytes_come_through_the_envelope(data: bytes) -> None:
     (record,) = kinesis_records(base64.b64encode(data).decode())
-    assert record.data() == record.kept_bytes() == data
+    assert record.data() == record.envelope.data == data
+
+
+@given(st.text(max_size=12))
+def test_text_is_judged_alone_as_beside_text_that_is_no_base64(text: str) -> None:
+    (alone,) = kinesis_records(text)
+    beside, _ = kinesis_records(text, "!")
+    assert alone.envelope.data == beside.envelope.data
+    assert alone.base64_problem == beside.base64_problem

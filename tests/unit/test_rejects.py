@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lambda_function.errors import RejectError, StoreError
 from lambda_function.events import NOT_JSON, Reject, decode_reject
-from lambda_function.records import KinesisRecord
+from lambda_function.records import Envelope, KinesisRecord
 from lambda_function.rejects import build_reject, reject_key, store_rejects
 from tests.builders import SHARD_ID, kinesis_records, sequence_number
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, timed_out
@@ -47,7 +47,7 @@ def test_long_detail_is_cut() -> None:
 
 
 def test_lone_surrogates_do_not_keep_a_reject_from_being_stored() -> None:
-    record = KinesisRecord("shard:1", "1", "key \udc00", 0.0, "aGVsbG8=")
+    record = KinesisRecord("shard:1", Envelope("key \udc00", "1", 0.0, b"hello"))
     s3 = FakeS3()
     store_rejects(s3, BUCKET, "rejects/x", [build_reject(record, RejectError(NOT_JSON, "at `$.\ud800`"))])
     stored = decode_reject(s3.objects["rejects/x"])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from infra.replay import MALFORMED, Ledger, Replay
 from lambda_function.errors import RejectError
-from lambda_function.events import Reject, decode_ride_event, encode_prediction, encode_reject, partition_key
+from lambda_function.events import Reject, decode_ride_event, encode_predictions, encode_reject, partition_key
 from tests.builders import small_rides
 from training.dataset import Rides
 
@@ -28,7 +28,7 @@ def ride_ids(replay: Replay) -> list[int | str]:
 
 
 def prediction(ride_id: int | str, minutes: float, *, copy: int = 0, version: str = "v1") -> bytes:
-    return encode_prediction(version, minutes, ride_id, f"shardId-000000000000:{ride_id}{copy}")
+    return encode_predictions(version, [minutes], [ride_id], [f"shardId-000000000000:{ride_id}{copy}"])[0]
 
 
 def reject(key: str, *, copy: int = 0) -> bytes:

@@ -68,5 +68,5 @@ def test_empty_optional_setting_is_as_good_as_none(name: str) -> None:
 
 
 def test_log_level_that_logging_does_not_know_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="LOG_LEVEL is 'LOUD': want DEBUG, INFO"):
+    with pytest.raises(ConfigurationError, match="LOG_LEVEL is 'loud': want DEBUG, INFO"):
         Settings.from_env({**REQUIRED, "LOG_LEVEL": "loud"})
