@@ -9,16 +9,14 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from lambda_function.errors import RejectError
-from lambda_function.features import FIRST_ZONE, LAST_ZONE, MINUTES_PER_DAY, RideColumns
+from lambda_function.features import FIRST_ZONE, LAST_ZONE, RideColumns
 
 MODEL_NAME = "ride_duration_prediction_model"
 """What the course calls its model; consumers may select by it."""
@@ -28,8 +26,6 @@ TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE = "too_deep", "too_large", "damaged_aggre
 REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE)
 """Every reason that a reject can have: it becomes the name of a metric, so the list stays short."""
 
-NEW_YORK = ZoneInfo("America/New_York")
-_EPOCH_MINUTE = datetime(1970, 1, 1).toordinal() * MINUTES_PER_DAY  # noqa: DTZ001 - a wall-clock date
 
 _MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units, and wants at least one
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -114,30 +110,6 @@ def decode_ride_event(data: bytes) -> RideEvent:
     return event
 
 
-def pickup_minute(ride: Ride, arrival_time_s: float) -> int:
-    """Returns the pickup in New York wall-clock minutes since 1970-01-01T00:00.
-
-    Args:
-        ride: Its time without an offset is New York's already. In the hour that a change of clocks skips or repeats
-            it is taken as it stands.
-        arrival_time_s: When the record arrived, in seconds since the epoch, UTC: stands in where the ride has no time.
-
-    Raises:
-        RejectError: The pickup time is not ISO 8601, or not on New York's calendar.
-    """
-    if ride.pickup_datetime is None:
-        return _new_york_minute(arrival_time_s)
-    try:
-        pickup = datetime.fromisoformat(ride.pickup_datetime)
-        if pickup.tzinfo is not None:
-            pickup = pickup.astimezone(NEW_YORK)
-    except ValueError as error:
-        raise RejectError(INVALID_FIELD, "Expected ISO 8601 - at `$.ride.pickup_datetime`") from error
-    except OverflowError as error:
-        raise RejectError(INVALID_FIELD, "Date out of range - at `$.ride.pickup_datetime`") from error
-    return pickup.toordinal() * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute - _EPOCH_MINUTE
-
-
 def partition_key(ride_id: str | int) -> str:
     """Returns `str(ride_id)`, or its SHA-256 in hex where Kinesis would not take that as a key.
 
@@ -145,11 +117,18 @@ def partition_key(ride_id: str | int) -> str:
     ('256', 64)
     """
     key = str(ride_id)
-    if 1 <= len(key) <= _MAX_PARTITION_KEY_UNITS // 2:  # two units a character at most
-        return key
-    if key and len(key.encode("utf-16-le")) // 2 <= _MAX_PARTITION_KEY_UNITS:
+    if 1 <= len(key.encode("utf-16-le")) // 2 <= _MAX_PARTITION_KEY_UNITS:
         return key
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def partition_keys(ride_ids: Sequence[str | int]) -> list[str]:
+    """Returns the `partition_key` of each (n,)."""
+    keys = list(map(str, ride_ids))
+    lengths = sorted(set(map(len, keys)))
+    if lengths and lengths[0] and 2 * lengths[-1] <= _MAX_PARTITION_KEY_UNITS:  # two units a character at most
+        return keys
+    return list(map(partition_key, keys))
 
 
 def encode_predictions(
@@ -170,23 +149,18 @@ def encode_predictions(
     return _encode_lines(predictions).split(b"\n")[:-1]
 
 
-def encoded_size(ride_id: str | int) -> int:
-    """Returns the bytes that a ride id takes in a prediction."""
-    return len(_encode(ride_id))
-
-
 def encode_reject(reject: Reject) -> bytes:
     """Encodes one reject as a line without its line end."""
     return _encode(reject)
 
 
-def ride_columns(rides: Sequence[Ride], pickup_minutes: Sequence[int]) -> RideColumns:
+def ride_columns(rides: Sequence[Ride], pickup_minutes: NDArray[np.int64]) -> RideColumns:
     """Turns decoded rides (n,) and their pickup minutes (n,) into the columns that features are computed from."""
     return RideColumns(
         pickup_zone=np.array([ride.pickup_zone for ride in rides], np.int64),  # digits become numbers here
         dropoff_zone=np.array([ride.dropoff_zone for ride in rides], np.int64),
         trip_distance_miles=np.array([ride.trip_distance for ride in rides], np.float64),
-        pickup_minute=np.array(pickup_minutes, np.int64),
+        pickup_minute=pickup_minutes,
     )
 
 
@@ -195,18 +169,6 @@ def _check_zones_in_digits(ride: Ride) -> None:
         if type(zone) is str and zone not in _ZONES_IN_DIGITS:
             problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{field}`"
             raise RejectError(INVALID_FIELD, problem)
-
-
-@lru_cache(maxsize=64)
-def _new_york_offset_minutes(hour_s: float) -> int:
-    """Returns New York's offset from UTC in the hour that starts at `hour_s`: it changes on whole hours only."""
-    offset = datetime.fromtimestamp(hour_s, NEW_YORK).utcoffset()
-    assert offset is not None  # noqa: S101 - an aware datetime has one
-    return round(offset.total_seconds() / 60)
-
-
-def _new_york_minute(time_s: float) -> int:
-    return int(time_s // 60) + _new_york_offset_minutes(time_s // 3600 * 3600)
 
 
 def _why_not_json(data: bytes, error: Exception) -> RejectError:

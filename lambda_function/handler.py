@@ -1,6 +1,7 @@
 """The Lambda entry point: builds the parts once, then decode → predict → publish → report. No rules of its own."""
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,13 +102,12 @@ class StreamHandler:
 
     def _parcels(self, batch: ProcessedBatch) -> tuple[list[Entry], list[int]]:
         """Returns what is sent, one by one or packed, and the position of the first record that each is for."""
-        entries = [(entry.partition_key, entry.data) for entry in batch.predictions]
         if self.settings.output_format == JSON:
-            return entries, [entry.position for entry in batch.predictions]
-        aggregates = pack(entries, self.settings.output_groups)
+            return batch.entries, batch.positions
+        aggregates = pack(batch.entries, self.settings.output_groups)
         return (
             [(aggregate.partition_key, aggregate.data) for aggregate in aggregates],
-            [batch.predictions[aggregate.positions[0]].position for aggregate in aggregates],
+            [batch.positions[aggregate.positions[0]] for aggregate in aggregates],
         )
 
     def _store_rejects(self, batch: ProcessedBatch, done: int, report: BatchReport) -> int:
@@ -124,7 +124,7 @@ class StreamHandler:
         return done
 
     def _count(self, batch: ProcessedBatch, done: int, report: BatchReport) -> None:
-        report.n_predictions = sum(entry.position < done for entry in batch.predictions)
+        report.n_predictions = bisect_left(batch.positions, done)
         report.rejects_by_reason = Counter(reject.reason for position, reject in batch.rejects if position < done)
         report.n_retried = report.n_records - done
 

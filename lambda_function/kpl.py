@@ -80,7 +80,9 @@ def pack(entries: Sequence[SubRecord], n_groups: int, max_bytes: int = MAX_RECOR
     datas = [data for _, data in entries]
     packed: list[Aggregate] = []
     for group_key, positions in zip(_group_keys(n_groups), _group(keys, n_groups), strict=True):
-        group_keys, group_datas = [keys[i] for i in positions], [datas[i] for i in positions]
+        group_keys, group_datas = keys, datas
+        if len(positions) < len(entries):
+            group_keys, group_datas = [keys[i] for i in positions], [datas[i] for i in positions]
         room = max_bytes - _FRAME_BYTES - len(group_key)
         for run in _runs(group_keys, group_datas, room):
             aggregate = Aggregate(group_key, _encode(group_key, group_keys[run], group_datas[run]), positions[run])
@@ -109,6 +111,8 @@ def _hash(partition_key: str) -> int:
 
 def _group(keys: Sequence[bytes], n_groups: int) -> list[list[int]]:
     """Deals out positions by their key's CRC: Python's own hash differs from process to process."""
+    if n_groups == 1:
+        return [list(range(len(keys)))]
     groups: list[list[int]] = [[] for _ in range(n_groups)]
     deal = [group.append for group in groups]
     for position, crc in enumerate(map(crc32, keys)):

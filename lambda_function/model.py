@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.errors import BundleError, ForestError, RejectError
-from lambda_function.events import decode_ride_event, pickup_minute, ride_columns
+from lambda_function.events import decode_ride_event, ride_columns
 from lambda_function.features import FEATURE_NAMES, feature_matrix
 from lambda_function.forest import Forest
+from lambda_function.pickup_time import pickup_minute
 
 MANIFEST, FOREST, GOLDEN = "manifest.json", "forest.npz", "golden.json"
 BUNDLE_FORMAT = 1
@@ -189,7 +190,7 @@ def _replay(bundle: ModelBundle, data: bytes) -> None:
     try:
         golden = decode_golden_rides(data)
         rides = [decode_ride_event(bytes(ride.event)).ride for ride in golden]
-        minutes = [pickup_minute(ride, 0.0) for ride in rides]
+        minutes = np.array([pickup_minute(ride.pickup_datetime, 0.0) for ride in rides], np.int64)
     except (msgspec.DecodeError, UnicodeDecodeError, RejectError) as error:
         raise _ProblemError(GOLDEN, f"does not decode: {error}") from error
     if not rides:

@@ -1,27 +1,30 @@
-"""One batch, decided: records and a model in, predictions and rejects out. Pure."""
+"""One batch, decided: records and a model in, predictions and rejects out. Pure.
+
+By column, as nothing that costs a microsecond is done per ride; what is unusual about a ride takes a slower way.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from lambda_function.errors import RejectError
 from lambda_function.events import (
     TOO_LARGE,
     Reject,
-    Ride,
+    RideEvent,
     decode_ride_event,
     encode_predictions,
-    encoded_size,
-    partition_key,
-    pickup_minute,
+    partition_keys,
     ride_columns,
 )
 from lambda_function.features import feature_matrix
-from lambda_function.kpl import SubRecord, is_aggregated, unpack
+from lambda_function.kpl import is_aggregated, unpack
 from lambda_function.model import ModelBundle
-from lambda_function.records import KinesisRecord
+from lambda_function.pickup_time import pickup_minute, usual_pickup_minutes
+from lambda_function.publisher import Entry
+from lambda_function.records import KinesisRecord, sub_record
 from lambda_function.rejects import build_reject
 
 MAX_RECORD_BYTES = 1_048_576
@@ -30,91 +33,114 @@ MAX_RECORD_BYTES = 1_048_576
 DURATION_DECIMALS = 2
 """Hundredths of a minute on the wire: below them, processors differ in the last bits of a sum."""
 
-_AROUND_RIDE_ID_BYTES = 512  # of a prediction, its partition key included: 300 at most
-
-
-class OutputEntry(msgspec.Struct, frozen=True, gc=False):
-    """A prediction on its way out. `position` is its record's place in the batch."""
-
-    position: int
-    partition_key: str
-    data: bytes
+_MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - 768  # a partition key has 256 UTF-16 units at most
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedBatch:
-    """Where each record of a batch goes: in `predictions` or in `rejects`, each in order, none in both.
+    """Where each record of a batch goes: in `entries` or in `rejects`, each in order, none in both.
 
-    An aggregate's sub-records go each their own way, under their record's position. `rejects` holds (position, reject).
+    An aggregate's sub-records go each their own way, under their record's position in the batch.
+
+    Attributes:
+        entries: Predictions on their way out: partition key and data.
+        positions: The position of each entry's record, ascending.
+        rejects: (position, reject) each, ascending.
     """
 
-    predictions: list[OutputEntry]
+    entries: list[Entry]
+    positions: list[int]
     rejects: list[tuple[int, Reject]]
 
 
 def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:
     """Predicts every ride that can be, in one go, and rejects the others. Raises nothing for what records hold."""
-    rides = _Rides()
-    rejects: list[tuple[int, Reject]] = []
+    batch = _Batch()
     for position, record in enumerate(records):
         try:
-            data = record.data()
-            if not is_aggregated(data):
-                rides.add(position, record, data, record.event_id)
-                continue
-            sub_records = unpack(data)
+            event = decode_ride_event(record.data())
         except RejectError as error:
-            rejects.append((position, build_reject(record, error)))
+            batch.add_what_is_no_ride(position, record, error)
         else:
-            rejects += [(position, reject) for reject in rides.add_all(position, record, sub_records)]
-    return ProcessedBatch(rides.predict(model), rejects)
+            batch.positions.append(position)
+            batch.records.append(record)
+            batch.events.append(event)
+    return batch.predict(model)
 
 
 @dataclass(slots=True)
-class _Rides:
-    """The rides of a batch by column: record's position, ride, its id, its pickup minute, the id of its prediction."""
+class _Batch:
+    """The rides of a batch (n,) by column: their records' positions, their records, or sub-records, and events."""
 
     positions: list[int] = field(default_factory=list)
-    rides: list[Ride] = field(default_factory=list)
-    ride_ids: list[str | int] = field(default_factory=list)
-    minutes: list[int] = field(default_factory=list)
-    prediction_ids: list[str] = field(default_factory=list)
+    records: list[KinesisRecord] = field(default_factory=list)
+    events: list[RideEvent] = field(default_factory=list)
+    rejects: list[tuple[int, Reject]] = field(default_factory=list)
 
-    def add(self, position: int, record: KinesisRecord, data: bytes, prediction_id: str) -> None:
-        """Adds the ride that a record's data hold.
-
-        Raises:
-            RejectError: They hold none; nothing is added.
-        """
-        event = decode_ride_event(data)
-        minute = pickup_minute(event.ride, record.envelope.arrival_time_s)
-        # A ride id is never longer in a prediction than it was in its event.
-        if len(data) > MAX_RECORD_BYTES - _AROUND_RIDE_ID_BYTES:
-            _check_size(event.ride_id)
-        self.positions.append(position)
-        self.rides.append(event.ride)
-        self.ride_ids.append(event.ride_id)
-        self.minutes.append(minute)
-        self.prediction_ids.append(prediction_id)
-
-    def add_all(self, position: int, record: KinesisRecord, sub_records: Sequence[SubRecord]) -> list[Reject]:
-        """Adds the rides of an aggregate; returns the rejects among its sub-records."""
-        rejects = []
-        for index, sub_record in enumerate(sub_records):
+    def add_what_is_no_ride(self, position: int, record: KinesisRecord, error: RejectError) -> None:
+        """Adds the rides of an aggregate, which is never JSON; anything else is a reject."""
+        if not is_aggregated(record.envelope.data):
+            self._reject(position, record, error)
+            return
+        try:
+            unpacked = unpack(record.data())
+        except RejectError as damage:
+            self._reject(position, record, damage)
+            return
+        for index, (partition_key, data) in enumerate(unpacked):
+            sub = sub_record(record, index, partition_key, data)
             try:
-                self.add(position, record, sub_record[1], f"{record.event_id}:{index}")
-            except RejectError as error:
-                rejects.append(build_reject(record, error, index, sub_record))
-        return rejects
+                event = decode_ride_event(data)
+            except RejectError as bad:
+                self._reject(position, sub, bad)
+            else:
+                self.positions.append(position)
+                self.records.append(sub)
+                self.events.append(event)
 
-    def predict(self, model: ModelBundle) -> list[OutputEntry]:
-        """Returns the predictions (n,) of all rides added (n,)."""
-        matrix = feature_matrix(ride_columns(self.rides, self.minutes))
+    def predict(self, model: ModelBundle) -> ProcessedBatch:
+        """Predicts all rides added."""
+        minutes = self._pickup_minutes()
+        matrix = feature_matrix(ride_columns([event.ride for event in self.events], minutes))
         durations: list[float] = np.round(model.predict(matrix), DURATION_DECIMALS).tolist()
-        encoded = encode_predictions(model.model_version, durations, self.ride_ids, self.prediction_ids)
-        return list(map(OutputEntry, self.positions, map(partition_key, self.ride_ids), encoded))
+        ride_ids = [event.ride_id for event in self.events]
+        ids = [record.event_id for record in self.records]
+        encoded = encode_predictions(model.model_version, durations, ride_ids, ids)
+        if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
+            encoded = self._without_the_too_large(encoded)
+        keys = partition_keys([event.ride_id for event in self.events])
+        rejects = sorted(self.rejects, key=lambda one: (one[0], one[1].sub_record or 0))
+        return ProcessedBatch(list(zip(keys, encoded, strict=True)), self.positions, rejects)
 
+    def _pickup_minutes(self) -> NDArray[np.int64]:
+        """Returns the pickup minutes (n,), and rejects the rides without a usable one."""
+        usual = usual_pickup_minutes([event.ride.pickup_datetime for event in self.events])
+        if usual is not None:
+            return usual
+        minutes: list[int] = []
+        problems: dict[int, RejectError] = {}
+        for row, (event, record) in enumerate(zip(self.events, self.records, strict=True)):
+            try:
+                minutes.append(pickup_minute(event.ride.pickup_datetime, record.envelope.arrival_time_s))
+            except RejectError as error:
+                problems[row] = error
+        self._reject_rows(problems)
+        return np.array(minutes, np.int64)
 
-def _check_size(ride_id: str | int) -> None:
-    if encoded_size(ride_id) > MAX_RECORD_BYTES - _AROUND_RIDE_ID_BYTES:
-        raise RejectError(TOO_LARGE, "the prediction would not fit a record - at `$.ride_id`")
+    def _without_the_too_large(self, encoded: list[bytes]) -> list[bytes]:
+        """Rejects the rides whose predictions (n,) no record holds, and returns the other predictions."""
+        too_large = RejectError(TOO_LARGE, "the prediction would not fit a record - at `$.ride_id`")
+        rows = [row for row, data in enumerate(encoded) if len(data) > _MAX_PREDICTION_BYTES]
+        self._reject_rows(dict.fromkeys(rows, too_large))
+        return [data for data in encoded if len(data) <= _MAX_PREDICTION_BYTES]
+
+    def _reject_rows(self, problems: dict[int, RejectError]) -> None:
+        for row, problem in problems.items():
+            self._reject(self.positions[row], self.records[row], problem)
+        kept = [row for row in range(len(self.events)) if row not in problems]
+        self.positions = [self.positions[row] for row in kept]
+        self.records = [self.records[row] for row in kept]
+        self.events = [self.events[row] for row in kept]
+
+    def _reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
+        self.rejects.append((position, build_reject(record, error)))

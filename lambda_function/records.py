@@ -30,11 +30,13 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         event_id: ``<shard id>:<sequence number>``, unique on its stream: the id of what comes of the record.
         base64_problem: Why its data are no base64, or "".
+        index: For a sub-record its place in its aggregate, else None.
     """
 
     event_id: str = msgspec.field(name="eventID")
     envelope: Envelope = msgspec.field(name="kinesis")
     base64_problem: str = msgspec.field(name="not Lambda's", default="")
+    index: int | None = msgspec.field(name="nor this", default=None)
 
     @property
     def shard_id(self) -> str:
@@ -76,6 +78,12 @@ def _decode_record(record: dict[str, Any]) -> KinesisRecord:
         decoded = msgspec.convert(without_data, KinesisRecord)
         kept = msgspec.structs.replace(decoded.envelope, data=text.encode("utf-8", "surrogatepass"))
         return msgspec.structs.replace(decoded, envelope=kept, base64_problem=str(error).partition(" - at")[0])
+
+
+def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> KinesisRecord:
+    """Returns one of an aggregate's sub-records, with an identity of its own: ``<shard>:<sequence number>:<index>``."""
+    envelope = Envelope(partition_key, record.envelope.sequence_number, record.envelope.arrival_time_s, data)
+    return KinesisRecord(f"{record.event_id}:{index}", envelope, index=index)
 
 
 def stream_name(event: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lambda_function.errors import RejectError, StoreError
 from lambda_function.events import Reject, encode_reject
-from lambda_function.kpl import SubRecord
 from lambda_function.records import KinesisRecord
 
 PREFIX = "rejects"
@@ -23,23 +22,17 @@ class PutObject(Protocol):
         """Stores one object."""
 
 
-def build_reject(
-    record: KinesisRecord, error: RejectError, index: int | None = None, sub_record: SubRecord | None = None
-) -> Reject:
-    """Builds the reject of a record that failed with `error`; it keeps all that the record held.
-
-    Where the record is an aggregate, `index` and `sub_record` say which part of it failed.
-    """
-    partition_key, data = sub_record or (record.envelope.partition_key, record.envelope.data)
+def build_reject(record: KinesisRecord, error: RejectError) -> Reject:
+    """Builds the reject of a record, or sub-record, that failed with `error`; it keeps all that the record held."""
     return Reject(
         reason=error.reason,
         detail=_encodable(error.detail[:_MAX_DETAIL_CHARACTERS]),
         shard_id=record.shard_id,
         sequence_number=record.envelope.sequence_number,
         arrival_time=datetime.fromtimestamp(record.envelope.arrival_time_s, UTC).isoformat(),
-        partition_key=_encodable(partition_key),
-        data=base64.b64encode(data).decode("ascii"),
-        sub_record=index,
+        partition_key=_encodable(record.envelope.partition_key),
+        data=base64.b64encode(record.envelope.data).decode("ascii"),
+        sub_record=record.index,
     )
 
 

@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infra.bench.comparators import one_by_one, plain_batched
 from infra.bench.figures import TIMES, US, Figure
 from infra.bench.subjects import Subject, kinesis_without_socket, ours
 from infra.bench.timing import Case, cpu_us_per_ride
-from lambda_function.events import decode_ride_event, encode_predictions, pickup_minute, ride_columns
+from lambda_function.events import Ride, decode_ride_event, encode_predictions, ride_columns
 from lambda_function.fast_kinesis import speed_up_put_records
 from lambda_function.features import feature_matrix
 from lambda_function.kpl import pack
+from lambda_function.pickup_time import usual_pickup_minutes
 from lambda_function.processor import process
 from lambda_function.publisher import Publisher
 from lambda_function.records import decode_records
@@ -59,14 +63,14 @@ def bench_parts(subject: Subject) -> list[Figure]:
     events = [decode_ride_event(one) for one in data]
     rides = [event.ride for event in events]
     ids, names = [event.ride_id for event in events], [record.event_id for record in records]
-    matrix = feature_matrix(ride_columns(rides, [pickup_minute(ride, 0.0) for ride in rides]))
+    matrix = _features(rides)
     minutes = model.predict(matrix).round(2).tolist()
-    entries = [(entry.partition_key, entry.data) for entry in process(records, model).predictions]
+    entries = process(records, model).entries
     publisher = Publisher(fast_kinesis(), "ride-predictions")
     parts = {
         "envelope, base64": lambda: decode_records(event),
         "decode": lambda: [decode_ride_event(one) for one in data],
-        "features": lambda: feature_matrix(ride_columns(rides, [pickup_minute(ride, 0.0) for ride in rides])),
+        "features": lambda: _features(rides),
         "trees": lambda: model.predict(matrix),
         "encode": lambda: encode_predictions(model.model_version, minutes, ids, names),
         "publish": lambda: publisher.publish(entries, lambda: 60.0),
@@ -74,6 +78,12 @@ def bench_parts(subject: Subject) -> list[Figure]:
     }
     us = cpu_us_per_ride({name: (run, len(records)) for name, run in parts.items()})
     return [Figure(f"handler's part: {name}", us[name], US) for name in parts]
+
+
+def _features(rides: list[Ride]) -> NDArray[np.float64]:
+    minutes = usual_pickup_minutes([ride.pickup_datetime for ride in rides])
+    assert minutes is not None  # noqa: S101 - the bench's rides are usual ones
+    return feature_matrix(ride_columns(rides, minutes))
 
 
 def fast_kinesis() -> Any:

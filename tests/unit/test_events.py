@@ -22,9 +22,9 @@ from lambda_function.events import (
     encode_predictions,
     encode_reject,
     partition_key,
-    pickup_minute,
     ride_columns,
 )
+from lambda_function.pickup_time import pickup_minute
 from tests.builders import decoded_ride, ride_bytes, ride_event
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -131,7 +131,7 @@ def wall_clock(minute: int) -> str:
     ],
 )
 def test_pickup_is_taken_in_new_york_wall_clock_time(text: str, expected: str) -> None:
-    minute = pickup_minute(decoded_ride(pickup_datetime=text).ride, arrival_time_s=0.0)
+    minute = pickup_minute(text, arrival_time_s=0.0)
     assert wall_clock(minute) == expected
 
 
@@ -147,21 +147,21 @@ def test_pickup_is_taken_in_new_york_wall_clock_time(text: str, expected: str) -
 )
 def test_arrival_time_stands_in_for_a_missing_pickup_time(arrival: str, expected: str) -> None:
     ride = decoded_ride(pickup_datetime=None).ride
-    assert wall_clock(pickup_minute(ride, datetime.fromisoformat(arrival).timestamp())) == expected
+    assert wall_clock(pickup_minute(ride.pickup_datetime, datetime.fromisoformat(arrival).timestamp())) == expected
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_arrival_time_and_the_same_time_in_the_event_give_the_same_minute(moment: datetime) -> None:
     in_event = decoded_ride(pickup_datetime=moment.isoformat()).ride
     missing = decoded_ride(pickup_datetime=None).ride
-    minute = pickup_minute(missing, moment.timestamp())
-    assert minute == pickup_minute(in_event, 0.0)
+    minute = pickup_minute(missing.pickup_datetime, moment.timestamp())
+    assert minute == pickup_minute(in_event.pickup_datetime, 0.0)
     assert wall_clock(minute) == moment.astimezone(NEW_YORK).strftime("%Y-%m-%dT%H:%M")
 
 
 def test_columns_hold_rides_in_order() -> None:
     rides = [decoded_ride(PULocationID="7", trip_distance=0).ride, decoded_ride(DOLocationID=265).ride]
-    columns = ride_columns(rides, [5, 6])
+    columns = ride_columns(rides, np.array([5, 6]))
     assert columns.pickup_zone.tolist() == [7, 130]
     assert columns.dropoff_zone.tolist() == [205, 265]
     assert columns.trip_distance_miles.tolist() == [0.0, 3.66]

@@ -1,13 +1,16 @@
 """One batch, decided: each record in predictions or in rejects, each in order, each by itself alone."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.events import TOO_LARGE, decode_prediction, pickup_minute, ride_columns
+from lambda_function.events import TOO_LARGE, decode_prediction, ride_columns
 from lambda_function.features import feature_matrix
 from lambda_function.model import ModelBundle
+from lambda_function.pickup_time import pickup_minute
 from lambda_function.processor import MAX_RECORD_BYTES, ProcessedBatch, process
 from tests.builders import decoded_ride, event_id, kinesis_records, ride_bytes, sequence_number, small_bundle
 
@@ -26,18 +29,31 @@ DATAS = st.lists(
 )
 
 
+class Output(NamedTuple):
+    """A prediction on its way out."""
+
+    position: int
+    partition_key: str
+    data: bytes
+
+
+def outputs(batch: ProcessedBatch) -> list[Output]:
+    """A batch's predictions, each with its record's position."""
+    return [Output(position, *entry) for position, entry in zip(batch.positions, batch.entries, strict=True)]
+
+
 def positions(batch: ProcessedBatch) -> list[int]:
-    return sorted([entry.position for entry in batch.predictions] + [position for position, _ in batch.rejects])
+    return sorted([entry.position for entry in outputs(batch)] + [position for position, _ in batch.rejects])
 
 
 def test_no_records_give_nothing(model: ModelBundle) -> None:
-    assert process([], model) == ProcessedBatch([], [])
+    assert process([], model) == ProcessedBatch([], [], [])
 
 
 def test_prediction_is_the_models_to_the_hundredth(model: ModelBundle) -> None:
     ride = decoded_ride().ride
-    matrix = feature_matrix(ride_columns([ride], [pickup_minute(ride, 0.0)]))
-    (entry,) = process(kinesis_records(ride_bytes()), model).predictions
+    matrix = feature_matrix(ride_columns([ride], np.array([pickup_minute(ride.pickup_datetime, 0.0)])))
+    (entry,) = outputs(process(kinesis_records(ride_bytes()), model))
     duration = decode_prediction(entry.data).prediction.ride_duration
     assert duration == np.round(model.predict(matrix), 2)[0]
     assert 1 <= duration <= 60
@@ -47,22 +63,22 @@ def test_predictions_differ_from_ride_to_ride(model: ModelBundle) -> None:
     datas = [ride_bytes(trip_distance=miles) for miles in (0.5, 3, 15)]
     short, middle, long = [
         decode_prediction(entry.data).prediction.ride_duration
-        for entry in process(kinesis_records(*datas), model).predictions
+        for entry in outputs(process(kinesis_records(*datas), model))
     ]
     assert short < middle < long
 
 
 def test_ids_are_those_of_the_records(model: ModelBundle) -> None:
     batch = process(kinesis_records(ride_bytes(7), b"bad", ride_bytes("8")), model)
-    assert [decode_prediction(entry.data).prediction_id for entry in batch.predictions] == [event_id(0), event_id(2)]
-    assert [entry.partition_key for entry in batch.predictions] == ["7", "8"]
+    assert [decode_prediction(entry.data).prediction_id for entry in outputs(batch)] == [event_id(0), event_id(2)]
+    assert [entry.partition_key for entry in outputs(batch)] == ["7", "8"]
     assert [(position, reject.sequence_number) for position, reject in batch.rejects] == [(1, sequence_number(1))]
 
 
 def test_ride_without_a_pickup_time_is_predicted_as_of_its_arrival(model: ModelBundle) -> None:
     # the record arrives at 08:15 UTC, which is 03:15 in New York
     without, with_time = ride_bytes(pickup_datetime=None), ride_bytes(pickup_datetime="2021-01-05T03:15:00")
-    first, second = process(kinesis_records(without, with_time), model).predictions
+    first, second = outputs(process(kinesis_records(without, with_time), model))
     assert (
         decode_prediction(first.data).prediction.ride_duration
         == decode_prediction(second.data).prediction.ride_duration
@@ -77,22 +93,22 @@ def test_prediction_that_would_not_fit_a_record_is_a_reject_in_its_place(model: 
         (1, "not_json"),
         (2, TOO_LARGE),
     ]
-    assert [entry.position for entry in batch.predictions] == [3]
+    assert [entry.position for entry in outputs(batch)] == [3]
 
 
 @pytest.mark.parametrize("n_bytes_left", [0, 63, 64, 1000])
 def test_key_counts_to_the_size_of_a_prediction(model: ModelBundle, n_bytes_left: int) -> None:
     # GIVEN a ride id so long that its prediction, without its key, leaves so many bytes of a record
-    (short,) = process(kinesis_records(ride_bytes("x" * 300)), model).predictions
+    (short,) = outputs(process(kinesis_records(ride_bytes("x" * 300)), model))
     ride_id = "x" * (MAX_RECORD_BYTES - n_bytes_left - len(short.data) + 300)
     batch = process(kinesis_records(ride_bytes(ride_id)), model)
     # THEN what is published fits with its key, of 64 bytes, and it is published where it fits by far
-    assert all(len(entry.data) + len(entry.partition_key) <= MAX_RECORD_BYTES for entry in batch.predictions)
+    assert all(len(entry.data) + len(entry.partition_key) <= MAX_RECORD_BYTES for entry in outputs(batch))
     assert [reject.reason for _, reject in batch.rejects] == [TOO_LARGE] * (n_bytes_left < 1000)
 
 
 def test_largest_prediction_that_fits_is_published(model: ModelBundle) -> None:
-    batch = process(kinesis_records(ride_bytes("x" * (MAX_RECORD_BYTES - 600))), model)
+    batch = process(kinesis_records(ride_bytes("x" * (MAX_RECORD_BYTES - 1_100))), model)
     assert batch.rejects == []
 
 
@@ -100,7 +116,7 @@ def test_largest_prediction_that_fits_is_published(model: ModelBundle) -> None:
 def test_every_record_is_in_predictions_or_in_rejects_once_and_in_order(datas: list[bytes]) -> None:
     batch = process(kinesis_records(*datas), small_bundle().model)
     assert positions(batch) == list(range(len(datas)))
-    assert [entry.position for entry in batch.predictions] == sorted(entry.position for entry in batch.predictions)
+    assert [entry.position for entry in outputs(batch)] == sorted(entry.position for entry in outputs(batch))
     assert [position for position, _ in batch.rejects] == sorted(position for position, _ in batch.rejects)
 
 
@@ -111,7 +127,7 @@ def test_record_has_the_same_bytes_in_any_batch(datas: list[bytes], data: st.Dat
     whole = process(records, model)
     picked = data.draw(st.lists(st.sampled_from(range(len(records))), unique=True) if records else st.just([]))
     part = process([records[n] for n in picked], model)
-    of_whole = {entry.position: (entry.partition_key, entry.data) for entry in whole.predictions}
-    of_part = {picked[entry.position]: (entry.partition_key, entry.data) for entry in part.predictions}
+    of_whole = {entry.position: (entry.partition_key, entry.data) for entry in outputs(whole)}
+    of_part = {picked[entry.position]: (entry.partition_key, entry.data) for entry in outputs(part)}
     assert of_part == {n: of_whole[n] for n in picked if n in of_whole}
     assert dict(whole.rejects) | {picked[n]: reject for n, reject in part.rejects} == dict(whole.rejects)
