@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.cli_aws import models, publish_command, tail_command
-from infra.cli_options import BUILD, Json, Service, ServiceName, TrainMonths, ValidateMonths
+from infra.cli_cost import cost_command
+from infra.cli_kept import failures, rejects
+from infra.cli_options import BUILD, Json, RuntimeChoice, Service, ServiceName, TrainMonths, ValidateMonths
 
 if TYPE_CHECKING:
     from infra.demo import DemoReport
@@ -27,6 +29,12 @@ def demo(
     validate: ValidateMonths = "2021-02",
     shards: Annotated[int, typer.Option(min=1, help="Shards of each stream.")] = 1,
     output: Annotated[Path, typer.Option(help="Where bundles are kept between runs, and the log.")] = BUILD,
+    runtime: Annotated[
+        RuntimeChoice,
+        typer.Option(
+            help="The function in this process, or its built package in AWS's own runtime (Linux with Python 3.13)."
+        ),
+    ] = RuntimeChoice.in_process,
     as_json: Json = False,
 ) -> None:
     """Replay real rides through Kinesis, the function and out as predictions, all on this machine."""
@@ -42,6 +50,7 @@ def demo(
         n_events=rides,
         folder=output,
         n_shards=shards,
+        runtime=runtime.value,
     )
     with ConsoleDisplay(error_console()).live() as display:
         report = run_demo(options, display)
@@ -120,7 +129,10 @@ def train_command(
 
 app.command("publish")(publish_command)
 app.command("tail")(tail_command)
+app.command("cost")(cost_command)
 app.add_typer(models, name="models")
+app.add_typer(rejects, name="rejects")
+app.add_typer(failures, name="failures")
 
 
 def _months(train: str, validate: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

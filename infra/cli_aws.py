@@ -42,7 +42,7 @@ def models_publish(
     from training.publish import move_channel, store_bundle
 
     exported = read_bundle(bundle.resolve())  # its version is the folder's name, which `.` is not
-    s3 = _client("s3", endpoint_url, profile, region)
+    s3 = aws_client("s3", endpoint_url, profile, region)
     store_bundle(s3, bucket, exported)
     moved = move_channel(s3, bucket, channel, exported.model_version, exported.manifest_sha256)
     rows = {"channel": channel, "now": moved.model_version, "before": moved.previous or "nothing"}
@@ -71,7 +71,7 @@ def publish_command(
 
     loaded = load_rides(service.value, parse_months(months), data_dir=default_data_dir())
     replay = Replay(loaded.head(len(loaded) if rides is None else rides), n_malformed=0)
-    publisher = Publisher(_client("kinesis", endpoint_url, profile, region), stream)
+    publisher = Publisher(aws_client("kinesis", endpoint_url, profile, region), stream)
     n_published = 0
     with counting(error_console(), f"publishing to {stream}", len(replay)) as count:
         for n_published in publish(publisher, replay.entries(), rate_per_s=rate):
@@ -96,7 +96,7 @@ def tail_command(
     from infra.console import show_result
     from infra.streams import tail
 
-    kinesis = _client("kinesis", endpoint_url, profile, region)
+    kinesis = aws_client("kinesis", endpoint_url, profile, region)
     patience = _Patience(idle_s)
     n_read = 0
     with suppress(KeyboardInterrupt):
@@ -126,7 +126,8 @@ class _Patience:
         return False
 
 
-def _client(service: str, endpoint_url: str | None, profile: str | None, region: str | None) -> Any:
+def aws_client(service: str, endpoint_url: str | None, profile: str | None, region: str | None) -> Any:
+    """Makes a client that gives up early: a person is waiting."""
     import boto3
     from botocore.config import Config
 

@@ -14,6 +14,13 @@ class ServiceName(StrEnum):
     yellow = "yellow"
 
 
+class RuntimeChoice(StrEnum):
+    """Where the function of a demo runs."""
+
+    in_process = "in-process"
+    emulator = "emulator"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Write no table, only the JSON object that ends standard output.")]
 Service = Annotated[ServiceName, typer.Option(help="Whose rides.")]
 TrainMonths = Annotated[

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from infra.function_run import FunctionRun
 from infra.local.server import LocalAws
+from infra.package import build_for_host
 from infra.replay import Ledger, Replay
 from infra.run_replay import Display, run_replay
 from infra.stack import deploy
@@ -36,6 +38,7 @@ class DemoOptions:
         n_shards: Of the input and of the output stream.
         template: What the stack is created from.
         stall_s: Without a new prediction for so long, what is still out counts as lost.
+        runtime: Where the function runs: its source in this process, or its built package in AWS's own runtime.
     """
 
     service: Service
@@ -46,6 +49,7 @@ class DemoOptions:
     n_shards: int = 1
     template: Path = TEMPLATE
     stall_s: float = 30.0
+    runtime: Literal["in-process", "emulator"] = "in-process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         TrainingError: The data can't be used or the bundle can't be made.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
+    function = _function(options, display)
     with LocalAws() as aws:  # starts while the model is trained
         display.step("loading rides")
         train_rides, validate_rides, data = _load(options, display)
@@ -90,8 +95,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         replay = Replay.of(validate_rides, options.n_events)
         ledger = Ledger(replay, baseline.predict(replay.rides.columns))
         display.step("replaying rides in order of pickup")
-        log_path = options.folder / LOG_NAME
-        seconds = run_replay(aws, stack, replay, ledger, log_path, display, options.stall_s)
+        seconds = run_replay(aws, stack, replay, ledger, function, display, options.stall_s)
     return DemoReport(
         rides=len(replay),
         predicted=ledger.n_predicted,
@@ -105,6 +109,15 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         model_version=", ".join(ledger.versions),
         data=data,
     )
+
+
+def _function(options: DemoOptions, display: Display) -> FunctionRun:
+    """Makes what runs the function: first of all, for it may turn out that it can't be had here."""
+    log_path = options.folder / LOG_NAME
+    if options.runtime == "in-process":
+        return FunctionRun(log_path)
+    display.step("building the function's package")
+    return FunctionRun(log_path, build_for_host().folder)
 
 
 def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:

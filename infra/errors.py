@@ -5,9 +5,14 @@ InfraError
 ├── LocalAwsError          the embedded AWS did not start, or is gone
 ├── TemplateError          template.yaml says something that this project can't use
 ├── BuildError             the package could not be built, or is not as it must be
+├── EmulatorError          AWS's runtime interface emulator is not here, does not start, or is gone
 ├── StreamRefusedError     a stream did not take all that was sent to it
+├── NoSuchKeptError        no reject or failure is called so, or several are
+├── RedriveConflictError   another redrive is at work on the same objects
+├── CostInputError         a bench's result that is none
 └── FunctionError          an invocation failed outside of the function's own code (local/runtime.py)
     ├── FunctionTimeoutError     it took longer than it may
+    ├── FunctionRaisedError      it raised, in a process of its own (local/emulator.py)
     ├── FunctionResponseError    it returned what Lambda can't pass on
     └── FunctionExitError        it ended its process
 
@@ -62,6 +67,19 @@ class BuildError(InfraError):
         super().__init__(f"cannot build the package: {problem}")
 
 
+class EmulatorError(InfraError):
+    """AWS's runtime interface emulator is not here, does not start, or has ended by itself.
+
+    Attributes:
+        log_path: What it wrote; None where there is no such file.
+    """
+
+    def __init__(self, problem: str, log_path: Path | None) -> None:
+        self.problem = problem
+        self.log_path = log_path
+        super().__init__(f"the runtime interface emulator {problem}" + (f"; see {log_path}" if log_path else ""))
+
+
 class StreamRefusedError(InfraError):
     """A stream did not take all that was sent to it.
 
@@ -82,3 +100,46 @@ class StreamRefusedError(InfraError):
             f" ({last_error or 'no time was left to ask'}): check that it exists and may be written to,"
             " give it more shards, or publish at a lower rate"
         )
+
+
+class NoSuchKeptError(InfraError):
+    """No kept record or object is called so, or several objects are.
+
+    Attributes:
+        kind: "rejects" or "failures".
+        n_found: How many objects end so.
+    """
+
+    def __init__(self, bucket: str, kind: str, name: str, n_found: int) -> None:
+        self.bucket = bucket
+        self.kind = kind
+        self.name = name
+        self.n_found = n_found
+        found = f"{n_found} objects end in it, give more of the key" if n_found else "see `list` for what there is"
+        super().__init__(f"{name!r} names no single one of the {kind} in s3://{bucket}: {found}")
+
+
+class RedriveConflictError(InfraError):
+    """Another redrive has written a mark since this one read it.
+
+    Attributes:
+        n_sent: Records of this mark that this redrive has just sent, and the other may send again.
+    """
+
+    def __init__(self, bucket: str, key: str, n_sent: int) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.n_sent = n_sent
+        doubt = f", and {n_sent} records that this one has just sent may be sent again by it" if n_sent else ""
+        super().__init__(
+            f"another redrive has written s3://{bucket}/{key}{doubt}: this one stops; run it again when the other ends"
+        )
+
+
+class CostInputError(InfraError):
+    """A file of measured figures that can't be used."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path} holds no bench's result ({problem}): run `make bench`, or delete it")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from infra.function_run import FunctionRun
 from infra.local.mapping import EventSourceMapping, MappingStats
-from infra.local.runtime import InProcessRuntime, load_handler
 from infra.local.server import LocalAws
 from infra.replay import Ledger, Replay
 from infra.stack import DeployedStack
@@ -39,7 +39,7 @@ def run_replay(
     stack: DeployedStack,
     replay: Replay,
     ledger: Ledger,
-    log_path: Path,
+    function: FunctionRun,
     display: Display,
     stall_s: float,
 ) -> float:
@@ -47,35 +47,34 @@ def run_replay(
 
     Args:
         aws: Where the stack is.
-        stack: Its function runs in this process, its mapping and the producer in threads.
+        stack: Its mapping and the producer run in threads.
         replay: What is sent.
         ledger: Where each event's end is entered; `n_lost` is what has none.
-        log_path: What the function prints is appended here.
+        function: How the stack's function is run.
         display: Told how it goes.
         stall_s: Gives up once nothing new has ended for so long.
 
     Returns:
         Seconds from the first event sent to the last one accounted for.
     """
-    with _function_running(aws, stack, log_path) as running:
+    with _function_running(aws, stack, function) as running:
         started_s = time.monotonic()
         _follow(aws, stack, replay, ledger, running, display, stall_s)
         return time.monotonic() - started_s
 
 
 @contextmanager
-def _function_running(aws: LocalAws, stack: DeployedStack, log_path: Path) -> Iterator["_Running"]:
+def _function_running(aws: LocalAws, stack: DeployedStack, function: FunctionRun) -> Iterator["_Running"]:
     """Runs the function behind its event source mapping, in a thread, until the block ends."""
     stop = threading.Event()
     with (
-        _logging_to(log_path),
-        load_handler(stack.handler, {**stack.environment, **aws.environment}, log_path) as handler,
+        _logging_to(function.log_path),
+        function.start(aws, stack) as runtime,
         ThreadPoolExecutor(2, thread_name_prefix="demo") as threads,
     ):
-        runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
-        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime)
+        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime, s3=aws.client("s3"))
         try:
-            yield _Running(threads, threads.submit(mapping.run, stop), mapping.stats, log_path)
+            yield _Running(threads, threads.submit(mapping.run, stop), mapping.stats, function.log_path)
         finally:
             stop.set()
 

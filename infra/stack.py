@@ -10,7 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from infra.errors import TemplateError
-from infra.local.mapping import MappingConfig
+from infra.local.mapping_config import MappingConfig
+from infra.mapping_properties import mapping_config
 from infra.transform import TEMPLATE, transform
 
 _MOTO_CREATES = frozenset(
@@ -102,25 +103,12 @@ class Stack:
             physical_names: By the template's logical names, once the stack exists.
 
         Raises:
-            TemplateError: There is not one mapping, or a value refers to something unknown.
+            TemplateError: There is not one mapping, it has a property that the local one does not know, or a value
+                refers to something unknown.
         """
         names = {**self.parameters, **physical_names}
-        properties = {
-            name: self._value(value, names) for name, value in self.only("AWS::Lambda::EventSourceMapping").items()
-        }
-        destination = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-        return MappingConfig(
-            stream_name=properties["EventSourceArn"],
-            starting_position=properties["StartingPosition"],
-            batch_size=int(properties.get("BatchSize", 100)),
-            batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
-            parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
-            bisect_on_error=bool(properties.get("BisectBatchOnFunctionError", False)),
-            maximum_retry_attempts=int(properties.get("MaximumRetryAttempts", -1)),
-            maximum_record_age_s=int(properties.get("MaximumRecordAgeInSeconds", -1)),
-            on_failure_bucket=destination,
-            report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
-        )
+        properties = self.only("AWS::Lambda::EventSourceMapping")
+        return mapping_config(self.path, {name: self._value(value, names) for name, value in properties.items()})
 
     def _value(self, node: Any, names: Mapping[str, str]) -> Any:
         """Resolves references: `Ref x` and `GetAtt x.Arn` both to the name of x, which is all that is needed."""

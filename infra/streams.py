@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from infra.errors import StreamRefusedError
 from infra.shards import FIRST_IDLE_WAIT_S, KinesisStream, StartingPosition, next_idle_wait_s, open_shards
+from lambda_function.errors import RejectError
+from lambda_function.kpl import SubRecord, is_aggregated, unpack
 from lambda_function.publisher import MAX_CHUNK_RECORDS, Publisher
 
 Entry = tuple[str, bytes]
@@ -30,7 +33,12 @@ class Timing(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A Kinesis record as a reader sees it: `arrived` in aware UTC, `sequence_number` ordered as an int."""
+    """A Kinesis record as a reader sees it, or a sub-record of one: it has its own partition key and data.
+
+    Attributes:
+        sequence_number: Ordered as an int; an aggregate's, for all its sub-records.
+        arrived: In aware UTC.
+    """
 
     shard_id: str
     sequence_number: str
@@ -146,18 +154,27 @@ class StreamReader:
         return all(shard.is_closed for shard in self._shards)
 
     def read_once(self) -> list[Record]:
-        """Reads each shard once: in order within a shard, in no order between shards."""
+        """Reads each shard once: in order within a shard, in no order between shards; aggregates as sub-records."""
         return [
             Record(
                 shard.shard_id,
                 record["SequenceNumber"],
-                record["PartitionKey"],
+                partition_key,
                 record["ApproximateArrivalTimestamp"].astimezone(UTC),
-                record["Data"],
+                data,
             )
             for shard in self._shards
             for record in shard.read()
+            for partition_key, data in _sub_records(record["PartitionKey"], record["Data"])
         ]
+
+
+def _sub_records(partition_key: str, data: bytes) -> list[SubRecord]:
+    """Returns what a record holds: for anything but a whole aggregate, itself."""
+    if is_aggregated(data):
+        with suppress(RejectError):
+            return unpack(data)
+    return [(partition_key, data)]
 
 
 def tail(
@@ -166,7 +183,7 @@ def tail(
     starting_position: StartingPosition,
     wait: Callable[[float], bool],
 ) -> Iterator[Record]:
-    """Reads a stream until every shard has ended or `wait` says so.
+    """Reads a stream, aggregates as their sub-records, until every shard has ended or `wait` says so.
 
     Args:
         kinesis: A boto3 Kinesis client.

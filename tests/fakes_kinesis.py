@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import count
 from typing import Any
 
@@ -13,6 +14,10 @@ from botocore.exceptions import ClientError
 HASH_KEYS = 2**128
 FIRST_SEQUENCE_NUMBER = 49590338271490256608559692538361571095921575989136588898  # 56 digits, as real ones have
 MAX_READ_RECORDS = 10_000
+_STATUS = {
+    "InternalFailure": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "ServiceUnavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+}
 
 
 @dataclass
@@ -45,6 +50,7 @@ class FakeShard:
     last_hash_key: int
     records: list[dict[str, Any]] = field(default_factory=list)
     is_open: bool = True
+    parent_ids: tuple[str, ...] = ()
 
     def sequence_numbers(self) -> list[str]:
         """Lists them in order."""
@@ -59,8 +65,11 @@ class FakeKinesis:
         clock: Tells arrival times.
         stream_name: Its name.
         put_faults: Positions refused inside the 1st, 2nd, … PutRecords.
-        read_faults: Error code of the 1st, 2nd, … GetRecords; None for none.
+        read_faults: Error, or its code, of the 1st, 2nd, … GetRecords; None for none.
         shards_per_page: How many shards ListShards gives at once.
+
+    Attributes:
+        outage: While it is not None, all that is asked about shards fails with it.
     """
 
     def __init__(
@@ -70,13 +79,14 @@ class FakeKinesis:
         clock: FakeClock | None = None,
         stream_name: str = "ride-events",
         put_faults: Iterable[AbstractSet[int]] = (),
-        read_faults: Iterable[str | None] = (),
+        read_faults: Iterable[str | Exception | None] = (),
         shards_per_page: int = 100,
     ) -> None:
         self.clock = clock or FakeClock()
         self.stream_name = stream_name
         self.shards: dict[str, FakeShard] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.outage: Exception | None = None
         self._put_faults = iter(put_faults)
         self._read_faults = iter(read_faults)
         self._shards_per_page = shards_per_page
@@ -99,8 +109,16 @@ class FakeKinesis:
         parent = list(self.shards.values())[shard]
         parent.is_open = False
         middle = (parent.first_hash_key + parent.last_hash_key) // 2
-        self._add_shard(parent.first_hash_key, middle)
-        self._add_shard(middle + 1, parent.last_hash_key)
+        self._add_shard(parent.first_hash_key, middle, parent)
+        self._add_shard(middle + 1, parent.last_hash_key, parent)
+
+    def merge_shards(self, shard: int, adjacent: int) -> None:
+        """Closes the n-th shard and the one with the hash keys next to it, and adds one that has both's."""
+        parents = [list(self.shards.values())[n] for n in (shard, adjacent)]
+        for parent in parents:
+            parent.is_open = False
+        first = min(parent.first_hash_key for parent in parents)
+        self._add_shard(first, max(parent.last_hash_key for parent in parents), *parents)
 
     def expire_iterators(self) -> None:
         """Makes every iterator given so far an expired one."""
@@ -119,25 +137,25 @@ class FakeKinesis:
 
     def list_shards(self, **request: Any) -> dict[str, Any]:
         """Lists shards in pages; refuses a name beside a token, as AWS does."""
-        self.requests.append(("list_shards", request))
+        self._note("list_shards", request)
         if "NextToken" in request and "StreamName" in request:
             raise client_error("InvalidArgumentException", "ListShards")
         start = int(request.get("NextToken", 0))
         end = start + self._shards_per_page
-        page: dict[str, Any] = {"Shards": [{"ShardId": shard_id} for shard_id in list(self.shards)[start:end]]}
+        page: dict[str, Any] = {"Shards": [_described(shard) for shard in list(self.shards.values())[start:end]]}
         return page | ({"NextToken": str(end)} if end < len(self.shards) else {})
 
     def get_shard_iterator(self, **request: Any) -> dict[str, Any]:
         """Knows all types but AT_SEQUENCE_NUMBER."""
-        self.requests.append(("get_shard_iterator", request))
+        self._note("get_shard_iterator", request)
         shard = self.shards[request["ShardId"]]
         return {"ShardIterator": self._make_iterator(shard, _start(shard, request))}
 
     def get_records(self, **request: Any) -> dict[str, Any]:
         """Reads, or fails as `read_faults` says; a closed shard ends."""
-        self.requests.append(("get_records", request))
+        self._note("get_records", request)
         if fault := next(self._read_faults, None):
-            raise client_error(fault, "GetRecords")
+            raise client_error(fault, "GetRecords") if isinstance(fault, str) else fault
         if request["ShardIterator"] not in self._iterators:
             raise client_error("ExpiredIteratorException", "GetRecords")
         shard, start = self._iterators[request["ShardIterator"]]
@@ -159,9 +177,15 @@ class FakeKinesis:
         ]
         return {"FailedRecordCount": sum("ErrorCode" in result for result in results), "Records": results}
 
-    def _add_shard(self, first_hash_key: int, last_hash_key: int) -> None:
+    def _note(self, operation: str, request: dict[str, Any]) -> None:
+        self.requests.append((operation, request))
+        if self.outage:
+            raise self.outage
+
+    def _add_shard(self, first_hash_key: int, last_hash_key: int, *parents: FakeShard) -> None:
         shard_id = f"shardId-{len(self.shards):012d}"
-        self.shards[shard_id] = FakeShard(shard_id, first_hash_key, last_hash_key)
+        parent_ids = tuple(parent.shard_id for parent in parents)
+        self.shards[shard_id] = FakeShard(shard_id, first_hash_key, last_hash_key, parent_ids=parent_ids)
 
     def _route(self, partition_key: str) -> FakeShard:
         hash_key = int.from_bytes(hashlib.md5(partition_key.encode(), usedforsecurity=False).digest())
@@ -191,8 +215,14 @@ class FakeKinesis:
 
 def client_error(code: str, operation: str) -> ClientError:
     """Builds the error that boto3 raises for a code."""
-    response: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    status = _STATUS.get(code, HTTPStatus.BAD_REQUEST)
+    response: Any = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": int(status)}}
     return ClientError(response, operation)
+
+
+def _described(shard: FakeShard) -> dict[str, Any]:
+    names = ("ParentShardId", "AdjacentParentShardId")
+    return {"ShardId": shard.shard_id, **dict(zip(names, shard.parent_ids, strict=False))}
 
 
 def _start(shard: FakeShard, request: dict[str, Any]) -> int:

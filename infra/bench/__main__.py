@@ -5,13 +5,16 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from infra.bench.cold_start import bench_cold_start
 from infra.bench.engine import bench_engine
-from infra.bench.figures import show_figures, write_figures
+from infra.bench.figures import Figure, show_figures, write_figures
+from infra.bench.growth import growth_figures, measure_growth, plot_growth
 from infra.bench.handler import bench_handler, bench_parts
 from infra.bench.subjects import build_subject
 from infra.console import ConsoleDisplay, error_console
 
 RESULT = Path("build/bench.json")
+PLOT = Path("docs/bench/growth.svg")
 
 
 def main() -> int:
@@ -25,6 +28,13 @@ def main() -> int:
         figures += bench_handler(subject)
         display.step("timing the handler's parts")
         figures += bench_parts(subject)
+        display.step("measuring memory in a process of its own")
+        growth = measure_growth(subject)
+        figures += growth_figures(growth)
+        plot_growth(growth, PLOT)
+        display.step("starting the built package cold in AWS's runtime")
+        rows = bench_cold_start(subject.bundle, subject.fitted, subject.event)
+        figures += [Figure(*row) for row in rows]
     write_figures(figures, RESULT)
     show_figures(figures)
     return 0 if all(figure.is_kept for figure in figures) else 1

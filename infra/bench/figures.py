@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-US, TIMES = "us a ride", "times"
+US, TIMES, MB, MS = "us a ride", "times", "MB", "ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def write_figures(figures: Sequence[Figure], path: Path) -> None:
 
 def show_figures(figures: Sequence[Figure]) -> None:
     """Prints a table; a budget that is not kept is red."""
-    table = Table(title="CPU on one thread, medians", title_justify="left")
+    table = Table(title="Medians; CPU on one thread", title_justify="left")
     table.add_column("what")
     table.add_column("measured", justify="right")
     table.add_column("unit")

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from infra.bench.comparators import one_by_one, plain_batched
 from infra.bench.figures import TIMES, US, Figure
-from infra.bench.subjects import Subject, kinesis_without_socket, ours
+from infra.bench.stand_ins import fast_kinesis, kinesis_without_socket
+from infra.bench.subjects import Subject, ours
 from infra.bench.timing import Case, cpu_us_per_ride
 from lambda_function.events import Ride, decode_ride_event, encode_predictions, ride_columns
-from lambda_function.fast_kinesis import speed_up_put_records
 from lambda_function.features import feature_matrix
 from lambda_function.kpl import pack
 from lambda_function.pickup_time import usual_pickup_minutes
@@ -84,13 +84,6 @@ def _features(rides: list[Ride]) -> NDArray[np.float64]:
     minutes = usual_pickup_minutes([ride.pickup_datetime for ride in rides])
     assert minutes is not None  # noqa: S101 - the bench's rides are usual ones
     return feature_matrix(ride_columns(rides, minutes))
-
-
-def fast_kinesis() -> Any:
-    """Makes the client as the function's cold start does, without a socket."""
-    client = kinesis_without_socket(parameter_validation=False)
-    speed_up_put_records(client)
-    return client
 
 
 def _batch_case(handler: Any, event: dict[str, Any], n_rides: int) -> Case:

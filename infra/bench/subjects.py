@@ -1,28 +1,21 @@
-"""What is timed: a model of full size, a full batch as Lambda brings it, and the handler with nothing behind it."""
+"""What is timed: a model of full size, and a full batch as Lambda brings it."""
 
-import io
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-import boto3
 import msgspec
 import numpy as np
-from botocore.awsrequest import AWSResponse
-from botocore.compat import HTTPHeaders
-from botocore.config import Config
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from infra.bench.stand_ins import function_around
 from infra.local.lambda_event import lambda_records
 from infra.replay import Replay
 from lambda_function.features import feature_matrix
-from lambda_function.handler import build_handler
 from lambda_function.model import Channel, bundle_key, channel_key
-from lambda_function.settings import JSON, Settings
+from lambda_function.settings import JSON
 from training.baseline import Baseline, fit_baseline
 from training.dataset import Rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
@@ -86,84 +79,14 @@ def invocation(rides: Rides) -> dict[str, Any]:
 
 
 def ours(bundle: ExportedBundle, kinesis: Any, output_format: str = JSON) -> Callable[[dict[str, Any]], object]:
-    """Builds the function around a bucket in memory."""
-    settings = Settings(
-        output_stream="ride-predictions",
-        bucket="bucket",
-        model_channel="stable",
-        output_format=output_format,
-        log_level="ERROR",
-    )
-    bucket: Any = _BucketWith(bundle)
-    with redirect_stdout(io.StringIO()) as sink:
-        handler = build_handler(settings, bucket, kinesis)
-
-    def run(event: dict[str, Any]) -> object:
-        with redirect_stdout(sink):
-            return handler(event, _Context())
-
-    return run
+    """Builds the function around a bucket in memory with this bundle."""
+    return function_around(bucket_objects(bundle), kinesis, output_format)
 
 
-def kinesis_without_socket(*, parameter_validation: bool) -> Any:
-    """Makes a boto3 client that builds and signs each request, and is answered before it would leave."""
-    client: Any = boto3.client(
-        "kinesis",
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - nothing is sent
-        config=Config(parameter_validation=parameter_validation),
-    )
-    client.meta.events.register("before-send.kinesis.PutRecords", _all_taken)
-    client.meta.events.register("before-send.kinesis.PutRecord", _taken)
-    return client
-
-
-def _all_taken(request: Any, **_: object) -> AWSResponse:
-    headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.1"})
-    return AWSResponse(
-        request.url, 200, headers, _Raw(_answer(request.body.count(b'"PartitionKey"', 0, _MAX_COUNTED_BYTES)))
-    )
-
-
-# The bodies of aggregates are long, and looking through them would be timed: a few hundred results more or less in an
-# answer make no difference to them.
-_MAX_COUNTED_BYTES = 250_000
-
-
-def _taken(request: Any, **_: object) -> AWSResponse:
-    headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.1"})
-    return AWSResponse(request.url, 200, headers, _Raw(b'{"SequenceNumber":"1","ShardId":"shardId-000000000000"}'))
-
-
-@cache
-def _answer(n_records: int) -> bytes:
-    """Returns Kinesis's answer to a request of so many records: made once, as it is not ours to time."""
-    record = {"SequenceNumber": str(_FIRST_SEQUENCE_NUMBER), "ShardId": "shardId-000000000000"}
-    return msgspec.json.encode({"FailedRecordCount": 0, "Records": [record] * n_records})
-
-
-class _Raw(io.BytesIO):
-    """As much of urllib3's answer as botocore reads."""
-
-    def stream(self, **_: object) -> list[bytes]:
-        return [self.getvalue()]
-
-
-class _BucketWith:
-    """A bucket in memory with one bundle and a channel onto it."""
-
-    def __init__(self, bundle: ExportedBundle) -> None:
-        channel = Channel(bundle.model_version, bundle.manifest_sha256, None, "2021-02-01T00:00:00+00:00")
-        self._objects: Mapping[str, bytes] = {
-            channel_key("stable"): msgspec.json.encode(channel),
-            **{bundle_key(bundle.model_version, name): data for name, data in bundle.files.items()},
-        }
-
-    def get_object(self, *, Bucket: str, Key: str, **_: str) -> dict[str, object]:  # noqa: ARG002, N803
-        return {"Body": io.BytesIO(self._objects[Key]), "ETag": '"etag"'}
-
-
-class _Context:
-    def get_remaining_time_in_millis(self) -> int:
-        return 60_000
+def bucket_objects(bundle: ExportedBundle) -> dict[str, bytes]:
+    """Returns what a bucket holds in which a channel points at this bundle."""
+    channel = Channel(bundle.model_version, bundle.manifest_sha256, None, "2021-02-01T00:00:00+00:00")
+    return {
+        channel_key("stable"): msgspec.json.encode(channel),
+        **{bundle_key(bundle.model_version, name): data for name, data in bundle.files.items()},
+    }

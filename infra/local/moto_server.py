@@ -1,6 +1,6 @@
 """The process behind LocalAws: moto over HTTP/1.1 on a socket that it is handed, until its standard input ends.
 
-    python -m infra.local.moto_server LISTENING_FILE_DESCRIPTOR
+    python -m infra.local.moto_server LISTENING_FILE_DESCRIPTOR [--limits]
 
 werkzeug's own handler closes each connection after one answer; kept alive, a small request takes 2.8 ms, not 4.8.
 """
@@ -19,6 +19,9 @@ from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 
 from infra.local.kinesis import patch_kinesis
+
+LIMITS_OPTION = "--limits"
+"""With it, Kinesis has AWS's limits."""
 
 
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not typed
@@ -73,11 +76,11 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def main(listener_fd: int) -> None:
+def main(listener_fd: int, *, limits: bool) -> None:
     """Serves until the parent closes our standard input, or dies, which closes it too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    patch_kinesis()
+    patch_kinesis(limits=limits)
     threading.Thread(target=importlib.import_module, args=("moto.cloudformation.models",), daemon=True).start()
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler, fd=listener_fd)
@@ -85,4 +88,4 @@ def main(listener_fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), limits=LIMITS_OPTION in sys.argv)

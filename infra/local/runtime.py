@@ -20,6 +20,9 @@ MAX_RESPONSE_BYTES = 6 * 1024 * 1024
 Handler = Callable[[dict[str, Any], Any], object]
 """The function's entry point: event and context in, response out."""
 
+Runtime = Callable[[dict[str, Any]], object]
+"""Runs a function on an event: returns its response, raises if it failed."""
+
 
 class FunctionError(InfraError):
     """The invocation failed outside of the function's own code; Lambda would bring the batch again."""

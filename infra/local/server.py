@@ -31,7 +31,6 @@ _CLIENT_CONFIG = Config(
     max_pool_connections=32,
     connect_timeout=5,
     read_timeout=60,
-    retries={"mode": "standard", "total_max_attempts": 2},
     tcp_keepalive=True,
 )
 
@@ -42,19 +41,24 @@ class LocalAws:
     It is ready for clients at once: the listening socket is made here and handed down, so requests wait in its
     queue for the second that the server takes to import moto, while the caller gets on with something else.
 
+    Args:
+        limits: Whether Kinesis has AWS's limits: what a shard takes and gives in a second, iterators that expire.
+            Off, it is as fast as it can be.
+
     Raises:
         LocalAwsError: On leaving the block, where the server has ended by itself; carries its last words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, limits: bool = False) -> None:
         self._session = _hermetic_session()
+        self._options = ["--limits"] if limits else []
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile()
         with socket.create_server((HOST, 0), backlog=128) as listener:
             self.endpoint_url = f"http://{HOST}:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no outside input
-                [sys.executable, "-m", "infra.local.moto_server", str(listener.fileno())],
+                [sys.executable, "-m", "infra.local.moto_server", str(listener.fileno()), *self._options],
                 stdin=subprocess.PIPE,  # never written to: its end tells the server that the parent is gone
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
@@ -82,9 +86,15 @@ class LocalAws:
             "AWS_DEFAULT_REGION": REGION,
         }
 
-    def client(self, service: str) -> Any:
-        """Makes a boto3 client, deaf to the user's profiles, proxies and endpoint settings. Thread-safe to use."""
-        return self._session.client(service, endpoint_url=self.endpoint_url, config=_CLIENT_CONFIG, **_CREDENTIALS)
+    def client(self, service: str, n_attempts: int = 2) -> Any:
+        """Makes a boto3 client, deaf to the user's profiles, proxies and endpoint settings. Thread-safe to use.
+
+        Args:
+            service: The service, as boto3 calls it.
+            n_attempts: How often it sends a request that is throttled or lost; with 1, every refusal is seen.
+        """
+        config = _CLIENT_CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": n_attempts}))
+        return self._session.client(service, endpoint_url=self.endpoint_url, config=config, **_CREDENTIALS)
 
     def _last_words(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))

@@ -69,6 +69,7 @@ def test_function_environment_has_these_settings_and_no_other(function: dict[str
         "OUTPUT_FORMAT": {"Ref": "OutputFormat"},
         "OUTPUT_GROUPS": {"Ref": "RidePredictionsShards"},
         "LOG_LEVEL": {"Ref": "LogLevel"},
+        "MALLOC_MMAP_THRESHOLD_": "1048576",
         "POWERTOOLS_SERVICE_NAME": "ridecast",
         "POWERTOOLS_METRICS_NAMESPACE": "ridecast",
     }

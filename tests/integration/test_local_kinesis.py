@@ -144,6 +144,47 @@ def test_after_a_merge_puts_go_to_the_one_open_shard(kinesis: Any, stream: str) 
     assert len(bodies(read(kinesis, stream, shard=merged))) == 10
 
 
+def test_end_of_a_shard_names_its_children(kinesis: Any, stream: str) -> None:
+    kinesis.split_shard(StreamName=stream, ShardToSplit=FIRST_SHARD, NewStartingHashKey=str(2**127))
+
+    children = read(kinesis, stream)["ChildShards"]
+
+    assert [(child["ShardId"], child["ParentShards"]) for child in children] == [
+        ("shardId-000000000001", [FIRST_SHARD]),
+        ("shardId-000000000002", [FIRST_SHARD]),
+    ]
+    assert children[1]["HashKeyRange"] == {"StartingHashKey": str(2**127), "EndingHashKey": str(2**128 - 1)}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_neighbours_may_be_merged_in_either_order_and_only_once(kinesis: Any, order: tuple[int, int]) -> None:
+    name = f"merged-{next(_numbers)}"
+    kinesis.create_stream(StreamName=name, ShardCount=2)
+    one, other = (f"shardId-{n:012}" for n in order)
+
+    kinesis.merge_shards(StreamName=name, ShardToMerge=one, AdjacentShardToMerge=other)
+    put(kinesis, name, [b"x"] * 10)
+
+    assert len(bodies(read(kinesis, name, shard="shardId-000000000002"))) == 10
+    with pytest.raises(ClientError, match="has already been merged or split"):
+        kinesis.merge_shards(StreamName=name, ShardToMerge=one, AdjacentShardToMerge=other)
+
+
+def test_records_put_while_shards_split_and_merge_are_all_there(kinesis: Any, stream: str) -> None:
+    def put_some(n: int) -> list[str]:
+        return [number for i in range(20) for number in put(kinesis, stream, [b"x"] * 20, key=f"{n}-{i}")]
+
+    with ThreadPoolExecutor(3) as pool:
+        producers = [pool.submit(put_some, n) for n in range(2)]
+        for target in [2, 4, 2, 1, 2]:
+            kinesis.update_shard_count(StreamName=stream, TargetShardCount=target, ScalingType="UNIFORM_SCALING")
+        sent = [number for producer in producers for number in producer.result()]
+
+    shards = [shard["ShardId"] for shard in kinesis.list_shards(StreamName=stream)["Shards"]]
+    found = [r["SequenceNumber"] for shard in shards for r in read(kinesis, stream, shard=shard)["Records"]]
+    assert sorted(found) == sorted(sent)
+
+
 def test_keys_are_spread_over_shards_and_one_key_keeps_its_shard(kinesis: Any) -> None:
     kinesis.create_stream(StreamName="spread", ShardCount=4)
     entries = [{"Data": b"x", "PartitionKey": str(i % 50)} for i in range(100)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def test_package_holds_the_function_and_its_dependencies_only(package: Package) 
     modules = {path.name for path in package.folder.iterdir() if not re.search(r"\.(dist-info|data|libs)$", path.name)}
 
     assert modules == {
+        "__pycache__",
         "aws_lambda_powertools",
         "jmespath",
         "lambda_function",
@@ -93,6 +95,16 @@ def test_package_holds_the_function_and_its_dependencies_only(package: Package) 
         "tzdata",
     }
     assert (package.folder / "lambda_function" / "zones.csv").is_file()
+
+
+@of_the_built_package
+def test_package_brings_its_bytecode_which_no_time_of_a_file_makes_stale(package: Package) -> None:
+    sources = list(package.folder.rglob("*.py"))
+
+    assert not list(package.folder.rglob("tests"))
+    for source in sources:
+        header = Path(cache_from_source(str(source))).read_bytes()[:8]
+        assert header == MAGIC_NUMBER + b"\1\0\0\0", source  # PEP 552: by hash, not to be checked
 
 
 def locked() -> dict[str, set[str]]:

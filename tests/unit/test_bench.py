@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from infra.bench.figures import TIMES, US, Figure
 from infra.bench.comparators import plain_batched
-from infra.bench.subjects import invocation, kinesis_without_socket, ours
+from infra.bench.figures import TIMES, US, Figure
+from infra.bench.stand_ins import kinesis_without_socket
+from infra.bench.subjects import invocation, ours
 from infra.bench.timing import cpu_us_per_ride
 from lambda_function.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_rides, training_facts

@@ -27,7 +27,15 @@ KEYS = [
     "model_version",
     "data",
 ]
-COMMANDS = ["demo", "train", "publish", "tail", "models publish"]
+COMMANDS = [
+    "demo",
+    "train",
+    "publish",
+    "tail",
+    "cost",
+    "models publish",
+    *(f"{kind} {verb}" for kind in ("rejects", "failures") for verb in ("list", "show", "redrive")),
+]
 HEAVY = {"boto3", "moto", "pandas", "pyarrow", "sklearn"}
 
 
@@ -87,7 +95,7 @@ def test_help_ends_well(command: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert written.err == ""
 
 
-@pytest.mark.parametrize("group", ["", "models"])
+@pytest.mark.parametrize("group", ["", "models", "rejects", "failures"])
 def test_bare_command_shows_its_help(
     group: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

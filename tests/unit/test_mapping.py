@@ -1,100 +1,29 @@
 """The event source mapping: its batches, and what comes again after a failure."""
 
-import base64
-import json
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
-from infra.local.mapping import EventSourceMapping, MappingConfig
-from tests.fakes_kinesis import FakeClock, FakeKinesis
-
-ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
-SHARD = "shardId-000000000000"
-BACKOFF_S = 1.0
-
-Respond = Callable[[list[str]], object]
-"""What the function does with the sequence numbers of its batch: returns a response, or raises."""
-
-
-def succeed(batch: list[str]) -> object:
-    return {"batchItemFailures": []}
-
-
-def fail(batch: list[str]) -> object:
-    raise RuntimeError("out of luck")
-
-
-def report(*positions: int) -> Respond:
-    """Reports the records at these positions of the batch, counted around its end."""
-
-    def respond(batch: list[str]) -> object:
-        return {"batchItemFailures": [{"itemIdentifier": batch[i % len(batch)]} for i in positions]}
-
-    return respond
-
-
-@dataclass
-class ScriptedFunction:
-    """Does to its 1st, 2nd, … batch what the script says, then succeeds; keeps what it was given."""
-
-    script: Iterable[Respond] = ()
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._script = iter(self.script)
-
-    def __call__(self, event: dict[str, Any]) -> object:
-        """Handles one batch."""
-        self.events.append(event)
-        return next(self._script, succeed)(sequence_numbers(event))
-
-    def batches(self) -> list[list[str]]:
-        """Lists the texts of the records of each batch."""
-        return [[text(record) for record in event["Records"]] for event in self.events]
-
-
-def sequence_numbers(event: dict[str, Any]) -> list[str]:
-    return [record["kinesis"]["sequenceNumber"] for record in event["Records"]]
-
-
-def text(record: dict[str, Any]) -> str:
-    return base64.b64decode(record["kinesis"]["data"]).decode()
-
-
-def payload_bytes(event: dict[str, Any]) -> int:
-    return len(json.dumps(event, separators=(",", ":")))
-
-
-def make_mapping(
-    kinesis: FakeKinesis, function: Callable[[dict[str, Any]], object], **config: Any
-) -> EventSourceMapping:
-    properties = {"batch_size": 3, "report_batch_item_failures": True} | config
-    return EventSourceMapping(
-        MappingConfig("ride-events", **properties),
-        kinesis,
-        function,
-        kinesis.clock,
-        backoff=lambda attempt: BACKOFF_S * attempt,
-    )
-
-
-def drain(mapping: EventSourceMapping, clock: FakeClock, n_idle_rounds: int = 10) -> None:
-    """Polls until nothing has come for as long as a backoff could last."""
-    n_idle = 0
-    while n_idle < n_idle_rounds:
-        n_idle = 0 if mapping.poll_once() else n_idle + 1
-        clock.advance(BACKOFF_S)
-
-
-def rides(n: int) -> list[bytes]:
-    return [f"ride {i}".encode() for i in range(n)]
-
+from tests.fakes_kinesis import FakeKinesis
+from tests.mapping_kit import (
+    ARN,
+    BACKOFF_S,
+    SHARD,
+    Respond,
+    ScriptedFunction,
+    drain,
+    fail,
+    make_mapping,
+    payload_bytes,
+    report,
+    rides,
+    sequence_numbers,
+    succeed,
+    text,
+)
 
 # -- batches
 

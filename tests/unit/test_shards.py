@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
+from botocore.parsers import ResponseParserError
 
-from infra.shards import ShardReader, StartingPosition, open_shards
+from infra.shards import ShardReader, StartingPosition, list_shards, open_shards
 from tests.fakes_kinesis import FakeKinesis
 
 SHARD = "shardId-000000000000"
@@ -73,13 +74,44 @@ def test_reading_may_begin_at_a_time() -> None:
     assert data(reader(kinesis, datetime.fromtimestamp(kinesis.clock() - 5, UTC)).read()) == [b"new"]
 
 
-def test_busy_shard_is_read_later_and_other_errors_are_raised() -> None:
-    kinesis = FakeKinesis(read_faults=["ProvisionedThroughputExceededException", "AccessDeniedException"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "ProvisionedThroughputExceededException",
+        "InternalFailure",
+        ConnectTimeoutError(endpoint_url="https://kinesis.invalid"),
+        ResponseParserError("not JSON"),
+    ],
+    ids=["throttled", "500", "timeout", "garbled"],
+)
+def test_what_cannot_be_read_now_is_read_later(fault: str | Exception) -> None:
+    kinesis = FakeKinesis(read_faults=[fault])
+    kinesis.put(b"a")
     shard = reader(kinesis)
 
-    assert shard.read() == []
-    with pytest.raises(ClientError, match="AccessDenied"):
-        shard.read()
+    assert data(shard.read()) == []
+    assert data(shard.read()) == [b"a"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["AccessDeniedException", "ResourceNotFoundException", ParamValidationError(report="x")],
+    ids=["denied", "gone", "a mistake of ours"],
+)
+def test_refusal_for_good_is_raised(fault: str | Exception) -> None:
+    with pytest.raises((ClientError, ParamValidationError)):
+        reader(FakeKinesis(read_faults=[fault])).read()
+
+
+def test_shards_know_their_parents() -> None:
+    kinesis = FakeKinesis(n_shards=2)
+    kinesis.merge_shards(0, 1)
+    kinesis.split_shard(2)
+
+    first, second, merged, *_ = list(kinesis.shards)
+
+    listed = [shard.parent_ids for shard in list_shards(kinesis, "ride-events")]
+    assert listed == [(), (), (first, second), (merged,), (merged,)]
 
 
 def test_all_shards_are_listed_though_they_come_in_pages() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from infra.errors import StreamRefusedError
 from infra.streams import Entry, StreamReader, Timing, publish, ride_event_bytes, tail
+from lambda_function.kpl import pack
 from lambda_function.publisher import Publisher
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 
@@ -215,3 +216,25 @@ def test_tail_ends_by_itself_when_every_shard_has_ended() -> None:
     kinesis.shards[SHARD].is_open = False
 
     assert [record.data for record in shards] == [b"a"]
+
+
+def test_aggregates_and_plain_records_are_read_as_if_all_were_plain() -> None:
+    kinesis = FakeKinesis()
+    (packed,) = pack(entries(3), n_groups=1)
+    (number,) = kinesis.put(packed.data, partition_key=packed.partition_key)
+    kinesis.put(b"plain", partition_key="9")
+
+    records = StreamReader(kinesis, "ride-predictions", "TRIM_HORIZON").read_once()
+
+    assert [(record.partition_key, record.data) for record in records] == [*entries(3), ("9", b"plain")]
+    assert [record.sequence_number for record in records[:3]] == [number] * 3
+
+
+def test_damaged_aggregate_is_shown_as_it_is() -> None:
+    kinesis = FakeKinesis()
+    (packed,) = pack(entries(3), n_groups=1)
+    kinesis.put(packed.data[:-1], b"after")
+
+    shown = tail(kinesis, "ride-predictions", "TRIM_HORIZON", wait=lambda seconds: True)
+
+    assert [record.data for record in shown] == [packed.data[:-1], b"after"]

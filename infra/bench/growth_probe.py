@@ -1,0 +1,63 @@
+"""The process that the growth bench measures: the function, and nothing else.
+
+    python -m infra.bench.growth_probe FOLDER
+
+FOLDER holds event.json, an invocation of full size, and objects/, what stands in the bucket, a file an object.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from infra.bench.stand_ins import fast_kinesis, function_around
+
+BATCH_SIZES = (1, 500, 1000, 2000, 4000, 6000, 8000, 9400)
+N_BATCHES, N_RIDES_A_BATCH = 400, 1000
+REPEATS = 5
+
+
+def main(folder: Path) -> None:
+    """Prints CPU by batch size, peak memory by batch size, and memory batch after batch, as one JSON object."""
+    event: dict[str, Any] = json.loads((folder / "event.json").read_bytes())
+    objects = {
+        path.relative_to(folder / "objects").as_posix(): path.read_bytes()
+        for path in (folder / "objects").rglob("*")
+        if path.is_file()
+    }
+    function = function_around(objects, fast_kinesis())
+    function({"Records": event["Records"][:1]})
+    ms_by_batch_size, peak_mb_by_batch_size = {}, {}
+    for size in BATCH_SIZES:
+        batch = {"Records": event["Records"][:size]}
+        ms_by_batch_size[size] = min(_cpu_ms(function, batch) for _ in range(REPEATS))
+        peak_mb_by_batch_size[size] = _peak_mb()
+    small = {"Records": event["Records"][:N_RIDES_A_BATCH]}
+    mb_by_batch = []
+    for _ in range(N_BATCHES):
+        function(small)
+        mb_by_batch.append(_resident_mb())
+    found = {"ms_by_batch_size": ms_by_batch_size, "peak_mb_by_batch_size": peak_mb_by_batch_size}
+    sys.stdout.write(json.dumps({**found, "mb_by_batch": mb_by_batch}) + "\n")
+
+
+def _cpu_ms(function: Any, event: dict[str, Any]) -> float:
+    started_s = time.process_time()
+    function(event)
+    return (time.process_time() - started_s) * 1000
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status").read_text()  # getrusage's peak is the parent's, where that was higher
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,179 @@
+"""AWS's runtime interface emulator as a process: on the loopback interface, and never longer than its parent."""
+
+import importlib.util
+import os
+import platform
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from infra.errors import EmulatorError
+
+HOST = "127.0.0.1"
+
+_STARTS = 5  # another process may take a port between its choice and its use
+_READY_WITHIN_S = 10.0
+_STOP_WITHIN_S = 5.0
+_LOOK_AGAIN_S = 0.005
+
+_LISTENS = "0A"  # a socket's state in /proc/net/tcp
+
+_GUARDED = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -TERM 0; } & exec 3<&-; exec "$@"'
+"""Becomes the emulator, beside a guard in its process group that ends both when the parent's end of the pipe closes,
+be it on purpose or with the parent's last breath. The emulator ends the function's process, which has a group of its
+own."""
+
+
+def find_rie() -> Path | None:
+    """Returns the emulator that comes with aws-sam-cli, for this machine's processor; None where there is none."""
+    spec = importlib.util.find_spec("samcli")
+    architecture = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
+    if spec is None or spec.origin is None or architecture is None or platform.system() != "Linux":
+        return None
+    path = Path(spec.origin).parent / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
+    return path if path.is_file() else None
+
+
+def free_ports() -> tuple[int, int]:
+    """Returns two ports that nobody listens on just now."""
+    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as two:
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+class RieProcess:
+    """The emulator around a runtime's command, alive inside its `with` block.
+
+    Args:
+        command: Starts the runtime, the function's process; the emulator does so at the first invocation.
+        environment: The whole environment of both.
+        folder: Their working directory.
+        log_path: What both write is appended here.
+        ports: Chooses where the emulator takes invocations, and where the runtime client asks it for them.
+
+    Attributes:
+        port: Where it takes invocations.
+
+    Raises:
+        EmulatorError: On entering: there is no emulator here, or it does not start.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        log_path: Path,
+        ports: Callable[[], tuple[int, int]] = free_ports,
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._folder = folder
+        self._log_path = log_path
+        self._ports = ports
+
+    def __enter__(self) -> Self:
+        rie = find_rie()
+        if rie is None:
+            raise EmulatorError("is not here: it comes with aws-sam-cli, for Linux", None)
+        for _ in range(_STARTS):
+            self.port, api_port = self._ports()
+            self._process = self._start(rie, api_port)
+            try:
+                if self._is_ready(api_port):
+                    return self
+            except BaseException:
+                self._stop()
+                raise
+            self._stop()
+        raise EmulatorError("does not start", self._log_path)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def peak_rss_bytes(self) -> int:
+        """Returns the most memory that the function's process has had, 0 while there is none.
+
+        The emulator reports the configured memory instead, and holds nobody to it.
+        """
+        peaks = (_peak_rss_bytes(pid) for pid, parent, _ in _processes() if parent == self._process.pid)
+        return max(peaks, default=0)
+
+    def _start(self, rie: Path, api_port: int) -> subprocess.Popen[bytes]:
+        listen = ["--runtime-interface-emulator-address", f"{HOST}:{self.port}"]  # its default is every interface
+        listen += ["--runtime-api-address", f"{HOST}:{api_port}", "--log-level", "info"]
+        with self._log_path.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - the emulator's path, and words of ours
+                ["/bin/sh", "-c", _GUARDED, "sh", str(rie), *listen, *self._command],
+                cwd=self._folder,
+                env=dict(self._environment),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is the parent's business
+            )
+
+    def _is_ready(self, api_port: int) -> bool:
+        """Waits until both ports are this very process's, not somebody else's; False if it ended instead."""
+        give_up_s = time.monotonic() + _READY_WITHIN_S
+        while time.monotonic() < give_up_s and self._process.poll() is None:
+            if {self.port, api_port} <= _listening_ports(self._process.pid):
+                return True
+            time.sleep(_LOOK_AGAIN_S)
+        return False
+
+    def _stop(self) -> None:
+        """Ends the emulator; what then still runs of its session would be a function that it left behind."""
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe, for mypy to know
+        self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pid, _, session in _processes():
+            if session == self._process.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _listening_ports(pid: int) -> set[int]:
+    """Tells on which ports of HOST a process listens, out of /proc."""
+    address = socket.inet_aton(HOST)[::-1].hex().upper()
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    ports = {
+        f"socket:[{line[9]}]": int(line[1].partition(":")[2], 16)
+        for line in lines
+        if line[1].startswith(f"{address}:") and line[3] == _LISTENS
+    }
+    return {ports[name] for name in _open_files(pid) if name in ports}
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    with suppress(OSError):  # closed, or the process ended, in the meantime
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                yield str(file.readlink())
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Yields every process: its id, its parent's and its session's."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended in the meantime
+            _, parent, _, session = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
+            yield int(folder.name), int(parent), int(session)
+
+
+def _peak_rss_bytes(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,31 @@
+"""A function with a bug, stricter than it may be: it rejects rides of five miles and more, and predicts the others."""
+
+import importlib
+import json
+import os
+from typing import Any
+
+import boto3
+
+import lambda_function.handler
+from lambda_function.errors import RejectError
+from lambda_function.events import INVALID_FIELD
+from lambda_function.records import decode_records, stream_name
+from lambda_function.rejects import build_reject, reject_key, store_rejects
+
+LIMIT_MILES = 5.0
+
+_real = importlib.reload(lambda_function.handler)  # its clients belong to the environment of now
+
+
+def lambda_handler(event: dict[str, Any], context: Any) -> object:
+    """Handles a batch, and rejects too much of it."""
+    pairs = list(zip(event["Records"], decode_records(event), strict=True))
+    is_long = [json.loads(record.data())["ride"]["trip_distance"] >= LIMIT_MILES for _, record in pairs]
+    error = RejectError(INVALID_FIELD, "too far for us - at `$.ride.trip_distance`")
+    rejects = [build_reject(record, error) for (_, record), long in zip(pairs, is_long, strict=True) if long]
+    if rejects:
+        s3: Any = boto3.client("s3")
+        store_rejects(s3, os.environ["BUCKET"], reject_key(stream_name(event), rejects[0]), rejects)
+    short = [record for (record, _), long in zip(pairs, is_long, strict=True) if not long]
+    return _real.lambda_handler({"Records": short}, context)

@@ -1,0 +1,145 @@
+"""The embedded AWS's Kinesis with AWS's limits, over HTTP: what it refuses, and that nothing of it is lost."""
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.kinesis_limits import rate_exceeded
+from infra.local.mapping import EventSourceMapping, MappingConfig
+from infra.local.server import ACCOUNT_ID, LocalAws
+from infra.shards import ShardReader
+from lambda_function.publisher import Publisher
+
+pytestmark = pytest.mark.slow  # starting the server takes one to two seconds, and a shard its time
+
+SHARD = "shardId-000000000000"
+PATIENCE_S = 30
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def kinesis() -> Iterator[Any]:
+    with LocalAws(limits=True) as aws:
+        # One attempt a call: boto3 would wait and ask again where a test wants to see the refusal.
+        yield aws.client("kinesis", n_attempts=1)
+
+
+@pytest.fixture
+def stream(kinesis: Any) -> str:
+    """A stream of its own for each test, with one shard."""
+    name = f"stream-{next(_numbers)}"
+    kinesis.create_stream(StreamName=name, ShardCount=1)
+    return name
+
+
+def entries(n: int) -> list[tuple[str, bytes]]:
+    return [(str(i % 7), f"{i:05}".encode()) for i in range(n)]
+
+
+def request(n: int) -> list[dict[str, Any]]:
+    return [{"PartitionKey": key, "Data": data} for key, data in entries(n)]
+
+
+def first_iterator(kinesis: Any, stream: str) -> str:
+    answer = kinesis.get_shard_iterator(StreamName=stream, ShardId=SHARD, ShardIteratorType="TRIM_HORIZON")
+    iterator: str = answer["ShardIterator"]
+    return iterator
+
+
+def test_publisher_gets_everything_through_and_nothing_is_lost_or_doubled(kinesis: Any, stream: str) -> None:
+    sent = entries(2_000)
+
+    published = Publisher(kinesis, stream).publish(sent, lambda: PATIENCE_S)
+
+    reader = ShardReader(kinesis, stream, SHARD, "TRIM_HORIZON")
+    assert published.unpublished == []
+    assert published.n_resent > 0
+    assert sorted(record["Data"] for record in reader.read()) == [data for _, data in sent]
+
+
+def test_refused_entries_stand_in_an_answer_that_is_200(kinesis: Any, stream: str) -> None:
+    answers = [kinesis.put_records(StreamName=stream, Records=request(500)) for _ in range(4)]
+
+    refused = [entry for answer in answers for entry in answer["Records"] if "ErrorCode" in entry]
+    assert {answer["ResponseMetadata"]["HTTPStatusCode"] for answer in answers} == {200}
+    assert len(refused) == sum(answer["FailedRecordCount"] for answer in answers) > 0
+    assert {entry["ErrorCode"] for entry in refused} == {"ProvisionedThroughputExceededException"}
+    assert refused[0]["ErrorMessage"] == rate_exceeded(SHARD, stream, ACCOUNT_ID)
+    assert "SequenceNumber" not in refused[0]
+
+
+def test_single_put_beyond_the_limit_is_an_error(kinesis: Any, stream: str) -> None:
+    megabyte = bytes(1024 * 1024 - 1)
+    kinesis.put_record(StreamName=stream, PartitionKey="k", Data=megabyte)
+
+    with pytest.raises(ClientError, match=r"ProvisionedThroughputExceededException.*Rate exceeded for shard"):
+        kinesis.put_record(StreamName=stream, PartitionKey="k", Data=megabyte)
+
+
+def test_sixth_read_within_a_second_is_refused(kinesis: Any, stream: str) -> None:
+    iterator = first_iterator(kinesis, stream)
+    for _ in range(5):
+        kinesis.get_records(ShardIterator=iterator)
+
+    with pytest.raises(ClientError, match=r"ProvisionedThroughputExceededException.*Rate exceeded for shard"):
+        kinesis.get_records(ShardIterator=iterator)
+
+
+def test_iterator_older_than_five_minutes_has_expired(kinesis: Any, stream: str) -> None:
+    fresh = base64.decodebytes(first_iterator(kinesis, stream).encode()).decode()
+    old = base64.encodebytes(f"{fresh.rpartition(':')[0]}:{time.time() - 301}".encode()).decode()
+
+    with pytest.raises(ClientError, match="ExpiredIteratorException"):
+        kinesis.get_records(ShardIterator=old)
+
+
+def test_one_read_gives_ten_mebibytes_at_most_and_a_record_at_least() -> None:
+    shards = import_module("infra.local.kinesis_shards")  # brings moto, which takes a second: not for every run
+    shard = shards.LimitedShard(0, 0, 2**128 - 1)
+    for _ in range(12):
+        shards.LocalShard.append(shard, "key", base64.b64encode(bytes(1024 * 1024)).decode())
+
+    page = shard.read(0, limit=100)
+
+    assert len(page.records) == 10
+    assert page.position == page.records[-1].sequence_number
+    assert not page.ended
+
+
+def test_mapping_hands_everything_over_in_order_across_a_split_and_a_merge(kinesis: Any, stream: str) -> None:
+    sent = entries(1_500)
+    done: list[tuple[str, bytes]] = []
+    all_done, stop = threading.Event(), threading.Event()
+
+    def invoke(event: dict[str, Any]) -> None:
+        records = [record["kinesis"] for record in event["Records"]]
+        done.extend((record["partitionKey"], base64.b64decode(record["data"])) for record in records)
+        if len(done) >= len(sent):
+            all_done.set()
+
+    mapping = EventSourceMapping(MappingConfig(stream, batch_size=100, parallelization_factor=3), kinesis, invoke)
+    thread = threading.Thread(target=mapping.run, args=[stop])
+    thread.start()
+    publisher = Publisher(kinesis, stream)
+    publisher.publish(sent[:500], lambda: PATIENCE_S)
+    kinesis.update_shard_count(StreamName=stream, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+    publisher.publish(sent[500:1_000], lambda: PATIENCE_S)
+    kinesis.merge_shards(
+        StreamName=stream, ShardToMerge="shardId-000000000002", AdjacentShardToMerge="shardId-000000000001"
+    )
+    publisher.publish(sent[1_000:], lambda: PATIENCE_S)
+    finished = all_done.wait(PATIENCE_S)
+    stop.set()
+    thread.join(PATIENCE_S)
+
+    assert finished
+    assert sorted(done, key=lambda one: one[1]) == sent
+    for key in {key for key, _ in sent}:
+        assert [data for k, data in done if k == key] == [data for k, data in sent if k == key]

@@ -1,0 +1,178 @@
+"""Redriving on the embedded AWS: what a function rejected or could not do is predicted once it is put right."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.bucket import Bucket
+from infra.cli import main
+from infra.kept_bucket import REJECTS
+from infra.local.mapping import EventSourceMapping
+from infra.local.runtime import InProcessRuntime, load_handler
+from infra.local.server import LocalAws
+from infra.marks import Marks
+from infra.redrive import Redrive
+from infra.stack import DeployedStack, deploy
+from infra.streams import StreamReader, Timing
+from lambda_function.publisher import Publisher
+from tests.builders import ride_bytes, small_bundle
+from tests.builders_kept import Countdown, Mortal, ProcessEnd
+from training.publish import move_channel, store_bundle
+
+pytestmark = pytest.mark.slow
+
+N_RIDES = 200
+LONG_RIDES = set(range(0, N_RIDES, 4))
+STRICT = "tests.integration.strict_function.lambda_handler"
+CHUNK = 10
+
+Invoke = Callable[[dict[str, Any]], object]
+
+
+class Rides:
+    """A stack of its own on a local AWS, rides on its stream, and a function that can be put right in between."""
+
+    def __init__(self, aws: LocalAws, log: Path, name: str) -> None:
+        streams = {"RideEventsName": f"{name}-events", "RidePredictionsName": f"{name}-predictions"}
+        self.stack: DeployedStack = deploy(aws.client, name, parameters={**streams, "BatchWindowSeconds": 0})
+        self.s3, self.kinesis = aws.client("s3"), aws.client("kinesis")
+        self._aws, self._log = aws, log
+        self._invoke: Invoke
+        # No second try: what the function can't do is given up at once.
+        config = replace(self.stack.mapping, maximum_retry_attempts=0, bisect_on_error=False, batch_size=40)
+        self._mapping = EventSourceMapping(config, self.kinesis, self._current, backoff=lambda _: 0.0, s3=self.s3)
+        self._reader = StreamReader(self.kinesis, self.stack.output_stream, "TRIM_HORIZON")
+        self.predicted: Counter[int] = Counter()
+
+    def _current(self, event: dict[str, Any]) -> object:
+        return self._invoke(event)
+
+    def publish(self) -> None:
+        """Sends rides, some of them long."""
+        entries = [(str(n), ride_bytes(n, trip_distance=9.0 if n in LONG_RIDES else 2.0)) for n in range(N_RIDES)]
+        published = Publisher(self.kinesis, self.stack.input_stream).publish(entries, lambda: 60.0)
+        assert published.unpublished == []
+
+    def publish_model(self) -> None:
+        """Gives the function a model."""
+        bundle = small_bundle()
+        store_bundle(self.s3, self.stack.bucket, bundle)
+        move_channel(self.s3, self.stack.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+
+    def handle(self, handler: str | None = None) -> None:
+        """Lets a function, the real one unless told otherwise, have all that is on the stream."""
+        environment = {**self.stack.environment, **self._aws.environment}
+        with load_handler(handler or self.stack.handler, environment, self._log) as loaded:
+            self._invoke = InProcessRuntime(loaded, self.stack.timeout_s, self.stack.memory_mb, "predictor")
+            while self._mapping.poll_once():
+                pass
+        while records := self._reader.read_once():
+            self.predicted.update(json.loads(record.data)["prediction"]["ride_id"] for record in records)
+
+
+Cli = Callable[..., Any]
+Stacks = Callable[[str], Rides]
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture
+def rides_on(aws: LocalAws, tmp_path: Path) -> Stacks:
+    return lambda name: Rides(aws, tmp_path / "function.log", name)
+
+
+@pytest.fixture
+def cli(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs `ridecast` on the local AWS, and returns its JSON."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    def run(*arguments: str) -> Any:
+        monkeypatch.setattr(sys, "argv", ["ridecast", *arguments, "--endpoint-url", aws.endpoint_url, "--json"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        written = capsys.readouterr()
+        assert not ended.value.code, written.err
+        return json.loads(written.out)
+
+    return run
+
+
+def test_rejects_of_a_function_with_a_bug_are_predicted_once_it_is_fixed_and_they_are_redriven(
+    rides_on: Stacks, cli: Cli
+) -> None:
+    rides = rides_on("strict")
+    where = ("--bucket", rides.stack.bucket)
+    rides.publish_model()
+    rides.publish()
+    rides.handle(STRICT)
+    assert set(rides.predicted) == set(range(N_RIDES)) - LONG_RIDES
+    assert cli("rejects", "list", *where)["records"] == len(LONG_RIDES)
+
+    assert cli("rejects", "redrive", *where)["by_stream"] == {rides.stack.input_stream: len(LONG_RIDES)}
+    assert cli("rejects", "redrive", *where)["redriven"] == 0
+    assert cli("rejects", "list", "--pending", *where)["records"] == 0
+
+    rides.handle()
+    assert rides.predicted == Counter(range(N_RIDES))
+
+
+def test_batches_given_up_for_want_of_a_model_are_predicted_once_it_is_there_and_they_are_redriven(
+    rides_on: Stacks, cli: Cli
+) -> None:
+    rides = rides_on("modelless")
+    where = ("--bucket", rides.stack.bucket)
+    rides.publish()
+    rides.handle()
+    assert not rides.predicted
+    found = cli("failures", "list", *where)
+    assert (found["records"], found["unreadable"]) == (N_RIDES, {})
+    assert {group["reason"] for group in found["groups"]} == {"RetryAttemptsExhausted"}
+    assert cli("failures", "show", found["newest"][0]["id"], *where)["key"] == found["newest"][0]["id"]
+
+    rides.publish_model()
+    assert cli("failures", "redrive", *where)["redriven"] == N_RIDES
+    rides.handle()
+    assert rides.predicted == Counter(range(N_RIDES))
+
+
+def redrive(rides: Rides, countdown: Countdown) -> bool:
+    """Runs a redrive in chunks of ten, and tells whether it came to its end."""
+    bucket = Bucket(Mortal(rides.s3, countdown), rides.stack.bucket, n_threads=1)
+    kinesis: Any = Mortal(rides.kinesis, countdown)
+    marks = Marks(bucket)
+    timing = Timing(sleep=lambda _: None)
+    run = Redrive(marks, lambda stream: Publisher(kinesis, stream), rate_per_s=CHUNK, timing=timing)
+    try:
+        marks.load(marks.keys())
+        run.run(REJECTS.read(bucket, REJECTS.keys(bucket)))
+    except ProcessEnd:
+        return False
+    return True
+
+
+def test_interrupted_redrive_is_repeated_and_nothing_is_lost(rides_on: Stacks) -> None:
+    rides = rides_on("interrupted")
+    rides.publish_model()
+    rides.publish()
+    rides.handle(STRICT)
+    endings = [Countdown(n_calls, is_after=n_calls % 2 == 0) for n_calls in (6, 9, 4, 10)]
+    assert [redrive(rides, ending) for ending in endings] == [False] * len(endings)
+    assert redrive(rides, Countdown())
+    assert redrive(rides, Countdown())
+
+    rides.handle()
+    assert set(rides.predicted) == set(range(N_RIDES))
+    repeated = {ride for ride, n in rides.predicted.items() if n > 1}
+    assert repeated <= LONG_RIDES
+    assert sum(n - 1 for n in rides.predicted.values()) <= CHUNK * len(endings)

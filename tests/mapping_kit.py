@@ -1,0 +1,134 @@
+"""A scripted function behind an event source mapping, on a fake stream whose clock is turned by hand."""
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from infra.local.failures import PutObject
+from infra.local.lambda_event import count_done
+from infra.local.mapping import EventSourceMapping, MappingConfig
+from tests.fakes import FakeS3
+from tests.fakes_kinesis import FakeClock, FakeKinesis
+
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
+SHARD = "shardId-000000000000"
+BACKOFF_S = 1.0
+
+Respond = Callable[[list[str]], object]
+"""What the function does with the sequence numbers of its batch: returns a response, or raises."""
+
+
+def succeed(batch: list[str]) -> object:
+    return {"batchItemFailures": []}
+
+
+def fail(batch: list[str]) -> object:
+    raise RuntimeError("out of luck")
+
+
+def report(*positions: int) -> Respond:
+    """Reports the records at these positions of the batch, counted around its end."""
+
+    def respond(batch: list[str]) -> object:
+        return {"batchItemFailures": [{"itemIdentifier": batch[i % len(batch)]} for i in positions]}
+
+    return respond
+
+
+@dataclass
+class ScriptedFunction:
+    """Does to its 1st, 2nd, … batch what the script says, then succeeds; keeps what it was given.
+
+    Attributes:
+        done: (partition key, text) of each record that it did, in the order in which it did them.
+    """
+
+    script: Iterable[Respond] = ()
+    events: list[dict[str, Any]] = field(default_factory=list)
+    done: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._script = iter(self.script)
+
+    def __call__(self, event: dict[str, Any]) -> object:
+        """Handles one batch."""
+        self.events.append(event)
+        response = next(self._script, succeed)(sequence_numbers(event))
+        n_done = count_done(response, event["Records"])
+        self.done += [(record["kinesis"]["partitionKey"], text(record)) for record in event["Records"][:n_done]]
+        return response
+
+    def batches(self) -> list[list[str]]:
+        """Lists the texts of the records of each batch."""
+        return [[text(record) for record in event["Records"]] for event in self.events]
+
+
+def sequence_numbers(event: dict[str, Any]) -> list[str]:
+    return [record["kinesis"]["sequenceNumber"] for record in event["Records"]]
+
+
+def text(record: dict[str, Any]) -> str:
+    return base64.b64decode(record["kinesis"]["data"]).decode()
+
+
+def payload_bytes(event: dict[str, Any]) -> int:
+    return len(json.dumps(event, separators=(",", ":")))
+
+
+def make_mapping(
+    kinesis: FakeKinesis,
+    function: Callable[[dict[str, Any]], object],
+    *,
+    s3: PutObject | None = None,
+    backoff: Callable[[int], float] = lambda attempt: BACKOFF_S * attempt,
+    **config: Any,
+) -> EventSourceMapping:
+    properties = {"batch_size": 3, "report_batch_item_failures": True} | config
+    numbers = count()
+    return EventSourceMapping(
+        MappingConfig("ride-events", **properties),
+        kinesis,
+        function,
+        kinesis.clock,
+        backoff,
+        s3=s3,
+        wall_clock=kinesis.clock,
+        new_id=lambda: f"id-{next(numbers)}",
+    )
+
+
+def drain(mapping: EventSourceMapping, clock: FakeClock, n_idle_rounds: int = 10) -> None:
+    """Polls until nothing has come for as long as a backoff could last."""
+    n_idle = 0
+    while n_idle < n_idle_rounds:
+        n_idle = 0 if mapping.poll_once() else n_idle + 1
+        clock.advance(BACKOFF_S)
+
+
+def rides(n: int) -> list[bytes]:
+    return [f"ride {i}".encode() for i in range(n)]
+
+
+def poisoned_by(*bad: str) -> ScriptedFunction:
+    """A function that raises for each batch with one of these texts in it."""
+
+    class PoisonedFunction(ScriptedFunction):
+        def __call__(self, event: dict[str, Any]) -> object:
+            texts = [text(record) for record in event["Records"]]
+            self._script = iter([fail] if set(bad) & set(texts) else [])
+            return super().__call__(event)
+
+    return PoisonedFunction()
+
+
+def given_up(s3: FakeS3) -> list[dict[str, Any]]:
+    """Lists the invocation records in the failure destination, in the order in which they were stored."""
+    return [json.loads(body) for body in s3.objects.values()]
+
+
+def texts_given_up(s3: FakeS3) -> list[str]:
+    """Lists the texts of the records in the failure destination."""
+    return [text(record) for one in given_up(s3) for record in json.loads(one["payload"])["Records"]]

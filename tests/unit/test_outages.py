@@ -1,0 +1,156 @@
+"""Outages of the function and of the stream, hours long and covered in milliseconds: the clock is turned by hand."""
+
+import threading
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from infra.local.mapping import EventSourceMapping, MappingConfig
+from infra.local.retry import exponential_backoff_s
+from infra.stack import Stack
+from tests.fakes import BUCKET, FakeS3
+from tests.fakes_kinesis import FakeKinesis, client_error
+from tests.mapping_kit import ScriptedFunction, drain, given_up, make_mapping, rides, texts_given_up
+
+HOUR_S = 3600
+STEP_S = 10
+PUT_EVERY_S = 60
+RECOVERY_S = 600
+
+UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
+OUTAGES = [client_error("InternalFailure", "GetRecords"), client_error("ServiceUnavailable", "GetRecords"), UNREACHABLE]
+
+
+@pytest.fixture(scope="module")
+def templates() -> MappingConfig:
+    """The mapping's properties in template.yaml."""
+    names = {"RideEvents": "ride-events", "Predictor": "predictor", "Bucket": BUCKET}
+    return Stack().event_source_mapping(names)
+
+
+class Outage:
+    """A stream that a producer goes on filling, and a function that is down for a while."""
+
+    def __init__(self, config: MappingConfig) -> None:
+        self.kinesis, self.s3 = FakeKinesis(), FakeS3()
+        self.function = ScriptedFunction()
+        self.is_down = False
+        self.n_sent = 0
+        self.mapping = EventSourceMapping(
+            config,
+            self.kinesis,
+            self._invoke,
+            self.kinesis.clock,
+            exponential_backoff_s,
+            s3=self.s3,
+            wall_clock=self.kinesis.clock,
+        )
+
+    def let_pass(self, seconds: float) -> None:
+        """Lets time pass: a record comes every minute, the mapping polls every ten seconds."""
+        for second in range(0, int(seconds), STEP_S):
+            if second % PUT_EVERY_S == 0:
+                self.kinesis.put(f"{self.n_sent:05}".encode())
+                self.n_sent += 1
+            self.mapping.poll_once()
+            self.kinesis.clock.advance(STEP_S)
+
+    def done(self) -> list[str]:
+        """Lists what the function did, in the order in which it did it."""
+        return [ride for _, ride in self.function.done]
+
+    def sent(self) -> list[str]:
+        """Lists what the producer sent."""
+        return [f"{i:05}" for i in range(self.n_sent)]
+
+    def _invoke(self, event: dict[str, object]) -> object:
+        if self.is_down:
+            raise ConnectionError("all is down")
+        return self.function(event)
+
+
+def test_six_hours_without_the_function_lose_nothing_and_keep_the_order(templates: MappingConfig) -> None:
+    outage = Outage(templates)
+    outage.let_pass(HOUR_S)
+    outage.is_down = True
+    outage.let_pass(6 * HOUR_S)
+    outage.is_down = False
+    outage.let_pass(RECOVERY_S)
+
+    assert outage.done() == outage.sent()
+    assert outage.s3.objects == {}
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=["500", "503", "unreachable"])
+def test_six_hours_without_the_stream_lose_nothing_and_keep_the_order(
+    templates: MappingConfig, error: Exception
+) -> None:
+    outage = Outage(templates)
+    outage.let_pass(HOUR_S)
+    outage.kinesis.outage = error
+    outage.let_pass(6 * HOUR_S)
+    outage.kinesis.outage = None
+    outage.kinesis.expire_iterators()
+    outage.let_pass(RECOVERY_S)
+
+    assert outage.done() == outage.sent()
+    assert outage.s3.objects == {}
+
+
+def test_outage_longer_than_the_record_age_puts_the_old_records_aside_once_and_delivers_the_rest(
+    templates: MappingConfig,
+) -> None:
+    outage = Outage(templates)
+    outage.is_down = True
+    outage.let_pass(14 * HOUR_S)
+    outage.is_down = False
+    outage.let_pass(RECOVERY_S)
+
+    aside = texts_given_up(outage.s3)
+    assert aside + outage.done() == outage.sent()
+    assert len(aside) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
+
+
+def test_stream_that_was_away_for_longer_than_the_record_age_is_put_aside_unseen(templates: MappingConfig) -> None:
+    outage = Outage(templates)
+    outage.kinesis.outage = UNREACHABLE
+    outage.let_pass(14 * HOUR_S)
+    outage.kinesis.outage = None
+    outage.let_pass(RECOVERY_S)
+
+    aside = texts_given_up(outage.s3)
+    assert aside + outage.done() == outage.sent()
+    assert len(aside) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
+    assert {one["requestContext"]["condition"] for one in given_up(outage.s3)} == {"RecordAgeExceeded"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["InternalFailure", "ThrottlingException", UNREACHABLE, ReadTimeoutError(endpoint_url="https://kinesis.invalid")],
+    ids=["500", "throttled", "unreachable", "timeout"],
+)
+def test_read_that_may_work_later_is_tried_later(fault: str | Exception) -> None:
+    kinesis = FakeKinesis(read_faults=[fault, fault])
+    kinesis.put(*rides(3))
+    function = ScriptedFunction()
+    mapping = make_mapping(kinesis, function)
+
+    assert [mapping.poll_once() for _ in range(3)] == [0, 0, 3]
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException"])
+def test_stream_that_is_gone_or_forbidden_ends_the_run(code: str) -> None:
+    kinesis = FakeKinesis(read_faults=[code])
+
+    with pytest.raises(ClientError, match=code):
+        make_mapping(kinesis, ScriptedFunction()).run(threading.Event())
+
+
+def test_throttled_reads_lose_nothing() -> None:
+    kinesis = FakeKinesis(read_faults=["ProvisionedThroughputExceededException", None] * 5)
+    kinesis.put(*rides(20))
+    function = ScriptedFunction()
+
+    drain(make_mapping(kinesis, function), kinesis.clock)
+
+    assert [ride for _, ride in function.done] == [f"ride {i}" for i in range(20)]
