@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo test test-fast lint format ci bench build clean
+.PHONY: help setup demo test test-fast lint format ci bench soak build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,8 @@ demo: $(READY) ## real rides through Kinesis, the function and out as prediction
 test: $(READY) ## every test (under 5 minutes)
 	@pytest $(ARGS)
 
-test-fast: $(READY) ## the fast tier (under 15 s)
-	@pytest -m "not slow" $(ARGS)
+test-fast: $(READY) ## the fast tier, on two cores (under 15 s)
+	@pytest -m "not slow" -n 2 $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed template
 	@ruff format --check .
@@ -36,8 +36,11 @@ format: $(READY) ## put the code into its house style
 	@ruff format .
 	@ruff check --fix .
 
-bench: $(READY) ## cost per ride of the engine and the handler, beside scikit-learn's
+bench: $(READY) ## cost of engine, handler and cold start, beside what they replace
 	@python -m infra.bench
+
+soak: $(READY) ## a million rides through faults, reshards and model switches (ARGS="--rides 100000" for fewer)
+	@python -m infra.soak $(ARGS)
 
 build: $(READY) ## the deployable package, in .aws-sam/build
 	@python -m infra.package

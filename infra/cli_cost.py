@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from infra.cli_options import BUILD, Json
-from infra.cost import CostReport, Service, cost
-from infra.load import Work
-from infra.prices import ALL, AS_OF, REGION
+from infra.cost.cost import CostReport, Service, cost
+from infra.cost.load import Work
+from infra.cost.prices import ALL, AS_OF, REGION
 
 _SERVICES: dict[Service, str] = {
     "lambda": "Lambda",
@@ -35,7 +35,7 @@ def cost_command(
     as_json: Json = False,
 ) -> None:
     """Work out what a million rides cost: plain, packed into aggregates, and one by one as the course does it."""
-    from infra.cost_inputs import Given, load_of, work_of
+    from infra.cost.inputs import Given, load_of, work_of
 
     given = Given(us_per_ride, us_per_ride_packed, us_per_ride_one_by_one)
     report = cost(load_of(rides_per_s, shards, window_s), work_of(given, BUILD / "bench.json"))
@@ -86,7 +86,7 @@ def _assumptions(report: CostReport) -> Iterator[str]:
     yield f"{load.reject_share:.2%} of rides are rejected; both streams keep {load.retention_hours:g} hours"
     yield f"{given.n_metrics} custom metrics, and {given.log_bytes:,} B of logs an invocation"
     yield "one by one: a ride an invocation, no metrics, no rejects, Lambda's own log lines only"
-    yield f"public prices of {REGION}, {AS_OF}, without free tiers: infra/prices.py names the pages"
+    yield f"public prices of {REGION}, {AS_OF}, without free tiers: infra/cost/prices.py names the pages"
 
 
 def _time(work: Work) -> str:

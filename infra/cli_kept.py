@@ -14,10 +14,10 @@ from infra.cli_options import Json
 
 if TYPE_CHECKING:
     from infra.bucket import Bucket
-    from infra.kept import KeptObject
-    from infra.kept_bucket import Kind
-    from infra.kept_selection import Selection
-    from infra.marks import Marks
+    from infra.kept.bucket import Kind
+    from infra.kept.marks import Marks
+    from infra.kept.record import KeptObject
+    from infra.kept.selection import Selection
 
 N_NEWEST = 5
 _INTERRUPTED = 130  # as a shell says it of a program that Ctrl-C has ended
@@ -62,8 +62,8 @@ class _Commands:
         """Count them by stream, shard and reason, how many are redriven, and show the newest."""
         selection = _selection(reason, since, until, shard, stream)
 
-        from infra.kept_summary import summarize
-        from infra.kept_view import show_summary
+        from infra.kept.summary import summarize
+        from infra.kept.view import show_summary
 
         kept = _kept_in(self._kind_name, aws_client("s3", endpoint_url, profile, region), bucket)
         marks = kept.marks()
@@ -82,8 +82,8 @@ class _Commands:
         as_json: Json = False,
     ) -> None:
         """Show one: why it is kept, and the original bytes of a record as text, or as hex where they are none."""
-        from infra.kept_bucket import find
-        from infra.kept_view import show_object
+        from infra.kept.bucket import find
+        from infra.kept.view import show_object
 
         kept = _kept_in(self._kind_name, aws_client("s3", endpoint_url, profile, region), bucket)
         show_object(find(kept.bucket, kept.kind, name), kept.marks(), json_only=as_json)
@@ -111,8 +111,8 @@ class _Commands:
         """
         selection = _selection(reason, since, until, shard, stream)
 
-        from infra.kept_view import show_redrive
-        from infra.redrive import Redrive
+        from infra.kept.redrive import Redrive
+        from infra.kept.view import show_redrive
         from lambda_function.publisher import Publisher
 
         kept = _kept_in(self._kind_name, aws_client("s3", endpoint_url, profile, region), bucket)
@@ -138,7 +138,7 @@ class _Kept:
 
     def marks(self) -> "Marks":
         from infra.console import counting, error_console
-        from infra.marks import Marks
+        from infra.kept.marks import Marks
 
         marks = Marks(self.bucket)
         keys = marks.keys()
@@ -150,7 +150,7 @@ class _Kept:
     def reading(self, selection: "Selection", name: str | None = None) -> Iterator[Iterable["KeptObject"]]:
         """Gives what is selected, read as it is iterated."""
         from infra.console import counting, error_console
-        from infra.kept_bucket import find
+        from infra.kept.bucket import find
 
         if name is not None:
             yield [find(self.bucket, self.kind, name).only(selection.admits)]
@@ -162,7 +162,7 @@ class _Kept:
 
 def _kept_in(kind_name: str, s3: object, bucket: str) -> _Kept:
     from infra.bucket import Bucket
-    from infra.kept_bucket import FAILURES, REJECTS
+    from infra.kept.bucket import FAILURES, REJECTS
 
     return _Kept(REJECTS if kind_name == REJECTS.name else FAILURES, Bucket(s3, bucket))
 
@@ -176,7 +176,7 @@ def _counted(items: Iterable[T], count: Callable[[int], None]) -> Iterator[T]:
 def _selection(
     reason: str | None, since: str | None, until: str | None, shard: str | None, stream: str | None
 ) -> "Selection":
-    from infra.kept_selection import Selection, full_shard_id
+    from infra.kept.selection import Selection, full_shard_id
 
     return Selection(
         reason=reason,
@@ -188,7 +188,7 @@ def _selection(
 
 
 def _time(text: str | None, option: str) -> datetime | None:
-    from infra.kept_selection import parse_time
+    from infra.kept.selection import parse_time
 
     try:
         return None if text is None else parse_time(text, lambda: datetime.now(UTC))

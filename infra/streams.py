@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import StreamRefusedError
-from infra.shards import FIRST_IDLE_WAIT_S, KinesisStream, StartingPosition, next_idle_wait_s, open_shards
+from infra.shards import (
+    FIRST_IDLE_WAIT_S,
+    KinesisStream,
+    ShardReader,
+    StartingPosition,
+    list_shards,
+    next_idle_wait_s,
+    open_shards,
+)
 from lambda_function.errors import RejectError
 from lambda_function.kpl import SubRecord, is_aggregated, unpack
 from lambda_function.publisher import MAX_CHUNK_RECORDS, Publisher
@@ -141,21 +149,24 @@ def _paced_chunks(entries: Iterator[Entry], rate_per_s: float, timing: Timing) -
 
 
 class StreamReader:
-    """Reads all shards of a stream, a step at a time."""
+    """Reads all shards of a stream, a step at a time; where one ends in a reshard, it goes on with its children."""
 
     def __init__(
         self, kinesis: KinesisStream, stream_name: str, starting_position: StartingPosition = "LATEST"
     ) -> None:
+        self._kinesis = kinesis
+        self._stream_name = stream_name
         self._shards = open_shards(kinesis, stream_name, starting_position)
+        self._known = {shard.shard_id for shard in self._shards}
 
     @property
     def is_closed(self) -> bool:
-        """Whether every shard has ended and been read."""
-        return all(shard.is_closed for shard in self._shards)
+        """Whether every shard has ended and been read, those of a reshard included."""
+        return not self._shards
 
     def read_once(self) -> list[Record]:
         """Reads each shard once: in order within a shard, in no order between shards; aggregates as sub-records."""
-        return [
+        records = [
             Record(
                 shard.shard_id,
                 record["SequenceNumber"],
@@ -167,6 +178,17 @@ class StreamReader:
             for record in shard.read()
             for partition_key, data in _sub_records(record["PartitionKey"], record["Data"])
         ]
+        if any(shard.is_closed for shard in self._shards):
+            self._go_on_with_children()
+        return records
+
+    def _go_on_with_children(self) -> None:
+        self._shards = [shard for shard in self._shards if not shard.is_closed]
+        for shard in list_shards(self._kinesis, self._stream_name):
+            if shard.shard_id not in self._known:
+                self._known.add(shard.shard_id)
+                # Whatever is in a shard that was not there before is new.
+                self._shards.append(ShardReader(self._kinesis, self._stream_name, shard.shard_id, "TRIM_HORIZON"))
 
 
 def _sub_records(partition_key: str, data: bytes) -> list[SubRecord]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.bucket import Bucket
-from infra.kept_bucket import FAILURES, REJECTS
-from infra.marks import Marks
-from infra.redrive import Redrive, RedriveReport
+from infra.kept.bucket import FAILURES, REJECTS
+from infra.kept.marks import Marks
+from infra.kept.redrive import Redrive, RedriveReport
 from infra.streams import Timing
 from lambda_function.errors import RejectError
 from lambda_function.events import NOT_JSON, Reject, encode_reject

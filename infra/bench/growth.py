@@ -38,7 +38,7 @@ def measure_growth(subject: Subject) -> Growth:
     """Runs `growth_probe` on the subject."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "event.json").write_text(json.dumps(subject.event))
+        (folder / "records.ndjson").write_text("\n".join(map(json.dumps, subject.event["Records"])))
         for key, data in bucket_objects(subject.bundle).items():
             path = folder / "objects" / key
             path.parent.mkdir(parents=True, exist_ok=True)

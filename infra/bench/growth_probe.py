@@ -2,7 +2,8 @@
 
     python -m infra.bench.growth_probe FOLDER
 
-FOLDER holds event.json, an invocation of full size, and objects/, what stands in the bucket, a file an object.
+FOLDER holds records.ndjson, the records of an invocation of full size, and objects/, what stands in the bucket, a file
+an object. A batch is parsed anew before each invocation and forgotten after it, as in Lambda.
 """
 
 import json
@@ -21,26 +22,28 @@ REPEATS = 5
 
 def main(folder: Path) -> None:
     """Prints CPU by batch size, peak memory by batch size, and memory batch after batch, as one JSON object."""
-    event: dict[str, Any] = json.loads((folder / "event.json").read_bytes())
+    lines = (folder / "records.ndjson").read_bytes().splitlines()
     objects = {
         path.relative_to(folder / "objects").as_posix(): path.read_bytes()
         for path in (folder / "objects").rglob("*")
         if path.is_file()
     }
     function = function_around(objects, fast_kinesis())
-    function({"Records": event["Records"][:1]})
+    function(_event(lines[:1]))
     ms_by_batch_size, peak_mb_by_batch_size = {}, {}
     for size in BATCH_SIZES:
-        batch = {"Records": event["Records"][:size]}
-        ms_by_batch_size[size] = min(_cpu_ms(function, batch) for _ in range(REPEATS))
+        ms_by_batch_size[size] = min(_cpu_ms(function, _event(lines[:size])) for _ in range(REPEATS))
         peak_mb_by_batch_size[size] = _peak_mb()
-    small = {"Records": event["Records"][:N_RIDES_A_BATCH]}
     mb_by_batch = []
     for _ in range(N_BATCHES):
-        function(small)
+        function(_event(lines[:N_RIDES_A_BATCH]))
         mb_by_batch.append(_resident_mb())
     found = {"ms_by_batch_size": ms_by_batch_size, "peak_mb_by_batch_size": peak_mb_by_batch_size}
     sys.stdout.write(json.dumps({**found, "mb_by_batch": mb_by_batch}) + "\n")
+
+
+def _event(lines: list[bytes]) -> dict[str, Any]:
+    return {"Records": [json.loads(line) for line in lines]}
 
 
 def _cpu_ms(function: Any, event: dict[str, Any]) -> float:

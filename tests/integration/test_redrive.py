@@ -12,12 +12,12 @@ import pytest
 
 from infra.bucket import Bucket
 from infra.cli import main
-from infra.kept_bucket import REJECTS
+from infra.kept.bucket import REJECTS
+from infra.kept.marks import Marks
+from infra.kept.redrive import Redrive
 from infra.local.mapping import EventSourceMapping
 from infra.local.runtime import InProcessRuntime, load_handler
 from infra.local.server import LocalAws
-from infra.marks import Marks
-from infra.redrive import Redrive
 from infra.stack import DeployedStack, deploy
 from infra.streams import StreamReader, Timing
 from lambda_function.publisher import Publisher

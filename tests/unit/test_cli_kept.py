@@ -10,13 +10,15 @@ import pytest
 from moto import mock_aws
 
 from infra.cli import main
-from infra.kept import KeptObject, decode_rejects
-from infra.kept_view import show_object
-from infra.marks import Marks
+from infra.kept.marks import Marks
+from infra.kept.record import KeptObject, decode_rejects
+from infra.kept.view import show_object
 from lambda_function.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
 from tests.builders_kept import FAILURE_KEY, Account, failure, reject_at
 from tests.fakes import BUCKET
+
+pytestmark = pytest.mark.slow  # moto in process: half a second to import, tens of milliseconds a test
 
 KEY = f"rejects/{STREAM}/{SHARD_ID}/1.ndjson"
 BROKEN = f"rejects/{STREAM}/{SHARD_ID}/2.ndjson"

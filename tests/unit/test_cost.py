@@ -11,12 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infra import prices
 from infra.cli import main
-from infra.cost import cost
-from infra.cost_inputs import DEFAULT_US, Given, load_of, work_of
+from infra.cost import prices
+from infra.cost.cost import cost
+from infra.cost.inputs import DEFAULT_US, Given, load_of, work_of
+from infra.cost.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Assumptions, Load, Work
 from infra.errors import CostInputError
-from infra.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Assumptions, Load, Work
 from lambda_function.events import MODEL_NAME, Prediction, RideDuration, encode_reject
 from tests.builders import event_id, ride_bytes
 from tests.builders_kept import reject_at

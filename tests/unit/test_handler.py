@@ -1,5 +1,6 @@
 """The whole function on fakes: where each record of a batch ends, whatever stream and store do."""
 
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -428,3 +429,11 @@ def test_parts_are_put_together_around_two_clients() -> None:
     answer = build_handler(settings, s3, kinesis)(invocation(ride_bytes()), FakeContext(FakeClock()))
     assert answer == {"batchItemFailures": []}
     assert len(kinesis.taken) == 1
+
+
+def test_garbage_collector_is_on_again_after_a_batch_however_it_ends(function: FakeFunction) -> None:
+    function.invoke(invocation(ride_bytes()))
+    assert gc.isenabled()
+    with pytest.raises(msgspec.ValidationError):
+        function.invoke({"Records": [{}]})
+    assert gc.isenabled()

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from infra.bucket import Bucket
 from infra.errors import NoSuchKeptError
-from infra.kept import KeptRecord, decode_failure, decode_rejects
-from infra.kept_bucket import FAILURES, REJECTS, each_once, find
-from infra.kept_selection import Selection, full_shard_id, parse_time
-from infra.kept_summary import as_json, summarize
-from infra.marks import Marks
-from infra.redrive import Redrive
+from infra.kept.bucket import FAILURES, REJECTS, each_once, find
+from infra.kept.marks import Marks
+from infra.kept.record import KeptRecord, decode_failure, decode_rejects
+from infra.kept.redrive import Redrive
+from infra.kept.selection import Selection, full_shard_id, parse_time
+from infra.kept.summary import as_json, summarize
 from lambda_function.errors import StoreError
 from lambda_function.events import INVALID_FIELD, NOT_JSON, encode_reject
 from lambda_function.publisher import Publisher

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from infra.bucket import Bucket
 from infra.errors import RedriveConflictError, StreamRefusedError
-from infra.kept_bucket import REJECTS
-from infra.redrive import PATIENCE_S, Redrive
+from infra.kept.bucket import REJECTS
+from infra.kept.redrive import PATIENCE_S, Redrive
 from lambda_function.errors import StoreError
 from lambda_function.publisher import MAX_CHUNK_BYTES
 from tests.builders import SHARD_ID, STREAM, event_id

@@ -238,3 +238,18 @@ def test_damaged_aggregate_is_shown_as_it_is() -> None:
     shown = tail(kinesis, "ride-predictions", "TRIM_HORIZON", wait=lambda seconds: True)
 
     assert [record.data for record in shown] == [packed.data[:-1], b"after"]
+
+
+def test_reader_goes_on_with_the_children_of_a_shard_that_was_split() -> None:
+    # GIVEN a reader of a stream with records before and after a split
+    kinesis = FakeKinesis(n_shards=1)
+    reader = StreamReader(kinesis, "ride-events", "TRIM_HORIZON")
+    kinesis.put(b"before")
+    kinesis.split_shard(0)
+    for number in range(20):
+        kinesis.put(b"after", partition_key=str(number))
+    # WHEN it reads, shard by shard
+    read = [record.data for _ in range(5) for record in reader.read_once()]
+    # THEN nothing is missed, and the stream goes on
+    assert sorted(read) == [b"after"] * 20 + [b"before"]
+    assert not reader.is_closed

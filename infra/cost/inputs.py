@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.cost.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, PLAIN, Load, Work
 from infra.errors import CostInputError
-from infra.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, PLAIN, Load, Work
 from infra.transform import TEMPLATE, read_template
 
 DEFAULT_US = {PLAIN: 8.0, PACKED_OUTPUT: 5.0, PACKED: 5.0, ONE_BY_ONE: 286.0}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from infra import prices
-from infra.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, VARIANTS, Assumptions, Load, Work
+from infra.cost import prices
+from infra.cost.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, VARIANTS, Assumptions, Load, Work
 
 Service = Literal["lambda", "kinesis_in", "kinesis_out", "s3", "cloudwatch"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from infra.bucket import Bucket
 from infra.errors import NoSuchKeptError
-from infra.kept import KeptObject, KeptRecord, decode_failure, decode_rejects
+from infra.kept.record import KeptObject, KeptRecord, decode_failure, decode_rejects
 from lambda_function.rejects import PREFIX as REJECTS_PREFIX
 
 

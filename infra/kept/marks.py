@@ -17,7 +17,7 @@ import msgspec
 
 from infra.bucket import Bucket, StoredObject
 from infra.errors import RedriveConflictError
-from infra.kept import KeptRecord
+from infra.kept.record import KeptRecord
 from lambda_function.errors import StoreError
 
 PREFIX = "redriven/"

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from infra.kept import KeptObject, KeptRecord
-from infra.kept_bucket import Kind, each_once
-from infra.marks import Marks
+from infra.kept.bucket import Kind, each_once
+from infra.kept.marks import Marks
+from infra.kept.record import KeptObject, KeptRecord
 
 
 @dataclass(slots=True)

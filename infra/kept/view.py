@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra.console import show_result
-from infra.kept import KeptObject, KeptRecord
-from infra.kept_summary import Group, Line, Summary, as_json
-from infra.marks import Marks
-from infra.redrive import RedriveReport
+from infra.kept.marks import Marks
+from infra.kept.record import KeptObject, KeptRecord
+from infra.kept.redrive import RedriveReport
+from infra.kept.summary import Group, Line, Summary, as_json
 
 _COLUMNS = ("stream", "shard", "reason", "records", "redriven", "oldest arrival", "newest arrival")
 _N_FIRST = 5

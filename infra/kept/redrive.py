@@ -1,7 +1,7 @@
 """Redriving: kept records go back to the input stream with their original bytes and partition keys, and are marked.
 
 **The guarantee is at least once, and it knows what it does not know.** A chunk of records is marked as under way,
-sent, and marked as redriven (infra/marks.py). So:
+sent, and marked as redriven (infra/kept/marks.py). So:
 
 - A redrive that ends well has sent every selected record and marked it once; one that is repeated sends nothing.
 - A redrive that is interrupted, however and wherever, is repeated by the same command, and loses nothing. It sends
@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from infra.errors import StreamRefusedError
-from infra.kept import KeptObject, KeptRecord
-from infra.kept_bucket import each_once
-from infra.marks import Marks
+from infra.kept.bucket import each_once
+from infra.kept.marks import Marks
+from infra.kept.record import KeptObject, KeptRecord
 from infra.streams import Timing
 from lambda_function.events import partition_key
 from lambda_function.publisher import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Publisher

@@ -1,0 +1,55 @@
+"""Time that passes only when told to, for worlds in memory: by sleeping, or in a jump."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class SimulatedClock:
+    """One machine's time, monotonic and on the wall.
+
+    Attributes:
+        now_s: Monotonic seconds.
+        wall_ahead_s: Unix time less monotonic seconds; it begins on 2021-01-05.
+        deadline_s: Monotonic seconds at which whoever sleeps is killed.
+    """
+
+    now_s: float = 0.0
+    wall_ahead_s: float = 1_609_834_500.0
+    deadline_s: float = math.inf
+
+    def monotonic(self) -> float:
+        """Returns monotonic seconds."""
+        return self.now_s
+
+    def wall(self) -> float:
+        """Returns Unix time in seconds."""
+        return self.now_s + self.wall_ahead_s
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass.
+
+        Raises:
+            TimeoutError: The deadline comes first; it is now.
+
+        >>> clock = SimulatedClock()
+        >>> clock.sleep(1.5)
+        >>> clock.monotonic()
+        1.5
+        """
+        if self.now_s + seconds > self.deadline_s:
+            self.now_s = self.deadline_s
+            raise TimeoutError(f"killed at {self.deadline_s} s, asleep")
+        self.now_s += seconds
+
+    def jump(self, seconds: float, *, wall_only: bool = False) -> None:
+        """Lets time pass at once and without a deadline, as for a machine that was suspended.
+
+        Args:
+            seconds: Below 0 with `wall_only` alone: monotonic time never goes back.
+            wall_only: The clock on the wall is set, and no time passes.
+        """
+        if wall_only:
+            self.wall_ahead_s += seconds
+        else:
+            self.now_s += max(0.0, seconds)

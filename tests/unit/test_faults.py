@@ -1,0 +1,244 @@
+"""The faults themselves: each does to its call what it says, at its position and no other."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from infra.local.clock import SimulatedClock
+from infra.local.faults import (
+    AnswerLost,
+    At,
+    Cut,
+    DeliveredTwice,
+    EntriesRefused,
+    Fault,
+    FaultSchedule,
+    JumpClock,
+    Place,
+    Problem,
+    Refused,
+    ServeModel,
+    Slow,
+    SplitShard,
+    Spoilt,
+)
+from infra.local.faulty import FaultyFunction, FaultyKinesis, FaultyS3
+from infra.local.memory_kinesis import MemoryStream
+from infra.local.memory_s3 import MemoryBucket
+from infra.local.memory_world import MemoryWorld, WorldOptions
+from infra.local.runtime import FunctionExitError, FunctionTimeoutError
+from tests.builders import STREAM, invocation, sequence_number, small_bundle
+from tests.world_kit import Account, run
+from tests.world_strategies import RIDES, mapping_config
+
+ONE_MAPPING = WorldOptions(mapping=mapping_config())
+
+
+def scheduled(place: Place, fault: Fault, position: int = 0) -> FaultSchedule:
+    return FaultSchedule([At(place, position, fault)])
+
+
+def faulty_stream(fault: Fault, place: Place = Place.PUT_OUTPUT) -> tuple[MemoryStream, FaultyKinesis]:
+    clock = SimulatedClock()
+    stream = MemoryStream("s", 1, clock.wall)
+    return stream, FaultyKinesis(stream, scheduled(place, fault), clock, Place.PUT_OUTPUT, Place.READ_INPUT)
+
+
+def put(kinesis: Any, n: int) -> Any:
+    return kinesis.put_records(StreamName="s", Records=[{"Data": b"%d" % i, "PartitionKey": "k"} for i in range(n)])
+
+
+def taken(stream: MemoryStream) -> list[bytes]:
+    return [data for _, data in stream.take()]
+
+
+# -- the schedule
+
+
+def test_fault_strikes_at_its_place_and_position_once() -> None:
+    schedule = FaultSchedule(
+        [At(Place.INVOKE, 1, Slow(1)), At(Place.INVOKE, 1, Slow(2)), At(Place.S3_GET, 0, Spoilt())]
+    )
+    assert [schedule.next(Place.INVOKE) for _ in range(4)] == [None, Slow(1), None, None]
+    assert schedule.next(Place.S3_GET) == Spoilt()
+    assert schedule.n_struck == 2
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind"),
+    [
+        (Problem.THROTTLED, ClientError),
+        (Problem.NO_ANSWER, ReadTimeoutError),
+        (Problem.UNREACHABLE, EndpointConnectionError),
+        (Problem.DIED, FunctionExitError),
+    ],
+)
+def test_problem_is_the_error_that_boto3_or_lambda_would_raise(problem: Problem, kind: type[Exception]) -> None:
+    assert isinstance(problem.error(), kind)
+    assert problem.error() is not problem.error()
+
+
+# -- puts and reads
+
+
+def test_refused_put_takes_nothing_and_the_next_works() -> None:
+    stream, kinesis = faulty_stream(Refused(Problem.THROTTLED))
+    with pytest.raises(ClientError, match="ProvisionedThroughputExceeded"):
+        put(kinesis, 2)
+    assert taken(stream) == []
+    assert put(kinesis, 2)["FailedRecordCount"] == 0
+
+
+def test_put_whose_answer_is_lost_is_taken() -> None:
+    stream, kinesis = faulty_stream(AnswerLost(Problem.NO_ANSWER))
+    with pytest.raises(ReadTimeoutError):
+        put(kinesis, 2)
+    assert taken(stream) == [b"0", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kept"),
+    [
+        (EntriesRefused(), []),
+        (EntriesRefused(first=1, every=2), [0, 2, 4]),
+        (EntriesRefused(first=4), [0, 1, 2, 3]),
+        (EntriesRefused(first=9), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_entries_refused_are_told_by_position_in_an_answer_that_is_no_error(
+    fault: EntriesRefused, kept: list[int]
+) -> None:
+    stream, kinesis = faulty_stream(fault)
+    answer = put(kinesis, 5)
+    assert [n for n, result in enumerate(answer["Records"]) if "SequenceNumber" in result] == kept
+    assert answer["FailedRecordCount"] == 5 - len(kept)
+    assert taken(stream) == [b"%d" % n for n in kept]
+
+
+def test_fault_of_reads_leaves_puts_alone() -> None:
+    _, kinesis = faulty_stream(Refused(Problem.EXPIRED), Place.READ_INPUT)
+    put(kinesis, 1)
+    with pytest.raises(ClientError, match="ExpiredIterator"):
+        kinesis.get_shard_iterator(ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON")
+
+
+def test_fault_that_cannot_happen_to_a_call_is_a_mistake() -> None:
+    _, kinesis = faulty_stream(Spoilt())
+    with pytest.raises(TypeError, match="Spoilt"):
+        put(kinesis, 1)
+    with pytest.raises(TypeError, match="Slow"):
+        MemoryWorld([small_bundle()], ONE_MAPPING, scheduled(Place.SENT, Slow(1))).send([("a", b"")])
+
+
+# -- S3
+
+
+def test_spoilt_object_arrives_with_other_bytes_and_is_whole_in_the_bucket() -> None:
+    bucket, clock = MemoryBucket(), SimulatedClock()
+    bucket.put_object(Bucket="b", Key="k", Body=b"12345")
+    s3 = FaultyS3(bucket, scheduled(Place.S3_GET, Spoilt()), clock)
+    bodies = [s3.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(2)]
+    assert bodies[0] != bodies[1] == b"12345"
+    assert len(bodies[0]) == 5
+
+
+def test_slow_call_takes_its_time_and_is_done() -> None:
+    bucket, clock = MemoryBucket(), SimulatedClock()
+    FaultyS3(bucket, scheduled(Place.S3_PUT, Slow(3)), clock).put_object(Bucket="b", Key="k", Body=b"")
+    assert clock.monotonic() == 3
+    assert list(bucket.objects) == ["k"]
+
+
+# -- the function
+
+
+def run_function(fault: Fault, response: object) -> tuple[list[int], object]:
+    """Returns the sizes of the batches that a function got of three records, and the answer."""
+    sizes: list[int] = []
+
+    def invoke(event: dict[str, Any]) -> object:
+        sizes.append(len(event["Records"]))
+        return response
+
+    function = FaultyFunction(invoke, scheduled(Place.INVOKE, fault), SimulatedClock())
+    return sizes, function(invocation(*RIDES[:3]))
+
+
+def reported(position: int) -> dict[str, Any]:
+    return {"batchItemFailures": [{"itemIdentifier": sequence_number(position)}]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "response", "sizes", "answer"),
+    [
+        (DeliveredTwice(), None, [3, 3], None),
+        (Cut(2), None, [2], reported(2)),
+        (Cut(2), reported(1), [2], reported(1)),
+        (Cut(3), None, [3], None),
+        (Slow(1), reported(0), [3], reported(0)),
+    ],
+    ids=str,
+)
+def test_batch_reaches_the_function_as_its_fault_has_it(
+    fault: Fault, response: object, sizes: list[int], answer: object
+) -> None:
+    assert run_function(fault, response) == (sizes, answer)
+
+
+@pytest.mark.parametrize("place", [Place.S3_GET, Place.PUT_OUTPUT])
+def test_function_asleep_at_its_deadline_is_killed_there(place: Place) -> None:
+    world = MemoryWorld([small_bundle()], ONE_MAPPING, scheduled(place, Slow(61)))
+    with pytest.raises(FunctionTimeoutError):
+        world.function(invocation(RIDES[0]))
+    assert world.clock.monotonic() == 60
+    assert world.function(invocation(RIDES[0])) == {"batchItemFailures": []}
+
+
+def test_function_that_died_starts_anew_with_the_model_of_now_and_keeps_the_ids_of_predictions() -> None:
+    first_seen = [At(Place.INVOKE, 0, AnswerLost(Problem.DIED)), At(Place.SENT, 1, ServeModel(1))]
+    account = run([[("a", RIDES[0])], [("b", RIDES[1])]], ONE_MAPPING, first_seen)
+    versions = [set(by_version) for by_version in account.predicted().values()]
+    assert versions == [{small_bundle().model_version, small_bundle(2).model_version}, {small_bundle(2).model_version}]
+
+
+# -- the world's
+
+
+def test_records_after_a_split_go_to_the_children_and_all_are_handed_over() -> None:
+    account = run([[("a", RIDES[0])], [("a", RIDES[1])]], ONE_MAPPING, [At(Place.SENT, 0, SplitShard())])
+    assert len({event_id.partition(":")[0] for event_id in account.confirmed}) == 2
+    assert len(account.world.input.shards) == 3
+
+
+@pytest.mark.parametrize(
+    ("jump", "n_given_up"),
+    [(JumpClock(61), 1), (JumpClock(61, wall_only=True), 1), (JumpClock(-61, wall_only=True), 0)],
+)
+def test_records_get_older_by_a_jump_of_the_clock(jump: JumpClock, n_given_up: int) -> None:
+    options = WorldOptions(mapping=mapping_config(maximum_record_age_s=60))
+    account: Account = run([[("a", RIDES[0])]], options, [At(Place.SENT, 0, jump)])
+    assert account.given_up().total() == n_given_up
+
+
+def test_stream_that_keeps_nothing_drops_what_its_reader_has_read_before() -> None:
+    stream = MemoryStream("s", 1, SimulatedClock().wall, keeps_read=False)
+    put(stream, 5)
+    (shard,) = stream.shards.values()
+    iterator = stream.get_shard_iterator(ShardId=shard.shard_id, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    pages: list[list[bytes]] = []
+    while len(pages) < 3:
+        answer = stream.get_records(ShardIterator=iterator, Limit=2)
+        pages.append([record["Data"] for record in answer["Records"]])
+        iterator = answer["NextShardIterator"]
+    assert pages == [[b"0", b"1"], [b"2", b"3"], [b"4"]]
+    assert [record["Data"] for record in shard.records] == [b"4"]
+
+
+def test_stream_refuses_what_kinesis_refuses() -> None:
+    stream = MemoryStream(STREAM, 1, SimulatedClock().wall)
+    for records in ([{"Data": b"", "PartitionKey": ""}], [{"Data": b"", "PartitionKey": "k"}] * 501, []):
+        with pytest.raises(ClientError, match="ValidationException"):
+            stream.put_records(StreamName=STREAM, Records=records)
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        put(stream, 1)

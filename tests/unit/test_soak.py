@@ -1,0 +1,143 @@
+"""The soak's account: what it calls lost, doubled or changed, and what it sends."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from infra.local.lambda_event import lambda_records
+from infra.soak.ledger import SoakLedger
+from infra.soak.run import SoakReport
+from infra.soak.traffic import Traffic
+from lambda_function.errors import RejectError
+from lambda_function.events import Reject, encode_reject
+from lambda_function.kpl import is_aggregated, pack, unpack
+from tests.builders import STREAM_ARN, small_rides
+from tests.fakes_kinesis import FakeKinesis
+
+EVENTS = [b"zero", b"one", b"two"]
+KEPT = SoakReport(
+    rides=3,
+    predicted=1,
+    rejected=1,
+    given_up=1,
+    lost=0,
+    predicted_and_rejected=0,
+    given_up_though_done=0,
+    repeated=0,
+    differing=0,
+    spoilt=0,
+    invocations=1,
+    redelivered_records=0,
+    faults=0,
+    model_versions=1,
+    shards=1,
+    rides_per_s=1.0,
+    rss_mb=[100.0, 119.9],
+)
+
+
+@pytest.fixture
+def ledger() -> SoakLedger:
+    ledger = SoakLedger(5)
+    ledger.add_sent(EVENTS)
+    return ledger
+
+
+def prediction(number: int, minutes: float = 1.0, version: str = "v1", prediction_id: str = "shard:1") -> bytes:
+    inside = {"ride_duration": minutes, "ride_id": number}
+    wire = {"model": "m", "version": version, "prediction": inside, "prediction_id": prediction_id}
+    return json.dumps(wire, separators=(",", ":")).encode()
+
+
+def rejected(number: int, data: str) -> bytes:
+    return encode_reject(Reject("not_json", "", "shard", "1", "", str(number), data)) + b"\n"
+
+
+def given_up(*entries: tuple[str, bytes]) -> bytes:
+    kinesis = FakeKinesis()
+    for key, data in entries:
+        kinesis.put(data, partition_key=key)
+    (shard,) = kinesis.shards.values()
+    payload = json.dumps({"Records": lambda_records(shard.records, shard.shard_id, STREAM_ARN)})
+    return json.dumps({"payload": payload}).encode()
+
+
+def test_event_that_is_nowhere_is_lost(ledger: SoakLedger) -> None:
+    assert ledger.n_lost == 3
+    ledger.add_output(prediction(0))
+    ledger.add_rejects(rejected(1, "b25l"))
+    assert (ledger.n_predicted, ledger.n_rejected, ledger.n_lost) == (1, 1, 1)
+    ledger.add_given_up(given_up(("2", b"two")))
+    assert (ledger.n_given_up, ledger.n_lost) == (1, 0)
+
+
+def test_event_in_two_places_is_told(ledger: SoakLedger) -> None:
+    ledger.add_output(prediction(0))
+    ledger.add_rejects(rejected(0, "emVybw==") + rejected(1, "b25l"))
+    ledger.add_given_up(given_up(("1", b"one")))
+    assert (ledger.n_predicted_and_rejected, ledger.n_given_up_though_done) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("again", "n_differing"),
+    [
+        (prediction(0), 0),
+        (prediction(0, minutes=2.0), 1),
+        (prediction(0, minutes=2.0, version="v2"), 0),
+        (prediction(0, prediction_id="shard:2"), 0),
+    ],
+)
+def test_repeated_prediction_differs_where_the_model_is_the_same_and_the_bytes_are_not(
+    ledger: SoakLedger, again: bytes, n_differing: int
+) -> None:
+    ledger.add_output(prediction(0))
+    ledger.add_output(again)
+    assert (ledger.n_repeated, ledger.n_differing) == (1, n_differing)
+
+
+def test_events_kept_with_other_bytes_than_were_sent_are_spoilt(ledger: SoakLedger) -> None:
+    ledger.add_rejects(rejected(1, "b25m"))
+    ledger.add_given_up(given_up(("2", b"tow")))
+    assert ledger.n_spoilt == 2
+
+
+def test_aggregates_are_entered_by_what_they_hold(ledger: SoakLedger) -> None:
+    (out,) = pack([("k", prediction(0)), ("l", prediction(1))], n_groups=1)
+    (back,) = pack([("1", b"one"), ("2", b"two")], n_groups=1)
+    ledger.add_output(out.data)
+    ledger.add_given_up(given_up((back.partition_key, back.data)))
+    assert (ledger.n_predicted, ledger.n_given_up, ledger.n_spoilt, ledger.n_lost) == (2, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lost": 2}, "2 events are lost"),
+        ({"predicted_and_rejected": 1}, "predicted and rejected"),
+        ({"differing": 1}, "other bytes"),
+        ({"spoilt": 1}, "other bytes than were sent"),
+        ({"rss_mb": [100.0, 120.0]}, "memory grew by 20.0 MB"),
+    ],
+)
+def test_soak_says_what_is_not_as_promised(change: dict[str, object], words: str) -> None:
+    assert KEPT.problems == []
+    (problem,) = replace(KEPT, **change).problems  # type: ignore[arg-type]
+    assert words in problem
+
+
+def test_traffic_holds_every_number_once_under_its_key_plain_or_packed() -> None:
+    traffic = Traffic(small_rides())
+    events = traffic.events(4900, 250)
+    assert events[100:] == traffic.events(5000, 150)
+    entries = traffic.entries(4900, events)
+    sent = [one for key, data in entries for one in _unpacked(key, data)]
+    assert sent == [(str(number), event) for number, event in enumerate(events, 4900)]
+    assert len(entries) < len(events)
+
+
+def _unpacked(key: str, data: bytes) -> list[tuple[str, bytes]]:
+    try:
+        return unpack(data) if is_aggregated(data) else [(key, data)]
+    except RejectError:
+        return [(key, data)]
