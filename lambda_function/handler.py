@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
-from botocore.config import Config
-from botocore.session import Session
-
+from lambda_function.clients import make_clients
 from lambda_function.errors import StoreError
-from lambda_function.fast_kinesis import speed_up_put_records
 from lambda_function.kpl import pack
 from lambda_function.model_store import GetObject, ModelStore
 from lambda_function.processor import ProcessedBatch, process
@@ -23,12 +20,6 @@ from lambda_function.records import KinesisRecord, decode_records, stream_name
 from lambda_function.rejects import PutObject, reject_key, store_rejects
 from lambda_function.settings import JSON, Settings
 from lambda_function.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
-
-CONNECT_TIMEOUT_S = 1
-KINESIS_READ_TIMEOUT_S = 4
-S3_READ_TIMEOUT_S, S3_ATTEMPTS = 3, 2
-"""One PutRecords that hangs takes 5 s, storing the rejects after it 2 x 4 s and the pause between, 1 s at most: what
-`Settings.deadline_margin_ms` keeps free, so that Lambda never has to kill the function."""
 
 
 class Context(Protocol):
@@ -149,24 +140,7 @@ def build_handler(settings: Settings, s3: S3, kinesis: PutRecords) -> StreamHand
 @cache
 def _cold_start() -> StreamHandler:
     """Reads the settings and builds the clients, once an execution environment."""
-    settings = Settings.from_env()
-    for_s3 = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=S3_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
-    )
-    # The publisher resends by itself, only what failed. The shapes of what it sends are known: no need to check them.
-    for_kinesis = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=KINESIS_READ_TIMEOUT_S,
-        retries={"total_max_attempts": 1},
-        parameter_validation=False,
-    )
-    session = Session()  # botocore's: boto3's own would import s3transfer too, for 80 ms of every cold start
-    s3: Any = session.create_client("s3", config=for_s3)
-    kinesis: Any = session.create_client("kinesis", config=for_kinesis)
-    speed_up_put_records(kinesis)
-    return build_handler(settings, s3, kinesis)
+    return build_handler(Settings.from_env(), *make_clients())
 
 
 @contextmanager

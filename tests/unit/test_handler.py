@@ -15,16 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function import handler
+from lambda_function.clients import CONNECT_TIMEOUT_S, KINESIS_READ_TIMEOUT_S, S3_ATTEMPTS, S3_READ_TIMEOUT_S
 from lambda_function.errors import BundleError, ConfigurationError, StoreError
 from lambda_function.events import decode_prediction, decode_reject
-from lambda_function.handler import (
-    CONNECT_TIMEOUT_S,
-    KINESIS_READ_TIMEOUT_S,
-    S3_ATTEMPTS,
-    S3_READ_TIMEOUT_S,
-    build_handler,
-    lambda_handler,
-)
+from lambda_function.handler import build_handler, lambda_handler
 from lambda_function.settings import Settings
 from tests.builders import event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
 from tests.fakes import (
