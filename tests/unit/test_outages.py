@@ -12,6 +12,8 @@ from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeKinesis, client_error
 from tests.mapping_kit import ScriptedFunction, drain, given_up, make_mapping, rides, texts_given_up
 
+pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
+
 HOUR_S = 3600
 STEP_S = 10
 PUT_EVERY_S = 60

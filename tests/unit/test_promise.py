@@ -22,6 +22,8 @@ from tests.builders import small_bundle
 from tests.world_kit import Account, alone, data_of, run
 from tests.world_strategies import ANY_OPTIONS, ARRIVALS, BAD, CLEAN_FAULTS, FAULTS, PATIENT, RIDES, mapping_config
 
+pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
+
 Arrivals = list[list[Entry]]
 Faults = list[At]
 
