@@ -29,7 +29,7 @@ FUNCTION = "Predictor"
 PYTHON = (3, 13)
 """The function's runtime; `sam build` installs with a Python of the same version."""
 
-MAX_PACKAGE_BYTES = 65_000_000
+MAX_PACKAGE_BYTES = 62_000_000
 """Our own budget, unzipped. Lambda's limit is 262,144,000 bytes, the runtime's boto3 not among them."""
 
 _TASK_ROOT = "/var/task"  # where Lambda unpacks the package

@@ -7,10 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from infra.local.faults import (
-    At,
-    FaultSchedule,
-)
+from infra.local.faults import At, FaultSchedule
 from infra.local.lambda_event import LambdaRecord, lambda_records
 from infra.local.memory_world import MemoryWorld, WorldOptions
 from lambda_function.errors import RejectError

@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,6 +33,21 @@ def of_the_built_package(test: Callable[..., None]) -> Callable[..., None]:
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
 """boto3 and what it needs, as Lambda's runtime has it; jmespath comes with the package."""
+
+MAX_ZIPPED_BYTES = 20_000_000
+UNWANTED = {
+    "aws_xray_sdk",
+    "boto3",
+    "infra",
+    "moto",
+    "pandas",
+    "pydantic",
+    "s3transfer",
+    "scipy",
+    "sklearn",
+    "training",
+}
+"""What the function must not import: each costs a cold start tens or hundreds of milliseconds."""
 
 IMPORT_ALONE = """
 import json, sys
@@ -72,12 +88,18 @@ def test_handler_imports_with_the_package_and_the_runtime_alone(package: Package
     found: dict[str, Any] = json.loads(result.stdout)
     assert found["handler"]
     assert all(home.startswith(str(package.folder)) for home in found["homes"])
-    assert not {"infra", "moto", "pandas", "sklearn", "training"} & set(found["modules"])
+    assert not UNWANTED & set(found["modules"])
 
 
 @of_the_built_package
 def test_package_is_within_its_budget(package: Package) -> None:
     assert 10_000_000 < package.n_bytes < MAX_PACKAGE_BYTES
+
+
+@of_the_built_package
+def test_zipped_package_is_within_its_budget(package: Package, tmp_path: Path) -> None:
+    zipped = Path(shutil.make_archive(str(tmp_path / "package"), "zip", package.folder))
+    assert zipped.stat().st_size < MAX_ZIPPED_BYTES
 
 
 @of_the_built_package
@@ -105,6 +127,14 @@ def test_package_brings_its_bytecode_which_no_time_of_a_file_makes_stale(package
     for source in sources:
         header = Path(cache_from_source(str(source))).read_bytes()[:8]
         assert header == MAGIC_NUMBER + b"\1\0\0\0", source  # PEP 552: by hash, not to be checked
+
+
+def test_handler_imports_nothing_that_a_cold_start_cannot_afford() -> None:
+    command = [sys.executable, "-X", "importtime", "-c", "import lambda_function.handler"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+    assert {"lambda_function", "botocore", "msgspec", "numpy"} <= imported
+    assert not UNWANTED & imported
 
 
 def locked() -> dict[str, set[str]]:
