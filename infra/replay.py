@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.streams import Entry, ride_event_bytes
+from infra.streams import ride_event_bytes
 from lambda_function.events import Prediction, decode_prediction, decode_reject, partition_key
 from lambda_function.features import RideColumns
+from lambda_function.publisher import Entry
 from training.dataset import Rides
 
 MALFORMED = (

@@ -25,10 +25,7 @@ from infra.shards import (
 )
 from lambda_function.errors import RejectError
 from lambda_function.kpl import SubRecord, is_aggregated, unpack
-from lambda_function.publisher import MAX_CHUNK_RECORDS, Publisher
-
-Entry = tuple[str, bytes]
-"""What a producer sends: partition key, data."""
+from lambda_function.publisher import MAX_CHUNK_RECORDS, Entry, Publisher
 
 _SECONDS_PER_PUT = 0.1  # at a given rate, send ten times a second: the pace is even, and calls stay few
 

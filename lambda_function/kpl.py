@@ -24,11 +24,9 @@ from lambda_function.kpl_unpack import (
     is_aggregated,
     unpack,
 )
+from lambda_function.publisher import MAX_RECORD_BYTES
 
 __all__ = ["MAGIC", "Aggregate", "SubRecord", "is_aggregated", "pack", "unpack"]
-
-MAX_RECORD_BYTES = 1_048_576
-"""What a stream takes as one record, data and partition key together."""
 
 MAX_PACKED_SUB_RECORDS = TWO_BYTES
 """So that an index takes two bytes at most. A prediction takes 180 B, and a record holds 5,800 of them."""

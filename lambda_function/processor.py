@@ -23,17 +23,14 @@ from lambda_function.features import feature_matrix
 from lambda_function.kpl import is_aggregated, unpack
 from lambda_function.model import ModelBundle
 from lambda_function.pickup_time import pickup_minute, usual_pickup_minutes
-from lambda_function.publisher import Entry
+from lambda_function.publisher import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry
 from lambda_function.records import KinesisRecord, sub_record
 from lambda_function.rejects import build_reject
-
-MAX_RECORD_BYTES = 1_048_576
-"""What a stream takes as one record, data and partition key together."""
 
 DURATION_DECIMALS = 2
 """Hundredths of a minute on the wire: below them, processors differ in the last bits of a sum."""
 
-_MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - 768  # a partition key has 256 UTF-16 units at most
+_MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,12 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+MAX_RECORD_BYTES = 1024 * 1024
+"""What a stream takes as one record, data and partition key together."""
+
+MAX_KEY_BYTES = 768
+"""A partition key has 256 UTF-16 units at most."""
+
 MAX_CHUNK_RECORDS = 500
 MAX_CHUNK_BYTES = 5 * 1024 * 1024
 """Limits of one PutRecords request; keys count too."""
@@ -16,7 +22,6 @@ MAX_CHUNK_BYTES = 5 * 1024 * 1024
 Entry = tuple[str, bytes]
 """What is published: partition key and data."""
 
-_MAX_KEY_BYTES = 768  # 256 UTF-16 units
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 2.0
 
 
@@ -149,7 +154,7 @@ def _backoffs() -> Iterator[float]:
 
 def _chunks(entries: Sequence[Entry], indices: Sequence[int]) -> Iterator[Sequence[int]]:
     """Splits entries into requests within both limits, in order."""
-    longest = max((len(entries[index][1]) for index in indices), default=0) + _MAX_KEY_BYTES
+    longest = max((len(entries[index][1]) for index in indices), default=0) + MAX_KEY_BYTES
     if longest * MAX_CHUNK_RECORDS <= MAX_CHUNK_BYTES:  # as ever: no request can grow too large by bytes
         for start in range(0, len(indices), MAX_CHUNK_RECORDS):
             yield indices[start : start + MAX_CHUNK_RECORDS]

@@ -11,7 +11,8 @@ from lambda_function.events import TOO_LARGE, decode_prediction, ride_columns
 from lambda_function.features import feature_matrix
 from lambda_function.model import ModelBundle
 from lambda_function.pickup_time import pickup_minute
-from lambda_function.processor import MAX_RECORD_BYTES, ProcessedBatch, process
+from lambda_function.processor import ProcessedBatch, process
+from lambda_function.publisher import MAX_RECORD_BYTES
 from tests.builders import decoded_ride, event_id, kinesis_records, ride_bytes, sequence_number, small_bundle
 
 DATAS = st.lists(

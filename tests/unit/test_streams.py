@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import StreamRefusedError
-from infra.streams import Entry, StreamReader, Timing, publish, ride_event_bytes, tail
+from infra.streams import StreamReader, Timing, publish, ride_event_bytes, tail
 from lambda_function.kpl import pack
-from lambda_function.publisher import Publisher
+from lambda_function.publisher import Entry, Publisher
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 
 SHARD = "shardId-000000000000"
