@@ -23,6 +23,13 @@ os.environ |= {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps what needs servers, files of real months or the built package out of the fast tier."""
+    for item in items:
+        if {"integration", "package"} & set(item.path.parts):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def bundle() -> ExportedBundle:
     """A small bundle, as training exports it."""

@@ -181,6 +181,7 @@ def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(
     assert written.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", ["--help", "demo --help", "models publish --help", "fly", "train --train 2021-13"]
 )

@@ -358,6 +358,7 @@ def test_unusual_message_is_read_as_the_library_reads_it(body: bytes) -> None:
     assert unpack(vouched(body)) == entries_in(deaggregated(vouched(body)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["0a00", "1a00", "1a0408001a00", "2000", "2200", "8a0000", "a0808000" + "80" * 9 + "00", "1a06220022002200"]
 )
