@@ -1,4 +1,8 @@
-"""`make bench`: runs the benches, prints a table, writes build/bench.json; exit code 1 where a budget is not kept."""
+"""`make bench`: runs the benches, prints a table, writes build/bench.json.
+
+Exit code 1 where a ratio or a size is not within its budget. A time that is not is red, and no more: machines are
+shared, and one that is busy doubles every time while the ratios stay.
+"""
 
 import sys
 from pathlib import Path
@@ -37,7 +41,7 @@ def main() -> int:
         figures += [Figure(*row) for row in rows]
     write_figures(figures, RESULT)
     show_figures(figures)
-    return 0 if all(figure.is_kept for figure in figures) else 1
+    return 0 if all(figure.is_kept for figure in figures if figure.is_binding) else 1
 
 
 if __name__ == "__main__":

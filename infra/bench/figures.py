@@ -27,6 +27,11 @@ class Figure:
             return True
         return self.value >= self.budget if self.unit == TIMES else self.value <= self.budget
 
+    @property
+    def is_binding(self) -> bool:
+        """Whether a budget that is not kept means anything on a busy machine: a ratio's and a size's do."""
+        return self.unit in {TIMES, MB}
+
 
 def write_figures(figures: Sequence[Figure], path: Path) -> None:
     """Writes figures as a JSON list of name, value, unit and budget."""

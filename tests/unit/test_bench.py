@@ -9,7 +9,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from infra.bench.comparators import plain_batched
-from infra.bench.figures import TIMES, US, Figure
+from infra.bench.figures import MB, MS, TIMES, US, Figure
 from infra.bench.stand_ins import kinesis_without_socket
 from infra.bench.subjects import invocation, ours
 from infra.bench.timing import cpu_us_per_ride
@@ -116,3 +116,8 @@ def test_cases_take_turns() -> None:
 )
 def test_budget_is_a_most_for_times_spent_and_a_least_for_ratios(figure: Figure, is_kept: bool) -> None:
     assert figure.is_kept is is_kept
+
+
+@pytest.mark.parametrize(("unit", "is_binding"), [(TIMES, True), (MB, True), (US, False), (MS, False)])
+def test_ratios_and_sizes_bind_and_times_of_a_shared_machine_do_not(unit: str, is_binding: bool) -> None:
+    assert Figure("name", 1.0, unit, 2.0).is_binding == is_binding
