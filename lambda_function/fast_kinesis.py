@@ -39,7 +39,9 @@ def speed_up_put_records(client: Any) -> None:
     Requests and answers keep boto3's shape, but for an answer without failures, whose `Records` is empty, and for
     results, which hold their error alone.
     """
-    if client.meta.service_model.resolved_protocol != "json":
+    model = client.meta.service_model
+    # The runtime's botocore is not ours to choose: older ones know one protocol a service, and no `resolved_protocol`.
+    if getattr(model, "resolved_protocol", model.protocol) != "json":
         return
     events = client.meta.events
     events.register("provide-client-params.kinesis.PutRecords", _take_records)

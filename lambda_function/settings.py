@@ -26,7 +26,7 @@ class Settings:
         model_channel: The channel to follow, as in ``stable``.
         model_refresh_s: Seconds between two looks at the channel.
         deadline_margin_ms: Milliseconds before Lambda's timeout in which no new PutRecords is started: long enough
-            for one that hangs and for storing the rejects after it (`handler.py` adds it up).
+            for one that hangs and for storing the rejects after it (`clients.py` adds it up).
         output_format: ``json``, a record a prediction, or ``kpl``, many predictions packed into one record.
         output_groups: With ``kpl``, how many groups partition keys are dealt out to: as many as the output stream
             has shards, or a multiple of it.

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -110,3 +112,18 @@ def test_request_is_signed_over_its_real_body() -> None:
     wire.publish([("key", b"ride")])
     assert b"cmlkZQ==" in wire.requests[0].body
     assert "Signature=" in str(wire.requests[0].headers["Authorization"])
+
+
+@dataclass(frozen=True, slots=True)
+class OlderModel:
+    """A service's description in a botocore that knows one protocol a service."""
+
+    protocol: str
+
+
+@pytest.mark.parametrize(("protocol", "n_hooks"), [("json", 3), ("smithy-rpc-v2-cbor", 0)])
+def test_older_botocore_is_sped_up_and_another_protocol_left_alone(protocol: str, n_hooks: int) -> None:
+    hooks: list[str] = []
+    events = SimpleNamespace(register=lambda name, _: hooks.append(name))
+    speed_up_put_records(SimpleNamespace(meta=SimpleNamespace(service_model=OlderModel(protocol), events=events)))
+    assert len(hooks) == n_hooks
