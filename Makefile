@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo test test-fast lint format ci bench soak build clean
+.PHONY: help setup demo test test-fast lint format ci mlflow bench soak build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed temp
 format: $(READY) ## put the code into its house style
 	@ruff format .
 	@ruff check --fix .
+
+mlflow: $(READY) ## MLflow's pages on what was tracked, on http://127.0.0.1:5001
+	@mlflow server --host 127.0.0.1 --port 5001 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///build/mlflow/mlflow.db}"
 
 bench: $(READY) ## cost of engine, handler and cold start, beside what they replace
 	@python -m infra.bench

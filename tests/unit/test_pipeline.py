@@ -55,6 +55,7 @@ def test_manifest_holds_both_models_errors(run: TrainingRun) -> None:
         "n_rides": 800,
         "rmse_minutes": pytest.approx(run.errors.rmse_minutes, abs=5e-5),
         "mae_minutes": pytest.approx(run.errors.mae_minutes, abs=5e-5),
+        "bias_minutes": pytest.approx(run.errors.bias_minutes, abs=5e-5),
     }
     assert metrics["validate_baseline"]["mae_minutes"] == pytest.approx(run.baseline_errors.mae_minutes, abs=5e-5)
 
@@ -158,5 +159,5 @@ def test_missing_distance_counts_as_none_to_the_baseline() -> None:
 
 
 def test_errors_weigh_large_misses_in_rmse_only() -> None:
-    assert measure_errors(np.array([0.0, 0.0]), np.array([1.0, 7.0])) == Errors(2, 5.0, 4.0)
-    assert measure_errors(np.array([5.0]), np.array([5.0])) == Errors(1, 0.0, 0.0)
+    assert measure_errors(np.array([0.0, 0.0]), np.array([1.0, 7.0])) == Errors(2, 5.0, 4.0, -4.0)
+    assert measure_errors(np.array([5.0]), np.array([5.0])) == Errors(1, 0.0, 0.0, 0.0)
