@@ -5,6 +5,7 @@ TrainingError
 ├── PublishError              the bucket did not take a bundle or a channel's move
 │   └── ChannelMovedError     somebody else moved the channel first
 ├── MonthsError               a text that names no months
+├── ConfigError               a run that cannot be meant
 ├── DataFolderError           a data folder that is not there
 ├── DataFileError             a file that cannot be used, whoever made it
 └── MonthUnavailableError     a month that is on this machine nowhere and cannot be brought here now
@@ -52,6 +53,16 @@ class MonthsError(TrainingError):
         self.text = text
         self.problem = problem
         super().__init__(f"{text!r} {problem}: write months as 2021-01, 2021-01,2021-02 or 2023-01..2023-03")
+
+
+class ConfigError(TrainingError):
+    """A run that cannot be meant: an unknown setting, a value that is none, months that don't follow each other."""
+
+    def __init__(self, what: str, problem: str, remedy: str) -> None:
+        self.what = what
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{what} {problem}: {remedy}")
 
 
 class DataFolderError(TrainingError):

@@ -1,0 +1,101 @@
+"""A training run put together: defaults, a file, options; what cannot be meant is one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from training.config import TrainingConfig, build_config
+from training.errors import ConfigError, MonthsError
+from training.fit import PARAMETERS
+from training.months import parse_months
+
+
+def config_of(text: str, tmp_path: Path, **options: object) -> TrainingConfig:
+    """The run that a file says, with these options beside it."""
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    return build_config(file, options)
+
+
+def test_nothing_given_is_the_default_run() -> None:
+    config = build_config(None, {})
+    assert config.service == "green"
+    assert config.train_months == parse_months("2021-01")
+    assert config.validate_months == parse_months("2021-02")
+    assert config.test_months == ()
+    assert config.parameters == PARAMETERS
+
+
+def test_options_outrank_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    text = 'service = "yellow"\ntrain = "2019-01..2019-03"\nvalidate = "2019-04"\n[parameters]\nmax_iter = 7\n'
+    config = config_of(text, tmp_path, validate="2019-05", test=None)
+    assert config.service == "yellow"
+    assert [str(month) for month in config.train_months] == ["2019-01", "2019-02", "2019-03"]
+    assert [str(month) for month in config.validate_months] == ["2019-05"]
+    assert config.parameters == {**PARAMETERS, "max_iter": 7}
+
+
+def test_set_outranks_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[parameters]\nmax_iter = 7\nlearning_rate = 0.3\n")
+    config = build_config(file, {}, ["max_iter=9", " l2_regularization = 1.5 "])
+    assert config.parameters["max_iter"] == 9
+    assert config.parameters["learning_rate"] == 0.3
+    assert config.parameters["l2_regularization"] == 1.5
+
+
+def test_rules_to_allow_come_from_file_or_options(tmp_path: Path) -> None:
+    assert config_of('allow = ["duplicates"]', tmp_path).allow == ("duplicates",)
+    assert config_of('allow = ["duplicates"]', tmp_path, allow=("kept_share",)).allow == ("kept_share",)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"train": "2021-01,2021-02", "validate": "2021-02"}, "--validate names 2021-02, which is learnt from already"),
+        (
+            {"train": "2021-02", "validate": "2021-01"},
+            "--validate names 2021-01, which lies before: choose months after",
+        ),
+        ({"test": "2021-01"}, "--test names 2021-01, which is learnt from already"),
+        ({"test": "2021-02"}, "--test names 2021-02, which is validated on"),
+        ({"service": "blue"}, "service is 'blue': choose one of green, yellow"),
+    ],
+)
+def test_run_that_cannot_be_meant_is_refused(options: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build_config(None, options)
+
+
+@pytest.mark.parametrize("months", ["", "2021-13", "2021-01,2021-01", "2021-02..2021-01"])
+def test_months_that_are_none_or_twice_are_refused(months: str) -> None:
+    with pytest.raises(MonthsError):
+        build_config(None, {"train": months})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("trian = '2021-01'", "trian is no setting: did you mean train?"),
+        ("colour = 'red'", "colour is no setting: choose among service, train"),
+        ("train = 2021", "train is 2021: write a text in quotes"),
+        ("allow = 'duplicates'", "allow is 'duplicates': write a list of rules"),
+        ("allow = [1]", "write a list of rules"),
+        ("parameters = 3", "parameters is 3: write a table"),
+        ("train = ", "is not TOML"),
+    ],
+)
+def test_file_that_says_nothing_usable_is_refused_by_name(text: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=sentence.replace("?", r"\?")):
+        config_of(text, tmp_path)
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        build_config(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize("text", ["max_iter", "=3", "max_iter=", "max_iter=many", "max_iter=1 2"])
+def test_parameter_that_is_no_name_and_value_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        build_config(None, {}, [text])
