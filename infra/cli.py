@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli_aws import models, publish_command, tail_command
+from infra.cli_aws import publish_command, tail_command
 from infra.cli_cost import cost_command
 from infra.cli_kept import failures, rejects
+from infra.cli_models import models
 from infra.cli_options import BUILD, Json, RuntimeChoice, Service, ServiceName, TrainMonths, ValidateMonths
+from infra.cli_release import gate_command
+from infra.cli_release import publish_command as models_publish_command
+from infra.cli_tracking import models_check, models_track
+from infra.cli_train import backtest_command, report_command, train_command
 
 if TYPE_CHECKING:
     from infra.demo import DemoReport
@@ -83,53 +88,16 @@ def _two(minutes: float | None) -> str:
     return "none" if minutes is None else f"{minutes:.2f}"
 
 
-@app.command("train")
-def train_command(
-    service: Service = ServiceName.green,
-    train: TrainMonths = "2021-01",
-    validate: ValidateMonths = "2021-02",
-    output: Annotated[Path, typer.Option(help="Folder that the bundle's folder is made in.")] = BUILD / "bundles",
-    as_json: Json = False,
-) -> None:
-    """Fit a model on TLC months, measure it on later ones beside the course's, and export a bundle."""
-    train_months, validate_months = _months(train, validate)
-
-    from infra.console import ConsoleDisplay, error_console, show_result
-    from training import pipeline
-    from training.dataset import default_data_dir, load_rides
-    from training.export import write_bundle
-
-    with ConsoleDisplay(error_console()).live() as display:
-        display.step("loading rides")
-        folder = default_data_dir()
-        train_rides = load_rides(service.value, train_months, data_dir=folder)
-        validate_rides = load_rides(service.value, validate_months, data_dir=folder)
-        run = pipeline.train(service.value, train_rides, validate_rides, on_step=display.step)
-        path = write_bundle(run.bundle, output)
-    errors, baseline = run.errors, run.baseline_errors
-    rows = {
-        "model version": run.bundle.model_version,
-        "rides learnt from": f"{run.n_train:,}",
-        "rides measured on": f"{errors.n_rides:,}",
-        "RMSE, minutes": f"{errors.rmse_minutes:.2f}   (the course's model: {baseline.rmse_minutes:.2f})",
-        "MAE, minutes": f"{errors.mae_minutes:.2f}   (the course's model: {baseline.mae_minutes:.2f})",
-        "bundle": str(path),
-    }
-    result = {
-        "model_version": run.bundle.model_version,
-        "rmse_minutes": errors.rmse_minutes,
-        "mae_minutes": errors.mae_minutes,
-        "baseline": {"rmse_minutes": baseline.rmse_minutes, "mae_minutes": baseline.mae_minutes},
-        "n_train": run.n_train,
-        "n_validate": errors.n_rides,
-        "bundle": str(path),
-    }
-    show_result(f"{service.value}, {train} → {validate}", rows, result, json_only=as_json)
-
-
+app.command("train")(train_command)
+app.command("backtest")(backtest_command)
+app.command("report")(report_command)
 app.command("publish")(publish_command)
 app.command("tail")(tail_command)
 app.command("cost")(cost_command)
+models.command("gate")(gate_command)
+models.command("publish")(models_publish_command)
+models.command("track")(models_track)
+models.command("check")(models_check)
 app.add_typer(models, name="models")
 app.add_typer(rejects, name="rejects")
 app.add_typer(failures, name="failures")

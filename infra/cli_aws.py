@@ -1,22 +1,16 @@
-"""The commands that talk to an AWS: the real one, or another by `--endpoint-url`."""
+"""The commands that talk to the streams of an AWS: the real one, or another by `--endpoint-url`."""
 
 import sys
 import time
 from contextlib import suppress
 from enum import StrEnum
 from itertools import islice
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from infra.cli_bucket import EndpointUrl, Profile, Region, aws_client
 from infra.cli_options import Json, Service, ServiceName
-
-models = typer.Typer(no_args_is_help=True, help="Model bundles in a stack's bucket.")
-
-EndpointUrl = Annotated[str | None, typer.Option(help="Another AWS than the real one, as in http://127.0.0.1:5000.")]
-Profile = Annotated[str | None, typer.Option(help="AWS profile.")]
-Region = Annotated[str | None, typer.Option(help="AWS region.")]
 
 
 class StartAt(StrEnum):
@@ -24,30 +18,6 @@ class StartAt(StrEnum):
 
     oldest = "TRIM_HORIZON"
     latest = "LATEST"
-
-
-@models.command("publish")
-def models_publish(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, as `train` writes it.")],
-    bucket: Annotated[str, typer.Option(help="The stack's bucket.")],
-    channel: Annotated[str, typer.Option(help="The channel to move onto it.")] = "stable",
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
-    """Upload a bundle and move a channel onto it: a running function follows within a minute, without a deploy."""
-    from infra.console import show_result
-    from training.export import read_bundle
-    from training.publish import move_channel, store_bundle
-
-    exported = read_bundle(bundle.resolve())  # its version is the folder's name, which `.` is not
-    s3 = aws_client("s3", endpoint_url, profile, region)
-    store_bundle(s3, bucket, exported)
-    moved = move_channel(s3, bucket, channel, exported.model_version, exported.manifest_sha256)
-    rows = {"channel": channel, "now": moved.model_version, "before": moved.previous or "nothing"}
-    result = {"channel": channel, "model_version": moved.model_version, "previous": moved.previous}
-    show_result(f"s3://{bucket}", rows, result, json_only=as_json)
 
 
 def publish_command(
@@ -124,17 +94,3 @@ class _Patience:
             return True
         time.sleep(seconds)
         return False
-
-
-def aws_client(service: str, endpoint_url: str | None, profile: str | None, region: str | None) -> Any:
-    """Makes a client that gives up early: a person is waiting."""
-    import boto3
-    from botocore.config import Config
-
-    session: Any = boto3.Session(profile_name=profile, region_name=region)
-    retries = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
-    try:
-        return session.client(service, endpoint_url=endpoint_url, config=retries)
-    except ValueError as error:  # botocore's way to say that this is no URL
-        problem = f"{error}: write it as http://127.0.0.1:5000"
-        raise typer.BadParameter(problem, param_hint="'--endpoint-url'") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from infra.cli_aws import EndpointUrl, Profile, Region, aws_client
+from infra.cli_bucket import EndpointUrl, Profile, Region, aws_client
 from infra.cli_options import Json
 
 if TYPE_CHECKING:

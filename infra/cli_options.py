@@ -1,5 +1,6 @@
 """Options that several commands of `ridecast` share."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -29,3 +30,12 @@ TrainMonths = Annotated[
 ValidateMonths = Annotated[str, typer.Option("--validate", help="Later months to measure on.")]
 BUILD = Path("build")
 """Where bundles and logs go unless told otherwise."""
+
+_CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def channel_name(name: str | None) -> str | None:
+    """Checks a channel's name: it becomes part of a key."""
+    if name is None or _CHANNEL.fullmatch(name):
+        return name
+    raise typer.BadParameter(f"{name!r} is no channel's name: use small letters, digits, - and _")

@@ -10,6 +10,7 @@ InfraError
 ├── NoSuchKeptError        no reject or failure is called so, or several are
 ├── RedriveConflictError   another redrive is at work on the same objects
 ├── CostInputError         a bench's result that is none
+├── FolderBucketError      a folder that stands in for a bucket cannot be read or written
 └── FunctionError          an invocation failed outside of the function's own code (local/runtime.py)
     ├── FunctionTimeoutError     it took longer than it may
     ├── FunctionRaisedError      it raised, in a process of its own (local/emulator.py)
@@ -143,3 +144,24 @@ class CostInputError(InfraError):
         self.path = path
         self.problem = problem
         super().__init__(f"{path} holds no bench's result ({problem}): run `make bench`, or delete it")
+
+
+class FolderBucketError(InfraError, OSError):
+    """A folder that stands in for a bucket cannot be read or written: a full disk, mostly.
+
+    Attributes:
+        folder: The folder.
+        action: "read", "write" or "list".
+        key: What was to be.
+        cause: What the machine said.
+    """
+
+    def __init__(self, folder: Path, action: str, key: str, cause: OSError) -> None:
+        self.folder = folder
+        self.action = action
+        self.key = key
+        self.cause = cause
+        super().__init__(
+            f"cannot {action} {key} in the bucket that is folder {folder} ({cause.strerror or cause}):"
+            " make room or make it accessible, or choose another with --bucket"
+        )

@@ -55,13 +55,28 @@ class RideDuration(msgspec.Struct, frozen=True, gc=False):
     ride_id: str | int
 
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """An output message. Its bytes depend on the record and the model version alone."""
+class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An output message. Its bytes depend on the record and the model version alone.
+
+    `interval` is the low and high end, in minutes, between which the duration lies as often as the model's manifest
+    says; models without intervals send none.
+    """
 
     model: str
     version: str
     prediction: RideDuration
     prediction_id: str
+    interval: tuple[float, float] | None = None
+
+
+class _PredictionWithInterval(msgspec.Struct, frozen=True, gc=False):
+    """A `Prediction` on its way out, whose interval is JSON already."""
+
+    model: str
+    version: str
+    prediction: RideDuration
+    prediction_id: str
+    interval: msgspec.Raw
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -136,16 +151,33 @@ def encode_predictions(
     durations_minutes: Iterable[float],
     ride_ids: Iterable[str | int],
     prediction_ids: Iterable[str],
+    intervals: Iterable[msgspec.Raw] | None = None,
 ) -> list[bytes]:
     """Encodes predictions (n,), all in one go: JSON holds no bare line end, so it may stand between them.
+
+    Args:
+        model_version: Of the model that made them.
+        durations_minutes: To two decimals (n,).
+        ride_ids: Of the rides (n,).
+        prediction_ids: Ids of their own (n,).
+        intervals: JSON of low and high (n,), where the model has intervals.
 
     >>> encode_predictions("green-2021-01-3f2a9c1d0b7e", [18.23], [256], ["shardId-000000000000:4963"])[0][:61].decode()
     '{"model":"ride_duration_prediction_model","version":"green-20'
     """
-    predictions = [
-        Prediction(MODEL_NAME, model_version, RideDuration(duration, ride_id), prediction_id)
-        for duration, ride_id, prediction_id in zip(durations_minutes, ride_ids, prediction_ids, strict=True)
-    ]
+    predictions: Sequence[Prediction | _PredictionWithInterval]
+    if intervals is None:
+        predictions = [
+            Prediction(MODEL_NAME, model_version, RideDuration(duration, ride_id), prediction_id)
+            for duration, ride_id, prediction_id in zip(durations_minutes, ride_ids, prediction_ids, strict=True)
+        ]
+    else:
+        predictions = [
+            _PredictionWithInterval(MODEL_NAME, model_version, RideDuration(duration, ride_id), prediction_id, interval)
+            for duration, ride_id, prediction_id, interval in zip(
+                durations_minutes, ride_ids, prediction_ids, intervals, strict=True
+            )
+        ]
     return _encode_lines(predictions).split(b"\n")[:-1]
 
 

@@ -11,17 +11,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.holidays import BETWEEN_THE_YEARS, HOLIDAY, WORKING_DAY, special_days
+
 FEATURE_NAMES = (
     "trip_distance_miles",
     "minute_of_day",
     "day_of_week",
     "pickup_longitude",
     "pickup_latitude",
+    "pickup_uptown_miles",
+    "pickup_crosstown_miles",
     "dropoff_longitude",
     "dropoff_latitude",
+    "dropoff_uptown_miles",
+    "dropoff_crosstown_miles",
     "straight_line_miles",
 )
-"""Column order of every feature matrix and of every bundle."""
+"""Column order of every feature matrix and of every bundle.
+
+`day_of_week` counts from Monday, 0, to Sunday, 6; 7 is a public holiday, 8 a day between the years. `uptown` and
+`crosstown` tell a place a second time, along Manhattan's avenues and streets: a tree cuts the map along its axes only.
+"""
 
 FIRST_ZONE, LAST_ZONE = 1, 265
 """TLC's LocationIDs. 264 (unknown) and 265 (outside the city) have no place on the map."""
@@ -34,6 +44,9 @@ MAX_TRIP_DISTANCE_MILES = 60.0
 # (longitude) metres of NGA TR 8350.2, over 1609.344. Flat within 0.1 % across the city.
 MILES_PER_DEGREE_LATITUDE = 69.002
 MILES_PER_DEGREE_LONGITUDE = 52.492
+
+# Where uptown and crosstown miles are counted from; any place would do.
+_CENTRE_LONGITUDE, _CENTRE_LATITUDE = -73.95, 40.75
 
 MINUTES_PER_DAY = 1440
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
@@ -67,29 +80,49 @@ def _load_zone_places() -> NDArray[np.float64]:
     return places
 
 
+def _along_the_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns miles uptown and crosstown (n, 2): the avenues run 30 degrees east of north, to within a degree."""
+    east = (places[:, 0] - _CENTRE_LONGITUDE) * MILES_PER_DEGREE_LONGITUDE
+    north = (places[:, 1] - _CENTRE_LATITUDE) * MILES_PER_DEGREE_LATITUDE
+    sine, cosine = 0.5, np.sqrt(3.0) / 2.0
+    return np.column_stack([east * sine + north * cosine, east * cosine - north * sine])
+
+
 ZONE_PLACES = _load_zone_places()
 """float64 (266, 2): longitude and latitude (WGS84 degrees) by LocationID; NaN where there is no place."""
+
+_ZONE_FEATURES = np.column_stack([ZONE_PLACES, _along_the_grid(ZONE_PLACES)])
+
+# What `special_days` says of a day, as its kind; a working day's is its day of the week.
+_SPECIAL_KINDS = np.zeros(3)
+_SPECIAL_KINDS[[HOLIDAY, BETWEEN_THE_YEARS]] = 7.0, 8.0
 
 
 def feature_matrix(rides: RideColumns) -> NDArray[np.float64]:
     """Turns rides into the model's input.
 
     Returns:
-        float64 (n, 8), C order, columns in FEATURE_NAMES order; NaN means missing: a distance of 0 or less, above
-        60 miles or not finite; the place of a zone that has none, and then the straight line too.
+        float64 (n, 12), C order, columns in FEATURE_NAMES order; NaN means missing: a distance of 0 or less, above
+        60 miles or not finite; whatever tells the place of a zone that has none, and then the straight line too.
 
     >>> one = RideColumns(np.array([130]), np.array([205]), np.array([3.66]), np.array([26830575]))
-    >>> feature_matrix(one).round(2).tolist()
-    [[3.66, 495.0, 1.0, -73.8, 40.7, -73.76, 40.69, 2.12]]
+    >>> feature_matrix(one).round(2)[0, [0, 1, 2, 3, 4, 7, 8, 11]].tolist()
+    [3.66, 495.0, 1.0, -73.8, 40.7, -73.76, 40.69, 2.12]
     """
     matrix = np.empty((len(rides), len(FEATURE_NAMES)))
     miles = rides.trip_distance_miles
     matrix[:, 0] = np.where((miles > 0) & (miles <= MAX_TRIP_DISTANCE_MILES), miles, np.nan)
-    matrix[:, 1] = rides.pickup_minute % MINUTES_PER_DAY
-    matrix[:, 2] = (rides.pickup_minute // MINUTES_PER_DAY + _EPOCH_WEEKDAY) % 7
-    matrix[:, 3:5] = pickup = ZONE_PLACES[rides.pickup_zone]
-    matrix[:, 5:7] = dropoff = ZONE_PLACES[rides.dropoff_zone]
+    day, matrix[:, 1] = np.divmod(rides.pickup_minute, MINUTES_PER_DAY)
+    matrix[:, 2] = _day_kind(day)
+    matrix[:, 3:7] = pickup = _ZONE_FEATURES[rides.pickup_zone]
+    matrix[:, 7:11] = dropoff = _ZONE_FEATURES[rides.dropoff_zone]
     east_miles = (dropoff[:, 0] - pickup[:, 0]) * MILES_PER_DEGREE_LONGITUDE
     north_miles = (dropoff[:, 1] - pickup[:, 1]) * MILES_PER_DEGREE_LATITUDE
-    matrix[:, 7] = np.sqrt(east_miles * east_miles + north_miles * north_miles)
+    matrix[:, 11] = np.sqrt(east_miles * east_miles + north_miles * north_miles)
     return matrix
+
+
+def _day_kind(day: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns what kind of day each is, (n,), given days since 1970-01-01."""
+    special = special_days(day)
+    return np.where(special == WORKING_DAY, (day + _EPOCH_WEEKDAY) % 7, _SPECIAL_KINDS[special])

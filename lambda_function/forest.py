@@ -143,12 +143,13 @@ class _TreeGroup:
 
     def _table(self, column: Column) -> NDArray[np.uint32]:
         """Returns the masks (rows, n_trees) that a column's rows are of."""
-        if not column.pairs:
-            return self.masks[column.features[0]]
-        first, second = (
-            self.masks[f].take(rows, axis=0) for f, rows in zip(column.features, column.pairs, strict=True)
-        )
-        return first & second
+        first, *others = column.features
+        if not others:
+            return self.masks[first]
+        joint = self.masks[first].take(column.combinations[0], axis=0)
+        for feature, rows in zip(others, column.combinations[1:], strict=True):
+            joint &= self.masks[feature].take(rows, axis=0)
+        return joint
 
 
 def _surviving_leaves(

@@ -14,6 +14,7 @@ from lambda_function.errors import BundleError, ForestError, RejectError
 from lambda_function.events import decode_ride_event, ride_columns
 from lambda_function.features import FEATURE_NAMES, feature_matrix
 from lambda_function.forest import Forest
+from lambda_function.interval import Bounds, Interval, IntervalTables, problem_of
 from lambda_function.pickup_time import pickup_minute
 
 MANIFEST, FOREST, GOLDEN = "manifest.json", "forest.npz", "golden.json"
@@ -42,8 +43,12 @@ class TrainingData(msgspec.Struct, frozen=True):
     n_kept: int
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bundle says of itself. `duration_range_minutes` are the bounds of the rides it learnt from."""
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bundle says of itself.
+
+    `duration_range_minutes` are the bounds of the rides it learnt from. `files` are all the others of the bundle: the
+    function itself needs the forest and the golden rides. `interval` is None where predictions have none.
+    """
 
     format: int
     model_version: Version
@@ -57,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     metrics: dict[str, Any]
     software: dict[str, str]
+    interval: Interval | None = None
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -68,11 +74,12 @@ class Channel(msgspec.Struct, frozen=True):
     moved_at: str
 
 
-class GoldenRide(msgspec.Struct, frozen=True):
-    """A ride event as it would arrive, and the minutes that the exporting side predicts for it."""
+class GoldenRide(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A ride event as it would arrive, the minutes that the exporting side predicts for it, and their interval."""
 
     event: msgspec.Raw
     duration_minutes: float
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class ModelBundle:
 
     manifest: Manifest
     forest: Forest
+    intervals: IntervalTables | None = None
 
     @property
     def model_version(self) -> str:
@@ -88,8 +96,22 @@ class ModelBundle:
         return self.manifest.model_version
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns minutes (n,) for a feature matrix (n, 8), within the range of the rides it learnt from."""
+        """Returns minutes (n,) for a feature matrix (n, n_features), within the range of the rides it learnt from."""
         return self.forest.predict(matrix).clip(*self.manifest.duration_range_minutes)
+
+    def interval_bounds(self, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> Bounds | None:
+        """Returns low and high minutes (n,) as they are sent, or None where the bundle has no interval.
+
+        Args:
+            matrix: Features (n, n_features).
+            minutes: What `predict` gives for them (n,), rounded as on the wire or not: it makes no difference. The
+                rounded ones lie within the bounds, and the bounds within the range of the rides learnt from.
+        """
+        return self.intervals.bounds(minutes, matrix) if self.intervals else None
+
+    def encoded_intervals(self, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> list[msgspec.Raw] | None:
+        """Returns the JSON (n,) of what `interval_bounds` returns for the same arguments."""
+        return self.intervals.encoded_bounds(minutes, matrix) if self.intervals else None
 
 
 decode_channel = msgspec.json.Decoder(Channel).decode
@@ -136,6 +158,19 @@ class _ProblemError(Exception):
         super().__init__(f"{file}: {sentence}")
 
 
+def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Checks every file that a manifest names, those too that the function has no need of.
+
+    Raises:
+        BundleError: One of them is missing, or another than was exported.
+    """
+    try:
+        for name in manifest.files:
+            _check_file(name, manifest, files)
+    except _ProblemError as problem:
+        raise BundleError(manifest.model_version, problem.file, problem.sentence) from problem
+
+
 def _load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, bytes]) -> ModelBundle:
     manifest = _load_manifest(model_version, manifest_sha256, files)
     for name in (FOREST, GOLDEN):
@@ -144,7 +179,7 @@ def _load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, b
         forest = Forest.from_arrays(_load_arrays(files[FOREST]), len(FEATURE_NAMES))
     except ForestError as error:
         raise _ProblemError(FOREST, str(error)) from error
-    bundle = ModelBundle(manifest, forest)
+    bundle = ModelBundle(manifest, forest, _interval_tables(manifest))
     _replay(bundle, files[GOLDEN])
     return bundle
 
@@ -166,6 +201,15 @@ def _load_manifest(model_version: str, manifest_sha256: str, files: Mapping[str,
         got, want = ", ".join(manifest.feature_names), ", ".join(FEATURE_NAMES)
         raise _ProblemError(MANIFEST, f"has features {got}; this function computes {want}")
     return manifest
+
+
+def _interval_tables(manifest: Manifest) -> IntervalTables | None:
+    if manifest.interval is None:
+        return None
+    problem = problem_of(manifest.interval, manifest.duration_range_minutes)
+    if problem:
+        raise _ProblemError(MANIFEST, f"has an interval that cannot be used: {problem}")
+    return IntervalTables.of(manifest.interval, manifest.duration_range_minutes)
 
 
 def _check_file(name: str, manifest: Manifest, files: Mapping[str, bytes]) -> None:
@@ -195,8 +239,22 @@ def _replay(bundle: ModelBundle, data: bytes) -> None:
         raise _ProblemError(GOLDEN, f"does not decode: {error}") from error
     if not rides:
         raise _ProblemError(GOLDEN, "holds no rides")
-    predicted = bundle.predict(feature_matrix(ride_columns(rides, minutes)))
+    matrix = feature_matrix(ride_columns(rides, minutes))
+    _compare_minutes(bundle.predict(matrix), golden)
+    _compare_intervals(bundle, matrix, golden)
+
+
+def _compare_minutes(predicted: NDArray[np.float64], golden: list[GoldenRide]) -> None:
     off = np.abs(predicted - [ride.duration_minutes for ride in golden])
     if not (off <= PARITY_MINUTES).all():
         worst = int(np.nan_to_num(off, nan=np.inf).argmax())
         raise _ProblemError(GOLDEN, f"ride {worst} is predicted {off[worst]:.3g} minutes off")
+
+
+def _compare_intervals(bundle: ModelBundle, matrix: NDArray[np.float64], golden: list[GoldenRide]) -> None:
+    """Compares the golden rides' intervals to the bit: those of the minutes exported, not of our own sums'."""
+    bounds = bundle.interval_bounds(matrix, np.array([ride.duration_minutes for ride in golden]))
+    intervals = [None] * len(golden) if bounds is None else list(zip(*(ends.tolist() for ends in bounds), strict=True))
+    for number, (ride, interval) in enumerate(zip(golden, intervals, strict=True)):
+        if ride.interval != interval:
+            raise _ProblemError(GOLDEN, f"ride {number} has the interval {ride.interval}, and here it is {interval}")

@@ -99,10 +99,11 @@ class _Batch:
         """Predicts all rides added."""
         minutes = self._pickup_minutes()
         matrix = feature_matrix(ride_columns([event.ride for event in self.events], minutes))
-        durations: list[float] = np.round(model.predict(matrix), DURATION_DECIMALS).tolist()
+        durations = np.round(model.predict(matrix), DURATION_DECIMALS)
+        intervals = model.encoded_intervals(matrix, durations)
         ride_ids = [event.ride_id for event in self.events]
         ids = [record.event_id for record in self.records]
-        encoded = encode_predictions(model.model_version, durations, ride_ids, ids)
+        encoded = encode_predictions(model.model_version, durations.tolist(), ride_ids, ids, intervals)
         if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
             encoded = self._without_the_too_large(encoded)
         keys = partition_keys([event.ride_id for event in self.events])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lambda_function.events import Ride, RideEvent
 from lambda_function.features import RideColumns, feature_matrix
+from lambda_function.interval import KINDS, Interval
 from lambda_function.model import FOREST, GOLDEN, MANIFEST, FileDigest, Manifest, sha256
 from lambda_function.records import KinesisRecord, decode_records
 from training.dataset import Rides
@@ -163,6 +164,21 @@ def small_bundle(seed: int = 1) -> ExportedBundle:
     """A real bundle of twenty trees, fitted once a session; another seed gives another version."""
     parameters = {**SMALL_PARAMETERS, "max_features": 0.5, "random_state": seed}
     return export_bundle(fit_forest(small_rides(), parameters), small_rides(), training_facts(parameters))
+
+
+def small_interval(**changes: Any) -> Interval:
+    """An interval of three steps, wider from kind to kind, around rides from the builders' own zone."""
+    half_minutes = {kind: (1.25 + number, 2.5 + number, 5.25 + number) for number, kind in enumerate(KINDS)}
+    interval = Interval(0.8, (74, 130), (8.0, 20.0), half_minutes)
+    return msgspec.structs.replace(interval, **changes)
+
+
+@cache
+def interval_bundle() -> ExportedBundle:
+    """The small bundle with intervals."""
+    parameters = {**SMALL_PARAMETERS, "max_features": 0.5, "random_state": 1}
+    fitted = fit_forest(small_rides(), parameters)
+    return export_bundle(fitted, small_rides(), training_facts(parameters), small_interval())
 
 
 def training_facts(parameters: dict[str, Any] | None = None) -> TrainingFacts:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training.month_facts import MonthFacts
 from training.months import Month, Service, tlc_file_name
+from training.rides import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,16 @@ def month_bytes(rows: Iterable[TlcRow] = (TlcRow(),)) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(tlc_table(rows), sink)
     return bytes(sink.getvalue())
+
+
+def source_of(month: Month, n_rows: int = 60_000, *, facts: MonthFacts | None = None, **changes: object) -> Source:
+    """Where a month as it should be comes from, all of its rows kept, but for what is given."""
+    source = Source(f"green_tripdata_{month}.parquet", month, "0" * 64, n_rows, n_rows, {}, facts or facts_of(month))
+    return replace(source, **changes)  # type: ignore[arg-type]
+
+
+def facts_of(month: Month, **changes: object) -> MonthFacts:
+    """What a month as it should be looks like on the whole, but for what is given."""
+    n_days = (month.end - month.start).astype("timedelta64[D]").astype(int)
+    facts = MonthFacts((2_000,) * n_days, 0, 0, 12.0, 2.0)
+    return replace(facts, **changes)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """One month's file from TLC's public address into the cache: whole, or not at all."""
 
 import contextlib
+import errno
 import http.client
 import os
 import queue
@@ -19,7 +20,7 @@ from urllib.request import build_opener, getproxies, proxy_bypass
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from training.errors import DownloadError, InterruptedDownloadError, MonthNotFoundError, OfflineError
+from training.errors import DownloadError, InterruptedDownloadError, MonthNotFoundError, NoSpaceError, OfflineError
 from training.months import Month, Service, tlc_file_name
 
 TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
@@ -39,6 +40,7 @@ _NOT_PUBLISHED = {
     HTTPStatus.NOT_FOUND,
 }  # CloudFront answers 403 for a key that is not there
 _PASSING = (ConnectionError, TimeoutError, http.client.HTTPException)
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # full, over quota, larger than the file system or ulimit lets
 
 
 def resolve_host(host: str, port: int) -> list[tuple[str, int]]:
@@ -88,6 +90,7 @@ def fetch_month(
     Raises:
         MonthNotFoundError: TLC has not published the month.
         OfflineError: TLC cannot be reached.
+        NoSpaceError: There is no room for it in the cache.
         DownloadError: Every try broke off, or the answer was no such file, or it cannot be written.
     """
     name = tlc_file_name(service, month)
@@ -158,8 +161,14 @@ def _download(url: str, target: Path) -> Path:
         except _PASSING as error:
             raise InterruptedDownloadError(target.name, f"the download broke off ({_reason(error)})") from error
         except OSError as error:
-            raise DownloadError(target.name, f"{target.parent} took no file ({_reason(error)})") from error
+            raise _write_error(error, target) from error
     return target
+
+
+def _write_error(error: OSError, target: Path) -> DownloadError:
+    if error.errno in _NO_SPACE:
+        return NoSpaceError(target.name, target.parent)
+    return DownloadError(target.name, f"{target.parent} took no file ({_reason(error)})")
 
 
 def _open(url: str, name: str) -> http.client.HTTPResponse:

@@ -3,21 +3,53 @@
 TrainingError
 ├── ExportError               a forest that bit masks cannot hold
 ├── PublishError              the bucket did not take a bundle or a channel's move
-│   └── ChannelMovedError     somebody else moved the channel first
+│   ├── ChannelMovedError     somebody else moved the channel first
+│   └── NoSuchVersionError    no version in the bucket is called so, or several are
+├── PromotionError            a version may not go into a channel
+│   ├── NotGatedError         the gate has not let it through
+│   ├── ForceRefusedError     force where it is not allowed
+│   └── NoWayBackError        the channel has held nothing before
 ├── MonthsError               a text that names no months
+├── TooFewMonthsError         nothing to walk forward over
 ├── ConfigError               a run that cannot be meant
+│   └── ParameterError        a parameter that the model does not have, or a value that it cannot have
 ├── DataFolderError           a data folder that is not there
 ├── DataFileError             a file that cannot be used, whoever made it
+├── ContractError             months that are not what the data contract asks for
+├── UnknownRuleError          a rule that the data contract does not have
+├── ZonesFileError            a file that should hold the zones' outlines
+├── TrackingError             MLflow did not take or tell what it was asked
+│   └── TrackingUnavailableError    it is not installed
 └── MonthUnavailableError     a month that is on this machine nowhere and cannot be brought here now
     ├── MonthNotFoundError    TLC has not published it
     ├── OfflineError          TLC cannot be reached
     └── DownloadError         TLC was reached, and yet the file did not arrive
+        ├── NoSpaceError      there is no room for it here
         └── InterruptedDownloadError    it may arrive at the next try
 
 Pick behaviour by type. Errors carry facts as attributes and build their own sentence.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.contract import Finding
+
+_N_BREACHES_SHOWN = 3
+
+FOLDER_PREFIX = "file:"
+"""How a bucket's name begins that is a folder on this machine."""
+
+
+def bucket_address(bucket: str) -> str:
+    """Returns how a person writes a bucket.
+
+    >>> bucket_address("rides"), bucket_address("file:build/bucket")
+    ('s3://rides', 'file:build/bucket')
+    """
+    return bucket if bucket.startswith(FOLDER_PREFIX) else f"s3://{bucket}"
 
 
 class TrainingError(Exception):
@@ -35,15 +67,116 @@ class PublishError(TrainingError):
         self.bucket = bucket
         self.key = key
         self.problem = problem
-        super().__init__(f"s3://{bucket}/{key} {problem}")
+        super().__init__(f"{bucket_address(bucket)}/{key} {problem}")
 
 
 class ChannelMovedError(PublishError):
-    """Somebody else moved the channel between our look and our move."""
+    """Somebody else moved the channel between our look and our move.
 
-    def __init__(self, bucket: str, key: str, model_version: str) -> None:
+    Attributes:
+        model_version: Where the channel points now, or ``nothing``.
+        moved_by: Who pointed it there, where the channel says so.
+    """
+
+    def __init__(self, bucket: str, key: str, model_version: str, moved_by: str | None = None) -> None:
         self.model_version = model_version
-        super().__init__(bucket, key, f"was moved to {model_version} meanwhile: look at it, then move it again")
+        self.moved_by = moved_by
+        by = f" by {moved_by}" if moved_by else ""
+        super().__init__(bucket, key, f"was moved to {model_version} meanwhile{by}: look at it, then move it again")
+
+
+class NoSuchVersionError(PublishError):
+    """No version in the bucket is called so, or several are.
+
+    Attributes:
+        name: What was asked for: a version, the beginning of one, or a channel.
+        versions: Those that it may mean, where there are several; else all that there are.
+    """
+
+    def __init__(self, bucket: str, name: str, versions: Sequence[str], *, is_ambiguous: bool = False) -> None:
+        self.name = name
+        self.versions = tuple(versions)
+        if is_ambiguous:
+            problem = f"holds several versions called {name}: {_some(versions)}; give more of the one"
+        elif versions:
+            problem = f"holds no version and no channel {name!r}; there is {_some(versions)}"
+        else:
+            problem = f"holds no version yet, {name!r} neither: train one, then `ridecast models publish <its folder>`"
+        super().__init__(bucket, "models", problem)
+
+
+class PromotionError(TrainingError):
+    """A version may not go into a channel."""
+
+
+class NotGatedError(PromotionError):
+    """The gate has not let a version through, and the channel has never held it.
+
+    Attributes:
+        against: What the channel holds now; None for nothing.
+        problem: What is wrong with the verdict, as in ``has no verdict``.
+    """
+
+    def __init__(self, model_version: str, channel: str, against: str | None, problem: str) -> None:
+        self.model_version = model_version
+        self.channel = channel
+        self.against = against
+        self.problem = problem
+        super().__init__(
+            f"{model_version} may not go to {channel}, which holds {against or 'nothing'}, for it {problem}:"
+            f" run `ridecast models gate {model_version} --channel {channel}`"
+        )
+
+
+class ForceRefusedError(PromotionError):
+    """A version was to be forced into a channel that takes none by force."""
+
+    def __init__(self, channel: str, forced_channel: str) -> None:
+        self.channel = channel
+        self.forced_channel = forced_channel
+        super().__init__(f"nothing is forced into {channel}, only into {forced_channel}: leave out --force")
+
+
+class NoWayBackError(PromotionError):
+    """A channel that has held nothing before cannot be rolled back.
+
+    Attributes:
+        model_version: What it holds; None for nothing.
+    """
+
+    def __init__(self, channel: str, model_version: str | None) -> None:
+        self.channel = channel
+        self.model_version = model_version
+        held = f"has held nothing before {model_version}" if model_version else "holds nothing"
+        super().__init__(f"{channel} {held}, so there is no way back: promote a version instead")
+
+
+class TrackingError(TrainingError):
+    """MLflow did not take or tell what it was asked. Nothing is lost by that: a bundle can be tracked at any time.
+
+    Attributes:
+        uri: Where MLflow was looked for; without a password.
+        problem: What went wrong, as in ``does not do its part (timed out)``.
+        model_version: The version that was being tracked; None for none.
+    """
+
+    def __init__(self, uri: str, problem: str, model_version: str | None = None, remedy: str | None = None) -> None:
+        self.uri = uri
+        self.problem = problem
+        self.model_version = model_version
+        if remedy is None and model_version:
+            remedy = f"the bundle is saved; run `ridecast models track {model_version}` when it is back"
+        elif remedy is None:
+            remedy = "see that MLFLOW_TRACKING_URI names one that runs; `ridecast models track --all` catches up"
+        super().__init__(f"MLflow at {uri} {problem}: {remedy}")
+
+
+class TrackingUnavailableError(TrackingError):
+    """MLflow is not installed: it is an extra."""
+
+    def __init__(self, uri: str) -> None:
+        remedy = "run `uv sync --inexact --extra tracking`, then `ridecast models track --all`"
+        super().__init__(uri, "cannot be told, for mlflow is not installed", remedy=remedy)
 
 
 class MonthsError(TrainingError):
@@ -55,6 +188,23 @@ class MonthsError(TrainingError):
         super().__init__(f"{text!r} {problem}: write months as 2021-01, 2021-01,2021-02 or 2023-01..2023-03")
 
 
+class TooFewMonthsError(TrainingError):
+    """Nothing to walk forward over: no month in hand follows the first training window.
+
+    Attributes:
+        n_months: Months in hand.
+        train_window: Months that a model learns from.
+    """
+
+    def __init__(self, n_months: int, train_window: int) -> None:
+        self.n_months = n_months
+        self.train_window = train_window
+        super().__init__(
+            f"a backtest with {train_window} training month(s) needs at least {max(train_window, 1) + 1} months,"
+            f" and {n_months} are in hand: name more months, or a window of at least 1 and no more than there is"
+        )
+
+
 class ConfigError(TrainingError):
     """A run that cannot be meant: an unknown setting, a value that is none, months that don't follow each other."""
 
@@ -63,6 +213,10 @@ class ConfigError(TrainingError):
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{what} {problem}: {remedy}")
+
+
+class ParameterError(ConfigError):
+    """A parameter that the model does not have, or a value that it cannot have; `what` is its name."""
 
 
 class DataFolderError(TrainingError):
@@ -89,6 +243,40 @@ class DataFileError(TrainingError):
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{path} {problem}: {remedy}")
+
+
+class ZonesFileError(TrainingError):
+    """A file that should hold the outlines of TLC's zones, and does not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} holds no outlines of zones: name a GeoJSON file of TLC's taxi zones, or leave it out")
+
+
+class ContractError(TrainingError):
+    """Months that are not what the data contract asks for.
+
+    Attributes:
+        breaches: What was found: which rule, which month, what was seen and what is wanted.
+    """
+
+    def __init__(self, breaches: "Sequence[Finding]") -> None:
+        self.breaches = tuple(breaches)
+        rules = dict.fromkeys(breach.rule for breach in self.breaches)
+        shown = "; ".join(str(breach) for breach in self.breaches[:_N_BREACHES_SHOWN])
+        n_more = len(self.breaches) - _N_BREACHES_SHOWN
+        more = f"; and {n_more} more" if n_more > 0 else ""
+        allow = " ".join(f"--allow {rule}" for rule in rules)
+        super().__init__(f"{shown}{more}: look at the files, or go on knowingly with {allow}")
+
+
+class UnknownRuleError(TrainingError):
+    """A rule that the data contract does not have."""
+
+    def __init__(self, name: str, rules: Sequence[str]) -> None:
+        self.name = name
+        self.rules = tuple(rules)
+        super().__init__(f"the data contract has no rule {name!r}: choose among {', '.join(rules)}")
 
 
 class MonthUnavailableError(TrainingError):
@@ -129,9 +317,32 @@ class OfflineError(MonthUnavailableError):
 class DownloadError(MonthUnavailableError):
     """TLC was reached, and yet the file did not arrive."""
 
-    def __init__(self, file_name: str, problem: str) -> None:
-        super().__init__(file_name, problem, "try again later, or set TLC_DATA_DIR to a folder that holds it")
+    def __init__(
+        self,
+        file_name: str,
+        problem: str,
+        remedy: str = "try again later, or set TLC_DATA_DIR to a folder that holds it",
+    ) -> None:
+        super().__init__(file_name, problem, remedy)
+
+
+class NoSpaceError(DownloadError):
+    """There is no room for the file in the folder for downloads."""
+
+    def __init__(self, file_name: str, folder: Path) -> None:
+        self.folder = folder
+        remedy = "free some there, or set XDG_CACHE_HOME to a folder that has room"
+        super().__init__(file_name, f"there is no space left in {folder}", remedy)
 
 
 class InterruptedDownloadError(DownloadError):
     """The download broke off in a way that may pass: worth another try."""
+
+
+_N_NAMED = 5
+
+
+def _some(versions: Sequence[str]) -> str:
+    """Names versions, the last few of many."""
+    more = f"{len(versions) - _N_NAMED} older ones, " if len(versions) > _N_NAMED else ""
+    return more + ", ".join(versions[-_N_NAMED:])

@@ -1,9 +1,17 @@
-"""How far predictions are off, in minutes."""
+"""How far predictions are off, in minutes: as a whole and by slice, beside the baseline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lambda_function.model import ModelBundle
+from training.baseline import Baseline
+from training.evaluation import METRIC_DECIMALS, Measured, MonthsResult, SliceResult
+from training.rides import Rides
+from training.slices import ALL, Slicing, by_day, slicings, zone_pairs
+from training.tally import Predictor, Tally, plain_predictor, predictor, tally_rides
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,21 @@ class Errors:
     bias_minutes: float
 
 
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Two predictors on the same rides.
+
+    Attributes:
+        result: As a whole and by slice; its `baseline` is the second predictor, whatever that is.
+        model_days: The first one's sums by day of pickup.
+        rival_days: The second one's.
+    """
+
+    result: MonthsResult
+    model_days: Tally
+    rival_days: Tally
+
+
 def measure_errors(predicted_minutes: NDArray[np.float64], actual_minutes: NDArray[np.float64]) -> Errors:
     """Compares two arrays (n,), n > 0, of minutes.
 
@@ -29,3 +52,84 @@ def measure_errors(predicted_minutes: NDArray[np.float64], actual_minutes: NDArr
     error = predicted_minutes - actual_minutes
     rmse_minutes = float(np.sqrt(np.mean(error * error)))
     return Errors(len(error), rmse_minutes, float(np.mean(np.abs(error))), float(np.mean(error)))
+
+
+def measure(predict: Predictor, rides: Rides) -> Measured:
+    """Measures a predictor on rides, of which there is at least one, block by block."""
+    (whole,) = tally_rides(predict, rides, [ALL])
+    return _measured(whole, 0)
+
+
+def rounded(errors: Errors) -> Measured:
+    """Returns errors as files have them."""
+    return Measured(
+        errors.n_rides, _round(errors.rmse_minutes), _round(errors.mae_minutes), _round(errors.bias_minutes)
+    )
+
+
+def evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: Rides) -> MonthsResult:
+    """Measures a model beside the baseline on rides that neither has learnt from.
+
+    Args:
+        model: Its intervals are measured too, where it has them.
+        baseline: Fitted on what the model was fitted on.
+        rides: At least one.
+        train_rides: What both learnt from: a zone pair that is not among them is an unseen one.
+    """
+    return side_by_side(predictor(model), plain_predictor(baseline.predict), rides, train_rides).result
+
+
+def side_by_side(model: Predictor, rival: Predictor, rides: Rides, train_rides: Rides) -> SideBySide:
+    """Measures two predictors on the same rides, at least one; arguments as in `evaluate`."""
+    cuts = (ALL, by_day(rides), *slicings(zone_pairs(train_rides)))
+    (whole, model_days, *parts), (rival_whole, rival_days, *rival_parts) = (
+        tally_rides(predict, rides, cuts) for predict in (model, rival)
+    )
+    coverage, width_minutes = _interval_figures(whole, 0)
+    result = MonthsResult(
+        months=tuple(str(source.month) for source in rides.sources),
+        model=_measured(whole, 0),
+        baseline=_measured(rival_whole, 0),
+        coverage=coverage,
+        width_minutes=width_minutes,
+        slices=tuple(
+            one for part, rival_part in zip(parts, rival_parts, strict=True) for one in _slices(part, rival_part)
+        ),
+    )
+    return SideBySide(result, model_days, rival_days)
+
+
+def worse_than_baseline(result: MonthsResult) -> tuple[SliceResult, ...]:
+    """Returns the slices where the model's RMSE is above the baseline's, the one with the most rides first."""
+    worse = [one for one in result.slices if one.model.rmse_minutes > one.baseline.rmse_minutes]
+    return tuple(sorted(worse, key=lambda one: -one.model.n_rides))
+
+
+def _slices(model: Tally, rival: Tally) -> Sequence[SliceResult]:
+    """Returns the slices of one slicing that have rides."""
+    slicing: Slicing = model.slicing
+    return [
+        SliceResult(slicing.by, name, _measured(model, i), _measured(rival, i), *_interval_figures(model, i))
+        for i, name in enumerate(slicing.names)
+        if model.n_rides[i]
+    ]
+
+
+def _measured(tally: Tally, i: int) -> Measured:
+    n_rides = tally.n_rides[i]
+    rmse_minutes = np.sqrt(tally.squares[i] / n_rides)
+    return rounded(
+        Errors(int(n_rides), float(rmse_minutes), float(tally.absolutes[i] / n_rides), float(tally.errors[i] / n_rides))
+    )
+
+
+def _interval_figures(tally: Tally, i: int) -> tuple[float | None, float | None]:
+    """Returns coverage and mean width in minutes of slice i, None without intervals."""
+    if not tally.has_intervals:
+        return None, None
+    return _round(tally.covered[i] / tally.n_rides[i]), _round(tally.width_minutes[i] / tally.n_rides[i])
+
+
+def _round(value: float) -> float:
+    """Rounds to METRIC_DECIMALS; what is 0 then has no sign, which JSON would keep."""
+    return round(float(value), METRIC_DECIMALS) + 0.0

@@ -2,7 +2,7 @@
 
 import io
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,49 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from lambda_function.events import Ride, RideEvent
-from lambda_function.features import FEATURE_NAMES, RideColumns, feature_matrix
+from lambda_function.features import FEATURE_NAMES
+from lambda_function.interval import Interval
 from lambda_function.model import (
     BUNDLE_FORMAT,
     FOREST,
     GOLDEN,
     MANIFEST,
     FileDigest,
-    GoldenRide,
     Manifest,
-    ModelBundle,
     TrainingData,
+    check_files,
     load_bundle,
     sha256,
 )
+from training.bundle import ExportedBundle as ExportedBundle  # noqa: PLC0414 - imported from here as well
 from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
 from training.errors import ExportError
+from training.evaluation import EVALUATION
+from training.golden import golden_file
 from training.months import Month, Service
 
 MAX_LEAVES = 32
-N_GOLDEN_RIDES = 100
-_N_GOLDEN_AT_THRESHOLDS = 30
-_N_GOLDEN_MISSING = 10
 _ALL_LEAVES = 0xFFFFFFFF
+_LOCK = Path(__file__).parents[1] / "uv.lock"
 _UNVERSIONED = "unversioned-0000-00-000000000000"
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedBundle:
-    """A bundle's files by name, with the model that loading them gives."""
-
-    files: Mapping[str, bytes]
-    model: ModelBundle
-
-    @property
-    def model_version(self) -> str:
-        """The immutable id of this model."""
-        return self.model.model_version
-
-    @property
-    def manifest_sha256(self) -> str:
-        """What a channel says of this bundle."""
-        return sha256(self.files[MANIFEST])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +51,31 @@ class TrainingFacts:
     metrics: dict[str, Any]
 
 
-def export_bundle(fitted: HistGradientBoostingRegressor, train_rides: Rides, facts: TrainingFacts) -> ExportedBundle:
+def export_bundle(
+    fitted: HistGradientBoostingRegressor,
+    train_rides: Rides,
+    facts: TrainingFacts,
+    interval: Interval | None = None,
+    evaluation: bytes | None = None,
+) -> ExportedBundle:
     """Builds a bundle and loads it as the function would: all checks pass, the golden rides agree with scikit-learn.
+
+    Args:
+        fitted: The forest.
+        train_rides: Whose files the manifest names, and some of which become golden rides.
+        facts: What else the manifest says.
+        interval: What `training.calibrate` found, if predictions are to have intervals.
+        evaluation: What becomes of it in `training.evaluation`'s file, if there is one.
 
     Raises:
         ExportError: The forest is not one that bit masks can hold.
         BundleError: What was exported predicts something else than scikit-learn.
     """
     arrays = forest_arrays(fitted)
-    files = {FOREST: _pack(arrays), GOLDEN: _golden(fitted, arrays, train_rides)}
-    manifest = _manifest(files, train_rides, facts)
+    files = {FOREST: _pack(arrays), GOLDEN: golden_file(fitted, arrays, train_rides, interval)}
+    if evaluation is not None:
+        files[EVALUATION] = evaluation
+    manifest = _manifest(files, train_rides, facts, interval)
     files[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
     return ExportedBundle(files, load_bundle(manifest.model_version, sha256(files[MANIFEST]), files))
 
@@ -112,7 +109,7 @@ def write_bundle(bundle: ExportedBundle, folder: Path) -> Path:
     """Writes a bundle into ``folder/<version>`` and returns that; the manifest comes last and makes it whole."""
     target = folder / bundle.model_version
     target.mkdir(parents=True, exist_ok=True)
-    for name in (FOREST, GOLDEN, MANIFEST):
+    for name in (*bundle.model.manifest.files, MANIFEST):
         (target / name).write_bytes(bundle.files[name])
     return target
 
@@ -123,8 +120,15 @@ def read_bundle(folder: Path) -> ExportedBundle:
     Raises:
         BundleError: Something about it is wrong: which file, and what.
     """
-    files = {name: (folder / name).read_bytes() for name in (FOREST, GOLDEN, MANIFEST) if (folder / name).is_file()}
-    return ExportedBundle(files, load_bundle(folder.name, sha256(files.get(MANIFEST, b"")), files))
+    files = _read_files(folder, (FOREST, GOLDEN, MANIFEST))
+    model = load_bundle(folder.name, sha256(files.get(MANIFEST, b"")), files)
+    files |= _read_files(folder, model.manifest.files)
+    check_files(model.manifest, files)
+    return ExportedBundle(files, model)
+
+
+def _read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def _add_tree(
@@ -161,45 +165,7 @@ def _pack(arrays: dict[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _golden(fitted: HistGradientBoostingRegressor, arrays: dict[str, NDArray[Any]], rides: Rides) -> bytes:
-    """Picks a hundred rides, some at thresholds and some with missing values, and has scikit-learn predict them."""
-    chosen = rides.take(np.linspace(0, len(rides) - 1, N_GOLDEN_RIDES).astype(np.intp))
-    columns = chosen.columns
-    miles = np.where(columns.trip_distance_miles >= 0, columns.trip_distance_miles, 0.0)
-    at_thresholds = _distances_at_thresholds(arrays)
-    miles[: len(at_thresholds)] = at_thresholds
-    miles[-_N_GOLDEN_MISSING:] = 0.0
-    dropoff_zone = columns.dropoff_zone.copy()
-    dropoff_zone[-_N_GOLDEN_MISSING // 2 :] = 264
-    columns = RideColumns(columns.pickup_zone, dropoff_zone, miles, columns.pickup_minute)
-    minutes = fitted.predict(feature_matrix(columns)).clip(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES)
-    times = columns.pickup_minute.astype("datetime64[m]").astype("datetime64[s]").astype(str)
-    golden = [
-        GoldenRide(
-            msgspec.Raw(
-                msgspec.json.encode(RideEvent(Ride(int(pickup), int(dropoff), float(mile), str(time)), number))
-            ),
-            float(minute),
-        )
-        for number, (pickup, dropoff, mile, time, minute) in enumerate(
-            zip(columns.pickup_zone, dropoff_zone, miles, times, minutes, strict=True)
-        )
-    ]
-    return b"[\n" + b",\n".join(msgspec.json.encode(ride) for ride in golden) + b"\n]\n"
-
-
-def _distances_at_thresholds(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """Returns distances (m,) at thresholds and one ulp to either side."""
-    of_distance = arrays["split_feature"] == FEATURE_NAMES.index("trip_distance_miles")
-    thresholds = np.unique(arrays["split_threshold"][of_distance])
-    thresholds = thresholds[np.isfinite(thresholds)]
-    if not len(thresholds):
-        return thresholds
-    picked = thresholds[np.linspace(0, len(thresholds) - 1, _N_GOLDEN_AT_THRESHOLDS // 3).astype(np.intp)]
-    return np.concatenate([picked, np.nextafter(picked, -np.inf), np.nextafter(picked, np.inf)])
-
-
-def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts) -> Manifest:
+def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts, interval: Interval | None) -> Manifest:
     """Builds the manifest; its version is a digest of everything else that stands in it."""
     manifest = Manifest(
         format=BUNDLE_FORMAT,
@@ -214,6 +180,7 @@ def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts)
         parameters=facts.parameters,
         metrics=facts.metrics,
         software=software(),
+        interval=interval,
     )
     digest = sha256(msgspec.json.encode(manifest, order="sorted"))[:12]
     return msgspec.structs.replace(manifest, model_version=f"{facts.service}-{facts.train_months[-1]}-{digest}")
@@ -228,6 +195,9 @@ def training_data(rides: Rides) -> tuple[TrainingData, ...]:
 
 
 def software() -> dict[str, str]:
-    """Returns the versions that a model's bytes depend on."""
-    packages = {name: version(name) for name in ("numpy", "ridecast", "scikit-learn")}
-    return {**packages, "python": ".".join(platform.python_version_tuple()[:2])}
+    """Returns the versions that a model's bytes depend on, and the digest of the lock file where there is one."""
+    versions = {name: version(name) for name in ("numpy", "ridecast", "scikit-learn")}
+    versions["python"] = ".".join(platform.python_version_tuple()[:2])
+    if _LOCK.is_file():
+        versions["uv.lock"] = sha256(_LOCK.read_bytes())
+    return versions

@@ -1,37 +1,48 @@
-"""A training run: load, fit, evaluate beside the baseline, export. Publishing is a step of its own."""
+"""A training run: split, fit, calibrate, evaluate beside the baseline, export. Publishing is a step of its own."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.errors import BundleError
 from lambda_function.features import feature_matrix
-from lambda_function.model import MANIFEST, PARITY_MINUTES
+from lambda_function.model import MANIFEST, PARITY_MINUTES, ModelBundle
+from training.arrival import arrival_scenarios
 from training.baseline import Baseline, fit_baseline
-from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
+from training.bundle import ExportedBundle
+from training.calibrate import calibrate
+from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
 from training.errors import ExportError
-from training.evaluate import Errors, measure_errors
-from training.export import ExportedBundle, TrainingFacts, export_bundle, read_bundle, software, training_data
+from training.evaluate import evaluate, measure_errors, rounded
+from training.evaluation import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
+from training.export import TrainingFacts, export_bundle, read_bundle, software, training_data
 from training.fit import PARAMETERS, fit_forest
 from training.months import Month, Service
+from training.rides import Rides
+from training.split import split_calibration
 
-METRIC_DECIMALS = 4
-"""Of the minutes in a manifest's metrics."""
+_BLOCK_RIDES = 1 << 17
+_ARRIVAL_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """What a run gives: the bundle, the baseline of the same split, and the errors of both on the validation rides."""
+    """What a run gives: the bundle, the baseline of the same rides, and how both do on the validation rides."""
 
     bundle: ExportedBundle
     baseline: Baseline
-    errors: Errors
-    baseline_errors: Errors
+    evaluation: Evaluation
     n_train: int
+
+    @property
+    def validated(self) -> MonthsResult:
+        """The validation rides' result: model, baseline, intervals, slices."""
+        return self.evaluation.validate
 
 
 def train(
@@ -45,36 +56,44 @@ def train(
 
     Args:
         service: Names the version.
-        train_rides: All that anything is fitted on.
+        train_rides: All that anything is fitted or calibrated on; one in twenty only calibrates the intervals.
         validate_rides: Later rides, only measured on.
-        parameters: scikit-learn's; `fit.PARAMETERS` where not given.
+        parameters: The model's; `fit.PARAMETERS` where not given.
         on_step: Told what begins.
 
     Raises:
+        ParameterError: There is no such parameter, or it cannot have that value.
         ExportError: The forest is not one that bit masks can hold.
         BundleError: The exported model predicts something else than the fitted one.
     """
     parameters = PARAMETERS if parameters is None else parameters
     on_step("fitting the baseline")
     baseline = fit_baseline(train_rides)
-    baseline_errors = measure_errors(baseline.predict(validate_rides.columns), validate_rides.duration_minutes)
     on_step("fitting the forest")
-    fitted = fit_forest(train_rides, parameters)
-    on_step("evaluating")
-    matrix = feature_matrix(validate_rides.columns)
-    minutes = fitted.predict(matrix).clip(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES)
-    errors = measure_errors(minutes, validate_rides.duration_minutes)
+    fit_rides, calibration_rides = split_calibration(train_rides)
+    fitted = fit_forest(fit_rides, parameters)
+    on_step("calibrating the intervals")
+    interval = calibrate(_predict(fitted, calibration_rides), calibration_rides, fit_rides)
     facts = TrainingFacts(
         service=service,
         train_months=months_of(train_rides),
         validate_months=months_of(validate_rides),
         parameters=parameters,
-        metrics={"validate": _rounded(errors), "validate_baseline": _rounded(baseline_errors)},
+        metrics={},
     )
+    on_step("evaluating")
+    model = export_bundle(fitted, train_rides, facts, interval).model  # as the function would load it
+    _check_parity(model, fitted, validate_rides)
+    evaluation = _evaluate(model, baseline, validate_rides, train_rides)
     on_step("exporting")
-    bundle = export_bundle(fitted, train_rides, facts)
-    _check_parity(bundle, matrix, minutes)
-    return TrainingRun(bundle, baseline, errors, baseline_errors, len(train_rides))
+    metrics = {
+        "validate": msgspec.to_builtins(evaluation.validate.model),
+        "validate_baseline": msgspec.to_builtins(evaluation.validate.baseline),
+    }
+    bundle = export_bundle(
+        fitted, train_rides, replace(facts, metrics=metrics), interval, encode_evaluation(evaluation)
+    )
+    return TrainingRun(bundle, baseline, evaluation, len(train_rides))
 
 
 def find_bundle(
@@ -105,16 +124,29 @@ def months_of(rides: Rides) -> tuple[Month, ...]:
     return tuple(source.month for source in rides.sources)
 
 
-def _rounded(errors: Errors) -> dict[str, Any]:
-    """Returns errors for the manifest, and so for the version, which no machine may change.
+def _evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: Rides) -> Evaluation:
+    """Measures on the validation rides, and again as if their events carried no pickup time."""
+    scenarios = arrival_scenarios(rides.columns, _ARRIVAL_SEED)
+    return Evaluation(
+        validate=evaluate(model, baseline, rides, train_rides),
+        without_pickup_time=tuple(
+            ArrivalResult(
+                arrival, rounded(measure_errors(model.predict(feature_matrix(columns)), rides.duration_minutes))
+            )
+            for arrival, columns in scenarios.items()
+        ),
+    )
 
-    The baseline's solver stops within 1e-8 minutes of where it stops with another number of threads.
-    """
-    return {name: round(value, METRIC_DECIMALS) for name, value in asdict(errors).items()}
+
+def _predict(fitted: HistGradientBoostingRegressor, rides: Rides) -> Any:
+    minutes = fitted.predict(feature_matrix(rides.columns)) if len(rides) else np.empty(0)
+    return minutes.clip(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES)
 
 
-def _check_parity(bundle: ExportedBundle, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> None:
+def _check_parity(model: ModelBundle, fitted: HistGradientBoostingRegressor, rides: Rides) -> None:
     """Compares the bundle with scikit-learn on every validation ride, not on the golden ones alone."""
-    off_minutes = float(np.abs(bundle.model.predict(matrix) - minutes).max())
-    if not off_minutes <= PARITY_MINUTES:
-        raise ExportError(f"the exported model is up to {off_minutes:.3g} minutes off scikit-learn's predictions")
+    for start in range(0, len(rides), _BLOCK_RIDES):
+        block = rides.take(slice(start, start + _BLOCK_RIDES))
+        off_minutes = np.abs(model.predict(feature_matrix(block.columns)) - _predict(fitted, block)).max()
+        if not off_minutes <= PARITY_MINUTES:
+            raise ExportError(f"the exported model is up to {off_minutes:.3g} minutes off scikit-learn's predictions")

@@ -10,14 +10,11 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.features import (
-    MILES_PER_DEGREE_LATITUDE,
-    MILES_PER_DEGREE_LONGITUDE,
-    ZONE_PLACES,
-    RideColumns,
-)
-from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, Source
+from lambda_function.features import MILES_PER_DEGREE_LATITUDE, MILES_PER_DEGREE_LONGITUDE, ZONE_PLACES
+from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
+from training.month_facts import month_facts
 from training.months import Month
+from training.rides import Rides, Source, compact_columns
 
 SOURCE_NAME = "synthetic"
 """What stands for the file's name in a Source."""
@@ -56,18 +53,19 @@ def synthetic_rides(month: Month, n_rides: int, seed: int) -> Rides:
     100
     """
     rng = np.random.default_rng([seed, month.year, month.month])
-    pickup = _draw_pickups(rng, month, n_rides)
+    pickup_time = _draw_pickups(rng, month, n_rides)
     pickup_zone, dropoff_zone = _draw_zones(rng, n_rides)
     miles = _draw_miles(rng, _straight_miles()[pickup_zone, dropoff_zone])
-    seconds = _draw_seconds(rng, pickup, _centre_share()[pickup_zone, dropoff_zone], miles)
+    seconds = _draw_seconds(rng, pickup_time, _centre_share()[pickup_zone, dropoff_zone], miles)
     _soil(rng, pickup_zone, dropoff_zone, miles)
-    minutes = pickup.astype("datetime64[m]").astype(np.int64)
-    columns = RideColumns(pickup_zone, dropoff_zone, miles, minutes)
     digest = hashlib.sha256()
-    for array in (pickup.astype(np.int64), pickup_zone, dropoff_zone, miles, seconds):
-        digest.update(array.tobytes())
-    source = Source(SOURCE_NAME, month, digest.hexdigest(), n_rides, n_rides, {})
-    return Rides(columns, pickup, seconds / 60, (source,))
+    for array in (pickup_time.view(np.int64), pickup_zone, dropoff_zone, miles, seconds):
+        digest.update(array)
+    columns = compact_columns(pickup_zone, dropoff_zone, miles, pickup_time)
+    duration_minutes = seconds / 60
+    facts = month_facts(month, columns, pickup_time, duration_minutes)
+    source = Source(SOURCE_NAME, month, digest.hexdigest(), n_rides, n_rides, {}, facts)
+    return Rides(columns, pickup_time, duration_minutes, (source,))
 
 
 def _draw_pickups(rng: np.random.Generator, month: Month, n_rides: int) -> NDArray[np.datetime64]:

@@ -1,8 +1,9 @@
-"""A TLC file's rows as they are: the few columns that training needs, whatever schema the file's month has."""
+"""A TLC file's rows as they are, by batch: the few columns that training needs, whatever schema the month has."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,9 @@ from training.months import Service
 
 _TIME_PREFIX: dict[Service, str] = {"green": "lpep", "yellow": "tpep"}
 _NUMBER_COLUMNS = ("PULocationID", "DOLocationID", "trip_distance")
+BATCH_ROWS = 1 << 18
+"""About 10 MB of the five columns: as fast as whole row groups, which may hold a month."""
+_NO_TIME, _NO_NUMBER = np.datetime64("NaT", "us"), np.float64("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,9 @@ class Rows:
     dropoff_zone: NDArray[np.float64]
     trip_distance: NDArray[np.float64]
 
+    def __len__(self) -> int:
+        return len(self.pickup)
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Rows":
         """The rows that a mask or indices choose."""
         return Rows(
@@ -50,11 +57,11 @@ class Rows:
         return minutes
 
 
-def read_rows(content: bytes, path: Path, service: Service) -> Rows:
-    """Takes the five columns out of a file.
+def read_batches(file: BinaryIO, path: Path, service: Service) -> Iterator[Rows]:
+    """Takes the five columns out of a file, a batch of rows at a time, in the file's order.
 
     Args:
-        content: The whole file.
+        file: The file, open for reading and seeking.
         path: Where it comes from, for errors.
         service: Whose file: green and yellow name their times differently.
 
@@ -62,15 +69,35 @@ def read_rows(content: bytes, path: Path, service: Service) -> Rows:
         DataFileError: It is not Parquet, is cut short, or lacks a column or has it in a type that makes no sense.
     """
     times = tuple(f"{_TIME_PREFIX[service]}_{which}_datetime" for which in ("pickup", "dropoff"))
+    names = [*times, *_NUMBER_COLUMNS]
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        for name in (*times, *_NUMBER_COLUMNS):
-            _check_column(file.schema_arrow, name, path, is_time=name in times)
-        table = file.read(columns=[*times, *_NUMBER_COLUMNS])
+        parquet = pq.ParquetFile(file)
+        for name in names:
+            _check_column(parquet.schema_arrow, name, path, is_time=name in times)
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
+            yield _to_rows(batch, times)
     except (pa.ArrowException, OSError) as error:
         raise DataFileError(path, "is not Parquet, or is cut short") from error
-    pickup, dropoff = (_to_numpy(table[name], pa.timestamp("us"), np.datetime64("NaT", "us")) for name in times)
-    return Rows(pickup, dropoff, *(_to_numpy(table[name], pa.float64(), np.float64("nan")) for name in _NUMBER_COLUMNS))
+
+
+def concat_rows(parts: Sequence[Rows]) -> Rows:
+    """Joins rows, one part after the other; no part gives no rows."""
+    return Rows(
+        _join([part.pickup for part in parts], _NO_TIME),
+        _join([part.dropoff for part in parts], _NO_TIME),
+        _join([part.pickup_zone for part in parts], _NO_NUMBER),
+        _join([part.dropoff_zone for part in parts], _NO_NUMBER),
+        _join([part.trip_distance for part in parts], _NO_NUMBER),
+    )
+
+
+def _join(arrays: list[NDArray[Any]], missing: np.generic) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, missing.dtype), *arrays])
+
+
+def _to_rows(batch: pa.RecordBatch, times: tuple[str, ...]) -> Rows:
+    pickup, dropoff = (_to_numpy(batch[name], pa.timestamp("us"), _NO_TIME) for name in times)
+    return Rows(pickup, dropoff, *(_to_numpy(batch[name], pa.float64(), _NO_NUMBER) for name in _NUMBER_COLUMNS))
 
 
 def _check_column(schema: pa.Schema, name: str, path: Path, *, is_time: bool) -> None:
@@ -88,13 +115,13 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind))
 
 
-def _to_numpy(column: pa.ChunkedArray, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:
+def _to_numpy(column: pa.Array, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:
     """A column as an array of the 8-byte kind, with `missing` for its nulls.
 
     Read from Arrow's buffers, because Arrow's own to_numpy imports pandas: a second at every start. Nanoseconds are
     cut to microseconds; TLC's times are whole seconds.
     """
-    array = column.cast(kind, safe=False).combine_chunks()
+    array = column.cast(kind, safe=False)
     values = np.frombuffer(array.buffers()[1], missing.dtype)[array.offset : array.offset + len(array)]
     if array.null_count:
         is_null = np.frombuffer(array.is_null().cast(pa.uint8()).buffers()[1], np.uint8)[: len(array)]

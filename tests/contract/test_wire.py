@@ -25,7 +25,9 @@ from lambda_function.events import (
 from lambda_function.model import MANIFEST, Channel, decode_channel, decode_manifest
 from lambda_function.rejects import build_reject
 from tests.builders import event_id, kinesis_records, small_bundle
-from tests.fakes import FakeFunction, FakeS3, publish_bundle
+from tests.builders_kept import ListingS3
+from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
+from training.history import read_history
 
 GOLDEN = Path(__file__).with_name("golden")
 VERSION = "green-2021-01-3f2a9c1d0b7e"
@@ -146,7 +148,16 @@ def test_channel_as_it_is_moved_has_the_golden_shape() -> None:
     s3 = FakeS3()
     publish_bundle(s3, small_bundle())
     publish_bundle(s3, small_bundle(seed=2))
-    assert shape(json.loads(s3.objects["channels/stable.json"])) == shape(golden_json("channel.json"))
+    assert shape(json.loads(s3.objects["channels/stable.json"])) == shape(golden_json("channel_moved.json"))
+    assert golden_json("channel_moved.json").items() >= golden_json("channel.json").items()
+
+
+def test_line_of_the_history_has_these_bytes_by_this_key() -> None:
+    s3 = ListingS3({"channels/stable.json": golden_bytes("channel_moved.json")})
+    read_history(s3, BUCKET, "stable")
+    (key,) = s3.keys("history/")
+    assert key == f"history/stable/20261121T220000.000000Z-{VERSION}.json"
+    assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_line.json")
 
 
 def test_manifest_that_was_written_once_is_read_for_ever() -> None:

@@ -8,7 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from training.dataset import Rides, default_data_dir, load_rides, sample_span
+from training.baseline import course_features, course_pipeline, fit_baseline
+from training.contract import check_contract
+from training.dataset import Rides, default_data_dir, load_rides, months_in_hand, sample_span
+from training.evaluate import measure_errors
 from training.months import Month, Service
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
@@ -50,6 +53,27 @@ def test_real_month_loads_clean_and_sorted(service: Service, month: Month) -> No
     assert rides.columns.pickup_zone.min() >= 1
     assert rides.columns.dropoff_zone.max() <= 265
     assert not np.isnan(rides.columns.trip_distance_miles).any()
+
+
+@pytest.mark.parametrize("service", ["green", "yellow"])
+def test_all_real_months_together_keep_the_data_contract(service: Service) -> None:
+    months = months_in_hand(service, default_data_dir())
+    assert {month for other, month in real_months() if other == service} <= set(months)
+    rides = load_rides(service, months, data_dir=default_data_dir())
+    assert check_contract(rides.sources) == ()
+
+
+@pytest.mark.parametrize(("service", "month"), real_months()[::5], ids=str)
+def test_baseline_is_as_good_as_the_courses_own_pipeline(service: Service, month: Month) -> None:
+    """To 0.01 minutes: to shuffle the rides moves the pipeline's own errors by 0.004, for its solver stops early."""
+    rides = load(service, month)
+    is_later = rides.pickup_time >= month.start + np.timedelta64(22, "D")
+    train_rides, later = rides.take(~is_later), rides.take(is_later)
+    theirs = course_pipeline(train_rides).predict(course_features(later.columns))
+    ours = fit_baseline(train_rides).predict(later.columns)
+    errors, their_errors = (measure_errors(minutes, later.duration_minutes) for minutes in (ours, theirs))
+    assert errors.rmse_minutes == pytest.approx(their_errors.rmse_minutes, abs=0.01)
+    assert errors.mae_minutes == pytest.approx(their_errors.mae_minutes, abs=0.01)
 
 
 @pytest.mark.parametrize("path", [path for path in real_files() if not sample_span(path.name)], ids=lambda p: p.stem)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.features import FEATURE_NAMES, RideColumns, feature_matrix
+from lambda_function.folding import MIN_RIDES
 from lambda_function.forest import Forest
 from lambda_function.model import PARITY_MINUTES
 from tests.builders import JANUARY, random_matrix, small_bundle, small_rides
@@ -157,6 +158,25 @@ def test_single_rows(name: str) -> None:
 @pytest.mark.parametrize("n_rows", [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513])
 def test_batches_of_sizes_about_a_block(n_rows: int) -> None:
     pair("rides").assert_equal(random_matrix(n_rows))
+
+
+@pytest.mark.parametrize("n_rides", [MIN_RIDES - 1, MIN_RIDES, 2000])
+def test_rides_whose_features_fold_into_few_look_ups(n_rides: int) -> None:
+    # GIVEN rides between few zones, within an hour, as a batch of a stream has them
+    columns = small_rides().columns
+    matrix = feature_matrix(
+        RideColumns(
+            columns.pickup_zone[:n_rides] % 50 + 1,
+            columns.dropoff_zone[:n_rides] % 50 + 1,
+            columns.trip_distance_miles[:n_rides],
+            columns.pickup_minute[:1] + np.arange(n_rides) * 60 // n_rides,
+        )
+    )
+    pair("rides").assert_equal(matrix)
+    # THEN a ride has the same bits as alone, where nothing folds
+    forest = pair("rides").forest
+    alone = np.concatenate([forest.predict(row.reshape(1, -1)) for row in matrix[::100]])
+    assert forest.predict(matrix)[::100].tobytes() == alone.tobytes()
 
 
 def test_hundred_thousand_rows() -> None:

@@ -1,6 +1,8 @@
 """Months are found, read in every schema, cleaned, counted and sorted."""
 
 import hashlib
+import tracemalloc
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.features import RideColumns, feature_matrix
 from tests.builders_tlc import SCHEMAS, TO_2023_01, Schema, TlcRow, row_at, tlc_table, write_month
 from training.dataset import (
     Rides,
@@ -18,10 +21,13 @@ from training.dataset import (
     default_cache_dir,
     default_data_dir,
     load_rides,
+    months_in_hand,
     sample_span,
 )
 from training.errors import DataFileError, DataFolderError, MonthNotFoundError, MonthsError
 from training.months import Month, Service, tlc_file_name
+from training.rides import compact_columns
+from training.tlc_file import BATCH_ROWS
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 GOOD = row_at("2021-01-05T08:15:00")
@@ -74,7 +80,8 @@ def test_every_schema_gives_the_same_rides(tmp_path: Path, service: Service, sch
 
 def test_columns_have_the_promised_types(tmp_path: Path) -> None:
     rides = load_rows(tmp_path, GOOD)
-    assert rides.columns.pickup_zone.dtype == rides.columns.pickup_minute.dtype == np.int64
+    assert rides.columns.pickup_zone.dtype == rides.columns.dropoff_zone.dtype == np.int32
+    assert rides.columns.pickup_minute.dtype == np.int32
     assert rides.columns.trip_distance_miles.dtype == rides.duration_minutes.dtype == np.float64
     assert rides.pickup_time.dtype == np.dtype("datetime64[s]")
 
@@ -153,13 +160,58 @@ def test_months_come_in_the_order_of_time_each_with_its_source(tmp_path: Path) -
         write_month(tmp_path, [row_at("2021-02-03T10:00:00"), row_at("2021-02-01T00:00:00")], FEBRUARY),
         write_month(tmp_path, [row_at("2021-01-31T23:00:00")], JANUARY),
     ]
-    rides = load(tmp_path, FEBRUARY, JANUARY, FEBRUARY)
+    rides = load(tmp_path, FEBRUARY, JANUARY)
     assert (np.diff(rides.pickup_time) > np.timedelta64(0, "s")).all()
     assert [(source.month, source.n_kept) for source in rides.sources] == [(JANUARY, 1), (FEBRUARY, 2)]
     assert [source.file for source in rides.sources] == [path.name for path in reversed(paths)]
     assert [source.sha256 for source in rides.sources] == [
         hashlib.sha256(path.read_bytes()).hexdigest() for path in reversed(paths)
     ]
+
+
+def test_month_of_several_batches_and_row_groups_is_loaded_whole(tmp_path: Path) -> None:
+    rows = [row_at(f"2021-01-{day:02d}T10:00:00", pickup_zone=day) for day in (9, 3, 7, 31, 1)]
+    table = tlc_table([*rows, TlcRow(pickup=None), TlcRow(pickup=None)])
+    n_times = BATCH_ROWS // len(table) + 2
+    path = tmp_path / tlc_file_name("green", JANUARY)
+    pq.write_table(pa.concat_tables([table] * n_times), path, row_group_size=BATCH_ROWS // 2)
+    rides = load(tmp_path)
+    assert np.array_equal(rides.columns.pickup_zone, np.repeat([1, 3, 7, 9, 31], n_times))
+    assert rides.sources[0].n_rows == 7 * n_times
+    assert dropped(rides) == {"time_missing": 2 * n_times}
+
+
+@given(
+    zone=st.integers(1, 265),
+    miles=st.floats(),
+    pickup=st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001
+)
+def test_compact_columns_give_the_same_features_to_the_bit(zone: int, miles: float, pickup: datetime) -> None:
+    zones, distance, time = np.array([zone]), np.array([miles]), np.array([pickup], "datetime64[s]")
+    wide = RideColumns(zones, zones[::-1], distance, time.astype("datetime64[m]").astype(np.int64))
+    compact = compact_columns(zones, zones[::-1], distance, time)
+    assert feature_matrix(compact).tobytes() == feature_matrix(wide).tobytes()
+
+
+def test_joining_a_generator_of_months_needs_little_more_than_what_comes_of_it() -> None:
+    n_rides, n_months = 20_000, 8
+
+    def months() -> Iterator[Rides]:
+        for number in range(n_months):
+            time = np.full(n_rides, JANUARY.start)
+            zones = np.full(n_rides, number + 1, np.int32)
+            columns = compact_columns(zones, zones, np.zeros(n_rides), time)
+            yield Rides(columns, time, np.zeros(n_rides), ())
+
+    tracemalloc.start()
+    try:
+        rides = concat_rides(months())
+        kept_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(rides) == n_rides * n_months
+    assert kept_bytes < 40 * len(rides)
+    assert peak_bytes < 1.4 * kept_bytes
 
 
 def test_part_and_concatenation_undo_each_other(tmp_path: Path) -> None:
@@ -204,14 +256,33 @@ def test_month_is_taken_out_of_a_sample_of_several(tmp_path: Path) -> None:
     ]
     pq.write_table(
         tlc_table([*rows, row_at("2020-02-02T00:00:00", minutes=0)], "yellow"),
-        tmp_path / "yellow_tripdata_sample_2020-01_2020-06.parquet",
+        tmp_path / "yellow_tripdata_sample_2020-01_2020-02.parquet",
     )
     (tmp_path / "yellow_tripdata_sample_of_old.parquet").touch()
     rides = load(tmp_path, Month(2020, 2), service="yellow")
     assert rides.columns.pickup_zone.tolist() == [2]
     assert (rides.sources[0].n_rows, dropped(rides)) == (2, {"duration_out_of_range": 1})
     with pytest.raises(MonthNotFoundError):
-        load(tmp_path, Month(2020, 7), service="yellow")
+        load(tmp_path, Month(2020, 3), service="yellow")
+
+
+def test_months_in_hand_are_those_that_load_without_a_download(tmp_path: Path) -> None:
+    data_dir, cache_dir = tmp_path / "data", tmp_path / "cache"
+    for folder in (data_dir, cache_dir):
+        folder.mkdir()
+    write_month(data_dir, [GOOD], FEBRUARY)
+    write_month(data_dir, [GOOD], Month(2022, 1), "yellow")
+    write_month(cache_dir, [GOOD], JANUARY)
+    write_month(cache_dir, [GOOD], FEBRUARY)
+    (data_dir / "green_tripdata_sample_2020-11_2020-12.parquet").touch()
+    (cache_dir / "green_tripdata_2021-03.parquet.0.part").touch()
+    (cache_dir / "green_tripdata_2021-13.parquet").touch()
+    expected = (Month(2020, 11), Month(2020, 12), JANUARY, FEBRUARY)
+    assert months_in_hand("green", data_dir, cache_dir) == expected
+    assert months_in_hand("green", None, cache_dir) == (JANUARY, FEBRUARY)
+    assert months_in_hand("yellow", data_dir, tmp_path / "nowhere") == (Month(2022, 1),)
+    with pytest.raises(DataFolderError):
+        months_in_hand("green", tmp_path / "nowhere", cache_dir)
 
 
 def test_whole_month_goes_before_a_sample(tmp_path: Path) -> None:
@@ -264,13 +335,15 @@ def test_file_cut_short_anywhere_is_told(tmp_path_factory: pytest.TempPathFactor
         load(path.parent)
 
 
-def test_file_of_another_month_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match="holds no usable ride of 2021-01"):
-        load_rows(tmp_path, row_at("2021-03-01T00:00:00"))
+def test_file_of_another_month_is_told_with_what_became_of_its_rows(tmp_path: Path) -> None:
+    rows = [row_at("2021-03-01T00:00:00"), row_at("2021-03-02T00:00:00"), TlcRow(pickup=None)]
+    told = r"holds no usable ride of 2021-01 \(all of its 3 rows were dropped: time_missing 1, pickup_outside_month 2\)"
+    with pytest.raises(DataFileError, match=told):
+        load_rows(tmp_path, *rows)
 
 
 def test_empty_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match="holds no usable ride of 2021-01"):
+    with pytest.raises(DataFileError, match=r"holds no usable ride of 2021-01 \(it has no rows\): delete it"):
         load_rows(tmp_path)
 
 
@@ -279,6 +352,11 @@ def test_no_month_and_no_folder_are_refused(tmp_path: Path) -> None:
         load_rides("green", [], data_dir=tmp_path)
     with pytest.raises(DataFolderError, match="set TLC_DATA_DIR"):
         load(tmp_path / "nowhere")
+
+
+def test_month_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MonthsError, match=r"'2021-02,2021-01,2021-02' names 2021-02 twice"):
+        load(tmp_path, FEBRUARY, JANUARY, FEBRUARY)
 
 
 def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

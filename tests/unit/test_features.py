@@ -49,6 +49,14 @@ def columns_of(rides: list[tuple[int, int, float, int]]) -> RideColumns:
     )
 
 
+def way_of(pickup_zone: int, dropoff_zone: int) -> tuple[float, float]:
+    """Miles uptown and crosstown from one zone to another."""
+    rides = ride_columns_of(pickup_zone=[pickup_zone], dropoff_zone=[dropoff_zone])
+    uptown = column("dropoff_uptown_miles", rides)[0] - column("pickup_uptown_miles", rides)[0]
+    crosstown = column("dropoff_crosstown_miles", rides)[0] - column("pickup_crosstown_miles", rides)[0]
+    return uptown, crosstown
+
+
 def bits(matrix: NDArray[np.float64]) -> list[bytes]:
     return [row.tobytes() for row in matrix]
 
@@ -72,7 +80,7 @@ def test_distance_is_kept(miles: float) -> None:
 @pytest.mark.parametrize("miles", [0.0, -0.0, -1.0, np.nextafter(60.0, 61.0), 1e308, np.inf, -np.inf, np.nan])
 def test_distance_that_cannot_be_is_missing_and_nothing_else_is(miles: float) -> None:
     matrix = feature_matrix(ride_columns_of(trip_distance_miles=[miles]))
-    assert np.isnan(matrix).tolist() == [[True] + [False] * 7]
+    assert np.isnan(matrix).tolist() == [[True] + [False] * 11]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +89,12 @@ def test_distance_that_cannot_be_is_missing_and_nothing_else_is(miles: float) ->
         ("2021-01-04T00:00", 0, 0),  # a Monday
         ("2021-01-05T08:15", 495, 1),
         ("2021-01-10T23:59", 1439, 6),
-        ("1970-01-01T00:00", 0, 3),
+        ("1970-01-05T00:00", 0, 0),
         ("1969-12-31T23:59", 1439, 2),
         ("0001-01-01T00:00", 0, 0),
         ("9999-12-31T23:59", 1439, 4),
+        ("2021-01-18T12:00", 720, 7),  # a holiday on a Monday
+        ("2021-12-30T12:00", 720, 8),  # a Thursday between the years
     ],
 )
 def test_time_is_minute_of_day_and_day_of_week(time: str, minute_of_day: int, day_of_week: int) -> None:
@@ -94,8 +104,28 @@ def test_time_is_minute_of_day_and_day_of_week(time: str, minute_of_day: int, da
 
 
 def test_places_are_those_of_the_zones() -> None:
-    (row,) = feature_matrix(ride_columns_of(pickup_zone=[130], dropoff_zone=[205])).tolist()
-    assert row[3:7] == [*ZONE_PLACES[130].tolist(), *ZONE_PLACES[205].tolist()]
+    rides = ride_columns_of(pickup_zone=[130], dropoff_zone=[205])
+    for end, zone in (("pickup", 130), ("dropoff", 205)):
+        place = [*column(f"{end}_longitude", rides), *column(f"{end}_latitude", rides)]
+        assert place == ZONE_PLACES[zone].tolist()
+
+
+def test_uptown_and_crosstown_are_those_of_manhattans_avenues_and_streets() -> None:
+    # WHEN a ride goes up Third Avenue, from the East Village to East Harlem, and one down 42nd Street, west to east
+    up_by, up_across = way_of(pickup_zone=79, dropoff_zone=74)
+    cross_by, cross_across = way_of(pickup_zone=48, dropoff_zone=233)
+    # THEN nearly all of the one is uptown, and of the other crosstown
+    assert up_by == pytest.approx(5.8, abs=0.2)
+    assert abs(up_across) < 0.1 * up_by
+    assert cross_across == pytest.approx(1.2, abs=0.2)
+    assert abs(cross_by) < 0.3 * cross_across
+
+
+@given(st.integers(1, 263), st.integers(1, 263))
+def test_turned_axes_keep_the_straight_line(pickup_zone: int, dropoff_zone: int) -> None:
+    by, across = way_of(pickup_zone, dropoff_zone)
+    straight = column("straight_line_miles", ride_columns_of(pickup_zone=[pickup_zone], dropoff_zone=[dropoff_zone]))
+    assert [sqrt(by * by + across * across)] == pytest.approx(straight, abs=1e-9)
 
 
 def test_straight_line_is_that_between_the_places() -> None:
@@ -118,8 +148,14 @@ def test_zone_without_a_place_has_no_place_and_no_straight_line(nowhere: int) ->
     matrix = feature_matrix(ride_columns_of(2, pickup_zone=[nowhere, 130], dropoff_zone=[205, nowhere]))
     missing = [[FEATURE_NAMES[n] for n in np.flatnonzero(np.isnan(row))] for row in matrix]
     assert missing == [
-        ["pickup_longitude", "pickup_latitude", "straight_line_miles"],
-        ["dropoff_longitude", "dropoff_latitude", "straight_line_miles"],
+        [
+            *("pickup_longitude", "pickup_latitude", "pickup_uptown_miles", "pickup_crosstown_miles"),
+            "straight_line_miles",
+        ],
+        [
+            *("dropoff_longitude", "dropoff_latitude", "dropoff_uptown_miles", "dropoff_crosstown_miles"),
+            "straight_line_miles",
+        ],
     ]
 
 
@@ -161,4 +197,4 @@ def test_matrix_of_n_rows_has_the_bits_of_n_matrices_of_one(rides: list[tuple[in
 def test_features_are_in_range_whatever_the_ride(rides: list[tuple[int, int, float, int]]) -> None:
     matrix = feature_matrix(columns_of(rides))
     assert not np.isinf(matrix).any()
-    assert ((matrix[:, 1] >= 0) & (matrix[:, 1] < 1440) & (matrix[:, 2] >= 0) & (matrix[:, 2] < 7)).all()
+    assert ((matrix[:, 1] >= 0) & (matrix[:, 1] < 1440) & (matrix[:, 2] >= 0) & (matrix[:, 2] <= 8)).all()

@@ -13,7 +13,7 @@ def rows_of(columns: list[Column]) -> list[NDArray[np.intp]]:
     """What each ride finds, unfolded again."""
     unfolded: list[NDArray[np.intp]] = []
     for column in columns:
-        unfolded += [pairs[column.rows] for pairs in column.pairs] if column.pairs else [column.rows]
+        unfolded += [rows[column.rows] for rows in column.combinations] if column.combinations else [column.rows]
     return unfolded
 
 
@@ -29,10 +29,19 @@ def test_every_ride_finds_the_rows_it_had(n_table_rows: list[int], n_kinds: int,
         np.testing.assert_array_equal(found, expected)
 
 
-def test_neighbours_with_few_pairs_become_one_look_up() -> None:
-    place = np.arange(MIN_RIDES) % 263
-    columns = fold([place, place * 2, np.arange(MIN_RIDES)], [263, 526, MIN_RIDES])
+def test_neighbours_with_few_combinations_become_one_look_up() -> None:
+    place = np.arange(MIN_RIDES) % 100
+    columns = fold([place, place * 2, np.arange(MIN_RIDES)], [100, 200, MIN_RIDES])
     assert [column.features for column in columns] == [(0, 1), (2,)]
+
+
+def test_all_that_is_known_of_a_zone_becomes_one_look_up() -> None:
+    pickup = np.arange(MIN_RIDES) % 100
+    dropoff = np.arange(MIN_RIDES) // 100
+    rows = [pickup, pickup % 7, pickup * 2, pickup // 3, dropoff, dropoff * 3]
+    columns = fold(rows, [100, 7, 200, 34, 40, 120])
+    assert [column.features for column in columns] == [(0, 1, 2, 3), (4, 5)]
+    assert [len(column.combinations[0]) for column in columns] == [100, 6]
 
 
 @pytest.mark.parametrize("n_rides", [1, MIN_RIDES - 1])
@@ -41,6 +50,6 @@ def test_small_batch_is_left_as_it_is(n_rides: int) -> None:
     assert [column.features for column in fold(rows, [3, 3])] == [(0,), (1,)]
 
 
-def test_neighbours_with_many_pairs_are_left_as_they_are() -> None:
+def test_neighbours_with_many_combinations_are_left_as_they_are() -> None:
     rows = [np.arange(MIN_RIDES) % 200, np.arange(MIN_RIDES) // 7 % 200]
     assert [column.features for column in fold(rows, [200, 200])] == [(0,), (1,)]

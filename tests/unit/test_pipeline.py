@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,11 +11,13 @@ from lambda_function.model import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
 from training.baseline import fit_baseline
 from training.dataset import Rides, concat_rides
-from training.errors import ExportError
-from training.evaluate import Errors, measure_errors
+from training.errors import ParameterError
+from training.evaluate import Errors, measure_errors, rounded
+from training.evaluation import EVALUATION, decode_evaluation
 from training.export import read_bundle, write_bundle
 from training.fit import PARAMETERS
 from training.pipeline import TrainingRun, find_bundle, months_of, train
+from training.split import calibration_mask, split_calibration
 from training.synthetic import synthetic_rides
 
 TRAIN = small_rides()
@@ -33,31 +36,44 @@ def baseline_minutes(train_rides: Rides, rides: Rides) -> list[float]:
 
 def test_errors_are_those_of_the_exported_model_on_the_validation_rides(run: TrainingRun) -> None:
     minutes = run.bundle.model.predict(feature_matrix(VALIDATE.columns))
-    measured = measure_errors(minutes, VALIDATE.duration_minutes)
-    assert run.errors.n_rides == 800
-    assert run.errors.rmse_minutes == pytest.approx(measured.rmse_minutes, abs=1e-9)
-    assert run.errors.mae_minutes == pytest.approx(measured.mae_minutes, abs=1e-9)
+    assert run.validated.model == rounded(measure_errors(minutes, VALIDATE.duration_minutes))
+    assert run.validated.model.n_rides == 800
 
 
 def test_baseline_is_measured_on_the_same_rides(run: TrainingRun) -> None:
     minutes = run.baseline.predict(VALIDATE.columns)
-    assert run.baseline_errors == measure_errors(minutes, VALIDATE.duration_minutes)
+    assert run.validated.baseline == rounded(measure_errors(minutes, VALIDATE.duration_minutes))
     assert run.n_train == 2000
 
 
 def test_model_beats_the_baseline(run: TrainingRun) -> None:
-    assert run.errors.rmse_minutes < 0.9 * run.baseline_errors.rmse_minutes
+    assert run.validated.model.rmse_minutes < 0.9 * run.validated.baseline.rmse_minutes
 
 
 def test_manifest_holds_both_models_errors(run: TrainingRun) -> None:
     metrics = run.bundle.model.manifest.metrics
-    assert metrics["validate"] == {
-        "n_rides": 800,
-        "rmse_minutes": pytest.approx(run.errors.rmse_minutes, abs=5e-5),
-        "mae_minutes": pytest.approx(run.errors.mae_minutes, abs=5e-5),
-        "bias_minutes": pytest.approx(run.errors.bias_minutes, abs=5e-5),
-    }
-    assert metrics["validate_baseline"]["mae_minutes"] == pytest.approx(run.baseline_errors.mae_minutes, abs=5e-5)
+    assert metrics["validate"] == msgspec.to_builtins(run.validated.model)
+    assert metrics["validate_baseline"] == msgspec.to_builtins(run.validated.baseline)
+
+
+def test_bundle_tells_of_its_slices_intervals_and_late_arrivals(run: TrainingRun) -> None:
+    evaluation = decode_evaluation(run.bundle.files[EVALUATION])
+    assert evaluation == run.evaluation
+    assert {one.by for one in evaluation.validate.slices} >= {"hour", "weekday", "boroughs", "distance", "zone pair"}
+    assert evaluation.validate.coverage is not None
+    at_pickup, *later = (one.model.rmse_minutes for one in evaluation.without_pickup_time)
+    assert at_pickup == evaluation.validate.model.rmse_minutes
+    assert max(later) > at_pickup
+
+
+def test_calibration_rides_fit_nothing_of_the_forest(run: TrainingRun) -> None:
+    fit_rides, calibration_rides = split_calibration(TRAIN)
+    assert len(fit_rides) + len(calibration_rides) == len(TRAIN)
+    spoilt_minutes = np.where(calibration_mask(TRAIN.columns), 60.0, TRAIN.duration_minutes)
+    longer = Rides(TRAIN.columns, TRAIN.pickup_time, spoilt_minutes, TRAIN.sources)
+    other = train("green", longer, VALIDATE, SMALL_PARAMETERS)
+    assert other.bundle.files["forest.npz"] == run.bundle.files["forest.npz"]
+    assert other.bundle.model.manifest.interval != run.bundle.model.manifest.interval
 
 
 def test_validation_rides_do_not_touch_what_is_fitted(run: TrainingRun) -> None:
@@ -69,7 +85,13 @@ def test_validation_rides_do_not_touch_what_is_fitted(run: TrainingRun) -> None:
 def test_run_tells_its_steps() -> None:
     steps: list[str] = []
     train("green", TRAIN.head(300), VALIDATE.head(50), SMALL_PARAMETERS, steps.append)
-    assert steps == ["fitting the baseline", "fitting the forest", "evaluating", "exporting"]
+    assert steps == [
+        "fitting the baseline",
+        "fitting the forest",
+        "calibrating the intervals",
+        "evaluating",
+        "exporting",
+    ]
 
 
 def test_version_names_the_last_training_month() -> None:
@@ -80,8 +102,10 @@ def test_version_names_the_last_training_month() -> None:
     assert months_of(both) == (JANUARY, FEBRUARY)
 
 
-def test_forest_that_masks_cannot_hold_fails_the_run() -> None:
-    with pytest.raises(ExportError, match="bit masks hold 32"):
+def test_parameter_that_does_not_exist_or_that_masks_cannot_hold_fails_the_run() -> None:
+    with pytest.raises(ParameterError, match="did you mean max_iter"):
+        train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_itre": 40})
+    with pytest.raises(ParameterError, match="from 2 to 32"):
         train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_leaf_nodes": 40})
 
 

@@ -1,5 +1,6 @@
 """Made-up rides look like real ones, come again alike, and hold more than a linear model can learn."""
 
+import hashlib
 from time import perf_counter
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_source_says_that_the_rides_are_made_up() -> None:
     (source,) = synthetic_rides(JANUARY, 1000, 7).sources
     assert (source.file, source.month, source.n_rows, source.n_kept) == ("synthetic", JANUARY, 1000, 1000)
     assert len(source.sha256) == 64
+
+
+def test_digest_is_that_of_all_columns_in_64_bits_however_they_are_kept() -> None:
+    rides = synthetic_rides(JANUARY, 1000, 7)
+    digest = hashlib.sha256(rides.pickup_time.astype(np.int64))
+    for zones in (rides.columns.pickup_zone, rides.columns.dropoff_zone):
+        digest.update(zones.astype(np.int64))
+    digest.update(rides.columns.trip_distance_miles)
+    digest.update(np.round(rides.duration_minutes * 60).astype(np.int64))
+    assert rides.sources[0].sha256 == digest.hexdigest()
 
 
 def test_the_dirt_of_real_months_is_there() -> None:

@@ -1,0 +1,95 @@
+"""`ridecast models gate` and `publish`: the two ways of a trained model to a channel, one step or all of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli_bucket import LOCAL_BUCKET, EndpointUrl, ModelBucket, Profile, Region, open_bucket
+from infra.cli_models import Channel, Version
+from infra.cli_options import BUILD, Json
+
+if TYPE_CHECKING:
+    from training.gate import GateReport
+
+Test = Annotated[
+    str | None, typer.Option(help="Months to judge on; else the latest in hand that neither model has met.")
+]
+Bundles = Annotated[Path, typer.Option(help="Folder that training has written bundles to.")]
+
+
+def gate_command(
+    version: Version,
+    channel: Channel = "stable",
+    test: Test = None,
+    bundles: Bundles = BUILD / "bundles",
+    bucket: ModelBucket = LOCAL_BUCKET,
+    endpoint_url: EndpointUrl = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a version against what a channel holds, a rule a line. Exit code 1 if it fails."""
+    from infra.console import ConsoleDisplay, error_console
+    from infra.release_run import judge_version
+    from training.release import Target
+    from training.tracking.catch_up import Sources
+
+    sources = Sources(*open_bucket(bucket, endpoint_url, profile, region), bundles)
+    target = Target(sources.s3, sources.bucket, channel)
+    with ConsoleDisplay(error_console()).live() as display:
+        report = judge_version(sources, target, version, test, display)
+    _show_verdict(report, as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def publish_command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, as `train` writes it.")],
+    channel: Channel = "stable",
+    test: Test = None,
+    force: Annotated[bool, typer.Option("--force", help="Into `candidate` if the gate says no.")] = False,
+    bucket: ModelBucket = LOCAL_BUCKET,
+    endpoint_url: EndpointUrl = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a bundle, upload it, and move a channel onto it: a running function follows within a minute."""
+    from infra.console import ConsoleDisplay, error_console, show_result
+    from infra.release_run import publish_folder
+    from training.errors import bucket_address
+    from training.release import Target
+
+    target = Target(*open_bucket(bucket, endpoint_url, profile, region), channel)
+    with ConsoleDisplay(error_console()).live() as display:
+        report, moved = publish_folder(target, bundle.resolve(), test, force=force, display=display)
+    if not as_json:
+        _write_lines(report)
+    if moved is None:
+        show_result("", {}, {"channel": channel, "passed": False, "model_version": None}, json_only=True)
+        raise typer.Exit(1)
+    rows = {"channel": moved.channel, "now": moved.now.model_version, "before": moved.now.previous or "nothing"}
+    result = {
+        "channel": moved.channel,
+        "passed": report.passed,
+        "model_version": moved.now.model_version,
+        "previous": moved.now.previous,
+    }
+    show_result(bucket_address(target.bucket), rows, result, json_only=as_json)
+
+
+def _show_verdict(report: "GateReport", *, as_json: bool) -> None:
+    import msgspec
+
+    from infra.console import show_result
+
+    if not as_json:
+        _write_lines(report)
+    show_result("", {}, msgspec.to_builtins(report), json_only=True)
+
+
+def _write_lines(report: "GateReport") -> None:
+    from training.gate import lines
+
+    typer.echo("\n".join(lines(report)))

@@ -1,0 +1,159 @@
+"""What a report shows, made small: facts by hand, and a page's elements as a browser would see them."""
+
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from lambda_function.model import Manifest
+from tests.builders import small_bundle
+from training.backtest import AgeRow
+from training.evaluation import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
+from training.gate import GateReport
+from training.gate_rules import RuleResult
+from training.report.facts import FeatureImportance, PredictedRides, PreviousModel, ReportFacts
+
+OTHER_VERSION = "green-2020-12-0123456789ab"
+SVG = b'<svg width="1pt" height="1pt" viewBox="0 0 1 1"><path d="M 0 0"/></svg>'
+
+
+class AnyPlot(Mapping[str, bytes]):
+    """A plot by every name, for pages of which nobody looks at the plots."""
+
+    def __getitem__(self, name: str) -> bytes:
+        return SVG
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Elements(HTMLParser):
+    """A page's elements, in order: names, with attributes, and all text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keeps an element."""
+        self.names.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        """Keeps a text."""
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text, one space between words."""
+        return " ".join(" ".join(self.texts).split())
+
+
+def manifest(**changes: Any) -> Manifest:
+    """The small bundle's manifest, with changes that nobody checks."""
+    return msgspec.structs.replace(small_bundle().model.manifest, **changes)
+
+
+def measured(rmse_minutes: float = 4.0, n_rides: int = 2000) -> Measured:
+    """Errors of so many rides."""
+    return Measured(n_rides, rmse_minutes, 2.5, -0.1)
+
+
+def slice_result(by: str, name: str, rmse_minutes: float = 4.0, n_rides: int = 2000) -> SliceResult:
+    """A slice where the baseline has an RMSE of 6 minutes."""
+    return SliceResult(by, name, measured(rmse_minutes, n_rides), measured(6.0, n_rides), 0.8, 7.5)
+
+
+def months_result(*slices: SliceResult, months: tuple[str, ...] = ("2021-02",)) -> MonthsResult:
+    """An evaluation of some months, with a few slices of two kinds where none are given."""
+    given = slices or (
+        *(slice_result("hour", f"{hour:02d}") for hour in range(24)),
+        slice_result("airport", "JFK", n_rides=500),
+        slice_result("airport", "Newark", rmse_minutes=6.5),
+    )
+    return MonthsResult(months, measured(), measured(6.0), 0.8, 7.5, given)
+
+
+def evaluation(*slices: SliceResult) -> Evaluation:
+    """A whole evaluation file."""
+    return Evaluation(
+        validate=months_result(*slices),
+        test=months_result(*slices, months=("2021-03",)),
+        without_pickup_time=(ArrivalResult("10 minutes after the pickup", measured(4.1)),),
+    )
+
+
+def predicted_rides(n_rides: int = 600, **changes: Any) -> PredictedRides:
+    """Rides of three zones, predicted a few minutes off, with intervals that hold nearly all of them."""
+    rng = np.random.default_rng(3)
+    actual = rng.uniform(1, 59, n_rides)
+    predicted = (actual + rng.normal(0, 3, n_rides)).clip(1, 60)
+    values = {
+        "months": ("2021-02",),
+        "n_all": n_rides,
+        "pickup_zone": rng.choice([74, 75, 264], n_rides),
+        "actual_minutes": actual,
+        "predicted_minutes": predicted,
+        "baseline_minutes": predicted + 1.0,
+        "interval_minutes": (predicted - 5, predicted + 5),
+    }
+    return PredictedRides(**{**values, **changes})
+
+
+def gate_report(*, passed: bool = True, channel: str = "stable") -> GateReport:
+    """A verdict of two rules."""
+    return GateReport(
+        passed=passed,
+        model_version=small_bundle().model_version,
+        manifest_sha256=small_bundle().manifest_sha256,
+        against=OTHER_VERSION,
+        channel=channel,
+        months=("2021-03",),
+        rules=(
+            RuleResult("size", passed=True, wanted="at most 500,000 bytes", seen="1,000 bytes"),
+            RuleResult("coverage", passed=passed, wanted="0.78 to 0.82", seen="0.9 overall"),
+        ),
+    )
+
+
+def age_row(month: str = "2021-02", months_since_training: int = 1) -> AgeRow:
+    """A model of 2021-01 on a later month."""
+    return AgeRow(("2021-01",), month, months_since_training, measured(), measured(6.0))
+
+
+def bare_facts(**changes: Any) -> ReportFacts:
+    """What there is to show of a bundle alone."""
+    return ReportFacts(**{"manifest": manifest(), "manifest_sha256": small_bundle().manifest_sha256, **changes})
+
+
+def whole_facts(**changes: Any) -> ReportFacts:
+    """Every part of a report."""
+    values = {
+        "evaluation": evaluation(),
+        "rides": predicted_rides(),
+        "importance": (
+            FeatureImportance("pickup place", ("pickup_longitude", "pickup_latitude"), 2.0, 1.9, 2.1),
+            FeatureImportance("pickup_longitude", ("pickup_longitude",), 0.5, 0.4, 0.6),
+        ),
+        "n_importance_rides": 600,
+        "previous": PreviousModel(OTHER_VERSION, measured(4.5)),
+        "ageing": (age_row(), age_row("2021-03", 2), age_row("2021-03", 1)),
+        "verdict": gate_report(),
+        "breaches": ("2021-01 breaks rows: it has 312, wanted 5,000",),
+        "outlines": (np.array([(-74.0, 40.7), (-73.9, 40.7), (-73.9, 40.8), (-74.0, 40.7)]),),
+        "interval_level": 0.8,
+        "run": {"Code version": "0ac80f1"},
+    }
+    return bare_facts(**{**values, **changes})

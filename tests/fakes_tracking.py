@@ -1,0 +1,120 @@
+"""A stand-in for MLflow, as strict as it is: legal names, parameters that never change, runs and versions that exist.
+
+Faults are values, as in `tests/fakes.py`: `script` holds an outcome a call, None (and its end) is a call that works.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training.errors import TrackingError
+from training.tracking.facts import RunFacts
+from training.tracking.store import RegisteredVersion, Registry
+
+LEGAL_NAME = re.compile(r"[\w.\- /:]{1,250}", re.ASCII)
+URI = "http://mlflow.invalid"
+GONE = TrackingError(URI, "does not do its part (Connection refused)")
+
+
+@dataclass(slots=True)
+class FakeRun:
+    """A run and all that was said of it."""
+
+    experiment: str
+    name: str
+    tags: dict[str, str]
+    parameters: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    has_ended: bool = False
+
+
+@dataclass(slots=True)
+class FakeTracking:
+    """A `TrackingStore` in memory.
+
+    Attributes:
+        n_calls: How often it was asked anything.
+    """
+
+    script: list[Exception | None] = field(default_factory=list)
+    runs: dict[str, FakeRun] = field(default_factory=dict)
+    models: dict[str, dict[int, dict[str, str]]] = field(default_factory=dict)
+    aliases: dict[str, dict[str, int]] = field(default_factory=dict)
+    n_calls: int = 0
+    uri: str = URI
+
+    def find_run(self, experiment: str, tag: str, value: str) -> str | None:
+        """Returns the oldest run that has a tag."""
+        self._begin()
+        found = (run_id for run_id, run in self.runs.items() if run.experiment == experiment)
+        return next((run_id for run_id in found if self.runs[run_id].tags.get(tag) == value), None)
+
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Begins a run."""
+        self._begin()
+        run_id = f"run{len(self.runs)}"
+        self.runs[run_id] = FakeRun(experiment, name, dict(tags))
+        return run_id
+
+    def log(self, run_id: str, facts: RunFacts) -> None:
+        """Logs facts."""
+        self._begin()
+        run = self.runs[run_id]
+        assert all(LEGAL_NAME.fullmatch(name) for names in (facts.parameters, facts.metrics) for name in names)
+        assert all(run.parameters.get(name, value) == value for name, value in facts.parameters.items())
+        run.parameters |= facts.parameters
+        run.metrics |= facts.metrics
+        run.tags |= facts.tags
+
+    def put_files(self, run_id: str, folder: Path) -> None:
+        """Keeps a folder's files."""
+        self._begin()
+        found = (path for path in folder.rglob("*") if path.is_file())
+        self.runs[run_id].files |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+    def end_run(self, run_id: str) -> None:
+        """Ends a run."""
+        self._begin()
+        self.runs[run_id].has_ended = True
+
+    def read_registry(self, registered_model: str) -> Registry:
+        """Reads a registered model."""
+        self._begin()
+        versions = self.models.get(registered_model, {})
+        return Registry(
+            tuple(RegisteredVersion(number, dict(tags)) for number, tags in sorted(versions.items())),
+            dict(self.aliases.get(registered_model, {})),
+        )
+
+    def add_version(self, registered_model: str, run_id: str, description: str, tags: Mapping[str, str]) -> int:
+        """Adds a version."""
+        self._begin()
+        assert run_id in self.runs
+        versions = self.models.setdefault(registered_model, {})
+        number = max(versions, default=0) + 1
+        versions[number] = dict(tags)
+        return number
+
+    def tag_version(self, registered_model: str, number: int, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self._begin()
+        self.models[registered_model][number] |= tags
+
+    def set_alias(self, registered_model: str, alias: str, number: int) -> None:
+        """Points an alias."""
+        self._begin()
+        assert number in self.models[registered_model]
+        self.aliases.setdefault(registered_model, {})[alias] = number
+
+    def delete_alias(self, registered_model: str, alias: str) -> None:
+        """Takes an alias away."""
+        self._begin()
+        del self.aliases[registered_model][alias]
+
+    def _begin(self) -> None:
+        self.n_calls += 1
+        outcome = self.script.pop(0) if self.script else None
+        if outcome:
+            raise outcome

@@ -1,0 +1,158 @@
+"""A channel moves under load: rides flow, versions change, no batch is mixed, nothing is lost or comes twice."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infra.local.mapping import EventSourceMapping
+from infra.local.runtime import InProcessRuntime, load_handler
+from infra.local.server import LocalAws
+from infra.replay import Replay
+from infra.stack import DeployedStack, deploy
+from infra.streams import StreamReader, publish
+from lambda_function.events import Prediction, decode_prediction
+from lambda_function.features import feature_matrix
+from lambda_function.processor import DURATION_DECIMALS
+from lambda_function.publisher import Publisher
+from tests.builders import FEBRUARY, small_bundle
+from training.bundle import ExportedBundle
+from training.history import read_history
+from training.publish import move_channel, promote, rollback, store_bundle
+from training.registry import put_paper
+from training.synthetic import synthetic_rides
+
+N_RIDES = 20_000
+BATCH_SIZE = 500
+MIN_SWITCHES = 3
+_SHORT_S = "1e-9"  # looks at the channel before each batch
+_TIMEOUT_S = 120
+
+BUNDLES = {bundle.model_version: bundle for bundle in (small_bundle(1), small_bundle(2))}
+FIRST, SECOND = BUNDLES
+
+
+@dataclass
+class Recorder:
+    """The function, and which records each of its invocations brought."""
+
+    function: InProcessRuntime
+    invocations: list[list[str]] = field(default_factory=list)
+
+    def __call__(self, event: dict[str, Any]) -> object:
+        """Invokes the function."""
+        self.invocations.append([record["eventID"] for record in event["Records"]])
+        return self.function(event)
+
+
+@dataclass
+class Moves:
+    """Somebody who promotes and rolls back without pause."""
+
+    s3: Any
+    bucket: str
+    n_moves: int = 0
+
+    def run(self, enough: Event) -> None:
+        """Moves until told that it is enough."""
+        for move in itertools.cycle((self._promote, self._roll_back)):
+            if enough.is_set():
+                return
+            assert move()
+            self.n_moves += 1
+
+    def _promote(self) -> bool:
+        return promote(self.s3, self.bucket, "stable", SECOND).has_moved
+
+    def _roll_back(self) -> bool:
+        return rollback(self.s3, self.bucket, "stable").has_moved
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws) -> DeployedStack:
+    return deploy(aws.client, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0})
+
+
+@pytest.fixture
+def bucket(aws: LocalAws, stack: DeployedStack) -> str:
+    """The stack's bucket: the first version serves, the second may follow it."""
+    s3 = aws.client("s3")
+    for bundle in BUNDLES.values():
+        store_bundle(s3, stack.bucket, bundle)
+    move_channel(s3, stack.bucket, "stable", FIRST, BUNDLES[FIRST].manifest_sha256)
+    verdict = {"model_version": SECOND, "against": FIRST, "channel": "stable", "passed": True}
+    put_paper(s3, stack.bucket, SECOND, "gate-stable.json", json.dumps(verdict).encode())
+    return stack.bucket
+
+
+def test_rides_flow_while_the_channel_moves(aws: LocalAws, stack: DeployedStack, bucket: str, tmp_path: Path) -> None:
+    replay = Replay(synthetic_rides(FEBRUARY, N_RIDES, seed=7), n_malformed=0)
+    moves = Moves(aws.client("s3"), bucket)
+    environment = {**stack.environment, **aws.environment, "MODEL_REFRESH_S": _SHORT_S}
+    with (
+        load_handler(stack.handler, environment, tmp_path / "function.log") as handler,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        # GIVEN a producer that sends rides, and somebody who moves the channel to and fro meanwhile
+        recorder = Recorder(InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name))
+        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), recorder)
+        enough = Event()
+        publisher = Publisher(aws.client("kinesis"), stack.input_stream)
+        producing = threads.submit(lambda: sum(1 for _ in publish(publisher, replay.entries())))
+        moving = threads.submit(moves.run, enough)
+        # WHEN the function has had them all
+        try:
+            while mapping.stats.n_done < N_RIDES:
+                mapping.poll_once()
+        finally:
+            enough.set()
+        producing.result(_TIMEOUT_S)
+        moving.result(_TIMEOUT_S)
+    # THEN each ride has one prediction, and no batch has come again
+    predictions = read_all(aws, stack)
+    assert sorted(prediction.prediction.ride_id for prediction in predictions) == list(range(N_RIDES))
+    assert (mapping.stats.n_failures, mapping.stats.n_redelivered) == (0, 0)
+    # and all of one invocation are of one version
+    version_of = {prediction.prediction_id: prediction.version for prediction in predictions}
+    served = [{version_of[record] for record in records} for records in recorder.invocations]
+    assert all(len(versions) == 1 for versions in served)
+    # and each has the minutes of the version that it carries
+    for version, bundle in BUNDLES.items():
+        assert_minutes(replay, [one for one in predictions if one.version == version], bundle)
+    # and the channel did move while rides flowed, each move a line in the history
+    n_switches = sum(one != other for one, other in itertools.pairwise(served))
+    assert n_switches >= MIN_SWITCHES
+    history = read_history(moves.s3, bucket, "stable")
+    assert [line.model_version for line in history] == [(FIRST, SECOND)[n % 2] for n in range(moves.n_moves + 1)]
+
+
+def read_all(aws: LocalAws, stack: DeployedStack) -> list[Prediction]:
+    """Reads what stands in the output stream."""
+    reader = StreamReader(aws.client("kinesis"), stack.output_stream, "TRIM_HORIZON")
+    found: list[Prediction] = []
+    while records := reader.read_once():
+        found.extend(decode_prediction(record.data) for record in records)
+    return found
+
+
+def assert_minutes(replay: Replay, predictions: list[Prediction], bundle: ExportedBundle) -> None:
+    """Holds predictions against what a bundle's model predicts for their rides."""
+    columns = replay.rides.columns
+    minutes = bundle.model.predict(feature_matrix(columns)).round(DURATION_DECIMALS)
+    rides = np.array([one.prediction.ride_id for one in predictions], np.intp)
+    durations = np.array([one.prediction.ride_duration for one in predictions])
+    assert len(predictions) > 0
+    np.testing.assert_array_equal(durations, minutes[rides])

@@ -1,0 +1,146 @@
+"""The report in headless Chromium: it fits, loads nothing, breaks nothing, and every plot is drawn."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders_report import bare_facts, evaluation, slice_result, whole_facts
+from training.report.page import SECTIONS, build_report
+from training.report.plots import draw_plots
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="there is no Chromium with its driver here: .ci/browser installs both"
+)
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+MAX_BYTES = 3_000_000
+
+# What is drawn: the size on the page of every plot, and how many shapes or pictures are in it.
+DRAWN = """return [...document.querySelectorAll('figure svg')].map(svg => {
+  const box = svg.getBoundingClientRect();
+  return [box.width, box.height, svg.querySelectorAll('path, use, image').length];
+})"""
+# What sticks out to the right of the page, but for what scrolls in a box of its own.
+STICKING_OUT = """return [...document.querySelectorAll('body *')].filter(
+  e => !e.closest('.scroll') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 0.5
+).map(e => e.outerHTML.slice(0, 80))"""
+BLOCKED = """window.blocked = []; document.addEventListener(
+  'securitypolicyviolation', e => window.blocked.push(e.violatedDirective + ' ' + e.blockedURI))"""
+# Texts of plots that lie on one another, by more than a hair.
+OVERLAPS = """return [...document.querySelectorAll('figure svg')].flatMap(svg => {
+  const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+  return texts.flatMap(([one, a], i) => texts.slice(i + 1).filter(([_, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3
+  ).map(([other]) => one + ' / ' + other));
+})"""
+SMALLEST_TEXT = """return Math.min(...[...document.querySelectorAll('figure svg text')].map(
+  text => Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b) * parseFloat(getComputedStyle(text).fontSize)))"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver  # noqa: PLC0415 - where there is no browser, it may be missing too
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    profile = tmp_path_factory.mktemp("chromium")
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", f"user-data-dir={profile}"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": BLOCKED})
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_bytes(build_report(whole_facts()))
+    return path
+
+
+def show(browser: Any, path: Path, size: tuple[int, int], *, scheme: str = "light") -> None:
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < DESKTOP[0]}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get_log("browser")  # what was before is forgotten
+    browser.get(path.as_uri())
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_report_has_no_errors_and_nothing_sticks_out(browser: Any, report: Path, size: tuple[int, int]) -> None:
+    show(browser, report, size)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return window.blocked") == []
+    assert browser.execute_script(STICKING_OUT) == []
+    assert browser.execute_script("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_plot_is_drawn_and_legible(browser: Any, report: Path, size: tuple[int, int]) -> None:
+    show(browser, report, size)
+    drawn = browser.execute_script(DRAWN)
+    assert len(drawn) == len(draw_plots(whole_facts()))
+    assert all(width > 250 and height > 60 and n_shapes > 5 for width, height, n_shapes in drawn)
+    assert browser.execute_script(OVERLAPS) == []
+    assert browser.execute_script(SMALLEST_TEXT) >= 9
+    pictures = browser.execute_script(
+        "return Promise.all([...document.querySelectorAll('image')].map(async image => {"
+        " const copy = new Image(); copy.src = image.href.baseVal; await copy.decode(); return copy.naturalWidth}))"
+    )
+    assert pictures
+    assert min(pictures) > 0
+
+
+def test_every_section_has_its_heading(browser: Any, report: Path) -> None:
+    show(browser, report, DESKTOP)
+    headings = browser.execute_script("return [...document.querySelectorAll('h2')].map(heading => heading.innerText)")
+    assert headings == [title for _, title, _ in SECTIONS]
+    assert browser.title.endswith("report and model card")
+
+
+def test_dark_paper_has_light_ink_in_the_plots_too(browser: Any, report: Path) -> None:
+    ink = "return getComputedStyle(document.querySelector('figure svg text')).fill"
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    show(browser, report, DESKTOP)
+    light = browser.execute_script(ink), browser.execute_script(paper)
+    show(browser, report, DESKTOP, scheme="dark")
+    dark = browser.execute_script(ink), browser.execute_script(paper)
+    assert all(one != other for one, other in zip(light, dark, strict=True))
+
+
+def test_report_of_a_bundle_alone_is_shown(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_bytes(build_report(bare_facts()))
+    show(browser, path, PHONE)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script(STICKING_OUT) == []
+
+
+def test_browser_fetches_nothing_but_the_page(browser: Any, report: Path) -> None:
+    browser.get_log("performance")
+    show(browser, report, DESKTOP)
+    messages = [entry["message"] for entry in browser.get_log("performance")]
+    sent = [message for message in messages if "Network.requestWillBeSent" in message]
+    assert sent
+    assert [message for message in sent if '"url":"http' in message] == []
+
+
+def test_same_facts_give_the_same_bytes_and_no_more_than_3_mb() -> None:
+    page = build_report(whole_facts())
+    assert page == build_report(whole_facts())
+    assert len(page) < MAX_BYTES
+
+
+def test_names_of_slices_that_no_font_has_are_drawn_as_far_as_they_go() -> None:
+    slices = (slice_result("$kind$", "$\\frac</svg>\x00\u4e2d"), slice_result("$kind$", "é" * 99))
+    plots = draw_plots(bare_facts(evaluation=evaluation(*slices), interval_level=0.8))
+    assert all(b"</svg>" not in plot.strip().removesuffix(b"</svg>") for plot in plots.values())

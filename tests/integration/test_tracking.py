@@ -1,0 +1,344 @@
+"""MLflow itself: a database on this machine, a server that is killed in mid-run, servers that are none."""
+
+import http.server
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from infra.cli_bucket import open_bucket
+from infra.cli_tracking import models_check, models_track
+from tests.builders import small_bundle
+from training.errors import TrackingError
+from training.publish import move_channel, store_bundle
+from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
+from training.tracking.mirror import registered_model
+from training.tracking.mlflow_store import LOCAL_FOLDER, TRACKING_URI, MlflowStore, open_store
+from training.tracking.runs import track_run
+
+BUCKET = "file:bucket"
+SECONDS_TO_START = 120.0
+SECONDS_TO_GIVE_UP = 20.0
+
+app = typer.Typer()
+app.command("check")(models_check)
+app.command("track")(models_track)
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without runs, made once: its fifty migrations are slow where the disk is."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowStore(f"sqlite:///{path}").read_registry("none")
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own: a bucket that holds two versions and a channel, and an MLflow that is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(TRACKING_URI, raising=False)
+    LOCAL_FOLDER.mkdir(parents=True)
+    shutil.copy(empty_database, LOCAL_FOLDER / "mlflow.db")
+    s3, name = open_bucket(BUCKET)
+    for seed in (1, 2):
+        store_bundle(s3, name, small_bundle(seed))
+    move_channel(s3, name, "stable", small_bundle().model_version, small_bundle().manifest_sha256)
+    return tmp_path
+
+
+def ridecast(*words: str) -> tuple[int, dict[str, Any]]:
+    """Runs a command on the bucket; returns its exit code and its JSON. It writes nothing else, MLflow neither."""
+    done = CliRunner().invoke(app, [*words, "--bucket", BUCKET, "--json"])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.stderr.strip() == ""
+    assert len(done.stdout.splitlines()) == 1
+    return done.exit_code, json.loads(done.stdout)
+
+
+def runs_of(store: MlflowStore) -> list[Any]:
+    return list(store._client.search_runs(["1"]))
+
+
+# A database on this machine -----------------------------------------------------------------------------------------
+
+
+def test_bucket_is_mirrored_in_a_database_on_this_machine(home: Path) -> None:
+    # GIVEN a bucket that MLflow knows nothing of
+    code, told = ridecast("check")
+    assert (code, len(told["differences"])) == (1, 3)
+    # WHEN it is tracked, twice
+    assert ridecast("track", "--all")[0] == 0
+    code, told = ridecast("track", "--all")
+    # THEN each version has one run and one number, and the alias is where the channel is
+    assert (code, [one["registered"] for one in told["tracked"]], told["aliases"]) == (
+        0,
+        [1, 2],
+        {"stable": small_bundle().model_version},
+    )
+    assert ridecast("check") == (0, {**told_of_check(), "uri": f"sqlite:///{home}/build/mlflow/mlflow.db"})
+    assert len(runs_of(open_store())) == 2
+    # AND what the registry says is found out when it is changed behind our backs
+    open_store()._client.delete_registered_model_alias(registered_model(BUCKET), "stable")
+    code, told = ridecast("check")
+    assert (code, len(told["differences"])) == (1, 1)
+
+
+def told_of_check() -> dict[str, Any]:
+    return {"bucket": BUCKET, "registered_model": registered_model(BUCKET), "differences": []}
+
+
+@pytest.mark.usefixtures("home")
+def test_run_in_the_database_has_facts_and_files() -> None:
+    bundle, store = small_bundle(), open_store()
+    papers = {"report.html": b"<p>", ENVIRONMENT: encode_environment(describe_environment())}
+    run_id = track_run(store, bundle, papers)
+    run = store._client.get_run(run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", bundle.model_version)
+    assert run.data.metrics["validate/rmse_minutes"] == 5.0
+    assert run.data.params["parameters/max_iter"] == "20"
+    kept = Path("build/mlflow/artifacts/ridecast-green") / run_id / "artifacts"
+    assert (kept / "bundle" / "manifest.json").read_bytes() == bundle.files["manifest.json"]
+    assert (kept / "report.html").read_bytes() == b"<p>"
+
+
+@pytest.mark.usefixtures("home")
+def test_two_thousand_metrics_of_a_run_are_all_there() -> None:
+    from training.tracking.facts import RunFacts  # noqa: PLC0415
+
+    store = open_store()
+    run_id = store.begin_run("many", "many", {})
+    facts = RunFacts({}, {f"validate/hour/rmse_minutes.{number}": float(number) for number in range(2000)}, {})
+    store.log(run_id, facts)
+    store.log(run_id, facts)
+    assert store._client.get_run(run_id).data.metrics == facts.metrics
+    assert len(store._client.get_metric_history(run_id, "validate/hour/rmse_minutes.7")) == 1
+
+
+LONELY = """
+import os, sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(1)  # whatever thread it is in
+sys.addaudithook(refuse)
+import infra.cli_tracking, training.tracking.catch_up, training.tracking.differences
+assert "mlflow" not in sys.modules, "imported before it is needed"
+from tests.builders import small_bundle
+from training.tracking.mlflow_store import open_store
+from training.tracking.runs import track_run
+track_run(open_store(), small_bundle())
+"""
+
+
+def test_nobody_is_told_but_a_new_database_and_nothing_is_on_the_screen(tmp_path: Path) -> None:
+    quiet = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CI", "PYTEST", "GITHUB", "MLFLOW"))
+    }
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", LONELY]
+    done = subprocess.run(  # noqa: S603 - this Python, with words of this file
+        command, env={**quiet, "PYTHONPATH": root}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "build/mlflow/mlflow.db").is_file()
+
+
+def test_database_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(TRACKING_URI, raising=False)
+    Path("build").write_text("in the way")
+    with pytest.raises(TrackingError, match=r"^MLflow at sqlite:.*(exists|Not a directory).*the bundle is saved"):
+        track_run(open_store(), small_bundle())
+
+
+def test_pages_of_a_run_find_the_library_that_they_need() -> None:
+    # An older graphene than 3 installs, imports nothing of today's graphql-core, and leaves `make mlflow` blank.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schema = import_module("mlflow.server.graphql.graphql_schema_extensions")
+    assert schema.schema
+
+
+# Servers that are none ----------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A web server that answers everything so."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PUT = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """A port that nobody listens on."""
+    yield f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        (refusing, "refused"),
+        (silent, "timed out"),
+        (lambda: answering(500, b"{}"), "500"),
+        (lambda: answering(403, b"no"), "403"),
+        (lambda: answering(200, b"<html>welcome"), "JSON"),
+        (lambda: answering(200, b"{}"), ""),
+    ],
+    ids=["refuses", "hangs", "fails", "forbids", "is no MLflow", "says nothing"],
+)
+def test_server_that_does_not_do_its_part_is_one_sentence_soon(
+    server: Callable[[], Any], why: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    version = small_bundle().model_version
+    began = time.monotonic()
+    with server() as uri, pytest.raises(TrackingError) as raised:
+        track_run(open_store(uri), small_bundle())
+    assert time.monotonic() - began < SECONDS_TO_GIVE_UP
+    sentence = str(raised.value)
+    assert sentence.startswith(f"MLflow at {uri} does not do its part (")
+    assert sentence.endswith(f"the bundle is saved; run `ridecast models track {version}` when it is back")
+    assert why in sentence
+    assert "\n" not in sentence
+    assert capfd.readouterr() == ("", "")
+
+
+def test_server_that_is_gone_costs_seconds_with_the_defaults() -> None:
+    with refusing() as uri, pytest.raises(TrackingError):
+        track_run(open_store(uri), small_bundle())  # sets what is not set
+    assert (
+        float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) * (1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]))
+        <= 20
+    )
+
+
+def test_login_is_not_shown() -> None:
+    with refusing() as uri, pytest.raises(TrackingError) as raised:
+        track_run(open_store(uri.replace("//", "//ada:secret@")), small_bundle())
+    assert "secret" not in str(raised.value)
+
+
+# A server -----------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """`mlflow server`, on this machine and in processes of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.uri = f"http://127.0.0.1:{port}"
+        self._log = folder / "server.log"
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"),
+        ]
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - this Python, with words of this file
+                command, stdout=log, stderr=log, env={**os.environ, **quiet}, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        """Waits until it answers."""
+        until = time.monotonic() + SECONDS_TO_START
+        host, port = self.uri.removeprefix("http://").split(":")
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                socket.create_connection((host, int(port)), timeout=1).close()
+            except OSError:
+                threading.Event().wait(0.1)
+            else:
+                return
+        pytest.fail(self._log.read_text())
+
+    def kill(self) -> None:
+        """Ends it without a word of goodbye."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class DyingStore(MlflowStore):
+    """One whose server is killed when the run's files are to be kept."""
+
+    server: Server
+
+    def put_files(self, run_id: str, folder: Path) -> None:
+        """Kills the server first."""
+        self.server.kill()
+        super().put_files(run_id, folder)
+
+
+def test_server_killed_in_mid_run_is_told_and_caught_up_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a server that has tracked one version and is killed while it is told of another
+    shutil.copytree(home / LOCAL_FOLDER, home / "server")
+    port, version = free_port(), small_bundle(2).model_version
+    server = Server(home / "server", port)
+    try:
+        server.wait()
+        monkeypatch.setenv(TRACKING_URI, server.uri)
+        assert ridecast("track", small_bundle(1).model_version)[1]["tracked"][0]["registered"] == 1
+        dying = DyingStore(server.uri)
+        dying.server = server
+        began = time.monotonic()
+        with pytest.raises(
+            TrackingError, match=rf"\(.*Connection (refused|reset by peer)\): the bundle is saved.*{version}`"
+        ):
+            track_run(dying, small_bundle(2))
+        assert time.monotonic() - began < SECONDS_TO_GIVE_UP
+        # WHEN it is back, and the version is tracked again
+        server = Server(home / "server", port)
+        server.wait()
+        assert {run.info.status for run in runs_of(open_store())} == {"FINISHED", "RUNNING"}
+        assert ridecast("track", version)[1]["tracked"][0]["registered"] == 2
+        # THEN the run is the one that was begun, it is whole, and registry and bucket tell the same story
+        assert [run.info.status for run in runs_of(open_store())] == ["FINISHED", "FINISHED"]
+        assert len(list((home / "server" / "artifacts").rglob("manifest.json"))) == 2
+        assert ridecast("check") == (0, {**told_of_check(), "uri": server.uri})
+    finally:
+        server.kill()

@@ -1,0 +1,62 @@
+"""The baseline is the course's model: what its own DictVectorizer and LinearRegression learn, from a few sums."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lambda_function.features import RideColumns
+from tests.builders import FEBRUARY, JANUARY, ride_columns_of
+from training.baseline import course_features, course_pipeline, fit_baseline
+from training.rides import Rides
+from training.synthetic import synthetic_rides
+
+
+def rides_of(*rides: tuple[int, int, float, float]) -> Rides:
+    """Rides of pickup zone, dropoff zone, miles and minutes."""
+    pickup, dropoff, miles, minutes = (np.array(column) for column in zip(*rides, strict=True))
+    columns = RideColumns(pickup, dropoff, miles, np.zeros(len(rides), np.int64))
+    return Rides(columns, np.full(len(rides), JANUARY.start), minutes, ())
+
+
+def course_minutes(train_rides: Rides, rides: RideColumns) -> NDArray[np.float64]:
+    minutes: NDArray[np.float64] = course_pipeline(train_rides).predict(course_features(rides))
+    return minutes
+
+
+@pytest.mark.parametrize("n_rides", [1, 2, 50, 5_000])
+def test_predicts_what_the_courses_pipeline_predicts_for_pairs_seen_and_unseen(n_rides: int) -> None:
+    train_rides, later = synthetic_rides(JANUARY, n_rides, seed=3), synthetic_rides(FEBRUARY, 1_000, seed=4).columns
+    assert fit_baseline(train_rides).predict(later) == pytest.approx(course_minutes(train_rides, later), abs=1e-3)
+
+
+hundredths_of_a_mile, seconds = st.integers(0, 2_000), st.integers(60, 3_600)
+few_rides = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), hundredths_of_a_mile, seconds), min_size=1, max_size=12
+)
+
+
+@given(rides=few_rides)
+def test_any_few_rides_are_fitted_as_the_course_fits_them(rides: list[tuple[int, int, int, int]]) -> None:
+    train_rides = rides_of(*((pickup, dropoff, miles / 100, time / 60) for pickup, dropoff, miles, time in rides))
+    asked = ride_columns_of(3, pickup_zone=[1, 2, 9], dropoff_zone=[1, 3, 9], trip_distance_miles=[0, 5, 1])
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx(course_minutes(train_rides, asked), abs=0.05)
+
+
+def test_missing_distance_counts_as_none() -> None:
+    train_rides = rides_of((1, 2, 1.0, 10.0), (1, 2, 3.0, 14.0), (1, 2, float("nan"), 8.0))
+    asked = ride_columns_of(2, pickup_zone=[1, 1], dropoff_zone=[2, 2], trip_distance_miles=[float("nan"), 2.0])
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx([8.0, 12.0], abs=1e-3)
+
+
+def test_pair_not_seen_gets_the_middle_of_the_pairs_seen() -> None:
+    train_rides = rides_of((1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (3, 4, 0.0, 20.0))
+    asked = ride_columns_of(1, pickup_zone=[9], dropoff_zone=[9], trip_distance_miles=[0.0])
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx([15.0])
+
+
+def test_same_rides_give_the_same_bits() -> None:
+    once, again = (fit_baseline(synthetic_rides(JANUARY, 3_000, seed=3)) for _ in range(2))
+    assert once.pair_minutes.tobytes() == again.pair_minutes.tobytes()
+    assert once.minutes_per_mile == again.minutes_per_mile

@@ -1,0 +1,267 @@
+"""`ridecast models` on a folder that stands in for a bucket: what a person sees, and one JSON object at the end."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.cli import main
+from infra.cli_bucket import open_bucket
+from infra.model_facts import MIN_SLICE_RIDES
+from lambda_function.model import FOREST, MANIFEST, load_bundle, sha256
+from tests.builders import small_bundle, vouched
+from training.bundle import ExportedBundle
+from training.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
+from training.publish import move_channel, store_bundle
+from training.registry import put_paper
+
+FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
+
+
+class Cli:
+    """`ridecast models` in this process, on a folder."""
+
+    def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.s3, self.name = open_bucket(bucket)
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        monkeypatch.setenv("COLUMNS", "200")
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Runs a command and returns its standard output, or error where it must fail."""
+        self._monkeypatch.setattr(sys, "argv", ["ridecast", "models", *arguments, "--bucket", self.name])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        written = self._capsys.readouterr()
+        assert (ended.value.code or 0) == code, written.err
+        return written.err if code == 2 else written.out
+
+    def __call__(self, *arguments: str, code: int = 0) -> Any:
+        """Runs a command and returns its JSON, which is all that it writes."""
+        (line,) = self.run(*arguments, "--json", code=code).splitlines()
+        return json.loads(line)
+
+    def refuses(self, *arguments: str) -> str:
+        """Runs a command that must fail, and returns its one sentence."""
+        (line,) = [line for line in self.run(*arguments, code=2).splitlines() if line.strip()]
+        assert line.startswith("ridecast: ")
+        return line
+
+    def gate(self, version: str, against: str | None) -> None:
+        """Lays a passing verdict for `stable` beside a version."""
+        verdict = {"model_version": version, "against": against, "channel": "stable", "passed": True}
+        put_paper(self.s3, self.name, version, "gate-stable.json", json.dumps(verdict).encode())
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """A bucket that is not there yet."""
+    return Cli(f"file:{tmp_path / 'bucket'}", monkeypatch, capsys)
+
+
+@pytest.fixture
+def cli(empty: Cli) -> Cli:
+    """A bucket with two versions, the first of them published to `stable`."""
+    for bundle in (small_bundle(), small_bundle(2)):
+        store_bundle(empty.s3, empty.name, bundle)
+    move_channel(empty.s3, empty.name, "stable", FIRST, small_bundle().manifest_sha256)
+    return empty
+
+
+def measured(rmse_minutes: float, n_rides: int = 1000) -> Measured:
+    return Measured(n_rides, rmse_minutes, rmse_minutes / 2, 0.0)
+
+
+def evaluated(seed: int, rmse_minutes: float, month: str = "2021-02") -> ExportedBundle:
+    """A small bundle with an evaluation: the night is worse than the baseline, one slice is small."""
+    slices = (
+        SliceResult("hour", "03", measured(9.0 + rmse_minutes), measured(9.5)),
+        SliceResult("hour", "08", measured(rmse_minutes), measured(7.0)),
+        SliceResult("borough", "Queens", measured(rmse_minutes * 100, MIN_SLICE_RIDES - 1), measured(1000.0)),
+    )
+    evaluation = Evaluation(
+        validate=MonthsResult((month,), measured(rmse_minutes), measured(7.0), None, None, slices),
+        test=MonthsResult(("2021-03",), measured(6.25), measured(7.0), None, None, ()),
+    )
+    old = small_bundle(seed)
+    files = vouched({**old.files, EVALUATION: encode_evaluation(evaluation)})
+    return ExportedBundle(files, load_bundle(old.model_version, sha256(files[MANIFEST]), files))
+
+
+# List and show ------------------------------------------------------------------------------------------------------
+
+
+def test_list_has_a_line_a_version_with_its_channels(cli: Cli) -> None:
+    text = cli.run("list")
+    for part in (FIRST, SECOND, "stable", "2021-01", "2021-02", "5.00"):
+        assert part in text
+    by_version = {one["model_version"]: one for one in cli("list")["versions"]}
+    assert by_version.keys() == {FIRST, SECOND}
+    assert (by_version[FIRST]["channels"], by_version[SECOND]["channels"]) == (["stable"], [])
+    assert by_version[FIRST]["rmse_minutes"] == 5.0
+    assert by_version[FIRST]["mae_minutes"] is None
+    assert by_version[FIRST]["stored_at"] < by_version[SECOND]["stored_at"]
+
+
+def test_version_that_cannot_be_read_is_listed_with_its_problem(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bucket" / "models" / SECOND / MANIFEST).write_text("{")
+    broken = next(one for one in cli("list")["versions"] if one["model_version"] == SECOND)
+    assert "manifest.json: does not decode" in broken["problem"]
+    assert "not readable" in cli.run("list")
+
+
+def test_empty_bucket_has_an_empty_list(empty: Cli, tmp_path: Path) -> None:
+    assert empty("list")["versions"] == []
+    assert empty("history")["moves"] == []
+    assert not (tmp_path / "bucket").exists()
+
+
+def test_show_tells_all_of_a_version(cli: Cli) -> None:
+    store_bundle(cli.s3, cli.name, evaluated(3, 5.0))
+    cli.gate(THIRD, FIRST)
+    put_paper(cli.s3, cli.name, THIRD, "report.html", b"")
+    text = cli.run("show", THIRD)
+    for part in ("hour 03", "6.25", "max_iter=20", "numpy", "report.html", f"stable: passed against {FIRST}"):
+        assert part in text
+    assert "hour 08" not in text
+    found = cli("show", THIRD)
+    assert found["manifest"]["parameters"]["max_iter"] == 20
+    assert found["evaluation"]["test"]["model"]["rmse_minutes"] == 6.25
+    assert found["verdicts"]["stable"]["against"] == FIRST
+    assert found["papers"] == ["gate-stable.json", "report.html"]
+
+
+def test_version_of_old_is_shown_without_evaluation(cli: Cli) -> None:
+    assert "exported without an evaluation" in cli.run("show", "stable")
+    assert cli("show", "stable")["channels"] == ["stable"]
+
+
+def test_evaluation_that_does_not_decode_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
+    store_bundle(cli.s3, cli.name, evaluated(3, 5.0))
+    (tmp_path / "bucket" / "models" / THIRD / EVALUATION).write_text("{")
+    assert "evaluation.json: does not decode" in cli.refuses("show", THIRD)
+
+
+def test_text_in_brackets_is_shown_as_it_is(cli: Cli) -> None:
+    put_paper(cli.s3, cli.name, FIRST, "[red]notes[/red]", b"")
+    assert "[red]notes[/red]" in cli.run("show", FIRST)
+
+
+# Compare ------------------------------------------------------------------------------------------------------------
+
+
+def test_compare_puts_parameters_metrics_and_slices_side_by_side(cli: Cli) -> None:
+    for bundle in (evaluated(3, 5.0), evaluated(4, 4.0)):
+        store_bundle(cli.s3, cli.name, bundle)
+    a, b = THIRD, small_bundle(4).model_version
+    found = cli("compare", a, b)
+    assert (found["a"], found["b"], found["same_validation"]) == (a, b, True)
+    assert found["differences"] == {"parameters.random_state": [3, 4]}
+    assert found["metrics"] == {"validate.rmse_minutes": [5.0, 5.0]}
+    assert [(one["by"], one["name"], one["off_minutes"]) for one in found["slices"]] == [
+        ("hour", "03", -1.0),
+        ("hour", "08", -1.0),
+    ]
+    text = cli.run("compare", a, b)
+    for part in ("random_state", "hour 08", "-1.00", "14.00"):
+        assert part in text
+
+
+def test_slices_of_different_months_are_not_compared(cli: Cli) -> None:
+    for bundle in (evaluated(3, 5.0), evaluated(4, 4.0, month="2021-03")):
+        store_bundle(cli.s3, cli.name, bundle)
+    assert cli("compare", THIRD, small_bundle(4).model_version)["slices"] == []
+
+
+def test_models_validated_on_different_months_are_told_not_to_compare(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "bucket" / "models" / SECOND / MANIFEST
+    manifest = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**manifest, "validate_months": ["2021-03"]}))
+    assert "their errors do not compare" in cli.run("compare", FIRST, SECOND)
+    assert cli("compare", FIRST, SECOND)["same_validation"] is False
+
+
+# Move ---------------------------------------------------------------------------------------------------------------
+
+
+def test_promote_roll_back_and_the_history_of_it(cli: Cli) -> None:
+    cli.gate(SECOND, FIRST)
+    moved = cli("promote", SECOND[:-2])
+    assert (moved["channel"], moved["model_version"], moved["previous"]) == ("stable", SECOND, FIRST)
+    assert (moved["moved"], moved["why"]) == (True, "promote")
+    back = cli("rollback")
+    assert (back["model_version"], back["previous"], back["why"]) == (FIRST, SECOND, "rollback")
+    moves = cli("history")["moves"]
+    assert [(move["model_version"], move["why"]) for move in moves] == [
+        (FIRST, "publish"),
+        (SECOND, "promote"),
+        (FIRST, "rollback"),
+    ]
+    text = cli.run("history", "--channel", "stable")
+    for part in (FIRST, SECOND, "rollback", moves[0]["moved_by"]):
+        assert part in text
+
+
+def test_promoting_what_is_there_says_so(cli: Cli) -> None:
+    assert cli("promote", FIRST)["moved"] is False
+    assert "it was there already: nothing has moved" in cli.run("promote", FIRST)
+    assert len(cli("history")["moves"]) == 1
+
+
+def test_history_of_all_channels_is_in_order_of_time(cli: Cli) -> None:
+    cli("promote", SECOND, "--channel", "candidate", "--force")
+    cli.gate(SECOND, FIRST)
+    cli("promote", "candidate")
+    assert [move["channel"] for move in cli("history")["moves"]] == ["stable", "candidate", "stable"]
+    assert [move["why"] for move in cli("history", "--channel", "candidate")["moves"]] == ["force"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["promote", SECOND], f"may not go to stable, which holds {FIRST}, for it has no verdict of the gate"),
+        (["promote", SECOND, "--force"], "nothing is forced into stable, only into candidate: leave out --force"),
+        (["promote", "green"], "holds several versions called green"),
+        (["promote", "blue"], "holds no version and no channel 'blue'; there is green-2021-01-"),
+        (["promote", SECOND, "--channel", "../x"], "'../x' is no channel's name"),
+        (["rollback"], f"stable has held nothing before {FIRST}, so there is no way back"),
+        (["rollback", "--channel", "candidate"], "candidate holds nothing"),
+        (["compare", FIRST], "Missing argument 'b'"),
+    ],
+)
+def test_mistake_is_one_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
+    assert sentence in cli.refuses(*arguments)
+
+
+def test_broken_bundle_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
+    cli.gate(SECOND, FIRST)
+    (tmp_path / "bucket" / "models" / SECOND / FOREST).write_bytes(b"")
+    assert "forest.npz: has 0 bytes of" in cli.refuses("promote", SECOND)
+
+
+def test_bucket_of_no_folder_is_one_sentence(cli: Cli) -> None:
+    cli.name = "file:"
+    assert "names no folder: write it as file:build/bucket" in cli.refuses("list")
+
+
+@pytest.mark.parametrize("name", ["rides", "s3://rides/"])
+def test_other_names_are_buckets_of_an_aws(name: str) -> None:
+    s3, bucket = open_bucket(name, "http://127.0.0.1:1")
+    assert bucket == "rides"
+    assert s3.meta.endpoint_url == "http://127.0.0.1:1"
+
+
+def test_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "build").mkdir()
+    (tmp_path / "bucket").rename(tmp_path / "build" / "bucket")
+    monkeypatch.chdir(tmp_path)
+    cli.name = "file:build/bucket"
+    assert len(cli("list")["versions"]) == 2
+    monkeypatch.setattr(sys, "argv", ["ridecast", "models", "list"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code

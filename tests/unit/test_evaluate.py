@@ -1,0 +1,150 @@
+"""Evaluation by slice: the same figures as by hand, a block at a time, intervals included."""
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lambda_function.features import feature_matrix
+from lambda_function.interval import KINDS, Interval
+from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_bundle, small_rides, training_facts
+from training.baseline import fit_baseline
+from training.evaluate import evaluate, measure, measure_errors, rounded, side_by_side, worse_than_baseline
+from training.evaluation import Measured, MonthsResult, SliceResult
+from training.export import export_bundle
+from training.fit import fit_forest
+from training.rides import Rides
+from training.synthetic import synthetic_rides
+from training.tally import BLOCK_RIDES, Outcome, Predictor, plain_predictor
+
+RIDES = synthetic_rides(FEBRUARY, 1500, seed=7)
+
+
+def off_by(error_minutes: float, **intervals: NDArray[np.float64]) -> Predictor:
+    """A predictor that is off by so much on every ride."""
+    return lambda rides: Outcome(np.full(len(rides), error_minutes), **intervals)
+
+
+def off_by_hour(rides: Rides) -> Outcome:
+    """A predictor that is off by as many minutes as the hour of the pickup."""
+    return Outcome((rides.columns.pickup_minute // 60 % 24).astype(np.float64))
+
+
+def slice_of(result: MonthsResult, by: str, name: str) -> SliceResult:
+    (found,) = [one for one in result.slices if (one.by, one.name) == (by, name)]
+    return found
+
+
+def measured(n_rides: int, rmse_minutes: float) -> Measured:
+    return Measured(n_rides, rmse_minutes, rmse_minutes, 0.0)
+
+
+@pytest.fixture(scope="module")
+def result() -> MonthsResult:
+    return evaluate(small_bundle().model, fit_baseline(small_rides()), RIDES, small_rides())
+
+
+def test_whole_is_what_both_models_errors_are(result: MonthsResult) -> None:
+    baseline_minutes = fit_baseline(small_rides()).predict(RIDES.columns)
+    model_minutes = small_bundle().model.predict(feature_matrix(RIDES.columns))
+    assert result.months == ("2021-02",)
+    assert result.model == rounded(measure_errors(model_minutes, RIDES.duration_minutes))
+    assert result.baseline == rounded(measure_errors(baseline_minutes, RIDES.duration_minutes))
+
+
+def test_slice_is_measured_as_its_rides_alone_would_be(result: MonthsResult) -> None:
+    at_eight = RIDES.take(RIDES.columns.pickup_minute // 60 % 24 == 8)
+    alone = evaluate(small_bundle().model, fit_baseline(small_rides()), at_eight, small_rides())
+    found = slice_of(result, "hour", "08")
+    assert (found.model, found.baseline) == (alone.model, alone.baseline)
+
+
+def test_slices_without_rides_are_left_out_and_the_others_hold_every_ride(result: MonthsResult) -> None:
+    assert all(one.model.n_rides for one in result.slices)
+    for by in ("hour", "weekday", "boroughs", "distance", "zone pair"):
+        assert sum(one.model.n_rides for one in result.slices if one.by == by) == len(RIDES)
+    assert not [one for one in result.slices if one.name == "Staten Island to EWR"]
+
+
+def test_figures_are_rounded_and_have_no_negative_zero() -> None:
+    result = side_by_side(off_by(-1 / 3e6), off_by(2 / 3), RIDES, small_rides()).result
+    assert result.baseline == Measured(len(RIDES), 0.6667, 0.6667, 0.6667)
+    assert b"-0.0" not in msgspec.json.encode(result)
+
+
+def test_bundle_without_intervals_has_no_coverage(result: MonthsResult) -> None:
+    assert (result.coverage, result.width_minutes) == (None, None)
+    assert {(one.coverage, one.width_minutes) for one in result.slices} == {(None, None)}
+
+
+def test_intervals_cover_what_ends_within_them_as_they_are_sent() -> None:
+    interval = Interval(0.8, (), (10.0,), dict.fromkeys(KINDS, (2.0, 4.0)))
+    fitted = fit_forest(small_rides(), SMALL_PARAMETERS)
+    model = export_bundle(fitted, small_rides(), training_facts(), interval).model
+    matrix = feature_matrix(RIDES.columns)
+    bounds = model.interval_bounds(matrix, model.predict(matrix))
+    assert bounds
+    low, high = bounds
+    inside = (low <= RIDES.duration_minutes) & (RIDES.duration_minutes <= high)
+    result = evaluate(model, fit_baseline(small_rides()), RIDES, small_rides())
+    assert result.coverage == round(float(inside.mean()), 4)
+    assert result.width_minutes == round(float((high - low).mean()), 4)
+    assert 0.2 < result.coverage < 1.0
+
+
+def test_coverage_and_width_are_means_over_the_slices_rides() -> None:
+    def covers_mornings(rides: Rides) -> Outcome:
+        hour = rides.columns.pickup_minute // 60 % 24
+        return Outcome(np.zeros(len(rides)), (hour < 12).astype(np.float64), hour.astype(np.float64))
+
+    result = side_by_side(covers_mornings, off_by(1.0), RIDES, small_rides()).result
+    hours = RIDES.columns.pickup_minute // 60 % 24
+    assert result.coverage == round(float((hours < 12).mean()), 4)
+    assert result.width_minutes == round(float(hours.mean()), 4)
+    morning, evening = slice_of(result, "hour", "08"), slice_of(result, "hour", "20")
+    assert (morning.coverage, morning.width_minutes) == (1.0, 8.0)
+    assert (evening.coverage, evening.width_minutes) == (0.0, 20.0)
+
+
+def test_days_sums_hold_both_predictors_squares() -> None:
+    sides = side_by_side(off_by(2.0), off_by(3.0), RIDES, small_rides())
+    n_rides = np.unique(RIDES.pickup_time.astype("datetime64[D]"), return_counts=True)[1]
+    assert sides.model_days.n_rides.tolist() == n_rides.tolist()
+    assert sides.model_days.squares.tolist() == (4 * n_rides).tolist()
+    assert sides.rival_days.squares.tolist() == (9 * n_rides).tolist()
+
+
+def test_blocks_of_rides_give_what_one_block_would() -> None:
+    many = synthetic_rides(FEBRUARY, BLOCK_RIDES + 1000, seed=3)
+    seen: list[int] = []
+
+    def counted(rides: Rides) -> Outcome:
+        seen.append(len(rides))
+        return off_by_hour(rides)
+
+    error = off_by_hour(many).error_minutes
+    expected = rounded(measure_errors(many.duration_minutes + error, many.duration_minutes))
+    assert measure(counted, many) == expected
+    assert seen == [BLOCK_RIDES, 1000]
+
+
+def test_plain_predictor_compares_minutes_with_what_rides_took() -> None:
+    outcome = plain_predictor(lambda columns: np.full(len(columns), 10.0))(RIDES)
+    assert (outcome.error_minutes == 10.0 - RIDES.duration_minutes).all()
+    assert (outcome.covered, outcome.width_minutes) == (None, None)
+
+
+def test_slices_worse_than_the_baseline_are_named_the_largest_first() -> None:
+    result = MonthsResult(
+        months=("2021-02",),
+        model=measured(100, 4.0),
+        baseline=measured(100, 6.0),
+        coverage=None,
+        width_minutes=None,
+        slices=(
+            SliceResult("hour", "03", measured(5, 7.0), measured(5, 6.9)),
+            SliceResult("hour", "04", measured(50, 4.0), measured(50, 4.0)),
+            SliceResult("airport", "Newark", measured(9, 8.0), measured(9, 7.0)),
+        ),
+    )
+    assert [(one.by, one.name) for one in worse_than_baseline(result)] == [("airport", "Newark"), ("hour", "03")]

@@ -1,0 +1,142 @@
+"""Fitting: the trees are scikit-learn's, old rides count less, and parameters that cannot be are refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from lambda_function.features import feature_matrix
+from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, random_matrix, small_rides
+from training.errors import ParameterError
+from training.export import forest_arrays
+from training.fit import _RIDES_A_BLOCK, PARAMETERS, age_weights, fit_forest
+from training.parameters import KNOWN_PARAMETERS, check_parameters
+from training.rides import Rides, concat_rides
+from training.synthetic import synthetic_rides
+
+
+def parameters_with(**changes: Any) -> dict[str, Any]:
+    return {**SMALL_PARAMETERS, "max_iter": 3, **changes}
+
+
+def assert_same_trees(first: HistGradientBoostingRegressor, second: HistGradientBoostingRegressor) -> None:
+    one, other = forest_arrays(first), forest_arrays(second)
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+def of_matrix(rides: Rides, parameters: dict[str, Any]) -> HistGradientBoostingRegressor:
+    """scikit-learn's own forest, given the whole matrix."""
+    forest = HistGradientBoostingRegressor(early_stopping=False, **parameters)
+    return forest.fit(feature_matrix(rides.columns), rides.duration_minutes)
+
+
+def test_trees_are_those_of_a_forest_that_is_given_the_whole_matrix() -> None:
+    assert_same_trees(fit_forest(small_rides(), parameters_with()), of_matrix(small_rides(), parameters_with()))
+
+
+@pytest.mark.slow
+def test_rides_of_several_blocks_give_the_same_trees() -> None:
+    # two blocks, and fewer rides than bins are decided by
+    rides = small_rides().take(np.arange(_RIDES_A_BLOCK + 1000) % len(small_rides()))
+    parameters = parameters_with(max_iter=1, max_leaf_nodes=4)
+    assert_same_trees(fit_forest(rides, parameters), of_matrix(rides, parameters))
+
+
+def test_fitting_keeps_no_rides() -> None:
+    fitted = fit_forest(small_rides(), parameters_with())
+    assert not [name for name, value in vars(fitted).items() if type(value).__name__ == "RideColumns"]
+
+
+def test_same_rides_and_parameters_give_the_same_trees() -> None:
+    parameters = parameters_with(max_features=0.5, half_life_days=5.0)
+    assert_same_trees(fit_forest(small_rides(), parameters), fit_forest(small_rides(), parameters))
+
+
+# Age ----------------------------------------------------------------------------------------------------------------
+
+
+def test_weight_halves_with_every_half_life() -> None:
+    days = np.array([0, 90, 170, 179, 180])
+    assert age_weights(days * 1440, half_life_days=90.0).tolist() == pytest.approx([0.25, 0.5, 0.925875, 0.992328, 1.0])
+
+
+def test_rides_of_a_day_count_alike() -> None:
+    assert age_weights(np.array([0, 1439, 1440, 2879]), half_life_days=1.0).tolist() == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_no_rides_have_no_weights() -> None:
+    assert age_weights(np.empty(0, np.int64), half_life_days=1.0).shape == (0,)
+
+
+def test_old_rides_are_nearly_forgotten_where_the_half_life_is_short() -> None:
+    # GIVEN a February that is the January before it, but half as fast
+    january, february = synthetic_rides(JANUARY, 1500, seed=1), synthetic_rides(FEBRUARY, 1500, seed=1)
+    february = Rides(
+        february.columns, february.pickup_time, (2 * february.duration_minutes).clip(1, 60), february.sources
+    )
+    both, matrix = concat_rides([january, february]), random_matrix(500)
+    of_february = fit_forest(february, parameters_with(max_iter=8)).predict(matrix).mean()
+    # THEN a half-life of a day predicts February's durations, and none something in between
+    forgetful = fit_forest(both, parameters_with(max_iter=8, half_life_days=1.0)).predict(matrix).mean()
+    even = fit_forest(both, parameters_with(max_iter=8)).predict(matrix).mean()
+    assert forgetful == pytest.approx(of_february, rel=0.1)
+    assert even < 0.9 * of_february
+
+
+# Parameters ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parameters", [PARAMETERS, SMALL_PARAMETERS, {}], ids=["usual", "small", "none"])
+def test_parameters_in_use_are_accepted(parameters: dict[str, Any]) -> None:
+    check_parameters(parameters)
+
+
+def test_every_known_parameter_can_be_fitted_with() -> None:
+    parameters = {**PARAMETERS, "max_iter": 2, "max_bins": 64, "max_depth": 4, "max_features": 1}
+    assert set(parameters) == set(KNOWN_PARAMETERS)
+    assert len(forest_arrays(fit_forest(small_rides(), parameters))["leaf_minutes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("max_iterations", "did you mean max_iter?"),
+        ("half_life", "did you mean half_life_days?"),
+        ("MAX_LEAF_NODES", "choose among max_iter, max_leaf_nodes"),
+        ("early_stopping", "choose among"),
+        ("", "choose among"),
+    ],
+)
+def test_unknown_parameter_is_refused_with_a_hint(name: str, remedy: str) -> None:
+    with pytest.raises(ParameterError) as refused:
+        fit_forest(small_rides(), {name: 1})
+    assert refused.value.what == name
+    assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("max_leaf_nodes", 40, "a whole number from 2 to 32"),
+        ("max_leaf_nodes", 1, "a whole number from 2 to 32"),
+        ("max_iter", 0, "a whole number from 1"),
+        ("max_iter", 2.0, "a whole number from 1"),
+        ("max_iter", "400", "a whole number from 1"),
+        ("max_iter", True, "a whole number from 1"),
+        ("max_iter", None, "a whole number from 1"),
+        ("learning_rate", -0.1, "a number above 0"),
+        ("learning_rate", 0, "a number above 0"),
+        ("learning_rate", float("nan"), "a number above 0"),
+        ("l2_regularization", float("inf"), "a number from 0"),
+        ("half_life_days", 0.0, "a number above 0"),
+        ("max_features", 1.5, "a number above 0, at most 1"),
+        ("max_bins", 256, "a whole number from 2 to 255"),
+        ("random_state", -1, "a whole number from 0"),
+        ("min_samples_leaf", [40], "a whole number from 1"),
+    ],
+)
+def test_value_that_a_parameter_cannot_have_is_refused_with_what_is_wanted(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ParameterError, match=f"{name} is .*: give {wanted}"):
+        fit_forest(small_rides(), {name: value})

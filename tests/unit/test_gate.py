@@ -1,0 +1,302 @@
+"""The gate: each rule passes and fails where it should, and a report says so a rule a line."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from lambda_function.interval import Interval
+from lambda_function.model import GOLDEN, MANIFEST, Manifest, ModelBundle
+from tests.builders import SMALL_PARAMETERS, golden_of, small_bundle, small_rides
+from training.bootstrap import Comparison
+from training.bundle import ExportedBundle
+from training.evaluation import Measured, MonthsResult, SliceResult
+from training.export import TrainingFacts, export_bundle
+from training.fit import fit_forest
+from training.gate import (
+    GateReport,
+    decode_gate_report,
+    encode_gate_report,
+    judge,
+    lines,
+    no_month_to_judge,
+    unseen_month,
+)
+from training.gate_rules import (
+    JUDGED_RIDES,
+    MAX_BUNDLE_BYTES,
+    MAX_PREDICT_RATIO,
+    RuleResult,
+    rule_better,
+    rule_coverage,
+    rule_parity,
+    rule_predict_time,
+    rule_service,
+    rule_size,
+    rule_slices,
+    rule_unseen,
+    used_months,
+)
+from training.months import Month, parse_months
+from training.predict_time import predict_time_ratio
+from training.rides import Rides
+from training.synthetic import synthetic_rides
+
+INTERVAL = Interval(0.8, (), (), {})
+MARCH = Month(2021, 3)
+UNSEEN_RIDES = synthetic_rides(MARCH, 3000, seed=7)
+CANDIDATE, CHAMPION = "green-2021-02-aaaaaaaaaaaa", "green-2021-01-bbbbbbbbbbbb"
+
+
+@cache
+def weak_bundle() -> ExportedBundle:
+    """A model of three trees, trained and validated on the months of the small one."""
+    parameters: dict[str, Any] = {**SMALL_PARAMETERS, "max_iter": 3}
+    facts = TrainingFacts(
+        service="green",
+        train_months=(Month(2021, 1),),
+        validate_months=(Month(2021, 2),),
+        parameters=parameters,
+        metrics={},
+    )
+    return export_bundle(fit_forest(small_rides(), parameters), small_rides(), facts)
+
+
+def gate(
+    candidate: ExportedBundle,
+    champion: ExportedBundle | None,
+    rides: Rides = UNSEEN_RIDES,
+    time_ratio: float = 1.0,
+) -> GateReport:
+    return judge(
+        candidate, champion, rides, small_rides(), channel="stable", time_ratio=lambda _model, _rides: time_ratio
+    )
+
+
+def failed(report: GateReport) -> list[str]:
+    return [rule.rule for rule in report.rules if not rule.passed]
+
+
+def manifest(**changes: Any) -> Manifest:
+    return msgspec.structs.replace(small_bundle().model.manifest, **changes)
+
+
+def result_of(*slices: SliceResult, coverage: float | None = None, rmse_minutes: float = 4.0) -> MonthsResult:
+    model, rival = Measured(60_000, rmse_minutes, 3.0, 0.0), Measured(60_000, 4.1, 3.0, 0.0)
+    return MonthsResult(("2021-03",), model, rival, coverage, None if coverage is None else 9.5, slices)
+
+
+def slice_of(name: str, ratio: float = 1.0, n_rides: int = JUDGED_RIDES, coverage: float | None = None) -> SliceResult:
+    """A slice by hour where the model's RMSE is so many times its rival's."""
+    model, rival = Measured(n_rides, 4.0 * ratio, 3.0, 0.0), Measured(n_rides, 4.0, 3.0, 0.0)
+    return SliceResult("hour", name, model, rival, coverage, None if coverage is None else 9.5)
+
+
+def comparison_of(low: float, high: float, n_days: int = 31) -> Comparison:
+    return Comparison((low + high) / 2, low, high, 0.95, n_days, 60_000)
+
+
+def test_better_candidate_passes_every_rule() -> None:
+    report = gate(small_bundle(), weak_bundle())
+    assert failed(report) == []
+    assert report.passed
+    assert (report.against, report.channel, report.months) == (weak_bundle().model_version, "stable", ("2021-03",))
+    assert report.manifest_sha256 == small_bundle().manifest_sha256
+    assert report.comparison
+    assert report.comparison.n_rides == len(UNSEEN_RIDES)
+    assert report.candidate
+    assert report.rival
+    gain = report.candidate.rmse_minutes - report.rival.rmse_minutes
+    assert report.comparison.difference_rmse_minutes == pytest.approx(gain, abs=1e-4)
+
+
+def test_worse_candidate_fails_the_rules_on_errors_and_no_others() -> None:
+    report = gate(weak_bundle(), small_bundle())
+    assert not report.passed
+    assert "beats the model in the channel" in failed(report)
+    assert set(failed(report)) <= {"beats the model in the channel", "no slice is worse"}
+
+
+def test_empty_channel_has_the_baseline_for_a_rival() -> None:
+    report = gate(small_bundle(), None)
+    assert report.passed
+    assert report.against is None
+    assert "baseline" in report.rules[2].seen
+    assert "against the baseline" in lines(report)[0]
+
+
+def test_model_in_the_channel_cannot_beat_itself() -> None:
+    report = gate(small_bundle(), small_bundle())
+    assert failed(report) == ["beats the model in the channel"]
+    assert "in the channel already" in report.rules[2].seen
+    assert not rule_better(result_of(), comparison_of(-0.10, -0.01), CHAMPION, CHAMPION).passed
+
+
+def test_month_that_one_of_them_was_validated_on_fails() -> None:
+    report = gate(small_bundle(), weak_bundle(), synthetic_rides(Month(2021, 2), 3000, seed=7))
+    assert failed(report) == ["unseen month"]
+    assert f"{small_bundle().model_version} has met 2021-02" in report.rules[0].seen
+
+
+def test_slow_model_fails_whatever_else_it_is() -> None:
+    assert failed(gate(small_bundle(), weak_bundle(), time_ratio=1.51)) == ["predict time"]
+
+
+def test_without_an_unseen_month_nothing_else_is_judged() -> None:
+    report = no_month_to_judge(small_bundle(), weak_bundle(), channel="stable")
+    assert not report.passed
+    assert failed(report) == ["unseen month"]
+    assert len(report.rules) == 1
+    assert "no month" in lines(report)[0]
+    assert "bring a later one" in lines(report)[1]
+
+
+def test_report_is_read_as_it_was_written() -> None:
+    report = gate(small_bundle(), weak_bundle())
+    assert decode_gate_report(encode_gate_report(report)) == report
+
+
+def test_report_says_pass_or_fail_a_rule_a_line() -> None:
+    report = gate(weak_bundle(), small_bundle())
+    headline, *rules = lines(report)
+    assert headline.startswith(f"{weak_bundle().model_version} fails the gate of stable")
+    assert len(rules) == len(report.rules) == 8
+    for line, rule in zip(rules, report.rules, strict=True):
+        assert line.startswith(("pass  " if rule.passed else "FAIL  ") + rule.rule + ": " + rule.seen)
+        assert "\n" not in line
+
+
+def test_latest_month_that_neither_has_met_is_judged_on() -> None:
+    candidate = manifest(train_months=("2021-03",), validate_months=("2021-04",), data=())
+    champion = manifest(train_months=("2021-01",), validate_months=("2021-06",), data=())
+    in_hand = parse_months("2021-01..2021-06")
+    assert unseen_month(candidate, champion, in_hand) == Month(2021, 5)
+    assert unseen_month(candidate, None, in_hand) == Month(2021, 6)
+    assert unseen_month(candidate, champion, parse_months("2021-03,2021-04,2021-06")) is None
+
+
+def test_months_of_the_data_count_as_met() -> None:
+    assert used_months(manifest(train_months=(), validate_months=("2021-02",))) == {Month(2021, 1), Month(2021, 2)}
+
+
+def test_month_in_the_candidates_past_is_told() -> None:
+    candidate = manifest(train_months=("2021-05",), validate_months=("2021-06",), data=())
+    rule = rule_unseen([Month(2021, 4)], candidate, None)
+    assert rule.passed
+    assert rule.seen == "2021-04, before the candidate's last training month"
+    assert rule_unseen([Month(2021, 7)], candidate, None).seen == "2021-07"
+
+
+def test_channel_goes_on_serving_one_service() -> None:
+    assert rule_service(manifest(), manifest()).passed
+    assert rule_service(manifest(service="yellow"), None).passed
+    assert not rule_service(manifest(service="yellow"), manifest()).passed
+
+
+@pytest.mark.parametrize(
+    ("comparison", "passed"),
+    [
+        (comparison_of(-0.10, -0.01), True),
+        (comparison_of(-0.10, 0.0), False),
+        (comparison_of(-0.10, 0.02), False),
+        (comparison_of(0.01, 0.02), False),
+        (comparison_of(-0.10, -0.01, n_days=7), True),
+        (comparison_of(-0.10, -0.01, n_days=6), False),
+    ],
+)
+def test_interval_must_lie_below_zero_over_enough_days(comparison: Comparison, passed: bool) -> None:
+    assert rule_better(result_of(), comparison, CANDIDATE, CHAMPION).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n_rides", "passed"), [(1.03, 1000, True), (1.0301, 1000, False), (1.0301, 999, True), (0.9, 1000, True)]
+)
+def test_slice_of_a_thousand_rides_may_be_three_percent_worse_and_no_more(
+    ratio: float, n_rides: int, passed: bool
+) -> None:
+    rule = rule_slices(result_of(slice_of("08", ratio, n_rides), slice_of("09")))
+    assert rule.passed is passed
+    assert ("hour 08" in rule.seen) is (n_rides == 1000 and ratio > 1)
+
+
+def test_worst_slices_are_named_first_and_the_rest_counted() -> None:
+    rule = rule_slices(result_of(*(slice_of(f"{hour:02d}", 1.04 + hour / 100) for hour in range(5)), slice_of("05")))
+    assert rule.seen.startswith("5 of 6 do; worst: hour 04 +8.0% (1,000 rides), hour 03")
+    assert rule.seen.endswith("and 2 more")
+
+
+def test_month_without_a_large_slice_has_none_that_is_worse() -> None:
+    assert rule_slices(result_of(slice_of("08", 2.0, n_rides=10))).passed
+
+
+@pytest.mark.parametrize(
+    ("overall", "of_slice", "n_rides", "passed"),
+    [
+        (0.80, 0.80, 1000, True),
+        (0.78, 0.74, 1000, True),
+        (0.82, 0.86, 1000, True),
+        (0.7799, 0.80, 1000, False),
+        (0.8201, 0.80, 1000, False),
+        (0.80, 0.7399, 1000, False),
+        (0.80, 0.8601, 1000, False),
+        (0.80, 0.50, 999, True),
+    ],
+)
+def test_coverage_holds_overall_and_in_every_large_slice(
+    overall: float, of_slice: float, n_rides: int, passed: bool
+) -> None:
+    result = result_of(slice_of("08", n_rides=n_rides, coverage=of_slice), coverage=overall)
+    rule = rule_coverage(result, manifest(interval=INTERVAL), manifest(interval=INTERVAL))
+    assert rule.passed is passed
+    assert "mean width 9.50 min" in rule.seen
+
+
+def test_model_without_intervals_may_follow_only_one_without() -> None:
+    assert rule_coverage(result_of(), manifest(), None).passed
+    assert rule_coverage(result_of(), manifest(), manifest()).passed
+    assert not rule_coverage(result_of(), manifest(), manifest(interval=INTERVAL)).passed
+
+
+def test_coverage_is_held_against_the_level_in_the_bundle() -> None:
+    at_90 = manifest(interval=msgspec.structs.replace(INTERVAL, level=0.9))
+    rule = rule_coverage(result_of(slice_of("08", coverage=0.9), coverage=0.9), at_90, None)
+    assert rule.passed
+    assert rule.wanted.startswith("0.88 to 0.92 overall, 0.84 to 0.96 in slices")
+    assert not rule_coverage(result_of(coverage=0.8), at_90, None).passed
+
+
+def test_parity_states_the_largest_deviation() -> None:
+    rule = rule_parity(small_bundle())
+    assert rule.passed
+    assert "100 rides" in rule.seen
+
+
+def test_golden_ride_that_comes_out_otherwise_fails_parity() -> None:
+    golden = golden_of(small_bundle())
+    golden[3]["duration_minutes"] += 1e-6
+    files = {**small_bundle().files, GOLDEN: msgspec.json.encode(golden)}
+    rule = rule_parity(ExportedBundle(files, small_bundle().model))
+    assert not rule.passed
+    assert "1.0e-06 min off" in rule.seen
+
+
+def test_bundle_over_the_budget_fails() -> None:
+    assert rule_size(small_bundle()).passed
+    large = {**small_bundle().files, MANIFEST: bytes(MAX_BUNDLE_BYTES)}
+    rule: RuleResult = rule_size(ExportedBundle(large, small_bundle().model))
+    assert not rule.passed
+
+
+def test_predict_time_is_a_ratio_to_the_reference_forest() -> None:
+    """The clock adds a second a reading; the model's turns last three times the reference's."""
+    readings = iter(np.cumsum([0, 3, 0, 1] * 9).tolist())
+    ratio = predict_time_ratio(small_bundle().model, UNSEEN_RIDES, clock=lambda: next(readings))
+    assert ratio == 3.0
+    assert not rule_predict_time(ratio).passed
+    assert rule_predict_time(MAX_PREDICT_RATIO).passed
+
+
+def test_forest_of_twenty_trees_takes_a_fraction_of_the_references_time(model: ModelBundle) -> None:
+    assert predict_time_ratio(model, UNSEEN_RIDES) < 0.5

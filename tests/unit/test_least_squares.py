@@ -1,0 +1,46 @@
+"""The solver finds the best fit, and of many the smallest; it stops where SciPy's stops."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse.linalg import lsqr
+
+from training.least_squares import TOLERANCE, Matrix, Vector, solve_least_squares
+
+
+def matrix_of(rows: Vector) -> Matrix:
+    """A matrix whose products are sums in numpy's order."""
+    return Matrix(lambda vector: (rows * vector).sum(axis=1), lambda vector: (rows.T * vector).sum(axis=1))
+
+
+def random_rows(seed: int, n_rows: int = 30, n_columns: int = 5) -> Vector:
+    return np.random.default_rng(seed).normal(size=(n_rows, n_columns))
+
+
+@given(seed=st.integers(0, 2**32))
+def test_finds_the_best_fit(seed: int) -> None:
+    rows, wanted = random_rows(seed), random_rows(seed + 1, n_columns=1).ravel()
+    best = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+    assert solve_least_squares(matrix_of(rows), wanted) == pytest.approx(best, abs=1e-4)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_of_many_fits_it_finds_the_smallest(seed: int) -> None:
+    rows, wanted = random_rows(seed)[:, [0, 0, 1]], random_rows(seed + 1, n_columns=1).ravel()
+    once, again, _ = solve_least_squares(matrix_of(rows), wanted)
+    assert once == pytest.approx(again, abs=1e-9)  # any other split of their sum fits as well
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6, 1e7, 1e9])
+@pytest.mark.parametrize("seed", range(5))
+def test_stops_where_scipys_stops(seed: int, scale: float) -> None:
+    rows, wanted = random_rows(seed), random_rows(seed + 1, n_columns=1).ravel()
+    rows[:, -1] *= scale
+    found = lsqr(rows, wanted, atol=TOLERANCE, btol=TOLERANCE)[0]
+    assert solve_least_squares(matrix_of(rows), wanted) == pytest.approx(found, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(np.ones((3, 2)), np.zeros(3)), (np.zeros((3, 2)), np.ones(3))])
+def test_nothing_to_explain_and_nothing_to_explain_it_with_give_zeros(rows: Vector, wanted: Vector) -> None:
+    assert solve_least_squares(matrix_of(rows), wanted).tolist() == [0.0, 0.0]

@@ -1,0 +1,163 @@
+"""A candidate's way into a channel: through the gate, or by force into `candidate`; else nothing of it is stored."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from lambda_function.model import bundle_key
+from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
+from tests.builders_kept import ListingS3
+from tests.fakes import BUCKET, S3Outcome
+from training.bundle import ExportedBundle
+from training.errors import ChannelMovedError, NotGatedError
+from training.gate import GateReport, decode_gate_report
+from training.gate_rules import RuleResult
+from training.history import see_channel
+from training.months import Month
+from training.publish import promote
+from training.registry import get_paper, stored_versions
+from training.release import Target, gate, release
+from training.rides import Rides
+from training.synthetic import synthetic_rides
+
+MARCH = FEBRUARY.next()
+
+
+def load(months: Sequence[Month]) -> Rides:
+    """Brings made-up rides of the last month asked for."""
+    return small_rides() if months[-1] == JANUARY else synthetic_rides(months[-1], 1500, seed=7)
+
+
+def target(channel: str = "stable", s3: ListingS3 | None = None) -> Target:
+    return Target(s3 or ListingS3(), BUCKET, channel)
+
+
+def report(
+    *, passed: bool, bundle: ExportedBundle | None = None, against: str | None = None, channel: str = "stable"
+) -> GateReport:
+    """What the gate might say of a bundle."""
+    bundle = bundle or small_bundle()
+    return GateReport(
+        passed=passed,
+        model_version=bundle.model_version,
+        manifest_sha256=bundle.manifest_sha256,
+        against=against,
+        channel=channel,
+        months=("2021-03",),
+        rules=(RuleResult("size", passed, "small", "large"),),
+    )
+
+
+def holder(s3: object, channel: str) -> str | None:
+    return see_channel(s3, BUCKET, channel).model_version
+
+
+def test_candidate_that_passed_is_stored_with_its_verdict_and_in_the_channel() -> None:
+    wanted, bundle = target(), small_bundle()
+    moved = release(wanted, bundle, report(passed=True))
+    assert moved.has_moved
+    assert holder(wanted.s3, "stable") == bundle.model_version
+    assert stored_versions(wanted.s3, BUCKET) == (bundle.model_version,)
+    paper = get_paper(wanted.s3, BUCKET, bundle.model_version, "gate-stable.json")
+    assert paper is not None
+    assert decode_gate_report(paper) == report(passed=True)
+
+
+def test_candidate_that_failed_leaves_nothing_behind() -> None:
+    wanted = target()
+    with pytest.raises(NotGatedError, match=r"failed the gate \(size\)"):
+        release(wanted, small_bundle(), report(passed=False))
+    assert wanted.s3.objects == {}
+
+
+def test_force_brings_a_failed_one_into_candidate_and_never_into_stable() -> None:
+    wanted, bundle = target(), small_bundle()
+    moved = release(wanted, bundle, report(passed=False), force=True)
+    assert moved.channel == "candidate"
+    assert holder(wanted.s3, "candidate") == bundle.model_version
+    assert holder(wanted.s3, "stable") is None
+
+
+def test_force_changes_nothing_for_one_that_passed() -> None:
+    wanted = target()
+    assert release(wanted, small_bundle(), report(passed=True), force=True).channel == "stable"
+
+
+def test_verdict_against_what_the_channel_no_longer_holds_does_not_count() -> None:
+    wanted, other = target(), small_bundle(seed=2)
+    release(wanted, other, report(passed=True, bundle=other))
+    with pytest.raises(NotGatedError, match="was gated against nothing"):
+        release(wanted, small_bundle(), report(passed=True, against=None))
+    assert holder(wanted.s3, "stable") == other.model_version
+
+
+class Interrupted(ListingS3):
+    """Ends after so many writes, as by Ctrl-C."""
+
+    def __init__(self, n_writes: int) -> None:
+        super().__init__()
+        self.n_writes_left = n_writes
+
+    def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
+        if operation == "put":
+            if not self.n_writes_left:
+                raise KeyboardInterrupt
+            self.n_writes_left -= 1
+        return super()._begin(operation, bucket, key)
+
+
+def test_bundle_is_visible_when_and_only_when_its_manifest_is_written_last() -> None:
+    bundle = small_bundle()
+    n_files = len(bundle.files)
+    for n_writes in range(n_files + 3):
+        s3 = Interrupted(n_writes)
+        with pytest.raises(KeyboardInterrupt):
+            release(target(s3=s3), bundle, report(passed=True))
+        is_whole = all(bundle_key(bundle.model_version, name) in s3.objects for name in bundle.files)
+        assert (bundle.model_version in stored_versions(s3, BUCKET)) == is_whole == (n_writes >= n_files)
+        assert ("channels/stable.json" in s3.objects) == (n_writes >= n_files + 2)  # files, verdict, then the channel
+
+
+def test_empty_channel_is_judged_on_the_latest_unseen_month_against_the_baseline() -> None:
+    verdict = gate(target(), small_bundle(), load, in_hand=[JANUARY, FEBRUARY, MARCH])
+    assert verdict.months == ("2021-03",)
+    assert verdict.against is None
+    assert verdict.channel == "stable"
+
+
+def test_months_named_are_those_judged_on() -> None:
+    april = MARCH.next()
+    verdict = gate(target(), small_bundle(), load, test_months=[MARCH], in_hand=[MARCH, april])
+    assert verdict.months == ("2021-03",)
+
+
+def test_without_an_unseen_month_nothing_passes() -> None:
+    verdict = gate(target(), small_bundle(), load, in_hand=[JANUARY, FEBRUARY])
+    assert not verdict.passed
+    assert [rule.rule for rule in verdict.rules] == ["unseen month"]
+
+
+def test_model_in_the_channel_is_the_rival() -> None:
+    wanted, champion = target(), small_bundle(seed=2)
+    release(wanted, champion, report(passed=True, bundle=champion))
+    assert gate(wanted, small_bundle(), load, in_hand=[MARCH]).against == champion.model_version
+
+
+def test_channel_moved_by_somebody_else_meanwhile_is_told() -> None:
+    s3, bundle, other = ListingS3(), small_bundle(), small_bundle(seed=2)
+    release(target(s3=s3), other, report(passed=True, bundle=other))
+    release(target("candidate", s3), bundle, report(passed=True, channel="candidate"))
+
+    class Raced(ListingS3):
+        """Somebody else moves the channel just before we do."""
+
+        def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
+            if (operation, key) == ("put", "channels/candidate.json"):
+                promote(s3, BUCKET, "candidate", other.model_version, force=True)
+            return super()._begin(operation, bucket, key)
+
+    raced = Raced(s3.objects)
+    third = small_bundle(seed=3)
+    verdict = report(passed=True, bundle=third, against=bundle.model_version, channel="candidate")
+    with pytest.raises(ChannelMovedError, match=other.model_version):
+        release(target("candidate", raced), third, verdict)

@@ -1,0 +1,293 @@
+"""The report's page: what it says, what it says where a part is missing, and that nothing in it becomes markup."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_function.features import FEATURE_NAMES
+from lambda_function.forest import Forest
+from lambda_function.model import ModelBundle
+from tests.builders import FEBRUARY, JANUARY, small_bundle, stump_arrays
+from tests.builders_report import (
+    OTHER_VERSION,
+    SVG,
+    AnyPlot,
+    Elements,
+    age_row,
+    bare_facts,
+    evaluation,
+    gate_report,
+    manifest,
+    measured,
+    predicted_rides,
+    slice_result,
+    whole_facts,
+)
+from training.backtest import BacktestResult, summarise
+from training.bundle import ExportedBundle
+from training.errors import ZonesFileError
+from training.evaluation import EVALUATION, encode_evaluation
+from training.report.drawing import inline_svg
+from training.report.facts import PreviousModel, ReportFacts
+from training.report.gather import gather_facts
+from training.report.html import Html, element, join
+from training.report.importance import feature_importance, sample_rides
+from training.report.outlines import read_outlines
+from training.report.page import POLICY, SECTIONS, build_report
+from training.report.plots import backtest_figure
+from training.report.plots_model import has_rivals
+from training.report.summaries import by_pickup_zone, by_predicted_duration
+from training.report.tables import table
+from training.rides import Rides
+from training.synthetic import synthetic_rides
+
+NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
+
+
+def page_of(facts: ReportFacts) -> Elements:
+    return Elements(build_report(facts, AnyPlot()).decode())
+
+
+def test_page_has_every_section_in_order() -> None:
+    page = build_report(whole_facts(), AnyPlot()).decode()
+    headings = re.findall(r'<section id="([a-z]+)" aria-labelledby="[a-z]+-title"><h2[^>]*>([^<]+)</h2>', page)
+    assert headings == [(anchor, html.escape(title)) for anchor, title, _ in SECTIONS]
+    assert re.findall(r'<a href="#([a-z]+)">', page) == [anchor for anchor, _, _ in SECTIONS]
+
+
+@pytest.mark.parametrize(
+    ("anchor", "sentence"),
+    [
+        ("metrics", "Train it again with ridecast train"),
+        ("slices", "Train it again with ridecast train"),
+        ("predicted", "Set TLC_DATA_DIR"),
+        ("residuals", "Set TLC_DATA_DIR"),
+        ("intervals", "gives no intervals"),
+        ("importance", "Set TLC_DATA_DIR"),
+        ("map", "Set TLC_DATA_DIR"),
+        ("ageing", "ridecast backtest --service green"),
+        ("arrival", "Train it again"),
+        ("gate", "Not gated yet: ridecast models gate green-2021-01-"),
+        ("breaches", "no breach of the data contract was recorded"),
+    ],
+)
+def test_missing_part_says_how_to_get_it(anchor: str, sentence: str) -> None:
+    page = build_report(bare_facts(), {}).decode()
+    section = page[page.index(f'id="{anchor}"') :]
+    assert sentence in section[: section.index("</section>")]
+
+
+def test_slices_worse_than_the_baseline_are_named_and_marked() -> None:
+    worse, better = slice_result("airport", "JFK", 6.2), slice_result("airport", "Newark", 5.8)
+    page = build_report(whole_facts(evaluation=evaluation(worse, better)), AnyPlot()).decode()
+    assert "JFK (by airport): RMSE 6.20 against 6.00 minutes, 2,000 rides" in page
+    assert "Newark (by airport)" not in page
+    assert '<tr class="marked"><th class="text" scope="row">JFK</th>' in page
+    assert '<tr class="marked"><th class="text" scope="row">Newark</th>' not in page
+
+
+def test_model_before_stands_between_model_and_baseline_and_what_flatters_it_is_said() -> None:
+    text = page_of(whole_facts(previous=PreviousModel(OTHER_VERSION, measured(4.5), ("2021-02",)))).text
+    assert f"this model 2,000 4.00 2.50 \N{MINUS SIGN}0.10 \N{MINUS SIGN}33 % 2021-02 before: {OTHER_VERSION}" in text
+    assert f"{OTHER_VERSION} has learnt from 2021-02" in text
+
+
+def test_verdict_is_a_rule_a_line() -> None:
+    text = page_of(whole_facts(verdict=gate_report(passed=False))).text
+    assert f"Failed for the channel stable, against {OTHER_VERSION}, on 2021-03" in text
+    assert "✓ pass size 1,000 bytes wanted: at most 500,000 bytes ✗ fail coverage 0.9 overall" in text
+
+
+def test_page_loads_nothing_from_elsewhere() -> None:
+    page = page_of(whole_facts())
+    links = [value for name, value in page.attributes if name in {"href", "src", "xlink:href"}]
+    assert all(value and value.startswith(("#", "data:")) for value in links)
+    assert ("content", POLICY) in page.attributes
+    assert not {"script", "iframe", "object", "form"} & set(page.names)
+    assert "@import" not in "".join(page.texts)
+    assert "url(" not in "".join(page.texts)
+
+
+def test_every_plot_is_described() -> None:
+    page = page_of(whole_facts())
+    described = [value for name, value in page.attributes if name == "aria-label"]
+    assert page.names.count("figure") == page.names.count("figcaption") == page.names.count("svg") > 10
+    assert all(described)
+
+
+def test_hostile_texts_stay_texts() -> None:
+    plain, nasty = (page_of(_facts_full_of(text)) for text in ("plain", NASTY))
+    assert nasty.names == plain.names
+    assert [name for name, _ in nasty.attributes] == [name for name, _ in plain.attributes]
+    assert "<script>alert(1)</script>" in nasty.text
+
+
+def _facts_full_of(text: str) -> ReportFacts:
+    """Facts with a text wherever one may come from outside."""
+    return whole_facts(
+        manifest=manifest(
+            model_version=text, service=text, train_months=(text,), parameters={text: text}, software={text: text}
+        ),
+        manifest_sha256=text,
+        evaluation=evaluation(slice_result(text, text, 9.0)),
+        previous=PreviousModel(text, measured(), (text,)),
+        verdict=gate_report(channel=text),
+        breaches=(text,),
+        run={text: text},
+    )
+
+
+@given(text=st.text(), attribute=st.text())
+def test_any_text_is_read_back_as_text(text: str, attribute: str) -> None:
+    read = Elements(element("p", text, title=attribute))
+    assert read.names == ["p"]
+    assert "".join(read.texts) == _printable(text)
+    assert read.attributes == [("title", _printable(attribute))]
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+
+
+def test_markup_joined_to_a_text_is_a_text_again() -> None:
+    assert join(Html("<b>") + "<i>") == "&lt;b&gt;&lt;i&gt;"
+
+
+def test_table_names_its_rows_and_columns() -> None:
+    shown = table("Rides", ("zone", "rides"), [("74", "12")])
+    assert '<th scope="col" class="text">zone</th><th scope="col" class="number">rides</th>' in shown
+    assert '<th class="text" scope="row">74</th><td class="number">12</td>' in shown
+
+
+def test_plots_in_one_page_share_no_ids_and_follow_its_colours() -> None:
+    svg = SVG.replace(b"<path", b'<path id="m1" style="fill: #0b62b5" clip-path="url(#m1)"')
+    one, other = inline_svg(svg, "one", "A"), inline_svg(svg, "other", "B")
+    assert 'id="one-m1"' in one
+    assert "url(#one-m1)" in one
+    assert 'id="other-m1"' in other
+    assert "fill: var(--model)" in one
+
+
+def test_backtest_is_drawn_as_the_same_bytes_each_time() -> None:
+    rows = (age_row(), age_row("2021-03", 2))
+    result = BacktestResult(service="green", train_window=1, parameters={}, rows=rows, by_age=summarise(rows))
+    svg = backtest_figure(result)
+    assert svg == backtest_figure(result)
+    assert b"months since training" in svg
+    assert svg.startswith(b"<?xml")
+
+
+def test_one_model_alone_is_not_compared_with_newer_ones() -> None:
+    alone, rivals = (age_row(), age_row("2021-03", 2)), (age_row(), age_row("2021-03", 2), age_row("2021-03", 1))
+    assert [has_rivals(rows) for rows in (alone, rivals)] == [False, True]
+    assert "Below:" not in page_of(whole_facts(ageing=alone)).text
+    assert "Below: how far each is behind" in page_of(whole_facts(ageing=rivals)).text
+
+
+def test_predicted_durations_fall_into_bins_of_five_minutes() -> None:
+    predicted = np.repeat([2.0, 7.0, 12.0], [60, 49, 60])
+    rides = predicted_rides(len(predicted), predicted_minutes=predicted, actual_minutes=predicted - 1.0)
+    first, second = by_predicted_duration(rides)
+    assert (first.low_minutes, first.n_rides, first.error_minutes) == (0.0, 60, (1.0, 1.0, 1.0))
+    assert second.low_minutes == 10.0  # 49 rides are too few for a bin
+
+
+def test_coverage_of_a_bin_counts_both_ends_of_the_interval() -> None:
+    predicted, actual = np.full(60, 12.0), np.repeat([10.0, 14.0, 14.1], 20)
+    ends = np.full(60, 10.0), np.full(60, 14.0)
+    rides = predicted_rides(60, predicted_minutes=predicted, actual_minutes=actual, interval_minutes=ends)
+    (only,) = by_predicted_duration(rides)
+    assert only.coverage == pytest.approx(2 / 3)
+    assert only.width_minutes == 4.0
+
+
+def test_map_leaves_out_zones_without_a_place_or_with_too_few_rides() -> None:
+    rides = predicted_rides(70, pickup_zone=np.repeat([74, 75, 264], [40, 10, 20]))
+    (zone,) = by_pickup_zone(rides)
+    assert (zone.zone, zone.errors.n_rides) == (74, 40)
+
+
+def test_what_a_model_does_not_look_at_has_no_importance() -> None:
+    looks_at = FEATURE_NAMES.index("trip_distance_miles")
+    forest = Forest.from_arrays(stump_arrays(2.0, 5.0, 20.0, feature=looks_at), len(FEATURE_NAMES))
+    found = feature_importance(ModelBundle(manifest(), forest), synthetic_rides(FEBRUARY, 500, seed=1))
+    rises = {each.name: each.rise_minutes for each in found}
+    assert rises.pop("trip_distance_miles") > 1
+    assert set(rises) == {*FEATURE_NAMES, "pickup place", "drop-off place"} - {"trip_distance_miles"}
+    assert set(rises.values()) == {0.0}
+
+
+def test_groups_of_features_are_shuffled_together() -> None:
+    together = {each.name: each.features for each in feature_importance(small_bundle().model, _few_rides())}
+    assert {"pickup_longitude", "pickup_latitude"} <= set(together["pickup place"])
+    assert together["minute_of_day"] == ("minute_of_day",)
+
+
+def _few_rides() -> Rides:
+    return synthetic_rides(FEBRUARY, 300, seed=1)
+
+
+def test_large_months_are_sampled_alike_each_time() -> None:
+    rides = synthetic_rides(FEBRUARY, 2000, seed=1)
+    drawn = sample_rides(rides, 500)
+    assert len(drawn) == 500
+    assert (np.diff(drawn.pickup_time) >= np.timedelta64(0, "s")).all()
+    assert (drawn.pickup_time == sample_rides(rides, 500).pickup_time).all()
+    assert sample_rides(rides, 2000) is rides
+
+
+def test_facts_of_a_bundle_hold_its_evaluation_and_its_predictions() -> None:
+    bundle, rides = small_bundle(), _few_rides()
+    files = {**bundle.files, EVALUATION: encode_evaluation(evaluation())}
+    facts = gather_facts(ExportedBundle(files, bundle.model), rides, previous=small_bundle(seed=2))
+    assert facts.evaluation == evaluation()
+    assert facts.rides is not None
+    assert (facts.rides.n_all, len(facts.rides), facts.n_importance_rides) == (300, 300, 300)
+    assert facts.previous is not None
+    assert facts.previous.model_version == small_bundle(seed=2).model_version
+    assert facts.previous.errors.n_rides == 300
+    assert facts.previous.has_learnt == ()
+    assert facts.interval_level is None
+
+
+def test_facts_without_rides_are_those_of_the_bundle_alone() -> None:
+    facts = gather_facts(small_bundle())
+    assert facts.manifest == small_bundle().model.manifest
+    assert (facts.evaluation, facts.rides, facts.importance, facts.previous) == (None, None, (), None)
+
+
+def test_months_that_the_model_before_has_learnt_from_are_told() -> None:
+    january = synthetic_rides(JANUARY, 300, seed=1)
+    facts = gather_facts(small_bundle(), january, previous=small_bundle(seed=2))
+    assert facts.previous is not None
+    assert facts.previous.has_learnt == ("2021-01",)
+
+
+RING = [[-74.0, 40.7], [-73.9, 40.7], [-73.9, 40.8], [-74.0, 40.7]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "coordinates", "n_rings"),
+    [("Polygon", [RING], 1), ("Polygon", [RING, RING], 2), ("MultiPolygon", [[RING], [RING, RING]], 3)],
+)
+def test_outlines_are_the_rings_of_polygons(tmp_path: Path, kind: str, coordinates: object, n_rings: int) -> None:
+    path = tmp_path / "zones.geojson"
+    path.write_text(json.dumps({"features": [{"geometry": {"type": kind, "coordinates": coordinates}}]}))
+    outlines = read_outlines(path)
+    assert [ring.tolist() for ring in outlines] == [RING] * n_rings
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"features": []}', '{"features": [{"geometry": {"type": "Point", "coordinates": [1, 2]}}]}']
+)
+def test_file_without_outlines_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "zones.geojson"
+    path.write_text(content)
+    with pytest.raises(ZonesFileError, match=r"zones\.geojson holds no outlines"):
+        read_outlines(path)

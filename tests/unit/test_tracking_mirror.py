@@ -1,0 +1,278 @@
+"""A registry that mirrors a bucket of models: what is made of the bucket, where the two differ, and what mends it."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.local.folder_s3 import FolderS3
+from lambda_function.model import MANIFEST
+from tests.builders import small_bundle
+from tests.fakes_tracking import GONE, FakeTracking
+from training.errors import NoSuchVersionError, TrackingError
+from training.export import write_bundle
+from training.publish import move_channel, store_bundle
+from training.registry import put_paper
+from training.tracking.catch_up import Sources, catch_up
+from training.tracking.differences import differences
+from training.tracking.environment import ENVIRONMENT, Environment, encode_environment
+from training.tracking.facts import MANIFEST_SHA256, MODEL_VERSION
+from training.tracking.mirror import (
+    BUNDLE,
+    BucketView,
+    follow_channels,
+    register,
+    registered_model,
+    registry_tags,
+    see_bucket,
+)
+from training.tracking.runs import track_run
+from training.tracking.store import RegisteredVersion, Registry
+
+BUCKET = "rides"
+MODEL = registered_model(BUCKET)
+COMMIT = "0ac80f1" * 5 + "0ac80"
+
+# Registry -----------------------------------------------------------------------------------------------------------
+
+
+def tags_of(seed: int = 1) -> dict[str, str]:
+    return registry_tags(BUCKET, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
+
+
+def test_registered_version_is_tied_to_its_bundle() -> None:
+    store, bundle = FakeTracking(), small_bundle()
+    number = register(store, BUCKET, bundle, track_run(store, bundle))
+    assert store.models[MODEL] == {number: tags_of()}
+    assert tags_of()[BUNDLE] == f"s3://{BUCKET}/models/{bundle.model_version}/"
+    assert tags_of()[MANIFEST_SHA256] == bundle.manifest_sha256
+
+
+def test_version_is_registered_once_and_wrong_tags_are_put_right() -> None:
+    store, bundle = FakeTracking(), small_bundle()
+    run_id = track_run(store, bundle)
+    number = register(store, BUCKET, bundle, run_id)
+    store.models[MODEL][number][MANIFEST_SHA256] = "wrong"
+    assert register(store, BUCKET, bundle, run_id) == number
+    assert store.models[MODEL] == {number: tags_of()}
+
+
+def test_buckets_have_mirrors_of_their_own(tmp_path: Path) -> None:
+    names = {registered_model(name) for name in ("a", "b", f"file:{tmp_path}/a", f"file:{tmp_path}/x/a", "file:a")}
+    assert len(names) == 5
+
+
+def test_registering_that_fails_says_which_version_to_track_again() -> None:
+    store = FakeTracking()
+    run_id = track_run(store, small_bundle())
+    store.script = [None, GONE]
+    with pytest.raises(TrackingError, match=f"models track {small_bundle().model_version}"):
+        register(store, BUCKET, small_bundle(), run_id)
+
+
+# The way from a bucket to its mirror --------------------------------------------------------------------------------
+
+
+def bucket_with(folder: Path, *seeds: int, **pointed: int) -> FolderS3:
+    """A bucket that holds small bundles, and channels by name that point at one each."""
+    s3 = FolderS3(folder / "bucket")
+    for seed in seeds:
+        store_bundle(s3, BUCKET, small_bundle(seed))
+    for channel, seed in pointed.items():
+        move_channel(s3, BUCKET, channel, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
+    return s3
+
+
+def mirrored(store: FakeTracking, s3: Any, folder: Path) -> list[str]:
+    """Does what `models track --all` does, and returns what is different then."""
+    sources = Sources(s3, BUCKET, folder / "bundles")
+    for version in sources.all_versions():
+        catch_up(store, sources, version)
+    follow_channels(store, s3, BUCKET)
+    return differences(see_bucket(s3, BUCKET), store.read_registry(MODEL))
+
+
+def test_aliases_follow_the_channels(tmp_path: Path) -> None:
+    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, 2, stable=1, candidate=2)
+    assert mirrored(store, s3, tmp_path) == []
+    assert store.aliases[MODEL] == {"stable": 1, "candidate": 2} or store.aliases[MODEL] == {
+        "stable": 2,
+        "candidate": 1,
+    }
+    bucket_with(tmp_path, stable=2)
+    store.aliases[MODEL]["champion"] = 1
+    aliases = follow_channels(store, s3, BUCKET)
+    assert aliases == dict.fromkeys(["stable", "candidate"], small_bundle(2).model_version)
+    assert store.aliases[MODEL].keys() == {"stable", "candidate"}
+    assert len(set(store.aliases[MODEL].values())) == 1
+
+
+def test_channel_onto_a_version_that_is_not_registered_has_no_alias(tmp_path: Path) -> None:
+    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
+    assert follow_channels(store, s3, BUCKET) == {}
+    assert len(differences(see_bucket(s3, BUCKET), store.read_registry(MODEL))) == 2
+
+
+def test_papers_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
+    s3, version = bucket_with(tmp_path, 1), small_bundle().model_version
+    put_paper(s3, BUCKET, version, "report.html", b"the bucket's")
+    left = write_bundle(small_bundle(), tmp_path / "bundles")
+    (left / "report.html").write_bytes(b"the folder's")
+    (left / ENVIRONMENT).write_bytes(
+        encode_environment(Environment(git_commit=COMMIT, python="3.13.0", platform="Linux", packages={}))
+    )
+    store = FakeTracking()
+    tracked = catch_up(store, Sources(s3, BUCKET, tmp_path / "bundles"), version)
+    run = store.runs[tracked.run_id]
+    assert run.files["report.html"] == b"the bucket's"
+    assert run.tags["mlflow.source.git.commit"] == COMMIT
+    assert (run.files.keys() & {MANIFEST, "forest.npz"}, tracked.registered) == (set(), 1)
+
+
+def test_version_that_training_left_is_tracked_and_not_registered(tmp_path: Path) -> None:
+    write_bundle(small_bundle(), tmp_path / "bundles")
+    store, sources = FakeTracking(), Sources(bucket_with(tmp_path), BUCKET, tmp_path / "bundles")
+    version = sources.resolve(small_bundle().model_version)
+    assert catch_up(store, sources, version).registered is None
+    assert (len(store.runs), store.models) == (1, {})
+
+
+def test_version_that_is_nowhere_is_told(tmp_path: Path) -> None:
+    sources = Sources(bucket_with(tmp_path, 1), BUCKET, tmp_path / "bundles")
+    with pytest.raises(NoSuchVersionError):
+        sources.resolve("yellow")
+    with pytest.raises(NoSuchVersionError):
+        sources.read(small_bundle(2).model_version)
+
+
+def test_all_versions_are_those_of_bucket_and_folder_that_load(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        write_bundle(small_bundle(seed), tmp_path / "bundles")
+    (tmp_path / "bundles" / small_bundle(3).model_version / "forest.npz").write_bytes(b"cut short")
+    sources = Sources(bucket_with(tmp_path, 1), BUCKET, tmp_path / "bundles")
+    assert sources.all_versions() == (small_bundle(1).model_version, small_bundle(2).model_version)
+
+
+# Differences --------------------------------------------------------------------------------------------------------
+
+VERSIONS = st.sampled_from([f"green-2021-{month:02d}-{'0' * 12}" for month in range(1, 6)])
+CHANNELS = st.sampled_from(["stable", "candidate", "canary"])
+
+
+@st.composite
+def bucket_views(draw: st.DrawFn) -> BucketView:
+    """Buckets that are in order: channels point at what is stored."""
+    versions = draw(st.lists(VERSIONS, unique=True))
+    pointing = st.dictionaries(CHANNELS, st.sampled_from(versions)) if versions else st.just({})
+    return BucketView({version: f"{number:064d}" for number, version in enumerate(versions)}, draw(pointing))
+
+
+def mirror_of(bucket: BucketView) -> Registry:
+    numbers = {version: number for number, version in enumerate(bucket.versions, 1)}
+    versions = tuple(
+        RegisteredVersion(numbers[version], registry_tags(BUCKET, version, digest))
+        for version, digest in bucket.versions.items()
+    )
+    return Registry(versions, {channel: numbers[version] for channel, version in bucket.channels.items()})
+
+
+@given(bucket_views())
+def test_mirror_tells_the_same_story(bucket: BucketView) -> None:
+    assert differences(bucket, mirror_of(bucket)) == []
+
+
+@given(bucket_views(), bucket_views())
+def test_other_stories_are_told_apart(a: BucketView, b: BucketView) -> None:
+    assert (differences(a, mirror_of(b)) == []) == (a == b)
+
+
+def without(registry: Registry, number: int) -> Registry:
+    return replace(registry, versions=tuple(one for one in registry.versions if one.number != number))
+
+
+V1, V2 = "green-2021-01-000000000001", "green-2021-02-000000000002"
+TRACK = "run `ridecast models track"
+FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
+STORED = BucketView({V1: FIRST, V2: SECOND}, {"stable": V1})
+SAME = mirror_of(STORED)
+FOREIGN = RegisteredVersion(3, {})
+
+
+@pytest.mark.parametrize(
+    ("bucket", "registry", "sentences"),
+    [
+        (STORED, without(SAME, 2), [f"{V2} is stored and not registered: {TRACK} {V2}`"]),
+        (
+            BucketView({V1: FIRST}, {"stable": V1}),
+            SAME,
+            [f"{V2} is registered version 2 and not stored: publish its bundle again, or delete it in MLflow"],
+        ),
+        (
+            replace(STORED, versions={V1: FIRST, V2: THIRD}),
+            SAME,
+            [f"{V2} is stored with manifest digest {THIRD} and registered with {SECOND}: {TRACK} {V2}`"],
+        ),
+        (
+            replace(STORED, channels={"stable": V2}),
+            SAME,
+            [f"channel stable points at {V2} and the alias at {V1}: {TRACK} --all`"],
+        ),
+        (
+            STORED,
+            replace(SAME, aliases={}),
+            [f"channel stable points at {V1} and there is no such alias: {TRACK} --all`"],
+        ),
+        (
+            replace(STORED, channels={}),
+            SAME,
+            [f"alias stable is no channel: {TRACK} --all`, which takes it away"],
+        ),
+        (
+            STORED,
+            replace(SAME, versions=(*SAME.versions, FOREIGN)),
+            [f"registered version 3 has no tag {MODEL_VERSION}, so it is none of the bucket's: delete it in MLflow"],
+        ),
+        (
+            STORED,
+            replace(SAME, versions=(*SAME.versions, RegisteredVersion(3, SAME.versions[0].tags))),
+            [f"{V1} is registered version 3 and 1 too: delete 3 in MLflow"],
+        ),
+        (
+            replace(STORED, channels={"stable": "green-2021-03-000000000003"}),
+            SAME,
+            ["channel stable points at green-2021-03-000000000003, which is not stored: move it onto one that is"],
+        ),
+    ],
+)
+def test_each_difference_is_a_sentence_that_says_what_mends_it(
+    bucket: BucketView, registry: Registry, sentences: list[str]
+) -> None:
+    assert differences(bucket, registry) == sentences
+
+
+TAG_CHANGES = st.dictionaries(st.sampled_from([MANIFEST_SHA256, BUNDLE]), st.just("wrong"))
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeTracking]:
+    """A folder whose bucket holds two versions and a channel, and its mirror."""
+    folder, store = tmp_path_factory.mktemp("mirror"), FakeTracking()
+    assert mirrored(store, bucket_with(folder, 1, 2, stable=1), folder) == []
+    return folder, store
+
+
+@given(st.data())
+def test_whatever_befell_the_registry_track_all_mends_it(mirror: tuple[Path, FakeTracking], data: Any) -> None:
+    folder, store = mirror[0], deepcopy(mirror[1])
+    versions, aliases = store.models[MODEL], store.aliases[MODEL]
+    for number in data.draw(st.sets(st.sampled_from([1, 2]))):
+        del versions[number]
+        store.aliases[MODEL] = aliases = {alias: to for alias, to in aliases.items() if to != number}
+    for number in versions:
+        versions[number] |= data.draw(TAG_CHANGES)
+        aliases |= data.draw(st.dictionaries(st.sampled_from(["stable", "mine"]), st.just(number)))
+    assert mirrored(store, bucket_with(folder), folder) == []

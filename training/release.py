@@ -1,0 +1,93 @@
+"""A candidate's way into a channel: judged against what the channel holds, stored, and only then moved onto."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training.bundle import ExportedBundle
+from training.errors import NotGatedError
+from training.gate import GateReport, encode_gate_report, judge, no_month_to_judge, unseen_month
+from training.history import see_channel
+from training.loading import Load
+from training.months import Month
+from training.publish import FORCED_CHANNEL, Moved, promote, store_bundle
+from training.registry import put_paper, read_stored, verdict_name
+from training.rides import Rides
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The channel of a bucket that a candidate wants into. `s3` has boto3's face."""
+
+    s3: Any
+    bucket: str
+    channel: str
+
+    def champion(self) -> ExportedBundle | None:
+        """Returns what the channel holds; None where it is empty.
+
+        Raises:
+            BundleError: What it holds would not serve.
+            PublishError: S3 did not answer as needed.
+        """
+        version = see_channel(self.s3, self.bucket, self.channel).model_version
+        return read_stored(self.s3, self.bucket, version) if version else None
+
+
+def gate(
+    target: Target,
+    candidate: ExportedBundle,
+    load: Load,
+    *,
+    test_months: Sequence[Month] = (),
+    in_hand: Sequence[Month] = (),
+    train_rides: Rides | None = None,
+) -> GateReport:
+    """Judges a candidate against what a channel holds, on months that neither has met.
+
+    Args:
+        target: Where it wants to.
+        candidate: What wants there.
+        load: Brings rides of the candidate's service.
+        test_months: What to judge on; the latest unseen month in hand where not given.
+        in_hand: Months that `load` brings without a download.
+        train_rides: What the candidate learnt from, where they are loaded already.
+
+    Raises:
+        TrainingError: Rides or the channel's model cannot be had.
+        BundleError: What the channel holds would not serve.
+    """
+    champion = target.champion()
+    found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, in_hand)
+    months = tuple(test_months) or ((found,) if found else ())
+    if not months:
+        return no_month_to_judge(candidate, champion, channel=target.channel)
+    if train_rides is None:
+        train_rides = load([Month.parse(month) for month in candidate.model.manifest.train_months])
+    return judge(candidate, champion, load(months), train_rides, channel=target.channel)
+
+
+def release(target: Target, candidate: ExportedBundle, report: GateReport, *, force: bool = False) -> Moved:
+    """Stores a candidate with its verdict, and moves the channel onto it.
+
+    Args:
+        target: Where to; FORCED_CHANNEL of the same bucket where the verdict is overruled.
+        candidate: What the report is about.
+        report: The gate's.
+        force: Whatever the gate says.
+
+    Raises:
+        NotGatedError: It did not pass, and is not forced: nothing of it is stored.
+        ChannelMovedError: Somebody else moved the channel since it was judged.
+        PublishError: S3 did not answer as needed.
+    """
+    if not (report.passed or force):
+        failed = ", ".join(rule.rule for rule in report.rules if not rule.passed)
+        raise NotGatedError(report.model_version, target.channel, report.against, f"failed the gate ({failed})")
+    forced = not report.passed
+    channel = FORCED_CHANNEL if forced else target.channel
+    store_bundle(target.s3, target.bucket, candidate)
+    put_paper(
+        target.s3, target.bucket, candidate.model_version, verdict_name(report.channel), encode_gate_report(report)
+    )
+    return promote(target.s3, target.bucket, channel, candidate.model_version, force=forced)

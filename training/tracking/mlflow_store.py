@@ -1,0 +1,198 @@
+"""MLflow as the place where runs and registered models are kept. Nothing else in this project imports mlflow."""
+
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from training.errors import TrackingError, TrackingUnavailableError
+from training.tracking.facts import RunFacts
+from training.tracking.store import RegisteredVersion, Registry
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+"""MLflow's own variable: a server, or a database."""
+
+LOCAL_FOLDER = Path("build/mlflow")
+"""Where everything is tracked unless told otherwise: mlflow.db, and artifacts/ beside it."""
+
+_SQLITE = "sqlite:///"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its pages take it for a chat model's
+_MAX_WHY_CHARACTERS = 300
+
+# What MLflow reads from the environment, unless somebody has set it: a server that is gone costs seconds, not the four
+# minutes of its defaults; nothing goes to its makers; only this project's words are on the screen.
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def open_store(uri: str | None = None) -> "MlflowStore":
+    """Returns MLflow at a URI; without one at MLFLOW_TRACKING_URI, else in LOCAL_FOLDER. Asks it nothing yet."""
+    return MlflowStore(uri or os.environ.get(TRACKING_URI) or f"{_SQLITE}{LOCAL_FOLDER.resolve() / 'mlflow.db'}")
+
+
+class MlflowStore:
+    """A `TrackingStore`. mlflow is imported, and a database made, at the first question."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        parts = urlsplit(uri)
+        self._login, at, _ = parts.netloc.rpartition("@")
+        self.uri = uri.replace(self._login + at, "", 1)
+
+    @cached_property
+    def _client(self) -> Any:
+        os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+        try:
+            import mlflow  # noqa: PLC0415 - takes a second, and may not be there
+        except ModuleNotFoundError as error:
+            raise TrackingUnavailableError(self.uri) from error
+        if folder := self._database_folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        return mlflow.MlflowClient(self._uri)
+
+    @property
+    def _database_folder(self) -> Path | None:
+        """The folder of a SQLite file; None for anything else."""
+        return Path(self._uri.removeprefix(_SQLITE)).parent.resolve() if self._uri.startswith(_SQLITE) else None
+
+    def find_run(self, experiment: str, tag: str, value: str) -> str | None:
+        """Returns the id of the oldest run that has a tag; None where there is none."""
+        with self._telling():
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                return None
+            runs = self._client.search_runs(
+                [found.experiment_id], f"tags.`{tag}` = '{value}'", max_results=1, order_by=["attributes.start_time"]
+            )
+            return str(runs[0].info.run_id) if runs else None
+
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Begins a run, in an experiment that is made where it is new, and returns its id."""
+        with self._telling():
+            found = self._client.get_experiment_by_name(experiment)
+            experiment_id = found.experiment_id if found else self._make_experiment(experiment)
+            return str(self._client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+
+    def _make_experiment(self, experiment: str) -> str:
+        """Makes one whose files go beside the database; a server decides by itself where they go."""
+        folder = self._database_folder
+        location = (folder / "artifacts" / experiment).as_uri() if folder else None
+        return str(self._client.create_experiment(experiment, location, _KIND))
+
+    def log(self, run_id: str, facts: RunFacts) -> None:
+        """Logs facts, up to a thousand metrics a call. Once more with the same facts changes nothing."""
+        with self._telling():
+            from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+
+            began_ms = self._client.get_run(run_id).info.start_time  # the same each time, so the same points
+            metrics = [Metric(name, value, began_ms, 0) for name, value in facts.metrics.items()]
+            parameters = [Param(name, value) for name, value in facts.parameters.items()]
+            tags = [RunTag(name, value) for name, value in facts.tags.items()]
+            self._client.log_batch(run_id, metrics, parameters, tags)  # splits what is more than a server takes
+
+    def put_files(self, run_id: str, folder: Path) -> None:
+        """Lays a folder's files beside a run, in place of those of the same names."""
+        with self._telling():
+            self._client.log_artifacts(run_id, str(folder))
+
+    def end_run(self, run_id: str) -> None:
+        """Says that a run has all that belongs to it."""
+        with self._telling():
+            self._client.set_terminated(run_id, "FINISHED", int(time.time() * 1000))
+
+    def read_registry(self, registered_model: str) -> Registry:
+        """Reads a registered model; one that is not there has no versions."""
+        with self._telling():
+            if not self._has_model(registered_model):
+                return Registry()
+            aliases = self._client.get_registered_model(registered_model).aliases
+            versions = tuple(
+                RegisteredVersion(int(one.version), dict(one.tags)) for one in self._versions(registered_model)
+            )
+            by_number = sorted(versions, key=lambda one: one.number)
+            return Registry(tuple(by_number), {alias: int(number) for alias, number in aliases.items()})
+
+    def _versions(self, registered_model: str) -> Iterator[Any]:
+        page = self._client.search_model_versions(f"name = '{registered_model}'")
+        yield from page
+        while page.token:
+            page = self._client.search_model_versions(f"name = '{registered_model}'", page_token=page.token)
+            yield from page
+
+    def _has_model(self, registered_model: str) -> bool:
+        return bool(self._client.search_registered_models(f"name = '{registered_model}'"))
+
+    def add_version(self, registered_model: str, run_id: str, description: str, tags: Mapping[str, str]) -> int:
+        """Adds a version to a registered model, which is made where it is new, and returns its number."""
+        with self._telling():
+            if not self._has_model(registered_model):
+                self._client.create_registered_model(registered_model)
+            made = self._client.create_model_version(
+                registered_model,
+                f"runs:/{run_id}/bundle",
+                run_id,
+                tags=dict(tags),
+                description=description,
+                await_creation_for=0,
+            )
+            return int(made.version)
+
+    def tag_version(self, registered_model: str, number: int, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version."""
+        with self._telling():
+            for name, value in tags.items():
+                self._client.set_model_version_tag(registered_model, str(number), name, value)
+
+    def set_alias(self, registered_model: str, alias: str, number: int) -> None:
+        """Points an alias at a version."""
+        with self._telling():
+            self._client.set_registered_model_alias(registered_model, alias, str(number))
+
+    def delete_alias(self, registered_model: str, alias: str) -> None:
+        """Takes an alias away."""
+        with self._telling():
+            self._client.delete_registered_model_alias(registered_model, alias)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Makes one error of all that MLflow and what it stands on raise, and keeps their warnings to them."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except TrackingError:
+            raise
+        except Exception as error:  # of a server that is none, or half of one, they raise a dozen kinds
+            why = _why(error).replace(self._login, "***") if self._login else _why(error)
+            raise TrackingError(self.uri, f"does not do its part ({why})") from error
+
+
+def _why(error: BaseException) -> str:
+    """Returns what lies behind an error, in a line: of a chain the innermost from network, disk or database."""
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with mlflow
+
+    told, behind = error, _behind(error)
+    while behind:
+        if isinstance(behind, HTTPError | OSError | sqlite3.Error):
+            told = behind
+        behind = _behind(behind)
+    lines = str(told).strip().splitlines() or [type(told).__name__]
+    return lines[0][:_MAX_WHY_CHARACTERS]
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    """Returns what an error comes from; urllib3 has some of it among the arguments."""
+    among = (argument for argument in error.args if isinstance(argument, BaseException))
+    return error.__cause__ or error.__context__ or next(among, None)
