@@ -37,7 +37,10 @@ format: $(READY) ## put the code into its house style
 	@ruff check --fix .
 
 mlflow: $(READY) ## MLflow's pages on what was tracked, on http://127.0.0.1:5001
-	@mlflow server --host 127.0.0.1 --port 5001 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///build/mlflow/mlflow.db}"
+	@case "$$MLFLOW_TRACKING_URI" in http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI"; exit;; esac; \
+	mkdir -p build/mlflow; MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	mlflow server --host 127.0.0.1 --port 5001 --workers 1 --artifacts-destination build/mlflow/artifacts \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///build/mlflow/mlflow.db}"
 
 bench: $(READY) ## cost of engine, handler and cold start, beside what they replace
 	@python -m infra.bench

@@ -57,13 +57,15 @@ def publish_command(
 ) -> None:
     """Judge a bundle, upload it, and move a channel onto it: a running function follows within a minute."""
     from infra.console import ConsoleDisplay, error_console, show_result
-    from infra.release_run import publish_folder
+    from infra.release_run import publish_bundle
     from training.errors import bucket_address
+    from training.export import read_bundle
     from training.release import Target
 
+    exported = read_bundle(bundle.resolve())  # its version is the folder's name, which `.` is not
     target = Target(*open_bucket(bucket, endpoint_url, profile, region), channel)
     with ConsoleDisplay(error_console()).live() as display:
-        report, moved = publish_folder(target, bundle.resolve(), test, force=force, display=display)
+        report, moved = publish_bundle(target, exported, test, force=force, display=display)
     if not as_json:
         _write_lines(report)
     if moved is None:

@@ -1,5 +1,6 @@
 """`ridecast models track` and `check`: what MLflow has missed, and whether it tells the same story as the bucket."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +94,7 @@ def models_check(
     rows = {
         "bucket": f"{bucket_address(name)}: {len(seen.versions)} versions, {len(seen.channels)} channels",
         "MLflow": f"{store.uri}, registered model {registered_model(name)}",
-        **{f"difference {number}": sentence for number, sentence in enumerate(found, 1)},
+        "differences": str(len(found)),
     }
     result = {
         "bucket": bucket_address(name),
@@ -101,6 +102,8 @@ def models_check(
         "registered_model": registered_model(name),
         "differences": found,
     }
+    if not as_json:  # whole lines, to copy commands from
+        sys.stdout.write("".join(f"{sentence}\n" for sentence in found))
     show_result("different stories" if found else "the same story", rows, result, json_only=as_json)
     if found:
         raise typer.Exit(1)

@@ -111,18 +111,21 @@ def backtest_command(
     as_json: Json = False,
 ) -> None:
     """Walk forward through the months in hand: how models age, and what not retraining costs."""
+    import msgspec
+
     from training.months import Month
 
-    ends = [Month.parse(text) if text else None for text in (first, last)]
+    first_month, last_month = (Month.parse(text) if text else None for text in (first, last))
 
     from infra.backtest_run import run_backtest
     from infra.console import ConsoleDisplay, error_console, show_result
     from infra.run_view import backtest_rows
 
     with ConsoleDisplay(error_console()).live() as display:
-        result, files = run_backtest(service.value, *ends, window, parameters or (), output, display.step)
+        result, files = run_backtest(
+            service.value, first_month, last_month, window, parameters or (), output, display.step
+        )
     rows = {**backtest_rows(result), "plot": str(files.plot), "figures": str(files.figures)}
-    import msgspec
 
     show_result(
         f"{service.value}: error by months since training", rows, msgspec.to_builtins(result), json_only=as_json

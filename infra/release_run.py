@@ -1,11 +1,8 @@
 """A trained bundle judged, or judged and published, from the command line."""
 
-from pathlib import Path
-
 from infra.model_papers import write_papers
 from infra.training_run import Display
 from training.bundle import ExportedBundle
-from training.export import read_bundle
 from training.gate import GateReport, encode_gate_report
 from training.loading import rides_of
 from training.months import parse_months
@@ -33,16 +30,15 @@ def judge_version(sources: Sources, target: Target, name: str, test: str | None,
     return report
 
 
-def publish_folder(
-    target: Target, folder: Path, test: str | None, *, force: bool, display: Display
+def publish_bundle(
+    target: Target, bundle: ExportedBundle, test: str | None, *, force: bool, display: Display
 ) -> tuple[GateReport, Moved | None]:
-    """Judges the bundle in a folder and publishes it, with the papers that lie there, if it passes or is forced.
+    """Judges a bundle, and publishes it if it passes or is forced.
 
     Raises:
         TrainingError: Rides cannot be had, or the channel cannot be moved.
         BundleError: Something about it, or about what the channel holds, is wrong.
     """
-    bundle = read_bundle(folder)
     report = _judge(target, bundle, test, display)
     if not (report.passed or force):
         return report, None

@@ -123,7 +123,6 @@ def run_training(options: RunOptions, display: Display) -> RunOutcome:
         inputs = ReportInputs(
             previous=previous,
             verdict=verdict,
-            findings=findings,
             in_hand=options.in_hand,
             outlines=options.outlines,
         )

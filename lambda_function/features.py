@@ -17,6 +17,7 @@ FEATURE_NAMES = (
     "trip_distance_miles",
     "minute_of_day",
     "day_of_week",
+    "month_of_year",
     "pickup_longitude",
     "pickup_latitude",
     "pickup_uptown_miles",
@@ -102,23 +103,24 @@ def feature_matrix(rides: RideColumns) -> NDArray[np.float64]:
     """Turns rides into the model's input.
 
     Returns:
-        float64 (n, 12), C order, columns in FEATURE_NAMES order; NaN means missing: a distance of 0 or less, above
+        float64 (n, 13), C order, columns in FEATURE_NAMES order; NaN means missing: a distance of 0 or less, above
         60 miles or not finite; whatever tells the place of a zone that has none, and then the straight line too.
 
     >>> one = RideColumns(np.array([130]), np.array([205]), np.array([3.66]), np.array([26830575]))
-    >>> feature_matrix(one).round(2)[0, [0, 1, 2, 3, 4, 7, 8, 11]].tolist()
-    [3.66, 495.0, 1.0, -73.8, 40.7, -73.76, 40.69, 2.12]
+    >>> feature_matrix(one).round(2)[0, [0, 1, 2, 3, 4, 5, 8, 9, 12]].tolist()
+    [3.66, 495.0, 1.0, 1.0, -73.8, 40.7, -73.76, 40.69, 2.12]
     """
     matrix = np.empty((len(rides), len(FEATURE_NAMES)))
     miles = rides.trip_distance_miles
     matrix[:, 0] = np.where((miles > 0) & (miles <= MAX_TRIP_DISTANCE_MILES), miles, np.nan)
     day, matrix[:, 1] = np.divmod(rides.pickup_minute, MINUTES_PER_DAY)
     matrix[:, 2] = _day_kind(day)
-    matrix[:, 3:7] = pickup = _ZONE_FEATURES[rides.pickup_zone]
-    matrix[:, 7:11] = dropoff = _ZONE_FEATURES[rides.dropoff_zone]
+    matrix[:, 3] = _month_of_year(day)
+    matrix[:, 4:8] = pickup = _ZONE_FEATURES[rides.pickup_zone]
+    matrix[:, 8:12] = dropoff = _ZONE_FEATURES[rides.dropoff_zone]
     east_miles = (dropoff[:, 0] - pickup[:, 0]) * MILES_PER_DEGREE_LONGITUDE
     north_miles = (dropoff[:, 1] - pickup[:, 1]) * MILES_PER_DEGREE_LATITUDE
-    matrix[:, 11] = np.sqrt(east_miles * east_miles + north_miles * north_miles)
+    matrix[:, 12] = np.sqrt(east_miles * east_miles + north_miles * north_miles)
     return matrix
 
 
@@ -126,3 +128,9 @@ def _day_kind(day: NDArray[np.int64]) -> NDArray[np.float64]:
     """Returns what kind of day each is, (n,), given days since 1970-01-01."""
     special = special_days(day)
     return np.where(special == WORKING_DAY, (day + _EPOCH_WEEKDAY) % 7, _SPECIAL_KINDS[special])
+
+
+def _month_of_year(day: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns each day's calendar month (n,), 1 to 12, given days since 1970-01-01."""
+    months = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return months % 12 + 1

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from training.errors import ConfigError
-from training.fit import PARAMETERS
+from training.contract import RULES
+from training.errors import ConfigError, UnknownRuleError
 from training.months import Month, Service, parse_months
+from training.parameters import PARAMETERS, check_parameters
 
 DEFAULTS: dict[str, Any] = {"service": "green", "train": "2021-01", "validate": "2021-02", "test": "", "allow": ()}
 """What holds where neither a file nor an option says otherwise."""
@@ -58,6 +59,8 @@ def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequ
         parameters: The model's, as in ``max_iter=400``: a TOML value each.
 
     Raises:
+        ParameterError: There is no such parameter, or it cannot have that value.
+        UnknownRuleError: There is no such rule to allow.
         ConfigError: Something is unknown, is no value, or the months don't follow each other.
         MonthsError: A text that names no months.
     """
@@ -68,12 +71,17 @@ def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequ
         raise ConfigError("service", f"is {settings['service']!r}", f"choose one of {', '.join(get_args(Service))}")
     months = {name: _months(name, settings[name]) for name in ("train", "validate", "test")}
     _check_order(months)
+    chosen = {**PARAMETERS, **settings.get("parameters", {}), **dict(map(_parse_parameter, parameters))}
+    check_parameters(chosen)
+    for rule in settings["allow"]:
+        if rule not in RULES:
+            raise UnknownRuleError(rule, tuple(RULES))
     return TrainingConfig(
         service=settings["service"],
         train_months=months["train"],
         validate_months=months["validate"],
         test_months=months["test"],
-        parameters={**PARAMETERS, **settings.get("parameters", {}), **dict(map(_parse_parameter, parameters))},
+        parameters=chosen,
         allow=tuple(settings["allow"]),
     )
 

@@ -7,32 +7,22 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.features import FEATURE_NAMES, MINUTES_PER_DAY, RideColumns, feature_matrix
+from training.parameters import PARAMETERS as PARAMETERS  # noqa: PLC0414 - imported from here as well
 from training.parameters import check_parameters
 from training.rides import Rides
 
-PARAMETERS: dict[str, Any] = {
-    "max_iter": 500,
-    "max_leaf_nodes": 31,
-    "learning_rate": 0.1,
-    "max_features": 0.5,
-    "min_samples_leaf": 40,
-    "l2_regularization": 10.0,
-    "half_life_days": 180.0,
-    "random_state": 1,
-}
-"""Chosen inside training months: fitted before a day of the month, compared on the days after.
-
-`half_life_days` is ours, the others are scikit-learn's: a ride so much older than the latest counts half.
-See docs/decisions/0005 for what was compared, and `training.parameters` for what they may be.
-"""
-
 _RIDES_A_BLOCK = 1 << 17  # 13 MB of features at a time
 _N_BINNING_RIDES = 200_000  # as many as scikit-learn looks at: where its bins end needs no more
+_MONTH_OF_YEAR = FEATURE_NAMES.index("month_of_year")
+_MONTHS_A_YEAR = 12
 _WEIGHT_DECIMALS = 6  # powers differ in their last bit between processors, and trees may not
 
 
 def fit_forest(rides: Rides, parameters: dict[str, Any]) -> HistGradientBoostingRegressor:
     """Fits the model on rides, of which it sees features and durations only.
+
+    Splits by the month of the year are made only where the rides have all twelve: in fewer, a month tells when a ride
+    took place, not what season it was, and the next month is none of them.
 
     The same rides and parameters give the same trees, whatever the number of threads. Beside the rides it takes some
     80 bytes a ride: their features are put into bins block by block, and never stand in memory as numbers all at once.
@@ -89,6 +79,8 @@ class _BlockwiseForest(HistGradientBoostingRegressor):  # type: ignore[misc]  # 
         for start in range(0, n_rides, _RIDES_A_BLOCK):
             block = slice(start, start + _RIDES_A_BLOCK)
             bins[block] = self._bin_mapper.transform(feature_matrix(_take(self._columns, block)))
+        if len(np.unique(bins[:, _MONTH_OF_YEAR])) < _MONTHS_A_YEAR:
+            bins[:, _MONTH_OF_YEAR] = 0  # one bin cannot be split
         return bins
 
 

@@ -5,7 +5,6 @@ of what is fitted. Here every sum is numpy's, in one order everywhere.
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,9 +16,6 @@ Vector = NDArray[np.float64]
 
 TOLERANCE = 1e-6
 """scikit-learn's default, of the residual and of the coefficients."""
-
-_MIN_RECIPROCAL_CONDITION = 1e-8  # SciPy's default limit
-_EPSILON = sys.float_info.epsilon
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,7 @@ def solve_least_squares(matrix: Matrix, wanted: Vector) -> Vector:
     left = wanted / wanted_norm
     right, alpha = _normalised(matrix.transposed_times(left))
     direction, rho_bar, residual_norm = right, alpha, wanted_norm
-    matrix_norm2 = inverse_norm2 = 0.0
+    matrix_norm2 = 0.0
     for _ in range(2 * len(found) if alpha else 0):
         left, beta = _normalised(matrix.times(right) - alpha * left)
         matrix_norm2 += alpha * alpha + beta * beta
@@ -58,14 +54,11 @@ def solve_least_squares(matrix: Matrix, wanted: Vector) -> Vector:
         gradient_norm = alpha * abs(sine * cosine * residual_norm)
         residual_norm *= sine
         found = found + step * direction
-        inverse_norm2 += float(np.square(direction / rho).sum())
         direction = right - (sine * alpha / rho) * direction
-        condition = math.sqrt(matrix_norm2 * inverse_norm2)
         size = math.sqrt(matrix_norm2) * _norm(found) / wanted_norm
         if (
             residual_norm / wanted_norm <= TOLERANCE * (1 + size)
-            or gradient_norm <= TOLERANCE * (math.sqrt(matrix_norm2) * residual_norm + _EPSILON)
-            or 1 / (condition + _EPSILON) <= _MIN_RECIPROCAL_CONDITION
+            or gradient_norm <= TOLERANCE * math.sqrt(matrix_norm2) * residual_norm
         ):
             break
     return found

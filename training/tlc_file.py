@@ -15,8 +15,8 @@ from training.months import Service
 
 _TIME_PREFIX: dict[Service, str] = {"green": "lpep", "yellow": "tpep"}
 _NUMBER_COLUMNS = ("PULocationID", "DOLocationID", "trip_distance")
-BATCH_ROWS = 1 << 18
-"""About 10 MB of the five columns: as fast as whole row groups, which may hold a month."""
+BATCH_ROWS = 1 << 16
+"""About 3 MB of the five columns: as fast as whole row groups, which may hold a month."""
 _NO_TIME, _NO_NUMBER = np.datetime64("NaT", "us"), np.float64("nan")
 
 

@@ -14,6 +14,7 @@ from infra.bench.engine import bench_engine
 from infra.bench.figures import Figure, show_figures, write_figures
 from infra.bench.growth import growth_figures, measure_growth, plot_growth
 from infra.bench.handler import bench_handler, bench_parts
+from infra.bench.intervals import bench_intervals
 from infra.bench.subjects import build_subject
 from infra.console import ConsoleDisplay, error_console
 
@@ -32,6 +33,8 @@ def main() -> int:
         figures += bench_handler(subject)
         display.step("timing the handler's parts")
         figures += bench_parts(subject)
+        display.step("timing the handler with intervals beside itself without")
+        figures += bench_intervals(subject)
         display.step("measuring memory in a process of its own")
         growth = measure_growth(subject)
         figures += growth_figures(growth)

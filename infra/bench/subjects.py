@@ -17,6 +17,7 @@ from lambda_function.features import feature_matrix
 from lambda_function.model import Channel, bundle_key, channel_key
 from lambda_function.settings import JSON
 from training.baseline import Baseline, fit_baseline
+from training.calibrate import calibrate
 from training.dataset import Rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
 from training.fit import PARAMETERS, fit_forest
@@ -38,12 +39,14 @@ class Subject:
     """A model with `fit.PARAMETERS`, in both its forms, the baseline, and rides that neither has seen.
 
     Attributes:
-        matrix: float64 (10,000, 8), rows in no order.
+        with_intervals: The same model, whose predictions have intervals.
+        matrix: float64 (10,000, n_features), rows in no order.
         event: An invocation with 9,400 ride events.
     """
 
     fitted: HistGradientBoostingRegressor
     bundle: ExportedBundle
+    with_intervals: ExportedBundle
     baseline: Baseline
     matrix: NDArray[np.float64]
     event: dict[str, Any]
@@ -60,7 +63,10 @@ def build_subject() -> Subject:
     shuffled = fresh.take(np.random.default_rng(3).permutation(len(fresh)))
     matrix = feature_matrix(shuffled.head(N_ENGINE_RIDES).columns)
     bundle = export_bundle(fitted, rides, facts)
-    return Subject(fitted, bundle, fit_baseline(rides), matrix, invocation(fresh.head(N_BATCH_RIDES)))
+    interval = calibrate(bundle.model.predict(feature_matrix(shuffled.columns)), shuffled, rides)
+    with_intervals = export_bundle(fitted, rides, facts, interval)
+    event = invocation(fresh.head(N_BATCH_RIDES))
+    return Subject(fitted, bundle, with_intervals, fit_baseline(rides), matrix, event)
 
 
 def invocation(rides: Rides) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from lambda_function.events import (
 )
 from lambda_function.model import MANIFEST, Channel, decode_channel, decode_manifest
 from lambda_function.rejects import build_reject
-from tests.builders import event_id, kinesis_records, small_bundle
+from tests.builders import event_id, interval_bundle, kinesis_records, small_bundle, small_interval
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
 from training.history import read_history
@@ -108,6 +108,26 @@ def test_prediction_has_these_bytes(file: str, minutes: float, ride_id: int | st
     assert encode_predictions(VERSION, [minutes], [ride_id], [event_id(0)])[0] == golden_bytes(file)
 
 
+def test_prediction_with_an_interval_has_these_bytes() -> None:
+    interval = msgspec.Raw(b"[14.73,21.67]")
+    data = golden_bytes("prediction_interval.json")
+    assert encode_predictions(VERSION, [18.23], [256], [event_id(0)], [interval])[0] == data
+    assert decode_prediction(data).interval == (14.73, 21.67)
+
+
+def test_interval_is_a_field_added_at_the_end() -> None:
+    plain, extended = golden_json("prediction.json"), golden_json("prediction_interval.json")
+    assert list(extended) == [*plain, "interval"]
+    assert plain.items() <= extended.items()
+
+
+def test_function_sends_the_golden_shape() -> None:
+    for bundle, file in ((small_bundle(), "prediction.json"), (interval_bundle(), "prediction_interval.json")):
+        function = FakeFunction(bundle)
+        assert function.invoke(golden_json("invocation.json")) == ""
+        assert shape(json.loads(function.kinesis.taken[0][1])) == shape(golden_json(file))
+
+
 def test_prediction_with_fields_to_come_is_read() -> None:
     old = golden_bytes("prediction.json")
     new = json.dumps(golden_json("prediction.json") | {"confidence": 0.9}).encode()
@@ -167,8 +187,15 @@ def test_manifest_that_was_written_once_is_read_for_ever() -> None:
     assert manifest.data[0].n_kept == 2000
 
 
+def test_manifest_with_an_interval_is_read_for_ever() -> None:
+    manifest = decode_manifest(golden_bytes("manifest_interval.json"))
+    assert manifest.interval == small_interval()
+    assert set(manifest.files) == {"evaluation.json", "forest.npz", "golden.json"}
+
+
 def test_manifest_as_it_is_exported_has_the_golden_shape() -> None:
-    exported, golden = json.loads(small_bundle().files[MANIFEST]), golden_json("manifest.json")
+    exported, golden = json.loads(interval_bundle().files[MANIFEST]), golden_json("manifest_interval.json")
+    golden["files"].pop("evaluation.json")  # only what was evaluated has one
     for free in ("parameters", "metrics"):  # these are what a training run says of itself
         assert isinstance(exported.pop(free), dict)
         golden.pop(free)

@@ -61,7 +61,7 @@ def held(interval: Interval, minutes: NDArray[np.float64], rides: Rides) -> NDAr
 
 
 def held_of_fresh_rides(level: float = 0.8) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_]]:
-    """Which rides are held that nothing was calibrated on, over five calibrations, their predictions, which lack miles."""
+    """Of rides that nothing was calibrated on, five times: whether held, predicted minutes, whether without miles."""
     within, predicted, missing = [], [], []
     for seed in range(5):
         minutes, rides = made_up(6_000, seed, no_distance_share=0.2)

@@ -27,13 +27,18 @@ KEYS = [
     "model_version",
     "data",
 ]
+MODEL_VERBS = [
+    "list", "show", "compare", "promote", "rollback", "history", "reproduce", "gate", "publish", "track", "check",
+]  # fmt: skip
 COMMANDS = [
     "demo",
     "train",
+    "backtest",
+    "report",
     "publish",
     "tail",
     "cost",
-    "models publish",
+    *(f"models {verb}" for verb in MODEL_VERBS),
     *(f"{kind} {verb}" for kind in ("rejects", "failures") for verb in ("list", "show", "redrive")),
 ]
 HEAVY = {"boto3", "moto", "pandas", "pyarrow", "sklearn"}
@@ -110,7 +115,14 @@ def test_bare_command_shows_its_help(
     [
         ("train --train 2021-13", "'2021-13' is not a month: write months as 2021-01"),
         ("demo --validate 2021-03..2021-02", "'2021-03..2021-02' runs backwards: write months as"),
-        ("train --train 2021-01 --validate 2021-01", "2021-01 is learnt from already: choose months after"),
+        ("train --train 2021-01 --validate 2021-01", "--validate names 2021-01, which is learnt from already: choose"),
+        ("train --train 2021-02 --validate 2021-01", "--validate names 2021-01, which lies before: choose months"),
+        ("train --test 2021-02", "--test names 2021-02, which is validated on: choose months of their own"),
+        ("train --set max_itre=3", "max_itre is no parameter: did you mean max_iter?"),
+        ("train --set max_iter=many", "--set gives max_iter the value 'many': write a number"),
+        ("train --config no-such.toml", "no-such.toml cannot be read: name a TOML file"),
+        ("train --channel Stable", "'Stable' is no channel's name"),
+        ("train --allow colour", "no rule 'colour': choose among rows"),
         ("demo --train 2023-01..2023-03 --validate 2023-03,2023-04", "2023-03 is learnt from already"),
         ("publish --months January", "'January' is not a month"),
         ("train --service blue", "'blue' is not one of 'green', 'yellow'"),

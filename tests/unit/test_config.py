@@ -46,7 +46,7 @@ def test_set_outranks_the_file(tmp_path: Path) -> None:
 
 def test_rules_to_allow_come_from_file_or_options(tmp_path: Path) -> None:
     assert config_of('allow = ["duplicates"]', tmp_path).allow == ("duplicates",)
-    assert config_of('allow = ["duplicates"]', tmp_path, allow=("kept_share",)).allow == ("kept_share",)
+    assert config_of('allow = ["duplicates"]', tmp_path, allow=("kept",)).allow == ("kept",)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,6 +64,25 @@ def test_prediction_is_decoded_as_it_was_encoded(
     assert prediction.prediction == RideDuration(minutes, ride_id)
     assert type(prediction.prediction.ride_id) is type(ride_id)
     assert prediction.prediction_id == event_id
+
+
+@given(st.floats(1, 60), st.floats(1, 60), RIDE_IDS)
+def test_interval_is_decoded_as_it_was_encoded(low: float, high: float, ride_id: int | str) -> None:
+    interval = msgspec.Raw(msgspec.json.encode((low, high)))
+    prediction = decode_prediction(encode_predictions("v", [5.0], [ride_id], ["id"], [interval])[0])
+    assert prediction.interval == (low, high)
+    assert prediction.prediction == RideDuration(5.0, ride_id)
+
+
+def test_prediction_without_an_interval_says_nothing_of_one() -> None:
+    (data,) = encode_predictions("v", [5.0], [1], ["id"])
+    assert b"interval" not in data
+    assert decode_prediction(data).interval is None
+
+
+def test_as_many_intervals_as_predictions_are_encoded() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        encode_predictions("v", [5.0, 6.0], [1, 2], ["a", "b"], [msgspec.Raw(b"[1,2]")])
 
 
 @given(st.builds(Reject, *[TEXT] * 7))

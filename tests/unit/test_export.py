@@ -13,19 +13,22 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from lambda_function.errors import BundleError
 from lambda_function.features import FEATURE_NAMES, feature_matrix
 from lambda_function.forest import FOREST_DTYPES
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, sha256
+from lambda_function.model import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, decode_golden_rides, sha256
 from tests.builders import (
     FEBRUARY,
     JANUARY,
     SMALL_PARAMETERS,
     forest_arrays_of,
+    interval_bundle,
     random_matrix,
     small_bundle,
+    small_interval,
     small_rides,
     training_facts,
 )
 from training.dataset import Rides
 from training.errors import ExportError
+from training.evaluation import EVALUATION
 from training.export import ExportedBundle, TrainingFacts, export_bundle, forest_arrays, read_bundle, write_bundle
 from training.fit import fit_forest
 from training.synthetic import synthetic_rides
@@ -60,7 +63,8 @@ def test_manifest_says_what_the_model_is_made_of() -> None:
     assert manifest.feature_names == FEATURE_NAMES
     assert manifest.parameters == {"max_iter": 3}
     assert manifest.metrics == {"validate": {"rmse_minutes": 5.0}}
-    assert set(manifest.software) == {"numpy", "python", "ridecast", "scikit-learn"}
+    assert set(manifest.software) == {"numpy", "python", "ridecast", "scikit-learn", "uv.lock"}
+    assert manifest.software["uv.lock"] == sha256((Path(__file__).parents[2] / "uv.lock").read_bytes())
     (data,) = manifest.data
     assert (data.file, data.month, data.n_rows, data.n_kept) == ("synthetic", "2021-01", 2000, 2000)
     assert data.sha256 == small_rides().sources[0].sha256
@@ -111,8 +115,10 @@ def test_unused_leaves_hold_nothing() -> None:
 
 
 def test_tree_of_more_leaves_than_bits_is_refused() -> None:
+    model = HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=33, min_samples_leaf=1, early_stopping=False)
+    model.fit(feature_matrix(small_rides().columns), small_rides().duration_minutes)
     with pytest.raises(ExportError, match=r"tree 0 has 33 leaves, bit masks hold 32"):
-        forest_arrays(fitted(max_leaf_nodes=33, min_samples_leaf=1))
+        forest_arrays(model)
 
 
 def test_split_on_a_category_is_refused() -> None:
@@ -132,6 +138,29 @@ def test_forest_without_a_split_on_distance_has_golden_rides_too() -> None:
     assert exported(min_samples_leaf=2000).model_version
 
 
+def test_interval_stands_in_the_manifest_and_with_the_golden_rides() -> None:
+    bundle = interval_bundle()
+    assert bundle.model.manifest.interval == small_interval()
+    golden = decode_golden_rides(bundle.files[GOLDEN])
+    for ride in golden:
+        assert ride.interval is not None
+        low, high = ride.interval
+        assert 1 <= low <= round(ride.duration_minutes, 2) <= high <= 60
+    assert len({round(high - low, 2) for low, high in [ride.interval or (0, 0) for ride in golden]}) > 4
+
+
+def test_interval_and_evaluation_give_another_version() -> None:
+    plain, evaluated = exported(), export_bundle(fitted(), small_rides(), training_facts(), None, b"{}")
+    with_interval = export_bundle(fitted(), small_rides(), training_facts(), small_interval())
+    assert len({bundle.model_version for bundle in (plain, evaluated, with_interval)}) == 3
+
+
+def test_evaluation_is_one_of_the_files_that_the_manifest_vouches_for() -> None:
+    bundle = export_bundle(fitted(), small_rides(), training_facts(), evaluation=b"{}")
+    assert bundle.files[EVALUATION] == b"{}"
+    assert bundle.model.manifest.files[EVALUATION].sha256 == sha256(b"{}")
+
+
 # On disk ------------------------------------------------------------------------------------------------------------
 
 
@@ -147,9 +176,29 @@ def test_bundle_written_twice_is_the_same(tmp_path: Path) -> None:
     read_bundle(tmp_path / small_bundle().model_version)
 
 
-@pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST])
-def test_file_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
+def test_whole_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
+    bundle = export_bundle(fitted(), small_rides(), training_facts(), small_interval(), b"{}")
+    folder = write_bundle(bundle, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {FOREST, GOLDEN, MANIFEST, EVALUATION}
+    assert read_bundle(folder).files == bundle.files
+
+
+def test_evaluation_that_was_changed_on_disk_is_named(tmp_path: Path) -> None:
+    folder = write_bundle(export_bundle(fitted(), small_rides(), training_facts(), evaluation=b"{}"), tmp_path)
+    (folder / EVALUATION).write_bytes(b"[]")
+    with pytest.raises(BundleError, match=f"{EVALUATION}: has other bytes than were exported"):
+        read_bundle(folder)
+
+
+def test_paper_beside_a_bundle_is_none_of_its_files(tmp_path: Path) -> None:
     folder = write_bundle(small_bundle(), tmp_path)
+    (folder / "report.html").write_text("rewritten at will")
+    assert read_bundle(folder).files == small_bundle().files
+
+
+@pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST, EVALUATION])
+def test_file_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_bundle(export_bundle(fitted(), small_rides(), training_facts(), evaluation=b"{}"), tmp_path)
     (folder / name).unlink()
     with pytest.raises(BundleError, match=f"{name}: is missing"):
         read_bundle(folder)

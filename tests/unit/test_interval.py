@@ -153,7 +153,12 @@ def test_kind_goes_by_distance_then_place_then_hour(columns: Mapping[str, Any], 
 
 @pytest.mark.parametrize("number", range(len(KINDS)))
 def test_each_kind_has_its_own_widths(number: int) -> None:
-    columns = [{}, {"pickup_minute": [TUESDAY_NOON + 5 * DAY]}, {"pickup_zone": [131]}, {"trip_distance_miles": [0.0]}]
+    columns: list[dict[str, Any]] = [
+        {},
+        {"pickup_minute": [TUESDAY_NOON + 5 * DAY]},
+        {"pickup_zone": [131]},
+        {"trip_distance_miles": [0.0]},
+    ]
     low, high = tables().bounds(np.array([30.0]), matrix_of(**columns[number]))
     assert (high[0] - low[0]) / 2 == 5.25 + number
 

@@ -17,9 +17,11 @@ from lambda_function.model import (
     FOREST,
     GOLDEN,
     MANIFEST,
+    Manifest,
     ModelBundle,
     bundle_key,
     channel_key,
+    check_files,
     decode_golden_rides,
     decode_manifest,
     load_bundle,
@@ -28,10 +30,12 @@ from lambda_function.model import (
 from tests.builders import (
     forest_arrays_of,
     golden_of,
+    interval_bundle,
     pack,
     random_matrix,
     ride_event,
     small_bundle,
+    small_interval,
     vouched,
 )
 from training.export import ExportedBundle
@@ -101,6 +105,32 @@ def replaced(name: str, value: object) -> Any:
     return values
 
 
+def with_interval(**changes: Any) -> Files:
+    """The files of a bundle with intervals, and changes to what its manifest says of them."""
+    return vouched(
+        interval_bundle().files, model_version=small_bundle().model_version, interval=small_interval(**changes)
+    )
+
+
+def with_golden_interval(interval: object) -> Files:
+    """The same with another interval for one of the golden rides."""
+    golden = golden_of(interval_bundle())
+    golden[17]["interval"] = interval
+    return vouched({**with_interval(), GOLDEN: json.dumps(golden).encode()})
+
+
+def interval_as(name: str, value: object) -> Files:
+    """The same with another value, whatever it is, in what the manifest says of the intervals."""
+    files = with_interval()
+    manifest = json.loads(files[MANIFEST])
+    manifest["interval"][name] = value
+    return {**files, MANIFEST: json.dumps(manifest).encode()}
+
+
+def halves(**changes: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    return {**small_interval().half_minutes, **changes}
+
+
 def off_by_a_little(golden: list[dict[str, Any]]) -> None:
     golden[41]["duration_minutes"] += 1e-8
 
@@ -150,7 +180,7 @@ WRONG: dict[str, tuple[Callable[[], Files], str, str]] = {
     "one feature less": (
         lambda: manifest_with(feature_names=FEATURE_NAMES[:-1]),
         MANIFEST,
-        "has features .*, dropoff_latitude; this function computes .*, straight_line_miles",
+        f"has features .*, {FEATURE_NAMES[-2]}; this function computes .*, {FEATURE_NAMES[-1]}",
     ),
     "array missing": (lambda: with_arrays(split_mask=None), FOREST, "array split_mask is missing"),
     "thresholds in single precision": (
@@ -192,9 +222,9 @@ WRONG: dict[str, tuple[Callable[[], Files], str, str]] = {
         "leaf_minutes holds no tree",
     ),
     "feature beyond those there are": (
-        lambda: with_arrays(split_feature=replaced("split_feature", 8)),
+        lambda: with_arrays(split_feature=replaced("split_feature", len(FEATURE_NAMES))),
         FOREST,
-        "split_feature goes beyond the 8 features",
+        f"split_feature goes beyond the {len(FEATURE_NAMES)} features",
     ),
     "split of a tree that is not there": (
         lambda: with_arrays(split_tree=replaced("split_tree", 20)),
@@ -262,8 +292,126 @@ WRONG: dict[str, tuple[Callable[[], Files], str, str]] = {
         r"does not decode: .*`\$\.ride\.pickup_datetime`",
     ),
     "golden rides not JSON": (lambda: vouched({**files_of(), GOLDEN: b"[1"}), GOLDEN, "does not decode"),
+    "interval with a step missing": (
+        lambda: with_interval(half_minutes=halves(busy_hours=(1.0, 2.0))),
+        MANIFEST,
+        "has an interval that cannot be used: half_minutes of busy_hours has 2 steps, not 3",
+    ),
+    "interval of no width": (
+        lambda: with_interval(half_minutes=halves(no_distance=(1.0, -2.0, 3.0))),
+        MANIFEST,
+        r"half_minutes of no_distance has a step below 0\.05 minutes",
+    ),
+    "interval with steps in disorder": (
+        lambda: with_interval(edges_minutes=(20.0, 8.0)),
+        MANIFEST,
+        "edges_minutes are not ascending",
+    ),
+    "interval of NaN": (
+        lambda: interval_as("level", float("nan")),
+        MANIFEST,
+        "does not decode: JSON is malformed",
+    ),
+    "interval of nothing": (
+        lambda: interval_as("half_minutes", {"busy_hours": [None, 1, 2]}),
+        MANIFEST,
+        r"does not decode: Expected `float`, got `null` - at `\$\.interval\.half_minutes",
+    ),
+    "interval of kinds to come": (
+        lambda: interval_as("half_minutes", {"by_weather": [1, 2, 3]}),
+        MANIFEST,
+        "half_minutes has the kinds by_weather; this function knows busy_hours",
+    ),
+    "interval over a range without end": (
+        lambda: vouched(with_interval(), duration_range_minutes=(1.0, 1e12)),
+        MANIFEST,
+        r"there is no table for predictions from 1 to 1e\+12 minutes",
+    ),
+    "interval of another width than exported": (
+        lambda: with_interval(half_minutes=halves(no_distance=(4.25, 5.5, 8.26))),
+        GOLDEN,
+        r"ride 9\d has the interval \(\d+\.\d+, \d+\.\d+\), and here it is \(",
+    ),
+    "golden ride's interval off": (
+        lambda: with_golden_interval([1.0, 60.0]),
+        GOLDEN,
+        r"ride 17 has the interval \(1\.0, 60\.0\), and here it is \(",
+    ),
+    "golden ride without its interval": (
+        lambda: with_golden_interval(None),
+        GOLDEN,
+        r"ride 17 has the interval None, and here it is \(",
+    ),
+    "golden rides with intervals of none": (
+        lambda: vouched(with_interval(), interval=None),
+        GOLDEN,
+        r"ride 0 has the interval \(.*\), and here it is None",
+    ),
     "no golden rides": (lambda: with_golden(list.clear), GOLDEN, "holds no rides"),
 }
+
+
+def test_bundle_with_intervals_loads() -> None:
+    model = load(with_interval())
+    assert model.manifest.interval == small_interval()
+
+
+def test_interval_bounds_are_those_of_the_tables() -> None:
+    matrix = random_matrix(300)
+    model = load(with_interval())
+    minutes = model.predict(matrix)
+    bounds = model.interval_bounds(matrix, minutes)
+    assert bounds is not None
+    low, high = bounds
+    assert (low <= minutes.round(2)).all()
+    assert (minutes.round(2) <= high).all()
+    encoded = model.encoded_intervals(matrix, minutes)
+    assert encoded is not None
+    assert [json.loads(bytes(text)) for text in encoded] == np.column_stack(bounds).tolist()
+
+
+def test_bundle_without_intervals_has_none() -> None:
+    model, matrix = load(files_of()), random_matrix(3)
+    assert model.interval_bounds(matrix, model.predict(matrix)) is None
+    assert model.encoded_intervals(matrix, model.predict(matrix)) is None
+    assert b"interval" not in files_of()[MANIFEST]
+    assert b"interval" not in files_of()[GOLDEN]
+
+
+def test_file_that_the_function_does_not_need_is_not_asked_for() -> None:
+    files = vouched({**files_of(), "evaluation.json": b"{}"})
+    del files["evaluation.json"]
+    assert load(files).model_version == small_bundle().model_version
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda files: files.pop("evaluation.json"), "evaluation.json: is missing"),
+        (lambda files: files.update({"evaluation.json": b"[]"}), "evaluation.json: has other bytes than were exported"),
+        (lambda files: files.update({FOREST: b""}), r"forest.npz: has 0 bytes of \d+"),
+    ],
+)
+def test_every_file_that_the_manifest_names_can_be_checked(
+    change: Callable[[dict[str, bytes]], object], problem: str
+) -> None:
+    files = vouched({**files_of(), "evaluation.json": b"{}"})
+    manifest = decode_manifest(files[MANIFEST])
+    check_files(manifest, files)
+    change(files)
+    with pytest.raises(BundleError, match=problem):
+        check_files(manifest, files)
+
+
+def test_function_that_knows_of_no_intervals_reads_a_bundle_that_has_them() -> None:
+    """It has the same structs without the field."""
+    fields = {one.name: one.type for one in msgspec.structs.fields(Manifest) if one.name != "interval"}
+    old_manifest = msgspec.defstruct("Manifest", list(fields.items()))
+    old_golden_ride = msgspec.defstruct("GoldenRide", [("event", msgspec.Raw), ("duration_minutes", float)])
+    manifest = msgspec.json.Decoder(old_manifest).decode(interval_bundle().files[MANIFEST])
+    golden = msgspec.json.Decoder(list[old_golden_ride]).decode(interval_bundle().files[GOLDEN])  # type: ignore[valid-type]
+    assert msgspec.to_builtins(manifest)["format"] == 1
+    assert len(golden) == 100
 
 
 def test_exported_bundle_loads(bundle: ExportedBundle) -> None:

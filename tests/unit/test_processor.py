@@ -1,5 +1,6 @@
 """One batch, decided: each record in predictions or in rejects, each in order, each by itself alone."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,16 @@ from lambda_function.model import ModelBundle
 from lambda_function.pickup_time import pickup_minute
 from lambda_function.processor import ProcessedBatch, process
 from lambda_function.publisher import MAX_RECORD_BYTES
-from tests.builders import decoded_ride, event_id, kinesis_records, ride_bytes, sequence_number, small_bundle
+from tests.builders import (
+    decoded_ride,
+    event_id,
+    interval_bundle,
+    kinesis_records,
+    ride_bytes,
+    sequence_number,
+    small_bundle,
+)
+from training.export import ExportedBundle
 
 DATAS = st.lists(
     st.one_of(
@@ -121,10 +131,42 @@ def test_every_record_is_in_predictions_or_in_rejects_once_and_in_order(datas: l
     assert [position for position, _ in batch.rejects] == sorted(position for position, _ in batch.rejects)
 
 
-@given(DATAS, st.data())
-def test_record_has_the_same_bytes_in_any_batch(datas: list[bytes], data: st.DataObject) -> None:
+@given(DATAS)
+def test_prediction_lies_within_its_interval_and_that_within_the_range(datas: list[bytes]) -> None:
+    for entry in outputs(process(kinesis_records(*datas), interval_bundle().model)):
+        prediction = decode_prediction(entry.data)
+        assert prediction.interval is not None
+        low, high = prediction.interval
+        assert 1 <= low <= prediction.prediction.ride_duration <= high <= 60
+        assert (low, high) == (round(low, 2), round(high, 2))
+
+
+@given(DATAS)
+def test_interval_is_all_that_it_adds(datas: list[bytes]) -> None:
+    """A model's predictions have the bytes that they have without intervals, but for the version and their end."""
+    plain, model = small_bundle().model, interval_bundle().model
+    without, with_interval = (outputs(process(kinesis_records(*datas), one)) for one in (plain, model))
+    for one, other in zip(without, with_interval, strict=True):
+        start, _, _ = other.data.rpartition(b',"interval":')
+        assert start.replace(model.model_version.encode(), plain.model_version.encode()) + b"}" == one.data
+
+
+def test_interval_is_that_of_the_ride(model: ModelBundle) -> None:
+    known, unknown = outputs(
+        process(kinesis_records(ride_bytes(), ride_bytes(trip_distance=0)), interval_bundle().model)
+    )
+    assert decode_prediction(known.data).interval != decode_prediction(unknown.data).interval
+    (entry,) = outputs(process(kinesis_records(ride_bytes()), model))
+    assert decode_prediction(entry.data).interval is None
+
+
+@pytest.mark.parametrize("bundle_of", [small_bundle, interval_bundle])
+@given(datas=DATAS, data=st.data())
+def test_record_has_the_same_bytes_in_any_batch(
+    bundle_of: Callable[[], ExportedBundle], datas: list[bytes], data: st.DataObject
+) -> None:
     records = kinesis_records(*datas)
-    model = small_bundle().model
+    model = bundle_of().model
     whole = process(records, model)
     picked = data.draw(st.lists(st.sampled_from(range(len(records))), unique=True) if records else st.just([]))
     part = process([records[n] for n in picked], model)

@@ -13,6 +13,8 @@ from training.rides import Rides
 from training.split import MAX_CALIBRATION_RIDES, MIN_CALIBRATION_RIDES, calibration_mask, split_calibration
 from training.synthetic import synthetic_rides
 
+RIDES = synthetic_rides(JANUARY, 5_000, seed=3)
+
 
 def held_out(n: int, miles: list[float] | None = None) -> np.ndarray:
     columns = ride_columns_of(n) if miles is None else ride_columns_of(n, trip_distance_miles=miles)
@@ -36,7 +38,7 @@ def test_one_ride_in_five_is_held_out_of_those_without_a_distance(missing: float
 
 @given(st.integers(0, 5_000))
 def test_each_ride_is_in_one_part_and_both_keep_their_order(n_rides: int) -> None:
-    rides = synthetic_rides(JANUARY, 5_000, seed=3).head(n_rides)
+    rides = RIDES.head(n_rides)
     fit, calibration = split_calibration(rides)
     assert len(fit) + len(calibration) == n_rides
     for part in (fit, calibration):
@@ -48,15 +50,14 @@ def test_each_ride_is_in_one_part_and_both_keep_their_order(n_rides: int) -> Non
 def test_same_rides_are_split_in_the_same_way() -> None:
     def minutes(part: int) -> list[float]:
         rides: Rides = split_calibration(small_rides())[part]
-        return rides.duration_minutes.tolist()
+        return list(rides.duration_minutes)
 
     assert (minutes(0), minutes(1)) == (minutes(0), minutes(1))
 
 
 @pytest.mark.parametrize("n_rides", [0, 1, 20, 900])
 def test_too_few_rides_are_all_to_fit_on(n_rides: int) -> None:
-    rides = synthetic_rides(JANUARY, 2_000, seed=3).head(n_rides)
-    fit, calibration = split_calibration(rides)
+    fit, calibration = split_calibration(RIDES.head(n_rides))
     assert (len(fit), len(calibration)) == (n_rides, 0)
 
 

@@ -21,7 +21,7 @@ def differences(bucket: BucketView, registry: Registry) -> list[str]:
 
 def _not_registered(bucket: BucketView, registry: Registry) -> Iterator[str]:
     numbers = registered_numbers(registry)
-    for version in ():
+    for version in sorted(bucket.versions.keys() - numbers.keys()):
         yield f"{version} is stored and not registered: run `ridecast models track {version}`"
 
 
