@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import Pipeline
 
 from lambda_function.features import RideColumns, feature_matrix
-from training.baseline import Baseline
 
 _CHUNK = 500
 
@@ -35,8 +35,11 @@ def plain_batched(fitted: HistGradientBoostingRegressor, kinesis: Any) -> Callab
     return run
 
 
-def one_by_one(baseline: Baseline, kinesis: Any) -> Callable[[dict[str, Any]], object]:
-    """Builds the course's handler: each ride through DictVectorizer and linear model, and out by a put_record."""
+def one_by_one(pipeline: Pipeline, kinesis: Any) -> Callable[[dict[str, Any]], object]:
+    """Builds the course's handler: each ride through DictVectorizer and linear model, and out by a put_record.
+
+    Its model is that of `training.baseline.course_pipeline`.
+    """
 
     def run(event: dict[str, Any]) -> object:
         predictions = []
@@ -47,7 +50,7 @@ def one_by_one(baseline: Baseline, kinesis: Any) -> Callable[[dict[str, Any]], o
                 "PU_DO": f"{ride['PULocationID']}_{ride['DOLocationID']}",
                 "trip_distance": ride["trip_distance"],
             }
-            prediction = _prediction(ride_id, baseline.pipeline.predict(features)[0])
+            prediction = _prediction(ride_id, pipeline.predict(features)[0])
             kinesis.put_record(StreamName="ride-predictions", Data=json.dumps(prediction), PartitionKey=str(ride_id))
             predictions.append(prediction)
         return {"predictions": predictions}

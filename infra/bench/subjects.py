@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import Pipeline
 
 from infra.bench.stand_ins import function_around
 from infra.local.lambda_event import lambda_records
@@ -16,7 +17,7 @@ from infra.replay import Replay
 from lambda_function.features import feature_matrix
 from lambda_function.model import Channel, bundle_key, channel_key
 from lambda_function.settings import JSON
-from training.baseline import Baseline, fit_baseline
+from training.baseline import course_pipeline
 from training.calibrate import calibrate
 from training.dataset import Rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
@@ -36,7 +37,7 @@ _STREAM_ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/ride-events"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model with `fit.PARAMETERS`, in both its forms, the baseline, and rides that neither has seen.
+    """A model with `fit.PARAMETERS`, in both its forms, the course's own, and rides that neither has seen.
 
     Attributes:
         with_intervals: The same model, whose predictions have intervals.
@@ -47,7 +48,7 @@ class Subject:
     fitted: HistGradientBoostingRegressor
     bundle: ExportedBundle
     with_intervals: ExportedBundle
-    baseline: Baseline
+    baseline: Pipeline
     matrix: NDArray[np.float64]
     event: dict[str, Any]
 
@@ -66,7 +67,7 @@ def build_subject() -> Subject:
     interval = calibrate(bundle.model.predict(feature_matrix(shuffled.columns)), shuffled, rides)
     with_intervals = export_bundle(fitted, rides, facts, interval)
     event = invocation(fresh.head(N_BATCH_RIDES))
-    return Subject(fitted, bundle, with_intervals, fit_baseline(rides), matrix, event)
+    return Subject(fitted, bundle, with_intervals, course_pipeline(rides), matrix, event)
 
 
 def invocation(rides: Rides) -> dict[str, Any]:
