@@ -5,11 +5,17 @@ InfraError
 ├── LocalAwsError          the embedded AWS did not start, or is gone
 ├── TemplateError          template.yaml says something that this project can't use
 ├── BuildError             the package could not be built, or is not as it must be
+├── ChangeSetError         a stack did not become what its change set says
+├── SamError               `sam` has failed
+├── DeployLocalError       a stack on the embedded AWS is not what a deployment should have made of it
+├── NoSuchStackError       a stack to look at is not there
 ├── EmulatorError          AWS's runtime interface emulator is not here, does not start, or is gone
+├── SmokeError             a deployed stack that can't be tried
 ├── StreamRefusedError     a stream did not take all that was sent to it
 ├── NoSuchKeptError        no reject or failure is called so, or several are
 ├── RedriveConflictError   another redrive is at work on the same objects
 ├── CostInputError         a bench's result that is none
+├── NoMetricsError         a log that a dashboard can't be drawn from
 ├── FolderBucketError      a folder that stands in for a bucket cannot be read or written
 └── FunctionError          an invocation failed outside of the function's own code (local/runtime.py)
     ├── FunctionTimeoutError     it took longer than it may
@@ -20,6 +26,7 @@ InfraError
 Errors carry facts as attributes and build their own sentence: what is wrong and what to do.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -68,6 +75,59 @@ class BuildError(InfraError):
         super().__init__(f"cannot build the package: {problem}")
 
 
+class SamError(InfraError):
+    """`sam` has failed.
+
+    Attributes:
+        command: Which: "build", "deploy" or "delete".
+        last_lines: The end of what it wrote.
+        log_path: All of it.
+    """
+
+    def __init__(self, command: str, last_lines: Sequence[str], log_path: Path) -> None:
+        self.command = command
+        self.last_lines = last_lines
+        self.log_path = log_path
+        super().__init__(f"sam {command} failed: {' / '.join(last_lines[-1:]) or 'it said nothing'}; see {log_path}")
+
+
+class DeployLocalError(InfraError):
+    """A stack on the embedded AWS is not what a deployment should have made of it."""
+
+    def __init__(self, step: str, problem: str, log_folder: Path) -> None:
+        self.step = step
+        self.problem = problem
+        self.log_folder = log_folder
+        super().__init__(f"after {step}, {problem}; the logs are in {log_folder}")
+
+
+class ChangeSetError(InfraError):
+    """A stack did not become what its change set says.
+
+    Attributes:
+        status: What CloudFormation says of the stack, as in ``UPDATE_ROLLBACK_COMPLETE``.
+        reasons: The first ones, a sentence each with the resource's name.
+    """
+
+    def __init__(self, stack_name: str, status: str, reasons: Sequence[str]) -> None:
+        self.stack_name = stack_name
+        self.status = status
+        self.reasons = list(reasons)
+        told = "; ".join(self.reasons) or "CloudFormation gives no reason"
+        super().__init__(f"stack {stack_name} is {status} ({told}): mend the cause and deploy again")
+
+
+class NoSuchStackError(InfraError):
+    """There is no such stack, or it may not be described, or it is none of this project's."""
+
+    def __init__(self, stack_name: str, problem: str) -> None:
+        self.stack_name = stack_name
+        self.problem = problem
+        super().__init__(
+            f"cannot look at stack {stack_name}: {problem}; check name, region and profile, or deploy it first"
+        )
+
+
 class EmulatorError(InfraError):
     """AWS's runtime interface emulator is not here, does not start, or has ended by itself.
 
@@ -79,6 +139,19 @@ class EmulatorError(InfraError):
         self.problem = problem
         self.log_path = log_path
         super().__init__(f"the runtime interface emulator {problem}" + (f"; see {log_path}" if log_path else ""))
+
+
+class SmokeError(InfraError):
+    """A deployed stack that can't be tried with rides, which says nothing of how it would have predicted them.
+
+    Attributes:
+        what: The stack, or the part of it that is not as it must be.
+    """
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what = what
+        self.problem = problem
+        super().__init__(f"{what} {problem}")
 
 
 class StreamRefusedError(InfraError):
@@ -144,6 +217,15 @@ class CostInputError(InfraError):
         self.path = path
         self.problem = problem
         super().__init__(f"{path} holds no bench's result ({problem}): run `make bench`, or delete it")
+
+
+class NoMetricsError(InfraError):
+    """A log is not there, or has none of the function's metrics in it."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path} {problem}: run `ridecast demo`, which writes build/function.log, or leave out --log")
 
 
 class FolderBucketError(InfraError, OSError):

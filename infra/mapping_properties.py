@@ -21,14 +21,17 @@ _KNOWN = frozenset(
         "MaximumBatchingWindowInSeconds",
         "MaximumRecordAgeInSeconds",
         "MaximumRetryAttempts",
+        "MetricsConfig",
         "ParallelizationFactor",
         "StartingPosition",
         "StartingPositionTimestamp",
         "Tags",
     }
 )
-"""Filters and tumbling windows are not among them: ignored, they would change what the function gets."""
+"""Filters and tumbling windows are not among them: ignored, they would change what the function gets. Metrics are
+CloudWatch's, which is not here."""
 
+_BEFORE_THE_NAME = ":function:"  # in a function's ARN
 _S3_ARN = "arn:aws:s3:::"
 
 
@@ -51,7 +54,7 @@ def mapping_config(path: Path, properties: Mapping[str, Any]) -> MappingConfig:
         maximum_record_age_s=int(properties.get("MaximumRecordAgeInSeconds", -1)),
         on_failure_bucket=_bucket(path, properties.get("DestinationConfig", {})),
         report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
-        function_name=properties["FunctionName"],
+        function_name=properties["FunctionName"].rpartition(_BEFORE_THE_NAME)[2],
     )
 
 

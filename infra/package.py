@@ -3,6 +3,7 @@
 import argparse
 import compileall
 import hashlib
+import os
 import platform
 import py_compile
 import shutil
@@ -65,8 +66,21 @@ def export_requirements(uv: Path) -> str:
     Raises:
         BuildError: uv refused.
     """
-    options = ["--no-dev", "--no-emit-project", "--no-hashes", "--no-annotate", "--no-header"]
-    return _HEADER + _run([str(uv), "export", "--frozen", "--quiet", *options])
+    return _HEADER + _export(uv, "--no-hashes")
+
+
+def export_with_digests(uv: Path) -> str:
+    """Returns the same requirements, each with the digests of its files that the lock has.
+
+    Raises:
+        BuildError: uv refused.
+    """
+    return _export(uv)
+
+
+def _export(uv: Path, *more: str) -> str:
+    options = ["--no-dev", "--no-emit-project", "--no-annotate", "--no-header", *more]
+    return _run([str(uv), "export", "--frozen", "--quiet", *options])
 
 
 def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
@@ -86,10 +100,18 @@ def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
     package = _package(build_dir, architecture)
     _drop_tests(package.folder)
     _compile(package.folder)
+    for folder in function_folders(build_dir):
+        if folder != package.folder:
+            _repeat(package.folder, folder)
     package = _package(build_dir, architecture)
     if package.n_bytes > MAX_PACKAGE_BYTES:
         raise BuildError(f"{package.n_bytes:,} bytes unzipped, over the budget of {MAX_PACKAGE_BYTES:,}")
     return package
+
+
+def function_folders(build_dir: Path = BUILD_DIR) -> list[Path]:
+    """Returns the folders that `sam build` made: one a function of the template, the same package in each."""
+    return sorted(path for path in build_dir.iterdir() if path.is_dir())
 
 
 def _package(build_dir: Path, architecture: str) -> Package:
@@ -111,6 +133,19 @@ def _compile(folder: Path) -> None:
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     if not compileall.compile_dir(folder, quiet=2, invalidation_mode=mode, stripdir=folder, prependdir=_TASK_ROOT):
         raise BuildError(f"some sources in {folder} don't compile")
+
+
+def _repeat(package: Path, folder: Path) -> None:
+    """Makes another function's folder the same as the package: its sources are, and compiling them takes seconds."""
+    shutil.rmtree(folder)
+    shutil.copytree(package, folder, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # not every file system can
+        shutil.copy2(source, target)
 
 
 def host_architecture() -> str | None:

@@ -1,7 +1,8 @@
 """A stack: the template's resources as the embedded AWS creates them, and as the rest of `infra` asks about them."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from infra.conditions import decide
 from infra.errors import TemplateError
 from infra.local.mapping_config import MappingConfig
 from infra.mapping_properties import mapping_config
@@ -23,7 +25,13 @@ _MOTO_CREATES = frozenset(
         "AWS::S3::Bucket",
     }
 )
-"""What goes into the embedded AWS. The event source mapping stays out: local/mapping.py does its work."""
+"""What goes into the embedded AWS. The event source mapping stays out: local/mapping.py does its work. Nor has what
+encrypts, watches, or takes new code over bit by bit anything to do there."""
+
+_ALIAS = "AWS::Lambda::Alias"
+
+_IN_SUB = re.compile(r"\$\{(\w+)(\.[\w.]+)?\}")
+"""A reference in a text of `Fn::Sub`: to a resource, or an attribute of it. `${AWS::Region}` and its kin are none."""
 
 _INLINE_CODE = {"ZipFile": "# runs in this machine's own Python: see infra/local"}
 
@@ -50,7 +58,12 @@ class DeployedStack:
 
 
 class Stack:
-    """A translated template with its parameters resolved."""
+    """A translated template with its parameters resolved.
+
+    Attributes:
+        template: As CloudFormation would get it, conditions and all.
+        decided: Of it, what there is with these parameters.
+    """
 
     def __init__(self, path: Path = TEMPLATE, parameters: Mapping[str, object] | None = None) -> None:
         """Translates the template.
@@ -61,6 +74,7 @@ class Stack:
         self.path = path
         self.template = transform(path, parameters)
         self.parameters = self._resolve_parameters(parameters or {})
+        self.decided = decide(path, self.template, self.parameters)
 
     def _resolve_parameters(self, given: Mapping[str, object]) -> dict[str, str]:
         declared: dict[str, dict[str, Any]] = self.template.get("Parameters", {})
@@ -77,24 +91,25 @@ class Stack:
         Raises:
             TemplateError: There is none, or more than one.
         """
-        found = [r for r in self.template["Resources"].values() if r["Type"] == kind]
+        found = [r for r in self.decided["Resources"].values() if r["Type"] == kind]
         if len(found) != 1:
             raise TemplateError(self.path, f"has {len(found)} resources of type {kind}, not one")
         properties: dict[str, Any] = found[0]["Properties"]
         return properties
 
     def for_moto(self) -> dict[str, Any]:
-        """Returns the template cut down to what moto can create, without what refers to the rest."""
+        """Returns the template cut down to what moto can create; names stand in for the rest where it is referred to.
+
+        No output of the rest is left: a name that stands in is no fact.
+        """
         resources = {
             name: _with_inline_code(resource)
-            for name, resource in self.template["Resources"].items()
+            for name, resource in self.decided["Resources"].items()
             if resource["Type"] in _MOTO_CREATES
         }
-        dropped = self.template["Resources"].keys() - resources.keys()
-        outputs = {
-            name: output for name, output in self.template.get("Outputs", {}).items() if not dropped & _mentions(output)
-        }
-        return {**self.template, "Resources": resources, "Outputs": outputs}
+        dropped = self.decided["Resources"].keys() - resources.keys()
+        outputs = {name: output for name, output in self.decided["Outputs"].items() if not dropped & _mentions(output)}
+        return {**self.decided, "Resources": _with_stand_ins(resources, dropped), "Outputs": outputs}
 
     def event_source_mapping(self, physical_names: Mapping[str, str]) -> MappingConfig:
         """Reads the mapping's properties.
@@ -107,8 +122,17 @@ class Stack:
                 refers to something unknown.
         """
         names = {**self.parameters, **physical_names}
+        names = {**self._aliases(names), **names}
         properties = self.only("AWS::Lambda::EventSourceMapping")
         return mapping_config(self.path, {name: self._value(value, names) for name, value in properties.items()})
+
+    def _aliases(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Names the aliases of functions that have a name, as `Ref` does: moto creates none."""
+        aliases = {name: r["Properties"] for name, r in self.decided["Resources"].items() if r["Type"] == _ALIAS}
+        functions = {name: names.get(alias["FunctionName"]["Ref"]) for name, alias in aliases.items()}
+        return {
+            name: f"{functions[name]}:{alias['Name']}" for name, alias in aliases.items() if functions[name] is not None
+        }
 
     def _value(self, node: Any, names: Mapping[str, str]) -> Any:
         """Resolves references: `Ref x` and `GetAtt x.Arn` both to the name of x, which is all that is needed."""
@@ -171,8 +195,8 @@ def _describe(client: Callable[[str], Any], stack: Stack, stack_name: str) -> De
         function_name=outputs["FunctionName"],
         handler=function["Handler"],
         runtime=function["Runtime"],
-        timeout_s=function["Timeout"],
-        memory_mb=function["MemorySize"],
+        timeout_s=int(function["Timeout"]),  # a text, where it is a parameter's
+        memory_mb=int(function["MemorySize"]),
         environment={name: str(value) for name, value in function["Environment"]["Variables"].items()},
         mapping=stack.event_source_mapping({r["LogicalResourceId"]: r["PhysicalResourceId"] for r in resources}),
     )
@@ -187,6 +211,25 @@ def _with_inline_code(resource: dict[str, Any]) -> dict[str, Any]:
 def _mentions(node: Any) -> set[str]:
     """Returns every string in a piece of template: among them the logical names that it refers to."""
     if isinstance(node, str):
-        return {node}
+        return {node, *_names_within(node)}
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     return set().union(*map(_mentions, children))
+
+
+def _names_within(text: str) -> set[str]:
+    """Returns the logical names in a text of `Fn::Sub`, or in any other."""
+    return {name for name, _ in _IN_SUB.findall(text)}
+
+
+def _with_stand_ins(node: Any, dropped: Set[str]) -> Any:
+    """Returns a piece of template in which what refers to resources that are gone has their logical names instead."""
+    if isinstance(node, list):
+        return [_with_stand_ins(item, dropped) for item in node]
+    if isinstance(node, str):
+        return _IN_SUB.sub(lambda found: found[1] if found[1] in dropped else found[0], node)
+    if not isinstance(node, dict):
+        return node
+    target = node.get("Ref") or next(iter(node.get("Fn::GetAtt", ())), None)
+    if target in dropped:
+        return target
+    return {key: _with_stand_ins(value, dropped) for key, value in node.items()}

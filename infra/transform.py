@@ -1,5 +1,6 @@
 """template.yaml → plain CloudFormation, with the SAM translator, offline."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,9 @@ TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 
 REGION = "us-east-1"
 """The region that the translator resolves ARNs' partitions for; nothing is asked of it."""
+
+# It says that it has no settings for features of its own, which are AWS's to set.
+logging.getLogger("samtranslator.feature_toggle").setLevel(logging.ERROR)
 
 # The translator takes code that is in S3 already; nobody reads this address.
 _CODE_ADDRESS = "s3://packaged/predictor.zip"

@@ -3,14 +3,21 @@
 PredictorError
 ├── RejectError                  bad for ever: the record becomes a reject
 ├── TransientError               may work later: the record is given back to Lambda
-│   └── StoreError               S3 did not answer as needed
-│       └── NoSuchObjectError    it has no such object (model_store.py)
+│   ├── StoreError               S3 did not answer as needed
+│   │   └── NoSuchObjectError    it has no such object (model_store.py)
+│   │       └── NoModelYetError  the channel, that is: nobody has published a model yet
+│   └── KmsError                 KMS did not answer as needed
 ├── BundleError                  this bundle must not be served
+│   └── SignatureError           it is not signed by the key that is trusted
 ├── ForestError                  arrays that do not make a forest
+├── RequestError                 an HTTP request that cannot be answered as asked
 └── ConfigurationError           fails the cold start
 
 Pick behaviour by type. Errors carry facts as attributes and build their own sentence.
 """
+
+from collections.abc import Mapping
+from http import HTTPStatus
 
 
 class PredictorError(Exception):
@@ -46,6 +53,16 @@ class StoreError(TransientError):
         super().__init__(f"cannot {action} s3://{bucket}/{key}: {why}")
 
 
+class KmsError(TransientError):
+    """KMS refused, timed out or answered with something else than asked for."""
+
+    def __init__(self, action: str, key: str, why: str) -> None:
+        self.action = action
+        self.key = key
+        self.why = why
+        super().__init__(f"cannot {action} with the KMS key {key}: {why}")
+
+
 class BundleError(PredictorError):
     """A model bundle that fails a check.
 
@@ -62,8 +79,40 @@ class BundleError(PredictorError):
         super().__init__(f"bundle {model_version or '(unknown)'}, {file}: {problem}")
 
 
+class SignatureError(BundleError):
+    """A model bundle that is not signed by the key that is trusted."""
+
+
 class ForestError(PredictorError):
     """Arrays that do not make a forest."""
+
+
+class RequestError(PredictorError):
+    """An HTTP request, or one ride of it, that cannot be answered as asked: what its caller is told.
+
+    Attributes:
+        status: Of the answer.
+        detail: A sentence for the caller.
+        reason: One of `events.REJECT_REASONS`, or "".
+        path: Where in the request the field at fault stands, or "".
+        headers: That the answer has besides.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        reason: str = "",
+        path: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status = status
+        self.detail = detail
+        self.reason = reason
+        self.path = path
+        self.headers = headers or {}
+        super().__init__(f"{status.value}: {detail}" + (f" - at `{path}`" if path else ""))
 
 
 class ConfigurationError(PredictorError):

@@ -20,6 +20,10 @@ from lambda_function.thresholds import Thresholds
 MAX_LEAVES = 32
 """Bits of a mask."""
 
+MAX_TABLE_BYTES = 1 << 28
+"""All tables of masks together, if every split had a threshold of its own: 500 trees would take 30 MB. A row a
+threshold and a column a tree: what a small archive could ask for, if nobody looked, is a terabyte."""
+
 FOREST_DTYPES: dict[str, type[np.generic]] = {
     "split_feature": np.uint8,
     "split_threshold": np.float64,
@@ -233,6 +237,10 @@ def _check_values(arrays: dict[str, NDArray[Any]], n_features: int) -> None:
         ((arrays["split_mask"] & _LAST_LEAF == 0).any(), "split_mask may leave a ride without a leaf"),
         (np.isnan(arrays["split_threshold"]).any(), "split_threshold holds NaN"),
         (not finite, "leaf_minutes or base_minutes is not finite"),
+        (
+            (len(arrays["split_tree"]) + 2 * n_features) * n_trees * arrays["split_mask"].itemsize > MAX_TABLE_BYTES,
+            f"{len(arrays['split_tree']):,} splits of {n_trees:,} trees are more than memory is taken for",
+        ),
     ):
         if wrong:
             raise ForestError(sentence)

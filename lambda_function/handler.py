@@ -17,8 +17,10 @@ from lambda_function.model_store import GetObject, ModelStore
 from lambda_function.processor import ProcessedBatch, process
 from lambda_function.publisher import Entry, Publisher, PutRecords
 from lambda_function.records import KinesisRecord, decode_records, stream_name
+from lambda_function.rehearsal import is_rehearsal, rehearse
 from lambda_function.rejects import PutObject, reject_key, store_rejects
-from lambda_function.settings import JSON, Settings
+from lambda_function.settings import JSON, Settings, is_snapshotted
+from lambda_function.snapshot import Registry, Restorable, runtime_registry
 from lambda_function.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
 
 
@@ -53,6 +55,8 @@ class StreamHandler:
         records = decode_records(event)
         if not records:
             return {"batchItemFailures": []}
+        if is_rehearsal(event):
+            return rehearse(records, self.models.refresh().model)
         report = self._report(records, stream_name(event))
         refreshed = self.models.refresh()
         report.model_version = refreshed.model.model_version
@@ -126,21 +130,48 @@ class StreamHandler:
         report.n_retried = report.n_records - done
 
 
-def build_handler(settings: Settings, s3: S3, kinesis: PutRecords) -> StreamHandler:
-    """Puts the parts together around two clients."""
+def build_handler(
+    settings: Settings, s3: S3, kinesis: PutRecords, monotonic: Callable[[], float] = time.monotonic
+) -> StreamHandler:
+    """Puts the parts together around two clients. `monotonic` is seconds that never go back."""
     return StreamHandler(
         settings=settings,
         s3=s3,
-        models=ModelStore(s3, settings.bucket, settings.model_channel, settings.model_refresh_s),
+        models=ModelStore(
+            s3,
+            settings.bucket,
+            settings.model_channel,
+            settings.model_refresh_s,
+            clock=monotonic,
+            signing_key=settings.model_signing_key,
+        ),
         publisher=Publisher(kinesis, settings.output_stream),
         telemetry=Telemetry(settings.service_name, settings.metrics_namespace, settings.log_level),
     )
 
 
+_restorable = Restorable(make_clients)
+
+
 @cache
 def _cold_start() -> StreamHandler:
     """Reads the settings and builds the clients, once an execution environment."""
-    return build_handler(Settings.from_env(), *make_clients())
+    settings = Settings.from_env()
+    return build_handler(settings, *_restorable.new_clients(), _restorable.clock)
+
+
+def _before_snapshot() -> None:
+    handler = _cold_start()
+    problem = _restorable.before_snapshot(handler.models)
+    if problem:
+        handler.telemetry.logger.warning("snapshot without a model", extra={"problem": str(problem)})
+
+
+def register_hooks(registry: Registry | None) -> None:
+    """Has the runtime call what is to be done around a snapshot, in versions that are started from one."""
+    if registry is not None:
+        registry.register_before_snapshot(_before_snapshot)
+        registry.register_after_restore(_restorable.after_restore)
 
 
 @contextmanager
@@ -174,3 +205,7 @@ def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
     except Exception as error:
         handler.telemetry.failed(error)
         raise
+
+
+if is_snapshotted():
+    register_hooks(runtime_registry())

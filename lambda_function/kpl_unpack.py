@@ -23,6 +23,10 @@ DIGEST_BYTES = 16
 MAX_SUB_RECORDS = 65_536
 """An invocation's 6 MB carry 4.5 MB of data: no more than 55,000 of the smallest ride events, 82 B with their key."""
 
+FEW_SUB_RECORDS, MIN_AVERAGE_BYTES = 64, 32
+"""More than a few must take so many bytes each: a ride event takes 75. Six bytes would be enough for an empty one with
+a key of 1 kB that all share, and each of them a reject of 1.3 kB: 4.5 MB of data would take 3 GB of memory."""
+
 MAX_KEY_BYTES = 1_024
 """Kinesis takes keys of 256 characters. Sub-records may share one, so that a reject each would repeat it."""
 
@@ -70,6 +74,8 @@ def unpack(data: bytes) -> list[SubRecord]:
         raise _damaged("it breaks off within a field") from error
     if not 1 <= len(indexed) <= MAX_SUB_RECORDS:
         raise _damaged(f"{len(indexed)} sub-records, where 1 to {MAX_SUB_RECORDS:,} are taken")
+    if len(indexed) > max(FEW_SUB_RECORDS, len(body) // MIN_AVERAGE_BYTES):
+        raise _damaged(f"{len(indexed):,} sub-records in {len(body):,} bytes are too small to be rides")
     keys, hash_keys = _decode_keys(encoded_keys), _decode_keys(encoded_hash_keys)
     if max(hash_index for _, hash_index, _ in indexed) >= len(hash_keys):
         raise _damaged("an explicit hash key that is not in its table")

@@ -1,7 +1,6 @@
 """A model bundle: what it holds, how it is checked before it serves, and how it predicts."""
 
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.arrays import read_arrays
 from lambda_function.errors import BundleError, ForestError, RejectError
 from lambda_function.events import decode_ride_event, ride_columns
 from lambda_function.features import FEATURE_NAMES, feature_matrix
@@ -22,8 +22,12 @@ BUNDLE_FORMAT = 1
 PARITY_MINUTES = 1e-9
 """How far a prediction may be from the one that was exported with the model: scikit-learn's."""
 
+_MAX_SENTENCE = 1000
+
 Version = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+-\d{4}-\d{2}-[0-9a-f]{12}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"\A(?!manifest\.)[a-z][a-z0-9_-]{0,63}\.[a-z0-9]{1,16}\Z")]
+"""No path, for people's commands read and write files by these names; and not the manifest's or its signature's."""
 
 
 class FileDigest(msgspec.Struct, frozen=True):
@@ -57,7 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     validate_months: tuple[str, ...]
     feature_names: tuple[str, ...]
     duration_range_minutes: tuple[float, float]
-    files: dict[str, FileDigest]
+    files: dict[FileName, FileDigest]
     data: tuple[TrainingData, ...]
     parameters: dict[str, Any]
     metrics: dict[str, Any]
@@ -154,8 +158,8 @@ def load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, by
 class _ProblemError(Exception):
     def __init__(self, file: str, sentence: str) -> None:
         self.file = file
-        self.sentence = sentence
-        super().__init__(f"{file}: {sentence}")
+        self.sentence = sentence[:_MAX_SENTENCE]  # a hostile manifest's names would fill the log
+        super().__init__(f"{file}: {self.sentence}")
 
 
 def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
@@ -176,7 +180,7 @@ def _load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, b
     for name in (FOREST, GOLDEN):
         _check_file(name, manifest, files)
     try:
-        forest = Forest.from_arrays(_load_arrays(files[FOREST]), len(FEATURE_NAMES))
+        forest = Forest.from_arrays(read_arrays(files[FOREST]), len(FEATURE_NAMES))
     except ForestError as error:
         raise _ProblemError(FOREST, str(error)) from error
     bundle = ModelBundle(manifest, forest, _interval_tables(manifest))
@@ -191,7 +195,7 @@ def _load_manifest(model_version: str, manifest_sha256: str, files: Mapping[str,
         raise _ProblemError(MANIFEST, "is not the one that the channel names: its SHA-256 differs")
     try:
         manifest = decode_manifest(files[MANIFEST])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _ProblemError(MANIFEST, f"does not decode: {error}") from error
     if manifest.format != BUNDLE_FORMAT:
         raise _ProblemError(MANIFEST, f"has format {manifest.format}, this function reads {BUNDLE_FORMAT}")
@@ -222,20 +226,12 @@ def _check_file(name: str, manifest: Manifest, files: Mapping[str, bytes]) -> No
         raise _ProblemError(name, "has other bytes than were exported: its SHA-256 differs")
 
 
-def _load_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # of damaged bytes numpy, zipfile and zlib raise a dozen kinds
-        raise _ProblemError(FOREST, f"is no archive of plain arrays: {error}") from error
-
-
 def _replay(bundle: ModelBundle, data: bytes) -> None:
     try:
         golden = decode_golden_rides(data)
         rides = [decode_ride_event(bytes(ride.event)).ride for ride in golden]
         minutes = np.array([pickup_minute(ride.pickup_datetime, 0.0) for ride in rides], np.int64)
-    except (msgspec.DecodeError, UnicodeDecodeError, RejectError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RejectError) as error:
         raise _ProblemError(GOLDEN, f"does not decode: {error}") from error
     if not rides:
         raise _ProblemError(GOLDEN, "holds no rides")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambda_function.clients import make_kms_client
 from lambda_function.errors import PredictorError, StoreError
 from lambda_function.model import (
     FOREST,
@@ -21,6 +22,17 @@ from lambda_function.model import (
     decode_channel,
     load_bundle,
 )
+from lambda_function.signature import KEY_ARN, SIGNATURE, Verify, check_signature
+
+MAX_BYTES = {
+    "channel": 1 << 16,
+    MANIFEST: 1 << 20,
+    SIGNATURE: 1 << 10,
+    FOREST: 1 << 24,
+    GOLDEN: 1 << 22,
+}
+"""What is read of an object at most: fifty times the largest that training makes. The function's memory is no more
+than a larger one could fill, and a channel must not be able to kill the functions that follow it."""
 
 
 class GetObject(Protocol):
@@ -33,8 +45,17 @@ class GetObject(Protocol):
 class NoSuchObjectError(StoreError):
     """The bucket has no object by that key."""
 
+    def __init__(self, bucket: str, key: str, what_now: str = "") -> None:
+        super().__init__("read", bucket, key, f"there is no such object{what_now}")
+
+
+class NoModelYetError(NoSuchObjectError):
+    """A function that starts finds no channel: a stack has none until its first model is published."""
+
     def __init__(self, bucket: str, key: str) -> None:
-        super().__init__("read", bucket, key, "there is no such object")
+        publish = f"`ridecast models publish build/bundles/<version> --bucket {bucket}`"
+        what_now = f": train a first model with `ridecast train`, and publish it with {publish}; rides wait until then"
+        super().__init__(bucket, key, what_now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +69,22 @@ class Refreshed:
 
 @dataclass(slots=True)
 class ModelStore:
-    """Follows one channel. `clock` is monotonic seconds."""
+    """Follows one channel.
+
+    Attributes:
+        clock: Monotonic seconds.
+        signing_key: ARN of the KMS key that bundles must be signed with; "" where they need not be.
+        make_kms: Makes a KMS client of a region. Asked only to load a bundle that must be signed: a cold start without
+            signatures does not pay for it, and no connection of it grows old or is frozen into a snapshot.
+    """
 
     s3: GetObject
     bucket: str
     channel: str
     refresh_s: float
     clock: Callable[[], float] = time.monotonic
+    signing_key: str = ""
+    make_kms: Callable[[str], Verify] = make_kms_client
     _model: ModelBundle | None = field(default=None, init=False)
     _etag: str = field(default="", init=False)
     _looked_at_s: float = field(default=0.0, init=False)
@@ -92,31 +122,53 @@ class ModelStore:
     def _read_channel(self, etag: str) -> tuple[Channel, str] | None:
         """Reads the channel and its ETag; None where it is unchanged since `etag`."""
         key = channel_key(self.channel)
-        answer = self._get(key, IfNoneMatch=etag) if etag else self._get(key)
+        conditions = {"IfNoneMatch": etag} if etag else {}
+        try:
+            answer = self._get(key, MAX_BYTES["channel"], **conditions)
+        except NoSuchObjectError as error:
+            if etag:  # it has been there
+                raise
+            raise NoModelYetError(self.bucket, key) from error
         if answer is None:
             return None
         data, new_etag = answer
         try:
             return decode_channel(data), new_etag
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StoreError("use", self.bucket, key, str(error)) from error
 
     def _load(self, channel: Channel) -> ModelBundle:
         version = channel.model_version
-        files = {}
-        for file in (MANIFEST, FOREST, GOLDEN):
-            try:
-                answer = self._get(bundle_key(version, file))
-            except NoSuchObjectError:
-                continue  # load_bundle names what is missing
-            if answer is not None:
-                files[file] = answer[0]
-        return load_bundle(version, channel.manifest_sha256, files)
+        files = self._files(version, MANIFEST)
+        if self.signing_key and MANIFEST in files:  # before anything is made of it, or of what it vouches for
+            self._check_signature(version, files[MANIFEST])
+        return load_bundle(version, channel.manifest_sha256, {**files, **self._files(version, FOREST, GOLDEN)})
 
-    def _get(self, key: str, **conditions: str) -> tuple[bytes, str] | None:
+    def _check_signature(self, version: str, manifest: bytes) -> None:
+        signature = self._files(version, SIGNATURE).get(SIGNATURE)
+        key = KEY_ARN.fullmatch(self.signing_key)
+        assert key is not None  # noqa: S101 - as Settings has checked
+        check_signature(self.make_kms(key["region"]), self.signing_key, version, manifest, signature)
+
+    def _files(self, version: str, *names: str) -> dict[str, bytes]:
+        """Reads files of a bundle, without those that are missing: whoever checks them names what is."""
+        files = {}
+        for name in names:
+            try:
+                answer = self._get(bundle_key(version, name), MAX_BYTES[name])
+            except NoSuchObjectError:
+                continue
+            if answer is not None:
+                files[name] = answer[0]
+        return files
+
+    def _get(self, key: str, max_bytes: int, **conditions: str) -> tuple[bytes, str] | None:
         """Reads an object and its ETag; None where a condition says that it is unchanged."""
         try:
             answer = self.s3.get_object(Bucket=self.bucket, Key=key, **conditions)
+            n_bytes = answer.get("ContentLength", 0)
+            if n_bytes > max_bytes:
+                raise StoreError("use", self.bucket, key, f"it has {n_bytes:,} bytes, where {max_bytes:,} are taken")
             return answer["Body"].read(), answer["ETag"]
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]

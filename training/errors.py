@@ -5,6 +5,7 @@ TrainingError
 ├── PublishError              the bucket did not take a bundle or a channel's move
 │   ├── ChannelMovedError     somebody else moved the channel first
 │   └── NoSuchVersionError    no version in the bucket is called so, or several are
+├── SigningError              KMS did not sign a bundle
 ├── PromotionError            a version may not go into a channel
 │   ├── NotGatedError         the gate has not let it through
 │   ├── ForceRefusedError     force where it is not allowed
@@ -103,6 +104,15 @@ class NoSuchVersionError(PublishError):
         else:
             problem = f"holds no version yet, {name!r} neither: train one, then `ridecast models publish <its folder>`"
         super().__init__(bucket, "models", problem)
+
+
+class SigningError(TrainingError):
+    """KMS did not sign a bundle."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        self.why = why
+        super().__init__(f"cannot sign with the KMS key {key}: {why}")
 
 
 class PromotionError(TrainingError):

@@ -23,6 +23,7 @@ from training.errors import (
 from training.history import Move, Seen, Why, enter_line, has_line, has_served, next_time, see_channel
 from training.objects import put_object, put_once
 from training.registry import read_stored, read_verdict
+from training.signing import Signer, store_signature
 
 FORCED_CHANNEL = "candidate"
 """The one channel that takes a version by force: nothing that matters follows it."""
@@ -54,18 +55,27 @@ def this_mover() -> Mover:
     return Mover(f"{user}@{socket.gethostname()}", lambda: datetime.now(UTC))
 
 
-def store_bundle(s3: Any, bucket: str, bundle: ExportedBundle) -> None:
+def store_bundle(s3: Any, bucket: str, bundle: ExportedBundle, signer: Signer | None = None) -> None:
     """Stores a bundle once and for ever: what its manifest lists. One that is there already is left as it is.
 
-    The manifest comes last: a version is visible when, and only when, it is whole.
+    The manifest comes last: a version is visible when, and only when, it is whole, and signed where it is to be.
 
     Raises:
-        PublishError: S3 did not take it, or holds another bundle by this name.
+        PublishError: S3 did not take it, or holds another bundle or another key's signature by this name.
+        SigningError: KMS did not sign it.
+        KmsError: KMS did not say whose signature is there.
     """
-    for name in (*bundle.model.manifest.files, MANIFEST):
-        key = bundle_key(bundle.model_version, name)
-        if put_once(s3, bucket, key, bundle.files[name]).body != bundle.files[name]:
-            raise PublishError(bucket, key, "holds other bytes already, and a bundle is never changed")
+    for name in bundle.model.manifest.files:
+        _store_file(s3, bucket, bundle, name)
+    if signer:
+        store_signature(s3, bucket, bundle.model_version, bundle.files[MANIFEST], signer)
+    _store_file(s3, bucket, bundle, MANIFEST)
+
+
+def _store_file(s3: Any, bucket: str, bundle: ExportedBundle, name: str) -> None:
+    key = bundle_key(bundle.model_version, name)
+    if put_once(s3, bucket, key, bundle.files[name]).body != bundle.files[name]:
+        raise PublishError(bucket, key, "holds other bytes already, and a bundle is never changed")
 
 
 def move_channel(

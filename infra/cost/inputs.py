@@ -91,6 +91,6 @@ def load_of(rides_per_s: float, n_shards: int, window_s: float | None = None, te
         n_shards=n_shards,
         window_s=float(parameters["BatchWindowSeconds"]["Default"]) if window_s is None else window_s,
         batch_size=int(parameters["BatchSize"]["Default"]),
-        memory_mb=int(document["Resources"]["Predictor"]["Properties"]["MemorySize"]),
+        memory_mb=int(parameters["MemoryMb"]["Default"]),
         retention_hours=float(document["Resources"]["RideEvents"]["Properties"]["RetentionPeriodHours"]),
     )

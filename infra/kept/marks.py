@@ -130,5 +130,5 @@ class Marks:
     def _decode(self, stored: StoredObject) -> Mark:
         try:
             return msgspec.json.decode(stored.body, type=Mark)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StoreError("read", self._bucket.name, stored.key, f"it holds no mark: {error}") from error

@@ -16,6 +16,12 @@ import msgspec
 
 from lambda_function.events import Reject, decode_reject
 
+_UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
+"""What reading somebody else's bytes can raise: no JSON, no base64, no UTF-8; no time, or one that no calendar has;
+nested without an end."""
+
+_N_PROBLEMS = 10  # are told of an object: all of a large one that is none would fill a screen, and memory
+
 
 @dataclass(frozen=True, slots=True)
 class KeptRecord:
@@ -63,11 +69,16 @@ def decode_rejects(key: str, body: bytes) -> KeptObject:
     stream = key.split("/")[1]
     records: list[KeptRecord] = []
     problems: list[str] = []
+    n_unreadable = 0
     for number, line in enumerate(body.splitlines(), 1):
         try:
             records.append(_kept_reject(key, stream, decode_reject(line)))
-        except (msgspec.DecodeError, ValueError) as error:  # ValueError: no base64, no time, no UTF-8
-            problems.append(f"line {number}: {error}")
+        except _UNREADABLE as error:
+            n_unreadable += 1
+            if n_unreadable <= _N_PROBLEMS:
+                problems.append(f"line {number}: {error}")
+    if n_unreadable > _N_PROBLEMS:
+        problems.append(f"and {n_unreadable - _N_PROBLEMS:,} lines more")
     return KeptObject(key, tuple(records), "; ".join(problems))
 
 
@@ -132,7 +143,7 @@ def decode_failure(key: str, body: bytes) -> KeptObject:
         if isinstance(invocation, str):  # Lambda writes the invocation as a text
             invocation = msgspec.json.decode(invocation, type=_Invocation)
         return KeptObject(key, tuple(_kept_failure(key, failure, record) for record in invocation.records))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         return KeptObject(key, problem=f"is no failed invocation: {error}")
 
 

@@ -17,6 +17,7 @@ from infra.kept.marks import Marks
 from infra.kept.record import KeptObject, KeptRecord
 from infra.kept.redrive import RedriveReport
 from infra.kept.summary import Group, Line, Summary, as_json
+from infra.printable import printable
 
 _COLUMNS = ("stream", "shard", "reason", "records", "redriven", "oldest arrival", "newest arrival")
 _N_FIRST = 5
@@ -120,16 +121,6 @@ def show_redrive(report: RedriveReport, title: str, *, is_dry_run: bool, json_on
     if not json_only:
         _write_unreadable(report.unreadable)
     show_result(escape(title), {name: escape(value) for name, value in rows.items()}, result, json_only=json_only)
-
-
-def printable(text: str) -> str:
-    r"""Escapes what a terminal would obey or not show; line ends stay.
-
-    >>> print(printable("a\tb\x1b[31m ü\nc"))
-    a\tb\x1b[31m ü
-    c
-    """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _write_unreadable(unreadable: Mapping[str, str]) -> None:

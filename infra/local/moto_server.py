@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.exceptions import InternalServerError
@@ -76,13 +78,28 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
+def _load_cloudformation() -> None:
+    importlib.import_module("infra.local.moto_cloudformation.change_sets").patch_cloudformation()
+
+
+def _create_app(cloudformation: Future[None], service: str) -> object:
+    """Makes moto's application of one service: once CloudFormation is loaded, for it brings most others with it.
+
+    Two threads that import modules of moto at once meet in a circle, and one of them finds half a module. Kinesis alone
+    is there already.
+    """
+    if service != "kinesis":
+        cloudformation.result()
+    return create_backend_app(service)
+
+
 def main(listener_fd: int, *, limits: bool) -> None:
     """Serves until the parent closes our standard input, or dies, which closes it too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     patch_kinesis(limits=limits)
-    threading.Thread(target=importlib.import_module, args=("moto.cloudformation.models",), daemon=True).start()
-    application = DomainDispatcherApplication(create_backend_app)
+    cloudformation = ThreadPoolExecutor(1).submit(_load_cloudformation)  # takes a second, Kinesis need not wait for it
+    application = DomainDispatcherApplication(partial(_create_app, cloudformation))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler, fd=listener_fd)
     server.serve_forever()
 

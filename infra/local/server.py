@@ -5,9 +5,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -86,15 +90,44 @@ class LocalAws:
             "AWS_DEFAULT_REGION": REGION,
         }
 
-    def client(self, service: str, n_attempts: int = 2) -> Any:
+    def client(self, service: str, n_attempts: int = 2, credentials: Mapping[str, str] | None = None) -> Any:
         """Makes a boto3 client, deaf to the user's profiles, proxies and endpoint settings. Thread-safe to use.
 
         Args:
             service: The service, as boto3 calls it.
             n_attempts: How often it sends a request that is throttled or lost; with 1, every refusal is seen.
+            credentials: Whose it is, as `assume` gives them; None for who may do anything while nothing is enforced.
         """
         config = _CLIENT_CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": n_attempts}))
-        return self._session.client(service, endpoint_url=self.endpoint_url, config=config, **_CREDENTIALS)
+        return self._session.client(
+            service, endpoint_url=self.endpoint_url, config=config, **(credentials or _CREDENTIALS)
+        )
+
+    def assume(self, role_name: str) -> dict[str, str]:
+        """Returns credentials of a role of this account, as `client` takes them; not while policies are enforced."""
+        arn = f"arn:aws:iam::{ACCOUNT_ID}:role/{role_name}"
+        found = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="local")["Credentials"]
+        return {
+            "aws_access_key_id": found["AccessKeyId"],
+            "aws_secret_access_key": found["SecretAccessKey"],
+            "aws_session_token": found["SessionToken"],
+        }
+
+    @contextmanager
+    def enforcing(self) -> Iterator[None]:
+        """Holds each request against the caller's IAM policies in the block: moto_cloudformation/enforcement.py."""
+        self.client("cloudformation").list_stacks()  # until it is loaded, the check is still moto's
+        self._enforce_after("0")
+        try:
+            yield
+        finally:
+            self._enforce_after("inf")
+
+    def _enforce_after(self, n_requests: str) -> None:
+        connection = HTTPConnection(urlsplit(self.endpoint_url).netloc, timeout=_STOP_WITHIN_S)
+        with closing(connection):
+            connection.request("POST", "/moto-api/reset-auth", n_requests)
+            connection.getresponse().read()
 
     def _last_words(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))

@@ -75,10 +75,10 @@ def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> N
         parallelization_factor=1,
         bisect_on_error=True,
         maximum_retry_attempts=10000,
-        maximum_record_age_s=43_200,
+        maximum_record_age_s=86_400,
         on_failure_bucket=stack.bucket,
         report_batch_item_failures=True,
-        function_name=stack.function_name,
+        function_name=f"{stack.function_name}:live",
     )
 
 

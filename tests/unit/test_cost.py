@@ -211,7 +211,7 @@ def test_file_that_is_no_benchs_result_is_one_sentence(tmp_path: Path, text: str
 
 def test_load_is_the_templates_own() -> None:
     load = load_of(100.0, 3)
-    assert load == Load(100.0, 3, window_s=1.0, batch_size=10_000, memory_mb=1769, retention_hours=24.0)
+    assert load == Load(100.0, 3, window_s=1.0, batch_size=10_000, memory_mb=1769, retention_hours=48.0)
     assert load_of(100.0, 3, window_s=5.0).window_s == 5.0
 
 

@@ -51,6 +51,16 @@ def test_reading_may_begin_at_a_time() -> None:
     assert config.starting_position == datetime(2021, 1, 5, 8, 15, tzinfo=UTC)
 
 
+def test_function_may_be_named_by_its_arn() -> None:
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
+
+    assert read(FunctionName=arn).function_name == "predictor:live"
+
+
+def test_metrics_of_the_mapping_are_cloudwatchs() -> None:
+    assert read(MetricsConfig={"Metrics": ["EventCount"]}) == read()
+
+
 @pytest.mark.parametrize("name", ["FilterCriteria", "TumblingWindowInSeconds"])
 def test_property_that_is_not_emulated_is_refused_by_name(name: str) -> None:
     with pytest.raises(TemplateError, match=rf"template\.yaml gives the event source mapping {name}"):

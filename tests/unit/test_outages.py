@@ -104,7 +104,7 @@ def test_outage_longer_than_the_record_age_puts_the_old_records_aside_once_and_d
 ) -> None:
     outage = Outage(templates)
     outage.is_down = True
-    outage.let_pass(14 * HOUR_S)
+    outage.let_pass(26 * HOUR_S)
     outage.is_down = False
     outage.let_pass(RECOVERY_S)
 
@@ -116,7 +116,7 @@ def test_outage_longer_than_the_record_age_puts_the_old_records_aside_once_and_d
 def test_stream_that_was_away_for_longer_than_the_record_age_is_put_aside_unseen(templates: MappingConfig) -> None:
     outage = Outage(templates)
     outage.kinesis.outage = UNREACHABLE
-    outage.let_pass(14 * HOUR_S)
+    outage.let_pass(26 * HOUR_S)
     outage.kinesis.outage = None
     outage.let_pass(RECOVERY_S)
 

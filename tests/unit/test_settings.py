@@ -70,3 +70,30 @@ def test_empty_optional_setting_is_as_good_as_none(name: str) -> None:
 def test_log_level_that_logging_does_not_know_is_named() -> None:
     with pytest.raises(ConfigurationError, match="LOG_LEVEL is 'loud': want DEBUG, INFO"):
         Settings.from_env({**REQUIRED, "LOG_LEVEL": "loud"})
+
+
+KEY_ARN = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+@pytest.mark.parametrize(
+    "key", [KEY_ARN, KEY_ARN.replace("arn:aws:", "arn:aws-us-gov:"), KEY_ARN.replace("1234", "mrk-", 1)]
+)
+def test_signing_key_is_read_and_there_is_none_by_default(key: str) -> None:
+    assert Settings.from_env({**REQUIRED, "MODEL_SIGNING_KEY": key}).model_signing_key == key
+    assert Settings.from_env({**REQUIRED, "MODEL_SIGNING_KEY": ""}).model_signing_key == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yes",
+        "alias/models",
+        KEY_ARN.replace("key/", "alias/"),
+        KEY_ARN.rpartition("/")[2],
+        KEY_ARN + "\nx",
+        "arn:aws:s3:::bucket",
+    ],
+)
+def test_signing_key_that_is_no_key_arn_fails_the_cold_start_rather_than_checking_nothing(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"setting MODEL_SIGNING_KEY is .*: want the ARN of a KMS key"):
+        Settings.from_env({**REQUIRED, "MODEL_SIGNING_KEY": text})

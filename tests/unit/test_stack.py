@@ -1,5 +1,6 @@
 """The template as Python sees it: read, translated, parameters resolved, cut down for moto."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,95 @@ def test_moto_gets_what_it_can_create_and_no_output_of_the_rest(template: Path) 
     assert sorted(cut["Resources"]) == ["Code", "Rides"]
     assert list(cut["Outputs"]) == ["Stream"]
     assert "ZipFile" in cut["Resources"]["Code"]["Properties"]["Code"]
+
+
+CONDITIONAL = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Size: { Type: String, Default: small }
+  Name: { Type: String, Default: "" }
+Conditions:
+  IsBig: !Equals [!Ref Size, big]
+  IsNamed: !Not [!Equals [!Ref Name, ""]]
+  IsBigAndNamed: !And [!Condition IsBig, !Condition IsNamed]
+  IsEither: !Or [!Condition IsBig, !Condition IsNamed]
+Resources:
+  Rides:
+    Type: AWS::Kinesis::Stream
+    Properties:
+      Name: !If [IsNamed, !Ref Name, !Ref AWS::NoValue]
+      ShardCount: !If [IsBig, !If [IsNamed, 9, 8], 1]
+      Tags: [!If [IsEither, { Key: either, Value: is }, !Ref AWS::NoValue], { Key: always, Value: is }]
+  Second: { Type: AWS::Kinesis::Stream, Condition: IsBigAndNamed, Properties: { ShardCount: 1 } }
+Outputs:
+  Second: { Condition: IsBigAndNamed, Value: !Ref Second }
+"""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "stream", "n_resources"),
+    [
+        ({}, {"ShardCount": 1, "Tags": [{"Key": "always", "Value": "is"}]}, 1),
+        ({"Size": "big"}, {"ShardCount": 8}, 1),
+        ({"Size": "big", "Name": "rides"}, {"ShardCount": 9, "Name": {"Ref": "Name"}}, 2),
+    ],
+    ids=["neither", "big", "big and named"],
+)
+def test_conditions_decide_what_there_is(
+    tmp_path: Path, parameters: dict[str, object], stream: dict[str, Any], n_resources: int
+) -> None:
+    decided = Stack(write(tmp_path, CONDITIONAL), parameters).decided
+
+    assert decided["Resources"]["Rides"]["Properties"].items() >= stream.items()
+    assert ("Name" in decided["Resources"]["Rides"]["Properties"]) == ("Name" in parameters)
+    assert (len(decided["Resources"]), len(decided["Outputs"])) == (n_resources, n_resources - 1)
+    assert "Conditions" not in decided
+
+
+@pytest.mark.parametrize(
+    ("conditions", "problem"),
+    [
+        ("{ IsBig: !Condition IsBig }", "has the condition IsBig, which depends on itself"),
+        ("{ IsBig: !Equals [!Ref Other, a] }", "decides a condition by {'Ref': 'Other'}, which is no parameter"),
+        ("{ IsBig: !Contains [[a], a] }", "decides a condition by Fn::Contains, which is not known locally"),
+        ("{ Other: !Equals [a, a] }", "has no condition IsBig"),
+    ],
+)
+def test_condition_that_cannot_be_decided_is_named(tmp_path: Path, conditions: str, problem: str) -> None:
+    stream = "{ Type: AWS::Kinesis::Stream, Condition: IsBig, Properties: { ShardCount: 1 } }"
+    path = write(tmp_path, f"Conditions: {conditions}\nResources: {{ Rides: {stream} }}")
+
+    with pytest.raises(TemplateError, match=re.escape(problem)):
+        Stack(path)
+
+
+WITH_ALIAS = ONE_MAPPING.replace("      Role:", "      AutoPublishAlias: live\n      Role:").replace(
+    "  Alarm: {",
+    """  Telling:
+    Type: AWS::Lambda::Function
+    Properties:
+      Runtime: python3.13
+      Handler: a.b
+      Role: !Sub "arn:aws:iam::${AWS::AccountId}:role/${Alarm}-${Alarm.Arn}-${Rides}"
+      Code: { ZipFile: a }
+      Environment: { Variables: { VERSION: !Ref Code.Version, ALARM: !GetAtt Alarm.Arn, STREAM: !Ref Rides } }
+  Alarm: {""",
+)
+
+
+def test_names_stand_in_for_what_moto_cannot_create(tmp_path: Path) -> None:
+    telling = Stack(write(tmp_path, WITH_ALIAS), {"Needed": "x"}).for_moto()["Resources"]["Telling"]["Properties"]
+
+    assert telling["Environment"]["Variables"]["VERSION"].startswith("CodeVersion")
+    assert telling["Environment"]["Variables"]["ALARM"] == "Alarm"
+    assert telling["Environment"]["Variables"]["STREAM"] == {"Ref": "Rides"}
+    assert telling["Role"] == {"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:role/Alarm-Alarm-${Rides}"}
+
+
+def test_mapping_of_an_alias_is_of_the_function_by_that_name(tmp_path: Path) -> None:
+    stack = Stack(write(tmp_path, WITH_ALIAS), {"Needed": "x"})
+
+    assert stack.event_source_mapping({"Rides": "rides", "Code": "code"}).function_name == "code:live"
 
 
 def test_mapping_takes_parameters_and_lambdas_defaults(template: Path) -> None:

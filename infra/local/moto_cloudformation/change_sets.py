@@ -1,0 +1,174 @@
+"""CloudFormation's calls as `sam deploy` and `sam delete` use them, answered by `engine.py` instead of moto's code.
+
+What is not here: nested stacks and change sets of several pages; drift detection; DisableRollback; and a stack's
+resources are all made within the one call that starts it, so nobody ever sees CREATE_IN_PROGRESS last.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
+from moto.cloudformation.parsing import OutputMap
+from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.responses import ActionResult
+from moto.s3.models import s3_backends
+
+from infra.local.deploy.macro import TemplateRefusedError, expand
+from infra.local.deploy.order import creation_order
+from infra.local.moto_cloudformation.enforcement import patch_enforcement
+from infra.local.moto_cloudformation.engine import apply, check_types, remove
+from infra.local.moto_cloudformation.repairs import repair
+from infra.local.moto_cloudformation.stand_ins import KINDS, stand_in
+
+_NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
+
+
+def patch_cloudformation() -> None:
+    """Puts the answers of this file in the place of moto's, and the missing types beside its own."""
+    for kind in KINDS:
+        stand_in(kind)
+    importlib.import_module(
+        "infra.local.moto_cloudformation.real"
+    )  # moto finds its classes by itself, as it does the stand-ins'
+    repair()
+    patch_enforcement()
+    ChangeSet._parse_template = _expand_change_set  # noqa: SLF001
+    CloudFormationBackend.create_change_set = _create_change_set
+    CloudFormationBackend.execute_change_set = _execute_change_set
+    Stack.has_template = lambda *_: False  # moto's puts the template with its macros back; _says_the_same decides
+    Stack.delete = _delete
+    CloudFormationResponse.get_template = _get_template
+    CloudFormationResponse._get_stack_from_s3_url = _read_uploaded_template  # noqa: SLF001
+
+
+def _expand_change_set(change_set: ChangeSet) -> None:
+    try:
+        change_set.template_dict = expand(change_set.template, change_set.parameters, change_set.stack.region_name)
+        check_types(change_set.template_dict)
+    except TemplateRefusedError as error:
+        raise ValidationError(message=str(error)) from error
+
+
+_moto_create_change_set = CloudFormationBackend.create_change_set
+
+
+def _create_change_set(backend: CloudFormationBackend, **request: Any) -> tuple[str, str]:
+    """Makes a change set; one that would change nothing has failed, as in AWS."""
+    parameters = {name: _as_sent(value) for name, value in request["parameters"].items()}
+    stack = _find(backend, request["stack_name"])
+    if request["change_set_type"] == "UPDATE" and stack is None:
+        raise ValidationError(message=f"Stack [{request['stack_name']}] does not exist")
+    if request["change_set_type"] == "CREATE" and stack is not None:
+        _clear_review(backend, stack)
+    change_set_id, stack_id = _moto_create_change_set(backend, **{**request, "parameters": parameters})
+    change_set = backend.change_sets[change_set_id]
+    is_same = stack is not None and _says_the_same(stack, change_set)
+    change_set.status, change_set.execution_status = (
+        ("FAILED", "UNAVAILABLE") if is_same else ("CREATE_COMPLETE", "AVAILABLE")
+    )
+    change_set.status_reason = _NO_CHANGES if is_same else None
+    return change_set_id, stack_id
+
+
+def _as_sent(value: object) -> str:
+    """Writes a value as a request has it: moto keeps previous ones parsed."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _find(backend: CloudFormationBackend, name: str) -> Stack | None:
+    return next((stack for stack in backend.stacks.values() if name in {stack.name, stack.stack_id}), None)
+
+
+def _clear_review(backend: CloudFormationBackend, stack: Stack) -> None:
+    """Makes way for a new stack where the one of that name was never begun."""
+    if stack.status != "REVIEW_IN_PROGRESS":
+        raise ValidationError(message=f"Stack [{stack.name}] already exists and cannot be created again")
+    del backend.stacks[stack.stack_id]
+
+
+def _says_the_same(stack: Stack, change_set: ChangeSet) -> bool:
+    if change_set.change_set_type != "UPDATE" or stack.template_dict != change_set.template_dict:
+        return False
+    declared = stack.template_dict.get("Parameters", {})
+    defaults = {name: slot["Default"] for name, slot in declared.items() if "Default" in slot}
+    now, wanted = ({**defaults, **values} for values in (stack.parameters, change_set.parameters))
+    return {name: _as_sent(value) for name, value in now.items()} == {k: _as_sent(v) for k, v in wanted.items()}
+
+
+def _execute_change_set(backend: CloudFormationBackend, change_set_name: str, **_: object) -> None:
+    """Applies a change set; if it fails, the stack goes back to what it was, and says so in its events."""
+    change_set = backend.describe_change_set(change_set_name)
+    if change_set.execution_status != "AVAILABLE":
+        raise ValidationError(message=f"ChangeSet [{change_set_name}] cannot be executed in its current status")
+    stack = backend.stacks[change_set.stack_id]
+    stack.resource_map.cross_stack_resources = backend.exports
+    verb = change_set.change_set_type
+    stack._add_stack_event(f"{verb}_IN_PROGRESS", resource_status_reason="User Initiated")  # noqa: SLF001
+    before = stack.template_dict, dict(stack.parameters)
+    exported = [] if verb == "CREATE" else [export.name for export in stack.exports]
+    try:
+        apply(stack, change_set.template_dict, change_set.parameters)
+    except Exception as error:  # noqa: BLE001 - whatever a resource's class raises: its stack is rolled back
+        _roll_back(stack, verb, before, str(error))
+        change_set.execution_status = "EXECUTE_FAILED"
+        return
+    stack.template, stack.tags = change_set.template, change_set.tags or stack.tags
+    for name in exported:
+        backend.exports.pop(name, None)
+    backend.exports.update({export.name: export for export in stack.exports})
+    change_set.execution_status = "EXECUTE_COMPLETE"
+    _end(stack, f"{verb}_COMPLETE")
+
+
+def _roll_back(stack: Stack, verb: str, before: tuple[dict[str, Any], Mapping[str, str]], reason: str) -> None:
+    prefix = "" if verb == "CREATE" else "UPDATE_"
+    stack._add_stack_event(f"{prefix}ROLLBACK_IN_PROGRESS", resource_status_reason=reason)  # noqa: SLF001
+    template, parameters = before
+    if verb == "CREATE":
+        _remove_all(stack, never_was=True)
+    else:
+        apply(stack, template, parameters)
+    _end(stack, f"{prefix}ROLLBACK_COMPLETE")
+
+
+def _delete(stack: Stack) -> None:
+    """Deletes a stack's resources, the last made first; those with a policy to be retained stay."""
+    stack._add_stack_event("DELETE_IN_PROGRESS", resource_status_reason="User Initiated")  # noqa: SLF001
+    _remove_all(stack)
+    _end(stack, "DELETE_COMPLETE")
+
+
+def _remove_all(stack: Stack, *, never_was: bool = False) -> None:
+    resources = stack.resource_map._resource_json_map  # noqa: SLF001 - moto has no other door
+    for name in reversed(list(creation_order(resources))):
+        remove(stack, name, resources[name], never_was=never_was)
+    # Described once more, moto would make what it finds missing.
+    stack.resource_map._resource_json_map = {}  # noqa: SLF001
+    stack.output_map = OutputMap(stack.resource_map, {}, stack.stack_id)
+
+
+def _end(stack: Stack, status: str) -> None:
+    stack.status = status
+    stack._add_stack_event(status)  # noqa: SLF001
+
+
+def _get_template(response: CloudFormationResponse) -> ActionResult:
+    """Answers GetTemplate: as it was sent, or, for the stage Processed, without macros."""
+    stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))  # noqa: SLF001
+    processed = response._get_param("TemplateStage") == "Processed"  # noqa: SLF001
+    body = json.dumps(stack.template_dict) if processed else stack.template
+    return ActionResult({"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]})
+
+
+def _read_uploaded_template(response: CloudFormationResponse, template_url: str) -> str:
+    """Reads a template that was uploaded: its address is this server's, which moto takes for a bucket's."""
+    bucket, _, key = urlsplit(template_url).path.lstrip("/").partition("/")
+    stored = s3_backends[response.current_account][response.partition].get_object(bucket, unquote(key))
+    if stored is None:
+        raise ValidationError(message=f"S3 error: there is no template at {template_url}")
+    text: str = stored.value.decode()
+    return text

@@ -1,0 +1,178 @@
+"""moto's IAM enforcement made true for what this project calls; off until `POST /moto-api/reset-auth`.
+
+What moto 5.2.5 does otherwise: a Kinesis call has the resource ``*``, so that a statement with an ARN refuses it; a
+condition is held against nothing, and one that fails denies whatever else is allowed; keys are free to all, and no
+stream or bucket is encrypted. Here what a stack's template encrypts takes the key too, by the caller's policies and by
+the key's own.
+
+What is not here: bucket, topic, queue and function policies; permission boundaries; the caller's own service roles.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from moto.cloudformation.models import cloudformation_backends
+from moto.core.exceptions import JsonRESTError
+from moto.iam.access_control import IAMRequestBase
+from moto.iam.models import Policy
+from moto.kinesis.utils import decompose_shard_iterator
+from moto.kms.models import kms_backends
+
+from infra.local.deploy.policies import is_allowed
+
+Documents = list[Mapping[str, Any]]
+
+_READS = {"kinesis:GetRecords", "s3:GetObject"}
+_WRITES = {"kinesis:PutRecord", "kinesis:PutRecords", "s3:PutObject"}
+_OTHER_NAMES = {"s3:HeadObject": "s3:GetObject", "s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket"}
+
+
+_JSON_SERVICES = {"kinesis", "kms", "logs"}
+"""They are answered in JSON; moto refuses in XML, in which their clients find no error's name."""
+
+
+class Need(NamedTuple):
+    """What a request takes: an action on a resource, under condition keys."""
+
+    action: str
+    resource: str
+    context: Mapping[str, str] = {}
+
+
+def patch_enforcement() -> None:
+    """Puts this file's check in the place of moto's, for the whole process."""
+    IAMRequestBase.check_action_permitted = _check
+    IAMRequestBase.check_signature = lambda _: None  # moto gets another one where a path holds an ARN
+
+
+_moto_check = IAMRequestBase.check_action_permitted
+
+
+def _check(request: IAMRequestBase, resource: str) -> None:
+    """Lets a request through if the caller's policies cover all that it takes; else raises what its service answers."""
+    if request._service == "sts":  # noqa: SLF001 - moto has no other door
+        _moto_check(request, resource)
+        return
+    documents = [_document(policy) for policy in request._access_key.collect_policies()]  # noqa: SLF001
+    for need in _needs(request, resource):
+        if not is_allowed(documents, *need) or not _key_agrees(request, need):
+            _refuse(request, need)
+
+
+def _refuse(request: IAMRequestBase, need: Need) -> None:
+    request._action = need.action  # noqa: SLF001 - named in what the caller is told
+    if request._service not in _JSON_SERVICES:  # noqa: SLF001
+        request._raise_access_denied()  # noqa: SLF001
+    said = f"User: {request._access_key.arn} is not authorized to perform: {need.action} on resource: {need.resource}"  # noqa: SLF001
+    raise JsonRESTError("AccessDeniedException", said)
+
+
+def _document(policy: Any) -> Mapping[str, Any]:
+    if isinstance(policy, Policy):
+        policy = next(version.document for version in policy.versions if version.is_default)
+    document: Mapping[str, Any] = json.loads(policy if isinstance(policy, str) else policy["policy_document"])
+    return document
+
+
+def _needs(request: IAMRequestBase, resource: str) -> Iterator[Need]:
+    action = _OTHER_NAMES.get(request._action, request._action).replace("monitoring:", "cloudwatch:")  # noqa: SLF001
+    service, region = request._service, request._region  # noqa: SLF001
+    resource = _resource(request) or resource
+    yield Need(action, resource)
+    key = _key_of(request, resource)
+    if key and action in _READS | _WRITES:
+        through = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
+        yield Need("kms:Decrypt" if action in _READS else "kms:GenerateDataKey", key, through)
+
+
+def _resource(request: IAMRequestBase) -> str:
+    """Returns the ARN of what a request is about, where it says it in a way known here; "" where not."""
+    reader = _RESOURCES.get(request._service)  # noqa: SLF001
+    return reader(request) if reader else ""
+
+
+def _arn(request: IAMRequestBase, path: str) -> str:
+    return f"arn:aws:{request._service}:{request._region}:{request.account_id}:{path}"  # noqa: SLF001
+
+
+def _stream(request: IAMRequestBase) -> str:
+    body = _body(request)
+    if "ShardIterator" in body:
+        return _arn(request, f"stream/{decompose_shard_iterator(body['ShardIterator'])[0]}")
+    name = body.get("StreamName")
+    return str(body.get("StreamARN") or (_arn(request, f"stream/{name}") if name else ""))
+
+
+def _key(request: IAMRequestBase) -> str:
+    key_id = _body(request).get("KeyId", "")
+    return key_id if key_id.startswith("arn:") or not key_id else _arn(request, f"key/{key_id}")
+
+
+def _log_stream(request: IAMRequestBase) -> str:
+    body = _body(request)
+    return _arn(request, f"log-group:{body['logGroupName']}:log-stream:{body.get('logStreamName', '')}")
+
+
+def _function(request: IAMRequestBase) -> str:
+    named = _FUNCTION_PATH.search(request._path)  # noqa: SLF001
+    name = unquote(named[1]) if named else ""
+    return name if name.startswith("arn:") or not name else _arn(request, f"function:{name}")
+
+
+def _stack(request: IAMRequestBase) -> str:
+    (name,) = request._data.get("StackName", [""])  # noqa: SLF001
+    stacks = cloudformation_backends[request.account_id][request._region].stacks.values()  # noqa: SLF001
+    return next((stack.stack_id for stack in stacks if name in {stack.name, stack.stack_id}), "")
+
+
+_FUNCTION_PATH = re.compile(r"/functions/([^/?]+)")
+
+_RESOURCES = {
+    "cloudformation": _stack,
+    "kinesis": _stream,
+    "kms": _key,
+    "lambda": _function,
+    "logs": _log_stream,
+}
+
+
+def _body(request: IAMRequestBase) -> Mapping[str, Any]:
+    body: Mapping[str, Any] = json.loads(request._body or b"{}")  # noqa: SLF001
+    return body
+
+
+def _key_of(request: IAMRequestBase, resource: str) -> str | None:
+    """Returns the ARN of the key that a stack's template encrypts a stream or bucket with; None for none of its own."""
+    name = resource.rpartition(":")[2].removeprefix("stream/").partition("/")[0]
+    region = "us-east-1" if request._service == "s3" else request._region  # noqa: SLF001 - S3 has one backend
+    for stack in cloudformation_backends[request.account_id][region].stacks.values():
+        for logical_name, resolved in getattr(stack, "applied", {}).items():
+            model = stack.resource_map._parsed_resources.get(logical_name)  # noqa: SLF001
+            if getattr(model, "physical_resource_id", None) == name:
+                return _own_key(resolved.get("Properties", {}))
+    return None
+
+
+def _own_key(properties: Mapping[str, Any]) -> str | None:
+    key: str = properties.get("StreamEncryption", {}).get("KeyId", "")
+    for rule in properties.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", ()):
+        key = rule["ServerSideEncryptionByDefault"].get("KMSMasterKeyID", "")
+    return key if key.startswith("arn:") else None
+
+
+def _key_agrees(request: IAMRequestBase, need: Need) -> bool:
+    """Says whether the key's own policy lets the account's principals do what is needed; true of what is no key."""
+    if not need.action.startswith("kms:") or ":key/" not in need.resource:
+        return True
+    keys = kms_backends[request.account_id][request._region].keys  # noqa: SLF001
+    key = keys.get(need.resource.rpartition("/")[2])
+    if key is None:
+        return False
+    policy = json.loads(key.policy) if isinstance(key.policy, str) else key.policy
+    ours = [
+        one for one in policy["Statement"] if "AWS" in (one["Principal"] if one["Principal"] != "*" else {"AWS": 1})
+    ]
+    return is_allowed([{"Statement": ours}], *need)

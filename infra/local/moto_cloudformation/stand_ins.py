@@ -1,0 +1,129 @@
+"""Resource types that moto's CloudFormation lacks. Most only record their properties, and have a name and an ARN.
+
+What a stand-in does *not* do: an API has no door, a deployment group shifts no traffic, a bucket policy refuses nobody,
+a subscription delivers nothing. `real.py` has those that stand on a working part of moto.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from moto.core.common_models import CloudFormationModel
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource type as a template sees it.
+
+    Attributes:
+        type: As in a template.
+        name_property: The property that names it; "" where AWS makes a name up.
+        ref: What `Ref` gives, with {name}, {id}, {region} and {account} to fill in.
+        attributes: What `GetAtt` gives, likewise.
+    """
+
+    type: str
+    name_property: str = ""
+    ref: str = "{name}"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+_ARN = "arn:aws:{service}:{{region}}:{{account}}:{path}"
+
+
+def _arn(service: str, path: str) -> str:
+    return _ARN.format(service=service, path=path)
+
+
+KINDS = (
+    Kind("AWS::ApiGatewayV2::Api", ref="{id}", attributes={"ApiEndpoint": "https://{id}.execute-api.{region}.invalid"}),
+    Kind("AWS::ApiGatewayV2::ApiMapping", ref="{id}"),
+    Kind("AWS::ApiGatewayV2::Authorizer", ref="{id}"),
+    Kind("AWS::ApiGatewayV2::Integration", ref="{id}"),
+    Kind("AWS::ApiGatewayV2::Route", ref="{id}"),
+    Kind("AWS::ApiGatewayV2::Stage", "StageName"),
+    Kind("AWS::ApplicationAutoScaling::ScalableTarget"),
+    Kind("AWS::ApplicationAutoScaling::ScalingPolicy", ref=_arn("autoscaling", "scalingPolicy:{id}")),
+    Kind("AWS::Budgets::Budget"),
+    Kind("AWS::CodeDeploy::Application", "ApplicationName"),
+    Kind("AWS::CodeDeploy::DeploymentConfig", "DeploymentConfigName"),
+    Kind("AWS::CodeDeploy::DeploymentGroup", "DeploymentGroupName"),
+    Kind("AWS::Kinesis::ResourcePolicy"),
+    Kind(
+        "AWS::Kinesis::StreamConsumer",
+        ref=_arn("kinesis", "stream/consumer/{name}"),
+        attributes={"ConsumerARN": _arn("kinesis", "stream/consumer/{name}")},
+    ),
+    Kind("AWS::Lambda::EventInvokeConfig"),
+    Kind("AWS::Lambda::Url", attributes={"FunctionUrl": "https://{id}.lambda-url.{region}.invalid/"}),
+    Kind("AWS::Logs::MetricFilter"),
+    Kind("AWS::Logs::QueryDefinition", ref="{id}", attributes={"QueryDefinitionId": "{id}"}),
+    Kind("AWS::Logs::SubscriptionFilter"),
+    Kind("AWS::S3::BucketPolicy"),
+    Kind("AWS::SNS::Subscription", ref=_arn("sns", "{name}:{id}")),
+    Kind("AWS::SNS::TopicPolicy"),
+    Kind("AWS::SQS::QueuePolicy"),
+    Kind("AWS::Scheduler::Schedule", "Name", attributes={"Arn": _arn("scheduler", "schedule/default/{name}")}),
+)
+
+
+def stand_in(kind: Kind) -> type[Any]:
+    """Makes the class that moto's CloudFormation finds by itself: it looks for CloudFormationModel's own subclasses."""
+    return type(kind.type.replace("::", ""), (_StandIn, CloudFormationModel), {"kind": kind})
+
+
+class _StandIn:
+    """A resource that is recorded and no more; the rest of its class is moto's.
+
+    Attributes:
+        properties: As the template resolved them.
+    """
+
+    kind: Kind
+
+    def __init__(self, name: str, properties: Mapping[str, Any], account: str, region: str, made_id: str = "") -> None:
+        self.name = name
+        self.properties = properties
+        self._facts = {"name": name, "id": made_id or uuid4().hex[:10], "account": account, "region": region}
+
+    @property
+    def physical_resource_id(self) -> str:
+        return self.kind.ref.format(**self._facts)
+
+    def get_cfn_attribute(self, name: str) -> str:
+        return self.kind.attributes[name].format(**self._facts)
+
+    @classmethod
+    def cloudformation_type(cls) -> str:
+        return cls.kind.type
+
+    @classmethod
+    def cloudformation_name_type(cls) -> str:
+        return cls.kind.name_property
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return attr in cls.kind.attributes
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Mapping[str, Any], account_id: str, region_name: str, **_: Any
+    ) -> "_StandIn":
+        return cls(resource_name, cloudformation_json.get("Properties", {}), account_id, region_name)
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: "_StandIn",
+        new_resource_name: str,  # noqa: ARG003 - moto's signature
+        cloudformation_json: Mapping[str, Any],
+        account_id: str,
+        region_name: str,
+    ) -> "_StandIn":
+        properties = cloudformation_json.get("Properties", {})
+        name = properties.get(cls.kind.name_property, original_resource.name)
+        return cls(name, properties, account_id, region_name, original_resource._facts["id"])  # noqa: SLF001 - its own
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        """Does nothing: it is nowhere but in its stack."""

@@ -1,0 +1,153 @@
+"""CodeDeploy's hook before a new version gets its first ride: it must predict the golden rides of the model in use.
+
+A version that does not start, or is off by one ride, stops the deployment. Without a model there is nothing to predict:
+then the version must start, and that is all that can be said.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import msgspec
+from aws_lambda_powertools import Logger
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.session import Session
+
+from lambda_function.model import GOLDEN, GoldenRide, bundle_key, channel_key, decode_channel, decode_golden_rides
+from lambda_function.model_store import GetObject
+from lambda_function.rehearsal import decode_answer, problem_with, rehearsal_event
+from lambda_function.settings import PreTrafficSettings
+
+ATTEMPTS = 3
+"""A channel may move between our look and the version's, and S3 may fail a version's first start."""
+
+INVOKE_TIMEOUT_S = 80
+"""Of a start and an answer; ATTEMPTS of them fit in this function's own timeout."""
+
+NO_MODEL = "there is no model yet: the version starts, and nothing else could be tried"
+PASSED = "the version predicts the golden rides"
+
+
+class Invoke(Protocol):
+    """What of a Lambda client is needed here."""
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
+        """Invokes a function and waits for its answer."""
+
+
+class Deployments(Protocol):
+    """What of a CodeDeploy client is needed here."""
+
+    def put_lifecycle_event_hook_execution_status(
+        self,
+        *,
+        deploymentId: str,  # noqa: N803
+        lifecycleEventHookExecutionId: str,  # noqa: N803
+        status: str,
+    ) -> Any:
+        """Says ``Succeeded`` or ``Failed``: whether a deployment goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a trial."""
+
+    passed: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The new version, and where the model is that it will serve."""
+
+    settings: PreTrafficSettings
+    s3: GetObject
+    function: Invoke
+
+    def run(self) -> Verdict:
+        """Has the version predict the golden rides; once more where it fails, for that may have been the network."""
+        verdict = self._attempt()
+        for _ in range(ATTEMPTS - 1):
+            if verdict.passed:
+                break
+            verdict = self._attempt()
+        return verdict
+
+    def _attempt(self) -> Verdict:
+        channel_data = self._read(channel_key(self.settings.model_channel))
+        if channel_data is None:
+            problem, _ = self._invoke({"Records": []})
+            return Verdict(not problem, problem or NO_MODEL)
+        model_version = decode_channel(channel_data).model_version
+        golden_data = self._read(bundle_key(model_version, GOLDEN))
+        if golden_data is None:
+            return Verdict(passed=False, why=f"the channel names {model_version}, which has no golden rides")
+        problem = self._rehearse(model_version, decode_golden_rides(golden_data))
+        return Verdict(not problem, problem or PASSED)
+
+    def _rehearse(self, model_version: str, golden: list[GoldenRide]) -> str:
+        """Says what is wrong with the version's predictions, or ""."""
+        problem, payload = self._invoke(rehearsal_event(golden))
+        if problem:
+            return problem
+        try:
+            answer = decode_answer(payload)
+        except msgspec.MsgspecError as error:
+            return f"the version does not know rehearsals: {error}"
+        if answer.model_version != model_version:
+            return f"the version serves {answer.model_version}, where the channel names {model_version}"
+        return problem_with(answer, golden)
+
+    def _invoke(self, event: dict[str, Any]) -> tuple[str, bytes]:
+        """Invokes the version: what is wrong, or "", and its answer."""
+        answer = self.function.invoke(FunctionName=self.settings.new_version, Payload=json.dumps(event).encode())
+        payload: bytes = answer["Payload"].read()
+        if "FunctionError" in answer:
+            return f"the version fails: {payload.decode(errors='replace')}", b""
+        return "", payload
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            data: bytes = self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return data
+
+
+def decide(event: dict[str, str], deployments: Deployments, trial: Callable[[], Verdict], logger: Logger) -> None:
+    """Tells CodeDeploy whether to go on. It is always told: it would wait an hour for a hook that ends without a word.
+
+    Args:
+        event: CodeDeploy's: which deployment, and which hook of it.
+        deployments: Takes the verdict.
+        trial: Tries the version; whatever it raises is a reason not to go on.
+        logger: Takes the reason.
+    """
+    try:
+        verdict = trial()
+    except Exception as error:
+        logger.exception("the trial itself failed")
+        verdict = Verdict(passed=False, why=f"{type(error).__name__}: {error}")
+    log = logger.info if verdict.passed else logger.error
+    log("pre-traffic hook", extra={"passed": verdict.passed, "why": verdict.why})
+    deployments.put_lifecycle_event_hook_execution_status(
+        deploymentId=event["DeploymentId"],
+        lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
+        status="Succeeded" if verdict.passed else "Failed",
+    )
+
+
+def lambda_handler(event: dict[str, str], context: object) -> None:  # noqa: ARG001 - Lambda's signature
+    """Lambda's entry point, invoked by CodeDeploy."""
+    client: Callable[..., Any] = Session().create_client
+
+    def trial() -> Verdict:
+        patient = Config(read_timeout=INVOKE_TIMEOUT_S, retries={"total_max_attempts": 1})
+        return Trial(PreTrafficSettings.from_env(), client("s3"), client("lambda", config=patient)).run()
+
+    decide(event, client("codedeploy"), trial, Logger(service="ridecast-pre-traffic"))

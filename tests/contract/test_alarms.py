@@ -1,0 +1,322 @@
+"""What watches the stack: every alarm by name, what sets it off, its page in the runbook, and who is told."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import typer
+
+from infra.cli import app
+from infra.dashboard.body import read_panels
+from infra.local.failures import GivenUp, object_key
+from infra.stack import Stack
+from infra.transform import TEMPLATE
+from lambda_function.settings import Settings
+from tests.builders import invocation, ride_bytes
+from tests.metrics_kit import Metric, known_metrics
+
+RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
+
+WATCHED = {
+    "FunctionErrorsAlarm": {"Errors"},
+    "IteratorAgeAlarm": {"IteratorAge"},
+    "ThrottlesAlarm": {"Throttles"},
+    "GivenUpBatchesAlarm": {"ApproximateNumberOfMessagesVisible"},
+    "GivenUpBatchAgeAlarm": {"ApproximateAgeOfOldestMessage"},
+    "UndeliveredBatchesAlarm": {"DestinationDeliveryFailures"},
+    "RejectShareAlarm": {"Rejects", "Records"},
+    "RefreshFailuresAlarm": {"ModelRefreshFailures"},
+    "PublishRetriesAlarm": {"ResentEntries", "PutRecords.TotalRecords"},
+    "DurationAlarm": {"Duration"},
+    "NoPredictionsAlarm": {"IncomingRecords", "Predictions"},
+    "ApiErrorsAlarm": {"5xx", "Count"},
+}
+
+Properties = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    return Stack()
+
+
+@pytest.fixture(scope="module")
+def alarms(stack: Stack) -> dict[str, Properties]:
+    resources = stack.template["Resources"].items()
+    return {name: one["Properties"] for name, one in resources if one["Type"] == "AWS::CloudWatch::Alarm"}
+
+
+def metrics(alarm: Properties) -> list[Properties]:
+    """The metrics of an alarm, each as namespace, name and dimensions."""
+    if "MetricName" in alarm:
+        return [alarm]
+    return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
+
+
+def as_metric(metric: Properties) -> Metric:
+    names = frozenset(dimension["Name"] for dimension in metric["Dimensions"])
+    return Metric(metric["Namespace"], metric["MetricName"], names)
+
+
+def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: int = 60) -> float | None:
+    """What an alarm's metric math makes of one period's values; None is no data, as in CloudWatch."""
+    (expression,) = [query["Expression"] for query in alarm["Metrics"] if "Expression" in query]
+    text = (
+        expression["Fn::Sub"].replace("${TimeoutSeconds}", str(timeout_s))
+        if isinstance(expression, dict)
+        else expression
+    )
+    functions = {
+        "IF": lambda condition, yes, no: yes if condition else no,
+        "FILL": lambda value, default: default if value is None else value,
+        "MAX": max,
+    }
+    # IF is not lazy here, so a division by zero in the branch not taken is one that CloudWatch would not show either.
+    try:
+        return float(eval(text.replace(" AND ", " and "), {"__builtins__": {}}, {**functions, **values}))  # noqa: S307
+    except (TypeError, ZeroDivisionError):
+        return None
+
+
+def threshold(stack: Stack, alarm: Properties) -> float:
+    value = alarm["Threshold"]
+    return float(stack.parameters[value["Ref"]] if isinstance(value, dict) else value)
+
+
+def sounds(stack: Stack, alarm: Properties, value: float | None) -> bool:
+    """Whether one period's value breaches."""
+    if value is None:
+        return bool(alarm["TreatMissingData"] == "breaching")
+    if alarm["ComparisonOperator"] == "GreaterThanThreshold":
+        return value > threshold(stack, alarm)
+    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+    return value >= threshold(stack, alarm)
+
+
+def test_every_alarm_that_was_asked_for_is_there_and_watches_its_metric(alarms: dict[str, Properties]) -> None:
+    found = {name: {metric["MetricName"] for metric in metrics(alarm)} for name, alarm in alarms.items()}
+    assert found == WATCHED
+
+
+def test_every_metric_exists_with_these_dimensions(alarms: dict[str, Properties]) -> None:
+    watched = {as_metric(metric) for alarm in alarms.values() for metric in metrics(alarm)}
+    assert watched - known_metrics() == set()
+
+
+def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, alarms: dict[str, Properties]) -> None:
+    variables = stack.template["Resources"]["Predictor"]["Properties"]["Environment"]["Variables"]
+    own = [metric for alarm in alarms.values() for metric in metrics(alarm) if "AWS/" not in metric["Namespace"]]
+    assert len(own) == 5
+    for metric in own:
+        assert metric["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"]
+        assert metric["Dimensions"] == [{"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]}]
+
+
+def test_aws_metrics_are_those_of_this_stacks_resources(stack: Stack, alarms: dict[str, Properties]) -> None:
+    kinds = {
+        "ApiId": "AWS::ApiGatewayV2::Api",
+        "FunctionName": "AWS::Lambda::Function",
+        "QueueName": "AWS::SQS::Queue",
+        "StreamName": "AWS::Kinesis::Stream",
+    }
+    for metric in (metric for alarm in alarms.values() for metric in metrics(alarm) if "AWS/" in metric["Namespace"]):
+        (dimension,) = metric["Dimensions"]
+        value = dimension["Value"]
+        name = value.get("Ref") or value["Fn::GetAtt"][0]
+        assert stack.template["Resources"][name]["Type"] == kinds[dimension["Name"]]
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_alarm_says_what_no_data_means_and_how_many_periods_count(name: str, alarms: dict[str, Properties]) -> None:
+    alarm = alarms[name]
+    assert alarm["TreatMissingData"] in {"notBreaching", "ignore", "breaching"}
+    n_periods = int(alarm["EvaluationPeriods"])
+    assert 1 <= int(alarm.get("DatapointsToAlarm", n_periods)) <= n_periods <= 5
+    periods = {alarm["Period"]} if "Period" in alarm else {
+        query["MetricStat"]["Period"] for query in alarm["Metrics"] if "MetricStat" in query
+    }  # fmt: skip
+    assert len(periods) == 1
+    assert periods <= {60, 300}
+
+
+@pytest.mark.parametrize("name", [name for name, watched in WATCHED.items() if len(watched) > 1])
+def test_math_returns_one_line_made_of_its_metrics(name: str, alarms: dict[str, Properties]) -> None:
+    queries = alarms[name]["Metrics"]
+    (result,) = [query for query in queries if query.get("ReturnData", True)]
+    named = set(re.findall(r"\b[a-z][a-z_]*\b", result["Expression"]))
+    assert named == {query["Id"] for query in queries if query is not result}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("RejectShareAlarm", {"rejects": 0, "records": 100_000}, False),
+        ("RejectShareAlarm", {"rejects": 9, "records": 9}, False),
+        ("RejectShareAlarm", {"rejects": 10, "records": 10_000}, False),
+        ("RejectShareAlarm", {"rejects": 101, "records": 10_000}, True),
+        ("RejectShareAlarm", {"rejects": None, "records": None}, False),
+        ("PublishRetriesAlarm", {"resent": 0, "sent": 100_000}, False),
+        ("PublishRetriesAlarm", {"resent": 10_000, "sent": 100_000}, False),
+        ("PublishRetriesAlarm", {"resent": 10_001, "sent": 100_000}, True),
+        ("PublishRetriesAlarm", {"resent": 500, "sent": None}, True),  # the stream can't be reached
+        ("NoPredictionsAlarm", {"arrived": 1, "predicted": None}, True),
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0}, True),
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 1}, False),
+        ("NoPredictionsAlarm", {"arrived": None, "predicted": None}, False),
+        ("NoPredictionsAlarm", {"arrived": None, "predicted": 9400}, False),  # a backlog is worked off
+        ("ApiErrorsAlarm", {"failed": 4, "asked": 4}, False),
+        ("ApiErrorsAlarm", {"failed": 5, "asked": 501}, False),
+        ("ApiErrorsAlarm", {"failed": 5, "asked": 500}, True),
+        ("ApiErrorsAlarm", {"failed": None, "asked": None}, False),
+        ("DurationAlarm", {"duration_ms": 44_999}, False),
+        ("DurationAlarm", {"duration_ms": 45_000}, True),
+        ("IteratorAgeAlarm", {"age_ms": 300_000}, False),
+        ("IteratorAgeAlarm", {"age_ms": 300_001}, True),
+    ],
+)  # fmt: skip
+def test_alarm_sounds_when_it_should(
+    stack: Stack, alarms: dict[str, Properties], name: str, values: dict[str, float | None], expected: bool
+) -> None:
+    assert sounds(stack, alarms[name], evaluated(alarms[name], values)) is expected
+
+
+def test_duration_alarm_begins_where_the_function_stops_publishing(stack: Stack, alarms: dict[str, Properties]) -> None:
+    for timeout_s in (int(stack.template["Parameters"]["TimeoutSeconds"]["MinValue"]), 60, 900):
+        last_ms = 1000 * timeout_s - Settings.deadline_margin_ms
+        assert evaluated(alarms["DurationAlarm"], {"duration_ms": last_ms}, timeout_s) == 100
+
+
+def test_a_backlog_is_told_long_before_lambda_gives_it_up(stack: Stack) -> None:
+    mapping = stack.only("AWS::Lambda::EventSourceMapping")
+    assert 10 * int(stack.parameters["MaxIteratorAgeSeconds"]) < mapping["MaximumRecordAgeInSeconds"]
+
+
+def test_every_alarm_has_its_section_in_the_runbook_and_no_section_is_of_none(alarms: dict[str, Properties]) -> None:
+    assert sorted(HEADINGS) == sorted(alarms)
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_alarm_names_its_section(name: str, alarms: dict[str, Properties]) -> None:
+    assert alarms[name]["AlarmDescription"].endswith(f". docs/runbook.md#{name.lower()}")
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_section_tells_what_it_means_what_to_look_at_and_what_to_do(heading: str) -> None:
+    section = RUNBOOK.split(f"## {heading}\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\*\*(.+?):?\*\*", section, re.MULTILINE) == ["It means", "Look at", "Do"]
+
+
+def test_runbook_names_what_there_is(stack: Stack) -> None:
+    template = stack.template
+    assert set(re.findall(r"\(named (\w+)\)", RUNBOOK)) <= set(template["Resources"])
+    assert set(re.findall(r"\]\(#(\w+)\)", RUNBOOK)) <= {heading.lower() for heading in HEADINGS}
+    titles = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOK))
+    assert titles <= {panel.title for panel in read_panels()}
+    parameters = re.findall(
+        r"`((?:RideE|RideP|Api[A-Z][a-z]+Re|Max|Reserved|Parallel|Memory|Timeout|KeptR|Output|Batch)\w+)`", RUNBOOK
+    )
+    mapping = stack.only("AWS::Lambda::EventSourceMapping")
+    assert set(parameters) <= {*template["Parameters"], *mapping}
+
+
+def test_runbook_names_commands_that_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    named = {tuple(words.split()) for words in re.findall(r"\bridecast ([a-z]+(?: [a-z]+)?)", RUNBOOK)}
+    assert len(named) >= 8
+    for first, *rest in named:
+        assert first in group.commands, first
+        verbs = getattr(group.commands[first], "commands", None)
+        assert verbs is None or rest[0] in verbs, (first, rest)
+
+
+def test_one_alarm_sounds_for_all_and_tells_one_topic(stack: Stack, alarms: dict[str, Properties]) -> None:
+    composite = stack.only("AWS::CloudWatch::CompositeAlarm")
+    rule = composite["AlarmRule"]["Fn::Sub"]
+    assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
+    assert sorted(re.findall(r"\$\{(\w+)\}", rule)) == sorted(alarms)
+    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
+    assert not any(key.endswith("Actions") for alarm in alarms.values() for key in alarm)
+
+
+def test_topic_is_encrypted_with_a_key_that_lets_cloudwatch_in(stack: Stack) -> None:
+    assert stack.only("AWS::SNS::Topic")["KmsMasterKeyId"] == {"Ref": "AlarmKey"}
+    key = stack.template["Resources"]["AlarmKey"]["Properties"]
+    assert key["EnableKeyRotation"] is True
+    administers, encrypts = key["KeyPolicy"]["Statement"]
+    assert not {"kms:*", "kms:Decrypt", "kms:CreateGrant"} & set(administers["Action"])
+    assert encrypts["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert encrypts["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert encrypts["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_only_this_stacks_alarm_may_publish_to_the_topic(stack: Stack) -> None:
+    policy = stack.only("AWS::SNS::TopicPolicy")
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
+    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sns:Publish")
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["StackAlarm", "Arn"]}}}
+    assert denied["Effect"] == "Deny"
+    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_an_address_is_told_if_there_is_one(stack: Stack) -> None:
+    subscription = stack.template["Resources"]["AlarmSubscription"]
+    assert subscription["Condition"] == "HasAlarmEmail"
+    assert stack.template["Conditions"]["HasAlarmEmail"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
+    assert stack.parameters["AlarmEmail"] == ""
+    assert subscription["Properties"]["TopicArn"] == {"Ref": "AlarmTopic"}
+
+
+@pytest.mark.parametrize(
+    ("address", "is_taken"), [("", True), ("rides@example.com", True), ("rides", False), ("a@b.com c@d.com", False)]
+)
+def test_address_is_checked(stack: Stack, address: str, is_taken: bool) -> None:
+    pattern = stack.template["Parameters"]["AlarmEmail"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, address)) is is_taken
+
+
+def test_each_batch_that_lambda_gives_up_leaves_a_message(stack: Stack) -> None:
+    rule = stack.only("AWS::Events::Rule")
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": [{"Ref": "Bucket"}]}, "object": {"key": [{"prefix": "aws/lambda/"}]}},
+    }
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["GivenUpBatches", "Arn"]}]
+    given_up = GivenUp(
+        records=invocation(ride_bytes())["Records"],
+        condition="RecordAgeExceeded",
+        n_invocations=1,
+        raised=True,
+        at_s=0.0,
+        object_id="id",
+        request_id="id",
+    )
+    assert object_key(given_up, "mapping").startswith("aws/lambda/")
+
+
+def test_bucket_tells_of_new_objects(stack: Stack) -> None:
+    notifications = stack.only("AWS::S3::Bucket").get("NotificationConfiguration")
+    assert notifications == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+
+
+def test_only_that_rule_may_send_to_the_queue(stack: Stack) -> None:
+    policy = stack.only("AWS::SQS::QueuePolicy")
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert policy["Queues"] == [{"Ref": "GivenUpBatches"}]
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sqs:SendMessage")
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["GivenUpBatchesRule", "Arn"]}}}
+    assert denied["Effect"] == "Deny"
+
+
+def test_queue_is_encrypted_and_remembers_longer_than_the_age_alarm_waits(
+    stack: Stack, alarms: dict[str, Properties]
+) -> None:
+    queue = stack.template["Resources"]["GivenUpBatches"]["Properties"]
+    assert queue["SqsManagedSseEnabled"] is True
+    assert threshold(stack, alarms["GivenUpBatchAgeAlarm"]) == 24 * 3600
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600

@@ -1,0 +1,354 @@
+"""The bootstrap template: who may come in, what each role may do, and that template.yaml needs no more."""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.stack import Stack
+from infra.transform import TEMPLATE, read_template
+
+BOOTSTRAP = TEMPLATE.parent / "infra" / "cicd" / "bootstrap.yaml"
+GITHUB = "token.actions.githubusercontent.com"
+MAX_MANAGED_POLICY_CHARS, MAX_INLINE_POLICY_CHARS = 6_144, 10_240
+"""IAM's limits, white space not counted."""
+
+LONGEST_NAME = "x" * 31
+_EXPANDED = {  # as long as they get
+    "AWS::Partition": "aws",
+    "AWS::Region": "ap-southeast-1",
+    "AWS::AccountId": "123456789012",
+    "AWS::URLSuffix": "amazonaws.com",
+    "AWS::StackName": LONGEST_NAME,
+    "StackName": LONGEST_NAME,
+    "RideEventsName": LONGEST_NAME,
+    "RidePredictionsName": LONGEST_NAME,
+    "ArtefactBucket.Arn": f"arn:aws:s3:::{'x' * 63}",
+}
+
+CREATES = {
+    "AWS::ApiGatewayV2::Api": "apigateway:POST",
+    "AWS::ApiGatewayV2::Authorizer": "apigateway:POST",
+    "AWS::ApiGatewayV2::Integration": "apigateway:POST",
+    "AWS::ApiGatewayV2::Route": "apigateway:POST",
+    "AWS::ApiGatewayV2::Stage": "apigateway:POST",
+    "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm",
+    "AWS::CloudWatch::CompositeAlarm": "cloudwatch:PutCompositeAlarm",
+    "AWS::CloudWatch::Dashboard": "cloudwatch:PutDashboard",
+    "AWS::CodeDeploy::Application": "codedeploy:CreateApplication",
+    "AWS::CodeDeploy::DeploymentGroup": "codedeploy:CreateDeploymentGroup",
+    "AWS::Events::Rule": "events:PutRule",
+    "AWS::IAM::ManagedPolicy": "iam:CreatePolicy",
+    "AWS::IAM::Role": "iam:CreateRole",
+    "AWS::KMS::Alias": "kms:CreateAlias",
+    "AWS::KMS::Key": "kms:CreateKey",
+    "AWS::Kinesis::Stream": "kinesis:CreateStream",
+    "AWS::Lambda::Alias": "lambda:CreateAlias",
+    "AWS::Lambda::EventSourceMapping": "lambda:CreateEventSourceMapping",
+    "AWS::Lambda::Function": "lambda:CreateFunction",
+    "AWS::Lambda::Permission": "lambda:AddPermission",
+    "AWS::Lambda::Version": "lambda:PublishVersion",
+    "AWS::Logs::LogGroup": "logs:CreateLogGroup",
+    "AWS::S3::Bucket": "s3:CreateBucket",
+    "AWS::S3::BucketPolicy": "s3:PutBucketPolicy",
+    "AWS::SNS::Subscription": "sns:Subscribe",
+    "AWS::SNS::Topic": "sns:CreateTopic",
+    "AWS::SNS::TopicPolicy": "sns:SetTopicAttributes",
+    "AWS::SQS::Queue": "sqs:CreateQueue",
+    "AWS::SQS::QueuePolicy": "sqs:SetQueueAttributes",
+}
+"""What CloudFormation calls to make a resource."""
+
+Statement = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    found: dict[str, Any] = read_template(BOOTSTRAP)["Resources"]
+    return found
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def document(resource: dict[str, Any]) -> dict[str, Any]:
+    """The one policy of a role, or a managed policy's."""
+    properties = resource["Properties"]
+    found: dict[str, Any] = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
+    return found
+
+
+def statements(resource: dict[str, Any]) -> list[Statement]:
+    found: list[Statement] = document(resource)["Statement"]
+    return found
+
+
+def actions(*resources: dict[str, Any]) -> set[str]:
+    """All that is allowed."""
+    return {
+        action
+        for resource in resources
+        for statement in statements(resource)
+        if statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"])
+    }
+
+
+def execution_policies(resources: dict[str, Any]) -> list[dict[str, Any]]:
+    """What CloudFormation may do, by the role's own list of policies."""
+    role = resources["ExecutionRole"]["Properties"]
+    assert "Policies" not in role
+    return [resources[policy["Ref"]] for policy in role["ManagedPolicyArns"]]
+
+
+# -- who may come in
+
+
+@pytest.mark.parametrize(("role", "environment"), [("PlanRole", "-plan"), ("DeployRole", "")])
+def test_role_trusts_one_environment_of_one_repository_and_nothing_else(
+    resources: dict[str, Any], role: str, environment: str
+) -> None:
+    (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Principal"] == {
+        "Federated": {"Fn::If": ["ProviderIsMissing", {"Ref": "OidcProvider"}, {"Ref": "OidcProviderArn"}]}
+    }
+    assert statement["Condition"] == {
+        "StringEquals": {  # not StringLike: no * of a pattern matches another branch, environment or repository
+            f"{GITHUB}:aud": "sts.amazonaws.com",
+            f"{GITHUB}:sub": {"Fn::Sub": f"repo:${{Repository}}:environment:${{EnvironmentName}}{environment}"},
+        }
+    }
+
+
+@pytest.mark.parametrize("repository", ["*/*", "owner/*", "owner", "owner/name:ref", "owner/name/more"])
+def test_repository_is_a_name_and_no_pattern(repository: str) -> None:
+    allowed = read_template(BOOTSTRAP)["Parameters"]["Repository"]["AllowedPattern"]
+
+    assert not re.fullmatch(allowed, repository)
+    assert re.fullmatch(allowed, "owner/ridecast")
+
+
+def test_execution_role_is_cloudformations_alone(resources: dict[str, Any]) -> None:
+    (statement,) = resources["ExecutionRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+
+    assert (statement["Principal"], statement["Action"]) == (
+        {"Service": "cloudformation.amazonaws.com"},
+        "sts:AssumeRole",
+    )
+
+
+# -- what each may do
+
+
+def test_planning_role_can_carry_nothing_out(resources: dict[str, Any]) -> None:
+    planning = actions(resources["PlanRole"])
+
+    assert "cloudformation:CreateChangeSet" in planning
+    assert not planning & {
+        "cloudformation:ExecuteChangeSet",
+        "cloudformation:CreateStack",
+        "cloudformation:UpdateStack",
+        "cloudformation:DeleteStack",
+    }
+
+
+@pytest.mark.parametrize("role", ["PlanRole", "DeployRole"])
+def test_change_sets_are_made_for_the_execution_role_only(resources: dict[str, Any], role: str) -> None:
+    execution_role = {"Fn::GetAtt": ["ExecutionRole", "Arn"]}
+    made = [one for one in statements(resources[role]) if one["Action"] == "cloudformation:CreateChangeSet"]
+    of_a_stack = [one for one in made if ":stack/" in str(one["Resource"])]
+    (passed,) = [one for one in statements(resources[role]) if one["Action"] == "iam:PassRole"]
+
+    assert [one["Condition"] for one in of_a_stack] == [{"ArnEquals": {"cloudformation:RoleArn": execution_role}}]
+    assert passed["Resource"] == execution_role
+    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("role", ["PlanRole", "DeployRole"])
+def test_roles_of_workflows_change_nothing_by_themselves(resources: dict[str, Any], role: str) -> None:
+    changing = re.compile(r":(Create|Update|Delete|Put|Set|Add|Remove|Attach|Detach)")
+    may = {action for action in actions(resources[role]) if changing.search(action)}
+
+    assert may <= {
+        "cloudformation:CreateChangeSet",
+        "cloudformation:DeleteChangeSet",
+        "kinesis:PutRecords",  # the smoke test's rides
+        "s3:PutObject",  # releases, into the artefact bucket
+    }
+
+
+def test_roles_are_made_under_the_boundary_only(resources: dict[str, Any]) -> None:
+    (making,) = [
+        one
+        for policy in execution_policies(resources)
+        for one in statements(policy)
+        if "iam:CreateRole" in as_list(one["Action"])
+    ]
+    every = actions(*execution_policies(resources))
+
+    assert making["Condition"] == {"ArnEquals": {"iam:PermissionsBoundary": {"Ref": "Boundary"}}}
+    assert {"iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"} <= set(making["Action"])
+    assert not every & {"iam:AttachRolePolicy", "iam:DeleteRolePermissionsBoundary"}
+
+
+def test_no_deployment_changes_what_bounds_it(resources: dict[str, Any]) -> None:
+    (denied,) = [
+        one for policy in execution_policies(resources) for one in statements(policy) if one["Effect"] == "Deny"
+    ]
+    made_here = {one["Type"] for one in resources.values()} - {"AWS::IAM::OIDCProvider", "AWS::S3::BucketPolicy"}
+
+    assert made_here == {"AWS::IAM::ManagedPolicy", "AWS::IAM::Role", "AWS::S3::Bucket"}
+    assert denied["Action"] == ["iam:*", "s3:DeleteBucket*", "s3:Put*"]
+    assert denied["Resource"] == [
+        {"Fn::GetAtt": ["ArtefactBucket", "Arn"]},
+        {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:policy/${AWS::StackName}-*"},
+        {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${AWS::StackName}-*"},
+    ]
+
+
+def test_templates_roles_take_the_boundary() -> None:
+    roles = [one["Properties"] for one in Stack().template["Resources"].values() if one["Type"] == "AWS::IAM::Role"]
+    bounded = {"Fn::If": ["RolesAreBounded", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+
+    assert [role.get("PermissionsBoundary") for role in roles] == [bounded] * len(roles)
+
+
+def test_boundary_lets_nobody_make_more_of_himself(resources: dict[str, Any]) -> None:
+    services = {action.partition(":")[0] for action in actions(resources["Boundary"])}
+
+    assert services <= {"cloudwatch", "codedeploy", "kinesis", "kms", "lambda", "logs", "s3"}
+    assert {action for action in actions(resources["Boundary"]) if re.search(":(Create|Delete|Update)", action)} == {
+        "lambda:UpdateAlias",
+        "logs:CreateLogStream",
+    }
+
+
+def test_execution_role_neither_reads_nor_writes_what_is_in_the_stacks_bucket_and_streams(
+    resources: dict[str, Any],
+) -> None:
+    every = [one for policy in execution_policies(resources) for one in statements(policy)]
+    reading = [one for one in every if "s3:GetObject" in as_list(one["Action"])]
+
+    assert [one["Resource"] for one in reading] == [{"Fn::Sub": "${ArtefactBucket.Arn}/${StackName}/*"}]
+    assert not actions(*execution_policies(resources)) & {
+        "kinesis:GetRecords",
+        "kinesis:PutRecords",
+        "kms:Decrypt",
+        "lambda:InvokeFunction",
+        "s3:DeleteObject",
+        "s3:PutObject",
+    }
+
+
+# -- wildcards
+
+
+def wildcard_lines() -> Iterator[tuple[int, str]]:
+    """Lines that say `*` in an action or a resource."""
+    for number, line in enumerate(BOOTSTRAP.read_text(encoding="utf-8").splitlines(), start=1):
+        said, _, _comment = line.partition(" #")
+        if "*" in said and re.search(r"Resource:|Action:|- !Sub|- \w+:", said):
+            yield number, line
+
+
+def test_no_action_is_a_wildcard_but_where_all_of_them_are_denied(resources: dict[str, Any]) -> None:
+    for resource in resources.values():
+        policies = [one for one in [resource["Properties"].get("PolicyDocument")] if one]
+        policies += [one["PolicyDocument"] for one in resource["Properties"].get("Policies", ())]
+        for statement in (one for policy in policies for one in policy["Statement"]):
+            if statement["Effect"] == "Allow":
+                assert not [action for action in as_list(statement["Action"]) if "*" in action], statement["Sid"]
+
+
+def test_each_wildcard_has_its_reason_beside_it() -> None:
+    lines = BOOTSTRAP.read_text(encoding="utf-8").splitlines()
+    found = list(wildcard_lines())
+    bare = [
+        f"{number}: {line.strip()}" for number, line in found if " # " not in line and " # " not in lines[number - 2]
+    ]
+
+    assert len(found) > 20
+    assert not bare
+
+
+def test_a_resource_that_is_everything_is_held_by_a_condition_or_has_no_arn(resources: dict[str, Any]) -> None:
+    every = [one for policy in execution_policies(resources) for one in statements(policy)]
+    open_ones = {
+        one["Sid"]: set(as_list(one["Action"])) for one in every if one["Resource"] == "*" and "Condition" not in one
+    }
+
+    assert open_ones.keys() == {"DeliverApiLogs"}
+    assert all(re.search("LogDeliver|ResourcePolic", action) for action in open_ones["DeliverApiLogs"])
+
+
+# -- it is enough for template.yaml, and fits
+
+
+def test_execution_role_may_make_every_type_of_the_template(resources: dict[str, Any]) -> None:
+    types = {resource["Type"] for resource in Stack().template["Resources"].values()}
+
+    assert types <= CREATES.keys(), "say above what CloudFormation calls to make it"
+    assert {CREATES[one] for one in types} <= actions(*execution_policies(resources))
+
+
+def test_boundary_holds_all_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
+    roles = {
+        name: resource
+        for name, resource in Stack().template["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role"
+    }
+    given = {
+        (name, action)
+        for name, role in roles.items()
+        for policy in role["Properties"].get("Policies", ())
+        for one in policy["PolicyDocument"]["Statement"]
+        for action in as_list(_either(one)["Action"])
+    }
+
+    assert {(name, action) for name, action in given if action not in actions(resources["Boundary"])} == set()
+
+
+def _either(statement: dict[str, Any]) -> dict[str, Any]:
+    """A statement, or the one that stands behind a condition."""
+    found: dict[str, Any] = statement["Fn::If"][1] if "Fn::If" in statement else statement
+    return found
+
+
+def test_policies_fit_into_iams_limits(resources: dict[str, Any]) -> None:
+    for name, resource in resources.items():
+        if resource["Type"] in {"AWS::IAM::ManagedPolicy", "AWS::IAM::Role"} and name != "ExecutionRole":
+            limit = (
+                MAX_MANAGED_POLICY_CHARS if resource["Type"] == "AWS::IAM::ManagedPolicy" else MAX_INLINE_POLICY_CHARS
+            )
+            text = json.dumps(_expand(document(resource)), separators=(",", ":"))
+            assert len(text) <= limit, f"{name} has {len(text)} characters"
+
+
+def _expand(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_expand(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    if "Fn::Sub" in node:
+        return re.sub(r"\$\{([^}]+)\}", lambda found: _EXPANDED[found[1]], node["Fn::Sub"])
+    if node.keys() & {"Ref", "Fn::GetAtt"}:
+        return "arn:aws:iam::123456789012:policy/" + "x" * 100
+    return {key: _expand(value) for key, value in node.items()}
+
+
+@pytest.mark.slow
+def test_cfn_lint_knows_every_property_and_action(tmp_path: Path) -> None:
+    lint = import_module("infra.checks.bootstrap")  # cfn-lint takes seconds to import
+    misspelt = tmp_path / "bootstrap.yaml"
+    text = BOOTSTRAP.read_text(encoding="utf-8")
+    misspelt.write_text(text.replace("kinesis:CreateStream", "kinesis:CreateStraem"), encoding="utf-8")
+
+    assert lint.findings(BOOTSTRAP) == []
+    assert [finding.split()[0] for finding in lint.findings(misspelt)] == ["W3037"]

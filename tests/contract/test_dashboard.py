@@ -1,0 +1,131 @@
+"""The dashboard that is deployed: its JSON, which no tool parses, and that every metric in it exists."""
+
+import re
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+
+from infra.dashboard.body import Panel, read_panels
+from infra.dashboard.card import GRID_COLUMNS
+from infra.dashboard.lines import COLOURS
+from infra.stack import Stack
+from lambda_function.events import REJECT_REASONS
+from lambda_function.telemetry import BatchReport
+from tests.metrics_kit import Metric, known_metrics, own_metrics
+
+ROWS_OF_A_SCREEN = 18  # of 50 pixels, on 1,080 less what the browser and the console take
+
+ATTRIBUTES = {"Arn": "AWS::CloudWatch::Alarm", "QueueName": "AWS::SQS::Queue"}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    return Stack()
+
+
+@pytest.fixture(scope="module")
+def panels() -> list[Panel]:
+    return read_panels()
+
+
+def test_every_reference_in_the_body_leads_somewhere(stack: Stack) -> None:
+    body = stack.template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    named = {*stack.template["Resources"], *stack.template["Parameters"], "AWS::Region"}
+    references = set(re.findall(r"\$\{([^}]+)\}", body))
+    assert len(references) >= 15
+    for reference in references:
+        name, _, attribute = reference.partition(".")
+        assert name in named
+        if attribute:
+            assert stack.template["Resources"][name]["Type"] == ATTRIBUTES[attribute]
+
+
+def test_the_way_from_ride_to_prediction_is_on_it(panels: list[Panel]) -> None:
+    assert [panel.title for panel in panels] == [
+        "Alarms",
+        "Rides in",
+        "What became of them",
+        "Rejects by reason",
+        "How long rides wait",
+        "Time of a batch",
+        "Model",
+        "Model versions",
+        "Errors",
+        "Output stream",
+        "Given up, waiting for a person",
+        "Over HTTP",
+        "What costs",
+    ]
+
+
+def test_it_fits_one_screen_and_nothing_lies_on_something_else(panels: list[Panel]) -> None:
+    covered = Counter(
+        (x, y)
+        for panel in panels
+        for x in range(panel.x, panel.x + panel.width)
+        for y in range(panel.y, panel.y + panel.height)
+    )
+    assert set(covered) == {(x, y) for x in range(GRID_COLUMNS) for y in range(ROWS_OF_A_SCREEN)}
+    assert set(covered.values()) == {1}
+
+
+def test_every_metric_on_it_exists_with_these_dimensions(panels: list[Panel]) -> None:
+    drawn = {
+        Metric(series.namespace, series.metric, frozenset(name for name, _ in series.dimensions))
+        for panel in panels
+        for series in panel.series
+    }
+    assert drawn - known_metrics() == set()
+
+
+def test_everything_that_the_function_tells_is_on_it(panels: list[Panel]) -> None:
+    drawn = {(series.namespace, series.metric) for panel in panels for series in panel.series}
+    assert {(metric.namespace, metric.name) for metric in own_metrics()} - drawn == set()
+
+
+def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, panels: list[Panel]) -> None:
+    variables = stack.template["Resources"]["Predictor"]["Properties"]["Environment"]["Variables"]
+    name = variables["POWERTOOLS_SERVICE_NAME"]
+    service = name if isinstance(name, str) else f"${{{name['Ref']}}}"
+    own = [series for panel in panels for series in panel.series if not series.namespace.startswith("AWS/")]
+    assert {series.namespace for series in own} == {variables["POWERTOOLS_METRICS_NAMESPACE"]}
+    assert {dict(series.dimensions)["service"] for series in own} == {service}
+
+
+def test_every_reason_of_a_reject_has_its_line(panels: list[Panel]) -> None:
+    (panel,) = [panel for panel in panels if panel.title == "Rejects by reason"]
+    assert tuple(dict(series.dimensions)["reason"] for series in panel.series) == REJECT_REASONS
+
+
+def test_every_alarm_is_on_it(stack: Stack, panels: list[Panel]) -> None:
+    (panel,) = [panel for panel in panels if panel.kind == "alarm"]
+    resources = stack.template["Resources"].items()
+    alarms = [name for name, one in resources if one["Type"] == "AWS::CloudWatch::Alarm"]
+    assert sorted(panel.alarms) == sorted(alarms)
+
+
+def test_query_asks_for_fields_that_the_log_has(panels: list[Panel]) -> None:
+    (panel,) = [panel for panel in panels if panel.kind == "log"]
+    fields = re.findall(r"\bbatch\.(\w+)", panel.query)
+    assert panel.query.startswith("SOURCE '${PredictorLogs}' | filter message = 'batch'")
+    assert len(fields) >= 2
+    assert set(fields) <= set(BatchReport.__slots__)
+
+
+def test_every_line_has_a_label_and_its_axis_a_unit(panels: list[Panel]) -> None:
+    for panel in panels:
+        units = dict(panel.units)
+        assert len(panel.series) <= len(COLOURS)
+        assert all(series.label for series in panel.series)
+        assert {series.axis for series in panel.series} == set(units)
+        assert all(units.values())
+
+
+def test_it_is_named_by_its_stack_and_region(stack: Stack) -> None:
+    properties = stack.only("AWS::CloudWatch::Dashboard")
+    assert properties["DashboardName"] == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
+
+
+def test_panels_are_values(panels: list[Panel]) -> None:
+    assert [Panel(**{**asdict(panel), "series": panel.series}) for panel in panels] == panels

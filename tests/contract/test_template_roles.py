@@ -1,0 +1,109 @@
+"""What template.yaml promises of permissions: a role a function, each action and each resource spelt out."""
+
+import pytest
+
+from tests.template_kit import ROLES, allowed, arn_of, as_list, of_type, properties, statements, tags_of
+
+SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+MODELS, CHANNELS, REJECTS, FAILURES = (
+    str({"Fn::Sub": f"${{Bucket.Arn}}/{prefix}/*"}) for prefix in ("models", "channels", "rejects", "aws/lambda")
+)
+VERSION = str({"Ref": next(iter(of_type("AWS::Lambda::Version")))})
+IN_THE_ACCOUNT = "arn:${AWS::Partition}:%s:${AWS::Region}:${AWS::AccountId}:%s"
+
+
+def of(name: str) -> str:
+    return str(arn_of(name))
+
+
+def test_predictor_may_do_this_and_nothing_else() -> None:
+    read_actions = ("DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
+
+    assert allowed("PredictorRole") == {
+        *((f"kinesis:{action}", of("RideEvents")) for action in read_actions),
+        ("kinesis:PutRecords", of("RidePredictions")),
+        ("s3:GetObject", MODELS),
+        ("s3:GetObject", CHANNELS),
+        ("s3:PutObject", REJECTS),
+        ("s3:PutObject", FAILURES),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ("kms:GenerateDataKey", of("Key")),
+        ("logs:CreateLogStream", of("PredictorLogs")),
+        ("logs:PutLogEvents", of("PredictorLogs")),
+    }
+
+
+def test_predictor_may_verify_with_the_signing_key_where_models_are_signed() -> None:
+    added = allowed("PredictorRole", ModelSigningKeyArn=SIGNING_KEY) - allowed("PredictorRole")
+
+    assert [action for action, _ in added] == ["kms:Verify"]
+    assert statements("PredictorRole", ModelSigningKeyArn=SIGNING_KEY)["VerifyModels"]["Resource"] != "*"
+
+
+def test_pre_traffic_hook_may_do_this_and_nothing_else() -> None:
+    groups = IN_THE_ACCOUNT % ("codedeploy", "deploymentgroup:${ServerlessDeploymentApplication}/*")
+
+    assert allowed("PreTrafficRole") == {
+        ("lambda:InvokeFunction", VERSION),  # the new one, not the function
+        ("s3:GetObject", MODELS),
+        ("s3:GetObject", CHANNELS),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ("codedeploy:PutLifecycleEventHookExecutionStatus", str({"Fn::Sub": groups})),
+        ("logs:CreateLogStream", of("PreTrafficLogs")),
+        ("logs:PutLogEvents", of("PreTrafficLogs")),
+    }
+
+
+def test_codedeploy_may_do_this_and_nothing_else() -> None:
+    alias_actions = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
+
+    assert allowed("DeploymentRole") == {
+        *((f"lambda:{action}", of("Predictor")) for action in alias_actions),
+        *((f"lambda:{action}", str({"Fn::Sub": "${Predictor.Arn}:live"})) for action in alias_actions),
+        ("lambda:InvokeFunction", of("PreTraffic")),
+        ("cloudwatch:DescribeAlarms", str({"Fn::Sub": IN_THE_ACCOUNT % ("cloudwatch", "alarm:*")})),
+    }
+
+
+@pytest.mark.parametrize(
+    ("role", "service"),
+    [("PredictorRole", "lambda"), ("PreTrafficRole", "lambda"), ("DeploymentRole", "codedeploy")],
+)
+def test_role_is_for_one_service_to_take(role: str, service: str) -> None:
+    document = properties(role)["AssumeRolePolicyDocument"]
+    (statement,) = document["Statement"]
+
+    assert document["Version"] == "2012-10-17"
+    assert statement == {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_has_one_policy_and_is_tagged(role: str) -> None:
+    (policy,) = properties(role)["Policies"]
+
+    assert policy["PolicyDocument"]["Version"] == "2012-10-17"
+    assert tags_of(properties(role))["project"] == "ridecast"
+    assert tags_of(properties(role))["environment"] == {"Ref": "Environment"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_statement_has_a_wildcard_action_or_resource(role: str) -> None:
+    for statement in statements(role).values():
+        assert statement["Effect"] == "Allow"
+        assert not any("*" in action for action in as_list(statement["Action"]))
+        assert "*" not in as_list(statement["Resource"])
+
+
+def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
+    roles = of_type("AWS::IAM::Role")
+
+    assert set(ROLES) <= roles.keys()
+    assert not any("ManagedPolicyArns" in role["Properties"] for role in roles.values())
+    assert "PredictorRole" in roles
+    assert "CodeDeployServiceRole" not in roles

@@ -1,0 +1,168 @@
+"""What template.yaml promises of new code: a version a change, tried before it gets a ride, taken back on alarm."""
+
+from typing import Any
+
+import pytest
+
+from infra.stack import Stack
+from tests.template_kit import arn_of, of_type, properties, resource, stack
+
+GROUP = "PredictorDeploymentGroup"
+ALARMS = ("FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
+DESCRIPTION_CHARACTERS = 256
+LONGEST = {
+    "ModelChannel": "c" * 32,
+    "ModelRefreshSeconds": "3600",
+    "ModelSigningKeyArn": "arn:aws:kms:us-east-1:123456789012:key/" + "k" * 36,
+    "OutputFormat": "json",
+    "RidePredictionsShards": "1000",
+    "RidePredictionsName": "n" * 48,
+    "BucketName": "b" * 63,
+    "LogLevel": "WARNING",
+    "MemoryMb": "10240",
+    "TimeoutSeconds": "900",
+    "Architecture": "x86_64",
+    "SnapStart": "PublishedVersions",
+}
+"""The longest value of each parameter that the function's configuration is made of."""
+
+
+def version() -> dict[str, Any]:
+    (found,) = of_type("AWS::Lambda::Version").values()
+    return found
+
+
+def alias() -> dict[str, Any]:
+    return resource("PredictorAliaslive")
+
+
+def config_name(**parameters: str | int) -> str:
+    """What CodeDeploy is told, as CloudFormation fills it in."""
+    template, values = properties(GROUP, **parameters)["DeploymentConfigName"]["Fn::Sub"]
+    return str(template).replace("${ConfigName}", values["ConfigName"])
+
+
+def test_alias_live_follows_the_version_that_each_deployment_publishes() -> None:
+    name = next(iter(of_type("AWS::Lambda::Version")))
+
+    assert alias()["Properties"] == {
+        "Name": "live",
+        "FunctionName": {"Ref": "Predictor"},
+        "FunctionVersion": {"Fn::GetAtt": [name, "Version"]},
+    }
+    assert version()["Properties"]["FunctionName"] == {"Ref": "Predictor"}
+
+
+def test_rides_go_to_the_alias() -> None:
+    assert properties("PredictorRides")["FunctionName"] == {"Ref": "PredictorAliaslive"}
+
+
+def test_old_version_goes_once_the_new_one_has_taken_over_and_its_snapshot_with_it() -> None:
+    assert version()["DeletionPolicy"] == "Delete"
+    assert "UpdateReplacePolicy" not in version()  # CloudFormation's default: the replaced one is deleted, at the end
+
+
+# A new setting is a new version ---------------------------------------------------------------------------------------
+
+
+def parameters_in(node: Any, declared: set[str]) -> set[str]:
+    """Names the parameters that a piece of template refers to, through conditions too."""
+    if isinstance(node, str):
+        return {name for name in declared if f"${{{name}}}" in node}
+    if isinstance(node, list):
+        return set().union(*(parameters_in(item, declared) for item in node))
+    if not isinstance(node, dict):
+        return set()
+    if node.get("Ref") in declared:
+        return {node["Ref"]}
+    if node.get("Ref") in {"Bucket", "RidePredictions"}:  # a name that is a parameter's
+        return {{"Bucket": "BucketName", "RidePredictions": "RidePredictionsName"}[node["Ref"]]}
+    return set().union(*(parameters_in(value, declared) for value in node.values()))
+
+
+def test_each_parameter_of_the_functions_configuration_makes_a_new_version() -> None:
+    template = stack().template
+    declared = set(template["Parameters"])
+    function = dict(template["Resources"]["Predictor"]["Properties"])
+    del function["Tags"], function["ReservedConcurrentExecutions"]  # no part of a version: a new one would be refused
+
+    assert parameters_in(version()["Properties"]["Description"], declared) == parameters_in(function, declared)
+    assert parameters_in(function, declared) == LONGEST.keys()
+
+
+def test_description_that_makes_a_new_version_is_never_too_long() -> None:
+    text, values = version()["Properties"]["Description"]["Fn::Sub"]
+    key_id = {"Fn::Select": [1, {"Fn::Split": ["/", {"Fn::Sub": "${ModelSigningKeyArn}/"}]}]}
+    assert values == {"SigningKey": key_id, "OutputGroups": {"Ref": "RidePredictionsShards"}}
+    computed = {"SigningKey": "k" * 36, "OutputGroups": "1000"}
+    for name, value in {**LONGEST, **computed}.items():
+        text = text.replace(f"${{{name}}}", value)
+
+    assert "$" not in text
+    assert len(text) <= DESCRIPTION_CHARACTERS
+
+
+def test_longest_values_are_the_longest_that_the_template_takes() -> None:
+    declared = stack().template["Parameters"]
+    for name, value in LONGEST.items():
+        limits = declared[name]
+        assert "MaxValue" not in limits or len(str(limits["MaxValue"])) <= len(value), name
+        assert all(len(str(one)) <= len(value) for one in limits.get("AllowedValues", ())), name
+    assert "{0,31}" in declared["ModelChannel"]["AllowedPattern"]
+    assert "{1,48}" in declared["RidePredictionsName"]["AllowedPattern"]
+    assert "{1,61}" in declared["BucketName"]["AllowedPattern"]
+
+
+# Bit by bit, watched --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({}, "AllAtOnce"),
+        ({"Environment": "dev"}, "AllAtOnce"),
+        ({"Environment": "prod"}, "Canary10Percent5Minutes"),
+        ({"Environment": "prod", "CodeRollout": "AllAtOnce"}, "AllAtOnce"),
+        ({"CodeRollout": "Linear10PercentEvery1Minute"}, "Linear10PercentEvery1Minute"),
+    ],
+    ids=str,
+)
+def test_code_takes_over_bit_by_bit_in_prod(parameters: dict[str, str], name: str) -> None:
+    assert config_name(**parameters) == f"CodeDeployDefault.Lambda{name}"
+
+
+def test_every_rollout_that_can_be_chosen_is_one_of_codedeploys() -> None:
+    for name in stack().template["Parameters"]["CodeRollout"]["AllowedValues"]:
+        chosen = Stack(parameters={"CodeRollout": name}).decided["Resources"][GROUP]["Properties"]
+        assert "Fn::Sub" in chosen["DeploymentConfigName"], name  # SAM leaves a name that it does not know as it is
+
+
+def test_alarm_takes_new_code_back() -> None:
+    group = properties(GROUP)
+
+    assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": name}} for name in ALARMS]}
+    assert {resource(name)["Type"] for name in ALARMS} == {"AWS::CloudWatch::Alarm"}
+    assert group["AutoRollbackConfiguration"]["Enabled"] is True
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+    assert group["ServiceRoleArn"] == arn_of("DeploymentRole")
+
+
+def test_new_version_is_tried_before_it_gets_a_ride() -> None:
+    assert alias()["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"] == {
+        "ApplicationName": {"Ref": "ServerlessDeploymentApplication"},
+        "DeploymentGroupName": {"Ref": GROUP},
+        "BeforeAllowTrafficHook": {"Ref": "PreTraffic"},
+    }
+    assert properties("PreTraffic")["Environment"]["Variables"] == {
+        "BUCKET": {"Ref": "Bucket"},
+        "MODEL_CHANNEL": {"Ref": "ModelChannel"},
+        "NEW_VERSION": {"Ref": next(iter(of_type("AWS::Lambda::Version")))},
+    }
+
+
+def test_hook_has_time_for_all_its_attempts() -> None:
+    from lambda_function.pre_traffic import ATTEMPTS, INVOKE_TIMEOUT_S  # noqa: PLC0415 - its import is not for each test
+
+    assert properties("PreTraffic")["Timeout"] >= ATTEMPTS * INVOKE_TIMEOUT_S + 30
+    assert properties("PreTraffic")["MemorySize"] == 512
+    assert properties("PreTraffic")["Role"] == arn_of("PreTrafficRole")

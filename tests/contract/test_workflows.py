@@ -1,0 +1,213 @@
+"""What GitHub's workflows promise: pinned actions, no keys, least permissions, one build, a gate before prod."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.cicd.__main__ import read_options
+from infra.transform import TEMPLATE, read_template
+
+ROOT = TEMPLATE.parent
+FOLDER = ROOT / ".github" / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+
+PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+OWN = re.compile(r"uses: \./\.github/workflows/[\w-]+\.yml$")
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    """Reads one; `on` is True to YAML."""
+    found: dict[Any, Any] = yaml.safe_load((FOLDER / f"{name}.yml").read_text(encoding="utf-8"))
+    return found
+
+
+def jobs() -> list[tuple[str, dict[str, Any]]]:
+    return [(f"{path.stem}.{name}", job) for path in WORKFLOWS for name, job in workflow(path.stem)["jobs"].items()]
+
+
+def steps() -> list[tuple[str, dict[str, Any]]]:
+    return [(f"{name}: {step['name']}", step) for name, job in jobs() for step in job.get("steps", ())]
+
+
+def runs(job: dict[str, Any]) -> str:
+    """All that a job's steps run, a line each."""
+    return "\n".join(step.get("run", "") for step in job["steps"])
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_each_action_is_pinned_to_a_digest_with_its_version_beside_it(path: Path) -> None:
+    uses = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "uses:" in line]
+
+    assert uses
+    assert [line for line in uses if not (PINNED.match(line) or OWN.match(line))] == []
+
+
+def test_one_action_has_one_version_everywhere() -> None:
+    text = "".join(path.read_text() for path in WORKFLOWS)
+    pins = {(action, digest) for action, digest in re.findall(r"uses: ([\w.-]+/[\w./-]+)@([0-9a-f]{40})", text)}
+
+    assert len({action for action, _ in pins}) == len(pins)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_permission_is_given_but_by_a_job(path: Path) -> None:
+    assert workflow(path.stem)["permissions"] == {}
+
+
+@pytest.mark.parametrize(("name", "job"), jobs(), ids=[name for name, _ in jobs()])
+def test_job_reads_the_code_and_at_most_tells_who_it_is(name: str, job: dict[str, Any]) -> None:
+    to_aws = name in {"cd.dev", "cd.prod", "deploy.plan", "deploy.deploy"}
+
+    assert job["permissions"] == {"contents": "read"} | ({"id-token": "write"} if to_aws else {})
+
+
+def test_no_job_runs_for_ever() -> None:
+    assert {name: job.get("timeout-minutes", 0) for name, job in jobs() if "steps" in job} == {
+        "cd.build": 15,
+        "ci.gate": 20,
+        "deploy.plan": 15,
+        "deploy.deploy": 90,
+    }
+
+
+def test_checkout_leaves_no_token_behind() -> None:
+    checkouts = [step for _, step in steps() if "actions/checkout@" in step.get("uses", "")]
+
+    assert len(checkouts) == 4
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+@pytest.mark.parametrize(("name", "step"), steps(), ids=[name for name, _ in steps()])
+def test_no_expression_is_written_into_a_script(name: str, step: dict[str, Any]) -> None:
+    assert "${{" not in step.get("run", "")  # a value comes by an environment variable: text, never code
+
+
+def test_no_secret_and_no_key_is_anywhere() -> None:
+    text = "".join(path.read_text() for path in WORKFLOWS)
+
+    assert "secrets" not in text
+    assert not re.search("access-key|ACCESS_KEY", text, re.IGNORECASE)
+
+
+def test_code_of_a_pull_request_meets_no_credentials() -> None:
+    triggers = {path.stem: set(workflow(path.stem)[True]) for path in WORKFLOWS}
+
+    assert triggers == {
+        "cd": {"push", "workflow_dispatch"},
+        "ci": {"pull_request", "workflow_call"},
+        "deploy": {"workflow_call"},
+    }
+    assert workflow("cd")[True]["push"] == {"branches": ["main"]}
+
+
+def test_gate_is_the_script_that_runs_everywhere() -> None:
+    assert runs(workflow("ci")["jobs"]["gate"]).strip() == "bash .ci/run"
+
+
+def test_a_release_is_built_once_behind_the_gate_and_goes_to_dev_then_prod() -> None:
+    found = workflow("cd")["jobs"]
+    built = {"release": "${{ needs.build.outputs.release }}"}
+
+    assert (found["build"]["needs"], found["dev"]["needs"], found["prod"]["needs"]) == (
+        "gate",
+        "build",
+        ["build", "dev"],
+    )
+    assert found["dev"]["with"] == {"environment": "dev", **built}
+    assert found["prod"]["with"] == {"environment": "prod", **built}
+    assert [name for name, job in jobs() if "infra.cicd.release" in str(job)] == ["cd.build"]
+
+
+def test_release_is_kept_with_its_bill_of_materials() -> None:
+    (kept,) = [step["with"] for name, step in steps() if "upload-artifact@" in step.get("uses", "")]
+
+    assert kept["path"] == "build/release/"
+    assert kept["if-no-files-found"] == "error"
+    assert kept["retention-days"] == 90
+
+
+def test_change_set_is_shown_before_the_environments_gate_and_carried_out_behind_it() -> None:
+    found = workflow("deploy")["jobs"]
+
+    assert found["plan"]["environment"] == {"name": "${{ inputs.environment }}-plan"}
+    assert "--no-execute-changeset" in runs(found["plan"])
+    assert "infra.cicd show" in runs(found["plan"])
+    assert "infra.cicd execute" not in runs(found["plan"])
+
+    assert found["deploy"]["needs"] == "plan"
+    assert found["deploy"]["environment"] == {"name": "${{ inputs.environment }}"}
+    assert "sam deploy" not in runs(found["deploy"])
+
+
+def test_what_is_deployed_is_what_was_built() -> None:
+    names = [step["name"] for step in workflow("deploy")["jobs"]["plan"]["steps"]]
+
+    assert names.index("Check that it is what was built") < names.index("Become the planning role")
+
+
+def test_rides_are_sent_after_each_deployment_and_what_was_there_comes_back_if_they_fail() -> None:
+    *_, execute, smoke, undo = workflow("deploy")["jobs"]["deploy"]["steps"]
+
+    assert execute["if"] == "needs.plan.outputs.change_set != ''"
+    assert ".venv/bin/ridecast smoke" in smoke["run"]
+    assert "if" not in smoke
+    assert "infra.cicd undo" in undo["run"]
+    assert undo["if"] == "failure() && steps.execute.outcome == 'success' && steps.smoke.outcome == 'failure'"
+
+
+def test_no_deployment_is_cut_off_and_no_two_meet() -> None:
+    assert workflow("cd")["concurrency"] == {"group": "cd", "cancel-in-progress": False}
+    assert workflow("deploy")["concurrency"] == {
+        "group": "deploy-${{ inputs.environment }}",
+        "cancel-in-progress": False,
+    }
+
+
+def test_credentials_last_as_long_as_the_job_that_has_them_and_no_longer_than_the_role_allows() -> None:
+    role = read_template(ROOT / "infra" / "cicd" / "bootstrap.yaml")["Resources"]["DeployRole"]["Properties"]
+    job = workflow("deploy")["jobs"]["deploy"]
+    (seconds,) = [one["with"]["role-duration-seconds"] for one in job["steps"] if "credentials@" in one.get("uses", "")]
+
+    assert 60 * job["timeout-minutes"] <= seconds <= role["MaxSessionDuration"]
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_stack_is_the_one_that_people_deploy_from_samconfig(environment: str) -> None:
+    samconfig = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
+    name = workflow("deploy")["env"]["STACK"].replace("${{ inputs.environment }}", environment)
+
+    assert samconfig[environment]["global"]["parameters"]["stack_name"] == name
+
+
+def test_commands_of_the_workflow_exist() -> None:
+    commands = [
+        words.split()
+        for words in re.findall(r"-m infra\.cicd (\w+ [^|>\n]+)", re.sub(r"\\\n\s*", "", str_of("deploy")))
+    ]
+
+    assert [command[0] for command in commands] == ["parameters", "show", "execute", "undo"]
+    for command in commands:
+        read_options(command)  # ends the program where an option is not there
+
+
+def str_of(name: str) -> str:
+    return "\n".join(runs(job) for job in workflow(name)["jobs"].values() if "steps" in job)
+
+
+@pytest.mark.slow
+def test_zizmor_finds_nothing() -> None:
+    zizmor = Path(sys.executable).parent / "zizmor"
+    done = subprocess.run(  # noqa: S603 - our own words
+        [zizmor, "--offline", "--quiet", "--persona", "pedantic", ROOT / ".github"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,73 @@
+"""The function behind the HTTP API on fakes, and how it is asked."""
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.serve import http_event
+from lambda_function.api import HttpHandler
+from lambda_function.api_telemetry import RequestTelemetry
+from lambda_function.model_store import ModelStore
+from tests.builders import ARRIVAL_TIME_S, small_bundle
+from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
+from training.export import ExportedBundle
+
+JSON = "application/json"
+
+_service_numbers = itertools.count()
+
+
+@dataclass(slots=True)
+class Response:
+    """What a caller gets."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.body)
+
+
+@dataclass(slots=True)
+class FakeApi:
+    """The whole function behind the API on fakes, its model published unless it is None."""
+
+    bundle: ExportedBundle | None = field(default_factory=small_bundle)
+    clock: FakeClock = field(default_factory=FakeClock)
+    s3: FakeS3 = field(default_factory=FakeS3)
+    handler: HttpHandler = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.bundle:
+            publish_bundle(self.s3, self.bundle)
+        self.s3.calls.clear()
+        self.handler = HttpHandler(
+            ModelStore(self.s3, BUCKET, "stable", 60.0, self.clock),
+            RequestTelemetry(f"ridecast-api-test-{next(_service_numbers)}", "ridecast", "INFO"),
+            self.clock,
+        )
+
+    def ask(self, method: str, path: str, body: bytes = b"", content_type: str | None = JSON) -> Response:
+        """Sends a request that arrives at ARRIVAL_TIME_S."""
+        headers = {} if content_type is None else {"Content-Type": content_type}
+        return self.take(http_event(method, path, headers, body, ARRIVAL_TIME_S))
+
+    def take(self, event: dict[str, Any]) -> Response:
+        """Takes an event of API Gateway's."""
+        answer = self.handler(event, None)
+        body: str = answer["body"]
+        assert answer["isBase64Encoded"] is False
+        return Response(answer["statusCode"], answer["headers"], body.encode())
+
+    def predict(self, body: bytes) -> Response:
+        """Asks for predictions."""
+        return self.ask("POST", "/predictions", body)
+
+
+def rides_bytes(*events: bytes) -> bytes:
+    """A body that asks for several rides."""
+    return b'{"rides": [' + b" , ".join(events) + b"]}"

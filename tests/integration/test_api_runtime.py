@@ -1,0 +1,126 @@
+"""The function behind the HTTP API in AWS's own runtime, and what the stream's function is spared of it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.bench.api import api_config, bench_api, prediction_event
+from infra.local.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.rie import find_rie
+from infra.local.server import LocalAws
+from infra.package import PYTHON, ROOT, build_for_host, host_architecture
+from infra.stack import DeployedStack, deploy
+from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
+from tests.fakes import FakeFunction
+from training.export import ExportedBundle
+from training.fit import fit_forest
+from training.publish import move_channel, store_bundle
+
+in_the_runtime = pytest.mark.skipif(
+    find_rie() is None or sys.version_info[:2] != PYTHON or host_architecture() is None,
+    reason="the emulator is for Linux on a processor of Lambda's, the function for Python 3.13",
+)
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws) -> DeployedStack:
+    return deploy(aws.client)
+
+
+@pytest.fixture(scope="module")
+def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
+    """The function as the template has it, whose channel names no model yet."""
+    return api_config(aws, stack, build_for_host().folder)
+
+
+def publish(aws: LocalAws, stack: DeployedStack, channel: str, bundle: ExportedBundle) -> None:
+    s3 = aws.client("s3")
+    store_bundle(s3, stack.bucket, bundle)
+    move_channel(s3, stack.bucket, channel, bundle.model_version, bundle.manifest_sha256)
+
+
+def following(function: FunctionConfig, channel: str) -> FunctionConfig:
+    return replace(function, environment={**function.environment, "MODEL_CHANNEL": channel})
+
+
+def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
+    response: Any = runtime(prediction_event(body))
+    return response["statusCode"], msgspec.json.decode(response["body"])
+
+
+@in_the_runtime
+def test_built_package_answers_as_the_stream_does(
+    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
+) -> None:
+    publish(aws, stack, "served", bundle)
+    on_the_stream = FakeFunction(bundle)
+    on_the_stream.invoke(invocation(ride_bytes()))
+
+    with EmulatedRuntime(following(function, "served"), tmp_path / "log") as runtime:
+        status, prediction = answer(runtime, ride_bytes())
+        bad_status, problem = answer(runtime, b"{")
+        again = answer(runtime, ride_bytes())
+
+    ((_, data),) = on_the_stream.kinesis.taken
+    streamed = msgspec.json.decode(data)
+    assert status == 200
+    assert {**prediction, "prediction_id": ""} == {**streamed, "prediction_id": ""}
+    assert (bad_status, problem["reason"]) == (400, "not_json")
+    assert again == (200, prediction)
+
+
+@in_the_runtime
+def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
+    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
+) -> None:
+    with EmulatedRuntime(following(function, "not-yet"), tmp_path / "log") as runtime:
+        before, problem = answer(runtime, ride_bytes())
+        publish(aws, stack, "not-yet", bundle)
+        after, _ = answer(runtime, ride_bytes())
+
+    assert (before, after) == (503, 200)
+    assert "publish one" in problem["detail"]
+
+
+@in_the_runtime
+def test_bench_compares_with_scikit_learn(bundle: ExportedBundle) -> None:
+    figures = {
+        figure.name: figure.value for figure in bench_api(bundle, fit_forest(small_rides(), SMALL_PARAMETERS), 10)
+    }
+
+    assert len(figures) == 6
+    assert all(value > 0 for value in figures.values())
+
+
+def imported_by(module: str) -> set[str]:
+    code = f"import sys, {module}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)  # noqa: S603 - our own words
+    return set(done.stdout.split())
+
+
+def test_function_on_the_stream_imports_nothing_of_the_api() -> None:
+    imported = imported_by("lambda_function.handler")
+
+    assert "lambda_function.processor" in imported
+    assert not {name for name in imported if name.startswith("lambda_function.api")}
+    assert not {name for name in imported if name.startswith("aws_lambda_powertools.event_handler")}
+
+
+def test_function_behind_the_api_imports_nothing_that_its_cold_start_cannot_afford() -> None:
+    imported = imported_by("lambda_function.api")
+
+    assert "aws_lambda_powertools.event_handler" in imported
+    assert not {"boto3", "pydantic", "sklearn", "infra", "training", "lambda_function.api_openapi"} & imported

@@ -1,0 +1,134 @@
+"""Stacks by change sets on the local AWS, as `sam deploy` makes, changes and deletes them."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.server import LocalAws
+from tests.stack_kit import CODE, TemplateStack, template
+
+pytestmark = pytest.mark.slow
+
+ONE_STREAM: dict[str, Any] = {
+    "Parameters": {"Shards": {"Type": "Number", "Default": 1, "MinValue": 1}},
+    "Resources": {"Rides": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": {"Ref": "Shards"}}}},
+    "Outputs": {"Stream": {"Value": {"Ref": "Rides"}, "Export": {"Name": "stream"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture
+def stack(aws: LocalAws, request: pytest.FixtureRequest) -> TemplateStack:
+    """A stack to be, with a name of its own."""
+    return TemplateStack(aws, f"stack-{zlib.crc32(request.node.name.encode())}")
+
+
+def alias_target(stack: TemplateStack) -> tuple[str, int]:
+    """The version that `live` points at, and its timeout."""
+    found = stack.aws.client("lambda").get_function_configuration(FunctionName=stack.outputs()["FunctionAliasArn"])
+    return found["Version"], int(found["Timeout"])
+
+
+def test_the_templates_whole_stack_is_created_updated_kept_through_a_failure_and_deleted(stack: TemplateStack) -> None:
+    # GIVEN every resource of the template
+    assert stack.change() == "CREATE_COMPLETE"
+    conditional = {name for name, one in template()["Resources"].items() if "Condition" in one}
+    assert template()["Resources"].keys() - stack.names().keys() <= conditional
+    assert all(stack.names().values())
+    assert alias_target(stack) == ("1", 60)
+
+    # WHEN nothing is different THEN nothing is done
+    assert "didn't contain changes" in stack.change()
+
+    # WHEN code and parameters change THEN what depends on them does, `live` with it, and nothing else
+    stack.upload_code("second", "second.zip")
+    second = _with_code(template(), "second.zip")
+    n_before = len(stack.events())
+    assert stack.change(second, RideEventsShards=2, TimeoutSeconds=90) == "UPDATE_COMPLETE"
+    changed = {name for name, status in stack.events()[n_before:] if status == "UPDATE_COMPLETE"} - {stack.name}
+    assert {"Predictor", "RideEvents", "PredictorAliaslive"} <= changed
+    assert not changed & {"Bucket", "Key", "PredictorRole", "RidePredictions"}
+    assert alias_target(stack) == ("2", 90)
+
+    # WHEN an update fails half-way THEN everything is as before
+    names, outputs = stack.names(), stack.outputs()
+    broken = _with_code(template(), CODE["S3Key"])
+    broken["Resources"]["Taken"] = {
+        "Type": "AWS::Kinesis::Stream",
+        "DependsOn": "Predictor",
+        "Properties": {"Name": {"Ref": "RideEventsName"}, "ShardCount": 1},
+    }
+    assert stack.change(broken, RideEventsShards=2, TimeoutSeconds=30) == "UPDATE_ROLLBACK_COMPLETE"
+    assert ("Taken", "CREATE_FAILED") in stack.events()
+    assert (stack.names(), stack.outputs()) == (names, outputs)
+    assert alias_target(stack)[1] == 90
+
+    # WHEN it is deleted THEN what holds data stays, and what computes is gone
+    outputs = stack.outputs()
+    stack.delete()
+    aws = stack.aws
+    assert {outputs["RideEventsStream"]} <= set(aws.client("kinesis").list_streams()["StreamNames"])
+    assert outputs["BucketName"] in [one["Name"] for one in aws.client("s3").list_buckets()["Buckets"]]
+    assert aws.client("lambda").list_functions()["Functions"] == []
+    assert aws.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+
+
+def _with_code(wanted: dict[str, Any], key: str) -> dict[str, Any]:
+    """Gives the functions other code, and a version of its own to it, as SAM's translator names it by the code."""
+    text = json.dumps(wanted).replace(json.dumps(CODE["S3Key"]), json.dumps(key))
+    (version,) = [name for name in wanted["Resources"] if name.startswith("PredictorVersion")]
+    changed: dict[str, Any] = json.loads(text.replace(version, "PredictorVersion" + key.partition(".")[0]))
+    return changed
+
+
+def test_stack_whose_creation_fails_leaves_nothing_behind(stack: TemplateStack) -> None:
+    wanted = template()
+    wanted["Resources"]["Taken"] = {
+        "Type": "AWS::Kinesis::Stream",
+        "DependsOn": "RideEvents",
+        "Properties": {"Name": {"Ref": "RideEventsName"}, "ShardCount": 1},
+    }
+    kinesis, s3 = stack.aws.client("kinesis"), stack.aws.client("s3")
+    before = kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]
+    names = {"RideEventsName": "failing-events", "RidePredictionsName": "failing-predictions"}
+    assert stack.change(wanted, **names) == "ROLLBACK_COMPLETE"
+    assert (kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]) == before
+
+
+def test_exports_follow_the_stack(aws: LocalAws, stack: TemplateStack) -> None:
+    def exports() -> dict[str, str]:
+        return {one["Name"]: one["Value"] for one in aws.client("cloudformation").list_exports()["Exports"]}
+
+    assert stack.change(ONE_STREAM) == "CREATE_COMPLETE"
+    assert exports() == {"stream": stack.names()["Rides"]}
+    stack.delete()
+    assert exports() == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "parameters", "problem"),
+    [
+        ({}, {"Shards": 0}, "Parameter 'Shards' must be a number not less than 1"),
+        ({}, {"Sharts": 1}, "Parameters: [Sharts] do not exist in the template"),
+        ({"Parameters": {"Shards": {"Type": "Number"}}}, {}, "Parameters: [Shards] must have values"),
+        ({"Resources": {"Car": {"Type": "AWS::Car::Car"}}}, {}, "the embedded AWS has no AWS::Car::Car"),
+        ({"Resources": {}}, {}, "At least one Resources member must be defined"),
+    ],
+)
+def test_template_or_parameter_that_cannot_be_is_refused_before_anything_is_made(
+    stack: TemplateStack, change: dict[str, Any], parameters: dict[str, object], problem: str
+) -> None:
+    before = stack.aws.client("kinesis").list_streams()["StreamNames"]
+    with pytest.raises(ClientError) as refused:
+        stack.change({**ONE_STREAM, **change}, **parameters)
+    assert problem in str(refused.value)
+    assert stack.aws.client("kinesis").list_streams()["StreamNames"] == before

@@ -1,0 +1,91 @@
+"""Signed bundles with the clients that the function and training really use, on moto's S3 and KMS."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from lambda_function.clients import make_clients, make_kms_client
+from lambda_function.errors import KmsError, SignatureError
+from lambda_function.model import MANIFEST, bundle_key
+from lambda_function.model_store import ModelStore
+from lambda_function.signature import SIGNATURE
+from tests.builders import small_bundle
+from tests.fakes import BUCKET
+from training.publish import move_channel, store_bundle
+from training.signing import Signer, sign_stored
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An AWS account with a bucket and two keys."""
+
+    s3: Any
+    kms: Any
+    key: str
+    other_key: str
+
+    def store(self, key: str | None = None) -> ModelStore:
+        """A store as a cold start makes it."""
+        return ModelStore(make_clients()[0], BUCKET, "stable", 60.0, signing_key=key or self.key)
+
+    def publish(self, key: str | None) -> None:
+        """Publishes the small bundle."""
+        bundle = small_bundle()
+        store_bundle(self.s3, BUCKET, bundle, Signer(self.kms, key) if key else None)
+        move_channel(self.s3, BUCKET, "stable", bundle.model_version, bundle.manifest_sha256)
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    """An account of this test's own."""
+    with mock_aws():
+        s3, kms = boto3.client("s3"), boto3.client("kms")
+        s3.create_bucket(Bucket=BUCKET)
+        keys = [kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256") for _ in range(2)]
+        yield Account(s3, kms, *(key["KeyMetadata"]["Arn"] for key in keys))
+
+
+def test_cold_start_serves_what_publishing_has_signed(account: Account) -> None:
+    account.publish(account.key)
+    assert account.store().refresh().model.model_version == small_bundle().model_version
+
+
+@pytest.mark.parametrize("signed_by", [None, "other_key"])
+def test_cold_start_refuses_what_is_not_signed_with_the_key(account: Account, signed_by: str | None) -> None:
+    account.publish(signed_by and getattr(account, signed_by))
+    with pytest.raises(SignatureError):
+        account.store().refresh()
+
+
+def test_key_that_is_not_there_is_told_and_not_taken_for_a_wrong_signature(account: Account) -> None:
+    account.publish(account.key)
+    gone = account.key[:-12] + "000000000000"
+    with pytest.raises(KmsError, match=f"cannot verify with the KMS key {gone}: .*NotFoundException"):
+        account.store(gone).refresh()
+
+
+def test_stored_version_is_signed_later_by_a_key_that_goes_by_an_alias(account: Account) -> None:
+    account.publish(None)
+    account.kms.create_alias(AliasName="alias/models", TargetKeyId=account.key)
+    assert sign_stored(account.s3, BUCKET, small_bundle().model_version, Signer(account.kms, "alias/models"))
+    assert account.store().refresh().model.model_version == small_bundle().model_version
+
+
+@pytest.mark.parametrize("file", [MANIFEST, SIGNATURE])
+def test_changed_object_in_the_bucket_is_refused(account: Account, file: str) -> None:
+    account.publish(account.key)
+    key = bundle_key(small_bundle().model_version, file)
+    body = account.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    account.s3.put_object(Bucket=BUCKET, Key=key, Body=body[:-1] + bytes([body[-1] ^ 1]))
+    with pytest.raises(SignatureError):
+        account.store().refresh()
+
+
+def test_kms_client_is_described_as_botocore_describes_it(account: Account) -> None:
+    ours, theirs = make_kms_client("eu-central-1"), boto3.client("kms", region_name="eu-central-1")
+    assert ours.meta.endpoint_url == theirs.meta.endpoint_url
+    assert ours.meta.service_model.operation_names == theirs.meta.service_model.operation_names

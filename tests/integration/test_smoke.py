@@ -1,0 +1,73 @@
+"""`ridecast smoke` against the local AWS: the stack's own function between its own streams."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.errors import SmokeError
+from infra.local.mapping import EventSourceMapping
+from infra.local.runtime import InProcessRuntime, load_handler
+from infra.local.server import LocalAws
+from infra.smoke import smoke
+from infra.stack import DeployedStack, deploy
+from tests.builders import small_bundle
+from training.publish import move_channel, store_bundle
+
+STACK = "ridecast"
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws) -> DeployedStack:
+    return deploy(aws.client, STACK, parameters={"BatchWindowSeconds": 0})
+
+
+@pytest.fixture
+def running(aws: LocalAws, stack: DeployedStack, tmp_path: Path) -> Iterator[None]:
+    """The function behind its mapping, in a thread of its own."""
+    environment = {**stack.environment, **aws.environment}
+    ended = threading.Event()
+    with load_handler(stack.handler, environment, tmp_path / "function.log") as handler:
+        runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
+        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime)
+
+        def work() -> None:
+            while not ended.wait(0.01):
+                mapping.poll_once()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        yield
+        ended.set()
+        thread.join()
+
+
+def test_stack_without_a_model_can_not_be_tried(aws: LocalAws, stack: DeployedStack) -> None:
+    with pytest.raises(SmokeError, match="holds no model"):
+        smoke(aws.client, STACK, 5, PATIENCE_S)
+
+
+def test_deployed_function_predicts_its_golden_rides(aws: LocalAws, stack: DeployedStack, running: None) -> None:
+    bundle, s3 = small_bundle(), aws.client("s3")
+    store_bundle(s3, stack.bucket, bundle)
+    move_channel(s3, stack.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+
+    result = smoke(aws.client, STACK, 150, PATIENCE_S)
+
+    assert result.problems == ()
+    assert (result.n_predicted, result.model_version) == (150, bundle.model_version)
+
+
+def test_stack_whose_function_does_not_run_fails(aws: LocalAws, stack: DeployedStack) -> None:
+    result = smoke(aws.client, STACK, 5, 1.0)
+
+    assert result.n_predicted == 0
+    assert result.problems[0].startswith("5 of 5 rides have no prediction")

@@ -1,0 +1,104 @@
+"""A built version in AWS's own runtime, as the pre-traffic hook and SnapStart meet it before the first ride."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.function_run import function_config
+from infra.local.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
+from infra.local.rie import find_rie
+from infra.local.server import LocalAws
+from infra.package import PYTHON, build_for_host, host_architecture
+from infra.stack import DeployedStack, deploy
+from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
+from lambda_function.settings import PreTrafficSettings
+from tests.builders import invocation, ride_bytes, small_bundle
+from training.publish import move_channel, store_bundle
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_rie() is None, reason="the emulator comes with aws-sam-cli, for Linux"),
+    pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python"),
+    pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
+]
+
+
+@dataclass
+class EmulatedLambda:
+    """Lambda's API in front of the emulator."""
+
+    runtime: EmulatedRuntime
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        """Invokes the one version that there is."""
+        answer = self.runtime(json.loads(Payload))
+        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws) -> DeployedStack:
+    return deploy(aws.client)
+
+
+@pytest.fixture(scope="module")
+def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
+    return function_config(aws, stack, build_for_host().folder)
+
+
+def start_from_a_snapshot(function: FunctionConfig) -> FunctionConfig:
+    """The same, started as Lambda starts a version that it takes a snapshot of."""
+    return replace(function, environment={**function.environment, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"})
+
+
+def test_runtime_calls_the_hook_before_the_snapshot_and_no_model_does_not_stop_it(
+    function: FunctionConfig, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    # The emulator takes no snapshot: the runtime asks it for one, when the hook has ended well, and gets a 404.
+    with (
+        EmulatedRuntime(start_from_a_snapshot(function), log) as runtime,
+        pytest.raises(FunctionRaisedError, match="restore/next"),
+    ):
+        runtime({"Records": []})
+
+    assert "snapshot without a model" in log.read_text(encoding="utf-8")
+
+
+def test_hook_tries_a_built_version_and_nothing_of_it_reaches_the_stream(
+    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, tmp_path: Path
+) -> None:
+    settings = PreTrafficSettings(bucket=stack.bucket, model_channel="stable", new_version="the one")
+    s3, kinesis = aws.client("s3"), aws.client("kinesis")
+
+    with EmulatedRuntime(function, tmp_path / "log") as runtime:
+        trial = Trial(settings, s3, EmulatedLambda(runtime))
+        assert trial.run() == Verdict(passed=True, why=NO_MODEL)
+        bundle = small_bundle()
+        store_bundle(s3, stack.bucket, bundle)
+        move_channel(s3, stack.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+        assert trial.run() == Verdict(passed=True, why=PASSED)
+        assert n_records(kinesis, stack.output_stream) == 0
+
+        runtime(invocation(ride_bytes()))
+
+    assert n_records(kinesis, stack.output_stream) == 1
+
+
+def n_records(kinesis: Any, stream: str) -> int:
+    """Counts what is on a stream of one shard."""
+    (shard,) = kinesis.list_shards(StreamName=stream)["Shards"]
+    position = {"StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+    iterator = kinesis.get_shard_iterator(**position)["ShardIterator"]
+    return len(kinesis.get_records(ShardIterator=iterator)["Records"])

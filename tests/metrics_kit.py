@@ -1,0 +1,83 @@
+"""Which metrics there are: our own, taken from what `Telemetry` writes, and AWS's, from its documentation."""
+
+import contextlib
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from lambda_function.events import REJECT_REASONS
+from lambda_function.telemetry import BatchReport, Telemetry
+
+NAMESPACE, SERVICE = "ridecast", "metrics-kit"
+
+AWS_METRICS: dict[tuple[str, str], tuple[str, ...]] = {
+    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    ("AWS/Lambda", "FunctionName"): (
+        "DestinationDeliveryFailures", "Duration", "Errors", "Invocations", "IteratorAge", "Throttles",
+    ),
+    ("AWS/Lambda", "EventSourceMappingUUID"): ("DroppedEventCount", "OnFailureDestinationDeliveredEventCount"),
+    # https://docs.aws.amazon.com/streams/latest/dev/monitoring-with-cloudwatch.html
+    ("AWS/Kinesis", "StreamName"): (
+        "IncomingBytes", "IncomingRecords", "PutRecords.TotalRecords", "WriteProvisionedThroughputExceeded",
+    ),
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    ("AWS/SQS", "QueueName"): ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"),
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CloudWatch-Logs-Monitoring-CloudWatch-Metrics.html
+    ("AWS/Logs", "LogGroupName"): ("IncomingBytes",),
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html
+    ("AWS/ApiGateway", "ApiId"): ("4xx", "5xx", "Count", "Latency"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric, and the names of its dimensions."""
+
+    namespace: str
+    name: str
+    dimensions: frozenset[str]
+
+
+def own_metrics() -> set[Metric]:
+    """Lists every metric that the function writes: of a batch with all there can be in it, and of a failed one."""
+    return {
+        Metric(directive["Namespace"], metric["Name"], frozenset(names))
+        for line in own_lines()
+        for directive in line["_aws"]["CloudWatchMetrics"]
+        for names in directive["Dimensions"]
+        for metric in directive["Metrics"]
+    }
+
+
+def own_lines() -> list[dict[str, Any]]:
+    """Returns the lines of metrics of such a batch and of a failed one."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        telemetry = Telemetry(SERVICE, NAMESPACE, "INFO")
+        telemetry.report(
+            BatchReport(
+                stream="ride-events",
+                shard_id="shardId-000000000000",
+                first_sequence_number="4959",
+                n_records=10,
+                max_record_age_ms=1500.0,
+                n_predictions=4,
+                rejects_by_reason=Counter(REJECT_REASONS),
+                model_version="green-2021-01-000000000000",
+            )
+        )
+        telemetry.failed(ValueError())
+    lines = [json.loads(line) for line in out.getvalue().splitlines() if '"_aws"' in line]
+    return [line for line in lines if "_aws" in line]
+
+
+def known_metrics() -> set[Metric]:
+    """Lists our own metrics and AWS's."""
+    aws = {
+        Metric(namespace, name, frozenset({dimension}))
+        for (namespace, dimension), names in AWS_METRICS.items()
+        for name in names
+    }
+    return aws | own_metrics()

@@ -1,0 +1,81 @@
+"""Two builds of the same sources are the same package, to the byte: who builds a commit anew gets what is deployed."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.cicd.archive import write_archive
+from infra.cicd.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, Release, write_release
+from infra.errors import BuildError
+from infra.package import (
+    PYTHON,
+    Package,
+    build,
+    build_for_host,
+    export_with_digests,
+    find_uv,
+    function_folders,
+    host_architecture,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"),
+    pytest.mark.skipif(find_uv() is None, reason="no uv here"),
+    pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where both are built; gone at the end, for it holds hundreds of megabytes."""
+    made = tmp_path_factory.mktemp("builds")
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def package(folder: Path) -> Package:
+    return build_for_host()  # as the demo's: built before, perhaps, and by another process
+
+
+@pytest.fixture(scope="module")
+def release(package: Package, folder: Path) -> Release:
+    uv = find_uv()
+    assert uv is not None
+    return write_release(package.folder.parent, folder / "release", export_with_digests(uv))
+
+
+def test_second_build_elsewhere_has_the_same_digest(package: Package, folder: Path) -> None:
+    again = build(package.architecture, folder / "another" / "place")
+
+    first, second = (write_archive(one.folder, folder / "package.zip") for one in (package, again))
+    assert first == second
+
+
+def test_every_function_has_the_same_package(package: Package, release: Release) -> None:
+    assert len(function_folders(package.folder.parent)) > 1
+    assert len(release.archives) == 1  # so sam uploads it once
+
+
+def test_template_of_the_release_names_the_zip(release: Release) -> None:
+    template: dict[str, Any] = yaml.safe_load((release.folder / TEMPLATE_NAME).read_text(encoding="utf-8"))
+    functions = [one for one in template["Resources"].values() if one["Type"] == "AWS::Serverless::Function"]
+
+    assert {one["Properties"]["CodeUri"] for one in functions} == set(release.archives)
+
+
+def test_digests_are_of_every_file_of_the_release(release: Release) -> None:
+    lines = (release.folder / DIGESTS_NAME).read_text(encoding="utf-8").splitlines()
+
+    assert [line.split("  ")[1] for line in lines] == sorted([*release.archives, SBOM_NAME, TEMPLATE_NAME])
+
+
+def test_release_is_not_mixed_with_an_older_one(package: Package, release: Release) -> None:
+    with pytest.raises(BuildError, match="holds SHA256SUMS, package-"):
+        write_release(package.folder.parent, release.folder, "")

@@ -1,0 +1,81 @@
+"""The bill of materials lists what is in the package, all of it and nothing else, and is the same each time."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.cicd.sbom import SPEC_VERSION, write_sbom
+from infra.errors import BuildError
+from infra.package import PYTHON, Package, build_for_host, export_with_digests, find_uv, host_architecture
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"),
+    pytest.mark.skipif(find_uv() is None, reason="no uv here"),
+    pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
+]
+
+
+@pytest.fixture(scope="module")
+def exported() -> str:
+    uv = find_uv()
+    assert uv is not None
+    return export_with_digests(uv)
+
+
+@pytest.fixture(scope="module")
+def sbom(exported: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("sbom") / "sbom.json"
+    write_sbom(exported, path)  # which validates it
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found
+
+
+@pytest.fixture(scope="module")
+def package() -> Package:
+    return build_for_host()  # as the demo's: it may have been built already
+
+
+def distributions(package: Package) -> set[tuple[str, str]]:
+    """Names and versions of what is installed in the package, by its own records."""
+    records = (path.name.removesuffix(".dist-info") for path in package.folder.glob("*.dist-info"))
+    return {(_normal(name), version) for name, _, version in (record.rpartition("-") for record in records)}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_it_lists_exactly_the_packages_distributions(sbom: dict[str, Any], package: Package) -> None:
+    listed = {(_normal(one["name"]), one["version"]) for one in sbom["components"]}
+
+    assert listed == distributions(package)
+    assert len(sbom["components"]) == len(listed) > 3
+
+
+def test_it_is_cyclonedx_of_this_project(sbom: dict[str, Any]) -> None:
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", SPEC_VERSION)
+    assert sbom["metadata"]["component"]["name"] == "ridecast"
+
+
+def test_each_component_has_the_digests_of_the_lock(sbom: dict[str, Any], exported: str) -> None:
+    for component in sbom["components"]:
+        (distribution,) = [one for one in component["externalReferences"] if one["type"] == "distribution"]
+        digests = [one["content"] for one in distribution["hashes"] if one["alg"] == "SHA-256"]
+        assert digests
+        assert all(f"--hash=sha256:{digest}" in exported for digest in digests)
+
+
+def test_it_is_the_same_each_time(sbom: dict[str, Any], exported: str, tmp_path: Path) -> None:
+    write_sbom(exported, tmp_path / "again.json")
+
+    assert json.loads((tmp_path / "again.json").read_bytes()) == sbom
+
+
+def test_document_that_can_not_be_written_is_told(exported: str, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="cyclonedx-py says"):
+        write_sbom(exported, tmp_path / "no such folder" / "sbom.json")

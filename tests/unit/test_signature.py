@@ -1,0 +1,232 @@
+"""A function that trusts a key serves nothing that is not signed with it, and asks for nothing where it trusts none."""
+
+import msgspec
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_function.errors import BundleError, KmsError, SignatureError, StoreError
+from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key
+from lambda_function.model_store import MAX_BYTES, ModelStore, Refreshed
+from lambda_function.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
+from tests.builders import small_bundle
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, client_error, publish_bundle
+from tests.fakes_kms import KEY, OTHER_KEY, FakeKms, public_key
+from training.bundle import ExportedBundle
+from training.publish import move_channel, store_bundle
+from training.signing import Signer
+
+REFRESH_S = 60.0
+VERSION = "green-2021-01-3f2a9c1d0b7e"
+MANIFEST_BYTES = b'{"format": 1, "model_version": "green-2021-01-3f2a9c1d0b7e"}\n'
+
+
+def old() -> ExportedBundle:
+    return small_bundle()
+
+
+def new() -> ExportedBundle:
+    return small_bundle(seed=2)
+
+
+class Signed:
+    """A store that trusts KEY and follows `stable`, with the bucket and the KMS that it asks."""
+
+    def __init__(self, key: str = KEY) -> None:
+        self.s3, self.kms, self.clock = FakeS3(), FakeKms(), FakeClock()
+        self.store = ModelStore(
+            self.s3, BUCKET, "stable", REFRESH_S, self.clock, signing_key=key, make_kms=self.kms.of_region()
+        )
+
+    def publish(self, bundle: ExportedBundle, key: str | None = KEY) -> None:
+        """Stores a bundle, signed or not, and moves the channel onto it."""
+        store_bundle(self.s3, BUCKET, bundle, Signer(FakeKms(), key) if key else None)
+        move_channel(self.s3, BUCKET, "stable", bundle.model_version, bundle.manifest_sha256)
+        self.s3.calls.clear()
+
+    def look(self) -> Refreshed:
+        """Refreshes when it is due."""
+        self.clock.sleep(REFRESH_S)
+        return self.store.refresh()
+
+
+@pytest.fixture
+def signed() -> Signed:
+    """A store that has loaded a signed bundle."""
+    signed = Signed()
+    signed.publish(old())
+    assert signed.store.refresh().model.model_version == old().model_version
+    signed.kms.calls.clear()
+    return signed
+
+
+def signature_by(key: str, manifest: bytes = MANIFEST_BYTES) -> bytes:
+    return Signer(FakeKms(), key).sign(manifest)
+
+
+SIGNATURE_BYTES = signature_by(KEY)
+
+
+def test_signed_bundle_is_served_after_one_question_to_kms() -> None:
+    signed = Signed()
+    signed.publish(old())
+    for _ in range(3):
+        assert signed.look().model.model_version == old().model_version
+    assert signed.kms.calls == [("verify", KEY)]
+
+
+def test_signature_is_checked_before_other_files_are_even_read() -> None:
+    signed = Signed()
+    signed.publish(old(), key=None)
+    with pytest.raises(SignatureError):
+        signed.store.refresh()
+    read = [key.rpartition("/")[2] for _, key in signed.s3.calls]
+    assert read == ["stable.json", MANIFEST, SIGNATURE]
+
+
+def test_without_a_key_no_signature_is_read_and_no_client_made() -> None:
+    signed = Signed(key="")
+    signed.publish(old())
+    assert signed.look().model.model_version == old().model_version
+    assert signed.kms.calls == []
+    assert [key.rpartition("/")[2] for _, key in signed.s3.calls] == ["stable.json", MANIFEST, FOREST, GOLDEN]
+
+
+@pytest.mark.parametrize("key", [None, OTHER_KEY], ids=["unsigned", "another key's"])
+def test_cold_start_on_a_bundle_that_is_not_signed_with_the_key_fails_with_a_sentence(key: str | None) -> None:
+    signed = Signed()
+    signed.publish(old(), key)
+    with pytest.raises(
+        SignatureError, match=rf"bundle {old().model_version}, manifest\.sig: is (missing|no signature).* {KEY}"
+    ):
+        signed.store.refresh()
+
+
+@pytest.mark.parametrize("key", [None, OTHER_KEY], ids=["unsigned", "another key's"])
+def test_warm_function_keeps_the_last_good_model_until_the_new_one_is_signed(signed: Signed, key: str | None) -> None:
+    signed.publish(new(), key)
+    for _ in range(2):
+        refreshed = signed.look()
+        assert refreshed.model.model_version == old().model_version
+        assert isinstance(refreshed.error, SignatureError)
+    signed.s3.objects[bundle_key(new().model_version, SIGNATURE)] = signature_by(KEY, new().files[MANIFEST])
+    assert signed.look().model.model_version == new().model_version
+
+
+def test_signature_of_another_version_by_the_same_key_is_refused(signed: Signed) -> None:
+    signed.publish(new(), key=None)
+    signed.s3.objects[bundle_key(new().model_version, SIGNATURE)] = signature_by(KEY, MANIFEST_BYTES)
+    assert isinstance(signed.look().error, SignatureError)
+
+
+def test_manifest_forged_together_with_its_channel_is_refused(signed: Signed) -> None:
+    """Whoever writes both the bundle and the channel satisfies every digest, and still has no key."""
+    forged = msgspec.json.encode({**msgspec.json.decode(new().files[MANIFEST]), "metrics": {"rmse": 0}})
+    signed.publish(new())
+    signed.s3.objects[bundle_key(new().model_version, MANIFEST)] = forged
+    move_channel(signed.s3, BUCKET, "stable", old().model_version, old().manifest_sha256)
+    move_channel(
+        signed.s3,
+        BUCKET,
+        "stable",
+        new().model_version,
+        ExportedBundle({MANIFEST: forged}, new().model).manifest_sha256,
+    )
+    assert isinstance(signed.look().error, SignatureError)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [SERVICE_DOWN, DENIED, client_error(400, "DisabledException"), EndpointConnectionError(endpoint_url="https://kms")],
+    ids=["down", "denied", "disabled", "unreachable"],
+)
+def test_kms_that_does_not_say_keeps_the_last_good_model_and_is_asked_again(signed: Signed, failure: Exception) -> None:
+    signed.publish(new())
+    signed.kms.script = [failure]
+    refreshed = signed.look()
+    assert refreshed.model.model_version == old().model_version
+    assert isinstance(refreshed.error, KmsError)
+    assert str(refreshed.error).startswith(f"cannot verify with the KMS key {KEY}: ")
+    assert signed.look().model.model_version == new().model_version
+
+
+def test_missing_manifest_is_told_as_missing() -> None:
+    signed = Signed()
+    signed.publish(old())
+    del signed.s3.objects[bundle_key(old().model_version, MANIFEST)]
+    with pytest.raises(BundleError, match=r"manifest\.json: is missing"):
+        signed.store.refresh()
+    assert signed.kms.calls == []
+
+
+def test_signature_is_one_that_any_tool_verifies_with_the_public_key() -> None:
+    """As `openssl dgst -sha256 -verify key.pem -signature manifest.sig manifest.json` does; it raises if not."""
+    public_key(KEY).verify(SIGNATURE_BYTES, MANIFEST_BYTES, ECDSA(SHA256()))
+
+
+@given(place=st.integers(0, len(MANIFEST_BYTES) - 1), bits=st.integers(1, 255))
+def test_any_changed_byte_of_the_manifest_is_refused(place: int, bits: int) -> None:
+    with pytest.raises(SignatureError):
+        check_signature(FakeKms(), KEY, VERSION, changed(MANIFEST_BYTES, place, bits), SIGNATURE_BYTES)
+
+
+@given(place=st.integers(0, len(SIGNATURE_BYTES) - 1), bits=st.integers(1, 255))
+def test_any_changed_byte_of_the_signature_is_refused(place: int, bits: int) -> None:
+    with pytest.raises(SignatureError):
+        check_signature(FakeKms(), KEY, VERSION, MANIFEST_BYTES, changed(SIGNATURE_BYTES, place, bits))
+
+
+@given(st.binary(max_size=2 * MAX_SIGNATURE_BYTES))
+def test_what_is_no_signature_is_refused(signature: bytes) -> None:
+    with pytest.raises(SignatureError):
+        check_signature(FakeKms(), KEY, VERSION, MANIFEST_BYTES, signature)
+
+
+def test_signature_too_long_to_be_one_is_not_sent_to_kms() -> None:
+    kms = FakeKms()
+    with pytest.raises(SignatureError):
+        check_signature(kms, KEY, VERSION, MANIFEST_BYTES, bytes(MAX_SIGNATURE_BYTES + 1))
+    assert kms.calls == []
+
+
+def test_answer_that_says_invalid_is_refused_whatever_the_status() -> None:
+    """As moto answers: only a plain yes is one."""
+
+    class Unsure(FakeKms):
+        def verify(self, **_: object) -> dict[str, object]:
+            return {"SignatureValid": False}
+
+    with pytest.raises(SignatureError):
+        check_signature(Unsure(), KEY, VERSION, MANIFEST_BYTES, SIGNATURE_BYTES)
+
+
+@pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])
+def test_object_larger_than_any_honest_one_is_not_read(file: str) -> None:
+    s3 = SizedS3(bundle_key(old().model_version, file), MAX_BYTES[file] + 1)
+    publish_bundle(s3, old())
+    store = ModelStore(s3, BUCKET, "stable", REFRESH_S, FakeClock())
+    with pytest.raises(
+        StoreError, match=rf"cannot use s3://{BUCKET}/models/{old().model_version}/{file}: it has [\d,]+ bytes"
+    ):
+        store.refresh()
+
+
+class SizedS3(FakeS3):
+    """A bucket that says of one object that it is larger than it is."""
+
+    def __init__(self, key: str, n_bytes: int) -> None:
+        super().__init__()
+        self.large_key, self.n_bytes = key, n_bytes
+
+    def get_object(self, *, Bucket: str, Key: str, **conditions: str) -> dict[str, object]:  # noqa: N803
+        """Reads an object."""
+        answer = super().get_object(Bucket=Bucket, Key=Key, **conditions)
+        return {**answer, "ContentLength": self.n_bytes} if self.large_key == Key else answer
+
+
+def changed(data: bytes, place: int, bits: int) -> bytes:
+    """Data with one byte changed."""
+    return data[:place] + bytes([data[place] ^ bits]) + data[place + 1 :]

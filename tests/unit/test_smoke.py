@@ -1,0 +1,182 @@
+"""The smoke test of a deployed stack: what it makes of predictions that are right, missing, wrong or repeated."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.errors import SmokeError
+from infra.smoke import ID_PREFIX, SmokeResult, Target, plan_trial, run_trial, target_of
+from infra.streams import Timing
+from lambda_function.events import decode_prediction
+from lambda_function.model import ModelBundle
+from lambda_function.processor import process
+from tests.builders import kinesis_records, small_bundle
+from tests.fakes import BUCKET, FakeS3, publish_bundle
+from tests.fakes_kinesis import FakeClock, FakeKinesis
+from training.bundle import ExportedBundle
+
+TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable")
+PATIENCE_S = 60.0
+Spoil = Callable[[list[bytes]], Sequence[bytes]]
+
+
+class FakeStack:
+    """Both streams with boto3's face, and the real processor between them; `spoil` changes what comes out."""
+
+    def __init__(self, model: ModelBundle, spoil: Spoil = lambda predictions: predictions) -> None:
+        self.clock = FakeClock()
+        self._model = model
+        self._spoil = spoil
+        self._output = FakeKinesis(clock=self.clock)
+
+    def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """Takes rides, and predicts them at once."""
+        assert StreamName == TARGET.input_stream
+        self._output.put(b"somebody else's", b'{"not": "a prediction"}')
+        processed = process(kinesis_records(*(record["Data"] for record in Records)), self._model)
+        self._output.put(*self._spoil([data for _, data in processed.entries]))
+        return {"FailedRecordCount": 0, "Records": [{} for _ in Records]}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._output, name)
+
+
+@pytest.fixture
+def s3(bundle: ExportedBundle) -> FakeS3:
+    s3 = FakeS3()
+    publish_bundle(s3, bundle)
+    return s3
+
+
+def run(
+    s3: FakeS3, model: ModelBundle, spoil: Spoil = lambda predictions: predictions, n_rides: int = 20
+) -> SmokeResult:
+    stack = FakeStack(model, spoil)
+    trial = plan_trial(s3, TARGET, n_rides, "test")
+    return run_trial(stack, TARGET, trial, PATIENCE_S, Timing(stack.clock, stack.clock.sleep))
+
+
+def changed(data: bytes, **fields: object) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(data) | fields)
+
+
+def with_minutes(data: bytes, minutes: float) -> bytes:
+    prediction = decode_prediction(data).prediction
+    return changed(data, prediction={"ride_duration": minutes, "ride_id": prediction.ride_id})
+
+
+def test_stack_that_predicts_as_the_golden_file_says_is_fine(s3: FakeS3, model: ModelBundle) -> None:
+    result = run(s3, model)
+
+    assert result.problems == ()
+    assert (result.n_sent, result.n_predicted, result.n_repeated) == (20, 20, 0)
+    assert result.model_version == model.manifest.model_version
+
+
+def test_more_rides_than_the_golden_file_has_are_sent_under_ids_of_their_own(s3: FakeS3, model: ModelBundle) -> None:
+    result = run(s3, model, n_rides=250)
+
+    assert (result.n_predicted, result.problems) == (250, ())
+
+
+def test_rides_have_ids_that_tell_them_from_a_persons(s3: FakeS3) -> None:
+    trial = plan_trial(s3, TARGET, 2, "run")
+
+    assert list(trial.minutes) == [f"{ID_PREFIX}run-0", f"{ID_PREFIX}run-1"]
+    assert [key for key, _ in trial.entries] == list(trial.minutes)
+
+
+def test_prediction_that_comes_again_is_no_problem(s3: FakeS3, model: ModelBundle) -> None:
+    result = run(s3, model, lambda predictions: [predictions[0], *predictions])
+
+    assert (result.n_repeated, result.problems) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda ones: ones[1:], "1 of 20 rides have no prediction, the first is smoke-test-0"),
+        (lambda ones: [b"cut " + ones[0], *ones[1:]], "1 of 20 rides have no prediction, the first is smoke-test-0"),
+        (
+            lambda ones: [*ones[:-1], with_minutes(ones[-1], 61.0)],
+            "1 of 20 rides are not within 1 to 60 minutes, the first is smoke-test-19",
+        ),
+        (
+            lambda ones: [changed(ones[0], interval=[59.5, 60.0]), *ones[1:]],
+            "1 of 20 rides are not within 1 to 60 minutes, the first is smoke-test-0",
+        ),
+        (
+            lambda ones: [with_minutes(ones[0], decode_prediction(ones[0]).prediction.ride_duration + 0.02), *ones[1:]],
+            "1 of 20 rides are predicted otherwise than in the golden file, the first is smoke-test-0",
+        ),
+        (
+            lambda ones: [changed(ones[0], prediction_id="another"), *ones],
+            "1 of 20 rides have two predictions that differ, the first is smoke-test-0",
+        ),
+    ],
+    ids=["missing", "can't be read", "out of range", "outside its interval", "off", "two"],
+)
+def test_each_fault_is_told_with_the_first_ride_that_has_it(
+    s3: FakeS3, model: ModelBundle, spoil: Spoil, problem: str
+) -> None:
+    assert problem in run(s3, model, spoil).problems
+
+
+def test_another_model_than_the_channels_is_a_problem(s3: FakeS3, bundle: ExportedBundle) -> None:
+    other = small_bundle(seed=2)
+
+    result = run(s3, other.model)
+
+    assert result.problems == (
+        f"20 of 20 rides are not predicted by {bundle.model_version}, the first is smoke-test-0",
+    )
+
+
+def test_waiting_ends_with_the_patience(s3: FakeS3, model: ModelBundle) -> None:
+    stack = FakeStack(model, lambda predictions: [])
+    begun_s = stack.clock()
+
+    result = run_trial(
+        stack, TARGET, plan_trial(s3, TARGET, 3, "test"), PATIENCE_S, Timing(stack.clock, stack.clock.sleep)
+    )
+
+    assert PATIENCE_S <= stack.clock() - begun_s < PATIENCE_S + 1
+    assert result.problems == ("3 of 3 rides have no prediction, the first is smoke-test-0",)
+
+
+def test_channel_without_a_model_is_told_with_what_to_do() -> None:
+    with pytest.raises(
+        SmokeError, match=r"channel stable .* holds no model: publish one with `ridecast models publish`"
+    ):
+        plan_trial(FakeS3(), TARGET, 1, "test")
+
+
+class FakeCloudFormation:
+    """Describes one stack."""
+
+    def __init__(self, outputs: dict[str, str], parameters: dict[str, str]) -> None:
+        self._stack = {
+            "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
+            "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+        }
+
+    def describe_stacks(self, **request: str) -> dict[str, Any]:
+        """Describes it, whatever its name."""
+        return {"Stacks": [self._stack]}
+
+
+def test_streams_bucket_and_channel_are_read_from_the_stack() -> None:
+    outputs = {"RideEventsStream": "in", "RidePredictionsStream": "out", "BucketName": "made-up", "FunctionName": "f"}
+
+    target = target_of(FakeCloudFormation(outputs, {"ModelChannel": "candidate", "BucketName": ""}), "ridecast")
+
+    assert target == Target("in", "out", "made-up", "candidate")
+
+
+def test_stack_of_another_template_is_told() -> None:
+    with pytest.raises(
+        SmokeError, match="stack other has no RideEventsStream, RidePredictionsStream, BucketName, ModelChannel"
+    ):
+        target_of(FakeCloudFormation({}, {}), "other")
