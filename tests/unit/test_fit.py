@@ -160,3 +160,7 @@ def test_unknown_parameter_is_refused_with_a_hint(name: str, remedy: str) -> Non
 def test_value_that_a_parameter_cannot_have_is_refused_with_what_is_wanted(name: str, value: Any, wanted: str) -> None:
     with pytest.raises(ParameterError, match=f"{name} is .*: give {wanted}"):
         fit_forest(small_rides(), {name: value})
+
+
+def test_what_is_fitted_is_scikit_learns_own() -> None:
+    assert type(fit_forest(small_rides(), SMALL_PARAMETERS)) is HistGradientBoostingRegressor
