@@ -81,6 +81,7 @@ def promote_command(
     as_json: Json = False,
 ) -> None:
     """Point a channel at a stored version that the gate let through, or that the channel has held before."""
+    from infra.mirroring import follow
     from infra.model_view import show_move
     from training.errors import bucket_address
     from training.publish import promote
@@ -88,6 +89,7 @@ def promote_command(
 
     s3, name = open_bucket(bucket, endpoint_url, profile, region)
     moved = promote(s3, name, channel, resolve_version(s3, name, version), force=force)
+    follow(s3, name)
     show_move(moved, bucket_address(name), json_only=as_json)
 
 
@@ -101,12 +103,15 @@ def rollback_command(
     as_json: Json = False,
 ) -> None:
     """Point a channel at the version that it held before. Twice is where it began."""
+    from infra.mirroring import follow
     from infra.model_view import show_move
     from training.errors import bucket_address
     from training.publish import rollback
 
     s3, name = open_bucket(bucket, endpoint_url, profile, region)
-    show_move(rollback(s3, name, channel), bucket_address(name), json_only=as_json)
+    moved = rollback(s3, name, channel)
+    follow(s3, name)
+    show_move(moved, bucket_address(name), json_only=as_json)
 
 
 @models.command("history")

@@ -57,6 +57,7 @@ def publish_command(
 ) -> None:
     """Judge a bundle, upload it, and move a channel onto it: a running function follows within a minute."""
     from infra.console import ConsoleDisplay, error_console, show_result
+    from infra.mirroring import follow
     from infra.release_run import publish_bundle
     from training.errors import bucket_address
     from training.export import read_bundle
@@ -71,6 +72,7 @@ def publish_command(
     if moved is None:
         show_result("", {}, {"channel": channel, "passed": False, "model_version": None}, json_only=True)
         raise typer.Exit(1)
+    follow(target.s3, target.bucket, (exported.model_version, bundle.resolve().parent))
     rows = {"channel": moved.channel, "now": moved.now.model_version, "before": moved.now.previous or "nothing"}
     result = {
         "channel": moved.channel,

@@ -85,7 +85,7 @@ def _target(channel: str | None, bucket: str, *aws: str | None) -> "Target | Non
 
 
 def _show(outcome: "RunOutcome", *, as_json: bool) -> None:
-    """Shows how a run ended, and ends the command with exit code 1 if the gate said no."""
+    """Shows how a run ended, and ends the command with exit code 1 if the gate said no, and was not overruled."""
     from infra.console import show_result
     from infra.run_view import run_json, run_rows
     from training.gate import lines
@@ -95,7 +95,7 @@ def _show(outcome: "RunOutcome", *, as_json: bool) -> None:
     if outcome.verdict and not as_json:
         typer.echo("\n".join(lines(outcome.verdict)))
     show_result(title, run_rows(outcome), run_json(outcome), json_only=as_json)
-    if outcome.verdict and not outcome.verdict.passed:
+    if outcome.verdict and not outcome.moved:
         raise typer.Exit(1)
 
 

@@ -144,6 +144,13 @@ def problem_of(interval: Interval, range_minutes: tuple[float, float]) -> str | 
     return next((f"half_minutes of {kind} {problem}" for kind, problem in problems if problem), None)
 
 
+def half_minutes(interval: Interval, minutes: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns half the width (n,) of rides' intervals before these are cut off at the range's ends, in minutes."""
+    stairs = np.array([interval.half_minutes[kind] for kind in KINDS])
+    steps = np.searchsorted(interval.edges_minutes, centre_minutes(minutes), side="right")
+    return stairs[ride_kinds(matrix, usual_cells(interval.usual_pickup_zones)), steps]
+
+
 def ride_kinds(matrix: NDArray[np.float64], usual: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Returns each ride's kind (n,), a place among KINDS.
 

@@ -48,10 +48,9 @@ class TrainingData(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a bundle says of itself.
+    """What a bundle says of itself; `files` are all others in it, of which the function needs forest and golden rides.
 
-    `duration_range_minutes` are the bounds of the rides it learnt from. `files` are all the others of the bundle: the
-    function itself needs the forest and the golden rides. `interval` is None where predictions have none.
+    `duration_range_minutes` are the bounds of the rides it learnt from. `interval` is None where predictions have none.
     """
 
     format: int
@@ -106,10 +105,8 @@ class ModelBundle:
     def interval_bounds(self, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> Bounds | None:
         """Returns low and high minutes (n,) as they are sent, or None where the bundle has no interval.
 
-        Args:
-            matrix: Features (n, n_features).
-            minutes: What `predict` gives for them (n,), rounded as on the wire or not: it makes no difference. The
-                rounded ones lie within the bounds, and the bounds within the range of the rides learnt from.
+        They go by features (n, n_features) and by what `predict` gives for these (n,), rounded as on the wire or not.
+        The rounded minutes lie within their bounds, and the bounds within the range of the rides learnt from.
         """
         return self.intervals.bounds(minutes, matrix) if self.intervals else None
 
@@ -163,11 +160,7 @@ class _ProblemError(Exception):
 
 
 def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    """Checks every file that a manifest names, those too that the function has no need of.
-
-    Raises:
-        BundleError: One of them is missing, or another than was exported.
-    """
+    """Raises BundleError where a file that a manifest names is missing or another, even if no function needs it."""
     try:
         for name in manifest.files:
             _check_file(name, manifest, files)
@@ -210,8 +203,7 @@ def _load_manifest(model_version: str, manifest_sha256: str, files: Mapping[str,
 def _interval_tables(manifest: Manifest) -> IntervalTables | None:
     if manifest.interval is None:
         return None
-    problem = problem_of(manifest.interval, manifest.duration_range_minutes)
-    if problem:
+    if problem := problem_of(manifest.interval, manifest.duration_range_minutes):
         raise _ProblemError(MANIFEST, f"has an interval that cannot be used: {problem}")
     return IntervalTables.of(manifest.interval, manifest.duration_range_minutes)
 

@@ -168,7 +168,9 @@ def small_bundle(seed: int = 1) -> ExportedBundle:
 
 def small_interval(**changes: Any) -> Interval:
     """An interval of three steps, wider from kind to kind, around rides from the builders' own zone."""
-    half_minutes = {kind: (1.25 + number, 2.5 + number, 5.25 + number) for number, kind in enumerate(KINDS)}
+    half_minutes: dict[str, tuple[float, ...]] = {
+        kind: (1.25 + number, 2.5 + number, 5.25 + number) for number, kind in enumerate(KINDS)
+    }
     interval = Interval(0.8, (74, 130), (8.0, 20.0), half_minutes)
     return msgspec.structs.replace(interval, **changes)
 

@@ -7,7 +7,9 @@ the ones, and of one more, holds at least that share of the others (Vovk's Mondr
 """
 
 import math
+from collections.abc import Callable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,9 @@ from lambda_function.interval import (
 )
 from training.rides import Rides
 from training.split import MIN_CALIBRATION_RIDES
+
+Predict = Callable[[Rides], NDArray[np.float64]]
+"""Predicts minutes (n,) of rides (n,), within the range of durations."""
 
 LEVEL = 0.8
 """The share of rides that are to end within their interval."""
@@ -82,6 +87,16 @@ def calibrate(
     if any(math.inf in stair for stair in stairs.values()):
         return None
     return Interval(level, zones, EDGES_MINUTES, stairs)
+
+
+def stretch(interval: Interval, factor: float) -> Interval:
+    """Multiplies the width of all intervals, up to the next hundredth.
+
+    >>> stretch(Interval(0.8, (), (5.0,), {"busy_hours": (1.0, 2.0)}), 1.05).half_minutes
+    {'busy_hours': (1.05, 2.1)}
+    """
+    stairs = {kind: tuple(_round_up(half * factor) for half in stair) for kind, stair in interval.half_minutes.items()}
+    return msgspec.structs.replace(interval, half_minutes=stairs)
 
 
 def usual_pickup_zones(rides: Rides) -> tuple[int, ...]:

@@ -110,7 +110,9 @@ def write_bundle(bundle: ExportedBundle, folder: Path) -> Path:
     target = folder / bundle.model_version
     target.mkdir(parents=True, exist_ok=True)
     for name in (*bundle.model.manifest.files, MANIFEST):
-        (target / name).write_bytes(bundle.files[name])
+        part = target / f".{name}.part"
+        part.write_bytes(bundle.files[name])
+        part.replace(target / name)  # a run that ends half-way leaves no half of a file under its name
     return target
 
 

@@ -64,11 +64,14 @@ class _BlockwiseForest(HistGradientBoostingRegressor):  # type: ignore[misc]  # 
     ) -> HistGradientBoostingRegressor:
         """Fits on rides, their durations in minutes and what each counts, (n,) each."""
         self._columns = columns
+        plain = HistGradientBoostingRegressor()
         try:
             # Of the matrix scikit-learn reads nothing but its shape: this one takes 8 bytes.
-            return self.fit(np.broadcast_to(0.0, (len(columns), len(FEATURE_NAMES))), minutes, weights)
+            self.fit(np.broadcast_to(0.0, (len(columns), len(FEATURE_NAMES))), minutes, weights)
         finally:
             del self._columns
+        vars(plain).update(vars(self))  # fitted, it is like any other: nobody needs this class to use or pickle it
+        return plain
 
     def _bin_data(self, matrix: NDArray[np.float64], *_: Any, **__: Any) -> NDArray[np.uint8]:
         """Returns each ride's bin of each feature, uint8 (n, n_features), having decided where the bins end."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.errors import BundleError
@@ -15,8 +17,9 @@ from lambda_function.model import MANIFEST, PARITY_MINUTES, ModelBundle
 from training.arrival import arrival_scenarios
 from training.baseline import Baseline, fit_baseline
 from training.bundle import ExportedBundle
-from training.calibrate import calibrate
+from training.calibrate import Predict, calibrate, stretch
 from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
+from training.drift import drift_stretch
 from training.errors import ExportError
 from training.evaluate import evaluate, measure_errors, rounded
 from training.evaluation import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
@@ -74,6 +77,8 @@ def train(
     fitted = fit_forest(fit_rides, parameters)
     on_step("calibrating the intervals")
     interval = calibrate(_predict(fitted, calibration_rides), calibration_rides, fit_rides)
+    if interval is not None:
+        interval = stretch(interval, drift_stretch(train_rides, partial(_fit, parameters)))
     facts = TrainingFacts(
         service=service,
         train_months=months_of(train_rides),
@@ -138,8 +143,12 @@ def _evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides:
     )
 
 
-def _predict(fitted: HistGradientBoostingRegressor, rides: Rides) -> Any:
-    minutes = fitted.predict(feature_matrix(rides.columns)) if len(rides) else np.empty(0)
+def _fit(parameters: dict[str, Any], rides: Rides) -> Predict:
+    return partial(_predict, fit_forest(rides, parameters))
+
+
+def _predict(fitted: HistGradientBoostingRegressor, rides: Rides) -> NDArray[np.float64]:
+    minutes: NDArray[np.float64] = fitted.predict(feature_matrix(rides.columns)) if len(rides) else np.empty(0)
     return minutes.clip(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES)
 
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from lambda_function.errors import BundleError
 from training.bundle import ExportedBundle
-from training.errors import NotGatedError
+from training.errors import NoSuchVersionError, NotGatedError
 from training.gate import GateReport, encode_gate_report, judge, no_month_to_judge, unseen_month
 from training.history import see_channel
 from training.loading import Load
@@ -23,15 +26,21 @@ class Target:
     bucket: str
     channel: str
 
+    def holds(self) -> str | None:
+        """Returns the version that the channel points at; None where it is empty."""
+        return see_channel(self.s3, self.bucket, self.channel).model_version
+
     def champion(self) -> ExportedBundle | None:
-        """Returns what the channel holds; None where it is empty.
+        """Returns what the channel holds; None where it is empty, or holds what this code cannot serve.
 
         Raises:
-            BundleError: What it holds would not serve.
             PublishError: S3 did not answer as needed.
         """
-        version = see_channel(self.s3, self.bucket, self.channel).model_version
-        return read_stored(self.s3, self.bucket, version) if version else None
+        version = self.holds()
+        try:
+            return read_stored(self.s3, self.bucket, version) if version else None
+        except (BundleError, NoSuchVersionError):
+            return None
 
 
 def gate(
@@ -45,6 +54,9 @@ def gate(
 ) -> GateReport:
     """Judges a candidate against what a channel holds, on months that neither has met.
 
+    Where that cannot be loaded, as after the features have changed, the baseline is the rival in its place: the channel
+    must not be stuck with what no new deployment can serve.
+
     Args:
         target: Where it wants to.
         candidate: What wants there.
@@ -55,16 +67,17 @@ def gate(
 
     Raises:
         TrainingError: Rides or the channel's model cannot be had.
-        BundleError: What the channel holds would not serve.
     """
-    champion = target.champion()
+    champion, held = target.champion(), target.holds()
     found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, in_hand)
     months = tuple(test_months) or ((found,) if found else ())
     if not months:
-        return no_month_to_judge(candidate, champion, channel=target.channel)
+        report = no_month_to_judge(candidate, champion, channel=target.channel)
+        return msgspec.structs.replace(report, against=held)
     if train_rides is None:
         train_rides = load([Month.parse(month) for month in candidate.model.manifest.train_months])
-    return judge(candidate, champion, load(months), train_rides, channel=target.channel)
+    report = judge(candidate, champion, load(months), train_rides, channel=target.channel)
+    return msgspec.structs.replace(report, against=held)
 
 
 def release(target: Target, candidate: ExportedBundle, report: GateReport, *, force: bool = False) -> Moved:

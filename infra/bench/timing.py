@@ -28,3 +28,26 @@ def cpu_us_per_ride(
             run()
             seconds[name].append(clock() - started_s)
     return {name: statistics.median(seconds[name]) / n_rides * _US_PER_S for name, (_, n_rides) in cases.items()}
+
+
+def extra_cpu_us_per_ride(
+    plain: Callable[[], object],
+    extended: Callable[[], object],
+    n_rides: int,
+    repeats: int = REPEATS,
+    clock: Callable[[], float] = time.process_time,
+) -> float:
+    """Times two ways to handle the same rides in turns, and returns by how much the second one is slower.
+
+    It is the median of the differences between neighbours: what slows the machine down for a while slows down both.
+    """
+    plain()
+    extended()
+    extra_s = []
+    for _ in range(repeats):
+        started_s = clock()
+        plain()
+        between_s = clock()
+        extended()
+        extra_s.append(clock() - between_s - (between_s - started_s))
+    return statistics.median(extra_s) / n_rides * _US_PER_S

@@ -12,7 +12,7 @@ from infra.bench.comparators import plain_batched
 from infra.bench.figures import MB, MS, TIMES, US, Figure
 from infra.bench.stand_ins import kinesis_without_socket
 from infra.bench.subjects import invocation, ours
-from infra.bench.timing import cpu_us_per_ride
+from infra.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
 from lambda_function.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_rides, training_facts
 from tests.fakes_kinesis import FakeClock
@@ -94,6 +94,18 @@ def test_time_is_the_median_a_ride_without_the_first_call() -> None:
     }
     measured = cpu_us_per_ride(cases, repeats=3, clock=clock)
     assert measured == {"steady": pytest.approx(2e3), "jumpy": pytest.approx(3e6)}
+
+
+def test_what_is_added_is_the_median_of_neighbours_differences_a_ride() -> None:
+    # GIVEN a machine that slows down, for both of two ways alike, and jumps once
+    clock = FakeClock()
+    plain_s, extra_s = iter([9.0, 1.0, 2.0, 3.0]), iter([9.0, 1.1, 2.1, 50.0])
+    # WHEN the second way takes a tenth of a second more for 100 rides
+    extra_us = extra_cpu_us_per_ride(
+        lambda: clock.advance(next(plain_s)), lambda: clock.advance(next(extra_s)), 100, repeats=3, clock=clock
+    )
+    # THEN that is what is told
+    assert extra_us == pytest.approx(1e3)
 
 
 def test_cases_take_turns() -> None:

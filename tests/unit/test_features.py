@@ -80,7 +80,7 @@ def test_distance_is_kept(miles: float) -> None:
 @pytest.mark.parametrize("miles", [0.0, -0.0, -1.0, np.nextafter(60.0, 61.0), 1e308, np.inf, -np.inf, np.nan])
 def test_distance_that_cannot_be_is_missing_and_nothing_else_is(miles: float) -> None:
     matrix = feature_matrix(ride_columns_of(trip_distance_miles=[miles]))
-    assert np.isnan(matrix).tolist() == [[True] + [False] * 11]
+    assert np.isnan(matrix).tolist() == [[True] + [False] * 12]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,21 @@ def test_time_is_minute_of_day_and_day_of_week(time: str, minute_of_day: int, da
     rides = ride_columns_of(pickup_minute=[minute_of(time)])
     assert column("minute_of_day", rides) == [minute_of_day]
     assert column("day_of_week", rides) == [day_of_week]
+
+
+@pytest.mark.parametrize(
+    ("time", "month"),
+    [
+        ("2021-01-31T23:59", 1),
+        ("2021-02-01T00:00", 2),
+        ("2020-02-29T12:00", 2),
+        ("1969-12-31T23:59", 12),
+        ("0001-01-01T00:00", 1),
+        ("9999-12-31T23:59", 12),
+    ],
+)
+def test_month_of_year_is_that_of_the_calendar(time: str, month: int) -> None:
+    assert column("month_of_year", ride_columns_of(pickup_minute=[minute_of(time)])) == [month]
 
 
 def test_places_are_those_of_the_zones() -> None:
@@ -198,3 +213,4 @@ def test_features_are_in_range_whatever_the_ride(rides: list[tuple[int, int, flo
     matrix = feature_matrix(columns_of(rides))
     assert not np.isinf(matrix).any()
     assert ((matrix[:, 1] >= 0) & (matrix[:, 1] < 1440) & (matrix[:, 2] >= 0) & (matrix[:, 2] <= 8)).all()
+    assert ((matrix[:, 3] >= 1) & (matrix[:, 3] <= 12)).all()

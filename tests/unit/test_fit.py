@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from lambda_function.features import feature_matrix
+from lambda_function.features import FEATURE_NAMES, feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, random_matrix, small_rides
 from training.errors import ParameterError
 from training.export import forest_arrays
 from training.fit import _RIDES_A_BLOCK, PARAMETERS, age_weights, fit_forest
+from training.months import Month
 from training.parameters import KNOWN_PARAMETERS, check_parameters
 from training.rides import Rides, concat_rides
 from training.synthetic import synthetic_rides
@@ -52,6 +53,25 @@ def test_fitting_keeps_no_rides() -> None:
 def test_same_rides_and_parameters_give_the_same_trees() -> None:
     parameters = parameters_with(max_features=0.5, half_life_days=5.0)
     assert_same_trees(fit_forest(small_rides(), parameters), fit_forest(small_rides(), parameters))
+
+
+# Season -------------------------------------------------------------------------------------------------------------
+
+
+def rides_of_months(n_months: int) -> Rides:
+    """Rides of a year's first months, which take longer from month to month."""
+    parts = []
+    for month in range(1, n_months + 1):
+        rides = synthetic_rides(Month(2019, month), 200, seed=month)
+        minutes = (rides.duration_minutes + 2 * month).clip(1, 60)
+        parts.append(Rides(rides.columns, rides.pickup_time, minutes, rides.sources))
+    return concat_rides(parts)
+
+
+@pytest.mark.parametrize(("n_months", "splits_by_month"), [(12, True), (11, False), (2, False)])
+def test_month_of_year_is_split_by_where_the_rides_have_all_twelve(n_months: int, splits_by_month: bool) -> None:
+    features = forest_arrays(fit_forest(rides_of_months(n_months), parameters_with()))["split_feature"]
+    assert (FEATURE_NAMES.index("month_of_year") in features) is splits_by_month
 
 
 # Age ----------------------------------------------------------------------------------------------------------------
@@ -140,3 +160,7 @@ def test_unknown_parameter_is_refused_with_a_hint(name: str, remedy: str) -> Non
 def test_value_that_a_parameter_cannot_have_is_refused_with_what_is_wanted(name: str, value: Any, wanted: str) -> None:
     with pytest.raises(ParameterError, match=f"{name} is .*: give {wanted}"):
         fit_forest(small_rides(), {name: value})
+
+
+def test_what_is_fitted_is_scikit_learns_own() -> None:
+    assert type(fit_forest(small_rides(), SMALL_PARAMETERS)) is HistGradientBoostingRegressor

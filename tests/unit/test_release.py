@@ -143,6 +143,18 @@ def test_model_in_the_channel_is_the_rival() -> None:
     assert gate(wanted, small_bundle(), load, in_hand=[MARCH]).against == champion.model_version
 
 
+def test_channel_that_holds_what_cannot_be_loaded_is_not_stuck() -> None:
+    wanted, champion = target(), small_bundle(seed=2)
+    release(wanted, champion, report(passed=True, bundle=champion))
+    wanted.s3.objects[bundle_key(champion.model_version, "golden.json")] = b"[]"
+    verdict = gate(wanted, small_bundle(), load, in_hand=[MARCH])
+    assert verdict.against == champion.model_version
+    assert verdict.rival is not None
+    assert verdict.rival == gate(target(), small_bundle(), load, in_hand=[MARCH]).rival  # the baseline
+    passing = report(passed=True, against=champion.model_version)
+    assert release(wanted, small_bundle(), passing).now.model_version == small_bundle().model_version
+
+
 def test_channel_moved_by_somebody_else_meanwhile_is_told() -> None:
     s3, bundle, other = ListingS3(), small_bundle(), small_bundle(seed=2)
     release(target(s3=s3), other, report(passed=True, bundle=other))

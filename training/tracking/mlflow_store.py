@@ -21,6 +21,8 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 LOCAL_FOLDER = Path("build/mlflow")
 """Where everything is tracked unless told otherwise: mlflow.db, and artifacts/ beside it."""
 
+LOCAL_DATABASE = LOCAL_FOLDER / "mlflow.db"
+
 _SQLITE = "sqlite:///"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its pages take it for a chat model's
 _MAX_WHY_CHARACTERS = 300
@@ -39,7 +41,7 @@ _ENVIRONMENT = {
 
 def open_store(uri: str | None = None) -> "MlflowStore":
     """Returns MLflow at a URI; without one at MLFLOW_TRACKING_URI, else in LOCAL_FOLDER. Asks it nothing yet."""
-    return MlflowStore(uri or os.environ.get(TRACKING_URI) or f"{_SQLITE}{LOCAL_FOLDER.resolve() / 'mlflow.db'}")
+    return MlflowStore(uri or os.environ.get(TRACKING_URI) or f"{_SQLITE}{LOCAL_DATABASE.resolve()}")
 
 
 class MlflowStore:
