@@ -6,7 +6,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
-.PHONY: help setup demo test test-fast lint format ci mlflow bench soak build clean
+.PHONY: help setup demo test test-fast lint format ci mlflow bench soak fuzz deploy-local checkov release build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ setup: $(READY) ## make .venv with .venv/bin/ridecast in it (once)
 demo: $(READY) ## real rides through Kinesis, the function and out as predictions, on this machine
 	@ridecast demo $(ARGS)
 
-test: $(READY) ## every test (under 5 minutes)
+test: $(READY) ## every test (some 10 minutes)
 	@pytest $(ARGS)
 
 test-fast: $(READY) ## the fast tier, on two cores (under 15 s)
@@ -31,6 +31,9 @@ lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed temp
 	@mypy
 	@lint-imports
 	@python -m infra.lint_template
+	@python -m infra.checks.source
+	@python -m infra.checks.bootstrap
+	@zizmor --offline --quiet --persona pedantic .github
 
 format: $(READY) ## put the code into its house style
 	@ruff format .
@@ -47,6 +50,18 @@ bench: $(READY) ## cost of engine, handler and cold start, beside what they repl
 
 soak: $(READY) ## a million rides through faults, reshards and model switches (ARGS="--rides 100000" for fewer)
 	@python -m infra.soak $(ARGS)
+
+fuzz: $(READY) ## hostile inputs at every decoder (ARGS="--inputs 100000" for more)
+	@python -m tests.fuzz $(ARGS)
+
+deploy-local: $(READY) ## sam build and sam deploy on this machine: create, update, rides, roll back, delete
+	@python -m infra.deploy_local $(ARGS)
+
+checkov: $(READY) ## checkov on the transformed template, in an environment of its own
+	@python -m infra.checks.checkov
+
+release: $(READY) ## the deployable release with its bill of materials, in build/release
+	@rm -rf build/release && python -m infra.cicd.release
 
 build: $(READY) ## the deployable package, in .aws-sam/build
 	@python -m infra.package

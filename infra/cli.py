@@ -9,11 +9,16 @@ import typer
 
 from infra.cli_aws import publish_command, tail_command
 from infra.cli_cost import cost_command
+from infra.cli_dashboard import dashboard_command
+from infra.cli_doctor import doctor_command
 from infra.cli_kept import failures, rejects
 from infra.cli_models import models
 from infra.cli_options import BUILD, Json, RuntimeChoice, Service, ServiceName, TrainMonths, ValidateMonths
 from infra.cli_release import gate_command
 from infra.cli_release import publish_command as models_publish_command
+from infra.cli_serve import serve_command
+from infra.cli_signing import sign_command
+from infra.cli_smoke import smoke_command
 from infra.cli_tracking import models_check, models_track
 from infra.cli_train import backtest_command, report_command, train_command
 
@@ -94,8 +99,13 @@ app.command("report")(report_command)
 app.command("publish")(publish_command)
 app.command("tail")(tail_command)
 app.command("cost")(cost_command)
+app.command("serve")(serve_command)
+app.command("smoke")(smoke_command)
+app.command("dashboard")(dashboard_command)
+app.command("doctor")(doctor_command)
 models.command("gate")(gate_command)
 models.command("publish")(models_publish_command)
+models.command("sign")(sign_command)
 models.command("track")(models_track)
 models.command("check")(models_check)
 app.add_typer(models, name="models")
@@ -118,6 +128,7 @@ def main() -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from infra.errors import InfraError
+    from infra.printable import printable
     from lambda_function.errors import PredictorError
     from training.errors import TrainingError
 
@@ -128,5 +139,5 @@ def main() -> None:
     except (InfraError, PredictorError, TrainingError, BotoCoreError, ClientError, OSError) as error:
         sentence = str(error)
     if sentence:  # a command without arguments has shown its help instead
-        sys.stderr.write(f"ridecast: {sentence}\n")
+        sys.stderr.write(f"ridecast: {printable(sentence)}\n")
     sys.exit(2)

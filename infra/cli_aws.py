@@ -64,6 +64,7 @@ def tail_command(
 ) -> None:
     """Read predictions from a stream of any AWS, a line each, until Ctrl-C, --limit or --idle-s."""
     from infra.console import show_result
+    from infra.printable import printable
     from infra.streams import tail
 
     kinesis = aws_client("kinesis", endpoint_url, profile, region)
@@ -73,7 +74,8 @@ def tail_command(
         for record in islice(tail(kinesis, stream, start_at.value, patience.wait), limit):
             patience.renew()
             n_read += 1
-            sys.stdout.write(record.data.decode(errors="replace") + "\n")
+            text = record.data.decode(errors="replace")
+            sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")  # JSON leaves U+009B as it is
             sys.stdout.flush()
     if as_json:
         show_result("", {}, {"stream": stream, "read": n_read}, json_only=True)

@@ -8,6 +8,7 @@ import typer
 from infra.cli_bucket import LOCAL_BUCKET, EndpointUrl, ModelBucket, Profile, Region, open_bucket
 from infra.cli_models import Channel, Version
 from infra.cli_options import BUILD, Json
+from infra.cli_signing import SigningKey, open_signer
 
 if TYPE_CHECKING:
     from training.gate import GateReport
@@ -49,6 +50,7 @@ def publish_command(
     channel: Channel = "stable",
     test: Test = None,
     force: Annotated[bool, typer.Option("--force", help="Into `candidate` if the gate says no.")] = False,
+    signing_key: SigningKey = None,
     bucket: ModelBucket = LOCAL_BUCKET,
     endpoint_url: EndpointUrl = None,
     profile: Profile = None,
@@ -64,7 +66,8 @@ def publish_command(
     from training.release import Target
 
     exported = read_bundle(bundle.resolve())  # its version is the folder's name, which `.` is not
-    target = Target(*open_bucket(bucket, endpoint_url, profile, region), channel)
+    signer = open_signer(signing_key, endpoint_url, profile, region)
+    target = Target(*open_bucket(bucket, endpoint_url, profile, region), channel, signer)
     with ConsoleDisplay(error_console()).live() as display:
         report, moved = publish_bundle(target, exported, test, force=force, display=display)
     if not as_json:

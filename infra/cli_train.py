@@ -8,6 +8,7 @@ import typer
 from infra.cli_bucket import LOCAL_BUCKET, EndpointUrl, ModelBucket, Profile, Region, open_bucket
 from infra.cli_models import Version
 from infra.cli_options import BUILD, Json, Service, ServiceName, channel_name
+from infra.cli_signing import SigningKey, open_signer
 
 if TYPE_CHECKING:
     from infra.training_run import RunOutcome
@@ -42,6 +43,7 @@ def train_command(
         typer.Option(help="Go on: judge against what this channel holds, store, move it.", callback=channel_name),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Into `candidate` if the gate says no.")] = False,
+    signing_key: SigningKey = None,
     bucket: ModelBucket = LOCAL_BUCKET,
     report: Annotated[bool, typer.Option(help="Draw the report beside the bundle.")] = True,
     track: Annotated[bool, typer.Option(help="Tell MLflow.")] = True,
@@ -66,7 +68,7 @@ def train_command(
     options = RunOptions(
         config=run,
         folder=output,
-        target=_target(channel, bucket, endpoint_url, profile, region),
+        target=_target(channel, signing_key, bucket, endpoint_url, profile, region),
         force=force,
         synthetic=synthetic,
         report=report,
@@ -78,10 +80,10 @@ def train_command(
     _show(outcome, as_json=as_json)
 
 
-def _target(channel: str | None, bucket: str, *aws: str | None) -> "Target | None":
+def _target(channel: str | None, signing_key: str | None, bucket: str, *aws: str | None) -> "Target | None":
     from training.release import Target
 
-    return Target(*open_bucket(bucket, *aws), channel) if channel else None
+    return Target(*open_bucket(bucket, *aws), channel, open_signer(signing_key, *aws)) if channel else None
 
 
 def _show(outcome: "RunOutcome", *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from infra.printable import printable
 from infra.replay import Ledger
 
 
@@ -44,12 +45,12 @@ class ConsoleDisplay:
     def step(self, text: str) -> None:
         """A new step begins."""
         self._step = text
-        self._console.print(f"[dim]·[/dim] {escape(text)}", highlight=False)
+        self._console.print(f"[dim]·[/dim] {escape(printable(text))}", highlight=False)
         self._progress.update(self._task, description=text, total=None, figures="", visible=True)
 
     def warn(self, text: str) -> None:
         """Something that the reader should know."""
-        self._console.print(f"[yellow]![/yellow] {escape(text)}", highlight=False)
+        self._console.print(f"[yellow]![/yellow] {escape(printable(text))}", highlight=False)
 
     def progress(self, n_events: int, n_sent: int, ledger: Ledger, seconds: float) -> None:
         """Where the replay stands."""
@@ -79,9 +80,9 @@ def error_console() -> Console:
 def show_result(title: str, rows: Mapping[str, str], result: Mapping[str, Any], *, json_only: bool) -> None:
     """Writes a table, unless only JSON is wanted, and then the result as one JSON object on the last line."""
     if not json_only:
-        table = Table(title=title, title_justify="left", show_header=False)
+        table = Table(title=printable(title), title_justify="left", show_header=False)
         for name, value in rows.items():
-            table.add_row(name, value)
+            table.add_row(name, printable(value))
         Console(file=sys.stdout).print(table)
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()

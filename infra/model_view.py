@@ -12,6 +12,7 @@ from rich.table import Table
 
 from infra.console import show_result
 from infra.model_facts import Comparison, Model, Pair, Told, worse_than_baseline
+from infra.printable import printable
 from training.history import Line
 from training.publish import Moved
 
@@ -217,7 +218,7 @@ def _write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str
             column, justify="right" if column in _NUMERIC else "left", overflow="fold", no_wrap=column in _WHOLE
         )
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(printable(text)) for text in row))
     Console(file=sys.stdout).print(table)
 
 

@@ -16,15 +16,22 @@ from training.months import Month
 from training.publish import FORCED_CHANNEL, Moved, promote, store_bundle
 from training.registry import put_paper, read_stored, verdict_name
 from training.rides import Rides
+from training.signing import Signer
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The channel of a bucket that a candidate wants into. `s3` has boto3's face."""
+    """The channel of a bucket that a candidate wants into.
+
+    Attributes:
+        s3: What has boto3's face.
+        signer: Signs what is stored, if anybody does.
+    """
 
     s3: Any
     bucket: str
     channel: str
+    signer: Signer | None = None
 
     def holds(self) -> str | None:
         """Returns the version that the channel points at; None where it is empty."""
@@ -92,6 +99,7 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
     Raises:
         NotGatedError: It did not pass, and is not forced: nothing of it is stored.
         ChannelMovedError: Somebody else moved the channel since it was judged.
+        SigningError: KMS did not sign it.
         PublishError: S3 did not answer as needed.
     """
     if not (report.passed or force):
@@ -99,7 +107,7 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
         raise NotGatedError(report.model_version, target.channel, report.against, f"failed the gate ({failed})")
     forced = not report.passed
     channel = FORCED_CHANNEL if forced else target.channel
-    store_bundle(target.s3, target.bucket, candidate)
+    store_bundle(target.s3, target.bucket, candidate, target.signer)
     put_paper(
         target.s3, target.bucket, candidate.model_version, verdict_name(report.channel), encode_gate_report(report)
     )

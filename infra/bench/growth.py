@@ -45,7 +45,7 @@ def measure_growth(subject: Subject) -> Growth:
             path.write_bytes(data)
         command = [sys.executable, "-m", "infra.bench.growth_probe", name]
         environment = {**os.environ, **_FUNCTION_ENVIRONMENT}
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603 - our own module
     found = json.loads(answer.stdout.splitlines()[-1])
     return Growth(_by_size(found["ms_by_batch_size"]), _by_size(found["peak_mb_by_batch_size"]), found["mb_by_batch"])
 

@@ -1,6 +1,6 @@
 """Facts of a deployed stack, gathered with boto3 clients; what may not be looked at is noted, and the rest goes on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from infra.doctor.facts import (
     StackFacts,
     StreamFacts,
 )
+from infra.doctor.metrics import MINUTE_S, Metric, by_minute
 from infra.errors import NoSuchStackError
 from infra.kept.bucket import FAILURES, REJECTS
 from infra.kept.marks import PREFIX as REDRIVEN
@@ -27,7 +28,6 @@ from lambda_function.errors import ConfigurationError, PredictorError, StoreErro
 from lambda_function.model_store import ModelStore
 from lambda_function.settings import Settings
 
-_MINUTE_S = 60
 _ALARMS_A_CALL = 100
 
 T = TypeVar("T")
@@ -116,11 +116,13 @@ class Doctor:
 
     def _function(self, function: str, variables: Mapping[str, str]) -> FunctionFacts:
         found = self.client("lambda").get_function_configuration(FunctionName=function)
-        sums = self._sums(
+        sums = by_minute(
+            self.client("cloudwatch"),
+            self._window(),
             [
-                ("ridecast", name, {"service": variables.get("POWERTOOLS_SERVICE_NAME", "ridecast")}, statistic)
+                Metric("ridecast", name, ("service", variables.get("POWERTOOLS_SERVICE_NAME", "ridecast")), statistic)
                 for name, statistic in _FUNCTION_METRICS
-            ]
+            ],
         )
         values = {name: sum(series) for (name, _), series in zip(_FUNCTION_METRICS[:-1], sums, strict=False)}
         return FunctionFacts(
@@ -149,48 +151,24 @@ class Doctor:
 
     def _stream(self, name: str, role: str) -> StreamFacts:
         summary = self.client("kinesis").describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
-        dimensions = {"StreamName": name}
-        records, n_bytes, throttled, throttled_one = self._sums(
-            [("AWS/Kinesis", metric, dimensions, "Sum") for metric in _STREAM_METRICS]
+        records, n_bytes, throttled, throttled_one = by_minute(
+            self.client("cloudwatch"),
+            self._window(),
+            [Metric("AWS/Kinesis", metric, ("StreamName", name), "Sum") for metric in _STREAM_METRICS],
         )
         return StreamFacts(
             name=name,
             role=role,
             n_open_shards=summary["OpenShardCount"],
             is_on_demand=summary.get("StreamModeDetails", {}).get("StreamMode") == "ON_DEMAND",
-            peak_records_per_s=max(records, default=0.0) / _MINUTE_S,
-            peak_bytes_per_s=max(n_bytes, default=0.0) / _MINUTE_S,
+            peak_records_per_s=max(records, default=0.0) / MINUTE_S,
+            peak_bytes_per_s=max(n_bytes, default=0.0) / MINUTE_S,
             n_throttled=int(sum(throttled) + sum(throttled_one)),
         )
 
-    def _sums(self, wanted: Sequence[tuple[str, str, Mapping[str, str], str]]) -> list[list[float]]:
-        """Returns a metric's values by the minute in the window, for each that is wanted; none where it has none."""
+    def _window(self) -> tuple[datetime, datetime]:
         end = self.now()
-        queries: list[dict[str, Any]] = [
-            {
-                "Id": f"m{number}",
-                "MetricStat": {
-                    "Metric": {
-                        "Namespace": namespace,
-                        "MetricName": name,
-                        "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
-                    },
-                    "Period": _MINUTE_S,
-                    "Stat": statistic,
-                },
-            }
-            for number, (namespace, name, dimensions, statistic) in enumerate(wanted)
-        ]
-        pages = (
-            self.client("cloudwatch")
-            .get_paginator("get_metric_data")
-            .paginate(MetricDataQueries=queries, StartTime=end - timedelta(minutes=self.window_minutes), EndTime=end)
-        )
-        values: dict[str, list[float]] = {query["Id"]: [] for query in queries}
-        for page in pages:
-            for result in page["MetricDataResults"]:
-                values[result["Id"]] += result["Values"]
-        return [values[query["Id"]] for query in queries]
+        return end - timedelta(minutes=self.window_minutes), end
 
     def _alarms(self) -> tuple[AlarmFacts, ...]:
         pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from infra.serve import http_event
 from lambda_function.api_openapi import openapi_json
 from lambda_function.api_rides import MAX_BODY_BYTES, MAX_RIDES, prediction_id
+from lambda_function.errors import ConfigurationError
 from lambda_function.events import REJECT_REASONS
+from lambda_function.settings import ServingSettings
 from tests.builders import (
     ARRIVAL_TIME_S,
     event_id,
@@ -102,6 +104,14 @@ def test_body_in_base64_is_the_same_body(api: FakeApi) -> None:
     encoded = {**event, "body": base64.b64encode(ride_bytes()).decode(), "isBase64Encoded": True}
 
     assert api.take(encoded) == api.take(event)
+
+
+def test_text_that_is_no_utf_8_is_a_problem(api: FakeApi) -> None:
+    event = http_event("POST", "/predictions", {"content-type": JSON}, ride_bytes(), ARRIVAL_TIME_S)
+
+    assert_is_problem(
+        api.take({**event, "body": raw_ride_bytes('"\ud800"').decode("utf-8", "surrogatepass")}), 422, "$.ride_id"
+    )
 
 
 def test_without_an_arrival_time_the_clock_stands_in(api: FakeApi) -> None:
@@ -368,6 +378,14 @@ def test_document_is_served_as_it_is_generated(api: FakeApi) -> None:
 
     assert (response.status, response.headers["Content-Type"]) == (200, JSON)
     assert response.body == openapi_json()
+
+
+def test_settings_of_this_function_need_no_stream() -> None:
+    settings = ServingSettings.from_env({"BUCKET": "bucket", "MODEL_CHANNEL": "stable", "LOG_LEVEL": "warning"})
+
+    assert settings == ServingSettings(bucket="bucket", model_channel="stable", log_level="WARNING")
+    with pytest.raises(ConfigurationError, match="setting BUCKET, MODEL_CHANNEL is missing"):
+        ServingSettings.from_env({})
 
 
 def publish_new_model(api: FakeApi) -> ExportedBundle:

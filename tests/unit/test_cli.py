@@ -28,7 +28,8 @@ KEYS = [
     "data",
 ]
 MODEL_VERBS = [
-    "list", "show", "compare", "promote", "rollback", "history", "reproduce", "gate", "publish", "track", "check",
+    "list", "show", "compare", "promote", "rollback", "history", "reproduce", "gate", "publish", "sign", "track",
+    "check",
 ]  # fmt: skip
 COMMANDS = [
     "demo",
@@ -38,6 +39,10 @@ COMMANDS = [
     "publish",
     "tail",
     "cost",
+    "serve",
+    "smoke",
+    "dashboard",
+    "doctor",
     *(f"models {verb}" for verb in MODEL_VERBS),
     *(f"{kind} {verb}" for kind in ("rejects", "failures") for verb in ("list", "show", "redrive")),
 ]

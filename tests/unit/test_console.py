@@ -45,6 +45,18 @@ def test_long_json_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
 
 
+def test_control_characters_are_shown_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands in a bucket can be anybody's: a version's name, a manifest's text, an error that quotes either."""
+    hostile = "\x1b]0;owned\x07\x9b31m"
+    show_result(hostile, {"name": hostile}, {"name": hostile}, json_only=False)
+    with ConsoleDisplay(error_console()).live() as display:
+        display.step(hostile)
+        display.warn(hostile)
+    written = capsys.readouterr()
+    assert not {"\x1b", "\x07", "\x9b"} & set(written.out + written.err)
+    assert "\\x1b]0;owned" in written.out
+
+
 def test_steps_and_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     with ConsoleDisplay(error_console()).live() as display:
         display.step("loading rides")

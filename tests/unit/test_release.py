@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import pytest
 
 from lambda_function.model import bundle_key
+from lambda_function.signature import SIGNATURE
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, S3Outcome
+from tests.fakes_kms import KEY, FakeKms
 from training.bundle import ExportedBundle
 from training.errors import ChannelMovedError, NotGatedError
 from training.gate import GateReport, decode_gate_report
@@ -18,6 +20,7 @@ from training.publish import promote
 from training.registry import get_paper, stored_versions
 from training.release import Target, gate, release
 from training.rides import Rides
+from training.signing import Signer
 from training.synthetic import synthetic_rides
 
 MARCH = FEBRUARY.next()
@@ -61,6 +64,12 @@ def test_candidate_that_passed_is_stored_with_its_verdict_and_in_the_channel() -
     paper = get_paper(wanted.s3, BUCKET, bundle.model_version, "gate-stable.json")
     assert paper is not None
     assert decode_gate_report(paper) == report(passed=True)
+
+
+def test_candidate_is_signed_where_the_target_has_a_signer() -> None:
+    wanted = Target(ListingS3(), BUCKET, "stable", Signer(FakeKms(), KEY))
+    release(wanted, small_bundle(), report(passed=True))
+    assert bundle_key(small_bundle().model_version, SIGNATURE) in wanted.s3.objects
 
 
 def test_candidate_that_failed_leaves_nothing_behind() -> None:
