@@ -54,7 +54,7 @@ soak: $(READY) ## a million rides through faults, reshards and model switches (A
 fuzz: $(READY) ## hostile inputs at every decoder (ARGS="--inputs 100000" for more)
 	@python -m tests.fuzz $(ARGS)
 
-deploy-local: $(READY) ## sam build and sam deploy on this machine: create, update, rides, roll back, delete
+deploy-local: $(READY) ## a stack's whole life by the real sam, on the embedded AWS (some two minutes)
 	@python -m infra.deploy_local $(ARGS)
 
 checkov: $(READY) ## checkov on the transformed template, in an environment of its own

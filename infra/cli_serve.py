@@ -47,7 +47,8 @@ def serve_command(
         handler = _handler(s3, name, _BUNDLE_CHANNEL if bundle else channel, refresh_s)
         with ApiServer(handler, port, count) as server:
             version = model_version(handler)
-            model = f"model {version}" if version else f"no model yet: put one into channel {channel} of {name}"
+            missing = f"no model yet: `ridecast models publish` puts one into channel {channel} of {name}"
+            model = f"model {version}" if version else missing
             for line in (f"listening on {server.url}, {model}", example_curl(server.url), "Ctrl-C ends it"):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
             with suppress(KeyboardInterrupt), _ended_by_signals():

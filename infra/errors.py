@@ -11,6 +11,7 @@ InfraError
 ├── NoSuchStackError       a stack to look at is not there
 ├── EmulatorError          AWS's runtime interface emulator is not here, does not start, or is gone
 ├── SmokeError             a deployed stack that can't be tried
+├── PortTakenError         somebody else listens where the HTTP API was to
 ├── StreamRefusedError     a stream did not take all that was sent to it
 ├── NoSuchKeptError        no reject or failure is called so, or several are
 ├── RedriveConflictError   another redrive is at work on the same objects
@@ -152,6 +153,15 @@ class SmokeError(InfraError):
         self.what = what
         self.problem = problem
         super().__init__(f"{what} {problem}")
+
+
+class PortTakenError(InfraError):
+    """Somebody else listens where the HTTP API was to, or may not be listened on."""
+
+    def __init__(self, address: str, why: str) -> None:
+        self.address = address
+        self.why = why
+        super().__init__(f"cannot listen on {address} ({why}): choose another port with --port, or 0 for a free one")
 
 
 class StreamRefusedError(InfraError):

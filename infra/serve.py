@@ -4,7 +4,6 @@ What API Gateway does besides is not here: nobody has to sign, and nothing is th
 as one execution environment does.
 """
 
-import base64
 import json
 import threading
 import time
@@ -15,6 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from infra.errors import PortTakenError
+from infra.serve_event import http_event, response_body
 from lambda_function.api_rides import answer_error
 from lambda_function.errors import RequestError
 
@@ -30,7 +31,7 @@ Function = Callable[[dict[str, Any], object], dict[str, Any]]
 """An entry point as Lambda has it."""
 
 Seen = Callable[[str, str, int, float], None]
-"""Is told of each request: method, path, status, and the milliseconds that the function took."""
+"""Is told of each request before its answer goes out: method, path, status, milliseconds that the function took."""
 
 
 class ApiServer:
@@ -42,11 +43,14 @@ class ApiServer:
         seen: Is told of each request.
 
     Raises:
-        OSError: The port is taken.
+        PortTakenError: Somebody else listens there.
     """
 
     def __init__(self, function: Function, port: int = 0, seen: Seen = lambda *_: None) -> None:
-        self._server = _Server((HOST, port), _RequestHandler)
+        try:
+            self._server = _Server((HOST, port), _RequestHandler)
+        except OSError as error:
+            raise PortTakenError(f"{HOST}:{port}", error.strerror or str(error)) from error
         self._server.function, self._server.seen = function, seen
 
     @property
@@ -127,8 +131,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         start_s = time.perf_counter()
         response = self.server.invoke(event)
         took_ms = (time.perf_counter() - start_s) * 1000
-        self._send(response["statusCode"], response["headers"], _response_body(response))
         self.server.seen(self.command, urlsplit(self.path).path, response["statusCode"], took_ms)
+        self._send(response["statusCode"], response["headers"], response_body(response))
 
     def _body(self) -> bytes:
         if self.headers.get("host", HOST).partition(":")[0] not in _NAMES:  # a page that has had its name point here
@@ -146,8 +150,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         """Answers without the function, and hangs up: what is left of the request is not read."""
         self.close_connection = True
         answer = answer_error(RequestError(status, detail))
-        self._send(status, {"Content-Type": answer.content_type, "Connection": "close"}, answer.body)
         self.server.seen(self.command or "-", urlsplit(getattr(self, "path", "")).path, status, 0.0)
+        self._send(status, {"Content-Type": answer.content_type, "Connection": "close"}, answer.body)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.send_response(status)
@@ -158,53 +162,6 @@ class _RequestHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()
-
-
-def http_event(
-    method: str, target: str, headers: Mapping[str, str], body: bytes, arrival_time_s: float
-) -> dict[str, Any]:
-    """Builds the event that API Gateway would make of a request: payload format 2.0.
-
-    Args:
-        method: As in ``POST``.
-        target: Path and query.
-        headers: Of any case.
-        body: Text as it stands, anything else in base64.
-        arrival_time_s: In seconds since the epoch, UTC.
-
-    >>> event = http_event("GET", "/model?full", {"Accept": "*/*"}, b"", 1.0)
-    >>> event["rawPath"], event["rawQueryString"], event["headers"]
-    ('/model', 'full', {'accept': '*/*'})
-    """
-    parts = urlsplit(target)
-    lower = {name.lower(): value for name, value in headers.items()}
-    text, is_base64 = _text(body)
-    return {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": parts.path,
-        "rawQueryString": parts.query,
-        "headers": lower,
-        "requestContext": {
-            "http": {"method": method, "path": parts.path, "protocol": "HTTP/1.1", "sourceIp": HOST},
-            "stage": "$default",
-            "timeEpoch": int(arrival_time_s * 1000),
-        },
-        **({"body": text} if body else {}),
-        "isBase64Encoded": is_base64,
-    }
-
-
-def _text(body: bytes) -> tuple[str, bool]:
-    try:
-        return body.decode(), False
-    except UnicodeDecodeError:
-        return base64.b64encode(body).decode(), True
-
-
-def _response_body(response: Mapping[str, Any]) -> bytes:
-    body: str = response.get("body") or ""
-    return base64.b64decode(body) if response.get("isBase64Encoded") else body.encode()
 
 
 def example_curl(url: str) -> str:

@@ -76,7 +76,11 @@ def _point_code_at_s3(template: dict[str, Any]) -> None:
             resource["Properties"]["CodeUri"] = _CODE_ADDRESS
 
 
-class _TemplateLoader(yaml.SafeLoader):
+# libyaml's takes a tenth of the time; every wheel of PyYAML has it, builds from source need not.
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _TemplateLoader(_Loader):  # type: ignore[misc, valid-type]
     """Reads the short forms of CloudFormation's intrinsic functions too."""
 
 

@@ -195,6 +195,7 @@ def lifecycle() -> dict[str, dict[str, Any]]:
 
 
 def test_models_get_cheaper_with_age_and_stay_readable_at_once() -> None:
+    assert lifecycle()["OldModelsGetCheaper"]["Prefix"] == "models/"
     assert lifecycle()["OldModelsGetCheaper"]["Transitions"] == [
         {"StorageClass": "STANDARD_IA", "TransitionInDays": 90}
     ]

@@ -56,14 +56,14 @@ def served(tmp_path: Path) -> Iterator[Served]:
             process.kill()
 
 
-def test_api_keeps_to_its_own_document(served: Served) -> None:
+def test_api_keeps_to_its_own_document(served: Served, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"]
     options = ["--checks", "all", "--max-examples", str(N_EXAMPLES), "--seed", "1", "--workers", "1", "--no-color"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
 
     run = subprocess.run(  # noqa: S603 - our own words
         [*command, f"{served.url}/openapi.json", *options],
-        cwd=HERE.parent,
+        cwd=tmp_path,  # it leaves a cache behind
         env=environment,
         capture_output=True,
         text=True,

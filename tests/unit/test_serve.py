@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.cli_serve import bundle_bucket
+from infra.errors import PortTakenError
 from infra.local.folder_s3 import FolderS3
 from infra.serve import (
     HOST,
@@ -23,9 +24,9 @@ from infra.serve import (
     ApiServer,
     RequestCount,
     example_curl,
-    http_event,
     model_version,
 )
+from infra.serve_event import http_event
 from lambda_function.api import build_handler
 from lambda_function.errors import BundleError
 from lambda_function.settings import ServingSettings
@@ -123,6 +124,15 @@ def test_body_is_brought_byte_for_byte(body: bytes) -> None:
 
 def test_nobody_else_can_reach_it(echoing: ApiServer) -> None:
     assert echoing.url.startswith("http://127.0.0.1:")
+
+
+def test_port_that_is_taken_is_named_with_what_to_do(echoing: ApiServer) -> None:
+    port = urlsplit(echoing.url).port
+
+    with pytest.raises(
+        PortTakenError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*choose another port with --port"
+    ):
+        ApiServer(echo, port or 0)
 
 
 @pytest.mark.parametrize(
