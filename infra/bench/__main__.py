@@ -9,6 +9,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from infra.bench.api import bench_api
 from infra.bench.cold_start import bench_cold_start
 from infra.bench.engine import bench_engine
 from infra.bench.figures import Figure, show_figures, write_figures
@@ -42,6 +43,8 @@ def main() -> int:
         display.step("starting the built package cold in AWS's runtime")
         rows = bench_cold_start(subject.bundle, subject.fitted, subject.event)
         figures += [Figure(*row) for row in rows]
+        display.step("asking over HTTP, beside scikit-learn, in AWS's runtime")
+        figures += bench_api(subject.bundle, subject.fitted)
     write_figures(figures, RESULT)
     show_figures(figures)
     return 0 if all(figure.is_kept for figure in figures if figure.is_binding) else 1
