@@ -223,7 +223,8 @@ def test_runbook_names_what_there_is(stack: Stack) -> None:
 
 def test_runbook_names_commands_that_exist() -> None:
     group: Any = typer.main.get_command(app)
-    named = {tuple(words.split()) for words in re.findall(r"\bridecast ([a-z]+(?: [a-z]+)?)", " ".join(RUNBOOK.split()))}
+    text = " ".join(RUNBOOK.split())
+    named = {tuple(words.split()) for words in re.findall(r"\bridecast ([a-z]+(?: [a-z]+)?)", text)}
     assert len(named) >= 8
     for first, *rest in named:
         assert first in group.commands, first

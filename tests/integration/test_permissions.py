@@ -18,7 +18,7 @@ from infra.errors import NoSuchStackError
 from infra.local.mapping import EventSourceMapping
 from infra.local.runtime import InProcessRuntime, load_handler
 from infra.local.server import LocalAws
-from infra.serve import http_event
+from infra.serve_event import http_event
 from infra.streams import StreamReader
 from infra.transform import TEMPLATE
 from tests.builders import FEBRUARY, ride_bytes, small_bundle
