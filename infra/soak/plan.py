@@ -26,7 +26,7 @@ N_STEPS = 250
 N_MODELS = 3
 
 _N_CALLS = 20 * N_STEPS  # more than any place sees
-_LONGER_THAN_A_RECORD_MAY_WAIT_S = 13 * 3600.0
+_LONGER_THAN_A_RECORD_MAY_WAIT_S = 25 * 3600.0
 _GIVING_UP_AT = 401
 
 _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
