@@ -20,7 +20,7 @@ demo: $(READY) ## real rides through Kinesis, the function and out as prediction
 	@ridecast demo $(ARGS)
 
 test: $(READY) ## every test (some 10 minutes)
-	@pytest $(ARGS)
+	@pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: $(READY) ## the fast tier, on two cores (under 15 s)
 	@pytest -m "not slow" -n 2 $(ARGS)
