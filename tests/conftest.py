@@ -1,6 +1,7 @@
 """For every test: how hard hypothesis tries, an AWS account that is none, and one small model a session."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,10 +24,28 @@ os.environ |= {
 }
 
 
+HEAVY_FOLDERS = {"fuzz", "integration", "package", "parity"}
+_FIT_OR_DRAW = """
+    api backtest baseline bootstrap cli_models dashboard_image export fit gate pipeline release report synthetic
+    tracking tracking_mirror
+"""
+FIT_OR_DRAW = {f"test_{name}.py" for name in _FIT_OR_DRAW.split()}
+"""Unit tests that fit models, draw, or ask git: a second each where others take milliseconds."""
+
+
+def _is_slow(path: Path) -> bool:
+    return bool(HEAVY_FOLDERS & set(path.parts)) or path.name in FIT_OR_DRAW
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Doesn't even import, for the fast tier, what it would leave out: scikit-learn and matplotlib take seconds."""
+    return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps what needs servers, files of real months or the built package out of the fast tier."""
+    """Keeps what needs servers, real months, the built package or a model of its own out of the fast tier."""
     for item in items:
-        if {"integration", "package"} & set(item.path.parts):
+        if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
 
 
