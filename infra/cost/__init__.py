@@ -1,1 +1,1 @@
-"""What a million rides cost: from measured time, public prices and a stated load."""
+"""What a month of the stack costs: from measured time, the template, public prices and a stated load."""

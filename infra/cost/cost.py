@@ -1,31 +1,43 @@
-"""What a million rides cost: from the load, the measured time a ride and public prices to dollars. Pure.
+"""What a month of rides costs: from the load, the measured time a ride and public prices to dollars. Pure.
 
-Everything is an average over a steady load, and every term a ride falls, or stays, as the load grows. A shard's batch
-is what arrives within the window, one ride at least, and no more than an invocation carries. Rounding (Lambda's
-milliseconds, Kinesis's payload units) costs half a unit on average.
+Everything is an average over a steady load. What falls to a million rides falls, or stays, as the load grows.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from infra.cost import prices
-from infra.cost.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, VARIANTS, Assumptions, Load, Work
+from infra.cost.batches import Batches
+from infra.cost.load import COURSE, VARIANTS, Assumptions, Load, Work
 
-Service = Literal["lambda", "kinesis_in", "kinesis_out", "s3", "cloudwatch"]
+Part = Literal[
+    "function",
+    "snapstart",
+    "stream_in",
+    "stream_out",
+    "retention",
+    "bucket",
+    "logs",
+    "metrics",
+    "alarms",
+    "keys",
+    "api",
+]
+
+STREAM_PARTS: tuple[Part, ...] = ("stream_in", "stream_out", "retention")
 
 MILLION = 1_000_000
 HOURS_PER_MONTH = 730
-MAX_INVOCATION_BYTES = 6 * 1024 * 1024
+SECONDS_PER_MONTH = HOURS_PER_MONTH * 3600
+DAYS_PER_MONTH = HOURS_PER_MONTH / 24
 PUT_UNIT_BYTES = 25 * 1024
-SHARD_RECORDS_PER_S, SHARD_BYTES_PER_S = 1000, 1024 * 1024
-RECORDS_PER_PUT = 500
+ON_DEMAND_UNIT_BYTES = 1024
+UNITS_PER_GB = 1024 * 1024
 EXTRA_RETENTION_FROM_HOURS = 24
+N_STREAMS = 2
 
-_BASE64 = 4 / 3
-_ROUNDING = 0.5
-_BILLED_MS = 1.0
+_ROUNDING_MS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +48,26 @@ class VariantCost:
         rides_per_invocation: On average.
         ms_per_invocation: As billed, on average.
         shards_needed: Shards with which the streams and the function keep up with the load.
-        dollars_per_million: By service.
+        dollars_a_month: By part.
+        streams_on_demand: What both streams and what they keep would cost a month on demand, each read once.
     """
 
     rides_per_invocation: float
     ms_per_invocation: float
     shards_needed: int
-    dollars_per_million: Mapping[Service, float]
+    dollars_a_month: Mapping[Part, float]
+    streams_on_demand: float
 
     @property
     def total(self) -> float:
-        """Dollars for a million rides."""
-        return sum(self.dollars_per_million.values())
+        """Dollars a month."""
+        return sum(self.dollars_a_month.values())
+
+    @property
+    def total_on_demand(self) -> float:
+        """Dollars a month with streams on demand."""
+        others = (dollars for part, dollars in self.dollars_a_month.items() if part not in STREAM_PARTS)
+        return sum(others) + self.streams_on_demand
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +79,13 @@ class CostReport:
     work: Mapping[str, Work]
     variants: Mapping[str, VariantCost]
 
-    def dollars_a_month(self, variant: str) -> float:
-        """Returns a month's dollars."""
-        return self.variants[variant].total * self.load.rides_per_s * 3600 * HOURS_PER_MONTH / MILLION
+    def dollars_per_million(self, variant: str) -> float:
+        """Returns what falls to a million rides."""
+        return self.variants[variant].total * MILLION / (self.load.rides_per_s * SECONDS_PER_MONTH)
 
 
 def cost(load: Load, work: Mapping[str, Work], assumptions: Assumptions | None = None) -> CostReport:
-    """Works out what a million rides cost.
+    """Works out what a month costs.
 
     Args:
         load: Above 0 rides a second, and at least one shard.
@@ -73,101 +93,105 @@ def cost(load: Load, work: Mapping[str, Work], assumptions: Assumptions | None =
         assumptions: The rest.
     """
     given = assumptions or Assumptions()
-    variants = {name: _Variant(name, load, given, work[name]).cost() for name in VARIANTS}
+    variants = {name: _Variant(Batches(name, load, given, work[name])).cost() for name in VARIANTS}
     return CostReport(load, given, work, variants)
 
 
-@dataclass(frozen=True, slots=True)
 class _Variant:
-    name: str
-    load: Load
-    given: Assumptions
-    work: Work
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self.load = batches.load
+        self.given = batches.given
+        self.rides = batches.load.rides_per_s * SECONDS_PER_MONTH
+        self.invocations = self.rides / batches.rides_per_invocation()
 
     def cost(self) -> VariantCost:
-        n = self._rides_per_invocation()
-        ms = self._ms_per_invocation(n)
-        dollars: dict[Service, float] = {
-            "lambda": self._lambda(n, ms),
-            "kinesis_in": self._stream(self._units_in(n)),
-            "kinesis_out": self._stream(self._units_out(n)),
-            "s3": self._s3(n),
-            "cloudwatch": self._cloudwatch(n),
+        batches = self.batches
+        dollars = self._course() if batches.name == COURSE else {**self._course(), **self._ours()}
+        return VariantCost(
+            batches.rides_per_invocation(),
+            batches.ms_per_invocation(),
+            batches.shards_needed(),
+            dollars,
+            self._streams_on_demand(),
+        )
+
+    def _course(self) -> dict[Part, float]:
+        """What the course's stack has, and so has ours."""
+        return {
+            "function": _lambda(self.invocations, self.batches.ms_per_invocation(), self.load.memory_mb),
+            "stream_in": self._stream(self.batches.units_in(PUT_UNIT_BYTES)),
+            "stream_out": self._stream(self.batches.units_out(PUT_UNIT_BYTES)),
+            "logs": _logs(self.invocations, self.given.platform_log_bytes),
         }
-        return VariantCost(n, ms, self._shards_needed(n, ms), dollars)
 
-    def _packs_output(self) -> bool:
-        return self.name in {PACKED_OUTPUT, PACKED}
-
-    def _rides_per_invocation(self) -> float:
-        if self.name == ONE_BY_ONE:
-            return 1.0
-        if self.name == PACKED:  # an envelope holds many rides; 6 MB end a batch long before its records do
-            most = MAX_INVOCATION_BYTES / ((self.given.ride_bytes + self.given.packing_bytes) * _BASE64)
-        else:
-            most = min(self.load.batch_size, MAX_INVOCATION_BYTES / self.given.envelope_bytes)
-        return max(1.0, min(self.load.rides_per_s / self.load.n_shards * self.load.window_s, most))
-
-    def _ms_per_invocation(self, n: float) -> float:
-        cpu_us = self.work.us_per_invocation + n * (self.work.us_per_ride + self.given.parse_us_per_ride)
-        n_puts = 1.0 if self._packs_output() else max(1.0, n / RECORDS_PER_PUT)
-        return cpu_us / 1000 + n_puts * self.given.put_ms + _ROUNDING * _BILLED_MS
-
-    def _lambda(self, n: float, ms: float) -> float:
-        gb_s = self.load.memory_mb / 1024 * ms / 1000
-        return MILLION / n * (prices.LAMBDA_REQUEST.of(1) + prices.LAMBDA_GB_S.of(gb_s))
-
-    def _units_in(self, n: float) -> float:
-        """Returns PUT payload units a ride; packed, a batch is one aggregate of its shard."""
-        return self._packed_units(self.given.ride_bytes, n, 1.0) if self.name == PACKED else 1.0
-
-    def _units_out(self, n: float) -> float:
-        """Returns PUT payload units a ride; packed, a batch goes out as one aggregate for each output shard."""
-        n_aggregates = min(float(self.load.n_shards), n)
-        return self._packed_units(self.given.prediction_bytes, n, n_aggregates) if self._packs_output() else 1.0
-
-    def _packed_units(self, n_bytes: int, n: float, n_aggregates: float) -> float:
-        units = n * (n_bytes + self.given.packing_bytes) / PUT_UNIT_BYTES + _ROUNDING * n_aggregates
-        return max(n_aggregates, units) / n
+    def _ours(self) -> dict[Part, float]:
+        """What it has not, and the logs, of which it has less."""
+        stands = self.load.inventory
+        snapshot_gb = stands.n_snapshots * self.load.memory_mb / 1024
+        return {
+            "snapstart": prices.SNAPSTART_GB_S.of(snapshot_gb * SECONDS_PER_MONTH),
+            "retention": self._retention(),
+            "bucket": self._bucket(),
+            "logs": _logs(self.invocations, self.given.log_bytes),
+            "metrics": prices.CUSTOM_METRIC_MONTH.of(self.given.n_metrics + stands.n_mapping_metrics),
+            "alarms": prices.ALARM_METRIC_MONTH.of(stands.n_alarm_metrics)
+            + prices.COMPOSITE_ALARM_MONTH.of(stands.n_composite_alarms)
+            + prices.DASHBOARD_MONTH.of(stands.n_dashboards),
+            "keys": prices.KEY_MONTH.of(stands.n_keys),
+            "api": self._api() if self.load.api_requests_per_s else 0.0,
+        }
 
     def _stream(self, units_per_ride: float) -> float:
-        shard_hours = self._per_million(self.load.n_shards / 3600)
-        extra = shard_hours if self.load.retention_hours > EXTRA_RETENTION_FROM_HOURS else 0.0
+        shard_hours = self.load.n_shards * HOURS_PER_MONTH
+        return prices.KINESIS_SHARD_HOUR.of(shard_hours) + prices.KINESIS_PUT_UNIT.of(units_per_ride * self.rides)
+
+    def _retention(self) -> float:
+        shard_hours = N_STREAMS * self.load.n_shards * HOURS_PER_MONTH
+        return prices.KINESIS_RETENTION_SHARD_HOUR.of(shard_hours) if self._extra_hours() else 0.0
+
+    def _extra_hours(self) -> float:
+        is_course = self.batches.name == COURSE
+        return 0.0 if is_course else max(0.0, self.load.retention_hours - EXTRA_RETENTION_FROM_HOURS)
+
+    def _streams_on_demand(self) -> float:
+        units_per_ride = self.batches.units_in(ON_DEMAND_UNIT_BYTES) + self.batches.units_out(ON_DEMAND_UNIT_BYTES)
+        gb = self.rides * units_per_ride / UNITS_PER_GB
         return (
-            prices.KINESIS_SHARD_HOUR.of(shard_hours)
-            + prices.KINESIS_RETENTION_SHARD_HOUR.of(extra)
-            + prices.KINESIS_PUT_UNIT.of(units_per_ride * MILLION)
+            prices.KINESIS_STREAM_HOUR.of(N_STREAMS * HOURS_PER_MONTH)
+            + prices.KINESIS_GB_IN.of(gb)
+            + prices.KINESIS_GB_OUT.of(gb)
+            + prices.KINESIS_RETENTION_GB_MONTH.of(gb * self._extra_hours() / HOURS_PER_MONTH)
         )
 
-    def _s3(self, n: float) -> float:
-        """Looks at the channel, and stores rejects for a month; the one-by-one function does neither."""
-        if self.name == ONE_BY_ONE:
-            return 0.0
-        looks = min(self._per_million(self.load.n_shards / self.given.channel_look_s), MILLION / n)
-        n_reject_objects = MILLION * min(1 / n, self.load.reject_share)
-        reject_gb = MILLION * self.load.reject_share * self.given.reject_bytes / 1e9
-        return prices.S3_GET.of(looks) + prices.S3_PUT.of(n_reject_objects) + prices.S3_GB_MONTH.of(reject_gb)
-
-    def _cloudwatch(self, n: float) -> float:
-        is_ours = self.name != ONE_BY_ONE
-        n_bytes = self.given.log_bytes if is_ours else self.given.platform_log_bytes
-        metric_months = self._per_million(self.given.n_metrics / (HOURS_PER_MONTH * 3600)) if is_ours else 0.0
-        return prices.LOGS_GB.of(MILLION / n * n_bytes / 1e9) + prices.CUSTOM_METRIC_MONTH.of(metric_months)
-
-    def _per_million(self, units_per_s: float) -> float:
-        """Returns how much of something that goes on all the time falls to a million rides."""
-        return units_per_s * MILLION / self.load.rides_per_s
-
-    def _shards_needed(self, n: float, ms: float) -> int:
-        """A shard takes so many records and bytes a second, and its batches go to the function one after the other."""
-        packing = self.given.packing_bytes
-        records_in = 1 / n if self.name == PACKED else 1.0
-        records_out = min(self.load.n_shards, n) / n if self._packs_output() else 1.0
-        bytes_in = self.given.ride_bytes + packing
-        bytes_out = self.given.prediction_bytes + packing
-        shards_per_ride_s = max(
-            max(records_in, records_out) / SHARD_RECORDS_PER_S,
-            max(bytes_in, bytes_out) / SHARD_BYTES_PER_S,
-            ms / 1000 / n,
+    def _bucket(self) -> float:
+        """Looks at the channel, and rejects: each object stored, told of, and kept as long as the template says."""
+        looks = min(self.load.n_shards * SECONDS_PER_MONTH / self.given.channel_look_s, self.invocations)
+        n_objects = min(self.invocations, self.rides * self.load.reject_share)
+        kept_months = self.load.kept_days / DAYS_PER_MONTH
+        gb = self.rides * self.load.reject_share * self.given.reject_bytes / 1e9
+        return (
+            prices.S3_GET.of(looks)
+            + prices.S3_PUT.of(n_objects)
+            + prices.S3_EVENT.of(n_objects)
+            + prices.S3_GB_MONTH.of(gb * kept_months)
         )
-        return max(1, math.ceil(self.load.rides_per_s * shards_per_ride_s - 1e-9))
+
+    def _api(self) -> float:
+        requests = self.load.api_requests_per_s * SECONDS_PER_MONTH
+        return (
+            prices.HTTP_API_REQUEST.of(requests)
+            + _lambda(requests, self.given.api_ms + _ROUNDING_MS, self.load.api_memory_mb)
+            + _logs(requests, self.given.api_log_bytes)
+            + prices.GB_TO_INTERNET.of(requests * self.given.api_answer_bytes / 1e9)
+            + prices.CUSTOM_METRIC_MONTH.of(self.given.n_api_metrics)
+        )
+
+
+def _lambda(invocations: float, ms: float, memory_mb: int) -> float:
+    gb_s = memory_mb / 1024 * ms / 1000
+    return invocations * (prices.LAMBDA_REQUEST.of(1) + prices.LAMBDA_GB_S.of(gb_s))
+
+
+def _logs(invocations: float, n_bytes: int) -> float:
+    return prices.LOGS_GB.of(invocations * n_bytes / 1e9)

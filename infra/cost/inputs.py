@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.cost.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, PLAIN, Load, Work
+from infra.cost.inventory import inventory_of
+from infra.cost.load import COURSE, PACKED, PACKED_OUTPUT, PLAIN, Load, Work
 from infra.errors import CostInputError
 from infra.transform import TEMPLATE, read_template
 
-DEFAULT_US = {PLAIN: 8.0, PACKED_OUTPUT: 5.0, PACKED: 5.0, ONE_BY_ONE: 286.0}
+DEFAULT_US = {PLAIN: 8.0, PACKED_OUTPUT: 5.0, PACKED: 5.0, COURSE: 286.0}
 """Where nothing is measured: the budgets of the two forms, and the least that the course's handler was found at."""
 
 DEFAULT_INVOCATION_US = 500.0
 
 _BATCH = re.compile(r"handler: batch of (?P<n>[\d,]+)(?P<packed>, packed output)?")
-_ONE_BY_ONE = "handler: the course's, put_record a ride, linear model"
+_COURSE_HANDLER = "handler: the course's, put_record a ride, linear model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Given:
 
     plain: float | None = None
     packed: float | None = None
-    one_by_one: float | None = None
+    course: float | None = None
 
 
 def work_of(given: Given, bench: Path) -> dict[str, Work]:
@@ -41,12 +42,12 @@ def work_of(given: Given, bench: Path) -> dict[str, Work]:
         PLAIN: plain,
         PACKED_OUTPUT: packed,
         PACKED: packed,
-        ONE_BY_ONE: _work(ONE_BY_ONE, given.one_by_one, measured),
+        COURSE: _work(COURSE, given.course, measured),
     }
 
 
 def _work(variant: str, us_per_ride: float | None, measured: Mapping[str, Work]) -> Work:
-    fixed = Work(0.0) if variant == ONE_BY_ONE else measured.get("fixed", Work(0.0, DEFAULT_INVOCATION_US))
+    fixed = Work(0.0) if variant == COURSE else measured.get("fixed", Work(0.0, DEFAULT_INVOCATION_US))
     if us_per_ride is not None:
         return Work(us_per_ride, fixed.us_per_invocation, "as given")
     if variant in measured:
@@ -67,8 +68,8 @@ def _measured(bench: Path) -> dict[str, Work]:
     largest = 0
     for name, us in figures.items():
         source = f"measured: {bench}, {name}"
-        if name == _ONE_BY_ONE:
-            found[ONE_BY_ONE] = Work(us, source=source)
+        if name == _COURSE_HANDLER:
+            found[COURSE] = Work(us, source=source)
         elif (batch := _BATCH.fullmatch(name)) and batch["packed"]:
             found[PACKED_OUTPUT] = Work(us, source=source)
         elif batch and (n := int(batch["n"].replace(",", ""))) > largest:
@@ -78,19 +79,29 @@ def _measured(bench: Path) -> dict[str, Work]:
     return found
 
 
-def load_of(rides_per_s: float, n_shards: int, window_s: float | None = None, template: Path = TEMPLATE) -> Load:
+def load_of(
+    rides_per_s: float,
+    n_shards: int,
+    window_s: float | None = None,
+    api_requests_per_s: float = 0.0,
+    template: Path = TEMPLATE,
+) -> Load:
     """Returns a load on the stack as the template sets it up.
 
     Raises:
         TemplateError: The template can't be read.
     """
     document = read_template(template)
-    parameters = document["Parameters"]
+    defaults = {name: parameter.get("Default") for name, parameter in document["Parameters"].items()}
     return Load(
         rides_per_s=rides_per_s,
         n_shards=n_shards,
-        window_s=float(parameters["BatchWindowSeconds"]["Default"]) if window_s is None else window_s,
-        batch_size=int(parameters["BatchSize"]["Default"]),
-        memory_mb=int(parameters["MemoryMb"]["Default"]),
+        window_s=float(defaults["BatchWindowSeconds"]) if window_s is None else window_s,
+        batch_size=int(defaults["BatchSize"]),
+        memory_mb=int(defaults["MemoryMb"]),
         retention_hours=float(document["Resources"]["RideEvents"]["Properties"]["RetentionPeriodHours"]),
+        kept_days=float(defaults["KeptRecordsDays"]),
+        api_requests_per_s=api_requests_per_s,
+        api_memory_mb=int(defaults["ApiMemoryMb"]),
+        inventory=inventory_of(document),
     )

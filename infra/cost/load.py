@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 
-PLAIN, PACKED_OUTPUT, PACKED, ONE_BY_ONE = "plain", "packed output", "packed input and output", "one by one"
-VARIANTS = (PLAIN, PACKED_OUTPUT, PACKED, ONE_BY_ONE)
-"""A record a ride; predictions packed into aggregates; ride events too; and `put_record` a ride, a ride a batch."""
+from infra.cost.inventory import EMPTY, Inventory
+
+PLAIN, PACKED_OUTPUT, PACKED, COURSE = "plain", "packed output", "packed input and output", "the course's"
+VARIANTS = (PLAIN, PACKED_OUTPUT, PACKED, COURSE)
+"""A record a ride; predictions packed into aggregates; ride events too; and the MLOps Zoomcamp's stack: two streams and
+a function that calls `put_record` for each ride. It has Lambda's and Kinesis's defaults, and nothing else."""
+
+COURSE_BATCH_SIZE = 100
+COURSE_WINDOW_S = 1.0
+"""Lambda's defaults for a Kinesis mapping: 100 records, and no window but that it looks once a second.
+https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +24,11 @@ class Load:
         window_s: How long Lambda waits for a fuller batch.
         batch_size: Records in one invocation at most.
         memory_mb: The function's.
-        retention_hours: How long both streams keep records.
+        retention_hours: How long both streams keep records; the course's keep them 24 hours.
         reject_share: Of all rides.
+        kept_days: How long rejects are kept.
+        api_requests_per_s: To the HTTP API, of one ride each.
+        api_memory_mb: Of the function behind it.
     """
 
     rides_per_s: float
@@ -27,6 +38,10 @@ class Load:
     memory_mb: int = 1769
     retention_hours: float = 24.0
     reject_share: float = 0.001
+    kept_days: float = 365.0
+    api_requests_per_s: float = 0.0
+    api_memory_mb: int = 1769
+    inventory: Inventory = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,10 @@ class Assumptions:
         platform_log_bytes: Lambda's own three lines.
         n_metrics: Custom metrics: ten of each batch, six of rejects by reason, one of failed invocations.
         channel_look_s: How often a function looks whether its channel has moved.
+        api_ms: One prediction over HTTP: the bench's median in AWS's runtime.
+        api_log_bytes: Of a request: our line and metrics, Lambda's own three lines, and API Gateway's one.
+        api_answer_bytes: What goes back of a request, headers and all.
+        n_api_metrics: Six of each request, and one of failed invocations.
     """
 
     ride_bytes: int = 137
@@ -55,6 +74,10 @@ class Assumptions:
     platform_log_bytes: int = 400
     n_metrics: int = 17
     channel_look_s: float = 60.0
+    api_ms: float = 1.2
+    api_log_bytes: int = 1600
+    api_answer_bytes: int = 600
+    n_api_metrics: int = 7
 
 
 @dataclass(frozen=True, slots=True)

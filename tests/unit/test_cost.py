@@ -1,8 +1,11 @@
-"""What a million rides cost: sums checked by hand, and what must never make it cheaper or dearer."""
+"""What a month costs: sums checked by hand, counts compared with what is deployed, and what must never be cheaper."""
 
 import json
+import re
 import sys
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,16 @@ from hypothesis import strategies as st
 
 from infra.cli import main
 from infra.cost import prices
-from infra.cost.cost import cost
+from infra.cost.cost import STREAM_PARTS, cost
 from infra.cost.inputs import DEFAULT_US, Given, load_of, work_of
-from infra.cost.load import ONE_BY_ONE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Assumptions, Load, Work
+from infra.cost.inventory import Inventory, inventory_of
+from infra.cost.load import COURSE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Assumptions, Load, Work
 from infra.errors import CostInputError
-from lambda_function.events import MODEL_NAME, Prediction, RideDuration, encode_reject
+from infra.stack import Stack
+from infra.transform import TEMPLATE, read_template
+from lambda_function.api_telemetry import RequestReport, RequestTelemetry
+from lambda_function.events import MODEL_NAME, REJECT_REASONS, Prediction, RideDuration, encode_reject
+from lambda_function.telemetry import BatchReport, Telemetry
 from tests.builders import event_id, ride_bytes
 from tests.builders_kept import reject_at
 
@@ -25,9 +33,18 @@ WORK = {
     PLAIN: Work(8.0, 500.0),
     PACKED_OUTPUT: Work(5.0, 500.0),
     PACKED: Work(5.0, 500.0),
-    ONE_BY_ONE: Work(497.5),
+    COURSE: Work(497.5),
 }
 SECONDS_PER_MONTH = 2_628_000
+
+SOME = Inventory(
+    n_snapshots=1,
+    n_alarm_metrics=16,
+    n_composite_alarms=1,
+    n_dashboards=1,
+    n_keys=2,
+    n_mapping_metrics=6,
+)
 
 LOADS = st.builds(
     Load,
@@ -40,8 +57,9 @@ LOADS = st.builds(
 )
 
 
-def totals(load: Load, **work: Work) -> dict[str, float]:
-    return {name: one.total for name, one in cost(load, {**WORK, **work}).variants.items()}
+def dollars_per_million(load: Load, work: Mapping[str, Work] = WORK) -> dict[str, float]:
+    report = cost(load, work)
+    return {name: report.dollars_per_million(name) for name in VARIANTS}
 
 
 def assert_no_dearer(cheap: dict[str, float], dear: dict[str, float]) -> None:
@@ -52,49 +70,112 @@ def assert_no_dearer(cheap: dict[str, float], dear: dict[str, float]) -> None:
 def test_plain_rides_sum_up_as_by_hand() -> None:
     report = cost(Load(rides_per_s=1000.0, n_shards=2), WORK)
     plain = report.variants[PLAIN]
-    # A million rides take 1,000 s and, at 500 a shard and second, 2,000 invocations.
+    # 500 rides a shard and second: two invocations a second, and 2,628 million rides a month
     assert plain.rides_per_invocation == 500
     # 0.5 ms + 500 rides of (8 + 2) us + one PutRecords of 10 ms + half a millisecond of rounding
     assert plain.ms_per_invocation == pytest.approx(16.0)
-    gb_s = 2000 * 1769 / 1024 * 0.016
-    shard_hours = 2 * 1000 / 3600
-    assert plain.dollars_per_million == pytest.approx(
+    invocations = 2 * SECONDS_PER_MONTH
+    gb_s = invocations * 1769 / 1024 * 0.016
+    rejects = 2_628_000  # a thousandth of the rides, each an object of its own
+    assert plain.dollars_a_month == pytest.approx(
         {
-            "lambda": 2000 * 0.20 / 1e6 + gb_s * 0.0000133334,
-            "kinesis_in": shard_hours * 0.015 + 1e6 * 0.014 / 1e6,
-            "kinesis_out": shard_hours * 0.015 + 1e6 * 0.014 / 1e6,
-            "s3": 2 * 1000 / 60 * 0.0004 / 1000 + 1000 * 0.005 / 1000 + 1000 * 416 / 1e9 * 0.023,
-            "cloudwatch": 2000 * 1900 / 1e9 * 0.50 + 17 * 0.30 * 1000 / SECONDS_PER_MONTH,
+            "function": invocations * 0.20 / 1e6 + gb_s * 0.0000133334,
+            "snapstart": 0.0,
+            "stream_in": 2 * 730 * 0.015 + 2628 * 0.014,
+            "stream_out": 2 * 730 * 0.015 + 2628 * 0.014,
+            "retention": 0.0,
+            "bucket": 2 * 43_800 * 0.0004 / 1000
+            + rejects * (0.005 / 1000 + 1.00 / 1e6)
+            + rejects * 416 / 1e9 * 0.023 * 12,  # kept a year, so twelve months' are there
+            "logs": invocations * 1900 / 1e9 * 0.50,
+            "metrics": 17 * 0.30,
+            "alarms": 0.0,
+            "keys": 0.0,
+            "api": 0.0,
         }
     )
-    assert plain.total == pytest.approx(0.0004 + 0.000737087 + 2 * 0.022333333 + 0.005022901 + 0.003840639, abs=1e-8)
-    assert report.dollars_a_month(PLAIN) == pytest.approx(plain.total * 2628)
+    assert plain.total == pytest.approx(1.0512 + 1.937051 + 2 * 58.692 + 0.035040 + 15.768 + 0.301731 + 4.9932 + 5.10)
+    assert report.dollars_per_million(PLAIN) == pytest.approx(plain.total / 2628)
     assert plain.shards_needed == 1
 
 
-def test_one_by_one_sums_up_as_by_hand() -> None:
-    single = cost(Load(rides_per_s=1000.0, n_shards=2), WORK).variants[ONE_BY_ONE]
-    # 497.5 us + 2 us + 10 ms + half a millisecond of rounding
-    assert single.ms_per_invocation == pytest.approx(10.9995)
-    assert single.dollars_per_million["lambda"] == pytest.approx(0.20 + 1e6 * 1769 / 1024 * 0.0109995 * 0.0000133334)
-    assert single.dollars_per_million["cloudwatch"] == pytest.approx(0.0004 * 0.50 * 1000)
-    assert single.shards_needed == 11  # a ride at a time, 10.9995 ms each
+def test_course_sums_up_as_by_hand_and_has_nothing_that_it_does_not_deploy() -> None:
+    load = Load(rides_per_s=1000.0, n_shards=2, retention_hours=48.0, api_requests_per_s=9.0, inventory=SOME)
+    course = cost(load, WORK).variants[COURSE]
+    # 500 rides a second and shard, of which Lambda hands over 100: each takes 497.5 + 2 us and a put_record of 10 ms
+    assert course.rides_per_invocation == 100
+    assert course.ms_per_invocation == pytest.approx(1050.45)
+    invocations = 10 * SECONDS_PER_MONTH
+    assert course.dollars_a_month == pytest.approx(
+        {
+            "function": invocations * (0.20 / 1e6 + 1769 / 1024 * 1.05045 * 0.0000133334),
+            "stream_in": 2 * 730 * 0.015 + 2628 * 0.014,
+            "stream_out": 2 * 730 * 0.015 + 2628 * 0.014,
+            "logs": invocations * 400 / 1e9 * 0.50,
+        }
+    )
+    assert course.shards_needed == 11  # a ride at a time, 10.5045 ms each
+
+
+def test_course_gets_its_rides_one_by_one_where_few_arrive() -> None:
+    course = cost(Load(rides_per_s=1.0, n_shards=2), WORK).variants[COURSE]
+    assert course.rides_per_invocation == 1
 
 
 def test_packed_output_pays_for_its_bytes() -> None:
     packed = cost(Load(rides_per_s=1000.0, n_shards=2), WORK).variants[PACKED_OUTPUT]
     # 500 predictions of 232 + 20 B in two aggregates, half a unit of 25 KB lost to rounding in each
     units = 500 * 252 / 25_600 + 2 * 0.5
-    assert packed.dollars_per_million["kinesis_out"] == pytest.approx(
-        2 * 1000 / 3600 * 0.015 + 2000 * units * 0.014 / 1e6
-    )
-    assert packed.dollars_per_million["kinesis_in"] == pytest.approx(2 * 1000 / 3600 * 0.015 + 0.014)
+    invocations = 2 * SECONDS_PER_MONTH
+    assert packed.dollars_a_month["stream_out"] == pytest.approx(2 * 730 * 0.015 + invocations * units * 0.014 / 1e6)
+    assert packed.dollars_a_month["stream_in"] == pytest.approx(2 * 730 * 0.015 + 2628 * 0.014)
 
 
 def test_longer_retention_is_paid_by_the_shard_hour_on_both_streams() -> None:
-    load = Load(rides_per_s=1000.0, n_shards=2)
-    kept = replace(load, retention_hours=168.0)
-    assert totals(kept)[PLAIN] - totals(load)[PLAIN] == pytest.approx(2 * 2 * 1000 / 3600 * 0.020)
+    kept = cost(Load(rides_per_s=1000.0, n_shards=2, retention_hours=168.0), WORK).variants
+    assert kept[PLAIN].dollars_a_month["retention"] == pytest.approx(2 * 2 * 730 * 0.020)
+    assert "retention" not in kept[COURSE].dollars_a_month
+
+
+def test_what_stands_there_is_paid_by_the_month() -> None:
+    load = Load(rides_per_s=1000.0, n_shards=2, inventory=SOME)
+    dollars = cost(load, WORK).variants[PLAIN].dollars_a_month
+    assert dollars["snapstart"] == pytest.approx(1769 / 1024 * 0.0000015046 * SECONDS_PER_MONTH)
+    assert dollars["metrics"] == pytest.approx((17 + 6) * 0.30)
+    assert dollars["alarms"] == pytest.approx(16 * 0.10 + 1 * 0.50 + 1 * 3.00)
+    assert dollars["keys"] == pytest.approx(2 * 1.00)
+
+
+def test_requests_over_http_are_paid_at_the_gateway_the_function_and_the_logs() -> None:
+    load = Load(rides_per_s=1000.0, n_shards=2, api_requests_per_s=2.0, api_memory_mb=1024, inventory=SOME)
+    requests = 2 * SECONDS_PER_MONTH
+    assert cost(load, WORK).variants[PLAIN].dollars_a_month["api"] == pytest.approx(
+        requests * 1.00 / 1e6
+        + requests * (0.20 / 1e6 + 0.0017 * 0.0000133334)  # 1.2 ms and half a millisecond of rounding
+        + requests * 1600 / 1e9 * 0.50
+        + requests * 600 / 1e9 * 0.09
+        + 7 * 0.30
+    )
+
+
+def test_streams_on_demand_are_paid_by_the_gigabyte_in_whole_kilobytes() -> None:
+    load = Load(rides_per_s=1000.0, n_shards=2, retention_hours=48.0)
+    variants = cost(load, WORK).variants
+    # 1,000 records of 1 KB a second on each stream
+    gb = 2 * 1000 * SECONDS_PER_MONTH / 1024**2
+    kept_gb = 2 * 1000 * 86_400 / 1024**2  # a day's, beyond the first
+    by_hand = 2 * 730 * 0.04 + gb * (0.08 + 0.04) + kept_gb * 0.10
+    plain = variants[PLAIN]
+    assert plain.streams_on_demand == pytest.approx(by_hand)
+    dollars = plain.dollars_a_month
+    provisioned = dollars["stream_in"] + dollars["stream_out"] + dollars["retention"]
+    assert plain.total_on_demand == pytest.approx(plain.total - provisioned + by_hand)
+    assert variants[COURSE].streams_on_demand == pytest.approx(by_hand - kept_gb * 0.10)
+    # Packed, 500 ride events of 157 B and 500 predictions of 252 B are one aggregate and two, half a KB lost in each.
+    packed_kb = (500 * 157 + 500 * 252) / 1024 + 3 * 0.5
+    packed_gb = 2 * SECONDS_PER_MONTH * packed_kb / 1024**2
+    packed_kept_gb = 2 * 86_400 * packed_kb / 1024**2
+    assert variants[PACKED].streams_on_demand == pytest.approx(58.4 + packed_gb * 0.12 + packed_kept_gb * 0.10)
 
 
 def test_batch_ends_at_six_megabytes() -> None:
@@ -107,23 +188,25 @@ def test_shards_needed_are_what_the_load_takes() -> None:
     variants = cost(Load(rides_per_s=5000.0, n_shards=5), WORK).variants
     assert variants[PLAIN].shards_needed == 5  # 1,000 records a second and shard
     assert variants[PACKED].shards_needed == 2  # 1 MiB a second and shard
-    assert variants[ONE_BY_ONE].shards_needed == 55
+    assert variants[COURSE].shards_needed == 53  # 5,000 times 10.5 ms, one after the other
 
 
 @given(LOADS, st.floats(1, 1000))
 def test_more_rides_never_cost_more_a_million(load: Load, times: float) -> None:
-    assert_no_dearer(totals(replace(load, rides_per_s=load.rides_per_s * times)), totals(load))
+    assert_no_dearer(
+        dollars_per_million(replace(load, rides_per_s=load.rides_per_s * times)), dollars_per_million(load)
+    )
 
 
 @given(LOADS, st.integers(1, 100))
 def test_more_shards_never_cost_less(load: Load, more: int) -> None:
-    assert_no_dearer(totals(load), totals(replace(load, n_shards=load.n_shards + more)))
+    assert_no_dearer(dollars_per_million(load), dollars_per_million(replace(load, n_shards=load.n_shards + more)))
 
 
 @given(LOADS, st.floats(0, 300))
 def test_longer_window_never_costs_more(load: Load, window_s: float) -> None:
     assume(window_s >= load.window_s)
-    assert_no_dearer(totals(replace(load, window_s=window_s)), totals(load))
+    assert_no_dearer(dollars_per_million(replace(load, window_s=window_s)), dollars_per_million(load))
 
 
 @given(LOADS, st.floats(0, 1e4), st.floats(0, 1e5))
@@ -132,15 +215,16 @@ def test_slower_function_never_costs_less(load: Load, us_per_ride: float, us_per
         name: Work(work.us_per_ride + us_per_ride, work.us_per_invocation + us_per_invocation)
         for name, work in WORK.items()
     }
-    assert_no_dearer(totals(load), {name: one.total for name, one in cost(load, slower).variants.items()})
+    assert_no_dearer(dollars_per_million(load), dollars_per_million(load, slower))
 
 
 @given(LOADS)
 def test_packing_never_costs_more_at_kinesis(load: Load) -> None:
     variants = cost(load, WORK).variants
-    for stream in ("kinesis_in", "kinesis_out"):
-        packed = variants[PACKED].dollars_per_million[stream]
-        assert packed <= variants[PLAIN].dollars_per_million[stream] * (1 + 1e-9)
+    for part in STREAM_PARTS:
+        packed = variants[PACKED].dollars_a_month[part]
+        assert packed <= variants[PLAIN].dollars_a_month[part] * (1 + 1e-9)
+    assert variants[PACKED].streams_on_demand <= variants[PLAIN].streams_on_demand * (1 + 1e-9)
 
 
 def test_assumed_sizes_are_those_of_the_wire() -> None:
@@ -152,10 +236,116 @@ def test_assumed_sizes_are_those_of_the_wire() -> None:
     assert len(msgspec.json.encode(prediction)) == assumed.prediction_bytes
 
 
-def test_prices_name_their_page_and_the_file_its_date() -> None:
-    assert all(price.page and price.unit and price.dollars > 0 for price in prices.ALL)
-    assert len(prices.AS_OF.split("-")) == 2
+def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The lines of metrics written since the last look."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in lines if "_aws" in line]
+
+
+def custom_metrics(lines: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """What CloudWatch bills as one metric each: a name with the values of its dimensions."""
+    return {
+        (metric["Name"], *(line[dimension] for dimension in sorted(dimensions)))
+        for line in lines
+        for directive in line["_aws"]["CloudWatchMetrics"]
+        for dimensions in directive["Dimensions"]
+        for metric in directive["Metrics"]
+    }
+
+
+def test_assumed_metrics_are_those_that_the_functions_write(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Telemetry("cost-of-stream", "ridecast", "INFO")
+    rejects = Counter(dict.fromkeys(REJECT_REASONS, 1))
+    stream.report(
+        BatchReport(
+            stream="ride-events",
+            shard_id="shardId-000000000000",
+            first_sequence_number="1",
+            n_records=9,
+            max_record_age_ms=1.0,
+            rejects_by_reason=rejects,
+        )
+    )
+    stream.failed(RuntimeError())
+    assert len(custom_metrics(emitted(capsys))) == Assumptions().n_metrics
+    api = RequestTelemetry("cost-of-api", "ridecast", "INFO")
+    api.report_request(RequestReport())
+    api.failed(RuntimeError())
+    assert len(custom_metrics(emitted(capsys))) == Assumptions().n_api_metrics
+
+
+def test_assumed_log_lines_are_as_long_as_the_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    version = "green-2021-01-3f2a9c1d0b7e"
+    Telemetry("ridecast", "ridecast", "INFO").report(
+        BatchReport(
+            stream="ride-events",
+            shard_id="shardId-000000000000",
+            first_sequence_number="4" * 56,
+            n_records=1000,
+            max_record_age_ms=1200.5,
+            n_predictions=1000,
+            model_version=version,
+            predict_ms=12.345,
+            publish_ms=23.456,
+        )
+    )
+    ours = len(capsys.readouterr().out)
+    assumed = Assumptions()
+    assert ours == pytest.approx(assumed.log_bytes - assumed.platform_log_bytes, abs=150)
+    request = RequestReport(route="POST /predictions", status=200, n_predictions=1, model_version=version, request_ms=1)
+    RequestTelemetry("ridecast-api", "ridecast", "INFO").report_request(request)
+    ours, access_line = len(capsys.readouterr().out), 300
+    assert ours + access_line == pytest.approx(assumed.api_log_bytes - assumed.platform_log_bytes, abs=150)
+
+
+def test_every_price_names_its_page_its_month_and_who_confirms_it() -> None:
+    assert len(prices.ALL) == len({price.unit for price in prices.ALL}) >= 20
+    for price in prices.ALL:
+        assert price.dollars > 0
+        assert price.page.startswith("https://aws.amazon.com/")
+        assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", price.as_of)
+        assert price.confirmed
     assert prices.LAMBDA_GB_S.of(2) == pytest.approx(0.0000266668)
+
+
+# -- what the template has
+
+
+def test_inventory_is_what_the_stack_deploys() -> None:
+    resources = Stack().decided["Resources"].values()
+    by_type = Counter(resource["Type"] for resource in resources)
+    alarms = [one["Properties"] for one in resources if one["Type"] == "AWS::CloudWatch::Alarm"]
+    metrics = [query for alarm in alarms for query in alarm.get("Metrics", [alarm])]
+    watched = [query for query in metrics if "Expression" not in query]
+    periods_s = [query.get("MetricStat", query)["Period"] for query in watched]
+    assert min(periods_s) >= 60  # quicker ones cost three times as much
+    counts = inventory_of(read_template(TEMPLATE))
+    assert counts == Inventory(
+        n_snapshots=1,
+        n_alarm_metrics=len(watched),
+        n_composite_alarms=by_type["AWS::CloudWatch::CompositeAlarm"],
+        n_dashboards=by_type["AWS::CloudWatch::Dashboard"],
+        n_keys=by_type["AWS::KMS::Key"],
+        n_mapping_metrics=6,
+    )
+    assert counts.n_alarm_metrics > len(alarms) > counts.n_composite_alarms > 0
+    assert min(asdict(counts).values()) > 0
+
+
+def test_alarm_that_calculates_counts_for_each_metric_that_it_calculates_with() -> None:
+    share: dict[str, Any] = {"Metrics": [{"Expression": "a / b"}, {"MetricStat": {}}, {"MetricStat": {}}]}
+    alarms = {"Share": share, "Errors": {"MetricName": "Errors"}}
+    template = {
+        "Resources": {name: {"Type": "AWS::CloudWatch::Alarm", "Properties": one} for name, one in alarms.items()}
+    }
+    assert inventory_of(template) == Inventory(n_alarm_metrics=3)
+
+
+@pytest.mark.parametrize(("default", "n_snapshots"), [("PublishedVersions", 1), ("None", 0)])
+def test_snapshot_is_there_if_the_parameter_says_so(default: str, n_snapshots: int) -> None:
+    function = {"Type": "AWS::Serverless::Function", "Properties": {"SnapStart": {"ApplyOn": {"Ref": "SnapStart"}}}}
+    template = {"Parameters": {"SnapStart": {"Default": default}}, "Resources": {"Predictor": function}}
+    assert inventory_of(template) == Inventory(n_snapshots=n_snapshots)
 
 
 # -- where the figures come from
@@ -182,9 +372,9 @@ def test_time_is_what_the_bench_has_measured_on_its_largest_batch(tmp_path: Path
         PLAIN: 6.0,
         PACKED_OUTPUT: 4.5,
         PACKED: 4.5,
-        ONE_BY_ONE: 500.0,
+        COURSE: 500.0,
     }
-    assert (work[PLAIN].us_per_invocation, work[ONE_BY_ONE].us_per_invocation) == (700.0, 0.0)
+    assert (work[PLAIN].us_per_invocation, work[COURSE].us_per_invocation) == (700.0, 0.0)
     assert work[PLAIN].source == f"measured: {path}, handler: batch of 9,400"
 
 
@@ -195,9 +385,9 @@ def test_time_that_nobody_measured_is_a_default_and_says_so(tmp_path: Path) -> N
 
 
 def test_time_that_is_given_stands_above_all(tmp_path: Path) -> None:
-    work = work_of(Given(plain=1.0, one_by_one=2.0), bench_file(tmp_path, {"handler: batch of 9,400": 6.0}))
-    assert (work[PLAIN].us_per_ride, work[ONE_BY_ONE].us_per_ride) == (1.0, 2.0)
-    assert work[PLAIN].source == work[ONE_BY_ONE].source == "as given"
+    work = work_of(Given(plain=1.0, course=2.0), bench_file(tmp_path, {"handler: batch of 9,400": 6.0}))
+    assert (work[PLAIN].us_per_ride, work[COURSE].us_per_ride) == (1.0, 2.0)
+    assert work[PLAIN].source == work[COURSE].source == "as given"
     assert work[PACKED].us_per_ride == DEFAULT_US[PACKED]
 
 
@@ -210,25 +400,70 @@ def test_file_that_is_no_benchs_result_is_one_sentence(tmp_path: Path, text: str
 
 
 def test_load_is_the_templates_own() -> None:
-    load = load_of(100.0, 3)
-    assert load == Load(100.0, 3, window_s=1.0, batch_size=10_000, memory_mb=1769, retention_hours=48.0)
+    load = load_of(100.0, 3, api_requests_per_s=2.0)
+    assert load == Load(
+        100.0,
+        3,
+        window_s=1.0,
+        batch_size=10_000,
+        memory_mb=1769,
+        retention_hours=48.0,
+        kept_days=365.0,
+        api_requests_per_s=2.0,
+        api_memory_mb=1769,
+        inventory=inventory_of(read_template(TEMPLATE)),
+    )
     assert load_of(100.0, 3, window_s=5.0).window_s == 5.0
+
+
+# -- the command
+
+
+def run_cost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """Runs the command and returns its lines."""
+    monkeypatch.setattr(sys, "argv", ["ridecast", "cost", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    return capsys.readouterr().out.splitlines()
 
 
 def test_cost_shows_a_table_what_it_rests_on_and_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no bench has run here
-    words = ["ridecast", "cost", "--rides-per-s", "1000", "--shards", "2", "--us-per-ride", "7"]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    *shown, last = capsys.readouterr().out.splitlines()
-    text = "\n".join(shown)
-    for part in ("Kinesis out", "total", "one by one", "7.00 us a ride", "as given", "a default, not measured", "2025"):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ("--rides-per-s", "1000", "--shards", "2", "--us-per-ride", "7", "--api-requests-per-s", "1")
+    *shown, last = run_cost(monkeypatch, capsys, *words)
+    assert max(map(len, shown)) <= 80
+    text = " ".join(" ".join(shown).split())
+    for part in ("predictions", "kept over 24 hours", "alarms, dashboard", "HTTP API", "total", "the course's"):
         assert part in text
+    for line in ("7.00 us a ride", "as given", "a default, not measured", "alarms look at", "7 metrics at most"):
+        assert line in text
     result = json.loads(last)
     dollars = result["dollars_per_million_rides"]
-    assert dollars["packed output"] < dollars["plain"] < dollars["one by one"]
-    assert result["load"]["memory_mb"] == 1769
+    assert dollars["packed output"] < dollars["plain"] < dollars["the course's"]
+    plain = result["variants"]["plain"]
+    assert sum(plain["dollars_a_month"].values()) == pytest.approx(plain["total"])
+    assert result["dollars_a_month"]["plain"] == plain["total"]
+    assert result["load"]["inventory"]["n_keys"] == 2
+    assert {price["as_of"] for price in result["prices"]["table"]} >= {"2026-09"}
+
+
+def test_part_that_the_course_has_not_is_a_dash(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = {line.split("  ")[1]: line.split() for line in run_cost(monkeypatch, capsys) if line.startswith("  ")}
+    assert rows["keys"] == ["keys", "2.00", "2.00", "2.00", "-"]
+    assert rows["HTTP API"] == ["HTTP", "API", "-", "-", "-", "-"]
+    assert "-" not in rows["function"]
+
+
+def test_json_alone_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (line,) = run_cost(monkeypatch, capsys, "--json")
+    assert set(json.loads(line)["dollars_a_month"]) == set(VARIANTS)
