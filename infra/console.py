@@ -83,6 +83,6 @@ def show_result(title: str, rows: Mapping[str, str], result: Mapping[str, Any], 
         table = Table(title=printable(title), title_justify="left", show_header=False)
         for name, value in rows.items():
             table.add_row(name, printable(value))
-        Console(file=sys.stdout).print(table)
+        Console(file=sys.stdout, emoji=False).print(table)
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()

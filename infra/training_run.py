@@ -168,7 +168,7 @@ def _track(target: Target | None, bundle: ExportedBundle, papers: Mapping[str, b
     display.step("telling MLflow")
     try:
         store = open_store()
-        run_id = track_run(store, bundle, papers)
+        run_id = track_run(store, bundle, papers, target.bucket if target else None)
         if target:
             register(store, target.bucket, bundle, run_id)
             follow_channels(store, target.s3, target.bucket)

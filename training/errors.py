@@ -127,14 +127,14 @@ class NotGatedError(PromotionError):
         problem: What is wrong with the verdict, as in ``has no verdict``.
     """
 
-    def __init__(self, model_version: str, channel: str, against: str | None, problem: str) -> None:
+    def __init__(self, bucket: str, model_version: str, channel: str, against: str | None, problem: str) -> None:
         self.model_version = model_version
         self.channel = channel
         self.against = against
         self.problem = problem
         super().__init__(
             f"{model_version} may not go to {channel}, which holds {against or 'nothing'}, for it {problem}:"
-            f" run `ridecast models gate {model_version} --channel {channel}`"
+            f" run `ridecast models gate {model_version} --channel {channel} --bucket {bucket}`"
         )
 
 

@@ -23,7 +23,7 @@ from training.errors import (
 from training.history import Move, Seen, Why, enter_line, has_line, has_served, next_time, see_channel
 from training.objects import put_object, put_once
 from training.registry import read_stored, read_verdict
-from training.signing import Signer, store_signature
+from training.signing import Signer, check_signed, store_signature
 
 FORCED_CHANNEL = "candidate"
 """The one channel that takes a version by force: nothing that matters follows it."""
@@ -102,7 +102,14 @@ def move_channel(
 
 
 def promote(
-    s3: Any, bucket: str, channel: str, model_version: str, *, force: bool = False, mover: Mover | None = None
+    s3: Any,
+    bucket: str,
+    channel: str,
+    model_version: str,
+    *,
+    force: bool = False,
+    signer: Signer | None = None,
+    mover: Mover | None = None,
 ) -> Moved:
     """Points a channel at a version that the gate let through against what it holds, or that it has held before.
 
@@ -112,6 +119,7 @@ def promote(
         channel: Which to move.
         model_version: A whole version's name.
         force: Whatever the gate says; for FORCED_CHANNEL only.
+        signer: Whose signature the version must have, if anybody's: the one that the channel's functions trust.
         mover: Who does it; `this_mover` where not given.
 
     Raises:
@@ -120,7 +128,8 @@ def promote(
         ForceRefusedError: Nothing is forced into this channel.
         NotGatedError: There is no passing verdict against what the channel holds.
         ChannelMovedError: Somebody else moved it since we looked, so the verdict no longer stands.
-        PublishError: S3 did not answer as needed.
+        PublishError: It is not signed as it must be, or S3 did not answer as needed.
+        KmsError: KMS did not say whose signature it has.
     """
     if force and channel != FORCED_CHANNEL:
         raise ForceRefusedError(channel, FORCED_CHANNEL)
@@ -128,25 +137,31 @@ def promote(
     seen = see_channel(s3, bucket, channel)
     if not force:
         _check_gated(s3, bucket, seen, model_version)
+    if signer:
+        check_signed(s3, bucket, bundle, signer)
     why: Why = "force" if force else "promote"
     return _move(s3, bucket, seen, (model_version, bundle.manifest_sha256), why, mover)
 
 
-def rollback(s3: Any, bucket: str, channel: str, *, mover: Mover | None = None) -> Moved:
+def rollback(s3: Any, bucket: str, channel: str, *, signer: Signer | None = None, mover: Mover | None = None) -> Moved:
     """Points a channel at the version that it held before; no verdict is needed, for that one has served.
 
+    It may have served from before there was a key, so its signature is looked at as `promote` does.
     `previous` is then the version rolled back from, as after every move: rolling back twice is where it began.
 
     Raises:
         NoWayBackError: It has held nothing before.
         BundleError: The version before would not serve.
         ChannelMovedError: Somebody else moved it since we looked.
-        PublishError: S3 did not answer as needed.
+        PublishError: It is not signed as it must be, or S3 did not answer as needed.
+        KmsError: KMS did not say whose signature it has.
     """
     seen = see_channel(s3, bucket, channel)
     if seen.state is None or seen.state.previous is None:
         raise NoWayBackError(channel, seen.model_version)
     bundle = read_stored(s3, bucket, seen.state.previous)
+    if signer:
+        check_signed(s3, bucket, bundle, signer)
     return _move(s3, bucket, seen, (bundle.model_version, bundle.manifest_sha256), "rollback", mover)
 
 
@@ -162,7 +177,7 @@ def _check_gated(s3: Any, bucket: str, seen: Seen, model_version: str) -> None:
         problem = "did not pass the gate"
     else:
         return
-    raise NotGatedError(model_version, seen.channel, seen.model_version, problem)
+    raise NotGatedError(bucket, model_version, seen.channel, seen.model_version, problem)
 
 
 def _move(s3: Any, bucket: str, seen: Seen, target: tuple[str, str], why: Why, mover: Mover | None) -> Moved:

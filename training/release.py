@@ -104,7 +104,8 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
     """
     if not (report.passed or force):
         failed = ", ".join(rule.rule for rule in report.rules if not rule.passed)
-        raise NotGatedError(report.model_version, target.channel, report.against, f"failed the gate ({failed})")
+        problem = f"failed the gate ({failed})"
+        raise NotGatedError(target.bucket, report.model_version, target.channel, report.against, problem)
     forced = not report.passed
     channel = FORCED_CHANNEL if forced else target.channel
     store_bundle(target.s3, target.bucket, candidate, target.signer)

@@ -3,6 +3,7 @@
 A signature is no file of the bundle: it can be added later, or replaced where a key is, and the version stays the same.
 """
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lambda_function.errors import SignatureError
 from lambda_function.model import MANIFEST, bundle_key
 from lambda_function.signature import SIGNATURE, check_signature, signed_message
+from training.bundle import ExportedBundle
 from training.errors import PublishError, SigningError
 from training.objects import get_object, put_object
 from training.registry import read_stored
@@ -79,7 +81,7 @@ def store_signature(
     if found and signer.has_signed(model_version, manifest, found.body):
         return False
     if found and not replace:
-        raise PublishError(bucket, key, f"is not by {signer.key}: look whose it is, then replace it")
+        raise _not_by(bucket, model_version, signer)
     condition = {"IfMatch": found.etag} if found else {"IfNoneMatch": "*"}
     if not put_object(s3, bucket, key, signer.sign(manifest), **condition):
         raise PublishError(bucket, key, "is being written by somebody else: try again")
@@ -103,3 +105,29 @@ def sign_stored(s3: Any, bucket: str, model_version: str, signer: Signer, *, rep
     """
     manifest = read_stored(s3, bucket, model_version).files[MANIFEST]
     return store_signature(s3, bucket, model_version, manifest, signer, replace=replace)
+
+
+def check_signed(s3: Any, bucket: str, bundle: ExportedBundle, signer: Signer) -> None:
+    """Checks that a stored version is signed with a key, as a function that trusts it will: before it comes to that.
+
+    Raises:
+        PublishError: It is not signed, or not by this key; or S3 did not answer as needed.
+        KmsError: KMS did not say.
+    """
+    version, key = bundle.model_version, bundle_key(bundle.model_version, SIGNATURE)
+    found = get_object(s3, bucket, key)
+    if found is None:
+        remedy = f"run `{_sign_command(bucket, version, signer)}`"
+        raise PublishError(bucket, key, f"is missing, and functions that trust {signer.key} take no other: {remedy}")
+    if not signer.has_signed(version, bundle.files[MANIFEST], found.body):
+        raise _not_by(bucket, version, signer)
+
+
+def _not_by(bucket: str, model_version: str, signer: Signer) -> PublishError:
+    remedy = f"look whose it is, then run `{_sign_command(bucket, model_version, signer)} --replace`"
+    return PublishError(bucket, bundle_key(model_version, SIGNATURE), f"is not by {signer.key}: {remedy}")
+
+
+def _sign_command(bucket: str, model_version: str, signer: Signer) -> str:
+    words = ["ridecast", "models", "sign", model_version, "--signing-key", signer.key, "--bucket", bucket]
+    return shlex.join(words)

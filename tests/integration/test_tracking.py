@@ -21,8 +21,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from infra.cli_bucket import open_bucket
-from infra.cli_tracking import models_check, models_track
+from infra.commands.bucket import open_bucket
+from infra.commands.tracking import check_command, track_command
 from tests.builders import small_bundle
 from training.errors import TrackingError
 from training.publish import move_channel, store_bundle
@@ -36,8 +36,8 @@ SECONDS_TO_START = 120.0
 SECONDS_TO_GIVE_UP = 20.0
 
 app = typer.Typer()
-app.command("check")(models_check)
-app.command("track")(models_track)
+app.command("check")(check_command)
+app.command("track")(track_command)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def refuse(event, arguments):
         os.write(2, f"{event} {arguments}".encode())
         os._exit(1)  # whatever thread it is in
 sys.addaudithook(refuse)
-import infra.cli_tracking, training.tracking.catch_up, training.tracking.differences
+import infra.commands.tracking, training.tracking.catch_up, training.tracking.differences
 assert "mlflow" not in sys.modules, "imported before it is needed"
 from tests.builders import small_bundle
 from training.tracking.mlflow_store import open_store

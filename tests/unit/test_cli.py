@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from infra.cli import app, main, show_demo
+from infra.cli import app, main
+from infra.commands.demo import show_demo
 from infra.demo import DemoReport
 
 KEYS = [
@@ -94,6 +95,7 @@ def test_every_command_has_json_and_every_option_a_help() -> None:
     for name, command in leaves(typer.main.get_command(app)):
         assert any("--json" in parameter.opts for parameter in command.params), name
         assert all(parameter.help for parameter in command.params), name
+        assert not any("[" in parameter.help for parameter in command.params), f"{name}: Rich takes [this] for markup"
         assert command.help, name
 
 

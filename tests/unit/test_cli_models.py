@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from infra.cli import main
-from infra.cli_bucket import open_bucket
+from infra.commands.aws import Aws
+from infra.commands.bucket import open_bucket
 from infra.model_facts import MIN_SLICE_RIDES
 from lambda_function.model import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
@@ -151,6 +152,12 @@ def test_text_in_brackets_is_shown_as_it_is(cli: Cli) -> None:
     assert "[red]notes[/red]" in cli.run("show", FIRST)
 
 
+def test_name_of_a_bucket_is_shown_as_it_is(empty: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty.name = "file:b"
+    assert "file:b: RMSE and MAE" in empty.run("list")  # :b: is an emoji to Rich
+
+
 # Compare ------------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +257,7 @@ def test_bucket_of_no_folder_is_one_sentence(cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", ["rides", "s3://rides/"])
 def test_other_names_are_buckets_of_an_aws(name: str) -> None:
-    s3, bucket = open_bucket(name, "http://127.0.0.1:1")
+    s3, bucket = open_bucket(name, Aws("http://127.0.0.1:1"))
     assert bucket == "rides"
     assert s3.meta.endpoint_url == "http://127.0.0.1:1"
 

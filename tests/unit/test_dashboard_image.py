@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from infra.cli_dashboard import dashboard_command, show_dashboard
+from infra.commands.dashboard import dashboard_command, show_dashboard
 from infra.console import ConsoleDisplay
 from infra.dashboard.body import Panel, Series, read_panels
 from infra.dashboard.draw import cloudwatch_only, draw
@@ -143,6 +143,12 @@ def test_bin_without_a_batch_has_no_value() -> None:
     first, empty, last = line_of(log_of(batch_line(0), batch_line(2)), series("Records"))
     assert (first, last) == (10, 10)
     assert np.isnan(empty)
+
+
+def test_log_is_of_one_stack_whatever_that_is_called() -> None:
+    log = log_of(batch_line(service="ridecast-prod"))
+    assert line_of(log, series("Records", service="${AWS::StackName}")) == [10]
+    assert line_of(log, series("Records", service="another")) == []
 
 
 def test_invocations_are_counted_from_what_each_reports() -> None:

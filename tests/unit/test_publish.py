@@ -1,11 +1,12 @@
 """Bundles are stored once and for ever, channels move by condition: of two movers one wins and the other is told."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
-from lambda_function.errors import BundleError
+from lambda_function.errors import BundleError, KmsError
 from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key, decode_channel, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from tests.builders_kept import ListingS3
@@ -23,6 +24,8 @@ from tests.fakes import (
     spoil_bundle,
     timed_out,
 )
+from tests.fakes_kms import KEY as SIGNING_KEY
+from tests.fakes_kms import OTHER_KEY, FakeKms
 from training.bundle import ExportedBundle
 from training.errors import (
     ChannelMovedError,
@@ -33,8 +36,9 @@ from training.errors import (
     PublishError,
 )
 from training.history import read_history
-from training.publish import Mover, move_channel, promote, rollback, store_bundle, this_mover
-from training.registry import put_paper
+from training.publish import Moved, Mover, move_channel, promote, rollback, store_bundle, this_mover
+from training.registry import channels, put_paper
+from training.signing import Signer, sign_stored
 
 KEY = channel_key("stable")
 FILES = (FOREST, GOLDEN, MANIFEST)
@@ -327,7 +331,7 @@ def test_version_without_a_passing_verdict_against_what_is_there_stays_out(
     with pytest.raises(NotGatedError) as raised:
         promote(world, BUCKET, "stable", version(2))
     assert raised.value.problem == problem
-    assert str(raised.value).endswith(f"run `ridecast models gate {version(2)} --channel stable`")
+    assert str(raised.value).endswith(f"run `ridecast models gate {version(2)} --channel stable --bucket {BUCKET}`")
     assert version_of(world) == version(1)
 
 
@@ -435,3 +439,71 @@ def test_version_that_would_not_serve_is_not_rolled_back_to(world: ListingS3) ->
     with pytest.raises(BundleError):
         rollback(world, BUCKET, "stable")
     assert version_of(world) == version(2)
+
+
+# Signed versions only ------------------------------------------------------------------------------------------------
+
+TRUSTED = Signer(FakeKms(), SIGNING_KEY)
+ANOTHER = Signer(FakeKms(), OTHER_KEY)
+SIGN = f"run `ridecast models sign {{version}} --signing-key {SIGNING_KEY} --bucket {BUCKET}"
+
+
+def promoted(s3: FakeS3, signer: Signer | None) -> Moved:
+    """Moves `stable` from the first small bundle to the second, which the gate let through."""
+    gate(s3, 2, against=1)
+    return promote(s3, BUCKET, "stable", version(2), signer=signer)
+
+
+def forced(s3: FakeS3, signer: Signer | None) -> Moved:
+    """Moves `candidate` from the first small bundle to the second, whatever the gate says."""
+    move(s3, seed=1, channel="candidate")
+    return promote(s3, BUCKET, "candidate", version(2), force=True, signer=signer)
+
+
+def rolled_back(s3: FakeS3, signer: Signer | None) -> Moved:
+    """Moves `stable` from the first small bundle back to the second."""
+    move(s3, seed=2)
+    move(s3, seed=1)
+    return rollback(s3, BUCKET, "stable", signer=signer)
+
+
+ToSecond = Callable[[FakeS3, Signer | None], Moved]
+MOVES = pytest.mark.parametrize("to_second", [promoted, forced, rolled_back])
+
+
+@MOVES
+@pytest.mark.parametrize(
+    ("signed_by", "problem"),
+    [
+        (None, f"is missing, and functions that trust {SIGNING_KEY} take no other: {SIGN}`"),
+        (ANOTHER, f"is not by {SIGNING_KEY}: look whose it is, then {SIGN} --replace`"),
+    ],
+    ids=["unsigned", "by another key"],
+)
+def test_version_that_is_not_signed_with_the_key_moves_no_channel(
+    world: ListingS3, to_second: ToSecond, signed_by: Signer | None, problem: str
+) -> None:
+    if signed_by:
+        sign_stored(world, BUCKET, version(2), signed_by)
+    with pytest.raises(PublishError) as raised:
+        to_second(world, TRUSTED)
+    assert raised.value.problem == problem.format(version=version(2))
+    assert {one.model_version for one in channels(world, BUCKET).values()} == {version(1)}
+
+
+@MOVES
+def test_version_that_is_signed_with_the_key_is_moved_to(world: ListingS3, to_second: ToSecond) -> None:
+    sign_stored(world, BUCKET, version(2), TRUSTED)
+    assert to_second(world, TRUSTED).now.model_version == version(2)
+
+
+@MOVES
+def test_nobody_looks_at_signatures_without_a_key(world: ListingS3, to_second: ToSecond) -> None:
+    assert to_second(world, None).now.model_version == version(2)
+
+
+def test_signature_that_kms_does_not_vouch_for_moves_no_channel(world: ListingS3) -> None:
+    sign_stored(world, BUCKET, version(2), TRUSTED)
+    with pytest.raises(KmsError, match=f"cannot verify with the KMS key {SIGNING_KEY}"):
+        promoted(world, Signer(FakeKms([DENIED]), SIGNING_KEY))
+    assert version_of(world) == version(1)

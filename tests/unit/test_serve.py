@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.cli_serve import bundle_bucket
+from infra.commands.serve import bundle_bucket
 from infra.errors import PortTakenError
 from infra.local.folder_s3 import FolderS3
 from infra.serve import (

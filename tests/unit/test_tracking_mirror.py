@@ -70,7 +70,7 @@ def test_registering_that_fails_says_which_version_to_track_again() -> None:
     store = FakeTracking()
     run_id = track_run(store, small_bundle())
     store.script = [None, GONE]
-    with pytest.raises(TrackingError, match=f"models track {small_bundle().model_version}"):
+    with pytest.raises(TrackingError, match=f"models track {small_bundle().model_version} --bucket {BUCKET}`"):
         register(store, BUCKET, small_bundle(), run_id)
 
 
@@ -115,6 +115,20 @@ def test_channel_onto_a_version_that_is_not_registered_has_no_alias(tmp_path: Pa
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
     assert follow_channels(store, s3, BUCKET) == {}
     assert len(differences(see_bucket(s3, BUCKET), store.read_registry(MODEL))) == 2
+
+
+def test_channel_whose_name_mlflow_keeps_for_versions_has_no_alias_and_is_no_difference(tmp_path: Path) -> None:
+    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, latest=1, v2=1, stable=1)
+    assert mirrored(store, s3, tmp_path) == []
+    assert store.aliases[MODEL].keys() == {"stable"}
+
+
+@pytest.mark.parametrize("n_calls_before", [0, 1, 5, 7])
+def test_mirror_that_fails_says_how_to_catch_up_from_which_bucket(tmp_path: Path, n_calls_before: int) -> None:
+    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
+    store.script = [*[None] * n_calls_before, GONE]
+    with pytest.raises(TrackingError, match=rf"`ridecast models track \S+ --bucket {BUCKET}`"):
+        mirrored(store, s3, tmp_path)
 
 
 def test_papers_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
@@ -168,7 +182,7 @@ def bucket_views(draw: st.DrawFn) -> BucketView:
     """Buckets that are in order: channels point at what is stored."""
     versions = draw(st.lists(VERSIONS, unique=True))
     pointing = st.dictionaries(CHANNELS, st.sampled_from(versions)) if versions else st.just({})
-    return BucketView({version: f"{number:064d}" for number, version in enumerate(versions)}, draw(pointing))
+    return BucketView(BUCKET, {version: f"{number:064d}" for number, version in enumerate(versions)}, draw(pointing))
 
 
 def mirror_of(bucket: BucketView) -> Registry:
@@ -196,8 +210,9 @@ def without(registry: Registry, number: int) -> Registry:
 
 V1, V2 = "green-2021-01-000000000001", "green-2021-02-000000000002"
 TRACK = "run `ridecast models track"
+FROM = f"--bucket {BUCKET}`"
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
-STORED = BucketView({V1: FIRST, V2: SECOND}, {"stable": V1})
+STORED = BucketView(BUCKET, {V1: FIRST, V2: SECOND}, {"stable": V1})
 SAME = mirror_of(STORED)
 FOREIGN = RegisteredVersion(3, {})
 
@@ -205,31 +220,31 @@ FOREIGN = RegisteredVersion(3, {})
 @pytest.mark.parametrize(
     ("bucket", "registry", "sentences"),
     [
-        (STORED, without(SAME, 2), [f"{V2} is stored and not registered: {TRACK} {V2}`"]),
+        (STORED, without(SAME, 2), [f"{V2} is stored and not registered: {TRACK} {V2} {FROM}"]),
         (
-            BucketView({V1: FIRST}, {"stable": V1}),
+            BucketView(BUCKET, {V1: FIRST}, {"stable": V1}),
             SAME,
             [f"{V2} is registered version 2 and not stored: publish its bundle again, or delete it in MLflow"],
         ),
         (
             replace(STORED, versions={V1: FIRST, V2: THIRD}),
             SAME,
-            [f"{V2} is stored with manifest digest {THIRD} and registered with {SECOND}: {TRACK} {V2}`"],
+            [f"{V2} is stored with manifest digest {THIRD} and registered with {SECOND}: {TRACK} {V2} {FROM}"],
         ),
         (
             replace(STORED, channels={"stable": V2}),
             SAME,
-            [f"channel stable points at {V2} and the alias at {V1}: {TRACK} --all`"],
+            [f"channel stable points at {V2} and the alias at {V1}: {TRACK} --all {FROM}"],
         ),
         (
             STORED,
             replace(SAME, aliases={}),
-            [f"channel stable points at {V1} and there is no such alias: {TRACK} --all`"],
+            [f"channel stable points at {V1} and there is no such alias: {TRACK} --all {FROM}"],
         ),
         (
             replace(STORED, channels={}),
             SAME,
-            [f"alias stable is no channel: {TRACK} --all`, which takes it away"],
+            [f"alias stable is no channel: {TRACK} --all {FROM}, which takes it away"],
         ),
         (
             STORED,

@@ -110,7 +110,7 @@ def catch_up(store: TrackingStore, sources: Sources, model_version: str) -> Trac
         PublishError: The bucket did not answer as needed.
     """
     bundle, papers, is_stored = sources.read(model_version)
-    run_id = track_run(store, bundle, papers)
+    run_id = track_run(store, bundle, papers, sources.bucket)
     number = register(store, sources.bucket, bundle, run_id) if is_stored else None
     return Tracked(model_version, run_id, number)
 

@@ -18,16 +18,21 @@ from training.tracking.store import Registry, TrackingStore
 BUNDLE = "ridecast.bundle"
 """Tag of a registered version: where its bundle is."""
 
+_KEPT_BY_MLFLOW = re.compile(r"latest|v\d+", re.IGNORECASE)
+"""As `mlflow.utils.validation` has it: to MLflow they are names of versions."""
+
 
 @dataclass(frozen=True, slots=True)
 class BucketView:
     """What a bucket says, to be held against a registry.
 
     Attributes:
+        name: The bucket's.
         versions: The SHA-256 of each stored version's manifest.
         channels: The version that each channel points at.
     """
 
+    name: str
     versions: Mapping[str, str]
     channels: Mapping[str, str]
 
@@ -40,6 +45,7 @@ def see_bucket(s3: Any, bucket: str) -> BucketView:
     """
     manifests = {version: read_file(s3, bucket, version, MANIFEST) for version in stored_versions(s3, bucket)}
     return BucketView(
+        bucket,
         {version: sha256(manifest) for version, manifest in manifests.items() if manifest is not None},
         pointed_versions(s3, bucket),
     )
@@ -90,7 +96,7 @@ def register(store: TrackingStore, bucket: str, bundle: ExportedBundle, run_id: 
     """
     name = registered_model(bucket)
     tags = registry_tags(bucket, bundle.model_version, bundle.manifest_sha256)
-    with about(bundle.model_version, store):
+    with about(store, bucket, bundle.model_version):
         for one in store.read_registry(name).versions:
             if one.tags.get(MODEL_VERSION) == bundle.model_version:
                 wrong = {tag: value for tag, value in tags.items() if one.tags.get(tag) != value}
@@ -102,7 +108,7 @@ def register(store: TrackingStore, bucket: str, bundle: ExportedBundle, run_id: 
 def follow_channels(store: TrackingStore, s3: Any, bucket: str) -> dict[str, str]:
     """Has the aliases say what the channels say: points them, and takes away those that are no channel.
 
-    A channel onto a version that is not registered has no alias until that is.
+    A channel onto a version that is not registered has no alias until that is; one that `can_be_alias` rules out never.
 
     Returns:
         The model version that each alias now points at.
@@ -113,15 +119,29 @@ def follow_channels(store: TrackingStore, s3: Any, bucket: str) -> dict[str, str
     """
     pointed = pointed_versions(s3, bucket)
     name = registered_model(bucket)
-    registry = store.read_registry(name)
-    numbers = registered_numbers(registry)
-    wanted = {channel: numbers[version] for channel, version in pointed.items() if version in numbers}
-    for alias in registry.aliases.keys() - wanted.keys():
-        store.delete_alias(name, alias)
-    for alias, number in wanted.items():
-        if registry.aliases.get(alias) != number:
-            store.set_alias(name, alias, number)
+    with about(store, bucket):
+        registry = store.read_registry(name)
+        numbers = registered_numbers(registry)
+        wanted = {
+            channel: numbers[version]
+            for channel, version in pointed.items()
+            if version in numbers and can_be_alias(channel)
+        }
+        for alias in registry.aliases.keys() - wanted.keys():
+            store.delete_alias(name, alias)
+        for alias, number in wanted.items():
+            if registry.aliases.get(alias) != number:
+                store.set_alias(name, alias, number)
     return {alias: pointed[alias] for alias in wanted}
+
+
+def can_be_alias(channel: str) -> bool:
+    """Tells whether a channel has an alias: not by names that MLflow keeps for its own versions.
+
+    >>> [can_be_alias(channel) for channel in ("stable", "v2-canary", "latest", "v2")]
+    [True, True, False, False]
+    """
+    return _KEPT_BY_MLFLOW.fullmatch(channel) is None
 
 
 def registered_numbers(registry: Registry) -> dict[str, int]:

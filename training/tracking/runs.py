@@ -11,6 +11,7 @@ from training.errors import TrackingError, TrackingUnavailableError
 from training.export import ExportedBundle
 from training.tracking.environment import ENVIRONMENT, Environment, decode_environment
 from training.tracking.facts import MODEL_VERSION, run_facts
+from training.tracking.remedies import remedy
 from training.tracking.store import TrackingStore
 
 BUNDLE_FOLDER = "bundle"
@@ -20,13 +21,16 @@ Papers = Mapping[str, Path | bytes]
 """What lies beside a bundle, by name: files, or their bytes."""
 
 
-def track_run(store: TrackingStore, bundle: ExportedBundle, papers: Papers | None = None) -> str:
+def track_run(
+    store: TrackingStore, bundle: ExportedBundle, papers: Papers | None = None, bucket: str | None = None
+) -> str:
     """Tells all about a version: facts, the bundle's files, and papers. A run that is there already is completed.
 
     Args:
         store: Where to.
         bundle: The version.
         papers: As in ``report.html``, ``plots/by_hour.png``; ENVIRONMENT among them says what it was trained in.
+        bucket: Where it is stored, if anywhere: for what an error says to do.
 
     Returns:
         The run's id.
@@ -38,7 +42,7 @@ def track_run(store: TrackingStore, bundle: ExportedBundle, papers: Papers | Non
     papers = papers or {}
     facts = run_facts(bundle, _environment(papers))
     experiment = f"ridecast-{bundle.model.manifest.service}"
-    with about(bundle.model_version, store):
+    with about(store, bucket, bundle.model_version):
         run_id = store.find_run(experiment, MODEL_VERSION, bundle.model_version)
         if run_id is None:
             run_id = store.begin_run(experiment, bundle.model_version, {MODEL_VERSION: bundle.model_version})
@@ -51,16 +55,17 @@ def track_run(store: TrackingStore, bundle: ExportedBundle, papers: Papers | Non
 
 
 @contextmanager
-def about(model_version: str, store: TrackingStore) -> Iterator[None]:
-    """Has errors say which version to track again, and makes TrackingError of a disk that is full."""
+def about(store: TrackingStore, bucket: str | None, model_version: str | None = None) -> Iterator[None]:
+    """Has errors say what to track again, from which bucket, and makes TrackingError of a disk that is full."""
+    what = remedy(bucket, model_version) if bucket else None
     try:
         yield
     except TrackingUnavailableError:
         raise
     except TrackingError as error:
-        raise TrackingError(error.uri, error.problem, model_version) from error
+        raise TrackingError(error.uri, error.problem, model_version, what) from error
     except OSError as error:
-        raise TrackingError(store.uri, f"was not given the files ({error})", model_version) from error
+        raise TrackingError(store.uri, f"was not given the files ({error})", model_version, what) from error
 
 
 def _environment(papers: Papers) -> Environment | None:

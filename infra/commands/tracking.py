@@ -1,29 +1,30 @@
 """`ridecast models track` and `check`: what MLflow has missed, and whether it tells the same story as the bucket."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli_bucket import LOCAL_BUCKET, EndpointUrl, ModelBucket, Profile, Region, open_bucket
-from infra.cli_options import BUILD, Json
+from infra.commands.aws import Aws, on_aws
+from infra.commands.bucket import LOCAL_BUCKET, ModelBucket, open_bucket
+from infra.commands.options import BUILD, Bundles, Json
 
 if TYPE_CHECKING:
-    from training.tracking.catch_up import Tracked
+    from lambda_function.errors import BundleError
+    from training.tracking.catch_up import Sources, Tracked
+    from training.tracking.mirror import BucketView
     from training.tracking.store import TrackingStore
 
 
-def models_track(
+@on_aws
+def track_command(
+    aws: Aws,
     version: Annotated[
         str | None, typer.Argument(help="A version, the beginning of one, or a channel that points at it.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version of the bucket and of the folder.")] = False,
-    bundles: Annotated[Path, typer.Option(help="Folder that training has written bundles to.")] = BUILD / "bundles",
+    bundles: Bundles = BUILD / "bundles",
     bucket: ModelBucket = LOCAL_BUCKET,
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
     as_json: Json = False,
 ) -> None:
     """Tell MLflow what it has missed: runs, registered versions, and aliases after the channels. Safe to repeat.
@@ -33,16 +34,28 @@ def models_track(
     if (version is None) != every:
         raise typer.BadParameter("name one version, or give --all", param_hint="'VERSION'")
 
-    from infra.console import counting, error_console
-    from lambda_function.errors import BundleError
-    from training.tracking.catch_up import Sources, catch_up
+    from training.tracking.catch_up import Sources
     from training.tracking.mirror import follow_channels
     from training.tracking.mlflow_store import open_store
 
-    s3, name = open_bucket(bucket, endpoint_url, profile, region)
+    s3, name = open_bucket(bucket, aws)
     sources = Sources(s3, name, bundles)
     versions = sources.all_versions() if version is None else (sources.resolve(version),)
     store = open_store()
+    tracked, broken = _track(store, sources, versions)
+    _show_tracked(store, tracked, follow_channels(store, s3, name), as_json=as_json)
+    if broken:
+        raise broken[0]
+
+
+def _track(
+    store: "TrackingStore", sources: "Sources", versions: tuple[str, ...]
+) -> "tuple[list[Tracked], list[BundleError]]":
+    """Tracks versions; the broken ones among them are left out, each with what is wrong with it."""
+    from infra.console import counting, error_console
+    from lambda_function.errors import BundleError
+    from training.tracking.catch_up import catch_up
+
     tracked, broken = [], []
     with counting(error_console(), "tracking", len(versions)) as count:
         for number, one in enumerate(versions, 1):
@@ -51,9 +64,7 @@ def models_track(
             except BundleError as error:
                 broken.append(error)
             count(number)
-    _show_tracked(store, tracked, follow_channels(store, s3, name), as_json=as_json)
-    if broken:
-        raise broken[0]
+    return tracked, broken
 
 
 def _show_tracked(store: "TrackingStore", tracked: "list[Tracked]", aliases: dict[str, str], *, as_json: bool) -> None:
@@ -71,39 +82,41 @@ def _show_tracked(store: "TrackingStore", tracked: "list[Tracked]", aliases: dic
     show_result(f"MLflow at {store.uri}", rows or {"nothing": "there is no version"}, result, json_only=as_json)
 
 
-def models_check(
-    bucket: ModelBucket = LOCAL_BUCKET,
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
-    as_json: Json = False,
-) -> None:
+@on_aws
+def check_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
     """Hold the bucket and MLflow's registry side by side: a line for each difference, and exit code 1 if there is any.
 
     Compared are versions, the digests of their manifests, and channels with aliases; each line says what mends it.
     """
-    from infra.console import show_result
-    from training.errors import bucket_address
     from training.tracking.differences import differences
     from training.tracking.mirror import registered_model, see_bucket
     from training.tracking.mlflow_store import open_store
+    from training.tracking.runs import about
 
-    s3, name = open_bucket(bucket, endpoint_url, profile, region)
+    s3, name = open_bucket(bucket, aws)
     seen, store = see_bucket(s3, name), open_store()
-    found = differences(seen, store.read_registry(registered_model(name)))
-    rows = {
-        "bucket": f"{bucket_address(name)}: {len(seen.versions)} versions, {len(seen.channels)} channels",
-        "MLflow": f"{store.uri}, registered model {registered_model(name)}",
-        "differences": str(len(found)),
-    }
-    result = {
-        "bucket": bucket_address(name),
-        "uri": store.uri,
-        "registered_model": registered_model(name),
-        "differences": found,
-    }
-    if not as_json:  # whole lines, to copy commands from
-        sys.stdout.write("".join(f"{sentence}\n" for sentence in found))
-    show_result("different stories" if found else "the same story", rows, result, json_only=as_json)
+    with about(store, name):
+        registry = store.read_registry(registered_model(name))
+    found = differences(seen, registry)
+    _show_differences(seen, store.uri, found, as_json=as_json)
     if found:
         raise typer.Exit(1)
+
+
+def _show_differences(seen: "BucketView", uri: str, found: list[str], *, as_json: bool) -> None:
+    from infra.console import show_result
+    from training.errors import bucket_address
+    from training.tracking.mirror import can_be_alias, registered_model
+
+    address, model = bucket_address(seen.name), registered_model(seen.name)
+    rows = {
+        "bucket": f"{address}: {len(seen.versions)} versions, {len(seen.channels)} channels",
+        "MLflow": f"{uri}, registered model {model}",
+        "differences": str(len(found)),
+    }
+    if no_alias := [channel for channel in sorted(seen.channels) if not can_be_alias(channel)]:
+        rows["no alias"] = f"{', '.join(no_alias)}: MLflow keeps such names for versions"
+    if not as_json:  # whole lines, to copy commands from
+        sys.stdout.write("".join(f"{sentence}\n" for sentence in found))
+    result = {"bucket": address, "uri": uri, "registered_model": model, "differences": found}
+    show_result("different stories" if found else "the same story", rows, result, json_only=as_json)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli_bucket import EndpointUrl, Profile, Region, aws_client
-from infra.cli_options import Json
+from infra.commands.aws import Aws, on_aws
+from infra.commands.options import Json
 
 if TYPE_CHECKING:
     from infra.doctor.checks import Finding
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
 MARKS = {"good": "  ", "warning": "! ", "bad": "✗ "}
 
 
+@on_aws
 def doctor_command(
+    aws: Aws,
     stack_name: Annotated[str, typer.Option(help="The stack, as `sam deploy` named it.")] = "ridecast",
     template: Annotated[
         Path | None, typer.Option(help="Compare with this template; none where it is not there.")
     ] = Path("template.yaml"),
     minutes: Annotated[int, typer.Option(min=1, max=1440, help="How far back to look at metrics.")] = 60,
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
     as_json: Json = False,
 ) -> None:
     """Check a deployed stack: model, function, mapping, shards, alarms, quotas, drift. Exit code 1 if it is ill."""
@@ -31,12 +30,8 @@ def doctor_command(
     from infra.doctor.checks import Severity, check
     from infra.doctor.gather import Doctor
 
-    @cache
-    def client(service: str) -> object:
-        return aws_client(service, endpoint_url, profile, region)
-
     compared = template if template and template.exists() else None
-    findings = check(Doctor(client, stack_name, minutes, compared).gather())
+    findings = check(Doctor(cache(aws.client), stack_name, minutes, compared).gather())
     show_findings(stack_name, findings, as_json=as_json)
     if any(finding.severity is Severity.bad for finding in findings):
         raise typer.Exit(1)

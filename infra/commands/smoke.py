@@ -4,26 +4,25 @@ from typing import Annotated
 
 import typer
 
-from infra.cli_bucket import EndpointUrl, Profile, Region, aws_client
-from infra.cli_options import Json
+from infra.commands.aws import Aws, on_aws
+from infra.commands.options import Json
 
 
+@on_aws
 def smoke_command(
+    aws: Aws,
     stack: Annotated[str, typer.Option(help="The stack to try.")] = "ridecast",
     rides: Annotated[int, typer.Option(min=1, max=1000, help="Golden rides to send.")] = 100,
     patience_s: Annotated[
         float, typer.Option(min=1, help="Seconds to wait for all predictions; a new mapping takes minutes to begin.")
     ] = 300.0,
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
     as_json: Json = False,
 ) -> None:
     """Send golden rides through a deployed stack and compare their predictions; exit code 1 if any is off."""
     from infra.console import show_result
     from infra.smoke import smoke
 
-    result = smoke(lambda service: aws_client(service, endpoint_url, profile, region), stack, rides, patience_s)
+    result = smoke(aws.client, stack, rides, patience_s)
     slowest_s = round(result.slowest_s, 3) if result.n_predicted else None
     rows = {
         "model version": result.model_version,

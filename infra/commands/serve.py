@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli_bucket import LOCAL_BUCKET, EndpointUrl, ModelBucket, Profile, Region, open_bucket
-from infra.cli_options import BUILD, Json, channel_name
+from infra.commands.aws import Aws, on_aws
+from infra.commands.bucket import LOCAL_BUCKET, ModelBucket, open_bucket
+from infra.commands.options import BUILD, Json, channel_name
 
 if TYPE_CHECKING:
     from lambda_function.api import HttpHandler
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 _BUNDLE_CHANNEL = "bundle"
 
 
+@on_aws
 def serve_command(
+    aws: Aws,
     bucket: ModelBucket = LOCAL_BUCKET,
     channel: Annotated[
         str, typer.Option(callback=channel_name, help="The channel to follow, as a deployed function does.")
@@ -29,16 +32,13 @@ def serve_command(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8080,
     refresh_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the channel.")] = 5.0,
     log: Annotated[Path, typer.Option(help="Where the function's own log goes.")] = BUILD / "serve.log",
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
     as_json: Json = False,
 ) -> None:
     """Answer POST /predictions on 127.0.0.1, with the very handler that API Gateway would call, until Ctrl-C."""
     from infra.console import error_console, show_result
     from infra.serve import ApiServer, RequestCount, example_curl, model_version
 
-    s3, name = bundle_bucket(bundle) if bundle else open_bucket(bucket, endpoint_url, profile, region)
+    s3, name = bundle_bucket(bundle) if bundle else open_bucket(bucket, aws)
     console = error_console()
     count = RequestCount(lambda line: console.print(line, highlight=False, markup=False))
     log.parent.mkdir(parents=True, exist_ok=True)

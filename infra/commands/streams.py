@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from infra.cli_bucket import EndpointUrl, Profile, Region, aws_client
-from infra.cli_options import Json, Service, ServiceName
+from infra.commands.aws import Aws, on_aws
+from infra.commands.options import Json, Service, ServiceName
 
 
 class StartAt(StrEnum):
@@ -20,15 +20,14 @@ class StartAt(StrEnum):
     latest = "LATEST"
 
 
+@on_aws
 def publish_command(
+    aws: Aws,
     stream: Annotated[str, typer.Option(help="The stream to send ride events to.")] = "ride-events",
     service: Service = ServiceName.green,
     months: Annotated[str, typer.Option(help="Months whose rides to send, in order of pickup.")] = "2021-02",
     rides: Annotated[int | None, typer.Option(min=1, help="So many rides at most.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Rides a second at most; a shard takes 1,000.")] = 1000.0,
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
     as_json: Json = False,
 ) -> None:
     """Send ride events from TLC months to a stream of any AWS."""
@@ -41,7 +40,7 @@ def publish_command(
 
     loaded = load_rides(service.value, parse_months(months), data_dir=default_data_dir())
     replay = Replay(loaded.head(len(loaded) if rides is None else rides), n_malformed=0)
-    publisher = Publisher(aws_client("kinesis", endpoint_url, profile, region), stream)
+    publisher = Publisher(aws.client("kinesis"), stream)
     n_published = 0
     with counting(error_console(), f"publishing to {stream}", len(replay)) as count:
         for n_published in publish(publisher, replay.entries(), rate_per_s=rate):
@@ -50,16 +49,15 @@ def publish_command(
     show_result("Ride events", {"stream": stream, "published": f"{n_published:,}"}, result, json_only=as_json)
 
 
+@on_aws
 def tail_command(
+    aws: Aws,
     stream: Annotated[str, typer.Option(help="The stream to read predictions from.")] = "ride-predictions",
     start_at: Annotated[
         StartAt, typer.Option("--from", help="The oldest record, or the next to come.")
     ] = StartAt.oldest,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     idle_s: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds without one.")] = None,
-    endpoint_url: EndpointUrl = None,
-    profile: Profile = None,
-    region: Region = None,
     as_json: Json = False,
 ) -> None:
     """Read predictions from a stream of any AWS, a line each, until Ctrl-C, --limit or --idle-s."""
@@ -67,7 +65,7 @@ def tail_command(
     from infra.printable import printable
     from infra.streams import tail
 
-    kinesis = aws_client("kinesis", endpoint_url, profile, region)
+    kinesis = aws.client("kinesis")
     patience = _Patience(idle_s)
     n_read = 0
     with suppress(KeyboardInterrupt):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli_options import BUILD, Json
+from infra.commands.options import BUILD, Json
 
 if TYPE_CHECKING:
     from infra.dashboard.run import DashboardReport
@@ -16,7 +16,7 @@ _ENDINGS = (".png", ".svg", ".pdf")
 def dashboard_command(
     image: Annotated[Path, typer.Option(help="The picture's file: .png, .svg or .pdf.")] = BUILD / "dashboard.png",
     log: Annotated[
-        Path | None, typer.Option(help="A function's log, of a demo or by `aws logs tail`. [default: run a demo first]")
+        Path | None, typer.Option(help="A function's log, of a demo or by `aws logs tail`. (default: run a demo first)")
     ] = None,
     rides: Annotated[int, typer.Option(min=1, help="Ride events of the demo.")] = 100_000,
     output: Annotated[Path, typer.Option(help="Where the demo keeps its bundles and its log.")] = BUILD,

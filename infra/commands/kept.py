@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from infra.cli_bucket import EndpointUrl, Profile, Region, aws_client
-from infra.cli_options import Json
+from infra.commands.aws import Aws, on_aws
+from infra.commands.options import Json
 
 if TYPE_CHECKING:
     from infra.bucket import Bucket
@@ -44,8 +44,10 @@ class _Commands:
     def __init__(self, kind_name: str) -> None:
         self._kind_name = kind_name
 
+    @on_aws
     def list_(
         self,
+        aws: Aws,
         bucket: BucketName,
         reason: Reason = None,
         since: Since = None,
@@ -54,9 +56,6 @@ class _Commands:
         stream: Stream = None,
         pending: Annotated[bool, typer.Option("--pending", help="Leave out what is redriven.")] = False,
         every: Annotated[bool, typer.Option("--all", help="A line for each, not for the newest few only.")] = False,
-        endpoint_url: EndpointUrl = None,
-        profile: Profile = None,
-        region: Region = None,
         as_json: Json = False,
     ) -> None:
         """Count them by stream, shard and reason, how many are redriven, and show the newest."""
@@ -65,31 +64,32 @@ class _Commands:
         from infra.kept.summary import summarize
         from infra.kept.view import show_summary
 
-        kept = _kept_in(self._kind_name, aws_client("s3", endpoint_url, profile, region), bucket)
+        kept = _kept_in(self._kind_name, aws.client("s3"), bucket)
         marks = kept.marks()
         with kept.reading(selection) as read:
             left = (one.only(lambda record: marks.state(record) != "redriven") for one in read)
             summary = summarize(left if pending else read, kept.kind, marks, None if every else N_NEWEST)
         show_summary(summary, f"{self._kind_name} in s3://{bucket}", json_only=as_json)
 
+    @on_aws
     def show(
         self,
+        aws: Aws,
         name: Name,
         bucket: BucketName,
-        endpoint_url: EndpointUrl = None,
-        profile: Profile = None,
-        region: Region = None,
         as_json: Json = False,
     ) -> None:
         """Show one: why it is kept, and the original bytes of a record as text, or as hex where they are none."""
         from infra.kept.bucket import find
         from infra.kept.view import show_object
 
-        kept = _kept_in(self._kind_name, aws_client("s3", endpoint_url, profile, region), bucket)
+        kept = _kept_in(self._kind_name, aws.client("s3"), bucket)
         show_object(find(kept.bucket, kept.kind, name), kept.marks(), json_only=as_json)
 
+    @on_aws
     def redrive(
         self,
+        aws: Aws,
         bucket: BucketName,
         name: OneName = None,
         reason: Reason = None,
@@ -100,9 +100,6 @@ class _Commands:
         to: Annotated[str | None, typer.Option(help="Send to this stream, not to where they came from.")] = None,
         rate: Annotated[float, typer.Option(min=0.1, help="Records a second at most; a shard takes 1,000.")] = 1000.0,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Send and mark nothing; say what would be.")] = False,
-        endpoint_url: EndpointUrl = None,
-        profile: Profile = None,
-        region: Region = None,
         as_json: Json = False,
     ) -> None:
         """Send them back to their stream as they were, and mark them: safe to interrupt and to repeat.
@@ -115,8 +112,8 @@ class _Commands:
         from infra.kept.view import show_redrive
         from lambda_function.publisher import Publisher
 
-        kept = _kept_in(self._kind_name, aws_client("s3", endpoint_url, profile, region), bucket)
-        kinesis = aws_client("kinesis", endpoint_url, profile, region)
+        kept = _kept_in(self._kind_name, aws.client("s3"), bucket)
+        kinesis = aws.client("kinesis")
         run = Redrive(
             kept.marks(), lambda target: Publisher(kinesis, target), to_stream=to, rate_per_s=rate, is_dry_run=dry_run
         )
