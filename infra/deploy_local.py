@@ -7,12 +7,14 @@ The function is the package that sam uploaded, in AWS's own runtime; its mapping
 import argparse
 import json
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 from infra.deploy_run import DeployReport, DeployRun
 from infra.errors import InfraError
@@ -21,6 +23,9 @@ from infra.package import ROOT
 
 FOLDER = ROOT / "build" / "deploy-local"
 """Where the logs go."""
+
+_STOPPED = 130
+"""The exit code of a program that Ctrl-C ended."""
 
 
 @contextmanager
@@ -58,17 +63,32 @@ def run_deploy_local(folder: Path, say: Callable[[str], object]) -> DeployReport
     return run.report
 
 
+def _stop(*_: object) -> NoReturn:
+    """Ends the run as Ctrl-C does: on the way out processes are ended and the scratch folder goes."""
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs it, prints the report as one JSON object on the last line, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.deploy_local", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the logs go")
     options = parser.parse_args(arguments)
+    for by in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(by, _stop)
     try:
-        report = run_deploy_local(options.folder, lambda line: sys.stdout.write(f"{line}\n") and sys.stdout.flush())
+        report = run_deploy_local(options.folder, _say)
     except InfraError as error:
         sys.stderr.write(f"deploy-local: {error}\n")
         return 1
-    sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    except KeyboardInterrupt:
+        sys.stderr.write(f"deploy-local: stopped; the logs are in {options.folder}\n")
+        return _STOPPED
+    _say(json.dumps(asdict(report)))
     return 0
 
 

@@ -63,7 +63,9 @@ class DeployRun:
         self._say = say
         self._stack = SamStack(aws, STACK_NAME, folder / "sam.log")
         self._function = LiveFunction(folder / "function.log")
-        self._n_steps = 0
+        self._function_name = ""  # as deployed last
+        self._now = ""  # the step
+        self._n_sendings = 0
 
     def run(self) -> None:
         """Goes through a stack's life.
@@ -169,11 +171,11 @@ class DeployRun:
         name = self._stack.mapping(release).function_name
         function = self._stack.function(name, self._scratch / "packages")
         self._function.use(function)
-        self._name = name
+        self._function_name = name
         return function.package.name
 
     def _package(self) -> str:
-        return self._stack.function(self._name, self._scratch / "packages").package.name
+        return self._stack.function(self._function_name, self._scratch / "packages").package.name
 
     def _n_open_shards(self) -> int:
         summary = self._aws.client("kinesis").describe_stream_summary(
@@ -184,8 +186,9 @@ class DeployRun:
 
     @contextmanager
     def _sending(self) -> Iterator[None]:
-        self._n_steps += 1
-        with self._traffic.sending(synthetic_rides(_MONTHS[1], _RIDES_A_STEP, seed=self._n_steps), _RIDES_A_SECOND):
+        self._n_sendings += 1
+        rides = synthetic_rides(_MONTHS[1], _RIDES_A_STEP, seed=self._n_sendings)
+        with self._traffic.sending(rides, _RIDES_A_SECOND):
             yield
 
     def _settle(self, mapping: LiveMapping) -> None:

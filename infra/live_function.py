@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,24 +23,26 @@ class LiveFunction:
         self._log_path = log_path
         self._lock = threading.Lock()
         self._runtime: EmulatedRuntime | None = None
+        self._running = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self._running.close()
 
     def use(self, function: FunctionConfig) -> None:
-        """Goes on with this package and configuration.
+        """Goes on with this package and configuration, from the next batch on.
 
         Raises:
-            EmulatorError: The emulator is not here or does not start.
+            EmulatorError: The emulator is not here or does not start: the function goes on as it was.
         """
         self._log_path.touch()
-        started = EmulatedRuntime(function, self._log_path).__enter__()
-        with self._lock:
-            self._close()
-            self._runtime = started
+        with ExitStack() as starting:
+            runtime = starting.enter_context(EmulatedRuntime(function, self._log_path))
+            with self._lock:
+                self._running.close()
+                self._runtime, self._running = runtime, starting.pop_all()
 
     def __call__(self, event: dict[str, Any]) -> object:
         """Invokes it.
@@ -51,11 +53,6 @@ class LiveFunction:
         with self._lock:
             assert self._runtime is not None  # noqa: S101 - `use` comes first
             return self._runtime(event)
-
-    def _close(self) -> None:
-        if self._runtime:
-            self._runtime.__exit__(None, None, None)
-            self._runtime = None
 
 
 class LiveMapping(NamedTuple):

@@ -26,6 +26,10 @@ logging.getLogger("samtranslator.feature_toggle").setLevel(logging.ERROR)
 _CODE_ADDRESS = "s3://packaged/predictor.zip"
 
 
+class MacroError(Exception):
+    """SAM's macro refuses a template; its text is the translator's own."""
+
+
 def read_template(path: Path) -> dict[str, Any]:
     """Reads a template as it stands, with `!Ref x` and its kin in their long form.
 
@@ -58,13 +62,29 @@ def transform(path: Path = TEMPLATE, parameters: Mapping[str, object] | None = N
     """
     template = read_template(path)
     _point_code_at_s3(template)
-    # The translator asks its session for nothing but the region; a real one would read the user's profiles.
-    translator = Translator({}, Parser(), boto_session=SimpleNamespace(region_name=REGION))
     try:
-        plain: dict[str, Any] = translator.translate(template, parameter_values=dict(parameters or {}))
+        return translate(template, parameters or {})
+    except MacroError as error:
+        raise TemplateError(path, f"is refused by the SAM translator: {error}") from error
+
+
+def translate(template: dict[str, Any], parameters: Mapping[str, object], region: str = REGION) -> dict[str, Any]:
+    """Runs SAM's macro over a template, as CloudFormation does when one is deployed.
+
+    Args:
+        template: In long forms, as `read_template` returns it, its code in S3 already; it may be changed.
+        parameters: Values for the template's parameters; the defaults stand for the others.
+        region: What the translator resolves ARNs' partitions for.
+
+    Raises:
+        MacroError: The translator refuses the template.
+    """
+    # The translator asks its session for nothing but the region; a real one would read the user's profiles.
+    translator = Translator({}, Parser(), boto_session=SimpleNamespace(region_name=region))
+    try:
+        plain: dict[str, Any] = translator.translate(template, parameter_values=dict(parameters))
     except InvalidDocumentException as error:
-        causes = "; ".join(cause.message for cause in error.causes)
-        raise TemplateError(path, f"is refused by the SAM translator: {causes}") from error
+        raise MacroError("; ".join(cause.message for cause in error.causes)) from error
     finally:
         translator.metrics.publish()  # to nobody; unpublished, they would be complained about at exit
     return plain

@@ -34,6 +34,10 @@ MAX_BYTES = {
 """What is read of an object at most: fifty times the largest that training makes. The function's memory is no more
 than a larger one could fill, and a channel must not be able to kill the functions that follow it."""
 
+FAILED_LOOK_S = 60.0
+"""Seconds after a look that failed in which the next one is due, however rarely the channel is looked at otherwise:
+RefreshFailuresAlarm counts minutes, and must be able to sound within a canary of five."""
+
 
 class GetObject(Protocol):
     """What of an S3 client is needed here."""
@@ -72,6 +76,7 @@ class ModelStore:
     """Follows one channel.
 
     Attributes:
+        refresh_s: Seconds between two looks at the channel; after one that failed, FAILED_LOOK_S at most.
         clock: Monotonic seconds.
         signing_key: ARN of the KMS key that bundles must be signed with; "" where they need not be.
         make_kms: Makes a KMS client of a region. Asked only to load a bundle that must be signed: a cold start without
@@ -87,7 +92,7 @@ class ModelStore:
     make_kms: Callable[[str], Verify] = make_kms_client
     _model: ModelBundle | None = field(default=None, init=False)
     _etag: str = field(default="", init=False)
-    _looked_at_s: float = field(default=0.0, init=False)
+    _due_s: float = field(default=0.0, init=False)
 
     def refresh(self) -> Refreshed:
         """Returns the model to use now; looks at the channel where that is due. Call it between two batches.
@@ -96,19 +101,21 @@ class ModelStore:
             PredictorError: There is no model yet (a cold start) and none could be loaded.
         """
         current = self._model
-        if current is None:
-            return Refreshed(self._follow(None), switched=True)
-        if self.clock() - self._looked_at_s < self.refresh_s:
+        now_s = self.clock()
+        if current is not None and now_s < self._due_s:
             return Refreshed(current)
+        self._due_s = now_s + min(self.refresh_s, FAILED_LOOK_S)  # until this look has gone well
         try:
             model = self._follow(current)
         except PredictorError as error:
+            if current is None:
+                raise
             return Refreshed(current, error=error)
+        self._due_s = now_s + self.refresh_s
         return Refreshed(model, switched=model is not current)
 
     def _follow(self, current: ModelBundle | None) -> ModelBundle:
         """Returns the model that the channel names: `current` where that is still the one."""
-        self._looked_at_s = self.clock()
         found = self._read_channel(self._etag)
         if found is None:  # unchanged, which only a store that has a model can be told
             assert current is not None  # noqa: S101

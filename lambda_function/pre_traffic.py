@@ -150,4 +150,5 @@ def lambda_handler(event: dict[str, str], context: object) -> None:  # noqa: ARG
         patient = Config(read_timeout=INVOKE_TIMEOUT_S, retries={"total_max_attempts": 1})
         return Trial(PreTrafficSettings.from_env(), client("s3"), client("lambda", config=patient)).run()
 
-    decide(event, client("codedeploy"), trial, Logger(service="ridecast-pre-traffic"))
+    # The logger finds POWERTOOLS_SERVICE_NAME by itself: a setting that is missing is something to be logged, too.
+    decide(event, client("codedeploy"), trial, Logger())

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,14 @@ def own_lines() -> list[dict[str, Any]]:
         telemetry.failed(ValueError())
     lines = [json.loads(line) for line in out.getvalue().splitlines() if '"_aws"' in line]
     return [line for line in lines if "_aws" in line]
+
+
+def in_stack(stack_name: str, value: Any) -> str:
+    """A dimension's value in a stack of this name: what refers to a resource is a name that no other stack has."""
+    named = {"AWS::StackName": stack_name, "AWS::Region": "us-east-1"}
+    if isinstance(value, dict):
+        value = value.get("Fn::Sub") or f"${{{value.get('Ref') or '.'.join(value['Fn::GetAtt'])}}}"
+    return re.sub(r"\$\{([^}]+)\}", lambda found: named.get(found[1], f"{found[1]} of {stack_name}"), value)
 
 
 def known_metrics() -> set[Metric]:

@@ -6,7 +6,7 @@ from typing import Any
 from infra.stack import Stack
 
 OWN = ("Key", "RideEvents", "RidePredictions", "Bucket", "PredictorLogs", "PreTrafficLogs", "Predictor", "PreTraffic")
-ROLES = ("PredictorRole", "PreTrafficRole", "DeploymentRole")
+ROLES = ("PredictorRole", "ApiFunctionRole", "PreTrafficRole", "DeploymentRole")
 
 
 @cache

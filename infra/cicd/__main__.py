@@ -1,4 +1,4 @@
-"""`python -m infra.cicd parameters | show | execute | undo`: a deployment's steps before and after `sam deploy`."""
+"""`python -m infra.cicd parameters | clear | show | execute | undo`: what a deployment does around `sam deploy`."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.cicd.change_set import as_markdown, execute, newest_change_set, read_changes
+from infra.cicd.change_set import as_markdown, clear_change_sets, execute, newest_change_set, read_changes
 from infra.cicd.parameters import deployment_parameters
 from infra.cicd.undo import Deployed, put_back, remember
 from infra.errors import InfraError
@@ -25,15 +25,21 @@ def parameters(_: Callable[[str], Any], options: argparse.Namespace) -> None:
     sys.stdout.writelines(f"{word}\n" for word in deployment_parameters(SAMCONFIG, options.environment, more))
 
 
+def clear(clients: Callable[[str], Any], options: argparse.Namespace) -> None:
+    """Deletes change sets of before that were never carried out."""
+    for name in clear_change_sets(clients("cloudformation"), options.stack):
+        sys.stdout.write(f"{options.stack}: {name} was never carried out, deleted\n")
+
+
 def show(clients: Callable[[str], Any], options: argparse.Namespace) -> None:
-    """Writes what the newest change set would do, in Markdown, and its ARN for the steps to come."""
+    """Writes what the newest change set would do, in Markdown, and its name for the steps to come."""
     cloudformation = clients("cloudformation")
-    arn = newest_change_set(cloudformation, options.stack)
-    changes = read_changes(cloudformation, arn) if arn else []
+    name = newest_change_set(cloudformation, options.stack)
+    changes = read_changes(cloudformation, options.stack, name) if name else []
     sys.stdout.write(as_markdown(options.stack, changes) + "\n")
     if options.github_output:
         with options.github_output.open("a", encoding="utf-8") as output:
-            output.write(f"change_set={arn or ''}\n")
+            output.write(f"change_set={name or ''}\n")
 
 
 def execute_command(clients: Callable[[str], Any], options: argparse.Namespace) -> None:
@@ -64,16 +70,16 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parameters_parser.set_defaults(command=parameters)
     parameters_parser.add_argument("--environment", required=True, help="One of samconfig.toml's.")
     parameters_parser.add_argument("more", nargs="*", metavar="Name=value", help="Added; an empty value is left out.")
-    for name, command in (("show", show), ("execute", execute_command), ("undo", undo)):
+    for name, command in (("clear", clear), ("show", show), ("execute", execute_command), ("undo", undo)):
         subparser = commands.add_parser(name, help=command.__doc__)
         subparser.set_defaults(command=command)
         subparser.add_argument("--stack", required=True)
         if name == "show":
             subparser.add_argument("--github-output", type=Path, help="The file that a step's outputs go to.")
-        else:
+        if name in {"execute", "undo"}:
             subparser.add_argument("--before", type=Path, default=BEFORE, help="What was deployed before.")
         if name == "execute":
-            subparser.add_argument("--change-set", required=True, help="Its ARN.")
+            subparser.add_argument("--change-set", required=True, help="Its name.")
         if name == "undo":
             subparser.add_argument("--bucket", required=True, help="The artefact bucket.")
     return parser.parse_args(arguments)

@@ -1,9 +1,15 @@
-"""A change set that `sam deploy --no-execute-changeset` has made: shown to the person at the gate, then carried out."""
+"""A change set that `sam deploy --no-execute-changeset` has made: shown to the person at the gate, then carried out.
+
+It is told by its name, never by its ARN: that has the account's number in it, which a workflow's log masks, and GitHub
+drops a job's output with something masked in it.
+"""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from infra.errors import ChangeSetError
 
@@ -30,6 +36,7 @@ _BAD_ENDS = frozenset(
     }
 )
 _SHOWN_REASONS = 5
+_NOT_TO_BE_HAD = frozenset({"ChangeSetNotFound", "InvalidChangeSetStatus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +60,50 @@ class Change:
         return goes and self.resource_type in HOLDS_DATA
 
 
+def find_stack(cloudformation: Any, stack_name: str) -> dict[str, Any] | None:
+    """Returns what CloudFormation says of a stack; None where there is none.
+
+    Raises:
+        ClientError: CloudFormation refused.
+    """
+    try:
+        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:  # its code, ValidationError, says less
+            return None
+        raise
+    found: dict[str, Any] = stack
+    return found
+
+
+def clear_change_sets(cloudformation: Any, stack_name: str) -> list[str]:
+    """Deletes what was planned for a stack and never carried out, as by a no at the gate; returns the names.
+
+    Else a plan without changes would leave the one before it to be carried out.
+    """
+    if find_stack(cloudformation, stack_name) is None:
+        return []
+    names = [one["ChangeSetName"] for one in _available(cloudformation, stack_name)]
+    for name in names:
+        cloudformation.delete_change_set(ChangeSetName=name, StackName=stack_name)
+    return names
+
+
 def newest_change_set(cloudformation: Any, stack_name: str) -> str | None:
-    """Returns the ARN of a stack's newest change set that can be carried out; None if there is none."""
-    pages = cloudformation.get_paginator("list_change_sets").paginate(StackName=stack_name)
-    found = [one for page in pages for one in page["Summaries"] if one["ExecutionStatus"] == "AVAILABLE"]
+    """Returns the name of a stack's newest change set that can be carried out; None if there is none."""
+    found = _available(cloudformation, stack_name)
     newest = max(found, key=lambda one: one["CreationTime"], default=None)
-    return newest and newest["ChangeSetId"]
+    return str(newest["ChangeSetName"]) if newest else None
 
 
-def read_changes(cloudformation: Any, change_set: str) -> list[Change]:
-    """Reads all that a change set would do."""
-    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change_set)
+def _available(cloudformation: Any, stack_name: str) -> list[dict[str, Any]]:
+    pages = cloudformation.get_paginator("list_change_sets").paginate(StackName=stack_name)
+    return [one for page in pages for one in page["Summaries"] if one["ExecutionStatus"] == "AVAILABLE"]
+
+
+def read_changes(cloudformation: Any, stack_name: str, change_set: str) -> list[Change]:
+    """Reads all that a stack's change set would do."""
+    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change_set, StackName=stack_name)
     return [
         Change(
             action=change["Action"],
@@ -105,10 +145,10 @@ def execute(
 
     Raises:
         ChangeSetError: It was rolled back, by a failure or an alarm, and the first reasons are told; or it takes too
-            long.
+            long; or it can't be carried out any more.
     """
     before = {event["EventId"] for event in _events(cloudformation, stack_name)}
-    cloudformation.execute_change_set(ChangeSetName=change_set, StackName=stack_name)
+    _begin(cloudformation, stack_name, change_set)
     for _ in range(MAX_WAITS):
         events = _new_events(cloudformation, stack_name, before)
         status = _end(events)
@@ -118,6 +158,16 @@ def execute(
             raise ChangeSetError(stack_name, status, _reasons(events))
         sleep(WAIT_S)
     raise ChangeSetError(stack_name, "still at work", [f"waited {MAX_WAITS * WAIT_S / 60:.0f} minutes"])
+
+
+def _begin(cloudformation: Any, stack_name: str, change_set: str) -> None:
+    try:
+        cloudformation.execute_change_set(ChangeSetName=change_set, StackName=stack_name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _NOT_TO_BE_HAD:
+            raise
+        reason = f"change set {change_set} has been carried out already, or another one since: plan anew"
+        raise ChangeSetError(stack_name, "left as it is", [reason]) from error
 
 
 def _events(cloudformation: Any, stack_name: str) -> Iterator[dict[str, Any]]:

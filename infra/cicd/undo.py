@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import WaiterError
 
-from infra.cicd.change_set import execute
+from infra.cicd.change_set import execute, find_stack
 from infra.errors import ChangeSetError
 
 
@@ -48,13 +48,8 @@ def remember(cloudformation: Any, stack_name: str) -> Deployed | None:
     Raises:
         ClientError: CloudFormation refused.
     """
-    try:
-        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
-    except ClientError as error:
-        if "does not exist" in error.response["Error"]["Message"]:  # its code, ValidationError, says less
-            return None
-        raise
-    if stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a first change set, not carried out yet
+    stack = find_stack(cloudformation, stack_name)
+    if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a first change set, not carried out yet
         return None
     template = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
     return Deployed(
@@ -89,7 +84,7 @@ def put_back(
     key = f"{deployed.stack_name}/{name}.template"
     s3.put_object(Bucket=bucket, Key=key, Body=deployed.template.encode(), ContentType="text/plain")
     role = {"RoleARN": deployed.role_arn} if deployed.role_arn else {}
-    made = cloudformation.create_change_set(
+    cloudformation.create_change_set(
         StackName=deployed.stack_name,
         ChangeSetName=name,
         ChangeSetType="UPDATE",
@@ -100,7 +95,8 @@ def put_back(
         **role,
     )
     try:
-        cloudformation.get_waiter("change_set_create_complete").wait(ChangeSetName=made["Id"])
+        waiter = cloudformation.get_waiter("change_set_create_complete")
+        waiter.wait(ChangeSetName=name, StackName=deployed.stack_name)
     except WaiterError as error:
         raise ChangeSetError(deployed.stack_name, "not put back", [str(error)]) from error
-    return execute(cloudformation, deployed.stack_name, made["Id"], sleep)
+    return execute(cloudformation, deployed.stack_name, name, sleep)

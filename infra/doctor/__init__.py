@@ -1,1 +1,4 @@
-"""`ridecast doctor`: a deployed stack looked at from outside; facts are gathered first, and judged by pure checks."""
+"""`ridecast doctor`: a deployed stack from outside. `gather` looks at it, `check` judges what it saw, `show` says so.
+
+`look/` asks AWS and returns `facts`; `judge/` is pure, and turns them into findings.
+"""

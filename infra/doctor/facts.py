@@ -1,6 +1,14 @@
-"""What is known of a deployed stack, as plain values: `gather.py` fills them in, `checks.py` judges them."""
+"""What is known of a deployed stack, as plain values: `look/` fills them in, `judge/` reads them.
 
+`parameters`, where a part has it, are parameters of the template by name, with the values that this part really has: a
+person may have changed it since the deployment.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
+
+Parameters = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +18,8 @@ class StreamFacts:
     Attributes:
         role: "input" or "output".
         is_on_demand: Kinesis decides how many shards there are.
-        peak_records_per_s: Of the busiest minute, over all shards.
+        n_records: That were put.
+        peak_records_per_s: Mean of the busiest minute, over all shards.
         peak_bytes_per_s: Likewise.
         n_throttled: Records that the stream refused for want of shards.
     """
@@ -19,9 +28,20 @@ class StreamFacts:
     role: str
     n_open_shards: int
     is_on_demand: bool = False
+    n_records: int = 0
     peak_records_per_s: float = 0.0
     peak_bytes_per_s: float = 0.0
     n_throttled: int = 0
+    parameters: Parameters = field(default_factory=dict)
+
+
+class ModelTrouble(Enum):
+    """Why a channel's model can't be had: what to do differs."""
+
+    none = auto()
+    missing = auto()  # nobody has published one
+    unfit = auto()  # it is there, and must not be served
+    unread = auto()  # S3 or KMS refused: nothing is known of the model itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +57,131 @@ class ModelFacts:
     channel: str
     model_version: str | None = None
     problem: str = ""
+    trouble: ModelTrouble = ModelTrouble.none
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionFacts:
-    """The function that the mapping invokes, and its sums in the window.
+    """The version of the function that the mapping invokes, as it is configured.
 
     Attributes:
         state: Lambda's, as in "Active".
+        state_reason: Why it is so; "" where Lambda does not say.
         settings_problem: What its own settings would refuse at a cold start; "" for nothing.
-        max_record_age_s: The oldest record that it has got.
-        n_refresh_failures: Looks at the channel that did not bring its model.
     """
 
     name: str
     state: str = "Active"
+    state_reason: str = ""
     settings_problem: str = ""
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFacts:
+    """What the function did: sums over the window.
+
+    Attributes:
+        n_exceptions: Invocations that ended in an exception of ours.
+        n_errors: Invocations that failed for Lambda: these, and those out of time or memory.
+        n_throttles: Invocations that Lambda did not let through.
+        max_record_age_s: The oldest record that it has got.
+        n_refresh_failures: Looks at the channel that did not bring its model.
+        recent_minutes: How far back "recent" goes: so far that the function has looked at its channel since.
+        n_recent_refresh_failures: Of the refresh failures, those.
+        n_recent_records: Of the records, those: a function without records does not look.
+    """
+
     n_records: int = 0
     n_predictions: int = 0
     n_rejects: int = 0
-    n_failed_invocations: int = 0
-    n_refresh_failures: int = 0
+    n_exceptions: int = 0
+    n_errors: int = 0
+    n_throttles: int = 0
     max_record_age_s: float = 0.0
+    n_refresh_failures: int = 0
+    recent_minutes: int = 10
+    n_recent_refresh_failures: int = 0
+    n_recent_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MappingFacts:
-    """The event source mapping, as Lambda tells of it: "Enabled", and "OK" or what went wrong last."""
+    """The event source mapping from the input stream to the function's alias.
+
+    Attributes:
+        state: Lambda's, as in "Enabled"; "" where there is no mapping.
+        last_result: Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" for none yet.
+        parallelization_factor: Batches of one shard that are worked on at a time.
+    """
 
     state: str
-    last_result: str
+    last_result: str = ""
+    parallelization_factor: int = 1
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFacts:
+    """The function's alias, and the version that the stack published last.
+
+    Attributes:
+        serving: The version that the alias points at.
+        published: The stack's; "" where the stack lists none.
+        next_version: The version that gets a part of the batches while a rollout is under way; "" for none.
+        next_share: That part, 0 to 1.
+    """
+
+    function: str
+    alias: str
+    serving: str
+    published: str
+    next_version: str = ""
+    next_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyFacts:
+    """Invocations that Lambda lets run at a time.
+
+    Attributes:
+        reserved: For this function and no other; None for no such number.
+        n_unreserved: Left to all functions of the account and region without one.
+        n_account: All together: the quota.
+    """
+
+    reserved: int | None
+    n_unreserved: int
+    n_account: int
+    parameters: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmFacts:
-    """An alarm of the stack; `state` is "OK", "ALARM" or "INSUFFICIENT_DATA"."""
+    """An alarm of the stack.
+
+    Attributes:
+        logical_name: As in the template, and as the runbook's section.
+        state: "OK", "ALARM" or "INSUFFICIENT_DATA"; "" where the stack has it and CloudWatch does not.
+        is_muted: It has somebody to tell, and does not.
+        is_composite: It sounds because another does.
+    """
 
     name: str
+    logical_name: str
     state: str
     reason: str = ""
-    actions_enabled: bool = True
+    is_muted: bool = False
+    is_composite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaFacts:
-    """A quota of the account and how much of it is taken."""
+    """A quota of the account and how much of it is taken.
+
+    Attributes:
+        name: Of what there are so many.
+    """
 
     name: str
     n_used: int
@@ -95,20 +195,33 @@ class StackFacts:
     Attributes:
         status: CloudFormation's word.
         window_minutes: How far back the metrics go.
+        parameters: As the stack was deployed with.
+        resource_drift: What CloudFormation found when it was last asked for drift, as in "DRIFTED"; "" for never.
         drift: Sentences on what differs between the local template and the deployed one; None where not compared.
         n_kept: Objects of rejects and of given-up batches that nobody has redriven, by kind.
         unseen: What could not be looked at, and why.
+        denied: Those of them for which a permission is missing.
     """
 
     name: str
     status: str
     window_minutes: int
+    parameters: Parameters = field(default_factory=dict)
+    resource_drift: str = ""
+    drift: tuple[str, ...] | None = None
+    release: ReleaseFacts | None = None
     model: ModelFacts | None = None
     function: FunctionFacts | None = None
+    work: WorkFacts | None = None
     mapping: MappingFacts | None = None
+    concurrency: ConcurrencyFacts | None = None
     streams: tuple[StreamFacts, ...] = ()
     alarms: tuple[AlarmFacts, ...] = ()
     quotas: tuple[QuotaFacts, ...] = ()
-    drift: tuple[str, ...] | None = None
-    n_kept: dict[str, int] = field(default_factory=dict)
-    unseen: dict[str, str] = field(default_factory=dict)
+    n_kept: Mapping[str, int] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
+
+    def stream(self, role: str) -> StreamFacts | None:
+        """Returns the stream of a role; None where it could not be looked at."""
+        return next((stream for stream in self.streams if stream.role == role), None)

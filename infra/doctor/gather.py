@@ -1,35 +1,34 @@
-"""Facts of a deployed stack, gathered with boto3 clients; what may not be looked at is noted, and the rest goes on."""
+"""Everything that is asked of a deployed stack, once; what may not be looked at is noted, and the rest goes on."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+from yaml import YAMLError
 
-from infra.bucket import Bucket
-from infra.doctor.drift import differences, parse_deployed
-from infra.doctor.facts import (
-    AlarmFacts,
-    FunctionFacts,
-    MappingFacts,
-    ModelFacts,
-    QuotaFacts,
-    StackFacts,
-    StreamFacts,
+from infra.doctor.facts import FunctionFacts, ModelFacts, StackFacts, StreamFacts, WorkFacts
+from infra.doctor.look.function import (
+    function_facts,
+    look_at_concurrency,
+    look_at_mapping,
+    look_at_release,
+    variables_of,
 )
-from infra.doctor.metrics import MINUTE_S, Metric, by_minute
-from infra.errors import NoSuchStackError
-from infra.kept.bucket import FAILURES, REJECTS
-from infra.kept.marks import PREFIX as REDRIVEN
-from infra.transform import read_template
-from lambda_function.errors import ConfigurationError, PredictorError, StoreError
-from lambda_function.model_store import ModelStore
-from lambda_function.settings import Settings
+from infra.doctor.look.model import look_at_model
+from infra.doctor.look.stack import DeployedStack, describe_stack, list_resources, look_at_drift
+from infra.doctor.look.streams import look_at_quotas, look_at_stream
+from infra.doctor.look.watching import count_kept, look_at_alarms
+from infra.doctor.look.work import look_at_work
+from lambda_function.errors import ConfigurationError, StoreError
+from lambda_function.settings import ServingSettings
 
-_ALARMS_A_CALL = 100
+_DENIED = {"AccessDenied", "AccessDeniedException", "403"}
+"""What services call it; the last where there is nothing but a status to read."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -55,181 +54,96 @@ class Doctor:
         """Looks at everything once.
 
         Raises:
-            NoSuchStackError: There is no such stack, or it may not be described.
+            NoSuchStackError: There is no such stack, or it may not be described, or it is another project's.
+            TemplateError: The local template can't be read.
         """
-        status, outputs = self._stack()
-        unseen: dict[str, str] = {}
+        stack = describe_stack(self.client("cloudformation"), self.stack_name)
+        return self._look_around(stack, _Look()) if stack.outputs else self._facts(stack)
 
-        def look(name: str, part: Callable[[], T], otherwise: T) -> T:
-            try:
-                return part()
-            except (ClientError, BotoCoreError, StoreError) as error:
-                unseen[name] = " ".join(str(error).split())
-                return otherwise
+    def _look_around(self, stack: DeployedStack, look: "_Look") -> StackFacts:
+        cloudformation, cloudwatch = self.client("cloudformation"), self.client("cloudwatch")
+        kinesis, aws_lambda = self.client("kinesis"), self.client("lambda")
+        name, outputs = stack.name, stack.outputs
+        function, alias = outputs["FunctionName"], outputs["FunctionAliasArn"]
+        resources = look("resources", (), list_resources, cloudformation, name)
+        as_configured, model, work = self._function(stack, look)
+        return self._facts(
+            stack,
+            drift=look("drift", None, look_at_drift, cloudformation, name, self.template),
+            release=look("release", None, look_at_release, aws_lambda, function, alias, resources),
+            model=model,
+            function=as_configured,
+            work=work,
+            mapping=look("mapping", None, look_at_mapping, aws_lambda, alias, outputs["RideEventsArn"]),
+            concurrency=look("concurrency", None, look_at_concurrency, aws_lambda, function),
+            streams=look("streams", (), self._streams, outputs),
+            alarms=look("alarms", (), look_at_alarms, cloudwatch, resources),
+            quotas=look("quotas", (), look_at_quotas, kinesis, aws_lambda),
+            n_kept=look("rejects and failures", {}, count_kept, self.client("s3"), outputs["BucketName"]),
+            unseen=look.unseen,
+            denied=frozenset(look.denied),
+        )
 
-        function = outputs.get("FunctionAliasArn") or outputs["FunctionName"]
-        nothing: Mapping[str, str] = {}
-        variables = look("settings", lambda: self._variables(function), nothing)
+    def _facts(self, stack: DeployedStack, **seen: Any) -> StackFacts:
         return StackFacts(
-            name=self.stack_name,
-            status=status,
+            name=stack.name,
+            status=stack.status,
             window_minutes=self.window_minutes,
-            model=look("model", lambda: self._model(variables), None) if variables else None,
-            function=look("function", lambda: self._function(function, variables), None),
-            mapping=look("mapping", lambda: self._mapping(function), None),
-            streams=look("streams", lambda: self._streams(outputs), ()),
-            alarms=look("alarms", self._alarms, ()),
-            quotas=look("quotas", self._quotas, ()),
-            drift=look("drift", self._drift, None),
-            n_kept=look("rejects and failures", lambda: self._kept(outputs["BucketName"]), {}),
-            unseen=unseen,
+            parameters=stack.parameters,
+            resource_drift=stack.resource_drift,
+            **seen,
         )
 
-    def _stack(self) -> tuple[str, dict[str, str]]:
+    def _function(
+        self, stack: DeployedStack, look: "_Look"
+    ) -> tuple[FunctionFacts | None, ModelFacts | None, WorkFacts | None]:
+        """Looks at the function, and by its own settings at its model and its work; wrong ones are a finding."""
+        nothing: Mapping[str, Any] = {}
+        configuration = look("function", nothing, self._configuration, stack.outputs["FunctionAliasArn"])
+        if not configuration:
+            return None, None, None
+        facts, variables = function_facts(configuration), variables_of(configuration)
         try:
-            (stack,) = self.client("cloudformation").describe_stacks(StackName=self.stack_name)["Stacks"]
-        except ClientError as error:
-            raise NoSuchStackError(self.stack_name, str(error)) from error
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
-        if "FunctionName" not in outputs:
-            raise NoSuchStackError(self.stack_name, f"it is {stack['StackStatus']}, and has no output FunctionName")
-        return stack["StackStatus"], outputs
+            settings = ServingSettings.from_env(variables)
+        except ConfigurationError:
+            return facts, None, None
+        cloudwatch = self.client("cloudwatch")
+        work = look("work", None, look_at_work, cloudwatch, facts.name, settings, self._window())
+        return facts, look_at_model(self.client, settings), work
 
-    def _variables(self, function: str) -> Mapping[str, str]:
-        found = self.client("lambda").get_function_configuration(FunctionName=function)
-        return {name: str(value) for name, value in found["Environment"]["Variables"].items()}
-
-    def _model(self, variables: Mapping[str, str]) -> ModelFacts:
-        bucket, channel = variables["BUCKET"], variables["MODEL_CHANNEL"]
-        store = ModelStore(
-            self.client("s3"),
-            bucket,
-            channel,
-            refresh_s=1,
-            signing_key=variables.get("MODEL_SIGNING_KEY", ""),
-            make_kms=lambda _: self.client("kms"),
-        )
-        try:
-            return ModelFacts(bucket, channel, store.refresh().model.model_version)
-        except PredictorError as error:
-            return ModelFacts(bucket, channel, problem=str(error))
-
-    def _function(self, function: str, variables: Mapping[str, str]) -> FunctionFacts:
-        found = self.client("lambda").get_function_configuration(FunctionName=function)
-        sums = by_minute(
-            self.client("cloudwatch"),
-            self._window(),
-            [
-                Metric("ridecast", name, ("service", variables.get("POWERTOOLS_SERVICE_NAME", "ridecast")), statistic)
-                for name, statistic in _FUNCTION_METRICS
-            ],
-        )
-        values = {name: sum(series) for (name, _), series in zip(_FUNCTION_METRICS[:-1], sums, strict=False)}
-        return FunctionFacts(
-            name=found["FunctionName"],
-            state=found.get("State", "Active"),
-            settings_problem=_settings_problem(variables),
-            n_records=int(values["Records"]),
-            n_predictions=int(values["Predictions"]),
-            n_rejects=int(values["Rejects"]),
-            n_failed_invocations=int(values["FailedInvocations"]),
-            n_refresh_failures=int(values["ModelRefreshFailures"]),
-            max_record_age_s=max(sums[-1], default=0.0) / 1000,
-        )
-
-    def _mapping(self, function: str) -> MappingFacts:
-        found = self.client("lambda").list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-        if not found:
-            return MappingFacts("not there", "")
-        return MappingFacts(found[0]["State"], found[0].get("LastProcessingResult", ""))
+    def _configuration(self, alias_arn: str) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=alias_arn)
+        return answer
 
     def _streams(self, outputs: Mapping[str, str]) -> tuple[StreamFacts, ...]:
+        clients, window = (self.client("kinesis"), self.client("cloudwatch")), self._window()
         return (
-            self._stream(outputs["RideEventsStream"], "input"),
-            self._stream(outputs["RidePredictionsStream"], "output"),
-        )
-
-    def _stream(self, name: str, role: str) -> StreamFacts:
-        summary = self.client("kinesis").describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
-        records, n_bytes, throttled, throttled_one = by_minute(
-            self.client("cloudwatch"),
-            self._window(),
-            [Metric("AWS/Kinesis", metric, ("StreamName", name), "Sum") for metric in _STREAM_METRICS],
-        )
-        return StreamFacts(
-            name=name,
-            role=role,
-            n_open_shards=summary["OpenShardCount"],
-            is_on_demand=summary.get("StreamModeDetails", {}).get("StreamMode") == "ON_DEMAND",
-            peak_records_per_s=max(records, default=0.0) / MINUTE_S,
-            peak_bytes_per_s=max(n_bytes, default=0.0) / MINUTE_S,
-            n_throttled=int(sum(throttled) + sum(throttled_one)),
+            look_at_stream(*clients, outputs["RideEventsStream"], "input", window),
+            look_at_stream(*clients, outputs["RidePredictionsStream"], "output", window),
         )
 
     def _window(self) -> tuple[datetime, datetime]:
         end = self.now()
         return end - timedelta(minutes=self.window_minutes), end
 
-    def _alarms(self) -> tuple[AlarmFacts, ...]:
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack_name)
-        resources = [resource for page in pages for resource in page["StackResourceSummaries"]]
-        names = [one["PhysicalResourceId"] for one in resources if one["ResourceType"] in _ALARM_TYPES]
-        cloudwatch = self.client("cloudwatch")
-        described = [
-            cloudwatch.describe_alarms(
-                AlarmNames=names[start : start + _ALARMS_A_CALL], AlarmTypes=["MetricAlarm", "CompositeAlarm"]
-            )
-            for start in range(0, len(names), _ALARMS_A_CALL)
-        ]
-        return tuple(
-            AlarmFacts(alarm["AlarmName"], alarm["StateValue"], alarm.get("StateReason", ""), alarm["ActionsEnabled"])
-            for answer in described
-            for alarm in (*answer["MetricAlarms"], *answer["CompositeAlarms"])
-        )
 
-    def _quotas(self) -> tuple[QuotaFacts, ...]:
-        shards = self.client("kinesis").describe_limits()
-        return (QuotaFacts("shards of the account", shards["OpenShardCount"], shards["ShardLimit"]),)
+@dataclass(slots=True)
+class _Look:
+    """Tries to look at a part, and remembers why it could not."""
 
-    def _drift(self) -> tuple[str, ...] | None:
-        if self.template is None:
-            return None
-        answer = self.client("cloudformation").get_template(StackName=self.stack_name, TemplateStage="Original")
-        return differences(read_template(self.template), parse_deployed(answer["TemplateBody"]))
+    unseen: dict[str, str] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
 
-    def _kept(self, name: str) -> dict[str, int]:
-        bucket = Bucket(self.client("s3"), name)
-        marked = {key.removeprefix(REDRIVEN) for key in bucket.keys(REDRIVEN)}
-        return {kind.name: _count(kind.keys(bucket), marked) for kind in (REJECTS, FAILURES)}
+    def __call__(self, name: str, otherwise: T, part: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return part(*args, **kwargs)
+        except (ClientError, BotoCoreError, StoreError, YAMLError) as error:
+            self.unseen[name] = " ".join(str(error).split())
+            if _is_denied(error):
+                self.denied.add(name)
+            return otherwise
 
 
-def _count(keys: Iterable[str], marked: set[str]) -> int:
-    """Counts objects without a mark: one of which a part is redriven has one, and is not counted."""
-    return sum(key not in marked for key in keys)
-
-
-def _settings_problem(variables: Mapping[str, str]) -> str:
-    try:
-        Settings.from_env(variables)
-    except ConfigurationError as error:
-        return str(error)
-    return ""
-
-
-_FUNCTION_METRICS = (
-    ("Records", "Sum"),
-    ("Predictions", "Sum"),
-    ("Rejects", "Sum"),
-    ("FailedInvocations", "Sum"),
-    ("ModelRefreshFailures", "Sum"),
-    ("RecordAge", "Maximum"),
-)
-
-_STREAM_METRICS = (
-    "IncomingRecords",
-    "IncomingBytes",
-    "PutRecords.ThrottledRecords",
-    "WriteProvisionedThroughputExceeded",
-)
-
-_ALARM_TYPES = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
+def _is_denied(error: Exception) -> bool:
+    cause = error.__cause__ if isinstance(error, StoreError) else error
+    return isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _DENIED

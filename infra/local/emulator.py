@@ -36,7 +36,9 @@ from infra.local.runtime import (
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "urllib3", "dateutil", "six")
 """boto3 and what it needs: what Lambda's runtime has besides the package."""
 
-_CLIENT = ("awslambdaric", "simplejson", "snapshot_restore_py", "runtime_client")
+RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot_restore_py", "runtime_client")
+"""AWS's own program around a handler, and what it needs."""
+
 _INVOKE = "/2015-03-31/functions/function/invocations"
 _INIT_AND_SPARE_S = 30.0  # what an answer may take beyond the timeout: Lambda's init has 10 s
 _INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
@@ -119,11 +121,11 @@ class EmulatedRuntime:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runtime-")))
-            link_modules(runtime, (*IN_THE_RUNTIME, *_CLIENT))
+            link_modules(runtime, (*IN_THE_RUNTIME, *RUNTIME_CLIENT))
             # -S: no site-packages, -P: nothing out of the working directory but the package, -B: no bytecode left in
             # the package, which is read-only in Lambda.
             command = [sys.executable, "-S", "-P", "-B", "-m", "awslambdaric", self._function.handler]
-            environment = _environment(self._function, runtime)
+            environment = runtime_environment(self._function, runtime)
             self._rie = stack.enter_context(RieProcess(command, environment, self._function.package, self._log_path))
             self._stack = stack.pop_all()
         return self
@@ -216,7 +218,8 @@ def _tells_an_error(response: object) -> bool:
     return isinstance(response, dict) and response.keys() == {"errorMessage", "errorType", "requestId", "stackTrace"}
 
 
-def _environment(function: FunctionConfig, runtime: Path) -> dict[str, str]:
+def runtime_environment(function: FunctionConfig, runtime: Path) -> dict[str, str]:
+    """Returns the environment that Lambda gives a function, whose runtime's modules are linked into a folder."""
     paths = [function.package, runtime, *function.site_packages]
     return {
         **function.environment,

@@ -12,9 +12,11 @@ from infra.dashboard.body import read_panels
 from infra.local.failures import GivenUp, object_key
 from infra.stack import Stack
 from infra.transform import TEMPLATE
+from lambda_function.model_store import ModelStore
 from lambda_function.settings import Settings
-from tests.builders import invocation, ride_bytes
-from tests.metrics_kit import Metric, known_metrics
+from tests.builders import invocation, ride_bytes, small_bundle
+from tests.fakes import BUCKET, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
+from tests.metrics_kit import Metric, in_stack, known_metrics
 
 RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
@@ -114,6 +116,22 @@ def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, alarms: dic
         assert metric["Dimensions"] == [{"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]}]
 
 
+def test_two_stacks_in_one_account_watch_no_metric_together(alarms: dict[str, Properties]) -> None:
+    def watched(stack_name: str) -> set[tuple[str, ...]]:
+        return {
+            (
+                metric["Namespace"],
+                metric["MetricName"],
+                *(in_stack(stack_name, one["Value"]) for one in metric["Dimensions"]),
+            )
+            for alarm in alarms.values()
+            for metric in metrics(alarm)
+        }
+
+    assert len(watched("ridecast-dev")) == sum(map(len, WATCHED.values()))
+    assert watched("ridecast-dev") & watched("ridecast-prod") == set()
+
+
 def test_aws_metrics_are_those_of_this_stacks_resources(stack: Stack, alarms: dict[str, Properties]) -> None:
     kinds = {
         "ApiId": "AWS::ApiGatewayV2::Api",
@@ -188,6 +206,31 @@ def test_duration_alarm_begins_where_the_function_stops_publishing(stack: Stack,
         assert evaluated(alarms["DurationAlarm"], {"duration_ms": last_ms}, timeout_s) == 100
 
 
+@pytest.mark.parametrize("refresh_s", [1, 60, 3600])
+@pytest.mark.parametrize("batches_every_s", [1, 7, 30, 59])
+@pytest.mark.parametrize("into_a_minute_s", [0, 30, 59])
+def test_channel_that_fails_is_told_within_five_minutes_of_batches(
+    alarms: dict[str, Properties], refresh_s: float, batches_every_s: int, into_a_minute_s: int
+) -> None:
+    # GIVEN a function that follows its channel, and a channel that can't be read from some second of a minute on
+    alarm = alarms["RefreshFailuresAlarm"]
+    s3, clock = FakeS3(), FakeClock(now_s=into_a_minute_s - refresh_s)
+    publish_bundle(s3, small_bundle())
+    store = ModelStore(s3, BUCKET, "stable", refresh_s, clock)
+    store.refresh()
+    s3.script = [SERVICE_DOWN] * 1000
+    # WHEN batches come
+    clock.sleep(refresh_s)
+    failed_minutes = set()
+    while clock() < into_a_minute_s + 300 - alarm["Period"]:
+        if store.refresh().error:
+            failed_minutes.add(clock() // alarm["Period"])
+        clock.sleep(batches_every_s)
+    # THEN within five minutes as many have failed, and are over, as it takes
+    assert alarm["EvaluationPeriods"] == 5
+    assert len(failed_minutes) >= alarm["DatapointsToAlarm"]
+
+
 def test_a_backlog_is_told_long_before_lambda_gives_it_up(stack: Stack) -> None:
     mapping = stack.only("AWS::Lambda::EventSourceMapping")
     assert 10 * int(stack.parameters["MaxIteratorAgeSeconds"]) < mapping["MaximumRecordAgeInSeconds"]
@@ -208,6 +251,15 @@ def test_section_tells_what_it_means_what_to_look_at_and_what_to_do(heading: str
     assert re.findall(r"^\*\*(.+?):?\*\*", section, re.MULTILINE) == ["It means", "Look at", "Do"]
 
 
+@pytest.mark.parametrize("name", ["FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm"])
+def test_section_of_an_alarm_that_takes_code_back_says_how_its_fix_is_deployed(stack: Stack, name: str) -> None:
+    watched = stack.template["Resources"]["PredictorDeploymentGroup"]["Properties"]["AlarmConfiguration"]["Fn::If"][1]
+    assert {"Name": {"Ref": name}} in watched["Alarms"]
+    section = RUNBOOK.split(f"## {name}\n")[1].split("\n## ")[0]
+    assert "deploy" in section
+    assert "`RolloutAlarms=Ignored`" in section
+
+
 def test_runbook_names_what_there_is(stack: Stack) -> None:
     template = stack.template
     assert set(re.findall(r"\(named (\w+)\)", RUNBOOK)) <= set(template["Resources"])
@@ -215,10 +267,13 @@ def test_runbook_names_what_there_is(stack: Stack) -> None:
     titles = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOK))
     assert titles <= {panel.title for panel in read_panels()}
     parameters = re.findall(
-        r"`((?:RideE|RideP|Api[A-Z][a-z]+Re|Max|Reserved|Parallel|Memory|Timeout|KeptR|Output|Batch)\w+)`", RUNBOOK
+        r"`((?:RideE|RideP|Api[A-Z][a-z]+Re|Max|Reserved|Parallel|Memory|Timeout|KeptR|Output|Batch|Rollout)\w+)(?:=\w+)?`",
+        RUNBOOK,
     )
     mapping = stack.only("AWS::Lambda::EventSourceMapping")
     assert set(parameters) <= {*template["Parameters"], *mapping}
+    outputs = set(re.findall(r"(?:the output `|\(output )(\w+)", RUNBOOK))
+    assert {"AlarmTopicArn", "GivenUpBatchesUrl"} <= outputs <= set(template["Outputs"])
 
 
 def test_runbook_names_commands_that_exist() -> None:

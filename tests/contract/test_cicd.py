@@ -9,101 +9,63 @@ from typing import Any
 
 import pytest
 
+from infra.local.deploy.policies import is_allowed
 from infra.stack import Stack
-from infra.transform import TEMPLATE, read_template
+from infra.transform import read_template
+from tests.bootstrap_kit import (
+    BOOTSTRAP,
+    actions,
+    as_list,
+    bootstrap_resources,
+    document,
+    execution_policies,
+    resolved,
+    statements,
+)
 
-BOOTSTRAP = TEMPLATE.parent / "infra" / "cicd" / "bootstrap.yaml"
 GITHUB = "token.actions.githubusercontent.com"
 MAX_MANAGED_POLICY_CHARS, MAX_INLINE_POLICY_CHARS = 6_144, 10_240
 """IAM's limits, white space not counted."""
 
 LONGEST_NAME = "x" * 31
-_EXPANDED = {  # as long as they get
+LONGEST = {
     "AWS::Partition": "aws",
     "AWS::Region": "ap-southeast-1",
     "AWS::AccountId": "123456789012",
     "AWS::URLSuffix": "amazonaws.com",
     "AWS::StackName": LONGEST_NAME,
     "StackName": LONGEST_NAME,
-    "RideEventsName": LONGEST_NAME,
-    "RidePredictionsName": LONGEST_NAME,
+    "RideEventsName": "x" * 48,
+    "RidePredictionsName": "y" * 48,
     "ArtefactBucket.Arn": f"arn:aws:s3:::{'x' * 63}",
+    "ExecutionRole.Arn": f"arn:aws:iam::123456789012:role/{'x' * 64}",
+    "Boundary": f"arn:aws:iam::123456789012:policy/{'x' * 128}",
 }
+"""What the bootstrap template refers to, as long as it gets."""
 
-CREATES = {
-    "AWS::ApiGatewayV2::Api": "apigateway:POST",
-    "AWS::ApiGatewayV2::Authorizer": "apigateway:POST",
-    "AWS::ApiGatewayV2::Integration": "apigateway:POST",
-    "AWS::ApiGatewayV2::Route": "apigateway:POST",
-    "AWS::ApiGatewayV2::Stage": "apigateway:POST",
-    "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm",
-    "AWS::CloudWatch::CompositeAlarm": "cloudwatch:PutCompositeAlarm",
-    "AWS::CloudWatch::Dashboard": "cloudwatch:PutDashboard",
-    "AWS::CodeDeploy::Application": "codedeploy:CreateApplication",
-    "AWS::CodeDeploy::DeploymentGroup": "codedeploy:CreateDeploymentGroup",
-    "AWS::Events::Rule": "events:PutRule",
-    "AWS::IAM::ManagedPolicy": "iam:CreatePolicy",
-    "AWS::IAM::Role": "iam:CreateRole",
-    "AWS::KMS::Alias": "kms:CreateAlias",
-    "AWS::KMS::Key": "kms:CreateKey",
-    "AWS::Kinesis::Stream": "kinesis:CreateStream",
-    "AWS::Lambda::Alias": "lambda:CreateAlias",
-    "AWS::Lambda::EventSourceMapping": "lambda:CreateEventSourceMapping",
-    "AWS::Lambda::Function": "lambda:CreateFunction",
-    "AWS::Lambda::Permission": "lambda:AddPermission",
-    "AWS::Lambda::Version": "lambda:PublishVersion",
-    "AWS::Logs::LogGroup": "logs:CreateLogGroup",
-    "AWS::S3::Bucket": "s3:CreateBucket",
-    "AWS::S3::BucketPolicy": "s3:PutBucketPolicy",
-    "AWS::SNS::Subscription": "sns:Subscribe",
-    "AWS::SNS::Topic": "sns:CreateTopic",
-    "AWS::SNS::TopicPolicy": "sns:SetTopicAttributes",
-    "AWS::SQS::Queue": "sqs:CreateQueue",
-    "AWS::SQS::QueuePolicy": "sqs:SetQueueAttributes",
+_OF_THE_ACCOUNT = f"{LONGEST['AWS::Region']}:{LONGEST['AWS::AccountId']}"
+_FUNCTION = f"arn:aws:lambda:{_OF_THE_ACCOUNT}:function:{LONGEST_NAME}"
+DEPLOYED = {
+    **LONGEST,
+    "Bucket.Arn": f"arn:aws:s3:::{LONGEST_NAME}-bucket-1x2y3z",
+    "Key.Arn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/0a1b",
+    "ModelSigningKeyArn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/2c3d",
+    "PreTraffic.Arn": f"{_FUNCTION}-PreTraffic-1X2Y3Z",
+    "Predictor.Arn": f"{_FUNCTION}-Predictor-1X2Y3Z",
+    "RideEvents.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RideEventsName']}",
+    "RidePredictions.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RidePredictionsName']}",
+    "ServerlessDeploymentApplication": f"{LONGEST_NAME}-ServerlessDeploymentApplication-1X2Y3Z",
+    **{
+        f"{name}Logs.Arn": f"arn:aws:logs:{_OF_THE_ACCOUNT}:log-group:{LONGEST_NAME}-{name}Logs-1X2Y3Z:*"
+        for name in ("ApiFunction", "PreTraffic", "Predictor")
+    },
 }
-"""What CloudFormation calls to make a resource."""
-
-Statement = dict[str, Any]
+"""What template.yaml's roles refer to, as CloudFormation names it."""
 
 
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
-    found: dict[str, Any] = read_template(BOOTSTRAP)["Resources"]
-    return found
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def document(resource: dict[str, Any]) -> dict[str, Any]:
-    """The one policy of a role, or a managed policy's."""
-    properties = resource["Properties"]
-    found: dict[str, Any] = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
-    return found
-
-
-def statements(resource: dict[str, Any]) -> list[Statement]:
-    found: list[Statement] = document(resource)["Statement"]
-    return found
-
-
-def actions(*resources: dict[str, Any]) -> set[str]:
-    """All that is allowed."""
-    return {
-        action
-        for resource in resources
-        for statement in statements(resource)
-        if statement["Effect"] == "Allow"
-        for action in as_list(statement["Action"])
-    }
-
-
-def execution_policies(resources: dict[str, Any]) -> list[dict[str, Any]]:
-    """What CloudFormation may do, by the role's own list of policies."""
-    role = resources["ExecutionRole"]["Properties"]
-    assert "Policies" not in role
-    return [resources[policy["Ref"]] for policy in role["ManagedPolicyArns"]]
+    return bootstrap_resources()
 
 
 # -- who may come in
@@ -185,23 +147,17 @@ def test_roles_of_workflows_change_nothing_by_themselves(resources: dict[str, An
 
 
 def test_roles_are_made_under_the_boundary_only(resources: dict[str, Any]) -> None:
-    (making,) = [
-        one
-        for policy in execution_policies(resources)
-        for one in statements(policy)
-        if "iam:CreateRole" in as_list(one["Action"])
-    ]
-    every = actions(*execution_policies(resources))
+    every = statements(*execution_policies(resources))
+    (making,) = [one for one in every if "iam:CreateRole" in as_list(one["Action"])]
+    allowed = actions(*execution_policies(resources))
 
     assert making["Condition"] == {"ArnEquals": {"iam:PermissionsBoundary": {"Ref": "Boundary"}}}
     assert {"iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"} <= set(making["Action"])
-    assert not every & {"iam:AttachRolePolicy", "iam:DeleteRolePermissionsBoundary"}
+    assert not allowed & {"iam:AttachRolePolicy", "iam:DeleteRolePermissionsBoundary"}
 
 
 def test_no_deployment_changes_what_bounds_it(resources: dict[str, Any]) -> None:
-    (denied,) = [
-        one for policy in execution_policies(resources) for one in statements(policy) if one["Effect"] == "Deny"
-    ]
+    (denied,) = [one for one in statements(*execution_policies(resources)) if one["Effect"] == "Deny"]
     made_here = {one["Type"] for one in resources.values()} - {"AWS::IAM::OIDCProvider", "AWS::S3::BucketPolicy"}
 
     assert made_here == {"AWS::IAM::ManagedPolicy", "AWS::IAM::Role", "AWS::S3::Bucket"}
@@ -233,8 +189,7 @@ def test_boundary_lets_nobody_make_more_of_himself(resources: dict[str, Any]) ->
 def test_execution_role_neither_reads_nor_writes_what_is_in_the_stacks_bucket_and_streams(
     resources: dict[str, Any],
 ) -> None:
-    every = [one for policy in execution_policies(resources) for one in statements(policy)]
-    reading = [one for one in every if "s3:GetObject" in as_list(one["Action"])]
+    reading = [one for one in statements(*execution_policies(resources)) if "s3:GetObject" in as_list(one["Action"])]
 
     assert [one["Resource"] for one in reading] == [{"Fn::Sub": "${ArtefactBucket.Arn}/${StackName}/*"}]
     assert not actions(*execution_policies(resources)) & {
@@ -278,41 +233,22 @@ def test_each_wildcard_has_its_reason_beside_it() -> None:
     assert not bare
 
 
-def test_a_resource_that_is_everything_is_held_by_a_condition_or_has_no_arn(resources: dict[str, Any]) -> None:
-    every = [one for policy in execution_policies(resources) for one in statements(policy)]
-    open_ones = {
-        one["Sid"]: set(as_list(one["Action"])) for one in every if one["Resource"] == "*" and "Condition" not in one
+# -- the boundary is enough for template.yaml, and all of it fits
+
+
+def calls_of_the_templates_roles() -> set[tuple[str, str, str]]:
+    """Role, action and ARN of all that is allowed in template.yaml."""
+    deployed: dict[str, Any] = Stack().template["Resources"]
+    versions = [name for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Version"]
+    values = {**DEPLOYED, **dict.fromkeys(versions, f"{DEPLOYED['Predictor.Arn']}:7")}
+    return {
+        (name, action, arn)
+        for name, role in deployed.items()
+        if role["Type"] == "AWS::IAM::Role"
+        for statement in (resolved(_either(one), values) for one in statements(role))
+        for action in as_list(statement["Action"])
+        for arn in as_list(statement["Resource"])
     }
-
-    assert open_ones.keys() == {"DeliverApiLogs"}
-    assert all(re.search("LogDeliver|ResourcePolic", action) for action in open_ones["DeliverApiLogs"])
-
-
-# -- it is enough for template.yaml, and fits
-
-
-def test_execution_role_may_make_every_type_of_the_template(resources: dict[str, Any]) -> None:
-    types = {resource["Type"] for resource in Stack().template["Resources"].values()}
-
-    assert types <= CREATES.keys(), "say above what CloudFormation calls to make it"
-    assert {CREATES[one] for one in types} <= actions(*execution_policies(resources))
-
-
-def test_boundary_holds_all_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
-    roles = {
-        name: resource
-        for name, resource in Stack().template["Resources"].items()
-        if resource["Type"] == "AWS::IAM::Role"
-    }
-    given = {
-        (name, action)
-        for name, role in roles.items()
-        for policy in role["Properties"].get("Policies", ())
-        for one in policy["PolicyDocument"]["Statement"]
-        for action in as_list(_either(one)["Action"])
-    }
-
-    assert {(name, action) for name, action in given if action not in actions(resources["Boundary"])} == set()
 
 
 def _either(statement: dict[str, Any]) -> dict[str, Any]:
@@ -321,26 +257,23 @@ def _either(statement: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def test_boundary_holds_all_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
+    boundary = resolved(document(resources["Boundary"]), DEPLOYED)
+    context = {"aws:ResourceAccount": DEPLOYED["AWS::AccountId"], "aws:ResourceTag/project": "ridecast"}
+    calls = calls_of_the_templates_roles()
+
+    assert len(calls) > 20
+    assert {call for call in calls if not is_allowed([boundary], call[1], call[2], context)} == set()
+
+
 def test_policies_fit_into_iams_limits(resources: dict[str, Any]) -> None:
     for name, resource in resources.items():
         if resource["Type"] in {"AWS::IAM::ManagedPolicy", "AWS::IAM::Role"} and name != "ExecutionRole":
             limit = (
                 MAX_MANAGED_POLICY_CHARS if resource["Type"] == "AWS::IAM::ManagedPolicy" else MAX_INLINE_POLICY_CHARS
             )
-            text = json.dumps(_expand(document(resource)), separators=(",", ":"))
+            text = json.dumps(resolved(document(resource), LONGEST), separators=(",", ":"))
             assert len(text) <= limit, f"{name} has {len(text)} characters"
-
-
-def _expand(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_expand(one) for one in node]
-    if not isinstance(node, dict):
-        return node
-    if "Fn::Sub" in node:
-        return re.sub(r"\$\{([^}]+)\}", lambda found: _EXPANDED[found[1]], node["Fn::Sub"])
-    if node.keys() & {"Ref", "Fn::GetAtt"}:
-        return "arn:aws:iam::123456789012:policy/" + "x" * 100
-    return {key: _expand(value) for key, value in node.items()}
 
 
 @pytest.mark.slow

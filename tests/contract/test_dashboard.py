@@ -12,7 +12,7 @@ from infra.dashboard.lines import COLOURS
 from infra.stack import Stack
 from lambda_function.events import REJECT_REASONS
 from lambda_function.telemetry import BatchReport
-from tests.metrics_kit import Metric, known_metrics, own_metrics
+from tests.metrics_kit import Metric, in_stack, known_metrics, own_metrics
 
 ROWS_OF_A_SCREEN = 18  # of 50 pixels, on 1,080 less what the browser and the console take
 
@@ -31,7 +31,7 @@ def panels() -> list[Panel]:
 
 def test_every_reference_in_the_body_leads_somewhere(stack: Stack) -> None:
     body = stack.template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-    named = {*stack.template["Resources"], *stack.template["Parameters"], "AWS::Region"}
+    named = {*stack.template["Resources"], *stack.template["Parameters"], "AWS::Region", "AWS::StackName"}
     references = set(re.findall(r"\$\{([^}]+)\}", body))
     assert len(references) >= 15
     for reference in references:
@@ -86,11 +86,22 @@ def test_everything_that_the_function_tells_is_on_it(panels: list[Panel]) -> Non
 
 def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, panels: list[Panel]) -> None:
     variables = stack.template["Resources"]["Predictor"]["Properties"]["Environment"]["Variables"]
-    name = variables["POWERTOOLS_SERVICE_NAME"]
-    service = name if isinstance(name, str) else f"${{{name['Ref']}}}"
     own = [series for panel in panels for series in panel.series if not series.namespace.startswith("AWS/")]
     assert {series.namespace for series in own} == {variables["POWERTOOLS_METRICS_NAMESPACE"]}
-    assert {dict(series.dimensions)["service"] for series in own} == {service}
+    services = {in_stack("ridecast-prod", dict(series.dimensions)["service"]) for series in own}
+    assert services == {in_stack("ridecast-prod", variables["POWERTOOLS_SERVICE_NAME"])} == {"ridecast-prod"}
+
+
+def test_two_stacks_in_one_account_draw_no_metric_together(panels: list[Panel]) -> None:
+    def drawn(stack_name: str) -> set[tuple[str, ...]]:
+        return {
+            (series.namespace, series.metric, *(in_stack(stack_name, value) for _, value in series.dimensions))
+            for panel in panels
+            for series in panel.series
+        }
+
+    assert len(drawn("ridecast-dev")) >= 30
+    assert drawn("ridecast-dev") & drawn("ridecast-prod") == set()
 
 
 def test_every_reason_of_a_reject_has_its_line(panels: list[Panel]) -> None:

@@ -1,10 +1,12 @@
 """The HTTP API's part of template.yaml: who may ask, how much, and what its function may do."""
 
+import re
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from infra.conditions import decide
 from infra.stack import Stack
 from infra.transform import TEMPLATE
 from lambda_function.settings import ServingSettings
@@ -40,6 +42,30 @@ def test_every_route_wants_a_signed_request(resources: dict[str, Any]) -> None:
     assert "ApiAuthorizer" not in resources
 
 
+@pytest.mark.parametrize(
+    ("issuer", "audience", "is_taken"),
+    [("", "", True), ("", "rides", True), ("https://id.example", "rides", True), ("https://id.example", "", False)],
+    ids=["signed requests", "an audience to spare", "tokens for an audience", "tokens for nobody"],
+)
+def test_issuer_is_refused_without_an_audience(issuer: str, audience: str, is_taken: bool) -> None:
+    given = Stack(TEMPLATE, {"ApiJwtIssuer": issuer, "ApiJwtAudience": audience})
+    (rule,) = given.template["Rules"].values()  # kept by SAM's translator, for CloudFormation to judge
+    (assertion,) = rule["Assertions"]
+    conditions = {"Applies": rule["RuleCondition"], "Holds": assertion["Assert"]}
+    parts = {name: {"Condition": name} for name in conditions}
+    decided = decide(TEMPLATE, {"Conditions": conditions, "Resources": parts}, given.parameters)["Resources"]
+
+    assert ("Applies" not in decided or "Holds" in decided) is is_taken
+    assert "ApiJwtAudience" in assertion["AssertDescription"]
+
+
+@pytest.mark.parametrize(("audience", "is_taken"), [("", True), ("urn:rides|1", True), ("rides, others", False)])
+def test_audience_is_one_word(audience: str, is_taken: bool) -> None:
+    declared = Stack().template["Parameters"]["ApiJwtAudience"]
+
+    assert bool(re.fullmatch(declared["AllowedPattern"], audience)) is is_taken
+
+
 def test_every_route_wants_a_token_where_an_issuer_is_given(with_tokens: dict[str, Any]) -> None:
     assert {route["AuthorizationType"] for route in routes(with_tokens).values()} == {"JWT"}
     assert all(route["AuthorizerId"] == {"Ref": "ApiAuthorizer"} for route in routes(with_tokens).values())
@@ -68,6 +94,7 @@ def test_function_is_of_the_same_package_and_gets_its_settings(resources: dict[s
     variables = {SETTING_NAMES.get(field.name, field.name.upper()) for field in fields(ServingSettings)}
 
     assert function["Environment"]["Variables"].keys() == variables
+    assert function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == {"Fn::Sub": "${AWS::StackName}/api"}
     assert function["Code"] == resources["Predictor"]["Properties"]["Code"]
     assert function["Timeout"] < 30  # which is how long API Gateway waits
 

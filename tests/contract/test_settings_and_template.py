@@ -27,7 +27,6 @@ LEFT_AT_THEIR_DEFAULT = {
         "MODEL_REFRESH_S",  # it looks once
         "MODEL_SIGNING_KEY",  # the version that it tries verifies the bundle
         "POWERTOOLS_METRICS_NAMESPACE",  # it has no metrics
-        "POWERTOOLS_SERVICE_NAME",
     },
     "ApiFunction": set[str](),
 }
@@ -77,7 +76,7 @@ def environment_of(function: dict[str, Any], **parameters: str) -> dict[str, str
 def _resolve(value: Any, parameters: Mapping[str, str]) -> str:
     if isinstance(value, dict) and "Fn::If" in value:
         return _resolve(value["Fn::If"][2], parameters)
-    return parameters.get(value["Ref"], "made-up") if isinstance(value, dict) else str(value)
+    return parameters.get(value.get("Ref", ""), "made-up") if isinstance(value, dict) else str(value)
 
 
 def test_each_function_is_known_here() -> None:

@@ -13,21 +13,26 @@ import pytest
 
 from infra.stack import Stack
 from infra.transform import TEMPLATE, read_template
+from tests.metrics_kit import in_stack
 from tests.template_kit import OWN, arn_of, of_type, properties, resource, stack, tags_of
 
 ROOT = TEMPLATE.parent
 MAPPING = "PredictorRides"
 JSON_LOGS = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
-OUTPUTS = (
-    "BucketName",
-    "FunctionAliasArn",
-    "FunctionName",
-    "KeyArn",
-    "RideEventsArn",
-    "RideEventsStream",
-    "RidePredictionsArn",
-    "RidePredictionsStream",
-)
+OUTPUTS = {
+    "AlarmTopicArn": {"Ref": "AlarmTopic"},
+    "ApiFunctionName": {"Ref": "ApiFunction"},
+    "ApiUrl": {"Fn::GetAtt": ["Api", "ApiEndpoint"]},
+    "BucketName": {"Ref": "Bucket"},
+    "FunctionAliasArn": {"Ref": "PredictorAliaslive"},
+    "FunctionName": {"Ref": "Predictor"},
+    "GivenUpBatchesUrl": {"Ref": "GivenUpBatches"},
+    "KeyArn": arn_of("Key"),
+    "RideEventsArn": arn_of("RideEvents"),
+    "RideEventsStream": {"Ref": "RideEvents"},
+    "RidePredictionsArn": arn_of("RidePredictions"),
+    "RidePredictionsStream": {"Ref": "RidePredictions"},
+}
 OWN_FUNCTIONS = [("Predictor", "lambda_function.handler"), ("PreTraffic", "lambda_function.pre_traffic")]
 
 
@@ -80,9 +85,19 @@ def test_function_environment_has_these_settings_and_no_other() -> None:
         "OUTPUT_GROUPS": {"Ref": "RidePredictionsShards"},
         "LOG_LEVEL": {"Ref": "LogLevel"},
         "MALLOC_MMAP_THRESHOLD_": "1048576",
-        "POWERTOOLS_SERVICE_NAME": "ridecast",
+        "POWERTOOLS_SERVICE_NAME": {"Ref": "AWS::StackName"},
         "POWERTOOLS_METRICS_NAMESPACE": "ridecast",
     }
+
+
+def test_no_two_functions_of_any_stacks_tell_of_themselves_under_one_name() -> None:
+    functions = of_type("AWS::Lambda::Function").values()
+    names = [one["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for one in functions]
+    stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic")
+    services = {in_stack(stack_name, name) for stack_name in stacks for name in names}
+
+    assert len(names) == 3
+    assert len(services) == len(stacks) * len(names)
 
 
 def test_groups_of_keys_are_enough_for_shards_that_kinesis_adds() -> None:
@@ -145,8 +160,6 @@ def test_failed_batch_is_given_up_while_the_stream_still_has_it_and_time_is_left
 
 def test_every_parameter_is_described_bounded_and_has_a_default() -> None:
     for name, parameter in stack().template["Parameters"].items():
-        if name == "ApiJwtAudience":  # whatever the issuer calls it
-            continue
         bounds = parameter.keys() & {"AllowedValues", "AllowedPattern", "MinValue", "MaxValue"}
         assert len(parameter.get("Description", "")) > 20, name
         assert bounds, name
@@ -170,16 +183,18 @@ def test_samconfig_deploys_an_environment_with_parameters_that_the_template_has(
     expected = "dev" if environment == "default" else environment
 
     assert Stack(parameters=parameters).parameters["Environment"] == expected
+    assert parameters["RolloutAlarms"] == "Watched"  # said, or what was ignored once would be for ever
     assert deploy["tags"] == f"project=ridecast environment={expected}"
     assert (deploy["capabilities"], deploy["confirm_changeset"]) == ("CAPABILITY_IAM", confirms)
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_output_is_described_and_exported_under_the_stacks_name(name: str) -> None:
-    output = stack().template["Outputs"][name]
+def test_every_output_is_described_and_exported_under_the_stacks_name() -> None:
+    outputs = stack().template["Outputs"]
 
-    assert output["Export"] == {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
-    assert output["Description"]
+    assert {name: output["Value"] for name, output in outputs.items()} == OUTPUTS
+    for name, output in outputs.items():
+        assert output["Export"] == {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
+        assert output["Description"].endswith("."), name
 
 
 def test_functions_of_the_package_keep_one_role_each() -> None:

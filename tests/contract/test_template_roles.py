@@ -1,8 +1,12 @@
 """What template.yaml promises of permissions: a role a function, each action and each resource spelt out."""
 
+from typing import Any
+
 import pytest
 
 from tests.template_kit import ROLES, allowed, arn_of, as_list, of_type, properties, statements, tags_of
+
+POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
 
 SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 MODELS, CHANNELS, REJECTS, FAILURES = (
@@ -69,7 +73,12 @@ def test_codedeploy_may_do_this_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("role", "service"),
-    [("PredictorRole", "lambda"), ("PreTrafficRole", "lambda"), ("DeploymentRole", "codedeploy")],
+    [
+        ("PredictorRole", "lambda"),
+        ("ApiFunctionRole", "lambda"),
+        ("PreTrafficRole", "lambda"),
+        ("DeploymentRole", "codedeploy"),
+    ],
 )
 def test_role_is_for_one_service_to_take(role: str, service: str) -> None:
     document = properties(role)["AssumeRolePolicyDocument"]
@@ -107,3 +116,74 @@ def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
     assert not any("ManagedPolicyArns" in role["Properties"] for role in roles.values())
     assert "PredictorRole" in roles
     assert "CodeDeployServiceRole" not in roles
+
+
+# --- for people
+
+
+def policy_statements(policy: str, **parameters: str) -> dict[str, dict[str, Any]]:
+    """The statements of a policy for people, by their ids."""
+    return {one["Sid"]: one for one in properties(policy, **parameters)["PolicyDocument"]["Statement"]}
+
+
+def allowed_to_people(policy: str, **parameters: str) -> set[tuple[str, str]]:
+    return {
+        (action, str(target))
+        for statement in policy_statements(policy, **parameters).values()
+        for action in as_list(statement["Action"])
+        for target in as_list(statement["Resource"])
+    }
+
+
+def in_bucket(path: str) -> str:
+    return str({"Fn::Sub": f"${{Bucket.Arn}}/{path}"})
+
+
+def test_publishers_may_do_this_and_nothing_else() -> None:
+    histories = in_bucket("history/*")
+
+    assert allowed_to_people("ModelPublisherPolicy") == {
+        *(("s3:GetObject", target) for target in (MODELS, CHANNELS, histories)),
+        *(("s3:PutObject", target) for target in (MODELS, CHANNELS, histories)),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ("kms:GenerateDataKey", of("Key")),
+    }
+
+
+def test_publishers_sign_and_verify_where_models_are_signed() -> None:
+    signed = allowed_to_people("ModelPublisherPolicy", ModelSigningKeyArn=SIGNING_KEY)
+    added = signed - allowed_to_people("ModelPublisherPolicy")
+
+    assert {action for action, _ in added} == {"kms:Sign", "kms:Verify"}
+    assert "*" not in {target for _, target in added}
+
+
+def test_operators_may_do_this_and_nothing_else() -> None:
+    read_actions = ("GetRecords", "GetShardIterator", "ListShards")
+    golden, manifests = (in_bucket(f"models/*/{name}.json") for name in ("golden", "manifest"))
+    marks = in_bucket("redriven/*")
+
+    assert allowed_to_people("OperatorPolicy") == {
+        ("kinesis:PutRecords", of("RideEvents")),
+        *((f"kinesis:{action}", of("RidePredictions")) for action in read_actions),
+        *(("s3:GetObject", target) for target in (REJECTS, FAILURES, marks, CHANNELS, golden, manifests)),
+        ("s3:PutObject", marks),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ("kms:GenerateDataKey", of("Key")),
+        ("cloudformation:DescribeStacks", str({"Ref": "AWS::StackId"})),
+        ("sqs:PurgeQueue", of("GivenUpBatches")),
+    }
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_people_get_every_resource_spelt_out_where_aws_has_an_arn(policy: str) -> None:
+    for sid, statement in policy_statements(policy).items():
+        assert statement["Effect"] == "Allow"
+        assert not any("*" in action for action in as_list(statement["Action"]))
+        assert sid == "LookAtWhatHasNoArn" or "*" not in as_list(statement["Resource"])
+
+
+def test_there_are_no_other_policies_for_people() -> None:
+    assert of_type("AWS::IAM::ManagedPolicy").keys() == set(POLICIES)

@@ -1,5 +1,6 @@
 """What template.yaml promises of new code: a version a change, tried before it gets a ride, taken back on alarm."""
 
+import re
 from typing import Any
 
 import pytest
@@ -147,6 +148,37 @@ def test_alarm_takes_new_code_back() -> None:
     assert group["ServiceRoleArn"] == arn_of("DeploymentRole")
 
 
+def test_fix_is_let_through_while_an_alarm_sounds_if_it_is_said_so() -> None:
+    assert stack().template["Parameters"]["RolloutAlarms"]["AllowedValues"] == ["Watched", "Ignored"]
+    assert stack().parameters["RolloutAlarms"] == "Watched"
+    assert properties(GROUP, RolloutAlarms="Watched") == properties(GROUP)
+    # Empty, and not left out: CodeDeploy would keep the alarms that it had (aws/serverless-application-model#2452).
+    assert properties(GROUP, RolloutAlarms="Ignored")["AlarmConfiguration"] == {}
+
+
+def test_group_is_changed_before_the_code_is_rolled_out_by_it() -> None:
+    assert alias()["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"] == {"Ref": GROUP}
+
+
+def rollout_minutes(choice: str) -> int:
+    """How long a rollout takes: ten steps, where it is linear."""
+    n_steps = 10 if choice.startswith("Linear") else 1
+    return n_steps * int(re.findall(r"(\d+)Minutes?$", choice)[0])
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_alarm_that_takes_code_back_sounds_within_the_shortest_rollout(name: str) -> None:
+    alarm = properties(name)
+    periods_s = {query["MetricStat"]["Period"] for query in alarm.get("Metrics", ()) if "MetricStat" in query}
+    (period_s,) = periods_s or {alarm["Period"]}
+    choices = set(stack().template["Parameters"]["CodeRollout"]["AllowedValues"]) - {"ByEnvironment", "AllAtOnce"}
+    shortest_s = 60 * min(map(rollout_minutes, choices))
+
+    assert shortest_s == 300
+    assert period_s * alarm["DatapointsToAlarm"] < shortest_s
+    assert period_s * alarm["EvaluationPeriods"] <= shortest_s
+
+
 def test_new_version_is_tried_before_it_gets_a_ride() -> None:
     assert alias()["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"] == {
         "ApplicationName": {"Ref": "ServerlessDeploymentApplication"},
@@ -157,6 +189,7 @@ def test_new_version_is_tried_before_it_gets_a_ride() -> None:
         "BUCKET": {"Ref": "Bucket"},
         "MODEL_CHANNEL": {"Ref": "ModelChannel"},
         "NEW_VERSION": {"Ref": next(iter(of_type("AWS::Lambda::Version")))},
+        "POWERTOOLS_SERVICE_NAME": {"Fn::Sub": "${AWS::StackName}/pre-traffic"},
     }
 
 

@@ -1,13 +1,17 @@
 """What GitHub's workflows promise: pinned actions, no keys, least permissions, one build, a gate before prod."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import click
 import pytest
+import typer
 import yaml
 
 from infra.cicd.__main__ import read_options
@@ -104,6 +108,7 @@ def test_code_of_a_pull_request_meets_no_credentials() -> None:
         "deploy": {"workflow_call"},
     }
     assert workflow("cd")[True]["push"] == {"branches": ["main"]}
+    assert workflow("cd")["jobs"]["gate"]["if"] == "github.ref == 'refs/heads/main'"
 
 
 def test_gate_is_the_script_that_runs_everywhere() -> None:
@@ -143,6 +148,25 @@ def test_change_set_is_shown_before_the_environments_gate_and_carried_out_behind
     assert found["deploy"]["needs"] == "plan"
     assert found["deploy"]["environment"] == {"name": "${{ inputs.environment }}"}
     assert "sam deploy" not in runs(found["deploy"])
+
+
+def test_no_plan_leaves_an_older_one_to_be_carried_out() -> None:
+    names = [step["name"] for step in workflow("deploy")["jobs"]["plan"]["steps"]]
+    cleared = names.index("Forget what was planned before and never carried out")
+
+    assert names.index("Become the planning role") < cleared < names.index("Make the change set")
+
+
+def test_what_jobs_hand_on_is_no_arn() -> None:
+    """GitHub drops an output that holds something masked, and the account's number is."""
+    handed_on = {f"{name}.{key}": said for name, job in jobs() for key, said in job.get("outputs", {}).items()}
+
+    assert handed_on == {
+        "cd.build.release": "${{ steps.upload.outputs.artifact-id }}",
+        "deploy.plan.change_set": "${{ steps.show.outputs.change_set }}",  # its name: tests/unit/test_cicd.py
+    }
+    credentials = [step["with"] for _, step in steps() if "credentials@" in step.get("uses", "")]
+    assert [one["mask-aws-account-id"] for one in credentials] == [True, True]
 
 
 def test_what_is_deployed_is_what_was_built() -> None:
@@ -185,19 +209,63 @@ def test_stack_is_the_one_that_people_deploy_from_samconfig(environment: str) ->
     assert samconfig[environment]["global"]["parameters"]["stack_name"] == name
 
 
-def test_commands_of_the_workflow_exist() -> None:
-    commands = [
-        words.split()
-        for words in re.findall(r"-m infra\.cicd (\w+ [^|>\n]+)", re.sub(r"\\\n\s*", "", str_of("deploy")))
-    ]
-
-    assert [command[0] for command in commands] == ["parameters", "show", "execute", "undo"]
-    for command in commands:
-        read_options(command)  # ends the program where an option is not there
+def commands() -> list[list[str]]:
+    """Every command of every step, in words; what the shell fills in is left as it is."""
+    lines = [line for _, step in steps() for line in step.get("run", "").replace("\\\n", " ").splitlines()]
+    return [shlex.split(re.split(r" [|>] ", line)[0]) for line in lines]
 
 
-def str_of(name: str) -> str:
-    return "\n".join(runs(job) for job in workflow(name)["jobs"].values() if "steps" in job)
+def test_every_command_is_one_that_is_looked_at_below() -> None:
+    programs = {" ".join(command[:3] if command[1] == "-m" else command[:1]) for command in commands()}
+
+    assert programs == {
+        "bash",
+        "mapfile",
+        "sha256sum",
+        ".venv/bin/python -m infra.cicd",
+        ".venv/bin/python -m infra.cicd.release",
+        ".venv/bin/ridecast",
+        ".venv/bin/sam",
+    }
+
+
+def test_scripts_exist() -> None:
+    scripts = {command[1] for command in commands() if command[0] == "bash"}
+
+    assert scripts == {".ci/run", ".ci/setup"}
+    assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_steps_of_a_deployment_exist_and_take_their_options() -> None:
+    found = [command[3:] for command in commands() if command[1:3] == ["-m", "infra.cicd"]]
+
+    assert [words[0] for words in found] == ["clear", "parameters", "show", "execute", "undo"]
+    for words in found:
+        read_options(words)  # ends the program where an option is not there
+
+
+def test_ridecasts_commands_exist_and_take_their_options() -> None:
+    group = cast("click.Group", typer.main.get_command(import_module("infra.cli").app))
+
+    for name, given in commands_of("ridecast"):
+        assert given <= options_of(group.commands[name])
+
+
+@pytest.mark.slow
+def test_sams_commands_exist_and_take_their_options() -> None:
+    for name, given in commands_of("sam"):
+        assert given <= options_of(import_module(f"samcli.commands.{name}.command").cli)
+
+
+def commands_of(program: str) -> list[tuple[str, set[str]]]:
+    """A program's commands, with the options that each is given."""
+    found = [command[1:] for command in commands() if command[0] == f".venv/bin/{program}"]
+    assert found
+    return [(name, {word for word in words if word.startswith("--")}) for name, *words in found]
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 @pytest.mark.slow

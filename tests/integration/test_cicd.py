@@ -50,7 +50,8 @@ class Deployment:
         self._endpoint = ["--endpoint-url", aws.endpoint_url]
 
     def plan(self, template: str, **parameters: object) -> str:
-        """Makes a change set with the real sam, shows it, and returns its ARN."""
+        """Clears, makes a change set with the real sam, shows it, and returns its name: "" if nothing would change."""
+        assert main([*self._endpoint, "clear", "--stack", STACK]) == 0
         path = self._folder / "template.yaml"
         path.write_text(template, encoding="utf-8")
         output = self._folder / "output"
@@ -100,6 +101,11 @@ def test_stack_is_planned_deployed_updated_and_put_back(
         "ridecast: a first deployment, left as it is",
     ]
 
+    refused = deployment.plan(TEMPLATE.replace("!Ref Shards", "2"), Name="rides")
+    assert refused
+    assert deployment.plan(TEMPLATE, Name="rides") == ""  # not what was refused
+    assert f"{refused} was never carried out" in capsys.readouterr().out
+
     second = deployment.plan(TEMPLATE.replace("!Ref Shards", "3"), Name="rides")
     assert second != first
     assert deployment.execute(second) == 0
@@ -113,7 +119,5 @@ def test_stack_is_planned_deployed_updated_and_put_back(
 def test_change_set_that_is_not_there_is_one_sentence(
     aws: LocalAws, environment: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arn = "arn:aws:cloudformation:us-east-1:123456789012:changeSet/none/1"
-
-    assert Deployment(aws, environment, tmp_path).execute(arn) == 1
+    assert Deployment(aws, environment, tmp_path).execute("none") == 1
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,8 +1,14 @@
 """Stacks by change sets on the local AWS, as `sam deploy` makes, changes and deletes them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +110,28 @@ def test_stack_whose_creation_fails_leaves_nothing_behind(stack: TemplateStack) 
     assert (kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]) == before
 
 
+def test_deleted_stack_comes_up_again_once_its_kept_streams_are_out_of_the_way(
+    aws: LocalAws, stack: TemplateStack
+) -> None:
+    # GIVEN a stack that was deleted, and the streams that it left
+    first: dict[str, Any] = {"RideEventsName": "first-events", "RidePredictionsName": "first-predictions"}
+    assert stack.change(**first) == "CREATE_COMPLETE"
+    stack.delete()
+
+    # WHEN it is deployed as before THEN its streams' names are taken
+    again = TemplateStack(aws, stack.name)
+    assert again.change(**first) == "ROLLBACK_COMPLETE"
+    assert ("RideEvents", "CREATE_FAILED") in again.events()
+    again.delete()
+
+    # WHEN the streams have other names THEN it comes up, and nothing is ever lost
+    second: dict[str, Any] = {"RideEventsName": "second-events", "RidePredictionsName": "second-predictions"}
+    elsewhere = TemplateStack(aws, stack.name)
+    assert elsewhere.change(**second) == "CREATE_COMPLETE"
+    elsewhere.delete()
+    assert {*first.values(), *second.values()} <= set(aws.client("kinesis").list_streams()["StreamNames"])
+
+
 def test_exports_follow_the_stack(aws: LocalAws, stack: TemplateStack) -> None:
     def exports() -> dict[str, str]:
         return {one["Name"]: one["Value"] for one in aws.client("cloudformation").list_exports()["Exports"]}
@@ -132,3 +160,26 @@ def test_template_or_parameter_that_cannot_be_is_refused_before_anything_is_made
         stack.change({**ONE_STREAM, **change}, **parameters)
     assert problem in str(refused.value)
     assert stack.aws.client("kinesis").list_streams()["StreamNames"] == before
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_run_that_is_stopped_leaves_nothing_behind(tmp_path: Path, by: signal.Signals) -> None:
+    scratch, logs = tmp_path / "scratch", tmp_path / "logs"
+    scratch.mkdir()
+    begun = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "infra.deploy_local", "--folder", str(logs)],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with begun:
+        pause = threading.Event()
+        while begun.poll() is None and not list(scratch.glob("deploy-local-*/first/lambda_function")):
+            pause.wait(0.05)
+        os.killpg(begun.pid, by)
+        _, said = begun.communicate(timeout=60)
+
+    assert (begun.returncode, said) == (130, f"deploy-local: stopped; the logs are in {logs}\n")
+    assert list(scratch.iterdir()) == []

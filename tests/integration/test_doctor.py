@@ -1,16 +1,23 @@
-"""`ridecast doctor` on a stack of the local AWS: healthy, ill, and not to be looked at."""
+"""`ridecast doctor` on stacks of the local AWS: healthy, ill, changed by hand, and not to be looked at."""
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from infra.cli_doctor import show_findings
+from infra.cli import main
 from infra.doctor.checks import Finding, Severity, check
+from infra.doctor.facts import ModelTrouble, StackFacts
 from infra.doctor.gather import Doctor
 from infra.errors import NoSuchStackError
 from infra.local.server import LocalAws
+from infra.transform import TEMPLATE
 from tests.builders import small_bundle
 from tests.stack_kit import TemplateStack
 from training.publish import move_channel, store_bundle
@@ -21,15 +28,43 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def stack() -> Iterator[TemplateStack]:
     with LocalAws() as aws:
-        made = TemplateStack(aws)
+        made = TemplateStack(aws, "ridecast-prod")
         assert made.change() == "CREATE_COMPLETE"
         yield made
 
 
-def ill(stack: TemplateStack) -> dict[str, Finding]:
-    """What is bad, by check."""
-    findings = check(Doctor(stack.aws.client, stack.name).gather())
-    return {one.check: one for one in findings if one.severity is Severity.bad}
+@pytest.fixture(scope="module")
+def changed() -> Iterator[TemplateStack]:
+    """A stack that somebody has changed by hand, in every way that the doctor knows."""
+    with LocalAws() as aws:
+        made = TemplateStack(aws, "ridecast-dev")
+        assert made.change(RideEventsShards=2) == "CREATE_COMPLETE"
+        _change_by_hand(made)
+        yield made
+
+
+def _change_by_hand(stack: TemplateStack) -> None:
+    kinesis, aws_lambda, cloudwatch = (stack.aws.client(name) for name in ("kinesis", "lambda", "cloudwatch"))
+    names, outputs = stack.names(), stack.outputs()
+    kinesis.update_shard_count(StreamName="ride-events", TargetShardCount=3, ScalingType="UNIFORM_SCALING")
+    arn = kinesis.describe_stream_summary(StreamName="ride-predictions")["StreamDescriptionSummary"]["StreamARN"]
+    kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    function = outputs["FunctionName"]
+    aws_lambda.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)
+    aws_lambda.update_event_source_mapping(UUID=names["PredictorRides"], BatchSize=500, Enabled=False)
+    routing = {"AdditionalVersionWeights": {"2": 0.1}}
+    aws_lambda.update_alias(FunctionName=function, Name="live", FunctionVersion="1", RoutingConfig=routing)
+    cloudwatch.delete_alarms(AlarmNames=[names["ThrottlesAlarm"]])
+    cloudwatch.disable_alarm_actions(AlarmNames=[names["StackAlarm"]])
+
+
+def look(stack: TemplateStack, client: Any = None) -> StackFacts:
+    return Doctor(client or stack.aws.client, stack.name).gather()
+
+
+def ill(stack: TemplateStack, severity: Severity = Severity.bad) -> dict[str, Finding]:
+    """What is bad, or a warning, by check."""
+    return {one.check: one for one in check(look(stack)) if one.severity is severity}
 
 
 def publish(stack: TemplateStack) -> str:
@@ -39,14 +74,28 @@ def publish(stack: TemplateStack) -> str:
     return bundle.model_version
 
 
+def count(stack: TemplateStack, namespace: str, name: str, values: Mapping[str, float], minutes_ago: int = 1) -> None:
+    """Puts metrics as CloudWatch has them: one dimension, `service` for ours and `FunctionName` for Lambda's."""
+    dimension = {"Name": "FunctionName" if namespace == "AWS/Lambda" else "service", "Value": name}
+    then = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    stack.aws.client("cloudwatch").put_metric_data(
+        Namespace=namespace,
+        MetricData=[
+            {"MetricName": metric, "Value": value, "Timestamp": then, "Dimensions": [dimension]}
+            for metric, value in values.items()
+        ],
+    )
+
+
 def test_stack_without_a_model_is_told_how_to_get_one_and_with_one_it_is_healthy(stack: TemplateStack) -> None:
-    assert "models publish" in ill(stack)["model"].what
+    assert "models publish" in ill(stack)["model"].remedy
 
     version = publish(stack)
-    facts = Doctor(stack.aws.client, stack.name).gather()
+    facts = look(stack)
     assert facts.model
     assert facts.model.model_version == version
-    assert (ill(stack), facts.unseen) == ({}, {})
+    assert {one.severity for one in check(facts)} == {Severity.good}
+    assert facts.unseen == {}
 
 
 def test_bundle_that_was_damaged_is_found(stack: TemplateStack) -> None:
@@ -55,21 +104,23 @@ def test_bundle_that_was_damaged_is_found(stack: TemplateStack) -> None:
     whole = s3.get_object(**where)["Body"].read()
     s3.put_object(**where, Body=whole[:-1])
     assert "forest.npz" in ill(stack)["model"].what
+    assert "rollback" in ill(stack)["model"].remedy
     s3.put_object(**where, Body=whole)
+
+
+def test_channel_that_was_damaged_is_found(stack: TemplateStack) -> None:
+    publish(stack)
+    stack.aws.client("s3").put_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json", Body=b"{")
+    assert "rollback" in ill(stack)["model"].remedy
+    stack.aws.client("s3").delete_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json")
 
 
 def test_metrics_alarms_and_what_waits_are_seen(stack: TemplateStack) -> None:
     publish(stack)
-    aws, just_now = stack.aws, datetime.now(UTC) - timedelta(minutes=1)
-    dimensions = [{"Name": "service", "Value": "ridecast"}]
-    data = {"Records": 10, "Predictions": 9, "ModelRefreshFailures": 2}
-    aws.client("cloudwatch").put_metric_data(
-        Namespace="ridecast",
-        MetricData=[
-            {"MetricName": name, "Value": value, "Timestamp": just_now, "Dimensions": dimensions}
-            for name, value in data.items()
-        ],
-    )
+    aws = stack.aws
+    count(stack, "ridecast", "ridecast-prod", {"Records": 10, "Predictions": 9, "ModelRefreshFailures": 2})
+    count(stack, "ridecast", "ridecast-dev", {"ModelRefreshFailures": 5})  # of another stack in the account
+    count(stack, "AWS/Lambda", stack.outputs()["FunctionName"], {"Errors": 4, "Throttles": 3})
     alarm = stack.names()["IteratorAgeAlarm"]
     aws.client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="rides wait")
     aws.client("s3").put_object(Bucket=stack.outputs()["BucketName"], Key="aws/lambda/m/shard/one", Body=b"{}")
@@ -77,8 +128,115 @@ def test_metrics_alarms_and_what_waits_are_seen(stack: TemplateStack) -> None:
     found = ill(stack)
 
     assert found["refresh"].what.startswith("2 looks at the channel failed")
+    assert found["work"].what.startswith("4 invocations failed, 0 by an exception")
     assert found["alarm"].what == f"{alarm}: rides wait"
+    assert found["alarm"].remedy.startswith("docs/runbook.md#iteratoragealarm")
     assert "1 objects of failures wait" in found["failures"].what
+    assert ill(stack, Severity.warning)["work"].what == "Lambda throttled 3 invocations"
+
+
+def test_refresh_that_failed_a_while_ago_and_works_again_is_a_warning(changed: TemplateStack) -> None:
+    count(changed, "ridecast", changed.name, {"ModelRefreshFailures": 1, "Records": 5, "Predictions": 5}, 30)
+    count(changed, "ridecast", changed.name, {"ModelRefreshFailures": 0, "Records": 7, "Predictions": 7}, 1)
+
+    found = ill(changed, Severity.warning)["refresh"]
+
+    assert found.what == "1 look at the channel failed in the last 60 minutes, none in the last 10 minutes"
+
+
+def test_parameters_that_somebody_has_changed_by_hand_are_named(changed: TemplateStack) -> None:
+    found = ill(changed, Severity.warning)["parameters"]
+
+    assert {"RideEventsShards=3", "StreamMode=ON_DEMAND", "BatchSize=500", "ReservedConcurrency=1"} <= {
+        word.strip(";") for word in found.remedy.split()
+    }
+
+
+def test_shards_are_held_against_the_concurrency_that_is_reserved(changed: TemplateStack) -> None:
+    facts = look(changed)
+
+    assert facts.concurrency
+    assert (facts.concurrency.reserved, facts.concurrency.n_unreserved, facts.concurrency.n_account) == (1, 999, 1000)
+    assert ill(changed, Severity.warning)["concurrency"].remedy == "deploy with ReservedConcurrency=3"
+
+
+def test_stream_on_demand_has_shards_of_its_own_and_no_parameter_for_them(changed: TemplateStack) -> None:
+    output = look(changed).stream("output")
+
+    assert output
+    assert (output.is_on_demand, output.n_open_shards, output.parameters) == (True, 1, {"StreamMode": "ON_DEMAND"})
+
+
+def test_mapping_that_somebody_has_disabled_is_bad(changed: TemplateStack) -> None:
+    assert ill(changed)["mapping"].what.startswith("the mapping is Disabled")
+
+
+def test_rollout_under_way_is_a_warning_with_its_share(changed: TemplateStack) -> None:
+    assert ill(changed, Severity.warning)["release"].what == "version 2 gets 10% of the batches, 1 the rest"
+
+
+def test_alarms_that_are_gone_or_tell_nobody_are_found(changed: TemplateStack) -> None:
+    assert "ThrottlesAlarm" in ill(changed)["alarm"].what
+    assert "StackAlarm" in ill(changed, Severity.warning)["alarm"].what
+
+
+def test_template_here_is_compared_with_the_one_deployed(stack: TemplateStack) -> None:
+    differing = Doctor(stack.aws.client, stack.name, template=TEMPLATE).gather().drift
+    assert differing  # this stack was deployed translated
+    assert "Predictor.Type is AWS::Serverless::Function here, AWS::Lambda::Function deployed" in differing
+
+
+class Refusing:
+    """A client whose every call ends in one error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*_: object, **__: object) -> Any:
+            if name == "get_paginator":
+                return SimpleNamespace(paginate=call_page)
+            raise self._error
+
+        def call_page(**_: object) -> Any:
+            raise self._error
+
+        return call
+
+
+DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "Any")
+THROTTLED = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slowly"}}, "Any")
+UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
+
+
+@pytest.mark.parametrize(
+    ("service", "unseen"),
+    [
+        ("lambda", {"function", "release", "mapping", "concurrency", "quotas"}),
+        ("kinesis", {"streams", "quotas"}),
+        ("cloudwatch", {"work", "streams", "alarms"}),
+    ],
+)
+@pytest.mark.parametrize(("error", "is_denied"), [(DENIED, True), (THROTTLED, False), (UNREACHABLE, False)])
+def test_service_that_refuses_leaves_the_rest_to_be_looked_at(
+    stack: TemplateStack, service: str, unseen: set[str], error: Exception, *, is_denied: bool
+) -> None:
+    facts = look(stack, lambda name: Refusing(error) if name == service else stack.aws.client(name))
+
+    assert set(facts.unseen) == unseen
+    assert facts.denied == (unseen if is_denied else set())
+    assert facts.status == "CREATE_COMPLETE"
+    warned = {one.check for one in check(facts) if one.severity is Severity.warning}
+    assert unseen <= warned
+
+
+def test_bucket_that_refuses_tells_nothing_of_the_model_and_no_rollback_is_advised(stack: TemplateStack) -> None:
+    refused = ClientError({**DENIED.response, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")  # type: ignore[typeddict-item]
+    facts = look(stack, lambda name: Refusing(refused) if name == "s3" else stack.aws.client(name))
+
+    assert facts.model
+    assert facts.model.trouble is ModelTrouble.unread
+    assert facts.denied == {"rejects and failures"}
 
 
 def test_stack_that_is_not_there_is_said_in_one_sentence(stack: TemplateStack) -> None:
@@ -86,11 +244,21 @@ def test_stack_that_is_not_there_is_said_in_one_sentence(stack: TemplateStack) -
         Doctor(stack.aws.client, "nowhere").gather()
 
 
-def test_findings_are_shown_as_lines_and_as_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    findings = (Finding("stack", Severity.good, "it is there"), Finding("model", Severity.bad, "none", "publish one"))
+def test_command_ends_with_one_object_and_exit_code_1_for_a_stack_that_is_ill(
+    changed: TemplateStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {**changed.aws.environment, "no_proxy": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)  # where no template.yaml is
+    where = ["--stack", changed.name, "--endpoint-url", changed.aws.endpoint_url]
+    monkeypatch.setattr(sys, "argv", ["ridecast", "doctor", *where])
 
-    show_findings("ridecast", findings, as_json=False)
+    with pytest.raises(SystemExit) as ended:
+        main()
 
     *lines, last = capsys.readouterr().out.splitlines()
-    assert lines == ["  stack: it is there", "✗ model: none", "    → publish one"]
-    assert json.loads(last)["bad"] == 1
+    result = json.loads(last)
+    assert ended.value.code == 1
+    assert set(result) == {"stack", "good", "warning", "bad", "findings"}
+    assert (result["stack"], result["bad"]) == (changed.name, 3)  # model, mapping, alarm
+    assert lines[0].startswith("✗ mapping: ")

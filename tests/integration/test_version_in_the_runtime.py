@@ -1,17 +1,17 @@
-"""A built version in AWS's own runtime, as the pre-traffic hook and SnapStart meet it before the first ride."""
+"""A built version in AWS's own runtime, as the pre-traffic hook meets it before the first ride."""
 
 import io
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.function_run import function_config
-from infra.local.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
+from infra.local.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.rie import find_rie
 from infra.local.server import LocalAws
 from infra.package import PYTHON, build_for_host, host_architecture
@@ -55,25 +55,6 @@ def stack(aws: LocalAws) -> DeployedStack:
 @pytest.fixture(scope="module")
 def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
     return function_config(aws, stack, build_for_host().folder)
-
-
-def start_from_a_snapshot(function: FunctionConfig) -> FunctionConfig:
-    """The same, started as Lambda starts a version that it takes a snapshot of."""
-    return replace(function, environment={**function.environment, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"})
-
-
-def test_runtime_calls_the_hook_before_the_snapshot_and_no_model_does_not_stop_it(
-    function: FunctionConfig, tmp_path: Path
-) -> None:
-    log = tmp_path / "log"
-    # The emulator takes no snapshot: the runtime asks it for one, when the hook has ended well, and gets a 404.
-    with (
-        EmulatedRuntime(start_from_a_snapshot(function), log) as runtime,
-        pytest.raises(FunctionRaisedError, match="restore/next"),
-    ):
-        runtime({"Records": []})
-
-    assert "snapshot without a model" in log.read_text(encoding="utf-8")
 
 
 def test_hook_tries_a_built_version_and_nothing_of_it_reaches_the_stream(

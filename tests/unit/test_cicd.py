@@ -8,9 +8,19 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from botocore.exceptions import ClientError
 
 from infra.cicd.archive import write_archive
-from infra.cicd.change_set import MAX_WAITS, WAIT_S, Change, as_markdown, execute, newest_change_set, read_changes
+from infra.cicd.change_set import (
+    MAX_WAITS,
+    WAIT_S,
+    Change,
+    as_markdown,
+    clear_change_sets,
+    execute,
+    newest_change_set,
+    read_changes,
+)
 from infra.cicd.parameters import deployment_parameters
 from infra.cicd.undo import Deployed, put_back, remember
 from infra.errors import ChangeSetError, TemplateError
@@ -19,7 +29,7 @@ from tests.fakes_kinesis import FakeClock, client_error
 
 STACK = "ridecast"
 STACK_ID = "arn:aws:cloudformation:us-east-1:123456789012:stack/ridecast/1"
-CHANGE_SET = "arn:aws:cloudformation:us-east-1:123456789012:changeSet/samcli-deploy1/2"
+CHANGE_SET = "samcli-deploy1"
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
@@ -40,6 +50,7 @@ class FakeCloudFormation:
 
     def __init__(self, *to_come: dict[str, Any], stack: dict[str, Any] | None = None, template: Any = "{}") -> None:
         self.executed: list[str] = []
+        self.refusal = ""
         self.created: list[dict[str, Any]] = []
         self.change_sets: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
@@ -49,13 +60,20 @@ class FakeCloudFormation:
         self._template = template
 
     def execute_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Begins."""
+        """Begins, or refuses."""
+        assert StackName == STACK
+        if self.refusal:
+            raise client_error(self.refusal, "ExecuteChangeSet")
         self.executed.append(ChangeSetName)
 
-    def create_change_set(self, **request: Any) -> dict[str, str]:
+    def delete_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
+        """Takes it away."""
+        assert StackName == STACK
+        self.change_sets = [one for one in self.change_sets if one["ChangeSetName"] != ChangeSetName]
+
+    def create_change_set(self, **request: Any) -> None:
         """Makes one that can be carried out."""
         self.created.append(request)
-        return {"Id": CHANGE_SET}
 
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
         """Tells of the stack, if there is one."""
@@ -75,8 +93,9 @@ class FakeCloudFormation:
         assert name == "change_set_create_complete"
         return self
 
-    def wait(self, *, ChangeSetName: str) -> None:  # noqa: N803
+    def wait(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
         """Need not."""
+        assert (StackName, ChangeSetName) == (STACK, self.created[-1]["ChangeSetName"])
 
     def get_paginator(self, operation: str) -> "Pages":
         """Pages of one."""
@@ -121,7 +140,9 @@ def carry_out(*to_come: dict[str, Any]) -> tuple[str, FakeClock]:
 
 
 def summary(name: str, minutes: int, status: str = "AVAILABLE") -> dict[str, Any]:
-    return {"ChangeSetId": name, "ExecutionStatus": status, "CreationTime": NOON + timedelta(minutes=minutes)}
+    arn = f"arn:aws:cloudformation:us-east-1:123456789012:changeSet/{name}/2"
+    made = NOON + timedelta(minutes=minutes)
+    return {"ChangeSetId": arn, "ChangeSetName": name, "ExecutionStatus": status, "CreationTime": made}
 
 
 def test_newest_change_set_that_can_be_carried_out_is_taken() -> None:
@@ -133,6 +154,19 @@ def test_newest_change_set_that_can_be_carried_out_is_taken() -> None:
 
 def test_stack_without_changes_has_no_change_set() -> None:
     assert newest_change_set(FakeCloudFormation(), STACK) is None
+
+
+def test_what_was_planned_and_never_carried_out_is_cleared_before_the_next_plan() -> None:
+    cloudformation = FakeCloudFormation(stack=DEPLOYED)
+    cloudformation.change_sets = [summary("refused", 1), summary("done", 2, "EXECUTE_COMPLETE")]
+
+    assert clear_change_sets(cloudformation, STACK) == ["refused"]
+    assert [one["ChangeSetName"] for one in cloudformation.change_sets] == ["done"]
+    assert newest_change_set(cloudformation, STACK) is None
+
+
+def test_where_there_is_no_stack_nothing_was_planned() -> None:
+    assert clear_change_sets(FakeCloudFormation(), STACK) == []
 
 
 def test_what_endangers_data_is_shown_first() -> None:
@@ -148,7 +182,7 @@ def test_what_endangers_data_is_shown_first() -> None:
         {"Action": "Remove", "LogicalResourceId": "Bucket", "ResourceType": "AWS::S3::Bucket"},
     ]
 
-    shown = as_markdown(STACK, read_changes(cloudformation, CHANGE_SET)).splitlines()
+    shown = as_markdown(STACK, read_changes(cloudformation, STACK, CHANGE_SET)).splitlines()
 
     assert shown[0] == "### ridecast: 3 changes"
     assert [line.split(" | ")[:2] for line in shown[3:]] == [
@@ -204,6 +238,23 @@ def test_rollback_is_an_error_with_its_first_reasons() -> None:
     assert "stack ridecast is UPDATE_ROLLBACK_COMPLETE (Predictoraliaslive: Rolled back" in str(raised.value)
 
 
+@pytest.mark.parametrize("code", ["ChangeSetNotFound", "InvalidChangeSetStatus"])
+def test_change_set_that_was_carried_out_already_is_to_be_planned_anew(code: str) -> None:
+    cloudformation = FakeCloudFormation()
+    cloudformation.refusal = code
+
+    with pytest.raises(ChangeSetError, match=f"{CHANGE_SET} has been carried out already.*plan anew"):
+        execute(cloudformation, STACK, CHANGE_SET)
+
+
+def test_any_other_refusal_is_aws_own_to_tell() -> None:
+    cloudformation = FakeCloudFormation()
+    cloudformation.refusal = "AccessDenied"
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        execute(cloudformation, STACK, CHANGE_SET)
+
+
 def test_it_does_not_wait_for_ever() -> None:
     clock = FakeClock()
 
@@ -242,7 +293,7 @@ def test_what_was_there_is_put_back_with_its_parameters_tags_and_role(tmp_path: 
         DEPLOYED["Tags"],
         DEPLOYED["Capabilities"],
     )
-    assert cloudformation.executed == [CHANGE_SET]
+    assert cloudformation.executed == [request["ChangeSetName"]]
 
 
 def test_template_that_is_json_is_kept_as_json() -> None:

@@ -29,11 +29,11 @@ CHANNEL = ("get", channel_key("stable"))
 class Followed:
     """A store that follows `stable`, and the bucket and the clock that it looks at."""
 
-    def __init__(self, bundle: ExportedBundle | None = None) -> None:
+    def __init__(self, bundle: ExportedBundle | None = None, refresh_s: float = REFRESH_S) -> None:
         self.s3, self.clock = FakeS3(), FakeClock()
         if bundle:
             publish_bundle(self.s3, bundle)
-        self.store = ModelStore(self.s3, BUCKET, "stable", REFRESH_S, self.clock)
+        self.store = ModelStore(self.s3, BUCKET, "stable", refresh_s, self.clock)
 
     def look(self, *, after_s: float = REFRESH_S) -> str:
         """Refreshes some time later, without an error, and returns the version."""
@@ -41,6 +41,11 @@ class Followed:
         refreshed = self.store.refresh()
         assert refreshed.error is None
         return refreshed.model.model_version
+
+    def fails(self, *, after_s: float) -> bool:
+        """Refreshes some time later, and says whether a look failed."""
+        self.clock.sleep(after_s)
+        return self.store.refresh().error is not None
 
     def calls(self) -> list[tuple[str, str]]:
         """Returns the calls since last asked."""
@@ -143,6 +148,34 @@ def test_failing_refresh_keeps_the_last_good_model_and_tells(
     assert followed.look(after_s=REFRESH_S / 2) == old.model_version
     assert followed.calls() == []
     assert followed.look(after_s=REFRESH_S / 2) == new.model_version
+
+
+def test_failed_look_is_repeated_within_a_minute_until_one_goes_well(old: ExportedBundle) -> None:
+    # GIVEN a store that looks once an hour, and a channel that can't be read any more
+    followed = Followed(old, refresh_s=3600)
+    followed.look(after_s=0)
+    followed.s3.script = [SERVICE_DOWN] * 3
+    assert followed.fails(after_s=3600)
+    # WHEN it fails for two more minutes
+    for _ in range(2):
+        assert not followed.fails(after_s=59)
+        assert followed.fails(after_s=1)
+    # THEN the look after that finds it again, and the next is due in an hour
+    followed.calls()
+    assert followed.look(after_s=60) == old.model_version
+    followed.look(after_s=3599)
+    assert followed.calls() == [CHANNEL]
+    followed.look(after_s=1)
+    assert followed.calls() == [CHANNEL]
+
+
+def test_failed_look_is_not_repeated_more_rarely_than_one_that_goes_well(old: ExportedBundle) -> None:
+    followed = Followed(old, refresh_s=10)
+    followed.look(after_s=0)
+    followed.s3.script = [SERVICE_DOWN] * 2
+
+    assert followed.fails(after_s=10)
+    assert followed.fails(after_s=10)
 
 
 @pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])

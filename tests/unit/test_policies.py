@@ -50,6 +50,14 @@ def test_condition_must_hold_and_what_is_not_known_equals_nothing() -> None:
     assert not decide(through_s3)
 
 
+def test_condition_that_asks_only_if_a_key_exists_holds_without_it() -> None:
+    of_the_project = statement(Condition={"StringEqualsIfExists": {"aws:ResourceTag/project": "ridecast"}})
+
+    assert decide(of_the_project)
+    assert decide(of_the_project, **{"aws:ResourceTag/project": "ridecast"})
+    assert not decide(of_the_project, **{"aws:ResourceTag/project": "another"})
+
+
 def test_denial_whose_condition_does_not_hold_denies_nothing() -> None:
     assert decide(statement(), statement("Deny", Condition={"Bool": {"aws:SecureTransport": False}}))
 

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 from aws_lambda_powertools import Logger
+from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.errors import ConfigurationError
 from lambda_function.model import GOLDEN, bundle_key, decode_golden_rides
-from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide
+from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
 from lambda_function.rehearsal import TOLERANCE_MINUTES, is_rehearsal, rehearsal_event
 from lambda_function.settings import PreTrafficSettings
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
@@ -296,3 +297,35 @@ def test_bucket_that_forbids_reading_breaks_the_trial_down(function: FakeLambda)
 def test_setting_that_is_missing_is_named() -> None:
     with pytest.raises(ConfigurationError, match="NEW_VERSION is missing"):
         PreTrafficSettings.from_env({"BUCKET": BUCKET, "MODEL_CHANNEL": "stable"})
+
+
+@pytest.mark.parametrize(("missing", "status"), [("", "Succeeded"), ("NEW_VERSION", "Failed")])
+def test_entry_point_tells_codedeploy_and_logs_under_its_stacks_name(
+    function: FakeLambda,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    missing: str,
+    status: str,
+) -> None:
+    # GIVEN the hook's environment, whole or not
+    name = f"ridecast-prod/pre-traffic{missing}"  # of its own in each test: a logger stays with the output of its first
+    variables = {
+        "BUCKET": BUCKET,
+        "MODEL_CHANNEL": "stable",
+        "NEW_VERSION": NEW_VERSION,
+        "POWERTOOLS_SERVICE_NAME": name,
+    }
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv(missing, raising=False)
+    deployments = FakeDeployments()
+    clients = {"s3": function.version.s3, "lambda": function, "codedeploy": deployments}
+    monkeypatch.setattr(Session, "create_client", lambda _, service, **__: clients[service])
+    # WHEN CodeDeploy invokes it
+    lambda_handler(EVENT, None)
+    # THEN it hears, and so does the log
+    assert [one["status"] for one in deployments.statuses] == [status]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    hook = [line for line in lines if line["message"] == "pre-traffic hook"]
+    assert [(line["service"], line["passed"]) for line in hook] == [(name, not missing)]
+    assert missing in hook[0]["why"]

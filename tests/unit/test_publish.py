@@ -8,6 +8,7 @@ import pytest
 
 from lambda_function.errors import BundleError, KmsError
 from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key, decode_channel, load_bundle, sha256
+from lambda_function.model_store import ModelStore
 from tests.builders import small_bundle, vouched
 from tests.builders_kept import ListingS3
 from tests.fakes import (
@@ -507,3 +508,19 @@ def test_signature_that_kms_does_not_vouch_for_moves_no_channel(world: ListingS3
     with pytest.raises(KmsError, match=f"cannot verify with the KMS key {SIGNING_KEY}"):
         promoted(world, Signer(FakeKms([DENIED]), SIGNING_KEY))
     assert version_of(world) == version(1)
+
+
+def test_models_live_on_in_another_bucket_that_gets_models_history_and_then_channels(world: ListingS3) -> None:
+    # GIVEN two moves, and a stack deployed again, whose bucket is a new one (docs/deploy.md)
+    move(world, seed=2)
+    other = ListingS3()
+
+    # WHEN one prefix after another is copied
+    for prefix in ("models/", "history/", "channels/"):
+        other.objects |= {key: data for key, data in world.objects.items() if key.startswith(prefix)}
+
+    # THEN nothing was left behind, the function serves what it served, and the way back is open
+    assert other.objects == world.objects
+    assert ModelStore(other, BUCKET, "stable", refresh_s=60).refresh().model.model_version == version(2)
+    rollback(other, BUCKET, "stable")
+    assert version_of(other) == version(1)

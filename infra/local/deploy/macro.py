@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -94,19 +93,12 @@ def _number_problem(slot: Mapping[str, Any], value: str) -> str:
 
 def _translated(template: Template, parameters: Mapping[str, object], region: str) -> Template:
     # It takes half a second to import: only who deploys needs it.
-    from samtranslator.model.exceptions import InvalidDocumentException  # noqa: PLC0415
-    from samtranslator.parser.parser import Parser  # noqa: PLC0415
-    from samtranslator.translator.translator import Translator  # noqa: PLC0415
+    from infra.transform import MacroError, translate  # noqa: PLC0415
 
-    translator = Translator({}, Parser(), boto_session=SimpleNamespace(region_name=region))
     try:
-        plain: Template = translator.translate(template, parameter_values=dict(parameters))
-    except InvalidDocumentException as error:
-        causes = "; ".join(cause.message for cause in error.causes)
-        raise TemplateRefusedError(f"Transform {_SERVERLESS} failed with: {causes}") from error
-    finally:
-        translator.metrics.publish()  # to nobody; unpublished, they would be complained about at exit
-    return plain
+        return translate(template, parameters, region)
+    except MacroError as error:
+        raise TemplateRefusedError(f"Transform {_SERVERLESS} failed with: {error}") from error
 
 
 def _listed(transform: object) -> list[object]:

@@ -61,6 +61,8 @@ def _matches(patterns: Any, but_not: Any, value: str, fold: Callable[[str], str]
 def _holds(operator: str, key: str, wanted: Any, context: Context) -> bool:
     value = context.get(key)
     values = [str(one) for one in _listed(wanted)]
+    if operator.endswith("IfExists"):
+        return value is None or _holds(operator.removesuffix("IfExists"), key, wanted, context)
     match operator:
         case "StringEquals" | "Bool":
             return value is not None and value.lower() in [one.lower() for one in values]

@@ -19,9 +19,11 @@ from moto.s3.models import s3_backends
 
 from infra.local.deploy.macro import TemplateRefusedError, expand
 from infra.local.deploy.order import creation_order
+from infra.local.moto_cloudformation.account_settings import patch_account_settings
 from infra.local.moto_cloudformation.enforcement import patch_enforcement
 from infra.local.moto_cloudformation.engine import apply, check_types, remove
 from infra.local.moto_cloudformation.repairs import repair
+from infra.local.moto_cloudformation.rollout import patch_rollout
 from infra.local.moto_cloudformation.stand_ins import KINDS, stand_in
 
 _NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -31,11 +33,12 @@ def patch_cloudformation() -> None:
     """Puts the answers of this file in the place of moto's, and the missing types beside its own."""
     for kind in KINDS:
         stand_in(kind)
-    importlib.import_module(
-        "infra.local.moto_cloudformation.real"
-    )  # moto finds its classes by itself, as it does the stand-ins'
+    # To have its classes is enough: moto finds them by itself, as it does the stand-ins'.
+    importlib.import_module("infra.local.moto_cloudformation.real")
     repair()
     patch_enforcement()
+    patch_rollout()
+    patch_account_settings()
     ChangeSet._parse_template = _expand_change_set  # noqa: SLF001
     CloudFormationBackend.create_change_set = _create_change_set
     CloudFormationBackend.execute_change_set = _execute_change_set

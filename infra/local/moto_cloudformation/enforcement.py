@@ -3,7 +3,7 @@
 What moto 5.2.5 does otherwise: a Kinesis call has the resource ``*``, so that a statement with an ARN refuses it; a
 condition is held against nothing, and one that fails denies whatever else is allowed; keys are free to all, and no
 stream or bucket is encrypted. Here what a stack's template encrypts takes the key too, by the caller's policies and by
-the key's own.
+the key's own. And S3 tells only who may list a bucket that it lacks an object, as in AWS.
 
 What is not here: bucket, topic, queue and function policies; permission boundaries; the caller's own service roles.
 """
@@ -12,14 +12,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from moto.cloudformation.models import cloudformation_backends
+from moto.codedeploy.models import codedeploy_backends
 from moto.core.exceptions import JsonRESTError
 from moto.iam.access_control import IAMRequestBase
 from moto.iam.models import Policy
 from moto.kinesis.utils import decompose_shard_iterator
 from moto.kms.models import kms_backends
+from moto.s3.models import FakeKey, s3_backends
 
 from infra.local.deploy.policies import is_allowed
 
@@ -27,10 +29,14 @@ Documents = list[Mapping[str, Any]]
 
 _READS = {"kinesis:GetRecords", "s3:GetObject"}
 _WRITES = {"kinesis:PutRecord", "kinesis:PutRecords", "s3:PutObject"}
-_OTHER_NAMES = {"s3:HeadObject": "s3:GetObject", "s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket"}
+_OTHER_NAMES = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:ListObjectsV2": "s3:ListBucket",
+}
 
-
-_JSON_SERVICES = {"kinesis", "kms", "logs"}
+_JSON_SERVICES = {"codedeploy", "kinesis", "kms", "lambda", "logs", "monitoring"}
 """They are answered in JSON; moto refuses in XML, in which their clients find no error's name."""
 
 
@@ -82,10 +88,18 @@ def _needs(request: IAMRequestBase, resource: str) -> Iterator[Need]:
     service, region = request._service, request._region  # noqa: SLF001
     resource = _resource(request) or resource
     yield Need(action, resource)
+    if action == "s3:GetObject" and not _is_there(request, resource):
+        yield Need("s3:ListBucket", resource.partition("/")[0])
     key = _key_of(request, resource)
     if key and action in _READS | _WRITES:
         through = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
         yield Need("kms:Decrypt" if action in _READS else "kms:GenerateDataKey", key, through)
+
+
+def _is_there(request: IAMRequestBase, resource: str) -> bool:
+    bucket, _, key = resource.rpartition(":")[2].partition("/")
+    found = s3_backends[request.account_id]["aws"].buckets.get(bucket)
+    return found is None or isinstance(found.keys.get(unquote(key)), FakeKey)  # a deleted one leaves a mark
 
 
 def _resource(request: IAMRequestBase) -> str:
@@ -119,7 +133,21 @@ def _log_stream(request: IAMRequestBase) -> str:
 def _function(request: IAMRequestBase) -> str:
     named = _FUNCTION_PATH.search(request._path)  # noqa: SLF001
     name = unquote(named[1]) if named else ""
-    return name if name.startswith("arn:") or not name else _arn(request, f"function:{name}")
+    qualifiers = parse_qs(urlsplit(request._path).query).get("Qualifier", [])  # noqa: SLF001
+    qualified = ":".join((name, *qualifiers))
+    return qualified if name.startswith("arn:") or not name else _arn(request, f"function:{qualified}")
+
+
+def _alarm(request: IAMRequestBase) -> str:
+    """Returns what AWS asks of who describes alarms, whichever they are; metrics have no ARN."""
+    is_about_alarms = request._action.endswith(":DescribeAlarms")  # noqa: SLF001
+    return _arn(request, "alarm:*").replace(":monitoring:", ":cloudwatch:") if is_about_alarms else ""
+
+
+def _deployment_group(request: IAMRequestBase) -> str:
+    deployments = codedeploy_backends[request.account_id][request._region].deployments  # noqa: SLF001
+    found = deployments.get(_body(request).get("deploymentId", ""))
+    return _arn(request, f"deploymentgroup:{found.application_name}/{found.deployment_group_name}") if found else ""
 
 
 def _stack(request: IAMRequestBase) -> str:
@@ -132,10 +160,12 @@ _FUNCTION_PATH = re.compile(r"/functions/([^/?]+)")
 
 _RESOURCES = {
     "cloudformation": _stack,
+    "codedeploy": _deployment_group,
     "kinesis": _stream,
     "kms": _key,
     "lambda": _function,
     "logs": _log_stream,
+    "monitoring": _alarm,
 }
 
 

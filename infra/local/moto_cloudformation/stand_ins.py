@@ -6,10 +6,12 @@ a subscription delivers nothing. `real.py` has those that stand on a working par
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from moto.core.common_models import CloudFormationModel
+
+from infra.local.moto_cloudformation.resource import Properties, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,12 @@ KINDS = (
 
 def stand_in(kind: Kind) -> type[Any]:
     """Makes the class that moto's CloudFormation finds by itself: it looks for CloudFormationModel's own subclasses."""
-    return type(kind.type.replace("::", ""), (_StandIn, CloudFormationModel), {"kind": kind})
+    facts = {"type": kind.type, "name_property": kind.name_property, "attributes": frozenset(kind.attributes)}
+    return type(kind.type.replace("::", ""), (_StandIn, CloudFormationModel), {"kind": kind, **facts})
 
 
-class _StandIn:
-    """A resource that is recorded and no more; the rest of its class is moto's.
+class _StandIn(Resource):
+    """A resource that is recorded and no more.
 
     Attributes:
         properties: As the template resolved them.
@@ -82,48 +85,19 @@ class _StandIn:
 
     kind: Kind
 
-    def __init__(self, name: str, properties: Mapping[str, Any], account: str, region: str, made_id: str = "") -> None:
+    def __init__(self, name: str, properties: Properties, account: str, region: str, made_id: str) -> None:
         self.name = name
         self.properties = properties
-        self._facts = {"name": name, "id": made_id or uuid4().hex[:10], "account": account, "region": region}
+        self._facts = {"name": name, "id": made_id, "account": account, "region": region}
+        self.physical_resource_id = self.kind.ref.format(**self._facts)
 
-    @property
-    def physical_resource_id(self) -> str:
-        return self.kind.ref.format(**self._facts)
+    @classmethod
+    def put(cls, name: str, properties: Properties, account: str, region: str, before: Self | None) -> Self:
+        made_id = before._facts["id"] if before else uuid4().hex[:10]  # noqa: SLF001 - its own
+        return cls(name, properties, account, region, made_id)
 
     def get_cfn_attribute(self, name: str) -> str:
         return self.kind.attributes[name].format(**self._facts)
-
-    @classmethod
-    def cloudformation_type(cls) -> str:
-        return cls.kind.type
-
-    @classmethod
-    def cloudformation_name_type(cls) -> str:
-        return cls.kind.name_property
-
-    @classmethod
-    def has_cfn_attr(cls, attr: str) -> bool:
-        return attr in cls.kind.attributes
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Mapping[str, Any], account_id: str, region_name: str, **_: Any
-    ) -> "_StandIn":
-        return cls(resource_name, cloudformation_json.get("Properties", {}), account_id, region_name)
-
-    @classmethod
-    def update_from_cloudformation_json(
-        cls,
-        original_resource: "_StandIn",
-        new_resource_name: str,  # noqa: ARG003 - moto's signature
-        cloudformation_json: Mapping[str, Any],
-        account_id: str,
-        region_name: str,
-    ) -> "_StandIn":
-        properties = cloudformation_json.get("Properties", {})
-        name = properties.get(cls.kind.name_property, original_resource.name)
-        return cls(name, properties, account_id, region_name, original_resource._facts["id"])  # noqa: SLF001 - its own
 
     def delete(self, account_id: str, region_name: str) -> None:
         """Does nothing: it is nowhere but in its stack."""

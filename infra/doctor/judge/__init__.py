@@ -1,0 +1,1 @@
+"""What facts mean: each function takes all that is known of a stack, and yields findings. Pure."""

@@ -1,0 +1,66 @@
+"""A stack that is well, as the doctor knows it, and what it says of one that is not."""
+
+from dataclasses import replace
+from typing import Any
+
+from infra.doctor.checks import Finding, Severity, check
+from infra.doctor.facts import (
+    AlarmFacts,
+    ConcurrencyFacts,
+    FunctionFacts,
+    MappingFacts,
+    ModelFacts,
+    QuotaFacts,
+    ReleaseFacts,
+    StackFacts,
+    StreamFacts,
+    WorkFacts,
+)
+
+INPUT = StreamFacts(
+    "ride-events",
+    "input",
+    n_open_shards=2,
+    n_records=1000,
+    peak_records_per_s=100.0,
+    peak_bytes_per_s=20_000.0,
+    parameters={"StreamMode": "PROVISIONED", "RideEventsShards": "2"},
+)
+OUTPUT = replace(INPUT, name="ride-predictions", role="output", parameters={"RidePredictionsShards": "2"})
+WORK = WorkFacts(n_records=1000, n_predictions=995, n_rejects=5, max_record_age_s=2.0, n_recent_records=100)
+
+HEALTHY = StackFacts(
+    name="ridecast",
+    status="UPDATE_COMPLETE",
+    window_minutes=60,
+    parameters={"StreamMode": "PROVISIONED", "RideEventsShards": "2", "RidePredictionsShards": "2", "MemoryMb": "1769"},
+    drift=(),
+    release=ReleaseFacts("predictor", "live", serving="7", published="7"),
+    model=ModelFacts("rides", "stable", "green-2021-01-3f2a9c1d0b7e"),
+    function=FunctionFacts("predictor", parameters={"MemoryMb": "1769"}),
+    work=WORK,
+    mapping=MappingFacts("Enabled", "OK"),
+    concurrency=ConcurrencyFacts(None, n_unreserved=1000, n_account=1000),
+    streams=(INPUT, OUTPUT),
+    alarms=(AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK"), AlarmFacts("age", "A", "INSUFFICIENT_DATA")),
+    quotas=(QuotaFacts("shards", 4, 500),),
+    n_kept={"rejects": 0, "failures": 0},
+)
+
+
+def stack_with(**changes: Any) -> StackFacts:
+    """The healthy stack, but for some parts."""
+    return replace(HEALTHY, **changes)
+
+
+def ill(facts: StackFacts) -> list[Finding]:
+    """All that is not good; each such finding has a remedy."""
+    found = [one for one in check(facts) if one.severity is not Severity.good]
+    assert all(one.remedy for one in found)
+    return found
+
+
+def only_ill(facts: StackFacts) -> Finding:
+    """The one finding that is not good."""
+    (found,) = ill(facts)
+    return found

@@ -1,0 +1,14 @@
+"""One account for all tests of permissions: its stack takes seconds to make, and no test leaves it less than it was."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.local.server import LocalAws
+from tests.permissions_kit import Account
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[Account]:
+    with LocalAws() as aws:
+        yield Account(aws)

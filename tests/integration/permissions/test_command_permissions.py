@@ -1,0 +1,100 @@
+"""Every command that talks to an AWS works under one of the stack's policies, and not without any part of it."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from infra.cli import app
+from infra.transform import TEMPLATE
+from lambda_function.events import encode_reject
+from lambda_function.model import bundle_key
+from lambda_function.signature import SIGNATURE
+from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
+from tests.builders_kept import FAILURE_KEY, failure, reject_at
+from tests.builders_tlc import row_at, write_month
+from tests.permissions_commands import COMMANDS, Operator
+from tests.permissions_kit import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
+from training.export import write_bundle
+from training.publish import move_channel
+
+REJECT = f"{SHARD_ID}:{sequence_number(0)}"
+REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
+AWS_OPTIONS = {"--bucket", "--endpoint-url", "--profile", "--region", "--stack"}
+
+
+@pytest.fixture
+def operator(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Operator]:
+    """`ridecast` in a folder of its own, beside an account that holds what there is to be done."""
+    leave_work(account)
+    start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
+    write_month(tmp_path, [row_at(start + timedelta(minutes=number)) for number in range(5)], FEBRUARY)
+    write_bundle(THIRD, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("RIDECAST_SIGNING_KEY", account.signing_key)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    names = {
+        "bucket": account.bucket,
+        "bundles": tmp_path,
+        "failure": FAILURE_KEY,
+        "first": FIRST.model_version,
+        "queue": account.outputs["GivenUpBatchesUrl"],
+        "reject": REJECT,
+        "second": SECOND.model_version,
+        "stack": account.stack.name,
+        "template": TEMPLATE,
+        "third": THIRD.model_version,
+    }
+    yield Operator(account, monkeypatch, capsys, names)
+    move_channel(account.aws.client("s3"), account.bucket, "stable", FIRST.model_version, FIRST.manifest_sha256)
+
+
+def leave_work(account: Account) -> None:
+    """Leaves a reject and a batch given up that nobody has redriven, and a model that nobody has signed."""
+    s3 = account.aws.client("s3")
+    s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
+    s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1)))
+    for done in (f"redriven/{REJECT_KEY}", f"redriven/{FAILURE_KEY}", bundle_key(THIRD.model_version, SIGNATURE)):
+        s3.delete_object(Bucket=account.bucket, Key=done)
+
+
+@pytest.mark.parametrize("policy", COMMANDS)
+def test_commands_do_their_work_under_their_policy(account: Account, operator: Operator, policy: str) -> None:
+    operator.run(account.roles[policy], COMMANDS[policy])
+
+
+@pytest.mark.parametrize(
+    ("policy", "cut"), [pytest.param(one, cut, id=f"{one}, {cut}") for one in COMMANDS for cut in cuts(one)]
+)
+def test_commands_cannot_do_their_work_without_any_part_of_their_policy(
+    account: Account, operator: Operator, policy: str, cut: Cut
+) -> None:
+    role = account.role_without(policy, cut)
+
+    with pytest.raises(PermissionError):
+        operator.run(role, COMMANDS[policy])
+
+
+def test_every_command_that_talks_to_an_aws_is_run_under_a_policy() -> None:
+    talking = {name for name, options in commands(typer.main.get_command(app)) if AWS_OPTIONS & options}
+    run = {command for listed in COMMANDS.values() for command in listed}
+
+    assert talking
+    assert {name for name in talking if not any(f"{command} ".startswith(f"{name} ") for command in run)} == set()
+    assert COMMANDS.keys() == set(POLICIES)
+
+
+def commands(command: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Walks the command line: the name of each command, and its options."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield name, {option for parameter in command.params for option in parameter.opts}
+        return
+    for word, one in below.items():
+        yield from commands(one, f"{name} {word}".strip())

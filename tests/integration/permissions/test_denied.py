@@ -1,0 +1,193 @@
+"""What no role may do, and what each may not that another may: refused, whatever else is allowed."""
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.permissions_kit import OTHER_BUCKET, POLICIES, ROLES, Account, is_denial
+from tests.stack_kit import template
+
+
+class Call(NamedTuple):
+    """A call of a service; what is in braces in its request is filled in."""
+
+    service: str
+    operation: str
+    request: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.service}.{self.operation}({', '.join(map(str, self.request.values()))})"
+
+
+def read(key: str, bucket: str = "{bucket}") -> Call:
+    return Call("s3", "get_object", {"Bucket": bucket, "Key": key})
+
+
+def write(key: str) -> Call:
+    return Call("s3", "put_object", {"Bucket": "{bucket}", "Key": key, "Body": b"a"})
+
+
+def delete(key: str) -> Call:
+    return Call("s3", "delete_object", {"Bucket": "{bucket}", "Key": key})
+
+
+def put_on(stream: str) -> Call:
+    return Call("kinesis", "put_records", {"StreamName": stream, "Records": [{"Data": b"a", "PartitionKey": "a"}]})
+
+
+def read_from(stream: str) -> Call:
+    return Call("kinesis", "list_shards", {"StreamName": stream})
+
+
+def invoke(function: str) -> Call:
+    return Call("lambda", "invoke", {"FunctionName": function})
+
+
+def sign_with(key: str) -> Call:
+    request = {"KeyId": key, "Message": b"a" * 32, "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256"}
+    return Call("kms", "sign", request)
+
+
+NEW_KEY_FOR_DATA = Call("kms", "generate_data_key", {"KeyId": "{key}", "KeySpec": "AES_256"})
+DECRYPT = Call("kms", "decrypt", {"KeyId": "{key}", "CiphertextBlob": b"a"})
+MOVE_ALIAS = Call("lambda", "update_alias", {"FunctionName": "{function}", "Name": "live", "FunctionVersion": "1"})
+LIST_FUNCTIONS = Call("lambda", "list_functions", {})
+RIDES, PREDICTIONS = "ride-events", "ride-predictions"
+GOLDEN, FOREST, MANIFEST = (f"models/a/{name}" for name in ("golden.json", "forest.npz", "manifest.json"))
+STABLE, LINE, REJECT, FAILURE, MARK = (
+    "channels/stable.json",
+    "history/stable/a.json",
+    "rejects/a",
+    "aws/lambda/a",
+    "redriven/rejects/a",
+)
+
+NOBODY = (
+    *(delete(key) for key in (MANIFEST, STABLE, LINE, REJECT, FAILURE, MARK)),
+    *(write(key) for key in ("elsewhere/a", "a")),
+    read("elsewhere/a"),
+    read("models/a", OTHER_BUCKET),
+    Call("s3", "delete_bucket", {"Bucket": "{bucket}"}),
+    Call("kinesis", "delete_stream", {"StreamName": RIDES}),
+    Call("kinesis", "split_shard", {"StreamName": RIDES, "ShardToSplit": "a", "NewStartingHashKey": "1"}),
+    Call("kms", "schedule_key_deletion", {"KeyId": "{key}"}),
+    Call("kms", "encrypt", {"KeyId": "{key}", "Plaintext": b"a"}),
+    Call("kms", "generate_data_key", {"KeyId": "{other_key}", "KeySpec": "AES_256"}),
+    sign_with("{other_key}"),
+    LIST_FUNCTIONS,
+    Call("lambda", "update_function_code", {"FunctionName": "{function}", "ZipFile": b"a"}),
+    Call("lambda", "delete_function", {"FunctionName": "{function}"}),
+    invoke("{function}"),
+    Call("cloudformation", "delete_stack", {"StackName": "{stack}"}),
+    Call("cloudwatch", "put_metric_data", {"Namespace": "ridecast", "MetricData": []}),
+    Call("iam", "list_roles", {}),
+    Call("iam", "put_role_policy", {"RoleName": "{role}", "PolicyName": "a", "PolicyDocument": "{{}}"}),
+)
+"""Nothing is deleted, no code changed, and nobody makes more of himself, with any of the stack's roles and policies."""
+
+FORBIDDEN = {
+    "PredictorRole": (
+        put_on(RIDES),
+        Call("kinesis", "put_record", {"StreamName": PREDICTIONS, "Data": b"a", "PartitionKey": "a"}),
+        read_from(PREDICTIONS),
+        *(write(key) for key in (MANIFEST, STABLE, LINE, MARK)),
+        *(read(key) for key in (REJECT, LINE)),
+        NEW_KEY_FOR_DATA,
+        sign_with("{signing_key}"),
+        Call("cloudformation", "describe_stacks", {}),
+    ),
+    "ApiFunctionRole": (
+        put_on(PREDICTIONS),
+        read_from(RIDES),
+        *(write(key) for key in (MANIFEST, REJECT)),
+        *(read(key) for key in (REJECT, LINE)),
+        DECRYPT,
+        sign_with("{signing_key}"),
+    ),
+    "PreTrafficRole": (
+        put_on(RIDES),
+        *(write(key) for key in (MANIFEST, STABLE, REJECT)),
+        read(REJECT),
+        MOVE_ALIAS,
+        invoke("{api_function}"),
+    ),
+    "DeploymentRole": (
+        put_on(RIDES),
+        *(read(key) for key in (GOLDEN, STABLE, REJECT)),
+        write(STABLE),
+        invoke("{version}"),
+        invoke("{api_function}"),
+        Call("lambda", "publish_version", {"FunctionName": "{function}"}),
+        Call("lambda", "update_alias", {"FunctionName": "{api_function}", "Name": "live", "FunctionVersion": "1"}),
+        Call("lambda", "delete_alias", {"FunctionName": "{function}", "Name": "live"}),
+    ),
+    "ModelPublisherPolicy": (
+        put_on(RIDES),
+        read_from(PREDICTIONS),
+        *(read(key) for key in (REJECT, FAILURE)),
+        *(write(key) for key in (REJECT, MARK)),
+        NEW_KEY_FOR_DATA,
+        MOVE_ALIAS,
+    ),
+    "OperatorPolicy": (
+        put_on(PREDICTIONS),
+        read_from(RIDES),
+        *(read(key) for key in (FOREST, LINE)),
+        *(write(key) for key in (MANIFEST, STABLE, REJECT)),
+        NEW_KEY_FOR_DATA,
+        sign_with("{signing_key}"),
+        MOVE_ALIAS,
+    ),
+    "DoctorPolicy": (
+        put_on(RIDES),
+        read_from(PREDICTIONS),
+        read(REJECT),
+        *(write(key) for key in (MANIFEST, STABLE)),
+        sign_with("{signing_key}"),
+        MOVE_ALIAS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*ROLES, *POLICIES])
+def test_everything_else_is_denied(account: Account, name: str) -> None:
+    calls = (*NOBODY, *FORBIDDEN[name])
+    mine = account.clients(account.roles[name], *{call.service for call in calls})
+    there = {
+        "api_function": account.names["ApiFunction"],
+        "bucket": account.bucket,
+        "function": account.outputs["FunctionName"],
+        "key": account.outputs["KeyArn"],
+        "other_key": account.other_key,
+        "role": account.roles["PredictorRole"],
+        "signing_key": account.signing_key,
+        "stack": account.stack.name,
+        "version": account.version,
+    }
+
+    with account.aws.enforcing():
+        allowed = [str(call) for call in calls if not is_denied(mine[call.service], call, there)]
+
+    assert allowed == []
+
+
+def is_denied(client: Any, call: Call, there: dict[str, str]) -> bool:
+    request = {
+        name: value.format_map(there) if isinstance(value, str) else value for name, value in call.request.items()
+    }
+    try:
+        getattr(client, call.operation)(**request)
+    except ClientError as error:
+        return is_denial(error)
+    return False
+
+
+@pytest.mark.parametrize("name", [*ROLES, *POLICIES])
+def test_no_action_is_a_pattern_and_none_deletes(name: str) -> None:
+    properties = template()["Resources"][name]["Properties"]
+    text = json.dumps(properties.get("PolicyDocument") or properties["Policies"])
+    actions = [action for action in text.split('"') if action.count(":") == 1 and action.split(":")[0].isalpha()]
+    assert actions
+    assert not [action for action in actions if "*" in action or "Delete" in action]

@@ -1,0 +1,114 @@
+"""The two functions that serve do their work under their roles, and fail without any part of them."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.mapping import EventSourceMapping
+from infra.local.runtime import InProcessRuntime, load_handler
+from infra.serve_event import http_event
+from infra.streams import StreamReader
+from lambda_function.errors import StoreError
+from lambda_function.model_store import ModelStore, NoModelYetError
+from tests.builders import ride_bytes
+from tests.permissions_kit import Account, Cut, cuts
+
+N_RIDES = 40
+FAILURE = {"requestContext": {"condition": "RetryAttemptsExhausted"}, "version": "1.0"}
+DENIED = r"AccessDenied|not all is published"
+
+
+def run_function(account: Account, role_name: str, log: Path) -> None:
+    """Has the function, and Lambda on its behalf, do all that they do, under one role; raises what is denied."""
+    kinesis = account.aws.client("kinesis")
+    for number in range(N_RIDES):
+        data = ride_bytes(number) if number % 10 else b"no ride"
+        kinesis.put_record(StreamName="ride-events", PartitionKey=str(number), Data=data)
+    mine = account.clients(role_name, "kinesis", "s3", "logs")
+    variables = {**account.function_variables("Predictor"), **account.variables(role_name)}
+    before = _n_predictions(account)
+    with account.aws.enforcing(), load_handler("lambda_function.handler.lambda_handler", variables, log) as handler:
+        runtime = InProcessRuntime(handler, 60, 1769, "predictor")
+        mapping = EventSourceMapping(account.mapping, mine["kinesis"], _raising(runtime), s3=mine["s3"])
+        while mapping.poll_once():
+            pass
+        lambdas_calls_for_the_stream(account, mine)
+        calls_for_any_function(account, mine, "PredictorLogs")
+    if mapping.stats.last_error:
+        raise PermissionError(mapping.stats.last_error)
+    assert _n_predictions(account) > before
+
+
+def _n_predictions(account: Account) -> int:
+    return len(StreamReader(account.aws.client("kinesis"), "ride-predictions", "TRIM_HORIZON").read_once())
+
+
+def _raising(runtime: InProcessRuntime) -> Callable[[dict[str, Any]], object]:
+    def invoke(event: dict[str, Any]) -> object:
+        response: Any = runtime(event)
+        if response["batchItemFailures"]:
+            raise PermissionError("not all is published and stored")
+        return response
+
+    return invoke
+
+
+def lambdas_calls_for_the_stream(account: Account, mine: Mapping[str, Any]) -> None:
+    """What Lambda does with the stream function's role, besides what the local mapping does."""
+    mine["kinesis"].describe_stream(StreamName="ride-events")
+    mine["s3"].put_object(Bucket=account.bucket, Key="aws/lambda/m/shard/f", Body=json.dumps(FAILURE))
+
+
+def calls_for_any_function(account: Account, mine: Mapping[str, Any], log_group: str) -> None:
+    """What Lambda does with any function's role, and a look for a model that is not there: 404 it must be, not 403."""
+    log = {"logGroupName": account.names[log_group], "logStreamName": "now"}
+    with suppress(mine["logs"].exceptions.ResourceAlreadyExistsException):
+        mine["logs"].create_log_stream(**log)
+    mine["logs"].put_log_events(**log, logEvents=[{"timestamp": 1, "message": "hello"}])
+    with suppress(NoModelYetError):
+        ModelStore(mine["s3"], account.bucket, "none", 60.0).refresh()
+
+
+def ask_api(account: Account, role_name: str, log: Path) -> None:
+    """Has the API answer for a ride under a role; raises what is denied."""
+    mine = account.clients(role_name, "s3", "logs")
+    variables = {**account.function_variables("ApiFunction"), **account.variables(role_name)}
+    event = http_event("POST", "/predictions", {"content-type": "application/json"}, ride_bytes(1), 1.0)
+    with account.aws.enforcing(), load_handler("lambda_function.api.lambda_handler", variables, log) as handler:
+        answer: Any = InProcessRuntime(handler, 30, 512, "api")(event)
+        calls_for_any_function(account, mine, "ApiFunctionLogs")
+    if answer["statusCode"] != HTTPStatus.OK:
+        raise PermissionError(f"{answer['statusCode']}, and the log says: {log.read_text()}")
+
+
+def test_function_does_its_work_under_its_role(account: Account, tmp_path: Path) -> None:
+    run_function(account, account.roles["PredictorRole"], tmp_path / "function.log")
+
+    kept = account.aws.client("s3").list_objects_v2(Bucket=account.bucket, Prefix="rejects/")
+    assert kept["KeyCount"] > 0
+
+
+@pytest.mark.parametrize("cut", cuts("PredictorRole"), ids=str)
+def test_function_cannot_do_its_work_without_any_part_of_its_role(account: Account, tmp_path: Path, cut: Cut) -> None:
+    role = account.role_without("PredictorRole", cut)
+
+    with pytest.raises((PermissionError, ClientError, StoreError), match=DENIED):
+        run_function(account, role, tmp_path / "function.log")
+
+
+def test_api_answers_under_its_role(account: Account, tmp_path: Path) -> None:
+    ask_api(account, account.roles["ApiFunctionRole"], tmp_path / "function.log")
+
+
+@pytest.mark.parametrize("cut", cuts("ApiFunctionRole"), ids=str)
+def test_api_cannot_answer_without_any_part_of_its_role(account: Account, tmp_path: Path, cut: Cut) -> None:
+    role = account.role_without("ApiFunctionRole", cut)
+
+    with pytest.raises((PermissionError, ClientError, StoreError), match=DENIED):
+        ask_api(account, role, tmp_path / "function.log")
