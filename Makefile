@@ -30,7 +30,7 @@ lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed temp
 	@ruff check .
 	@mypy
 	@lint-imports
-	@python -m infra.lint_template
+	@python -m infra.template.lint
 	@python -m infra.checks.source
 	@python -m infra.checks.bootstrap
 	@zizmor --offline --quiet --persona pedantic .github
@@ -55,7 +55,7 @@ fuzz: $(READY) ## hostile inputs at every decoder (ARGS="--inputs 100000" for mo
 	@python -m tests.fuzz $(ARGS)
 
 deploy-local: $(READY) ## a stack's whole life by the real sam, on the embedded AWS (some two minutes)
-	@python -m infra.deploy_local $(ARGS)
+	@python -m infra.deploying $(ARGS)
 
 checkov: $(READY) ## checkov on the transformed template, in an environment of its own
 	@python -m infra.checks.checkov

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from infra.demo.replay import Ledger
 from infra.printable import printable
-from infra.replay import Ledger
 
 
 class ConsoleDisplay:

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.deploying.sam import sam_command, sam_environment
 from infra.errors import BuildError, InfraError
-from infra.sam import sam_command, sam_environment
-from infra.transform import TEMPLATE
+from infra.template.transform import TEMPLATE
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = ROOT / "lambda_function" / "requirements.txt"

@@ -17,8 +17,8 @@ from infra.streams import StreamReader, Timing, publish
 from lambda_function.events import Prediction, RideEvent, decode_prediction
 from lambda_function.model import GOLDEN, GoldenRide
 from lambda_function.publisher import Entry, Publisher
-from training.history import see_channel
-from training.registry import read_file, read_manifest
+from training.registry.history import see_channel
+from training.registry.versions import read_file, read_manifest
 
 ID_PREFIX = "smoke-"
 _TOLERANCE_MINUTES = 0.0051

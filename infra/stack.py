@@ -10,11 +10,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from infra.conditions import decide
 from infra.errors import TemplateError
 from infra.local.mapping_config import MappingConfig
-from infra.mapping_properties import mapping_config
-from infra.transform import TEMPLATE, transform
+from infra.template.conditions import decide
+from infra.template.mapping_properties import mapping_config
+from infra.template.transform import TEMPLATE, transform
 
 _MOTO_CREATES = frozenset(
     {

@@ -16,11 +16,11 @@ from lambda_function.features import RideColumns, feature_matrix
 from lambda_function.interval import KINDS, Interval
 from lambda_function.model import FOREST, GOLDEN, MANIFEST, FileDigest, Manifest, sha256
 from lambda_function.records import KinesisRecord, decode_records
+from training.data.months import Month
+from training.data.synthetic import synthetic_rides
 from training.dataset import Rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
 from training.fit import fit_forest
-from training.months import Month
-from training.synthetic import synthetic_rides
 
 STREAM = "ride-events"
 STREAM_ARN = f"arn:aws:kinesis:us-east-1:123456789012:stream/{STREAM}"

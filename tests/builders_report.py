@@ -9,10 +9,10 @@ import numpy as np
 
 from lambda_function.model import Manifest
 from tests.builders import small_bundle
-from training.backtest import AgeRow
 from training.evaluation import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
-from training.gate import GateReport
-from training.gate_rules import RuleResult
+from training.judging.backtest import AgeRow
+from training.judging.gate import GateReport
+from training.judging.gate_rules import RuleResult
 from training.report.facts import FeatureImportance, PredictedRides, PreviousModel, ReportFacts
 
 OTHER_VERSION = "green-2020-12-0123456789ab"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.month_facts import MonthFacts
-from training.months import Month, Service, tlc_file_name
-from training.rides import Source
+from training.data.month_facts import MonthFacts
+from training.data.months import Month, Service, tlc_file_name
+from training.data.rides import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.serve_event import http_event
+from infra.http.event import http_event
 from lambda_function.api import HttpHandler
 from lambda_function.api_telemetry import RequestTelemetry
 from lambda_function.model_store import ModelStore

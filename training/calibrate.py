@@ -22,7 +22,7 @@ from lambda_function.interval import (
     ride_kinds,
     usual_cells,
 )
-from training.rides import Rides
+from training.data.rides import Rides
 from training.split import MIN_CALIBRATION_RIDES
 
 Predict = Callable[[Rides], NDArray[np.float64]]

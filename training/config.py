@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from training.contract import RULES
+from training.data.contract import RULES
+from training.data.months import Month, Service, parse_months
 from training.errors import ConfigError, UnknownRuleError
-from training.months import Month, Service, parse_months
 from training.parameters import PARAMETERS, check_parameters
 
 DEFAULTS: dict[str, Any] = {"service": "green", "train": "2021-01", "validate": "2021-02", "test": "", "allow": ()}

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.features import FIRST_ZONE, LAST_ZONE
-from training.download import fetch_month
+from training.data.download import fetch_month
+from training.data.month_facts import month_facts
+from training.data.month_files import default_cache_dir, default_data_dir, find_month, months_in_hand, sample_span
+from training.data.months import Month, Service
+from training.data.rides import Rides, Source, compact_columns, concat_rides
+from training.data.tlc_file import Rows, concat_rows, read_batches
 from training.errors import DataFileError, DataFolderError, MonthsError
-from training.month_facts import month_facts
-from training.month_files import default_cache_dir, default_data_dir, find_month, months_in_hand, sample_span
-from training.months import Month, Service
-from training.rides import Rides, Source, compact_columns, concat_rides
-from training.tlc_file import Rows, concat_rows, read_batches
 
 __all__ = [
     "DROP_REASONS",
@@ -63,7 +63,7 @@ def load_rides(
         months: At least one, in any order, none twice.
         data_dir: A folder of TLC's files, and of samples like ``yellow_tripdata_sample_2018.parquet``.
         cache_dir: Where downloads are kept; `default_cache_dir` if not given.
-        fetch: Downloads a month; `training.download.fetch_month` if not given.
+        fetch: Downloads a month; `training.data.download.fetch_month` if not given.
 
     Returns:
         The clean rides of all the months, sorted by pickup; rides of one second keep the file's order.

@@ -12,7 +12,7 @@ import numpy as np
 from lambda_function.features import MINUTES_PER_DAY, feature_matrix
 from lambda_function.interval import Interval, half_minutes
 from training.calibrate import Predict, calibrate
-from training.rides import Rides
+from training.data.rides import Rides
 from training.split import split_calibration
 
 EARLIER_SHARE = 0.75

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.contract import Finding
+    from training.data.contract import Finding
 
 _N_BREACHES_SHOWN = 3
 

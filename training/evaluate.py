@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from lambda_function.model import ModelBundle
 from training.baseline import Baseline
+from training.data.rides import Rides
+from training.data.slices import ALL, Slicing, by_day, slicings, zone_pairs
+from training.data.tally import Predictor, Tally, plain_predictor, predictor, tally_rides
 from training.evaluation import METRIC_DECIMALS, Measured, MonthsResult, SliceResult
-from training.rides import Rides
-from training.slices import ALL, Slicing, by_day, slicings, zone_pairs
-from training.tally import Predictor, Tally, plain_predictor, predictor, tally_rides
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,12 @@ from lambda_function.model import (
     load_bundle,
     sha256,
 )
-from training.bundle import ExportedBundle as ExportedBundle  # noqa: PLC0414 - imported from here as well
+from training.data.months import Month, Service
 from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
 from training.errors import ExportError
 from training.evaluation import EVALUATION
 from training.golden import golden_file
-from training.months import Month, Service
+from training.registry.bundle import ExportedBundle as ExportedBundle  # noqa: PLC0414 - imported from here as well
 
 MAX_LEAVES = 32
 _ALL_LEAVES = 0xFFFFFFFF

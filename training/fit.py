@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.features import FEATURE_NAMES, MINUTES_PER_DAY, RideColumns, feature_matrix
+from training.data.rides import Rides
 from training.parameters import PARAMETERS as PARAMETERS  # noqa: PLC0414 - imported from here as well
 from training.parameters import check_parameters
-from training.rides import Rides
 
 _RIDES_A_BLOCK = 1 << 17  # 13 MB of features at a time
 _N_BINNING_RIDES = 200_000  # as many as scikit-learn looks at: where its bins end needs no more

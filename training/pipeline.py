@@ -16,8 +16,9 @@ from lambda_function.features import feature_matrix
 from lambda_function.model import MANIFEST, PARITY_MINUTES, ModelBundle
 from training.arrival import arrival_scenarios
 from training.baseline import Baseline, fit_baseline
-from training.bundle import ExportedBundle
 from training.calibrate import Predict, calibrate, stretch
+from training.data.months import Month, Service
+from training.data.rides import Rides
 from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
 from training.drift import drift_stretch
 from training.errors import ExportError
@@ -25,8 +26,7 @@ from training.evaluate import evaluate, measure_errors, rounded
 from training.evaluation import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
 from training.export import TrainingFacts, export_bundle, read_bundle, software, training_data
 from training.fit import PARAMETERS, fit_forest
-from training.months import Month, Service
-from training.rides import Rides
+from training.registry.bundle import ExportedBundle
 from training.split import split_calibration
 
 _BLOCK_RIDES = 1 << 17

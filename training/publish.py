@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from lambda_function.model import MANIFEST, bundle_key, channel_key
-from training.bundle import ExportedBundle
 from training.errors import (
     ChannelMovedError,
     ForceRefusedError,
@@ -20,10 +19,11 @@ from training.errors import (
     NoWayBackError,
     PublishError,
 )
-from training.history import Move, Seen, Why, enter_line, has_line, has_served, next_time, see_channel
-from training.objects import put_object, put_once
-from training.registry import read_stored, read_verdict
-from training.signing import Signer, check_signed, store_signature
+from training.registry.bundle import ExportedBundle
+from training.registry.history import Move, Seen, Why, enter_line, has_line, has_served, next_time, see_channel
+from training.registry.objects import put_object, put_once
+from training.registry.signing import Signer, check_signed, store_signature
+from training.registry.versions import read_stored, read_verdict
 
 FORCED_CHANNEL = "candidate"
 """The one channel that takes a version by force: nothing that matters follows it."""

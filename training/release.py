@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 
 from lambda_function.errors import BundleError
-from training.bundle import ExportedBundle
+from training.data.loading import Load
+from training.data.months import Month
+from training.data.rides import Rides
 from training.errors import NoSuchVersionError, NotGatedError
-from training.gate import GateReport, encode_gate_report, judge, no_month_to_judge, unseen_month
-from training.history import see_channel
-from training.loading import Load
-from training.months import Month
+from training.judging.gate import GateReport, encode_gate_report, judge, no_month_to_judge, unseen_month
 from training.publish import FORCED_CHANNEL, Moved, promote, store_bundle
-from training.registry import put_paper, read_stored, verdict_name
-from training.rides import Rides
-from training.signing import Signer
+from training.registry.bundle import ExportedBundle
+from training.registry.history import see_channel
+from training.registry.signing import Signer
+from training.registry.versions import put_paper, read_stored, verdict_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from typing import Any, cast
 import msgspec
 
 from lambda_function.model import MANIFEST, Manifest
-from training.bundle import ExportedBundle
-from training.loading import rides_of
-from training.months import Month, Service
+from training.data.loading import rides_of
+from training.data.months import Month, Service
 from training.pipeline import train
+from training.registry.bundle import ExportedBundle
 
 _CAUSES = ("data", "software", "parameters", "train_months", "validate_months")
 """What goes into a training run, as a manifest tells it."""

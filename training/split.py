@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.features import MAX_TRIP_DISTANCE_MILES, RideColumns
-from training.rides import Rides
+from training.data.rides import Rides
 
 RIDES_PER_CALIBRATION_RIDE = 20
 """Each one held out is one less to learn from. See docs/decisions/0008 for what 2, 5 and 10 % cost and give."""

@@ -18,11 +18,11 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from infra.bench.figures import MS, TIMES, Figure
-from infra.function_run import function_config
+from infra.demo.function_run import function_config
+from infra.http.event import http_event
 from infra.local.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.server import LocalAws
 from infra.package import build_for_host
-from infra.serve_event import http_event
 from infra.stack import DeployedStack, deploy
 from training.export import ExportedBundle
 from training.publish import move_channel, store_bundle

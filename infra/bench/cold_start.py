@@ -14,7 +14,7 @@ from typing import Any
 
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from infra.function_run import function_config
+from infra.demo.function_run import function_config
 from infra.local.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.server import LocalAws
 from infra.package import build_for_host

@@ -12,18 +12,18 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 
 from infra.bench.stand_ins import function_around
+from infra.demo.replay import Replay
 from infra.local.lambda_event import lambda_records
-from infra.replay import Replay
 from lambda_function.features import feature_matrix
 from lambda_function.model import Channel, bundle_key, channel_key
 from lambda_function.settings import JSON
 from training.baseline import course_pipeline
 from training.calibrate import calibrate
+from training.data.months import Month
+from training.data.synthetic import synthetic_rides
 from training.dataset import Rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
 from training.fit import PARAMETERS, fit_forest
-from training.months import Month
-from training.synthetic import synthetic_rides
 
 N_TRAIN_RIDES = 60_000
 N_ENGINE_RIDES = 10_000

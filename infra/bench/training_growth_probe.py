@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+from training.data.months import Month
+from training.data.rides import Rides, concat_rides
+from training.data.synthetic import synthetic_rides
 from training.fit import PARAMETERS
-from training.months import Month
 from training.pipeline import train
-from training.rides import Rides, concat_rides
-from training.synthetic import synthetic_rides
 
 _FIRST_MONTH, _N_MONTHS = Month(2019, 1), 12
 _N_VALIDATE_RIDES = 60_000

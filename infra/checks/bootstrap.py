@@ -6,7 +6,7 @@ from pathlib import Path
 from cfnlint.api import lint_file  # type: ignore[import-untyped]
 from cfnlint.config import ManualArgs  # type: ignore[import-untyped]
 
-from infra.transform import REGION
+from infra.template.transform import REGION
 
 BOOTSTRAP = Path(__file__).parent.parent / "cicd" / "bootstrap.yaml"
 

@@ -16,7 +16,7 @@ import yaml
 
 from infra.errors import BuildError, InfraError
 from infra.package import ROOT, find_uv
-from infra.transform import TEMPLATE, read_template, transform
+from infra.template.transform import TEMPLATE, read_template, transform
 
 CONFIG = ROOT / ".checkov.yaml"
 BOOTSTRAP = ROOT / "infra" / "cicd" / "bootstrap.yaml"

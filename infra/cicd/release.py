@@ -17,7 +17,7 @@ from infra.cicd.archive import write_archive
 from infra.cicd.sbom import write_sbom
 from infra.errors import BuildError, InfraError
 from infra.package import ROOT, build, export_with_digests, find_uv, function_folders
-from infra.transform import read_template
+from infra.template.transform import read_template
 
 RELEASE_DIR = ROOT / "build" / "release"
 TEMPLATE_NAME, SBOM_NAME, DIGESTS_NAME = "template.yaml", "sbom.cdx.json", "SHA256SUMS"

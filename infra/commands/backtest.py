@@ -22,13 +22,13 @@ def backtest_command(
     """Walk forward through the months in hand: how models age, and what not retraining costs."""
     import msgspec
 
-    from training.months import Month
+    from training.data.months import Month
 
     first_month, last_month = (Month.parse(text) if text else None for text in (first, last))
 
-    from infra.backtest_run import run_backtest
     from infra.console import ConsoleDisplay, error_console, show_result
-    from infra.run_view import backtest_rows
+    from infra.models.backtest_run import run_backtest
+    from infra.models.run_view import backtest_rows
 
     with ConsoleDisplay(error_console()).live() as display:
         result, files = run_backtest(

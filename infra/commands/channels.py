@@ -23,11 +23,11 @@ def promote_command(
     as_json: Json = False,
 ) -> None:
     """Point a channel at a stored version that the gate let through, or that the channel has held before."""
-    from infra.channel_view import show_move
-    from infra.mirroring import follow
+    from infra.models.channel_view import show_move
+    from infra.models.mirroring import follow
     from training.errors import bucket_address
     from training.publish import promote
-    from training.registry import resolve_version
+    from training.registry.versions import resolve_version
 
     s3, name = open_bucket(bucket, aws)
     signer = open_signer(signing_key, aws)
@@ -45,8 +45,8 @@ def rollback_command(
     as_json: Json = False,
 ) -> None:
     """Point a channel at the version that it held before. Twice is where it began."""
-    from infra.channel_view import show_move
-    from infra.mirroring import follow
+    from infra.models.channel_view import show_move
+    from infra.models.mirroring import follow
     from training.errors import bucket_address
     from training.publish import rollback
 
@@ -61,10 +61,10 @@ def history_command(
     aws: Aws, channel: AnyChannel = None, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False
 ) -> None:
     """List every move of the channels, the oldest first: when, from where to where, who, and why."""
-    from infra.channel_view import show_history
+    from infra.models.channel_view import show_history
     from training.errors import bucket_address
-    from training.history import channels_with_history, read_history
-    from training.registry import channels
+    from training.registry.history import channels_with_history, read_history
+    from training.registry.versions import channels
 
     s3, name = open_bucket(bucket, aws)
     named = [channel] if channel else sorted({*channels(s3, name), *channels_with_history(s3, name)})

@@ -53,8 +53,8 @@ def show_dashboard(report: "DashboardReport", *, as_json: bool) -> None:
 def _run_demo(rides: int, output: Path, image: Path) -> "DashboardReport":
     from infra.console import ConsoleDisplay, error_console
     from infra.dashboard.run import dashboard_of_demo
-    from infra.demo import DemoOptions
-    from training.months import parse_months
+    from infra.demo.run import DemoOptions
+    from training.data.months import parse_months
 
     options = DemoOptions(
         service="green",

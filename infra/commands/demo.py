@@ -10,8 +10,8 @@ import typer
 from infra.commands.options import BUILD, Json, Service, ServiceName
 
 if TYPE_CHECKING:
-    from infra.demo import DemoReport
-    from training.months import Month
+    from infra.demo.run import DemoReport
+    from training.data.months import Month
 
 
 class RuntimeChoice(StrEnum):
@@ -48,7 +48,7 @@ def demo_command(
     train_months, validate_months = _months(train, validate)  # before the imports below, which take a second
 
     from infra.console import ConsoleDisplay, error_console
-    from infra.demo import DemoOptions, run_demo
+    from infra.demo.run import DemoOptions, run_demo
 
     options = DemoOptions(
         service=service.value,
@@ -65,7 +65,7 @@ def demo_command(
 
 
 def _months(train: str, validate: str) -> "tuple[tuple[Month, ...], tuple[Month, ...]]":
-    from training.months import parse_months
+    from training.data.months import parse_months
 
     train_months, validate_months = parse_months(train), parse_months(validate)
     if shared := sorted(set(train_months) & set(validate_months)):

@@ -10,8 +10,8 @@ from infra.commands.options import Json, Version
 @on_aws
 def list_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
     """List the versions: what they learnt from, how far they are off, which channels point at them."""
-    from infra.model_facts import list_models
-    from infra.model_view import show_models
+    from infra.models.facts import list_models
+    from infra.models.view import show_models
     from training.errors import bucket_address
 
     s3, name = open_bucket(bucket, aws)
@@ -21,9 +21,9 @@ def list_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = F
 @on_aws
 def show_command(aws: Aws, version: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
     """Show one version: months, errors, slices, parameters, files, the gate's verdicts, channels."""
-    from infra.model_facts import tell
-    from infra.model_view import show_model
-    from training.registry import resolve_version
+    from infra.models.facts import tell
+    from infra.models.view import show_model
+    from training.registry.versions import resolve_version
 
     s3, name = open_bucket(bucket, aws)
     show_model(tell(s3, name, resolve_version(s3, name, version)), json_only=as_json)
@@ -34,9 +34,9 @@ def compare_command(
     aws: Aws, a: Version, b: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False
 ) -> None:
     """Put two versions side by side: months, parameters, errors, and the slices that differ most."""
-    from infra.comparison_view import show_comparison
-    from infra.model_facts import compare, tell
-    from training.registry import resolve_version
+    from infra.models.comparison_view import show_comparison
+    from infra.models.facts import compare, tell
+    from training.registry.versions import resolve_version
 
     s3, name = open_bucket(bucket, aws)
     told = [tell(s3, name, resolve_version(s3, name, one)) for one in (a, b)]
@@ -46,9 +46,9 @@ def compare_command(
 @on_aws
 def reproduce_command(aws: Aws, version: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
     """Train a version again from its manifest, and say identical or what differs (then with exit code 1)."""
-    from infra.comparison_view import show_reproduction
     from infra.console import ConsoleDisplay, error_console
-    from training.registry import read_stored, resolve_version
+    from infra.models.comparison_view import show_reproduction
+    from training.registry.versions import read_stored, resolve_version
     from training.reproduce import reproduce, train_as_before
 
     s3, name = open_bucket(bucket, aws)

@@ -11,7 +11,7 @@ from infra.commands.options import BUILD, Bundles, Channel, Json, Version
 from infra.commands.signing import SigningKey, open_signer
 
 if TYPE_CHECKING:
-    from training.gate import GateReport
+    from training.judging.gate import GateReport
     from training.release import Target
 
 Test = Annotated[
@@ -31,7 +31,7 @@ def gate_command(
 ) -> None:
     """Judge a version against what a channel holds, a rule a line. Exit code 1 if it fails."""
     from infra.console import ConsoleDisplay, error_console
-    from infra.release_run import judge_version
+    from infra.models.release_run import judge_version
     from training.release import Target
     from training.tracking.catch_up import Sources
 
@@ -57,8 +57,8 @@ def release_command(
 ) -> None:
     """Judge a bundle, upload it, and move a channel onto it: a running function follows within a minute."""
     from infra.console import ConsoleDisplay, error_console, show_result
-    from infra.mirroring import follow
-    from infra.release_run import publish_bundle
+    from infra.models.mirroring import follow
+    from infra.models.release_run import publish_bundle
     from training.errors import bucket_address
     from training.export import read_bundle
 
@@ -96,6 +96,6 @@ def _show_verdict(report: "GateReport", *, as_json: bool) -> None:
 
 
 def _write_lines(report: "GateReport") -> None:
-    from training.gate import lines
+    from training.judging.gate import lines
 
     typer.echo("\n".join(lines(report)))

@@ -24,7 +24,7 @@ def report_command(
 ) -> None:
     """Draw a version's report and model card again: one HTML file, with what is known of it by now."""
     from infra.console import ConsoleDisplay, error_console, show_result
-    from infra.report_run import run_report
+    from infra.models.report_run import run_report
     from training.tracking.catch_up import Sources
 
     sources = Sources(*open_bucket(bucket, aws), bundles)

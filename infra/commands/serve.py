@@ -36,7 +36,7 @@ def serve_command(
 ) -> None:
     """Answer POST /predictions on 127.0.0.1, with the very handler that API Gateway would call, until Ctrl-C."""
     from infra.console import error_console, show_result
-    from infra.serve import ApiServer, RequestCount, example_curl, model_version
+    from infra.http.server import ApiServer, RequestCount, example_curl, model_version
 
     s3, name = bundle_bucket(bundle) if bundle else open_bucket(bucket, aws)
     console = error_console()
@@ -72,7 +72,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def bundle_bucket(folder: Path) -> tuple[Any, str]:
     """Returns a bucket in memory in which a channel points at one bundle, checked as a function checks it."""
-    from infra.local.memory_s3 import MemoryBucket
+    from infra.local.memory.s3 import MemoryBucket
     from training.export import read_bundle
     from training.publish import move_channel, store_bundle
 

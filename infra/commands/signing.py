@@ -9,7 +9,7 @@ from infra.commands.bucket import LOCAL_BUCKET, ModelBucket, open_bucket
 from infra.commands.options import Json, Version
 
 if TYPE_CHECKING:
-    from training.signing import Signer
+    from training.registry.signing import Signer
 
 _NAME = "--signing-key"
 _VARIABLE = "RIDECAST_SIGNING_KEY"
@@ -25,7 +25,7 @@ TrustedKey = Annotated[str | None, typer.Option(_NAME, envvar=_VARIABLE, help=_T
 def open_signer(key: str | None, aws: Aws) -> "Signer | None":
     """Returns what signs with a key, in the key's own region where its ARN says it; None without a key."""
     from lambda_function.signature import KEY_ARN
-    from training.signing import Signer
+    from training.registry.signing import Signer
 
     if not key:
         return None
@@ -45,8 +45,8 @@ def sign_command(
     """Sign a stored version, after checking it as the function would: for those from before there was a key."""
     from infra.console import show_result
     from training.errors import bucket_address
-    from training.registry import resolve_version
-    from training.signing import sign_stored
+    from training.registry.signing import sign_stored
+    from training.registry.versions import resolve_version
 
     signer = open_signer(signing_key, aws)
     assert signer is not None  # noqa: S101 - the option has no default

@@ -32,11 +32,11 @@ def publish_command(
 ) -> None:
     """Send ride events from TLC months to a stream of any AWS."""
     from infra.console import counting, error_console, show_result
-    from infra.replay import Replay
+    from infra.demo.replay import Replay
     from infra.streams import publish
     from lambda_function.publisher import Publisher
+    from training.data.months import parse_months
     from training.dataset import default_data_dir, load_rides
-    from training.months import parse_months
 
     loaded = load_rides(service.value, parse_months(months), data_dir=default_data_dir())
     replay = Replay(loaded.head(len(loaded) if rides is None else rides), n_malformed=0)

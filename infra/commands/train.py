@@ -12,7 +12,7 @@ from infra.commands.release import open_target
 from infra.commands.signing import SigningKey
 
 if TYPE_CHECKING:
-    from infra.training_run import RunOptions, RunOutcome
+    from infra.models.training_run import RunOptions, RunOutcome
 
 # What may stand in --config too has no default here: an option that is not given does not outrank it.
 Service = Annotated[ServiceName | None, typer.Option(help="Whose rides. (default: green)")]
@@ -64,7 +64,7 @@ def train_command(
     settings = {"service": service and service.value, "train": train, "validate": validate, "test": test}
     run = build_config(config, {**settings, "allow": allow or None}, parameters or ())
 
-    from infra.training_run import RunOptions  # not before a mistake in the options is told: it takes a second
+    from infra.models.training_run import RunOptions  # not before a mistake in the options is told: it takes a second
 
     options = RunOptions(
         config=run,
@@ -81,7 +81,7 @@ def train_command(
 
 def _run(options: "RunOptions") -> "RunOutcome":
     from infra.console import ConsoleDisplay, error_console
-    from infra.training_run import run_training
+    from infra.models.training_run import run_training
 
     with ConsoleDisplay(error_console()).live() as display:
         return run_training(options, display)
@@ -90,8 +90,8 @@ def _run(options: "RunOptions") -> "RunOutcome":
 def _show(outcome: "RunOutcome", *, as_json: bool) -> None:
     """Shows how a run ended, and ends the command with exit code 1 if the gate said no, and was not overruled."""
     from infra.console import show_result
-    from infra.run_view import run_json, run_rows
-    from training.gate import lines
+    from infra.models.run_view import run_json, run_rows
+    from training.judging.gate import lines
 
     manifest = outcome.run.bundle.model.manifest
     title = f"{manifest.service}, {', '.join(manifest.train_months)} → {', '.join(manifest.validate_months)}"

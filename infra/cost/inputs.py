@@ -9,7 +9,7 @@ from pathlib import Path
 from infra.cost.inventory import inventory_of
 from infra.cost.load import COURSE, PACKED, PACKED_OUTPUT, PLAIN, Load, Work
 from infra.errors import CostInputError
-from infra.transform import TEMPLATE, read_template
+from infra.template.transform import TEMPLATE, read_template
 
 DEFAULT_US = {PLAIN: 8.0, PACKED_OUTPUT: 5.0, PACKED: 5.0, COURSE: 286.0}
 """Where nothing is measured: the budgets of the two forms, and the least that the course's handler was found at."""

@@ -37,7 +37,7 @@ def inventory_of(template: Mapping[str, Any]) -> Inventory:
     """Counts what a template has, as it stands: nothing of it may be conditional, and defaults decide.
 
     Args:
-        template: A SAM template, as `infra.transform.read_template` gives it.
+        template: A SAM template, as `infra.template.transform.read_template` gives it.
     """
     of = _Resources(template)
     return Inventory(

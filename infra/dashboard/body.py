@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from infra.errors import TemplateError
-from infra.transform import TEMPLATE, read_template
+from infra.template.transform import TEMPLATE, read_template
 
 Axis = Literal["left", "right"]
 

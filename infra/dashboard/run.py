@@ -7,9 +7,9 @@ from pathlib import Path
 from infra.dashboard.body import Panel, read_panels
 from infra.dashboard.draw import cloudwatch_only, draw
 from infra.dashboard.log import FunctionLog, read_log
-from infra.demo import LOG_NAME, DemoOptions, run_demo
+from infra.demo.replay_run import Display
+from infra.demo.run import LOG_NAME, DemoOptions, run_demo
 from infra.errors import NoMetricsError
-from infra.run_replay import Display
 
 
 @dataclass(frozen=True, slots=True)

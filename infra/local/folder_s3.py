@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import FolderBucketError
-from infra.local.faults import client_error
+from infra.local.memory.faults import client_error
 
 _OWN = ".folder_s3"
 """Where files under way and the lock are: no key begins so."""

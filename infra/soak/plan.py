@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from infra.local.faults import (
+from infra.local.memory.faults import (
     AnswerLost,
     At,
     Cut,

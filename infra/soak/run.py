@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local.faults import FaultSchedule
-from infra.local.memory_function import BUCKET
-from infra.local.memory_world import MemoryWorld, WorldOptions
+from infra.local.memory.faults import FaultSchedule
+from infra.local.memory.function import BUCKET
+from infra.local.memory.world import MemoryWorld, WorldOptions
 from infra.soak.ledger import SoakLedger
 from infra.soak.plan import N_MODELS, N_STEPS, plan
 from infra.soak.traffic import Traffic
 from infra.stack import Stack
+from training.data.months import Month
+from training.data.synthetic import synthetic_rides
 from training.export import ExportedBundle, TrainingFacts, export_bundle
 from training.fit import PARAMETERS, fit_forest
-from training.months import Month
-from training.synthetic import synthetic_rides
 
 N_SHARDS = 4
 MAX_GROWTH_MB = 20.0

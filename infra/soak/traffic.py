@@ -4,7 +4,7 @@ from itertools import chain
 
 import numpy as np
 
-from infra.replay import MALFORMED
+from infra.demo.replay import MALFORMED
 from infra.streams import ride_event_bytes
 from lambda_function.kpl import MAGIC, pack
 from lambda_function.publisher import Entry

@@ -11,12 +11,12 @@ from infra.cli import app
 from infra.dashboard.body import read_panels
 from infra.local.failures import GivenUp, object_key
 from infra.stack import Stack
-from infra.transform import TEMPLATE
+from infra.template.transform import TEMPLATE
 from lambda_function.model_store import ModelStore
 from lambda_function.settings import Settings
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
-from tests.metrics_kit import Metric, in_stack, known_metrics
+from tests.kits.metrics import Metric, in_stack, known_metrics
 
 RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)

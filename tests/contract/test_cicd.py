@@ -11,8 +11,8 @@ import pytest
 
 from infra.local.deploy.policies import is_allowed
 from infra.stack import Stack
-from infra.transform import read_template
-from tests.bootstrap_kit import (
+from infra.template.transform import read_template
+from tests.kits.bootstrap import (
     BOOTSTRAP,
     actions,
     as_list,

@@ -12,7 +12,7 @@ from infra.dashboard.lines import COLOURS
 from infra.stack import Stack
 from lambda_function.events import REJECT_REASONS
 from lambda_function.telemetry import BatchReport
-from tests.metrics_kit import Metric, in_stack, known_metrics, own_metrics
+from tests.kits.metrics import Metric, in_stack, known_metrics, own_metrics
 
 ROWS_OF_A_SCREEN = 18  # of 50 pixels, on 1,080 less what the browser and the console take
 

@@ -1,7 +1,7 @@
 """The role that CloudFormation deploys as may make each call that AWS says it makes for this template, and no other.
 
 Each resource type of AWS's registry lists what its handlers call. What is not allowed all the same stands in
-tests/handler_excuses.py.
+tests/kits/handler_excuses.py.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import pytest
 
 from infra.local.deploy.policies import is_allowed
 from infra.stack import Stack
-from tests.aws_lists import is_action, resource_kinds, resource_type
-from tests.bootstrap_kit import (
+from tests.kits.aws_lists import is_action, resource_kinds, resource_type
+from tests.kits.bootstrap import (
     ACCOUNT,
     DEV,
     REGION,
@@ -23,7 +23,7 @@ from tests.bootstrap_kit import (
     resolved,
     statements,
 )
-from tests.handler_excuses import BY_PROPERTY, BY_REASON
+from tests.kits.handler_excuses import BY_PROPERTY, BY_REASON
 
 API = f"arn:aws:apigateway:{REGION}::/apis"
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ridecast-dev-Predictor-1X2Y3Z"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from infra.conditions import decide
 from infra.stack import Stack
-from infra.transform import TEMPLATE
+from infra.template.conditions import decide
+from infra.template.transform import TEMPLATE
 from lambda_function.settings import ServingSettings
 
 ISSUER = {"ApiJwtIssuer": "https://id.example/pool", "ApiJwtAudience": "rides"}

@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
-from infra.transform import TEMPLATE, read_template
+from infra.template.transform import TEMPLATE, read_template
 from lambda_function.api_openapi import openapi, openapi_json
 from lambda_function.api_rides import MAX_RIDES
 from lambda_function.events import REJECT_REASONS

@@ -11,7 +11,7 @@ import pytest
 
 from infra.package import PYTHON
 from infra.stack import Stack
-from infra.transform import TEMPLATE
+from infra.template.transform import TEMPLATE
 from lambda_function import settings
 from lambda_function.settings import ServingSettings
 

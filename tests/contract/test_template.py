@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from infra.stack import Stack
-from infra.transform import TEMPLATE, read_template
-from tests.metrics_kit import in_stack
-from tests.template_kit import OWN, arn_of, of_type, properties, resource, stack, tags_of
+from infra.template.transform import TEMPLATE, read_template
+from tests.kits.metrics import in_stack
+from tests.kits.template import OWN, arn_of, of_type, properties, resource, stack, tags_of
 
 ROOT = TEMPLATE.parent
 MAPPING = "PredictorRides"
@@ -227,7 +227,7 @@ def test_functions_of_the_package_keep_one_role_each() -> None:
     ],
 )
 def test_lint_finds_a_planted_mistake(tmp_path: Path, good: str, bad: str, rule: str) -> None:
-    lint = import_module("infra.lint_template")  # cfn-lint takes seconds to import: not for every run of pytest
+    lint = import_module("infra.template.lint")  # cfn-lint takes seconds to import: not for every run of pytest
     text = TEMPLATE.read_text(encoding="utf-8")
     assert good in text
     path = tmp_path / "template.yaml"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from infra.transform import TEMPLATE, read_template
-from tests.template_kit import arn_of, properties, resource, stack
+from infra.template.transform import TEMPLATE, read_template
+from tests.kits.template import arn_of, properties, resource, stack
 
 STREAMS = ("RideEvents", "RidePredictions")
 OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", "PredictorLogs", "PreTrafficLogs")

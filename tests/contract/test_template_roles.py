@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.template_kit import ROLES, allowed, arn_of, as_list, of_type, properties, statements, tags_of
+from tests.kits.template import ROLES, allowed, arn_of, as_list, of_type, properties, statements, tags_of
 
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from samtranslator.model.preferences.deployment_preference_collection import CODEDEPLOY_PREDEFINED_CONFIGURATIONS_LIST
 
-from tests.template_kit import arn_of, of_type, properties, resource, stack
+from tests.kits.template import arn_of, of_type, properties, resource, stack
 
 GROUP = "PredictorDeploymentGroup"
 ALARMS = ("FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")

@@ -27,7 +27,7 @@ from lambda_function.rejects import build_reject
 from tests.builders import event_id, interval_bundle, kinesis_records, small_bundle, small_interval
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
-from training.history import read_history
+from training.registry.history import read_history
 
 GOLDEN = Path(__file__).with_name("golden")
 VERSION = "green-2021-01-3f2a9c1d0b7e"

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.local.deploy.policies import is_allowed
-from tests.bootstrap_kit import ACCOUNT, DEV, REGION, actions, bootstrap_resources, document, resolved
+from tests.kits.bootstrap import ACCOUNT, DEV, REGION, actions, bootstrap_resources, document, resolved
 
 STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/ridecast-dev/0a1b-2c3d"
 NO_STACK_YET = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/ridecast-dev/*"

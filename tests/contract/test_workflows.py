@@ -15,7 +15,7 @@ import typer
 import yaml
 
 from infra.cicd.__main__ import read_options
-from infra.transform import TEMPLATE, read_template
+from infra.template.transform import TEMPLATE, read_template
 
 ROOT = TEMPLATE.parent
 FOLDER = ROOT / ".github" / "workflows"

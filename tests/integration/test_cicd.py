@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from infra.cicd.__main__ import main
+from infra.deploying.sam import sam_command, sam_environment
 from infra.local.server import LocalAws
-from infra.sam import sam_command, sam_environment
 
 STACK, ARTEFACTS = "ridecast", "artefacts"
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from infra.console import ConsoleDisplay
-from infra.demo import DemoOptions, run_demo
-from infra.transform import TEMPLATE
+from infra.demo.run import DemoOptions, run_demo
+from infra.template.transform import TEMPLATE
 from tests.builders import FEBRUARY, JANUARY
 
 pytestmark = pytest.mark.slow

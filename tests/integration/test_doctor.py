@@ -17,9 +17,9 @@ from infra.doctor.facts import ModelTrouble, StackFacts
 from infra.doctor.gather import Doctor
 from infra.errors import NoSuchStackError
 from infra.local.server import LocalAws
-from infra.transform import TEMPLATE
+from infra.template.transform import TEMPLATE
 from tests.builders import small_bundle
-from tests.stack_kit import TemplateStack
+from tests.kits.stack import TemplateStack
 from training.publish import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow

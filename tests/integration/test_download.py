@@ -12,8 +12,9 @@ from time import perf_counter
 import pytest
 
 from tests.builders_tlc import month_bytes
+from training.data.download import Network, fetch_month
+from training.data.months import Month
 from training.dataset import load_rides
-from training.download import Network, fetch_month
 from training.errors import (
     DownloadError,
     InterruptedDownloadError,
@@ -21,7 +22,6 @@ from training.errors import (
     MonthUnavailableError,
     OfflineError,
 )
-from training.months import Month
 
 JANUARY = Month(2021, 1)
 NAME = "green_tripdata_2021-01.parquet"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from infra.bench.cold_start import bench_cold_start
+from infra.demo.function_run import FunctionRun, function_config
 from infra.errors import EmulatorError
-from infra.function_run import FunctionRun, function_config
 from infra.local.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
 from infra.local.rie import HOST, RieProcess, find_rie, free_ports
 from infra.local.runtime import FunctionExitError, FunctionResponseError, FunctionTimeoutError

@@ -14,12 +14,12 @@ from infra.local.folder_s3 import FolderS3
 from infra.local.server import LocalAws
 from lambda_function.model import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_bundle, vouched
-from training.bundle import ExportedBundle
-from training.history import read_history
-from training.loading import synthetic_months
+from training.data.loading import synthetic_months
 from training.pipeline import train
 from training.publish import move_channel, store_bundle
-from training.registry import put_paper
+from training.registry.bundle import ExportedBundle
+from training.registry.history import read_history
+from training.registry.versions import put_paper
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 

@@ -11,9 +11,9 @@ import pytest
 
 from infra.cli import main
 from infra.local.folder_s3 import FolderS3
+from training.data.months import parse_months
 from training.dataset import default_data_dir, months_in_hand
-from training.months import parse_months
-from training.registry import REPORT, papers, read_manifest
+from training.registry.versions import REPORT, papers, read_manifest
 
 MONTHS = parse_months("2022-01..2022-03,2023-01..2023-03")
 FIRST = ("--train", "2022-01", "--validate", "2022-02", "--test", "2022-03")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders_tlc import month_bytes
-from training.download import fetch_month
+from training.data.download import fetch_month
+from training.data.months import Month
 from training.errors import NoSpaceError
-from training.months import Month
 
 NAME = "green_tripdata_2021-01.parquet"
 NO_MOUNT = 77
@@ -63,9 +63,9 @@ def test_file_that_may_not_grow_so_large_is_told(tlc_url: str, tmp_path: Path) -
 FETCH_AND_TELL = """
 import sys
 from pathlib import Path
-from training.download import fetch_month
+from training.data.download import fetch_month
 from training.errors import NoSpaceError
-from training.months import Month
+from training.data.months import Month
 folder = Path(sys.argv[2])
 try:
     fetch_month("green", Month(2021, 1), folder, base_url=sys.argv[1])

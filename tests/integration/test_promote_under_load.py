@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infra.demo.replay import Replay
 from infra.local.mapping import EventSourceMapping
 from infra.local.runtime import InProcessRuntime, load_handler
 from infra.local.server import LocalAws
-from infra.replay import Replay
 from infra.stack import DeployedStack, deploy
 from infra.streams import StreamReader, publish
 from lambda_function.events import Prediction, decode_prediction
@@ -23,11 +23,11 @@ from lambda_function.features import feature_matrix
 from lambda_function.processor import DURATION_DECIMALS
 from lambda_function.publisher import Publisher
 from tests.builders import FEBRUARY, small_bundle
-from training.bundle import ExportedBundle
-from training.history import read_history
+from training.data.synthetic import synthetic_rides
 from training.publish import move_channel, promote, rollback, store_bundle
-from training.registry import put_paper
-from training.synthetic import synthetic_rides
+from training.registry.bundle import ExportedBundle
+from training.registry.history import read_history
+from training.registry.versions import put_paper
 
 N_RIDES = 20_000
 BATCH_SIZE = 500

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.backtest import backtest
 from training.baseline import fit_baseline
-from training.bundle import ExportedBundle
+from training.data.months import Month, Service, parse_months
+from training.data.rides import Rides
 from training.dataset import default_data_dir, load_rides
 from training.evaluate import evaluate, worse_than_baseline
 from training.export import TrainingFacts, export_bundle
 from training.fit import PARAMETERS, fit_forest
-from training.gate import GateReport, judge, lines, unseen_month
-from training.gate_rules import JUDGED_RIDES
-from training.months import Month, Service, parse_months
-from training.rides import Rides
+from training.judging.backtest import backtest
+from training.judging.gate import GateReport, judge, lines, unseen_month
+from training.judging.gate_rules import JUDGED_RIDES
+from training.registry.bundle import ExportedBundle
 
 pytestmark = [
     pytest.mark.slow,

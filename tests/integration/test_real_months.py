@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from training.baseline import course_features, course_pipeline, fit_baseline
-from training.contract import check_contract
+from training.data.contract import check_contract
+from training.data.months import Month, Service
 from training.dataset import Rides, default_data_dir, load_rides, months_in_hand, sample_span
 from training.evaluate import measure_errors
-from training.months import Month, Service
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
 

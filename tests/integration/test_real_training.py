@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from training.data.months import Month, Service, parse_months
 from training.dataset import Rides, default_data_dir, load_rides
 from training.evaluate import worse_than_baseline
 from training.evaluation import MonthsResult
-from training.gate_rules import JUDGED_RIDES
-from training.months import Month, Service, parse_months
+from training.judging.gate_rules import JUDGED_RIDES
 from training.pipeline import TrainingRun, train
 
 pytestmark = [
@@ -118,7 +118,7 @@ def uneven_slices(result: MonthsResult) -> set[str]:
 
 TRAIN_AND_PRINT_DIGESTS = """
 from training.dataset import default_data_dir, load_rides
-from training.months import parse_months
+from training.data.months import parse_months
 from training.pipeline import train
 from lambda_function.model import sha256
 january, february = (

@@ -17,7 +17,7 @@ from lambda_function.model_store import ModelStore
 from tests.builders import small_bundle
 from training.errors import PublishError
 from training.publish import move_channel, store_bundle
-from training.registry import channels
+from training.registry.versions import channels
 
 FIRST, SECOND = (small_bundle(seed).model_version for seed in (1, 2))
 

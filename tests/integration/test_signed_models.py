@@ -16,7 +16,7 @@ from lambda_function.signature import SIGNATURE
 from tests.builders import small_bundle
 from tests.fakes import BUCKET
 from training.publish import move_channel, store_bundle
-from training.signing import Signer, sign_stored
+from training.registry.signing import Signer, sign_stored
 
 
 @dataclass(frozen=True, slots=True)

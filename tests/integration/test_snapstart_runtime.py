@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.function_run import function_config
+from infra.demo.function_run import function_config
 from infra.local.server import LocalAws
 from infra.package import PYTHON, build_for_host, host_architecture
 from infra.stack import DeployedStack, deploy
 from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.signature import SIGNATURE
 from tests.builders import invocation, ride_bytes, small_bundle
-from tests.runtime_api import ERROR, INIT_ERROR, INVOCATION, PATIENCE_S, RESPONSE, RESTORE, RESTORE_ERROR
-from tests.snapstart_kit import IMAGE, START_KEY, World, started
-from training.signing import Signer
+from tests.kits.runtime_api import ERROR, INIT_ERROR, INVOCATION, PATIENCE_S, RESPONSE, RESTORE, RESTORE_ERROR
+from tests.kits.snapstart import IMAGE, START_KEY, World, started
+from training.registry.signing import Signer
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.function_run import function_config
+from infra.demo.function_run import function_config
 from infra.local.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.rie import find_rie
 from infra.local.server import LocalAws

@@ -17,9 +17,9 @@ from lambda_function.folding import MIN_RIDES
 from lambda_function.forest import Forest
 from lambda_function.model import PARITY_MINUTES
 from tests.builders import JANUARY, random_matrix, small_bundle, small_rides
+from training.data.synthetic import synthetic_rides
 from training.export import forest_arrays
 from training.fit import fit_forest
-from training.synthetic import synthetic_rides
 
 Matrix = NDArray[np.float64]
 N_FEATURES = len(FEATURE_NAMES)

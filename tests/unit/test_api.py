@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.serve_event import http_event
+from infra.http.event import http_event
 from lambda_function.api_openapi import openapi_json
 from lambda_function.api_rides import MAX_BODY_BYTES, MAX_RIDES, prediction_id
 from lambda_function.errors import ConfigurationError

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from lambda_function.features import RideColumns
 from tests.builders import FEBRUARY, JANUARY, ride_columns_of
 from training.baseline import course_features, course_pipeline, fit_baseline
-from training.rides import Rides
-from training.synthetic import synthetic_rides
+from training.data.rides import Rides
+from training.data.synthetic import synthetic_rides
 
 
 def rides_of(*rides: tuple[int, int, float, float]) -> Rides:

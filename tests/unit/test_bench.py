@@ -16,9 +16,9 @@ from infra.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
 from lambda_function.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_rides, training_facts
 from tests.fakes_kinesis import FakeClock
+from training.data.synthetic import synthetic_rides
 from training.export import ExportedBundle, export_bundle
 from training.fit import fit_forest
-from training.synthetic import synthetic_rides
 
 N_RIDES = 700  # two PutRecords
 

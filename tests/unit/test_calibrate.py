@@ -20,9 +20,9 @@ from lambda_function.interval import (
 )
 from tests.builders import JANUARY, ride_columns_of, small_rides
 from training.calibrate import EDGES_MINUTES, TYPICAL_HALF_MINUTES, calibrate, usual_pickup_zones
-from training.rides import Rides
+from training.data.rides import Rides
+from training.data.synthetic import synthetic_rides
 from training.split import MIN_CALIBRATION_RIDES
-from training.synthetic import synthetic_rides
 
 RANGE_MINUTES = (1.0, 60.0)
 RIDES = synthetic_rides(JANUARY, 8_000, seed=5)

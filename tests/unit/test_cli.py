@@ -13,7 +13,7 @@ import typer
 
 from infra.cli import app, main
 from infra.commands.demo import show_demo
-from infra.demo import DemoReport
+from infra.demo.run import DemoReport
 
 KEYS = [
     "rides",

@@ -11,13 +11,13 @@ import pytest
 from infra.cli import main
 from infra.commands.aws import Aws
 from infra.commands.bucket import open_bucket
-from infra.model_facts import MIN_SLICE_RIDES
+from infra.models.facts import MIN_SLICE_RIDES
 from lambda_function.model import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
-from training.bundle import ExportedBundle
 from training.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
 from training.publish import move_channel, store_bundle
-from training.registry import put_paper
+from training.registry.bundle import ExportedBundle
+from training.registry.versions import put_paper
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 

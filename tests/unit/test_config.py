@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from training.config import TrainingConfig, build_config
+from training.data.months import parse_months
 from training.errors import ConfigError, MonthsError
 from training.fit import PARAMETERS
-from training.months import parse_months
 
 
 def config_of(text: str, tmp_path: Path, **options: object) -> TrainingConfig:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from infra.console import ConsoleDisplay, counting, error_console, show_result
-from infra.replay import Ledger, Replay
+from infra.demo.replay import Ledger, Replay
 from lambda_function.events import encode_predictions
 from tests.builders import small_rides
 

@@ -22,7 +22,7 @@ from infra.cost.inventory import Inventory, inventory_of
 from infra.cost.load import COURSE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Assumptions, Load, Work
 from infra.errors import CostInputError
 from infra.stack import Stack
-from infra.transform import TEMPLATE, read_template
+from infra.template.transform import TEMPLATE, read_template
 from lambda_function.api_telemetry import RequestReport, RequestTelemetry
 from lambda_function.events import MODEL_NAME, REJECT_REASONS, Prediction, RideDuration, encode_reject
 from lambda_function.telemetry import BatchReport, Telemetry

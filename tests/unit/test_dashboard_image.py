@@ -19,12 +19,12 @@ from infra.dashboard.draw import cloudwatch_only, draw
 from infra.dashboard.log import FunctionLog, Sample, read_log
 from infra.dashboard.points import Bins, points
 from infra.dashboard.run import dashboard_of_demo
-from infra.demo import LOG_NAME, DemoOptions
+from infra.demo.replay_run import Display
+from infra.demo.run import LOG_NAME, DemoOptions
 from infra.errors import NoMetricsError, TemplateError
-from infra.run_replay import Display
 from tests.builders import FEBRUARY, JANUARY, invocation, ride_bytes, small_bundle
 from tests.fakes import FakeFunction
-from tests.metrics_kit import NAMESPACE, own_lines
+from tests.kits.metrics import NAMESPACE, own_lines
 
 START_S = 1_609_834_500.0
 PNG = b"\x89PNG"

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from lambda_function.features import RideColumns, feature_matrix
 from tests.builders_tlc import SCHEMAS, TO_2023_01, Schema, TlcRow, row_at, tlc_table, write_month
+from training.data.months import Month, Service, tlc_file_name
+from training.data.rides import compact_columns
+from training.data.tlc_file import BATCH_ROWS
 from training.dataset import (
     Rides,
     concat_rides,
@@ -25,9 +28,6 @@ from training.dataset import (
     sample_span,
 )
 from training.errors import DataFileError, DataFolderError, MonthNotFoundError, MonthsError
-from training.months import Month, Service, tlc_file_name
-from training.rides import compact_columns
-from training.tlc_file import BATCH_ROWS
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 GOOD = row_at("2021-01-05T08:15:00")

@@ -26,12 +26,12 @@ from tests.builders import (
     small_rides,
     training_facts,
 )
+from training.data.synthetic import synthetic_rides
 from training.dataset import Rides
 from training.errors import ExportError
 from training.evaluation import EVALUATION
 from training.export import ExportedBundle, TrainingFacts, export_bundle, forest_arrays, read_bundle, write_bundle
 from training.fit import fit_forest
-from training.synthetic import synthetic_rides
 
 
 def fitted(rides: Rides | None = None, **parameters: Any) -> HistGradientBoostingRegressor:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.clock import SimulatedClock
-from infra.local.faults import (
+from infra.local.memory.clock import SimulatedClock
+from infra.local.memory.faults import (
     AnswerLost,
     At,
     Cut,
@@ -23,14 +23,14 @@ from infra.local.faults import (
     SplitShard,
     Spoilt,
 )
-from infra.local.faulty import FaultyFunction, FaultyKinesis, FaultyS3
-from infra.local.memory_kinesis import MemoryStream
-from infra.local.memory_s3 import MemoryBucket
-from infra.local.memory_world import MemoryWorld, WorldOptions
+from infra.local.memory.faulty import FaultyFunction, FaultyKinesis, FaultyS3
+from infra.local.memory.kinesis import MemoryStream
+from infra.local.memory.s3 import MemoryBucket
+from infra.local.memory.world import MemoryWorld, WorldOptions
 from infra.local.runtime import FunctionExitError, FunctionTimeoutError
 from tests.builders import STREAM, invocation, sequence_number, small_bundle
-from tests.world_kit import Account, run
-from tests.world_strategies import RIDES, mapping_config
+from tests.kits.world import Account, run
+from tests.kits.world_strategies import RIDES, mapping_config
 
 ONE_MAPPING = WorldOptions(mapping=mapping_config())
 

@@ -17,7 +17,7 @@ from moto import mock_aws
 
 from infra.errors import FolderBucketError
 from infra.local.folder_s3 import FolderS3
-from infra.local.memory_s3 import MemoryBucket
+from infra.local.memory.s3 import MemoryBucket
 from tests.fakes import BUCKET
 
 KEY = "channels/stable.json"

@@ -10,12 +10,14 @@ import pytest
 from lambda_function.interval import Interval
 from lambda_function.model import GOLDEN, MANIFEST, Manifest, ModelBundle
 from tests.builders import SMALL_PARAMETERS, golden_of, small_bundle, small_rides
-from training.bootstrap import Comparison
-from training.bundle import ExportedBundle
+from training.data.months import Month, parse_months
+from training.data.rides import Rides
+from training.data.synthetic import synthetic_rides
 from training.evaluation import Measured, MonthsResult, SliceResult
 from training.export import TrainingFacts, export_bundle
 from training.fit import fit_forest
-from training.gate import (
+from training.judging.bootstrap import Comparison
+from training.judging.gate import (
     GateReport,
     decode_gate_report,
     encode_gate_report,
@@ -24,7 +26,7 @@ from training.gate import (
     no_month_to_judge,
     unseen_month,
 )
-from training.gate_rules import (
+from training.judging.gate_rules import (
     JUDGED_RIDES,
     MAX_BUNDLE_BYTES,
     MAX_PREDICT_RATIO,
@@ -39,10 +41,8 @@ from training.gate_rules import (
     rule_unseen,
     used_months,
 )
-from training.months import Month, parse_months
-from training.predict_time import predict_time_ratio
-from training.rides import Rides
-from training.synthetic import synthetic_rides
+from training.judging.predict_time import predict_time_ratio
+from training.registry.bundle import ExportedBundle
 
 INTERVAL = Interval(0.8, (), (), {})
 MARCH = Month(2021, 3)

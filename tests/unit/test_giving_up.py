@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, FakeS3, timed_out
 from tests.fakes_kinesis import FakeKinesis
-from tests.mapping_kit import (
+from tests.kits.mapping import (
     ARN,
     BACKOFF_S,
     SHARD,

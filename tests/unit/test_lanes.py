@@ -3,7 +3,7 @@
 from infra.local.lease import lane_number
 from infra.shards import MAX_RECORDS_PER_READ
 from tests.fakes_kinesis import FakeKinesis
-from tests.mapping_kit import ScriptedFunction, drain, make_mapping, poisoned_by
+from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_by
 
 FACTOR = 4
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from infra.local.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
 from tests.fakes_kinesis import FakeKinesis
-from tests.mapping_kit import (
+from tests.kits.mapping import (
     ARN,
     BACKOFF_S,
     SHARD,

@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import TemplateError
 from infra.local.mapping_config import MappingConfig
-from infra.mapping_properties import mapping_config
+from infra.template.mapping_properties import mapping_config
 
 PATH = Path("template.yaml")
 REQUIRED = {"EventSourceArn": "rides", "FunctionName": "predictor", "StartingPosition": "LATEST"}

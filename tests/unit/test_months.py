@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.data.months import Month, parse_months, tlc_file_name
 from training.errors import MonthsError
-from training.months import Month, parse_months, tlc_file_name
 
 months = st.builds(Month, st.integers(0, 9998), st.integers(1, 12))
 

@@ -10,7 +10,7 @@ from infra.local.retry import exponential_backoff_s
 from infra.stack import Stack
 from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeKinesis, client_error
-from tests.mapping_kit import ScriptedFunction, drain, given_up, make_mapping, rides, texts_given_up
+from tests.kits.mapping import ScriptedFunction, drain, given_up, make_mapping, rides, texts_given_up
 
 pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
 

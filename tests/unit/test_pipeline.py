@@ -10,6 +10,7 @@ from lambda_function.features import feature_matrix
 from lambda_function.model import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
 from training.baseline import fit_baseline
+from training.data.synthetic import synthetic_rides
 from training.dataset import Rides, concat_rides
 from training.errors import ParameterError
 from training.evaluate import Errors, measure_errors, rounded
@@ -18,7 +19,6 @@ from training.export import read_bundle, write_bundle
 from training.fit import PARAMETERS
 from training.pipeline import TrainingRun, find_bundle, months_of, train
 from training.split import calibration_mask, split_calibration
-from training.synthetic import synthetic_rides
 
 TRAIN = small_rides()
 VALIDATE = synthetic_rides(FEBRUARY, 800, seed=7)

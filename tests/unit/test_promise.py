@@ -15,12 +15,12 @@ What is promised of a record on the input stream, and of each sub-record of an a
 import pytest
 from hypothesis import given
 
-from infra.local.faults import AnswerLost, At, Place, Problem
-from infra.local.memory_world import WorldOptions
+from infra.local.memory.faults import AnswerLost, At, Place, Problem
+from infra.local.memory.world import WorldOptions
 from lambda_function.publisher import Entry
 from tests.builders import small_bundle
-from tests.world_kit import Account, alone, data_of, run
-from tests.world_strategies import ANY_OPTIONS, ARRIVALS, BAD, CLEAN_FAULTS, FAULTS, PATIENT, RIDES, mapping_config
+from tests.kits.world import Account, alone, data_of, run
+from tests.kits.world_strategies import ANY_OPTIONS, ARRIVALS, BAD, CLEAN_FAULTS, FAULTS, PATIENT, RIDES, mapping_config
 
 pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
 

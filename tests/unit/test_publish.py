@@ -27,7 +27,6 @@ from tests.fakes import (
 )
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
-from training.bundle import ExportedBundle
 from training.errors import (
     ChannelMovedError,
     ForceRefusedError,
@@ -36,10 +35,11 @@ from training.errors import (
     NoWayBackError,
     PublishError,
 )
-from training.history import read_history
 from training.publish import Moved, Mover, move_channel, promote, rollback, store_bundle, this_mover
-from training.registry import channels, put_paper
-from training.signing import Signer, sign_stored
+from training.registry.bundle import ExportedBundle
+from training.registry.history import read_history
+from training.registry.signing import Signer, sign_stored
+from training.registry.versions import channels, put_paper
 
 KEY = channel_key("stable")
 FILES = (FOREST, GOLDEN, MANIFEST)

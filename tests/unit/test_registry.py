@@ -9,10 +9,10 @@ from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, load_bun
 from tests.builders import small_bundle, vouched
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, SERVICE_DOWN, publish_bundle
-from training.bundle import ExportedBundle
 from training.errors import NoSuchVersionError, PublishError
 from training.publish import store_bundle
-from training.registry import (
+from training.registry.bundle import ExportedBundle
+from training.registry.versions import (
     Verdict,
     channels,
     get_paper,

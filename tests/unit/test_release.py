@@ -10,18 +10,18 @@ from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, S3Outcome
 from tests.fakes_kms import KEY, FakeKms
-from training.bundle import ExportedBundle
+from training.data.months import Month
+from training.data.rides import Rides
+from training.data.synthetic import synthetic_rides
 from training.errors import ChannelMovedError, NotGatedError
-from training.gate import GateReport, decode_gate_report
-from training.gate_rules import RuleResult
-from training.history import see_channel
-from training.months import Month
+from training.judging.gate import GateReport, decode_gate_report
+from training.judging.gate_rules import RuleResult
 from training.publish import promote
-from training.registry import get_paper, stored_versions
+from training.registry.bundle import ExportedBundle
+from training.registry.history import see_channel
+from training.registry.signing import Signer
+from training.registry.versions import get_paper, stored_versions
 from training.release import Target, gate, release
-from training.rides import Rides
-from training.signing import Signer
-from training.synthetic import synthetic_rides
 
 MARCH = FEBRUARY.next()
 

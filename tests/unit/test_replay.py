@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from infra.replay import MALFORMED, Ledger, Replay
+from infra.demo.replay import MALFORMED, Ledger, Replay
 from lambda_function.errors import RejectError
 from lambda_function.events import Reject, decode_ride_event, encode_predictions, encode_reject, partition_key
 from tests.builders import small_rides

@@ -29,10 +29,12 @@ from tests.builders_report import (
     slice_result,
     whole_facts,
 )
-from training.backtest import BacktestResult, summarise
-from training.bundle import ExportedBundle
+from training.data.rides import Rides
+from training.data.synthetic import synthetic_rides
 from training.errors import ZonesFileError
 from training.evaluation import EVALUATION, encode_evaluation
+from training.judging.backtest import BacktestResult, summarise
+from training.registry.bundle import ExportedBundle
 from training.report.drawing import inline_svg
 from training.report.facts import PreviousModel, ReportFacts
 from training.report.gather import gather_facts
@@ -44,8 +46,6 @@ from training.report.plots import backtest_figure
 from training.report.plots_model import has_rivals
 from training.report.summaries import by_pickup_zone, by_predicted_duration
 from training.report.tables import table
-from training.rides import Rides
-from training.synthetic import synthetic_rides
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
 

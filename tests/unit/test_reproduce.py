@@ -7,7 +7,7 @@ import pytest
 
 from lambda_function.model import MANIFEST, Manifest, TrainingData, load_bundle, sha256
 from tests.builders import small_bundle, vouched
-from training.bundle import ExportedBundle
+from training.registry.bundle import ExportedBundle
 from training.reproduce import Difference, differences, reproduce
 
 STORED = small_bundle()

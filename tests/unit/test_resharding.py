@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes_kinesis import FakeKinesis, client_error
-from tests.mapping_kit import Respond, ScriptedFunction, drain, fail, make_mapping, report, succeed
+from tests.kits.mapping import Respond, ScriptedFunction, drain, fail, make_mapping, report, succeed
 
 
 def test_children_wait_until_the_last_record_of_their_parent_is_settled() -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from infra.commands.serve import bundle_bucket
 from infra.errors import PortTakenError
-from infra.local.folder_s3 import FolderS3
-from infra.serve import (
+from infra.http.event import http_event
+from infra.http.server import (
     HOST,
     MAX_REQUEST_BYTES,
     ApiServer,
@@ -26,7 +26,7 @@ from infra.serve import (
     example_curl,
     model_version,
 )
-from infra.serve_event import http_event
+from infra.local.folder_s3 import FolderS3
 from lambda_function.api import build_handler
 from lambda_function.errors import BundleError
 from lambda_function.settings import ServingSettings

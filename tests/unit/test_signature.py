@@ -15,9 +15,9 @@ from lambda_function.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_sign
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, client_error, publish_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms, public_key
-from training.bundle import ExportedBundle
 from training.publish import move_channel, store_bundle
-from training.signing import Signer
+from training.registry.bundle import ExportedBundle
+from training.registry.signing import Signer
 
 REFRESH_S = 60.0
 VERSION = "green-2021-01-3f2a9c1d0b7e"

@@ -11,11 +11,11 @@ from lambda_function.signature import SIGNATURE
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, Meanwhile, S3Outcome, spoil_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
-from training.bundle import ExportedBundle
 from training.errors import NoSuchVersionError, PublishError, SigningError
 from training.publish import store_bundle
-from training.registry import read_stored
-from training.signing import Signer, sign_stored
+from training.registry.bundle import ExportedBundle
+from training.registry.signing import Signer, sign_stored
+from training.registry.versions import read_stored
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from lambda_function.features import RideColumns
 from tests.builders import JANUARY, ride_columns_of, small_rides
-from training.rides import Rides
-from training.slices import Slicing, by_day, slicings, zone_pairs
-from training.synthetic import synthetic_rides
+from training.data.rides import Rides
+from training.data.slices import Slicing, by_day, slicings, zone_pairs
+from training.data.synthetic import synthetic_rides
 
 NOTHING_KNOWN = np.zeros((266, 266), np.bool_)
 TUESDAY_8_15 = 26_830_575

@@ -15,7 +15,7 @@ from lambda_function.processor import process
 from tests.builders import kinesis_records, small_bundle
 from tests.fakes import BUCKET, FakeS3, publish_bundle
 from tests.fakes_kinesis import FakeClock, FakeKinesis
-from training.bundle import ExportedBundle
+from training.registry.bundle import ExportedBundle
 
 TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable")
 PATIENCE_S = 60.0

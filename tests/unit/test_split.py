@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from lambda_function.features import RideColumns
 from tests.builders import JANUARY, ride_columns_of, small_rides
-from training.rides import Rides
+from training.data.rides import Rides
+from training.data.synthetic import synthetic_rides
 from training.split import MAX_CALIBRATION_RIDES, MIN_CALIBRATION_RIDES, calibration_mask, split_calibration
-from training.synthetic import synthetic_rides
 
 RIDES = synthetic_rides(JANUARY, 5_000, seed=3)
 

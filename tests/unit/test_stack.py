@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import TemplateError
 from infra.stack import Stack
-from infra.transform import read_template, transform
+from infra.template.transform import read_template, transform
 
 ONE_MAPPING = """
 Transform: AWS::Serverless-2016-10-31

@@ -12,9 +12,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from lambda_function.features import ZONE_PLACES, RideColumns, feature_matrix
+from training.data.months import Month
+from training.data.synthetic import synthetic_rides
 from training.dataset import Rides
-from training.months import Month
-from training.synthetic import synthetic_rides
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lambda_function.errors import BundleError
 from tests.builders import small_bundle
 from tests.fakes_tracking import GONE, LEGAL_NAME, URI, FakeTracking
+from training.data.slices import slicings
 from training.errors import TrackingError, TrackingUnavailableError
 from training.evaluation import (
     EVALUATION,
@@ -25,7 +26,6 @@ from training.evaluation import (
     encode_evaluation,
 )
 from training.export import ExportedBundle
-from training.slices import slicings
 from training.tracking.environment import (
     ENVIRONMENT,
     Environment,

@@ -16,7 +16,7 @@ from tests.fakes_tracking import GONE, FakeTracking
 from training.errors import NoSuchVersionError, TrackingError
 from training.export import write_bundle
 from training.publish import move_channel, store_bundle
-from training.registry import put_paper
+from training.registry.versions import put_paper
 from training.tracking.catch_up import Sources, catch_up
 from training.tracking.differences import differences
 from training.tracking.environment import ENVIRONMENT, Environment, encode_environment

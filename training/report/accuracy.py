@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from training.evaluate import worse_than_baseline
 from training.evaluation import Measured, MonthsResult, SliceResult
-from training.gate_rules import JUDGED_RIDES as FEW_RIDES
+from training.judging.gate_rules import JUDGED_RIDES as FEW_RIDES
 from training.report.facts import PredictedRides, PreviousModel, ReportFacts
 from training.report.html import Html, element, join
 from training.report.plots_slices import is_by_number

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from training.backtest import AgeRow
-from training.boroughs import BOROUGH_OF_ZONE, BOROUGHS
+from training.data.boroughs import BOROUGH_OF_ZONE, BOROUGHS
 from training.evaluation import MonthsResult
-from training.gate_rules import JUDGED_RIDES as FEW_RIDES
+from training.judging.backtest import AgeRow
+from training.judging.gate_rules import JUDGED_RIDES as FEW_RIDES
 from training.report.accuracy import NOT_PREDICTED
 from training.report.facts import ReportFacts
 from training.report.html import Html, element, join

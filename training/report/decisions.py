@@ -1,6 +1,6 @@
 """The sections on what was decided: the gate's verdict, and what was allowed knowingly."""
 
-from training.gate_rules import RuleResult
+from training.judging.gate_rules import RuleResult
 from training.report.facts import ReportFacts
 from training.report.html import Html, element, join
 from training.report.tables import bullets, paragraph

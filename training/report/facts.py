@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.model import Manifest
-from training.backtest import AgeRow
 from training.evaluation import Evaluation, Measured, MonthsResult
-from training.gate import GateReport
+from training.judging.backtest import AgeRow
+from training.judging.gate import GateReport
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

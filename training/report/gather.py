@@ -3,13 +3,13 @@
 from lambda_function.features import feature_matrix
 from lambda_function.model import ModelBundle
 from training.baseline import Baseline
-from training.bundle import ExportedBundle
+from training.data.rides import Rides
+from training.data.tally import predictor
 from training.evaluate import measure
 from training.evaluation import EVALUATION, decode_evaluation
+from training.registry.bundle import ExportedBundle
 from training.report.facts import PredictedRides, PreviousModel, ReportFacts
 from training.report.importance import MAX_IMPORTANCE_RIDES, feature_importance, sample_rides
-from training.rides import Rides
-from training.tally import predictor
 
 MAX_RIDES = 200_000
 """Drawn and mapped; more would change no picture."""

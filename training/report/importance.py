@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from lambda_function.features import feature_matrix
 from lambda_function.model import ModelBundle
+from training.data.rides import Rides
 from training.evaluate import measure_errors
 from training.report.facts import FeatureImportance
-from training.rides import Rides
 
 MAX_IMPORTANCE_RIDES = 20_000
 N_SHUFFLES = 3

@@ -1,6 +1,6 @@
 """All plots of a report by name, as SVG files that stand alone: what the page shows and what tracking keeps."""
 
-from training.backtest import BacktestResult
+from training.judging.backtest import BacktestResult
 from training.report import plots_model, plots_rides, plots_slices
 from training.report.accuracy import by_kind, plot_name
 from training.report.facts import PredictedRides, ReportFacts

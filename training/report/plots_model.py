@@ -8,7 +8,7 @@ from matplotlib.colors import CenteredNorm, Normalize
 from numpy.typing import NDArray
 
 from lambda_function.features import MILES_PER_DEGREE_LATITUDE, MILES_PER_DEGREE_LONGITUDE
-from training.backtest import AgeRow, summarise
+from training.judging.backtest import AgeRow, summarise
 from training.report.drawing import (
     BASELINE,
     GRID,

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from numpy.typing import NDArray
 
-from training.gate_rules import SLICE_COVERAGE_SLACK
+from training.judging.gate_rules import SLICE_COVERAGE_SLACK
 from training.report.drawing import BASELINE, INK, MODEL, MUTED, key_below, new_figure, to_svg
 from training.report.facts import PredictedRides
 from training.report.summaries import BIN_MINUTES, DurationBin

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from training.evaluation import SliceResult
-from training.gate_rules import JUDGED_RIDES
+from training.judging.gate_rules import JUDGED_RIDES
 from training.report.drawing import BASELINE, GRID, MODEL, MUTED, PAPER, WORSE, key_below, new_figure, to_svg
 from training.report.plots_rides import slice_band
 

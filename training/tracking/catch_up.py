@@ -9,8 +9,8 @@ from lambda_function.errors import BundleError
 from lambda_function.model import MANIFEST, bundle_key
 from training.errors import NoSuchVersionError
 from training.export import ExportedBundle, read_bundle
-from training.objects import list_objects
-from training.registry import read_file, read_stored, resolve_version, stored_versions
+from training.registry.objects import list_objects
+from training.registry.versions import read_file, read_stored, resolve_version, stored_versions
 from training.tracking.mirror import register
 from training.tracking.runs import track_run
 from training.tracking.store import TrackingStore

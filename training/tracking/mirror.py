@@ -10,7 +10,7 @@ from lambda_function.events import MODEL_NAME
 from lambda_function.model import MANIFEST, bundle_key, sha256
 from training.errors import FOLDER_PREFIX, bucket_address
 from training.export import ExportedBundle
-from training.registry import channels, read_file, stored_versions
+from training.registry.versions import channels, read_file, stored_versions
 from training.tracking.facts import MANIFEST_SHA256, MODEL_VERSION
 from training.tracking.runs import about
 from training.tracking.store import Registry, TrackingStore

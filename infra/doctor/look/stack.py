@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from infra.doctor.drift import differences, parse_deployed
 from infra.errors import NoSuchStackError
-from infra.transform import read_template
+from infra.template.transform import read_template
 
 _OUTPUTS = (
     "FunctionName",

@@ -93,7 +93,7 @@ def _number_problem(slot: Mapping[str, Any], value: str) -> str:
 
 def _translated(template: Template, parameters: Mapping[str, object], region: str) -> Template:
     # It takes half a second to import: only who deploys needs it.
-    from infra.transform import MacroError, translate  # noqa: PLC0415
+    from infra.template.transform import MacroError, translate  # noqa: PLC0415
 
     try:
         return translate(template, parameters, region)

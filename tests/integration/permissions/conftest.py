@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.server import LocalAws
-from tests.permissions_kit import Account
+from tests.kits.permissions import Account
 
 
 @pytest.fixture(scope="session")

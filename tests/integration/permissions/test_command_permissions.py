@@ -9,15 +9,15 @@ import pytest
 import typer
 
 from infra.cli import app
-from infra.transform import TEMPLATE
+from infra.template.transform import TEMPLATE
 from lambda_function.events import encode_reject
 from lambda_function.model import bundle_key
 from lambda_function.signature import SIGNATURE
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
 from tests.builders_kept import FAILURE_KEY, failure, reject_at
 from tests.builders_tlc import row_at, write_month
-from tests.permissions_commands import COMMANDS, Operator
-from tests.permissions_kit import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
+from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
+from tests.kits.permissions_commands import COMMANDS, Operator
 from training.export import write_bundle
 from training.publish import move_channel
 

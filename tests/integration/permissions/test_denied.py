@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.permissions_kit import OTHER_BUCKET, POLICIES, ROLES, Account, is_denial
-from tests.stack_kit import template
+from tests.kits.permissions import OTHER_BUCKET, POLICIES, ROLES, Account, is_denial
+from tests.kits.stack import template
 
 
 class Call(NamedTuple):

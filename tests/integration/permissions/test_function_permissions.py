@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from infra.http.event import http_event
 from infra.local.mapping import EventSourceMapping
 from infra.local.runtime import InProcessRuntime, load_handler
-from infra.serve_event import http_event
 from infra.streams import StreamReader
 from lambda_function.errors import StoreError
 from lambda_function.model_store import ModelStore, NoModelYetError
 from tests.builders import ride_bytes
-from tests.permissions_kit import Account, Cut, cuts
+from tests.kits.permissions import Account, Cut, cuts
 
 N_RIDES = 40
 FAILURE = {"requestContext": {"condition": "RetryAttemptsExhausted"}, "version": "1.0"}

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from infra.local.runtime import InProcessRuntime, load_handler
 from lambda_function.model import GOLDEN, decode_golden_rides
 from lambda_function.rehearsal import rehearsal_event
-from tests.permissions_kit import FIRST, Account, Cut, cuts, is_denial
+from tests.kits.permissions import FIRST, Account, Cut, cuts, is_denial
 
 ALARMS = ("FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
 HOOK = "lambda_function.pre_traffic.lambda_handler"

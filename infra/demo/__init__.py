@@ -1,0 +1,1 @@
+"""The main job on this machine: rides through stream, function and stream, counted."""

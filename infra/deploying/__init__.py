@@ -1,0 +1,1 @@
+"""A stack's whole life on this machine, by the real sam."""

@@ -1,0 +1,1 @@
+"""What the commands on models do, and how they show it."""

@@ -1,0 +1,1 @@
+"""template.yaml read: transformed, its conditions worked out, linted."""

@@ -1,0 +1,1 @@
+"""Larger stages for tests: stacks, roles, worlds, runtimes."""

@@ -1,0 +1,86 @@
+"""The bootstrap template as tests read it: the policies in it, and what they say for one stack in one account."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infra.template.transform import TEMPLATE, read_template
+
+BOOTSTRAP = TEMPLATE.parent / "infra" / "cicd" / "bootstrap.yaml"
+
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+DEV = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Partition": "aws",
+    "AWS::Region": REGION,
+    "AWS::StackName": "ridecast-cicd-dev",
+    "AWS::URLSuffix": "amazonaws.com",
+    "ArtefactBucket.Arn": "arn:aws:s3:::ridecast-cicd-dev-artefactbucket-1x2y3z",
+    "Boundary": f"arn:aws:iam::{ACCOUNT}:policy/ridecast-cicd-dev-Boundary-1X2Y3Z",
+    "ExecutionRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/ridecast-cicd-dev-ExecutionRole-1X2Y3Z",
+    "RideEventsName": "ride-events-dev",
+    "RidePredictionsName": "ride-predictions-dev",
+    "StackName": "ridecast-dev",
+}
+"""What the template refers to, in one account."""
+
+Statement = dict[str, Any]
+
+
+def bootstrap_resources() -> dict[str, Any]:
+    found: dict[str, Any] = read_template(BOOTSTRAP)["Resources"]
+    return found
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def document(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """The one policy of a role, or a managed policy's."""
+    properties = resource["Properties"]
+    found: dict[str, Any] = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
+    return found
+
+
+def statements(*resources: Mapping[str, Any]) -> Iterator[Statement]:
+    for resource in resources:
+        yield from document(resource)["Statement"]
+
+
+def actions(*resources: Mapping[str, Any]) -> set[str]:
+    """All that is allowed."""
+    return {
+        action
+        for statement in statements(*resources)
+        if statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"])
+    }
+
+
+def execution_policies(resources: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What CloudFormation may do, by the role's own list of policies."""
+    role = resources["ExecutionRole"]["Properties"]
+    assert "Policies" not in role
+    return [resources[policy["Ref"]] for policy in role["ManagedPolicyArns"]]
+
+
+def resolved(node: Any, values: Mapping[str, str]) -> Any:
+    """A piece of the template with its references replaced.
+
+    Args:
+        node: The piece.
+        values: By what is referred to, as in ``StackName`` and ``ArtefactBucket.Arn``.
+    """
+    if isinstance(node, list):
+        return [resolved(one, values) for one in node]
+    if not isinstance(node, dict):
+        return node
+    match node:
+        case {"Fn::Sub": text}:
+            return re.sub(r"\$\{([^}]+)\}", lambda found: values[found[1]], text)
+        case {"Ref": name}:
+            return values[name]
+        case {"Fn::GetAtt": path}:
+            return values[".".join(path)]
+    return {key: resolved(value, values) for key, value in node.items()}

@@ -1,0 +1,162 @@
+"""An account in which the template's stack is in use, and roles with its policies: whole, or with a part cut out."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from copy import deepcopy
+from http.client import HTTPConnection
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError
+
+from infra.local.server import LocalAws
+from tests.builders import small_bundle
+from tests.kits.stack import TemplateStack, template
+from tests.kits.template import as_list
+from training.publish import move_channel, store_bundle
+from training.registry.signing import Signer
+from training.registry.versions import put_paper
+
+ROLES = ("PredictorRole", "ApiFunctionRole", "PreTrafficRole", "DeploymentRole")
+POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
+FIRST, SECOND, THIRD = small_bundle(1), small_bundle(2), small_bundle(3)
+OTHER_BUCKET = "other"
+
+Credentials = Mapping[str, str]
+
+
+class Cut(NamedTuple):
+    """A part of a policy's statement: one of its actions, or one of its resources by its place, or all of it."""
+
+    sid: str
+    action: str | None = None
+    resource: int | None = None
+
+    def __str__(self) -> str:
+        part = self.action if self.resource is None else f"resource {self.resource}"
+        return f"{self.sid}, {part}" if part else self.sid
+
+    def of(self, statement: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Returns a statement without this part; None where nothing is left of it."""
+        if statement["Sid"] != self.sid:
+            return dict(statement)
+        actions = [one for one in as_list(statement["Action"]) if one != self.action]
+        resources = [one for place, one in enumerate(as_list(statement["Resource"])) if place != self.resource]
+        is_whole = self.action is None and self.resource is None
+        return None if is_whole else {**statement, "Action": actions, "Resource": resources}
+
+
+def cuts(name: str) -> list[Cut]:
+    """The smallest parts of a role or policy of the template, of statements under a condition too."""
+    return [cut for statement in _statements(name) for cut in _cuts(statement)]
+
+
+def _cuts(statement: Mapping[str, Any]) -> Iterator[Cut]:
+    actions, resources = as_list(statement["Action"]), as_list(statement["Resource"])
+    if len(actions) == len(resources) == 1:
+        yield Cut(statement["Sid"])
+    if len(actions) > 1:
+        yield from (Cut(statement["Sid"], action=action) for action in actions)
+    if len(resources) > 1:
+        yield from (Cut(statement["Sid"], resource=place) for place in range(len(resources)))
+
+
+def _statements(name: str) -> list[dict[str, Any]]:
+    properties = template()["Resources"][name]["Properties"]
+    policies = [properties] if "PolicyDocument" in properties else properties["Policies"]
+    found = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+    return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in found]
+
+
+class Account:
+    """A stack in use, whose models are signed; `roles` are names of roles by what they are for."""
+
+    def __init__(self, aws: LocalAws) -> None:
+        self.aws = aws
+        _tell_moto(aws, "config", {"lambda": {"use_docker": False}})  # an invocation has the answer that it is given
+        kms = aws.client("kms")
+        self.signing_key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["Arn"]
+        self.other_key = kms.create_key()["KeyMetadata"]["Arn"]
+        self.stack = TemplateStack(aws)
+        assert self.stack.change(BatchWindowSeconds=0, ModelSigningKeyArn=self.signing_key) == "CREATE_COMPLETE"
+        self.names, self.outputs = self.stack.names(), self.stack.outputs()
+        self.bucket = self.outputs["BucketName"]
+        (self.version,) = (arn for name, arn in self.names.items() if name.startswith("PredictorVersion"))
+        self.mapping = self.stack.mapping(BatchWindowSeconds=0)
+        self.roles = {role: self.names[role] for role in ROLES} | {policy: policy for policy in POLICIES}
+        for policy in POLICIES:
+            aws.client("iam").create_role(RoleName=policy, AssumeRolePolicyDocument="{}")
+            aws.client("iam").attach_role_policy(RoleName=policy, PolicyArn=self.names[policy])
+        self._fill()
+
+    def _fill(self) -> None:
+        """Stores two signed models, of which the second may follow the first, one without a signature, and more."""
+        s3, signer = self.aws.client("s3"), Signer(self.aws.client("kms"), self.signing_key)
+        for bundle, its_signer in ((FIRST, signer), (SECOND, signer), (THIRD, None)):
+            store_bundle(s3, self.bucket, bundle, its_signer)
+        move_channel(s3, self.bucket, "stable", FIRST.model_version, FIRST.manifest_sha256)
+        verdict = {
+            "model_version": SECOND.model_version,
+            "against": FIRST.model_version,
+            "channel": "stable",
+            "passed": True,
+        }
+        put_paper(s3, self.bucket, SECOND.model_version, "gate-stable.json", json.dumps(verdict).encode())
+        s3.create_bucket(Bucket=OTHER_BUCKET)
+        s3.put_object(Bucket=OTHER_BUCKET, Key="models/a", Body=b"a")
+        s3.put_object(Bucket=self.bucket, Key="elsewhere/a", Body=b"a")
+
+    def role_without(self, name: str, cut: Cut) -> str:
+        """Makes a role with the policies of another, but for a part; returns its name."""
+        iam = self.aws.client("iam")
+        made = f"{name}-without-{cut.sid}-{cut.action or cut.resource}".replace(":", "-")
+        iam.create_role(RoleName=made, AssumeRolePolicyDocument="{}")
+        for number, document in enumerate(self._documents(name)):
+            left = [cut.of(statement) for statement in document["Statement"]]
+            assert left != document["Statement"], f"{cut} is no part of {name}"
+            text = json.dumps({**document, "Statement": [statement for statement in left if statement]})
+            iam.put_role_policy(RoleName=made, PolicyName=f"policy-{number}", PolicyDocument=text)
+        return made
+
+    def _documents(self, name: str) -> list[dict[str, Any]]:
+        """The policy documents of a role or a policy, as they are deployed."""
+        iam = self.aws.client("iam")
+        if name in POLICIES:
+            version = iam.get_policy_version(PolicyArn=self.names[name], VersionId="v1")["PolicyVersion"]
+            return [deepcopy(version["Document"])]
+        policies = iam.list_role_policies(RoleName=self.roles[name])["PolicyNames"]
+        return [
+            iam.get_role_policy(RoleName=self.roles[name], PolicyName=policy)["PolicyDocument"] for policy in policies
+        ]
+
+    def clients(self, role_name: str, *services: str) -> dict[str, Any]:
+        """Clients of whoever has a role; each refusal is seen at once."""
+        credentials = self.aws.assume(role_name)
+        return {service: self.aws.client(service, 1, credentials) for service in services}
+
+    def variables(self, role_name: str) -> dict[str, str]:
+        """Environment variables by which a process of this machine has a role here."""
+        found = self.aws.assume(role_name)
+        return {**self.aws.environment, **{name.upper(): value for name, value in found.items()}}
+
+    def function_variables(self, logical_name: str) -> dict[str, str]:
+        """A function's own environment variables."""
+        found = self.aws.client("lambda").get_function_configuration(FunctionName=self.names[logical_name])
+        return {name: str(value) for name, value in found["Environment"]["Variables"].items()}
+
+    def let_next_invocation_answer(self, answer: object) -> None:
+        """Has the local Lambda, which runs nothing, answer so when it is next invoked by whoever may."""
+        _tell_moto(self.aws, "static/lambda-simple/response", {"results": [json.dumps(answer)]})
+
+
+def is_denial(error: ClientError) -> bool:
+    """Tells a refusal by IAM from any other error."""
+    return error.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
+
+
+def _tell_moto(aws: LocalAws, path: str, message: Mapping[str, Any]) -> None:
+    connection = HTTPConnection(urlsplit(aws.endpoint_url).netloc, timeout=10)
+    with closing(connection):
+        connection.request("POST", f"/moto-api/{path}", json.dumps(message), {"Content-Type": "application/json"})
+        assert connection.getresponse().status < 300

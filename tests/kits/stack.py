@@ -1,0 +1,96 @@
+"""The template's whole stack on a local AWS, deployed by change sets as `sam deploy` does, but without building."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from infra.local.server import LocalAws
+from infra.stack import Stack
+from infra.template.transform import transform
+
+CODE = {"S3Bucket": "packaged", "S3Key": "predictor.zip"}
+"""Where the translated template says that its code is."""
+
+
+@cache
+def _translated() -> dict[str, Any]:
+    return transform()
+
+
+def template() -> dict[str, Any]:
+    """The repository's template as plain CloudFormation, to be changed at will."""
+    return deepcopy(_translated())
+
+
+def zip_bytes(text: str) -> bytes:
+    """A package that holds a text."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("module.py", text)
+    return buffer.getvalue()
+
+
+class TemplateStack:
+    """A stack by change sets, and what became of it."""
+
+    def __init__(self, aws: LocalAws, name: str = "ridecast") -> None:
+        self.aws = aws
+        self.name = name
+        self._s3 = aws.client("s3")
+        for bucket in (CODE["S3Bucket"], "templates"):
+            self._s3.create_bucket(Bucket=bucket)
+        self.upload_code("first")
+        self._cloudformation = aws.client("cloudformation", n_attempts=1)
+        self._n_changes = 0
+
+    def upload_code(self, text: str, key: str = CODE["S3Key"]) -> None:
+        """Stores a package."""
+        self._s3.put_object(Bucket=CODE["S3Bucket"], Key=key, Body=zip_bytes(text))
+
+    def change(self, wanted: Mapping[str, Any] | None = None, **parameters: object) -> str:
+        """Creates or updates the stack, and returns its status."""
+        self._s3.put_object(Bucket="templates", Key="template", Body=json.dumps(wanted or template()).encode())
+        self._n_changes += 1
+        made = self._cloudformation.create_change_set(
+            StackName=self.name,
+            ChangeSetName=f"change-{self._n_changes}",
+            ChangeSetType="CREATE" if self._n_changes == 1 else "UPDATE",
+            TemplateURL=f"{self.aws.endpoint_url}/templates/template",
+            Parameters=[{"ParameterKey": name, "ParameterValue": str(value)} for name, value in parameters.items()],
+        )
+        described = self._cloudformation.describe_change_set(ChangeSetName=made["Id"])
+        if described["Status"] == "FAILED":
+            return str(described["StatusReason"])
+        self._cloudformation.execute_change_set(ChangeSetName=made["Id"])
+        return str(self.described()["StackStatus"])
+
+    def described(self) -> dict[str, Any]:
+        """What DescribeStacks says."""
+        (stack,) = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        return dict(stack)
+
+    def outputs(self) -> dict[str, str]:
+        """Outputs by name."""
+        return {one["OutputKey"]: one["OutputValue"] for one in self.described()["Outputs"]}
+
+    def names(self) -> dict[str, str]:
+        """Physical by logical names."""
+        listed = self._cloudformation.describe_stack_resources(StackName=self.name)["StackResources"]
+        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in listed}
+
+    def events(self) -> list[tuple[str, str]]:
+        """Logical name and status of every event, the oldest first."""
+        listed = self._cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
+        return [(one["LogicalResourceId"], one["ResourceStatus"]) for one in reversed(listed)]
+
+    def delete(self) -> None:
+        """Deletes it."""
+        self._cloudformation.delete_stack(StackName=self.name)
+
+    def mapping(self, **parameters: object) -> Any:
+        """The event source mapping."""
+        return Stack(parameters=parameters).event_source_mapping(self.names())

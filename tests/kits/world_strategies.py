@@ -1,0 +1,172 @@
+"""Hypothesis's worlds: what arrives, what goes wrong, and how the mapping is set."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from infra.demo.replay import MALFORMED
+from infra.local.mapping_config import MappingConfig
+from infra.local.memory.faults import (
+    AnswerLost,
+    At,
+    Cut,
+    DeliveredTwice,
+    EntriesRefused,
+    Fault,
+    JumpClock,
+    MergeShards,
+    Place,
+    Problem,
+    Refused,
+    ServeModel,
+    Slow,
+    SplitShard,
+    Spoilt,
+)
+from infra.local.memory.function import BUCKET
+from infra.local.memory.world import WorldOptions
+from lambda_function.kpl import pack
+from tests.builders import STREAM, ride_bytes
+
+HOUR_S = 3600.0
+
+# -- what arrives
+
+RIDES = tuple(ride_bytes(number, trip_distance=number + 0.5, pickup_datetime=None) for number in range(6))
+BAD = (b"not a ride", *MALFORMED)
+
+
+def aggregate(datas: Iterable[bytes]) -> bytes:
+    """Packs ride events as a producer's KPL would."""
+    (packed,) = pack([(str(number), data) for number, data in enumerate(datas)], n_groups=1)
+    return packed.data
+
+
+ONE = st.sampled_from(RIDES) | st.sampled_from(BAD)
+AGGREGATES = st.lists(ONE, min_size=1, max_size=3).map(aggregate)
+DAMAGED = AGGREGATES.map(lambda data: data[:-1])
+ENTRIES = st.tuples(st.sampled_from("abcde"), ONE | ONE | AGGREGATES | DAMAGED)
+ARRIVALS = st.lists(st.lists(ENTRIES, min_size=1, max_size=12), min_size=1, max_size=6)
+"""What a producer sends at a time; the mapping takes a step after each."""
+
+# -- what goes wrong
+
+
+N_USUAL_CALLS = {
+    Place.SENT: 5,
+    Place.PUT_INPUT: 6,
+    Place.READ_INPUT: 20,
+    Place.INVOKE: 8,
+    Place.PUT_OUTPUT: 10,
+    Place.S3_GET: 8,
+    Place.S3_PUT: 6,
+}
+
+
+def at(place: Place, faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[list[At]]:
+    """One fault, or the same one several times in a row, as in an outage."""
+    starts = st.integers(0, N_USUAL_CALLS[place])
+    return st.builds(
+        lambda start, n_calls, fault: [At(place, start + n, fault) for n in range(n_calls)],
+        starts,
+        st.sampled_from([1, 1, 2, 5]),
+        faults,
+    )
+
+
+def together(faults: st.SearchStrategy[list[At]], max_size: int) -> st.SearchStrategy[list[At]]:
+    return st.lists(faults, min_size=1, max_size=max_size).map(lambda lists: [one for some in lists for one in some])
+
+
+def refused(*problems: Problem) -> st.SearchStrategy[Fault]:
+    return st.builds(Refused, st.sampled_from(problems))
+
+
+def lost(*problems: Problem, after_s: tuple[float, ...] = (0.0, 5.0)) -> st.SearchStrategy[Fault]:
+    return st.builds(AnswerLost, st.sampled_from(problems), st.sampled_from(after_s))
+
+
+def slow(*seconds: float) -> st.SearchStrategy[Fault]:
+    return st.builds(Slow, st.sampled_from(seconds))
+
+
+LOST = (Problem.NO_ANSWER, Problem.UNREACHABLE)
+PASSING = (Problem.THROTTLED, Problem.INTERNAL, Problem.DOWN, *LOST)
+FOR_SOME: st.SearchStrategy[Fault] = st.builds(
+    EntriesRefused, st.integers(0, 2), st.integers(1, 3), st.sampled_from([Problem.THROTTLED, Problem.INTERNAL])
+)
+AT_THE_WORLD: st.SearchStrategy[Fault] = st.one_of(
+    st.builds(SplitShard, st.integers(0, 3)),
+    st.builds(MergeShards, st.integers(0, 3)),
+    st.builds(ServeModel, st.integers(0, 1)),
+    st.sampled_from([JumpClock(13 * HOUR_S), JumpClock(70.0), JumpClock(-HOUR_S, wall_only=True)]),
+)
+
+
+def some_put_and_then_denied() -> st.SearchStrategy[list[At]]:
+    """A request that is taken in part, and no other to resend the rest: most of the time."""
+    first = at(Place.PUT_OUTPUT, FOR_SOME).map(lambda faults: faults[0])
+    return st.builds(
+        lambda one, problem: [one, At(Place.PUT_OUTPUT, one.position + 1, Refused(problem))],
+        first,
+        st.sampled_from([Problem.DENIED, Problem.DENIED, Problem.THROTTLED]),
+    )
+
+
+WITHOUT_DOUBT = st.one_of(
+    at(Place.SENT, AT_THE_WORLD),
+    at(Place.PUT_INPUT, refused(*PASSING) | lost(*LOST) | FOR_SOME),
+    at(Place.READ_INPUT, refused(*PASSING, Problem.EXPIRED) | lost(*LOST) | slow(1.0)),
+    at(Place.INVOKE, refused(Problem.DIED) | slow(1.0, HOUR_S)),
+    at(Place.PUT_OUTPUT, refused(*PASSING, Problem.DIED) | slow(1.0, 50.0, 100.0)),
+    at(Place.PUT_OUTPUT, refused(Problem.DENIED)),
+    at(Place.S3_GET, refused(*LOST, Problem.DENIED, Problem.NO_SUCH_KEY) | st.just(Spoilt()) | slow(5.0, 100.0)),
+)
+"""Faults before the function has done anything for good."""
+
+AFTER_THE_DEED = st.one_of(
+    at(Place.INVOKE, lost(Problem.DIED, after_s=(0.0, HOUR_S)) | st.just(DeliveredTwice())),
+    at(Place.INVOKE, st.builds(Cut, st.integers(1, 5))),
+    at(Place.PUT_OUTPUT, lost(*LOST, Problem.INTERNAL, Problem.DIED)),
+    some_put_and_then_denied(),
+    at(Place.S3_PUT, refused(*LOST, Problem.DOWN, Problem.DENIED) | lost(*LOST) | slow(5.0, 100.0)),
+)
+CLEAN_FAULTS = together(WITHOUT_DOUBT, max_size=10)
+FAULTS = together(WITHOUT_DOUBT | AFTER_THE_DEED | AFTER_THE_DEED, max_size=14)
+
+# -- how it is set
+
+
+def mapping_config(**properties: Any) -> MappingConfig:
+    config = {"batch_size": 6, "on_failure_bucket": BUCKET, "report_batch_item_failures": True, "bisect_on_error": True}
+    return MappingConfig(STREAM, **{**config, **properties})
+
+
+def options_with(mappings: st.SearchStrategy[MappingConfig]) -> st.SearchStrategy[WorldOptions]:
+    return st.builds(
+        WorldOptions,
+        mapping=mappings,
+        n_shards=st.integers(1, 3),
+        output_format=st.sampled_from(["json", "kpl"]),
+        output_groups=st.integers(1, 2),
+    )
+
+
+BATCHING: dict[str, st.SearchStrategy[Any]] = {
+    "batch_size": st.integers(1, 10),
+    "batching_window_s": st.sampled_from([0.0, 2.0]),
+    "bisect_on_error": st.booleans(),
+    "parallelization_factor": st.integers(1, 3),
+}
+PATIENT = options_with(st.builds(mapping_config, **BATCHING))
+"""Mappings that never give up."""
+
+ANY_OPTIONS = options_with(
+    st.builds(
+        mapping_config,
+        **BATCHING,
+        maximum_retry_attempts=st.sampled_from([-1, 0, 0, 1, 3]),
+        maximum_record_age_s=st.sampled_from([-1, 60, 12 * 3600]),
+    )
+)

@@ -1,0 +1,1 @@
+"""TLC's months as rides: found or downloaded, held against a contract, read, made up, and cut into slices."""
