@@ -63,8 +63,8 @@ checkov: $(READY) ## checkov on the transformed template, in an environment of i
 release: $(READY) ## the deployable release with its bill of materials, in build/release
 	@rm -rf build/release && python -m infra.cicd.release
 
-build: $(READY) ## the deployable package, in .aws-sam/build
-	@python -m infra.package
+build: $(READY) ## the deployable package, in .aws-sam/build (ARGS="--architecture x86_64" for another processor)
+	@python -m infra.package $(ARGS)
 
 ci: lint test ## what CI runs
 

@@ -110,6 +110,21 @@ def test_stack_whose_creation_fails_leaves_nothing_behind(stack: TemplateStack) 
     assert (kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]) == before
 
 
+def test_bucket_name_that_is_taken_is_told_and_the_stack_comes_up_under_another(
+    aws: LocalAws, stack: TemplateStack
+) -> None:
+    names: dict[str, Any] = {"RideEventsName": "some-events", "RidePredictionsName": "some-predictions"}
+    aws.client("s3").create_bucket(Bucket="taken")
+    assert stack.change(**names, BucketName="taken") == "ROLLBACK_COMPLETE"
+    assert ("Bucket", "CREATE_FAILED") in stack.events()
+    assert "some-events" not in aws.client("kinesis").list_streams()["StreamNames"]
+    stack.delete()
+
+    again = TemplateStack(aws, stack.name)
+    assert again.change(**names, BucketName="free") == "CREATE_COMPLETE"
+    assert again.outputs()["BucketName"] == "free"
+
+
 def test_deleted_stack_comes_up_again_once_its_kept_streams_are_out_of_the_way(
     aws: LocalAws, stack: TemplateStack
 ) -> None:
