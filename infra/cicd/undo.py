@@ -16,6 +16,10 @@ from botocore.exceptions import WaiterError
 from infra.cicd.change_set import execute, find_stack
 from infra.errors import ChangeSetError
 
+_WITHOUT_DELAY = {"CodeRollout": "AllAtOnce", "RolloutAlarms": "Ignored"}
+"""What is put back has served before: it takes over at once, and no alarm that the bad release set off takes it back.
+samconfig.toml says the usual values, so that the next deployment has them again."""
+
 
 class Deployed(msgspec.Struct, frozen=True):
     """A stack as it is deployed.
@@ -65,7 +69,7 @@ def remember(cloudformation: Any, stack_name: str) -> Deployed | None:
 def put_back(
     cloudformation: Any, s3: Any, bucket: str, deployed: Deployed, sleep: Callable[[float], object] = time.sleep
 ) -> str:
-    """Deploys what was remembered, over whatever the stack is now.
+    """Deploys what was remembered, over whatever the stack is now: all at once, whatever alarms say.
 
     Args:
         cloudformation: A boto3 client.
@@ -83,13 +87,14 @@ def put_back(
     name = f"undo-{hashlib.sha256(deployed.template.encode()).hexdigest()[:12]}-{time.time_ns()}"
     key = f"{deployed.stack_name}/{name}.template"
     s3.put_object(Bucket=bucket, Key=key, Body=deployed.template.encode(), ContentType="text/plain")
+    parameters = {**deployed.parameters, **{n: v for n, v in _WITHOUT_DELAY.items() if n in deployed.parameters}}
     role = {"RoleARN": deployed.role_arn} if deployed.role_arn else {}
     cloudformation.create_change_set(
         StackName=deployed.stack_name,
         ChangeSetName=name,
         ChangeSetType="UPDATE",
         TemplateURL=f"{s3.meta.endpoint_url}/{bucket}/{key}",
-        Parameters=[{"ParameterKey": one, "ParameterValue": value} for one, value in deployed.parameters.items()],
+        Parameters=[{"ParameterKey": one, "ParameterValue": value} for one, value in parameters.items()],
         Tags=[{"Key": one, "Value": value} for one, value in deployed.tags.items()],
         Capabilities=deployed.capabilities,
         **role,

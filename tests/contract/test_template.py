@@ -183,7 +183,8 @@ def test_samconfig_deploys_an_environment_with_parameters_that_the_template_has(
     expected = "dev" if environment == "default" else environment
 
     assert Stack(parameters=parameters).parameters["Environment"] == expected
-    assert parameters["RolloutAlarms"] == "Watched"  # said, or what was ignored once would be for ever
+    # Said, or what an undo or a fix has been given once would be for ever.
+    assert (parameters["CodeRollout"], parameters["RolloutAlarms"]) == ("ByEnvironment", "Watched")
     assert deploy["tags"] == f"project=ridecast environment={expected}"
     assert (deploy["capabilities"], deploy["confirm_changeset"]) == ("CAPABILITY_IAM", confirms)
 

@@ -296,6 +296,19 @@ def test_what_was_there_is_put_back_with_its_parameters_tags_and_role(tmp_path: 
     assert cloudformation.executed == [request["ChangeSetName"]]
 
 
+def test_what_is_put_back_takes_over_at_once_and_no_alarm_takes_it_back() -> None:
+    # GIVEN a stack that shifts traffic bit by bit and watches alarms, one of which the bad release has set off
+    usual = {"CodeRollout": "ByEnvironment", "RideEventsShards": "2", "RolloutAlarms": "Watched"}
+    deployed = Deployed(STACK, "Resources: {}", parameters=usual, tags={}, capabilities=[])
+    cloudformation = FakeCloudFormation(event(1, "UPDATE_COMPLETE"))
+
+    put_back(cloudformation, AddressedS3(), BUCKET, deployed, FakeClock().sleep)
+
+    (request,) = cloudformation.created
+    given = {one["ParameterKey"]: one["ParameterValue"] for one in request["Parameters"]}
+    assert given == {"CodeRollout": "AllAtOnce", "RideEventsShards": "2", "RolloutAlarms": "Ignored"}
+
+
 def test_template_that_is_json_is_kept_as_json() -> None:
     before = remember(FakeCloudFormation(stack=DEPLOYED, template={"Resources": {}}), STACK)
 
