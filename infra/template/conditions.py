@@ -36,6 +36,31 @@ def decide(path: Path, template: Mapping[str, Any], parameters: Mapping[str, str
     return decided
 
 
+def broken_rules(path: Path, template: Mapping[str, Any], parameters: Mapping[str, str]) -> list[str]:
+    """Returns what a template's rules have against these values: the description of each assertion that does not hold.
+
+    Args:
+        path: The template's, for what is said of it.
+        template: With or without rules.
+        parameters: Values of all its parameters.
+
+    Raises:
+        TemplateError: A rule is decided in a way not known here.
+
+    >>> rule = {"Assertions": [{"Assert": {"Fn::Equals": [{"Ref": "Size"}, "big"]}, "AssertDescription": "be big"}]}
+    >>> broken_rules(Path("template.yaml"), {"Rules": {"Big": rule}}, {"Size": "small"})
+    ['be big']
+    """
+    conditions = _Conditions(path, {}, parameters)
+    return [
+        str(assertion.get("AssertDescription", name))
+        for name, rule in template.get("Rules", {}).items()
+        if "RuleCondition" not in rule or conditions.decide(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not conditions.decide(assertion["Assert"])
+    ]
+
+
 class _Conditions:
     def __init__(self, path: Path, declared: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
         self._path = path
@@ -51,7 +76,7 @@ class _Conditions:
             raise TemplateError(self._path, f"has the condition {name}, which depends on itself")
         self._under_way.add(name)
         try:
-            return self._decide(self._declared[name])
+            return self.decide(self._declared[name])
         finally:
             self._under_way.remove(name)
 
@@ -67,17 +92,18 @@ class _Conditions:
         chosen_items = ((key, self.choose(value)) for key, value in node.items())
         return {key: value for key, value in chosen_items if value != NO_VALUE}
 
-    def _decide(self, node: Mapping[str, Any]) -> bool:
+    def decide(self, node: Mapping[str, Any]) -> bool:
+        """Decides a condition as it is written."""
         ((function, arguments),) = node.items()
         match function:
             case "Condition":
                 return self.holds(arguments)
             case "Fn::Not":
-                return not self._decide(arguments[0])
+                return not self.decide(arguments[0])
             case "Fn::And":
-                return all(map(self._decide, arguments))
+                return all(map(self.decide, arguments))
             case "Fn::Or":
-                return any(map(self._decide, arguments))
+                return any(map(self.decide, arguments))
             case "Fn::Equals":
                 left, right = map(self._text, arguments)
                 return left == right

@@ -25,6 +25,9 @@ ONE_STREAM: dict[str, Any] = {
     "Outputs": {"Stream": {"Value": {"Ref": "Rides"}, "Export": {"Name": "stream"}}},
 }
 
+IS_ONE = {"Fn::Equals": [{"Ref": "Shards"}, "1"]}
+MORE_THAN_ONE = {"Assertions": [{"Assert": {"Fn::Not": [IS_ONE]}, "AssertDescription": "one shard is not enough"}]}
+
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
@@ -123,6 +126,7 @@ def test_bucket_name_that_is_taken_is_told_and_the_stack_comes_up_under_another(
     again = TemplateStack(aws, stack.name)
     assert again.change(**names, BucketName="free") == "CREATE_COMPLETE"
     assert again.outputs()["BucketName"] == "free"
+    again.delete()
 
 
 def test_deleted_stack_comes_up_again_once_its_kept_streams_are_out_of_the_way(
@@ -161,6 +165,7 @@ def test_exports_follow_the_stack(aws: LocalAws, stack: TemplateStack) -> None:
     ("change", "parameters", "problem"),
     [
         ({}, {"Shards": 0}, "Parameter 'Shards' must be a number not less than 1"),
+        ({"Rules": {"Enough": MORE_THAN_ONE}}, {"Shards": 1}, "one shard is not enough"),
         ({}, {"Sharts": 1}, "Parameters: [Sharts] do not exist in the template"),
         ({"Parameters": {"Shards": {"Type": "Number"}}}, {}, "Parameters: [Shards] must have values"),
         ({"Resources": {"Car": {"Type": "AWS::Car::Car"}}}, {}, "the embedded AWS has no AWS::Car::Car"),

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from infra.template.conditions import broken_rules
 
 Template = dict[str, Any]
 
@@ -31,7 +34,7 @@ def parse(text: str) -> Template:
 
 
 def expand(text: str, parameters: Mapping[str, object], region: str) -> Template:
-    """Parses a template, checks its parameters and runs SAM's macro where the template asks for it.
+    """Parses a template, checks its parameters and rules, and runs SAM's macro where the template asks for it.
 
     Args:
         text: The template as it was sent; its code is in S3 already.
@@ -43,6 +46,7 @@ def expand(text: str, parameters: Mapping[str, object], region: str) -> Template
     """
     template = parse(text)
     check_parameters(template.get("Parameters", {}), parameters)
+    _check_rules(template, parameters)
     if _SERVERLESS not in _listed(template.get("Transform")):
         return template
     return _translated(template, parameters, region)
@@ -67,6 +71,13 @@ def check_parameters(declared: Mapping[str, Any], given: Mapping[str, object]) -
     for name, slot in declared.items():
         if problem := _problem(slot, str(given.get(name, slot.get("Default")))):
             raise TemplateRefusedError(f"Parameter '{name}' must {problem}")
+
+
+def _check_rules(template: Template, given: Mapping[str, object]) -> None:
+    declared = template.get("Parameters", {})
+    values = {name: str(given.get(name, slot.get("Default"))) for name, slot in declared.items()}
+    if broken := broken_rules(Path("the template"), template, values):
+        raise TemplateRefusedError(f"Template validation error: {'; '.join(broken)}")
 
 
 def _problem(slot: Mapping[str, Any], value: str) -> str:
