@@ -22,7 +22,7 @@ demo: $(READY) ## real rides through Kinesis, the function and out as prediction
 test: $(READY) ## every test (some 10 minutes)
 	@pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: $(READY) ## the fast tier, on two cores (some 20 s)
+test-fast: $(READY) ## the fast tier, on two cores (some 15 s)
 	@pytest -m "not slow" -n 2 $(ARGS)
 
 lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed template

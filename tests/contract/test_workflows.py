@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ PINNED = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 OWN = re.compile(r"uses: \./\.github/workflows/[\w-]+\.yml$")
 
 
+@cache
 def workflow(name: str) -> dict[Any, Any]:
     """Reads one; `on` is True to YAML."""
     found: dict[Any, Any] = yaml.safe_load((FOLDER / f"{name}.yml").read_text(encoding="utf-8"))
