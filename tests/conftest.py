@@ -26,8 +26,8 @@ os.environ |= {
 
 HEAVY_FOLDERS = {"fuzz", "integration", "package", "parity"}
 _FIT_OR_DRAW = """
-    api backtest baseline bootstrap cli_models dashboard_image export fit gate pipeline release report synthetic
-    tracking tracking_mirror
+    api_log api_model api_predictions api_requests backtest baseline bootstrap cli_models dashboard_image export fit
+    gate pipeline release report synthetic tracking tracking_mirror
 """
 FIT_OR_DRAW = {f"test_{name}.py" for name in _FIT_OR_DRAW.split()}
 """Unit tests that fit models, draw, or ask git: a second each where others take milliseconds."""

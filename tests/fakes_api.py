@@ -1,4 +1,4 @@
-"""The function behind the HTTP API on fakes, and how it is asked."""
+"""The function behind the HTTP API on fakes, how it is asked, and what a problem looks like."""
 
 import itertools
 import json
@@ -14,6 +14,7 @@ from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
 from training.export import ExportedBundle
 
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 
 _service_numbers = itertools.count()
 
@@ -71,3 +72,13 @@ class FakeApi:
 def rides_bytes(*events: bytes) -> bytes:
     """A body that asks for several rides."""
     return b'{"rides": [' + b" , ".join(events) + b"]}"
+
+
+def assert_is_problem(response: Response, status: int, path: str = "") -> None:
+    """Holds a response against what every problem has, and against its status and the path of the field to blame."""
+    assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
+    assert response.json["status"] == status
+    assert response.json["title"]
+    assert response.json["detail"]
+    assert response.json.get("path", "") == path
+    assert response.json.keys() <= {"title", "status", "detail", "reason", "path"}

@@ -1,25 +1,17 @@
-"""What watches the stack: every alarm by name, what sets it off, its page in the runbook, and who is told."""
+"""What watches the stack: every alarm by name, its metrics, and what sets it off."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
-import typer
 
-from infra.cli import app
-from infra.dashboard.body import read_panels
-from infra.local.failures import GivenUp, object_key
 from infra.stack import Stack
-from infra.template.transform import TEMPLATE
 from lambda_function.model_store import ModelStore
 from lambda_function.settings import Settings
-from tests.builders import invocation, ride_bytes, small_bundle
+from tests.builders import small_bundle
 from tests.fakes import BUCKET, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
+from tests.kits.alarms import Properties, alarms_of, threshold
 from tests.kits.metrics import Metric, in_stack, known_metrics
-
-RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
-HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
 
 WATCHED = {
     "FunctionErrorsAlarm": {"Errors"},
@@ -36,8 +28,6 @@ WATCHED = {
     "ApiErrorsAlarm": {"5xx", "Count"},
 }
 
-Properties = dict[str, Any]
-
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
@@ -46,8 +36,7 @@ def stack() -> Stack:
 
 @pytest.fixture(scope="module")
 def alarms(stack: Stack) -> dict[str, Properties]:
-    resources = stack.template["Resources"].items()
-    return {name: one["Properties"] for name, one in resources if one["Type"] == "AWS::CloudWatch::Alarm"}
+    return alarms_of(stack)
 
 
 def metrics(alarm: Properties) -> list[Properties]:
@@ -80,11 +69,6 @@ def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: 
         return float(eval(text.replace(" AND ", " and "), {"__builtins__": {}}, {**functions, **values}))  # noqa: S307
     except (TypeError, ZeroDivisionError):
         return None
-
-
-def threshold(stack: Stack, alarm: Properties) -> float:
-    value = alarm["Threshold"]
-    return float(stack.parameters[value["Ref"]] if isinstance(value, dict) else value)
 
 
 def sounds(stack: Stack, alarm: Properties, value: float | None) -> bool:
@@ -236,143 +220,6 @@ def test_a_backlog_is_told_long_before_lambda_gives_it_up(stack: Stack) -> None:
     assert 10 * int(stack.parameters["MaxIteratorAgeSeconds"]) < mapping["MaximumRecordAgeInSeconds"]
 
 
-def test_every_alarm_has_its_section_in_the_runbook_and_no_section_is_of_none(alarms: dict[str, Properties]) -> None:
-    assert sorted(HEADINGS) == sorted(alarms)
-
-
 @pytest.mark.parametrize("name", WATCHED)
 def test_alarm_names_its_section(name: str, alarms: dict[str, Properties]) -> None:
     assert alarms[name]["AlarmDescription"].endswith(f". docs/runbook.md#{name.lower()}")
-
-
-@pytest.mark.parametrize("heading", HEADINGS)
-def test_section_tells_what_it_means_what_to_look_at_and_what_to_do(heading: str) -> None:
-    section = RUNBOOK.split(f"## {heading}\n")[1].split("\n## ")[0]
-    assert re.findall(r"^\*\*(.+?):?\*\*", section, re.MULTILINE) == ["It means", "Look at", "Do"]
-
-
-@pytest.mark.parametrize("name", ["FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm"])
-def test_section_of_an_alarm_that_takes_code_back_says_how_its_fix_is_deployed(stack: Stack, name: str) -> None:
-    watched = stack.template["Resources"]["PredictorDeploymentGroup"]["Properties"]["AlarmConfiguration"]["Fn::If"][1]
-    assert {"Name": {"Ref": name}} in watched["Alarms"]
-    section = RUNBOOK.split(f"## {name}\n")[1].split("\n## ")[0]
-    assert "deploy" in section
-    assert "`RolloutAlarms=Ignored`" in section
-
-
-def test_runbook_names_what_there_is(stack: Stack) -> None:
-    template = stack.template
-    assert set(re.findall(r"\(named (\w+)\)", RUNBOOK)) <= set(template["Resources"])
-    assert set(re.findall(r"\]\(#(\w+)\)", RUNBOOK)) <= {heading.lower() for heading in HEADINGS}
-    titles = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOK))
-    assert titles <= {panel.title for panel in read_panels()}
-    parameters = re.findall(
-        r"`((?:RideE|RideP|Api[A-Z][a-z]+Re|Max|Reserved|Parallel|Memory|Timeout|KeptR|Output|Batch|Rollout)\w+)(?:=\w+)?`",
-        RUNBOOK,
-    )
-    mapping = stack.only("AWS::Lambda::EventSourceMapping")
-    assert set(parameters) <= {*template["Parameters"], *mapping}
-    outputs = set(re.findall(r"(?:the output `|\(output )(\w+)", RUNBOOK))
-    assert {"AlarmTopicArn", "GivenUpBatchesUrl"} <= outputs <= set(template["Outputs"])
-
-
-def test_runbook_names_commands_that_exist() -> None:
-    group: Any = typer.main.get_command(app)
-    text = " ".join(RUNBOOK.split())
-    named = {tuple(words.split()) for words in re.findall(r"\bridecast ([a-z]+(?: [a-z]+)?)", text)}
-    assert len(named) >= 8
-    for first, *rest in named:
-        assert first in group.commands, first
-        verbs = getattr(group.commands[first], "commands", None)
-        assert verbs is None or rest[0] in verbs, (first, rest)
-
-
-def test_one_alarm_sounds_for_all_and_tells_one_topic(stack: Stack, alarms: dict[str, Properties]) -> None:
-    composite = stack.only("AWS::CloudWatch::CompositeAlarm")
-    rule = composite["AlarmRule"]["Fn::Sub"]
-    assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
-    assert sorted(re.findall(r"\$\{(\w+)\}", rule)) == sorted(alarms)
-    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
-    assert not any(key.endswith("Actions") for alarm in alarms.values() for key in alarm)
-
-
-def test_topic_is_encrypted_with_a_key_that_lets_cloudwatch_in(stack: Stack) -> None:
-    assert stack.only("AWS::SNS::Topic")["KmsMasterKeyId"] == {"Ref": "AlarmKey"}
-    key = stack.template["Resources"]["AlarmKey"]["Properties"]
-    assert key["EnableKeyRotation"] is True
-    administers, encrypts = key["KeyPolicy"]["Statement"]
-    assert not {"kms:*", "kms:Decrypt", "kms:CreateGrant"} & set(administers["Action"])
-    assert encrypts["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
-    assert encrypts["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
-    assert encrypts["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
-
-
-def test_only_this_stacks_alarm_may_publish_to_the_topic(stack: Stack) -> None:
-    policy = stack.only("AWS::SNS::TopicPolicy")
-    allowed, denied = policy["PolicyDocument"]["Statement"]
-    assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
-    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sns:Publish")
-    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["StackAlarm", "Arn"]}}}
-    assert denied["Effect"] == "Deny"
-    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-
-
-def test_an_address_is_told_if_there_is_one(stack: Stack) -> None:
-    subscription = stack.template["Resources"]["AlarmSubscription"]
-    assert subscription["Condition"] == "HasAlarmEmail"
-    assert stack.template["Conditions"]["HasAlarmEmail"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
-    assert stack.parameters["AlarmEmail"] == ""
-    assert subscription["Properties"]["TopicArn"] == {"Ref": "AlarmTopic"}
-
-
-@pytest.mark.parametrize(
-    ("address", "is_taken"), [("", True), ("rides@example.com", True), ("rides", False), ("a@b.com c@d.com", False)]
-)
-def test_address_is_checked(stack: Stack, address: str, is_taken: bool) -> None:
-    pattern = stack.template["Parameters"]["AlarmEmail"]["AllowedPattern"]
-    assert bool(re.fullmatch(pattern, address)) is is_taken
-
-
-def test_each_batch_that_lambda_gives_up_leaves_a_message(stack: Stack) -> None:
-    rule = stack.only("AWS::Events::Rule")
-    assert rule["EventPattern"] == {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": [{"Ref": "Bucket"}]}, "object": {"key": [{"prefix": "aws/lambda/"}]}},
-    }
-    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["GivenUpBatches", "Arn"]}]
-    given_up = GivenUp(
-        records=invocation(ride_bytes())["Records"],
-        condition="RecordAgeExceeded",
-        n_invocations=1,
-        raised=True,
-        at_s=0.0,
-        object_id="id",
-        request_id="id",
-    )
-    assert object_key(given_up, "mapping").startswith("aws/lambda/")
-
-
-def test_bucket_tells_of_new_objects(stack: Stack) -> None:
-    notifications = stack.only("AWS::S3::Bucket").get("NotificationConfiguration")
-    assert notifications == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
-
-
-def test_only_that_rule_may_send_to_the_queue(stack: Stack) -> None:
-    policy = stack.only("AWS::SQS::QueuePolicy")
-    allowed, denied = policy["PolicyDocument"]["Statement"]
-    assert policy["Queues"] == [{"Ref": "GivenUpBatches"}]
-    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
-    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sqs:SendMessage")
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["GivenUpBatchesRule", "Arn"]}}}
-    assert denied["Effect"] == "Deny"
-
-
-def test_queue_is_encrypted_and_remembers_longer_than_the_age_alarm_waits(
-    stack: Stack, alarms: dict[str, Properties]
-) -> None:
-    queue = stack.template["Resources"]["GivenUpBatches"]["Properties"]
-    assert queue["SqsManagedSseEnabled"] is True
-    assert threshold(stack, alarms["GivenUpBatchAgeAlarm"]) == 24 * 3600
-    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600

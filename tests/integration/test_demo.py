@@ -1,4 +1,4 @@
-"""The demo as a user runs it: on real months, without any, offline behind a dead proxy, and with a ride lost."""
+"""The demo as a user runs it: on real months, without any, offline, in AWS's own runtime, and with a ride lost."""
 
 import json
 import os
@@ -13,8 +13,10 @@ from rich.console import Console
 
 from infra.console import ConsoleDisplay
 from infra.demo.run import DemoOptions, run_demo
+from infra.package import build_for_host
 from infra.template.transform import TEMPLATE
 from tests.builders import FEBRUARY, JANUARY
+from tests.kits.emulator import needs_emulator
 
 pytestmark = pytest.mark.slow
 
@@ -128,6 +130,22 @@ def test_functions_log_is_in_a_file_not_in_the_way(made_up: tuple[Path, Ended]) 
     folder, ended = made_up
     assert len(ended.out.splitlines()) == 1
     assert '"n_records":' in (folder / "function.log").read_text()
+
+
+def check_demo(result: Mapping[str, Any]) -> None:
+    assert result["rides"] == result["predicted"] + result["rejected"] == 2000
+    assert (result["lost"], result["repeated"]) == (0, 0)
+
+
+@needs_emulator
+def test_demo_in_the_emulator_loses_nothing(tmp_path: Path) -> None:
+    build_for_host()  # while there is a network
+    options = ["--runtime", "emulator", "--rides", "2000", "--output", str(tmp_path), "--json"]
+    ended = ridecast("demo", *options, environment=offline(tmp_path / "empty"))
+
+    assert ended.code == 0, ended.err
+    check_demo(ended.result)
+    assert "REPORT RequestId" in (tmp_path / "function.log").read_text()
 
 
 def test_train_without_data_or_network_fails_with_one_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The small bundle's files, loaded as the function does, and the same with something in them changed."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from lambda_function.model import FOREST, GOLDEN, MANIFEST, ModelBundle, load_bundle, sha256
+from tests.builders import forest_arrays_of, golden_of, interval_bundle, pack, small_bundle, small_interval, vouched
+
+Files = dict[str, bytes]
+OTHER_VERSION = "green-2021-02-000000000000"
+
+
+def load(files: Files, version: str | None = None) -> ModelBundle:
+    """Loads files as those that the channel names."""
+    version = small_bundle().model_version if version is None else version
+    return load_bundle(version, sha256(files.get(MANIFEST, b"")), files)
+
+
+def files_of() -> Files:
+    """The small bundle's files, to be changed at will."""
+    return dict(small_bundle().files)
+
+
+def with_arrays(**changes: Any) -> Files:
+    """The small bundle's files with some arrays of its forest changed; None takes one out."""
+    arrays: dict[str, Any] = {**forest_arrays_of(small_bundle()), **changes}
+    return vouched({**files_of(), FOREST: pack({n: array for n, array in arrays.items() if array is not None})})
+
+
+def with_golden(change: Callable[[list[dict[str, Any]]], object]) -> Files:
+    """The small bundle's files with its golden rides changed in place."""
+    golden = golden_of(small_bundle())
+    change(golden)
+    return vouched({**files_of(), GOLDEN: json.dumps(golden).encode()})
+
+
+def with_interval(**changes: Any) -> Files:
+    """The files of a bundle with intervals, and changes to what its manifest says of them."""
+    return vouched(
+        interval_bundle().files, model_version=small_bundle().model_version, interval=small_interval(**changes)
+    )

@@ -1,0 +1,72 @@
+"""The runbook keeps its word: a section for every alarm, and only commands, parameters and panels that there are."""
+
+import re
+from typing import Any
+
+import pytest
+import typer
+
+from infra.cli import app
+from infra.dashboard.body import read_panels
+from infra.stack import Stack
+from infra.template.transform import TEMPLATE
+from tests.kits.alarms import Properties, alarms_of
+
+RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    return Stack()
+
+
+@pytest.fixture(scope="module")
+def alarms(stack: Stack) -> dict[str, Properties]:
+    return alarms_of(stack)
+
+
+def test_every_alarm_has_its_section_in_the_runbook_and_no_section_is_of_none(alarms: dict[str, Properties]) -> None:
+    assert sorted(HEADINGS) == sorted(alarms)
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_section_tells_what_it_means_what_to_look_at_and_what_to_do(heading: str) -> None:
+    section = RUNBOOK.split(f"## {heading}\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\*\*(.+?):?\*\*", section, re.MULTILINE) == ["It means", "Look at", "Do"]
+
+
+@pytest.mark.parametrize("name", ["FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm"])
+def test_section_of_an_alarm_that_takes_code_back_says_how_its_fix_is_deployed(stack: Stack, name: str) -> None:
+    watched = stack.template["Resources"]["PredictorDeploymentGroup"]["Properties"]["AlarmConfiguration"]["Fn::If"][1]
+    assert {"Name": {"Ref": name}} in watched["Alarms"]
+    section = RUNBOOK.split(f"## {name}\n")[1].split("\n## ")[0]
+    assert "deploy" in section
+    assert "`RolloutAlarms=Ignored`" in section
+
+
+def test_runbook_names_what_there_is(stack: Stack) -> None:
+    template = stack.template
+    assert set(re.findall(r"\(named (\w+)\)", RUNBOOK)) <= set(template["Resources"])
+    assert set(re.findall(r"\]\(#(\w+)\)", RUNBOOK)) <= {heading.lower() for heading in HEADINGS}
+    titles = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOK))
+    assert titles <= {panel.title for panel in read_panels()}
+    parameters = re.findall(
+        r"`((?:RideE|RideP|Api[A-Z][a-z]+Re|Max|Reserved|Parallel|Memory|Timeout|KeptR|Output|Batch|Rollout)\w+)(?:=\w+)?`",
+        RUNBOOK,
+    )
+    mapping = stack.only("AWS::Lambda::EventSourceMapping")
+    assert set(parameters) <= {*template["Parameters"], *mapping}
+    outputs = set(re.findall(r"(?:the output `|\(output )(\w+)", RUNBOOK))
+    assert {"AlarmTopicArn", "GivenUpBatchesUrl"} <= outputs <= set(template["Outputs"])
+
+
+def test_runbook_names_commands_that_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    text = " ".join(RUNBOOK.split())
+    named = {tuple(words.split()) for words in re.findall(r"\bridecast ([a-z]+(?: [a-z]+)?)", text)}
+    assert len(named) >= 8
+    for first, *rest in named:
+        assert first in group.commands, first
+        verbs = getattr(group.commands[first], "commands", None)
+        assert verbs is None or rest[0] in verbs, (first, rest)

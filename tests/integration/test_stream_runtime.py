@@ -1,0 +1,242 @@
+"""The stream's function in AWS's own runtime: cold start, the same bytes as in process, a crash, the deadline."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.bench.cold_start import bench_cold_start
+from infra.demo.function_run import FunctionRun, function_config
+from infra.local.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
+from infra.local.runtime import FunctionExitError
+from infra.local.server import LocalAws
+from infra.package import build_for_host
+from infra.stack import DeployedStack, deploy
+from infra.streams import StreamReader
+from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
+from tests.integration.slow_kinesis import slow_kinesis
+from tests.kits.emulator import needs_emulator, stub
+from training.export import ExportedBundle
+from training.fit import fit_forest
+from training.publish import move_channel, store_bundle
+
+pytestmark = needs_emulator
+
+N_CHUNK = 500  # records in one PutRecords
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    with LocalAws() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws, bundle: ExportedBundle) -> DeployedStack:
+    """A stack with a model on its channel."""
+    stack, s3 = deploy(aws.client), aws.client("s3")
+    store_bundle(s3, stack.bucket, bundle)
+    move_channel(s3, stack.bucket, stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256)
+    return stack
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    return build_for_host().folder
+
+
+@dataclass(frozen=True)
+class Output:
+    """A stream of predictions, of one test alone."""
+
+    aws: LocalAws
+    name: str
+
+    def predictions(self) -> list[tuple[str, bytes]]:
+        """Reads it from its beginning: partition keys and bytes."""
+        reader = StreamReader(self.aws.client("kinesis"), self.name, "TRIM_HORIZON")
+        return [(record.partition_key, record.data) for record in iter_all(reader)]
+
+    def ids(self) -> list[str]:
+        """Reads it from its beginning: prediction ids."""
+        return [json.loads(data)["prediction_id"] for _, data in self.predictions()]
+
+
+def iter_all(reader: StreamReader) -> Iterator[Any]:
+    while records := reader.read_once():
+        yield from records
+
+
+_names = (f"predictions-{number}" for number in count())
+
+
+@pytest.fixture
+def new_output(aws: LocalAws, stack: DeployedStack) -> Callable[[], Output]:
+    def make() -> Output:
+        output = Output(aws, next(_names))
+        aws.client("kinesis").create_stream(StreamName=output.name, ShardCount=1)
+        return output
+
+    return make
+
+
+@pytest.fixture
+def ours(aws: LocalAws, stack: DeployedStack, package: Path, output: Output) -> FunctionConfig:
+    """Our function as the template has it, with an output stream of this test's own."""
+    config = function_config(aws, stack, package)
+    return replace(config, environment={**config.environment, "OUTPUT_STREAM": output.name})
+
+
+@pytest.fixture
+def output(new_output: Callable[[], Output]) -> Output:
+    return new_output()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "function.log"
+
+
+def rides(n: int) -> dict[str, Any]:
+    return invocation(*(ride_bytes(number) for number in range(n)))
+
+
+def test_cold_start_has_its_parts_and_a_warm_invocation_is_shorter(
+    ours: FunctionConfig, log: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with EmulatedRuntime(ours, log) as runtime:
+        assert runtime(rides(1)) == {"batchItemFailures": []}
+        first = runtime.last
+        warm_ms = []
+        for _ in range(3):
+            runtime(rides(1))
+            assert runtime.last.init_ms is None
+            warm_ms.append(runtime.last.duration_ms)
+        peak_mb = runtime.peak_rss_bytes() / 1e6
+
+    assert first.init_ms is not None
+    assert first.duration_ms is not None
+    assert runtime.init_ms == first.init_ms > 10
+    assert runtime.stats.n_invocations == 4
+    assert first.duration_ms > 2 * min(ms for ms in warm_ms if ms is not None)
+    assert 30 < peak_mb < 200
+    record_property("init_ms", first.init_ms)
+    record_property("first_invocation_ms", first.duration_ms)
+    record_property("warm_ms", warm_ms)
+
+
+def test_batch_gives_the_same_bytes_as_in_process(
+    aws: LocalAws, stack: DeployedStack, ours: FunctionConfig, new_output: Callable[[], Output], log: Path
+) -> None:
+    datas = [ride_bytes(number, trip_distance=number / 7) for number in range(1, 1201)]
+    datas[3] = datas[700] = b"no ride"
+    event = invocation(*datas)
+    in_process, emulated = new_output(), new_output()
+    its_environment = {**stack.environment, "OUTPUT_STREAM": in_process.name}
+    with FunctionRun(log).start(aws, replace(stack, environment=its_environment)) as in_this_process:
+        expected = in_this_process(event)
+    expected_rejects = rejects(aws, stack)
+
+    theirs = replace(ours, environment={**ours.environment, "OUTPUT_STREAM": emulated.name})
+    with EmulatedRuntime(theirs, log) as runtime:
+        assert runtime(event) == expected == {"batchItemFailures": []}
+
+    assert emulated.predictions() == in_process.predictions()
+    assert len(emulated.predictions()) == 1198
+    assert rejects(aws, stack) == expected_rejects
+    assert len(expected_rejects) == 1
+
+
+def rejects(aws: LocalAws, stack: DeployedStack) -> dict[str, bytes]:
+    s3 = aws.client("s3")
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=stack.bucket, Prefix="rejects/").get("Contents", ())]
+    return {key: s3.get_object(Bucket=stack.bucket, Key=key)["Body"].read() for key in keys}
+
+
+def test_crash_after_publishing_brings_the_same_predictions_again(
+    ours: FunctionConfig, output: Output, tmp_path: Path, log: Path
+) -> None:
+    crash = (
+        "from lambda_function.handler import lambda_handler as ours\n"
+        "response = ours(event, context)\n"
+        "if not os.path.exists(os.environ['CRASHED']):\n"
+        "    open(os.environ['CRASHED'], 'x').close()\n"
+        "    os._exit(3)\n"
+        "return response"
+    )
+    environment = {**ours.environment, "CRASHED": str(tmp_path / "crashed")}
+    function = stub(tmp_path, crash, environment=environment, site_packages=[ours.package])
+    with EmulatedRuntime(function, log) as runtime:
+        with pytest.raises(FunctionExitError, match="predictor ended its process with exit code 3"):
+            runtime(rides(600))
+        assert runtime(rides(600)) == {"batchItemFailures": []}
+
+    predictions = output.predictions()
+    assert output.ids() == [event_id(position) for position in range(600)] * 2
+    assert predictions[:600] == predictions[600:]
+
+
+def test_missing_settings_are_named_by_the_first_invocation(ours: FunctionConfig, log: Path) -> None:
+    missing = {"OUTPUT_STREAM", "BUCKET"}
+    environment = {name: value for name, value in ours.environment.items() if name not in missing}
+    with (
+        EmulatedRuntime(replace(ours, environment=environment), log) as runtime,
+        pytest.raises(FunctionRaisedError, match="OUTPUT_STREAM, BUCKET is missing: set it in template") as raised,
+    ):
+        runtime(rides(1))
+
+    assert raised.value.error_type == "ConfigurationError"
+
+
+def with_kinesis(function: FunctionConfig, url: str, timeout_s: int, margin_ms: int) -> FunctionConfig:
+    slow = {"AWS_ENDPOINT_URL_KINESIS": url, "DEADLINE_MARGIN_MS": str(margin_ms)}
+    return replace(function, timeout_s=timeout_s, environment={**function.environment, **slow})
+
+
+def test_slow_stream_never_gets_the_function_killed_and_the_next_invocations_do_the_rest(
+    aws: LocalAws, ours: FunctionConfig, output: Output, log: Path
+) -> None:
+    n, timeout_s, event = 6 * N_CHUNK, 2, rides(6 * N_CHUNK)
+    n_done, n_invocations = 0, 0
+    with (
+        slow_kinesis(aws.endpoint_url, delay_s=0.3) as url,
+        EmulatedRuntime(with_kinesis(ours, url, timeout_s, margin_ms=900), log) as runtime,
+    ):
+        while n_done < n and n_invocations < 6:
+            response: Any = runtime({"Records": event["Records"][n_done:]})
+            assert runtime.last.duration_ms is not None
+            assert runtime.last.duration_ms < timeout_s * 1000
+            n_done = len(output.ids())
+            failures = [{"itemIdentifier": sequence_number(n_done)}] if n_done < n else []
+            assert response == {"batchItemFailures": failures}
+            n_invocations += 1
+
+    assert output.ids() == [event_id(position) for position in range(n)]
+    assert n_invocations > 1
+
+
+def test_stream_that_hangs_never_gets_the_function_killed(
+    aws: LocalAws, ours: FunctionConfig, output: Output, log: Path
+) -> None:
+    with (
+        slow_kinesis(aws.endpoint_url, delay_s=60) as url,
+        EmulatedRuntime(with_kinesis(ours, url, 8, margin_ms=6000), log) as runtime,
+    ):
+        response = runtime(rides(2 * N_CHUNK))
+
+    assert response == {"batchItemFailures": [{"itemIdentifier": sequence_number(0)}]}
+    assert output.ids() == []
+
+
+def test_bench_tells_cold_start_and_memory_beside_scikit_learns(bundle: ExportedBundle) -> None:
+    figures = bench_cold_start(bundle, fit_forest(small_rides(), SMALL_PARAMETERS), rides(2000), n=1)
+    rows = {name: (value, unit, budget) for name, value, unit, budget in figures}
+
+    assert rows["cold start: both"][1:] == ("ms", 300.0)
+    assert rows["memory: peak at batches of 2,000"][1:] == ("MB", 110.0)
+    assert all(value > 0 for value, _, _ in rows.values())
+    assert rows["cold start: shorter than scikit-learn's"][0] > 1
