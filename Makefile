@@ -9,7 +9,7 @@ export SAM_CLI_TELEMETRY := 0
 .PHONY: help setup demo test test-fast lint format ci mlflow bench soak fuzz deploy-local checkov release build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml uv.lock .python-version .ci/setup
 	@.ci/setup
@@ -19,13 +19,13 @@ setup: $(READY) ## make .venv with .venv/bin/ridecast in it (once)
 demo: $(READY) ## real rides through Kinesis, the function and out as predictions, on this machine
 	@ridecast demo $(ARGS)
 
-test: $(READY) ## every test (some 10 minutes)
+test: $(READY) ## every test (some 7 minutes)
 	@pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: $(READY) ## the fast tier, on two cores (some 15 s)
 	@pytest -m "not slow" -n 2 $(ARGS)
 
-lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed template
+lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed template, bandit, zizmor
 	@ruff format --check .
 	@ruff check .
 	@mypy
@@ -54,7 +54,7 @@ soak: $(READY) ## a million rides through faults, reshards and model switches (A
 fuzz: $(READY) ## hostile inputs at every decoder (ARGS="--inputs 100000" for more)
 	@python -m tests.fuzz $(ARGS)
 
-deploy-local: $(READY) ## a stack's whole life by the real sam, on the embedded AWS (some two minutes)
+deploy-local: $(READY) ## a stack's whole life by the real sam, on the embedded AWS (a minute)
 	@python -m infra.deploying $(ARGS)
 
 checkov: $(READY) ## checkov on the transformed template, in an environment of its own
