@@ -19,10 +19,12 @@ def smoke_command(
     as_json: Json = False,
 ) -> None:
     """Send golden rides through a deployed stack and compare their predictions; exit code 1 if any is off."""
-    from infra.console import show_result
-    from infra.smoke import smoke
+    from infra.console import counting, error_console, show_result
+    from infra.smoke.run import Watch, smoke
 
-    result = smoke(aws.client, stack, rides, patience_s)
+    console = error_console()
+    with counting(console, "predicted", rides) as count:
+        result = smoke(aws.client, stack, rides, patience_s, Watch(console.print, count))
     slowest_s = round(result.slowest_s, 3) if result.n_predicted else None
     rows = {
         "model version": result.model_version,

@@ -10,7 +10,7 @@ from infra.errors import SmokeError
 from infra.local.mapping import EventSourceMapping
 from infra.local.runtime import InProcessRuntime, load_handler
 from infra.local.server import LocalAws
-from infra.smoke import smoke
+from infra.smoke.run import smoke
 from infra.stack import DeployedStack, deploy
 from tests.builders import small_bundle
 from training.publish import move_channel, store_bundle

@@ -1,13 +1,15 @@
 """The smoke test of a deployed stack: what it makes of predictions that are right, missing, wrong or repeated."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from infra.errors import SmokeError
-from infra.smoke import ID_PREFIX, SmokeResult, Target, plan_trial, run_trial, target_of
+from infra.smoke.plan import ID_PREFIX, Target, plan_trial, seconds_to_wait, target_of
+from infra.smoke.run import SmokeResult, Watch, run_trial
 from infra.streams import Timing
 from lambda_function.events import decode_prediction
 from lambda_function.model import ModelBundle
@@ -17,7 +19,7 @@ from tests.fakes import BUCKET, FakeS3, publish_bundle
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 from training.registry.bundle import ExportedBundle
 
-TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable")
+TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable", refresh_s=60.0)
 PATIENCE_S = 60.0
 Spoil = Callable[[list[bytes]], Sequence[bytes]]
 
@@ -153,6 +155,34 @@ def test_channel_without_a_model_is_told_with_what_to_do() -> None:
         plan_trial(FakeS3(), TARGET, 1, "test")
 
 
+def test_channel_that_has_just_moved_is_waited_for_as_long_as_a_function_may_look_away(s3: FakeS3) -> None:
+    # GIVEN a first model, and then another
+    assert seconds_to_wait(plan_trial(s3, TARGET, 1, "test"), datetime.now(UTC)) == 0.0
+    moved_at = datetime.fromisoformat(publish_bundle(s3, small_bundle(seed=2)).moved_at)
+
+    trial = plan_trial(s3, TARGET, 1, "test")
+
+    assert seconds_to_wait(trial, moved_at) == TARGET.refresh_s + 10
+    assert seconds_to_wait(trial, moved_at + timedelta(seconds=50)) == 20
+    assert seconds_to_wait(trial, moved_at + timedelta(days=1)) == 0.0
+
+
+def test_rides_are_counted_as_they_are_predicted(s3: FakeS3, model: ModelBundle) -> None:
+    stack = FakeStack(model)
+    counted: list[int] = []
+
+    run_trial(
+        stack,
+        TARGET,
+        plan_trial(s3, TARGET, 7, "test"),
+        PATIENCE_S,
+        Timing(stack.clock, stack.clock.sleep),
+        Watch(count=counted.append),
+    )
+
+    assert counted[-1] == 7
+
+
 class FakeCloudFormation:
     """Describes one stack."""
 
@@ -170,13 +200,15 @@ class FakeCloudFormation:
 def test_streams_bucket_and_channel_are_read_from_the_stack() -> None:
     outputs = {"RideEventsStream": "in", "RidePredictionsStream": "out", "BucketName": "made-up", "FunctionName": "f"}
 
-    target = target_of(FakeCloudFormation(outputs, {"ModelChannel": "candidate", "BucketName": ""}), "ridecast")
+    parameters = {"ModelChannel": "candidate", "ModelRefreshSeconds": "90", "BucketName": ""}
+    target = target_of(FakeCloudFormation(outputs, parameters), "ridecast")
 
-    assert target == Target("in", "out", "made-up", "candidate")
+    assert target == Target("in", "out", "made-up", "candidate", refresh_s=90.0)
 
 
 def test_stack_of_another_template_is_told() -> None:
     with pytest.raises(
-        SmokeError, match="stack other has no RideEventsStream, RidePredictionsStream, BucketName, ModelChannel"
+        SmokeError,
+        match="stack other has no RideEventsStream, RidePredictionsStream, BucketName, ModelChannel, ModelRefresh",
     ):
         target_of(FakeCloudFormation({}, {}), "other")
