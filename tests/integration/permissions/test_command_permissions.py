@@ -5,13 +5,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 
 from infra.cli import app
 from infra.template.transform import TEMPLATE
 from lambda_function.events import encode_reject
-from lambda_function.model import bundle_key
+from lambda_function.model import Channel, bundle_key, channel_key
 from lambda_function.signature import SIGNATURE
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
 from tests.builders_kept import FAILURE_KEY, failure, reject_at
@@ -19,7 +20,6 @@ from tests.builders_tlc import row_at, write_month
 from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
 from training.export import write_bundle
-from training.publish import move_channel
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
 REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
@@ -29,7 +29,7 @@ AWS_OPTIONS = {"--bucket", "--endpoint-url", "--profile", "--region", "--stack"}
 @pytest.fixture
 def operator(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Operator]:
+) -> Operator:
     """`ridecast` in a folder of its own, beside an account that holds what there is to be done."""
     leave_work(account)
     start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
@@ -51,13 +51,14 @@ def operator(
         "template": TEMPLATE,
         "third": THIRD.model_version,
     }
-    yield Operator(account, monkeypatch, capsys, names)
-    move_channel(account.aws.client("s3"), account.bucket, "stable", FIRST.model_version, FIRST.manifest_sha256)
+    return Operator(account, monkeypatch, capsys, names)
 
 
 def leave_work(account: Account) -> None:
-    """Leaves a reject and a batch given up that nobody has redriven, and a model that nobody has signed."""
+    """Leaves a reject and a batch that nobody has redriven, an unsigned model, and one that is long in its channel."""
     s3 = account.aws.client("s3")
+    channel = Channel(FIRST.model_version, FIRST.manifest_sha256, None, "2021-01-01T00:00:00+00:00")
+    s3.put_object(Bucket=account.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
     s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1)))
     for done in (f"redriven/{REJECT_KEY}", f"redriven/{FAILURE_KEY}", bundle_key(THIRD.model_version, SIGNATURE)):
