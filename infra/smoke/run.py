@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from infra.errors import SmokeError
 from infra.shards import FIRST_IDLE_WAIT_S, next_idle_wait_s
 from infra.smoke.judge import find_problems, own_predictions
 from infra.smoke.plan import Target, Trial, plan_trial, seconds_to_wait, target_of
@@ -84,7 +85,12 @@ def run_trial(
 
 
 def smoke(
-    clients: Callable[[str], Any], stack_name: str, n_rides: int, patience_s: float, watch: Watch = UNWATCHED
+    clients: Callable[[str], Any],
+    stack_name: str,
+    n_rides: int,
+    patience_s: float,
+    watch: Watch = UNWATCHED,
+    timing: Timing = Timing(),  # noqa: B008 - immutable
 ) -> SmokeResult:
     """Tries a stack; first it waits, if its channel has just moved, until every running function has followed.
 
@@ -92,8 +98,9 @@ def smoke(
         clients: Makes a boto3 client for a service.
         stack_name: The stack.
         n_rides: Rides to send.
-        patience_s: Seconds to wait for all predictions.
+        patience_s: Seconds to wait at most, for the functions to follow and for all predictions.
         watch: Is told how it goes.
+        timing: Time.
 
     Raises:
         SmokeError: The stack, its channel or its model can't be tried.
@@ -102,6 +109,10 @@ def smoke(
     target = target_of(clients("cloudformation"), stack_name)
     trial = plan_trial(clients("s3"), target, n_rides, run=str(time.time_ns()))
     if wait_s := seconds_to_wait(trial, datetime.now(UTC)):
-        watch.tell(f"channel {target.channel} has just moved: in {wait_s:.0f} s every running function has followed")
-        time.sleep(wait_s)
-    return run_trial(clients("kinesis"), target, trial, patience_s, watch=watch)
+        moved = f"has just moved, and the last running function follows in {wait_s:.0f} s"
+        if wait_s > patience_s:
+            remedy = f"try again then, or with --patience-s {math.ceil(wait_s)}"
+            raise SmokeError(f"channel {target.channel}", f"{moved}: {remedy}")
+        watch.tell(f"channel {target.channel} {moved}")
+        timing.sleep(wait_s)
+    return run_trial(clients("kinesis"), target, trial, patience_s, timing, watch)

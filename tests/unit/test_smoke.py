@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors import SmokeError
 from infra.smoke.plan import ID_PREFIX, Target, plan_trial, seconds_to_wait, target_of
-from infra.smoke.run import SmokeResult, Watch, run_trial
+from infra.smoke.run import SmokeResult, Watch, run_trial, smoke
 from infra.streams import Timing
 from lambda_function.events import decode_prediction
 from lambda_function.model import ModelBundle
@@ -165,6 +165,36 @@ def test_channel_that_has_just_moved_is_waited_for_as_long_as_a_function_may_loo
     assert seconds_to_wait(trial, moved_at) == TARGET.refresh_s + 10
     assert seconds_to_wait(trial, moved_at + timedelta(seconds=50)) == 20
     assert seconds_to_wait(trial, moved_at + timedelta(days=1)) == 0.0
+
+
+OUTPUTS = {"RideEventsStream": "ride-events", "RidePredictionsStream": "ride-predictions", "BucketName": BUCKET}
+
+
+def smoke_after_a_move(s3: FakeS3, patience_s: float, watch: Watch) -> tuple[SmokeResult, float]:
+    """Tries a stack whose channel has moved just now; returns the seconds that it took, too."""
+    newer = small_bundle(seed=2)
+    publish_bundle(s3, newer)
+    stack = FakeStack(newer.model)
+    begun_s = stack.clock()
+    cloudformation = FakeCloudFormation(OUTPUTS, {"ModelChannel": "stable", "ModelRefreshSeconds": "60"})
+    clients = {"cloudformation": cloudformation, "s3": s3, "kinesis": stack}
+    result = smoke(clients.__getitem__, "ridecast", 5, patience_s, watch, Timing(stack.clock, stack.clock.sleep))
+    return result, stack.clock() - begun_s
+
+
+def test_rides_are_sent_once_running_functions_have_followed_a_move(s3: FakeS3) -> None:
+    said: list[str] = []
+
+    result, took_s = smoke_after_a_move(s3, 300, Watch(tell=said.append))
+
+    assert (result.n_predicted, result.problems) == (5, ())
+    assert 60 < took_s < 75
+    assert [sentence.partition(",")[0] for sentence in said] == ["channel stable has just moved"]
+
+
+def test_move_that_nobody_waits_for_so_long_is_told_with_what_to_do(s3: FakeS3) -> None:
+    with pytest.raises(SmokeError, match=r"channel stable has just moved, .* or with --patience-s \d\d$"):
+        smoke_after_a_move(s3, 5, Watch())
 
 
 def test_rides_are_counted_as_they_are_predicted(s3: FakeS3, model: ModelBundle) -> None:
