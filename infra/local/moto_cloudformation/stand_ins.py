@@ -40,33 +40,16 @@ def _arn(service: str, path: str) -> str:
 
 KINDS = (
     Kind("AWS::ApiGatewayV2::Api", ref="{id}", attributes={"ApiEndpoint": "https://{id}.execute-api.{region}.invalid"}),
-    Kind("AWS::ApiGatewayV2::ApiMapping", ref="{id}"),
     Kind("AWS::ApiGatewayV2::Authorizer", ref="{id}"),
     Kind("AWS::ApiGatewayV2::Integration", ref="{id}"),
     Kind("AWS::ApiGatewayV2::Route", ref="{id}"),
     Kind("AWS::ApiGatewayV2::Stage", "StageName"),
-    Kind("AWS::ApplicationAutoScaling::ScalableTarget"),
-    Kind("AWS::ApplicationAutoScaling::ScalingPolicy", ref=_arn("autoscaling", "scalingPolicy:{id}")),
-    Kind("AWS::Budgets::Budget"),
     Kind("AWS::CodeDeploy::Application", "ApplicationName"),
-    Kind("AWS::CodeDeploy::DeploymentConfig", "DeploymentConfigName"),
     Kind("AWS::CodeDeploy::DeploymentGroup", "DeploymentGroupName"),
-    Kind("AWS::Kinesis::ResourcePolicy"),
-    Kind(
-        "AWS::Kinesis::StreamConsumer",
-        ref=_arn("kinesis", "stream/consumer/{name}"),
-        attributes={"ConsumerARN": _arn("kinesis", "stream/consumer/{name}")},
-    ),
-    Kind("AWS::Lambda::EventInvokeConfig"),
-    Kind("AWS::Lambda::Url", attributes={"FunctionUrl": "https://{id}.lambda-url.{region}.invalid/"}),
-    Kind("AWS::Logs::MetricFilter"),
-    Kind("AWS::Logs::QueryDefinition", ref="{id}", attributes={"QueryDefinitionId": "{id}"}),
-    Kind("AWS::Logs::SubscriptionFilter"),
     Kind("AWS::S3::BucketPolicy"),
     Kind("AWS::SNS::Subscription", ref=_arn("sns", "{name}:{id}")),
     Kind("AWS::SNS::TopicPolicy"),
     Kind("AWS::SQS::QueuePolicy"),
-    Kind("AWS::Scheduler::Schedule", "Name", attributes={"Arn": _arn("scheduler", "schedule/default/{name}")}),
 )
 
 
