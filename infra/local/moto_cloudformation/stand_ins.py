@@ -31,13 +31,6 @@ class Kind:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_ARN = "arn:aws:{service}:{{region}}:{{account}}:{path}"
-
-
-def _arn(service: str, path: str) -> str:
-    return _ARN.format(service=service, path=path)
-
-
 KINDS = (
     Kind("AWS::ApiGatewayV2::Api", ref="{id}", attributes={"ApiEndpoint": "https://{id}.execute-api.{region}.invalid"}),
     Kind("AWS::ApiGatewayV2::Authorizer", ref="{id}"),
@@ -47,7 +40,7 @@ KINDS = (
     Kind("AWS::CodeDeploy::Application", "ApplicationName"),
     Kind("AWS::CodeDeploy::DeploymentGroup", "DeploymentGroupName"),
     Kind("AWS::S3::BucketPolicy"),
-    Kind("AWS::SNS::Subscription", ref=_arn("sns", "{name}:{id}")),
+    Kind("AWS::SNS::Subscription", ref="arn:aws:sns:{region}:{account}:{name}:{id}"),
     Kind("AWS::SNS::TopicPolicy"),
     Kind("AWS::SQS::QueuePolicy"),
 )
