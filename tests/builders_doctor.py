@@ -43,6 +43,7 @@ HEALTHY = StackFacts(
     concurrency=ConcurrencyFacts(None, n_unreserved=1000, n_account=1000),
     streams=(INPUT, OUTPUT),
     alarms=(AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK"), AlarmFacts("age", "A", "INSUFFICIENT_DATA")),
+    n_told=1,
     quotas=(QuotaFacts("shards", 4, 500),),
     n_kept={"rejects": 0, "failures": 0},
 )

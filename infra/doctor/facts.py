@@ -198,6 +198,7 @@ class StackFacts:
         parameters: As the stack was deployed with.
         resource_drift: What CloudFormation found when it was last asked for drift, as in "DRIFTED"; "" for never.
         drift: Sentences on what differs between the local template and the deployed one; None where not compared.
+        n_told: Who is told of alarms: confirmed subscriptions.
         n_kept: Objects of rejects and of given-up batches that nobody has redriven, by kind.
         unseen: What could not be looked at, and why.
         denied: Those of them for which a permission is missing.
@@ -217,6 +218,7 @@ class StackFacts:
     concurrency: ConcurrencyFacts | None = None
     streams: tuple[StreamFacts, ...] = ()
     alarms: tuple[AlarmFacts, ...] = ()
+    n_told: int | None = None
     quotas: tuple[QuotaFacts, ...] = ()
     n_kept: Mapping[str, int] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from infra.doctor.look.function import (
 from infra.doctor.look.model import look_at_model
 from infra.doctor.look.stack import DeployedStack, describe_stack, list_resources, look_at_drift
 from infra.doctor.look.streams import look_at_quotas, look_at_stream
-from infra.doctor.look.watching import count_kept, look_at_alarms
+from infra.doctor.look.watching import count_kept, count_told, look_at_alarms
 from infra.doctor.look.work import look_at_work
 from lambda_function.errors import ConfigurationError, StoreError
 from lambda_function.settings import ServingSettings
@@ -78,6 +78,7 @@ class Doctor:
             concurrency=look("concurrency", None, look_at_concurrency, aws_lambda, function),
             streams=look("streams", (), self._streams, outputs),
             alarms=look("alarms", (), look_at_alarms, cloudwatch, resources),
+            n_told=look("alarm topic", None, count_told, self.client("sns"), resources),
             quotas=look("quotas", (), look_at_quotas, kinesis, aws_lambda),
             n_kept=look("rejects and failures", {}, count_kept, self.client("s3"), outputs["BucketName"]),
             unseen=look.unseen,

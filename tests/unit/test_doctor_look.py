@@ -5,6 +5,7 @@ from typing import Any
 
 from infra.doctor.look.function import look_at_mapping, look_at_release
 from infra.doctor.look.stack import Resource
+from infra.doctor.look.watching import count_told
 
 ALIAS = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
 
@@ -44,3 +45,22 @@ def test_latest_version_of_the_function_is_the_one_published_whatever_other_func
 
 def test_stack_whose_resources_are_unknown_has_published_nothing_that_is_known() -> None:
     assert look_at_release(lambda_with_alias_at("9"), "predictor", ALIAS, ()).published == ""
+
+
+class Topics:
+    """Topics with confirmed subscriptions, by ARN."""
+
+    def __init__(self, **n_confirmed: int) -> None:
+        self._n_confirmed = n_confirmed
+
+    def get_topic_attributes(self, *, TopicArn: str) -> dict[str, dict[str, str]]:  # noqa: N803
+        """Tells a topic's."""
+        return {"Attributes": {"SubscriptionsConfirmed": str(self._n_confirmed[TopicArn]), "SubscriptionsPending": "9"}}
+
+
+def test_those_are_told_who_have_confirmed() -> None:
+    topic, queue = Resource("AlarmTopic", "topic", "AWS::SNS::Topic"), Resource("Queue", "queue", "AWS::SQS::Queue")
+
+    assert count_told(Topics(topic=2), (queue, topic)) == 2
+    assert count_told(Topics(topic=0), (topic,)) == 0
+    assert count_told(Topics(), (queue,)) is None

@@ -30,6 +30,14 @@ def test_alarm_that_tells_nobody_is_a_warning() -> None:
     assert found.remedy == "`aws cloudwatch enable-alarm-actions --alarm-names ridecast-all`"
 
 
+def test_alarms_that_tell_nobody_at_all_are_a_warning() -> None:
+    found = only_ill(stack_with(n_told=0))
+
+    assert (found.severity, found.check) == (Severity.warning, "alarm topic")
+    assert "AlarmEmail" in found.remedy
+    assert ill(stack_with(n_told=None)) == []  # not known
+
+
 def test_alarm_that_somebody_has_deleted_is_bad() -> None:
     found = only_ill(stack_with(alarms=(WELL, AlarmFacts("ridecast-age", "IteratorAgeAlarm", ""))))
     assert (found.severity, found.what) == (Severity.bad, "somebody has deleted ridecast-age")

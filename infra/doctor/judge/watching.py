@@ -17,6 +17,9 @@ def judge_alarms(facts: StackFacts) -> Iterator[Finding]:
     if muted := [alarm.name for alarm in alarms if alarm.is_muted]:
         what = f"nobody is told of {', '.join(muted)}"
         yield warning("alarm", what, f"`aws cloudwatch enable-alarm-actions --alarm-names {' '.join(muted)}`")
+    if facts.n_told == 0:
+        remedy = "deploy with AlarmEmail, or subscribe to the stack's AlarmTopicArn, and confirm what AWS then sends"
+        yield warning("alarm topic", "it has no confirmed subscription: nobody is told of any alarm", remedy)
     if alarms and not sounding and not missing:
         yield good("alarm", f"none of {len(alarms)} alarms sounds")
 

@@ -44,6 +44,17 @@ def _alarm(resource: Resource, described: dict[str, Any], is_composite: bool) ->
     )
 
 
+def count_told(sns: Any, resources: Iterable[Resource]) -> int | None:
+    """Counts who is told of alarms: confirmed subscriptions of the stack's topic; None where it has no topic.
+
+    Raises:
+        ClientError: SNS refused.
+    """
+    topics = [one.physical_name for one in resources if one.type == "AWS::SNS::Topic"]
+    attributes = [sns.get_topic_attributes(TopicArn=topic)["Attributes"] for topic in topics]
+    return sum(int(one["SubscriptionsConfirmed"]) for one in attributes) if topics else None
+
+
 def count_kept(s3: Any, bucket_name: str) -> dict[str, int]:
     """Counts objects of rejects and of given-up batches without a mark: one of which a part is redriven has one.
 

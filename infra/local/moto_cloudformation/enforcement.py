@@ -156,6 +156,11 @@ def _stack(request: IAMRequestBase) -> str:
     return next((stack.stack_id for stack in stacks if name in {stack.name, stack.stack_id}), "")
 
 
+def _topic(request: IAMRequestBase) -> str:
+    (arn,) = request._data.get("TopicArn", [""])  # noqa: SLF001
+    return str(arn)
+
+
 _FUNCTION_PATH = re.compile(r"/functions/([^/?]+)")
 
 _RESOURCES = {
@@ -166,6 +171,7 @@ _RESOURCES = {
     "lambda": _function,
     "logs": _log_stream,
     "monitoring": _alarm,
+    "sns": _topic,
 }
 
 
