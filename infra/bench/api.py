@@ -4,9 +4,6 @@ Timed by the emulator around the function, as Lambda would bill it: from handing
 answer is there. The runtime's own reading and writing of JSON is in it; API Gateway and the network are not.
 """
 
-import pickle
-import shutil
-import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from infra.bench.comparator_package import comparator_of, store_pickled
 from infra.bench.figures import MS, TIMES, Figure
 from infra.demo.function_run import function_config
 from infra.http.event import http_event
@@ -34,7 +32,6 @@ N_INVOCATIONS = 1000
 
 _N_WARM_UP = 20
 _COMPARATOR = Path(__file__).with_name("api_comparator.py")
-_MODEL_KEY = "comparator/model.pkl"
 _ARRIVAL_TIME_S = 1_609_834_500.25
 _RIDE = (
     b'{"ride": {"PULocationID": 130, "DOLocationID": 205, "trip_distance": 3.66,'
@@ -128,9 +125,9 @@ def bench_api(bundle: ExportedBundle, fitted: HistGradientBoostingRegressor, n: 
         store_bundle(s3, stack.bucket, bundle)
         channel = stack.environment["MODEL_CHANNEL"]
         move_channel(s3, stack.bucket, channel, bundle.model_version, bundle.manifest_sha256)
-        s3.put_object(Bucket=stack.bucket, Key=_MODEL_KEY, Body=pickle.dumps(_plain(fitted)))
+        store_pickled(s3, stack.bucket, _plain(fitted))
         ours = api_config(aws, stack, build_for_host().folder)
-        functions = {"ours": ours, "scikit-learn": _comparator(ours, folder)}
+        functions = {"ours": ours, "scikit-learn": comparator_of(ours, _COMPARATOR, folder)}
         latencies = measure_latencies(functions, prediction_event(), n, folder)
     return _figures(latencies["ours"], latencies["scikit-learn"])
 
@@ -151,16 +148,3 @@ def _figures(ours: Latency, theirs: Latency) -> list[Figure]:
         Figure("HTTP: faster than scikit-learn, median", theirs.p50_ms / ours.p50_ms, TIMES, LEAST_RATIO),
         Figure("HTTP: faster than scikit-learn, p99", theirs.p99_ms / ours.p99_ms, TIMES),
     ]
-
-
-def _comparator(ours: FunctionConfig, folder: Path) -> FunctionConfig:
-    package = folder / "comparator"
-    package.mkdir()
-    shutil.copy(_COMPARATOR, package)
-    return replace(
-        ours,
-        package=package,
-        handler=f"{_COMPARATOR.stem}.lambda_handler",
-        environment={**ours.environment, "MODEL_KEY": _MODEL_KEY},
-        site_packages=[Path(sysconfig.get_path("purelib"))],
-    )

@@ -2,18 +2,16 @@
 
 import base64
 import json
-import pickle
-import shutil
 import statistics
-import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from infra.bench.comparator_package import comparator_of, store_pickled
 from infra.demo.function_run import function_config
 from infra.local.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.server import LocalAws
@@ -28,7 +26,6 @@ N_STARTS = 5
 N_LARGE_BATCHES = 5  # the peak of the first is not yet that of the others
 
 _COMPARATOR = Path(__file__).with_name("cold_comparator.py")
-_MODEL_KEY = "comparator/model.pkl"
 _BYTES_PER_MB = 1e6
 
 FigureRow = tuple[str, float, str, float | None]
@@ -106,7 +103,7 @@ def bench_cold_start(
         log = Path(folder, "function.log")
         ours = function_config(aws, stack, build_for_host().folder)
         our_start = measure_cold_starts(ours, one, n, log)
-        their_start = measure_cold_starts(_comparator(ours, Path(folder)), one, n, log)
+        their_start = measure_cold_starts(comparator_of(ours, _COMPARATOR, Path(folder)), one, n, log)
         peak_bytes = measure_peak_bytes(ours, course_sized(event), N_LARGE_BATCHES, log)
     return _rows(our_start, their_start, len(event["Records"]), peak_bytes)
 
@@ -126,20 +123,7 @@ def _rows(ours: ColdStart, theirs: ColdStart, n_rides: int, peak_bytes: int) -> 
 def _store_models(s3: Any, stack: DeployedStack, bundle: ExportedBundle, fitted: HistGradientBoostingRegressor) -> None:
     store_bundle(s3, stack.bucket, bundle)
     move_channel(s3, stack.bucket, stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256)
-    s3.put_object(Bucket=stack.bucket, Key=_MODEL_KEY, Body=pickle.dumps(fitted))
-
-
-def _comparator(ours: FunctionConfig, folder: Path) -> FunctionConfig:
-    package = folder / "comparator"
-    package.mkdir()
-    shutil.copy(_COMPARATOR, package)
-    return replace(
-        ours,
-        package=package,
-        handler=f"{_COMPARATOR.stem}.lambda_handler",
-        environment={**ours.environment, "MODEL_KEY": _MODEL_KEY},
-        site_packages=[Path(sysconfig.get_path("purelib"))],
-    )
+    store_pickled(s3, stack.bucket, fitted)
 
 
 def course_sized(event: Mapping[str, Any]) -> dict[str, Any]:

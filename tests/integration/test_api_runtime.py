@@ -12,20 +12,15 @@ import pytest
 
 from infra.bench.api import api_config, bench_api, prediction_event
 from infra.local.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.rie import find_rie
 from infra.local.server import LocalAws
-from infra.package import PYTHON, ROOT, build_for_host, host_architecture
+from infra.package import ROOT, build_for_host
 from infra.stack import DeployedStack, deploy
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
 from tests.fakes import FakeFunction
+from tests.kits.emulator import needs_emulator
 from training.export import ExportedBundle
 from training.fit import fit_forest
 from training.publish import move_channel, store_bundle
-
-in_the_runtime = pytest.mark.skipif(
-    find_rie() is None or sys.version_info[:2] != PYTHON or host_architecture() is None,
-    reason="the emulator is for Linux on a processor of Lambda's, the function for Python 3.13",
-)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +55,7 @@ def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
     return response["statusCode"], msgspec.json.decode(response["body"])
 
 
-@in_the_runtime
+@needs_emulator
 def test_built_package_answers_as_the_stream_does(
     aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
 ) -> None:
@@ -81,7 +76,7 @@ def test_built_package_answers_as_the_stream_does(
     assert again == (200, prediction)
 
 
-@in_the_runtime
+@needs_emulator
 def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
     aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
 ) -> None:
@@ -94,7 +89,7 @@ def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
     assert "publish one" in problem["detail"]
 
 
-@in_the_runtime
+@needs_emulator
 def test_bench_compares_with_scikit_learn(bundle: ExportedBundle) -> None:
     figures = {
         figure.name: figure.value for figure in bench_api(bundle, fit_forest(small_rides(), SMALL_PARAMETERS), 10)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +11,16 @@ import pytest
 
 from infra.demo.function_run import function_config
 from infra.local.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.rie import find_rie
 from infra.local.server import LocalAws
-from infra.package import PYTHON, build_for_host, host_architecture
+from infra.package import build_for_host
 from infra.stack import DeployedStack, deploy
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from lambda_function.settings import PreTrafficSettings
 from tests.builders import invocation, ride_bytes, small_bundle
+from tests.kits.emulator import needs_emulator
 from training.publish import move_channel, store_bundle
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_rie() is None, reason="the emulator comes with aws-sam-cli, for Linux"),
-    pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python"),
-    pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
-]
+pytestmark = [pytest.mark.slow, needs_emulator]
 
 
 @dataclass

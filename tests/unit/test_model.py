@@ -37,9 +37,8 @@ def test_exported_bundle_loads(bundle: ExportedBundle) -> None:
 
 
 def test_small_bundle_with_its_manifest_made_anew_loads() -> None:
-    load(vouched(files_of()))
-    load(with_arrays())
-    load(with_golden(lambda _: None))
+    for files in (vouched(files_of()), with_arrays(), with_golden(lambda _: None)):
+        assert load(files).manifest.feature_names == FEATURE_NAMES
 
 
 def test_file_that_the_function_does_not_need_is_not_asked_for() -> None:

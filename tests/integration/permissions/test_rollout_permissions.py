@@ -118,6 +118,9 @@ def shift_traffic(account: Account, role_name: str) -> None:
 def test_codedeploy_brings_a_version_in_under_its_role(account: Account) -> None:
     shift_traffic(account, account.roles["DeploymentRole"])
 
+    alias = account.aws.client("lambda").get_alias(FunctionName=account.outputs["FunctionName"], Name="live")
+    assert alias["FunctionVersion"] == account.version.rpartition(":")[2]
+
 
 @pytest.mark.parametrize("cut", cuts("DeploymentRole"), ids=str)
 def test_codedeploy_cannot_bring_a_version_in_without_any_part_of_its_role(account: Account, cut: Cut) -> None:
