@@ -5,6 +5,7 @@ import json
 import struct
 import zipfile
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -46,7 +47,9 @@ ride_events = st.fixed_dictionaries({}, optional={"ride": rides | values, "ride_
 
 def as_json(value: Any) -> bytes:
     """JSON as Python's own encoder writes it: with NaN, and lone surrogates escaped or as they are."""
-    return json.dumps(value, ensure_ascii=hash(str(value)) % 2 == 0).encode("utf-8", "surrogatepass")
+    escaped = json.dumps(value).encode()
+    is_left_so = crc32(escaped) % 2 == 0  # the same in each process, so that a finding can be made again
+    return escaped if is_left_so else json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 @thorough
