@@ -18,7 +18,7 @@ from infra.local.server import HOST, REGION, LocalAws
 from infra.package import ROOT
 from infra.stack import Stack
 
-_SOURCES = ("template.yaml", "samconfig.toml", "infra", "lambda_function", "docs/openapi.json")
+_SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
 """What a build reads."""
 
 _POLL_S = "0.2"  # the embedded AWS is done at once; sam asks every 0.5 s
@@ -163,8 +163,7 @@ def copy_sources(folder: Path) -> Path:
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
+        else:
             shutil.copy2(source, target)
     return folder
 
