@@ -30,9 +30,7 @@ lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed temp
 	@ruff check .
 	@mypy
 	@lint-imports
-	@python -m infra.template.lint
-	@python -m infra.checks.source
-	@python -m infra.checks.bootstrap
+	@python -m infra.stack.lint
 	@zizmor --offline --quiet --persona pedantic .github
 
 format: $(READY) ## put the code into its house style
@@ -46,25 +44,25 @@ mlflow: $(READY) ## MLflow's pages on what was tracked, on http://127.0.0.1:5001
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///build/mlflow/mlflow.db}"
 
 bench: $(READY) ## cost of engine, handler and cold start, beside what they replace
-	@python -m infra.bench
+	@python -m tests.bench
 
 soak: $(READY) ## a million rides through faults, reshards and model switches (ARGS="--rides 100000" for fewer)
-	@python -m infra.soak $(ARGS)
+	@python -m tests.soak $(ARGS)
 
 fuzz: $(READY) ## hostile inputs at every decoder (ARGS="--inputs 100000" for more)
 	@python -m tests.fuzz $(ARGS)
 
 deploy-local: $(READY) ## a stack's whole life by the real sam, on the embedded AWS (a minute)
-	@python -m infra.deploying $(ARGS)
+	@python -m tests.deploy_local $(ARGS)
 
 checkov: $(READY) ## checkov on the transformed template, in an environment of its own
-	@python -m infra.checks.checkov
+	@python -m infra.stack.checkov
 
 release: $(READY) ## the deployable release with its bill of materials, in build/release
-	@rm -rf build/release && python -m infra.cicd.release
+	@rm -rf build/release && python -m infra.stack.release
 
 build: $(READY) ## the deployable package, in .aws-sam/build (ARGS="--architecture x86_64" for another processor)
-	@python -m infra.package $(ARGS)
+	@python -m infra.stack.package $(ARGS)
 
 ci: lint test ## what CI runs
 

@@ -1,1 +1,1 @@
-"""The command line, the stack and the embedded AWS that run the function on a laptop."""
+"""Four rooms, one direction: cli > local > operate > stack."""

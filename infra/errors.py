@@ -42,7 +42,7 @@ class MotoVersionError(InfraError):
         self.installed = installed
         self.expected = expected
         super().__init__(
-            f"moto {installed} is installed, but infra/local/kinesis.py patches {expected}: run `make setup`"
+            f"moto {installed} is installed, but infra/local/moto/kinesis.py patches {expected}: run `make setup`"
         )
 
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
-from lambda_function.clients import make_clients
+from lambda_function.aws.clients import make_clients
+from lambda_function.aws.model_store import GetObject, ModelStore
+from lambda_function.aws.publisher import Publisher, PutRecords
+from lambda_function.aws.rejects import PutObject, reject_key, store_rejects
+from lambda_function.aws.settings import JSON, Settings, is_snapshotted
+from lambda_function.aws.snapshot import Registry, Restorable, runtime_registry
+from lambda_function.aws.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
+from lambda_function.core.kpl import pack
+from lambda_function.core.processor import ProcessedBatch, process
+from lambda_function.core.records import Entry, KinesisRecord, decode_records, stream_name
+from lambda_function.core.rehearsal import is_rehearsal, rehearse
 from lambda_function.errors import StoreError
-from lambda_function.kpl import pack
-from lambda_function.model_store import GetObject, ModelStore
-from lambda_function.processor import ProcessedBatch, process
-from lambda_function.publisher import Entry, Publisher, PutRecords
-from lambda_function.records import KinesisRecord, decode_records, stream_name
-from lambda_function.rehearsal import is_rehearsal, rehearse
-from lambda_function.rejects import PutObject, reject_key, store_rejects
-from lambda_function.settings import JSON, Settings, is_snapshotted
-from lambda_function.snapshot import Registry, Restorable, runtime_registry
-from lambda_function.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
 
 
 class Context(Protocol):

@@ -16,10 +16,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from lambda_function.model import GOLDEN, GoldenRide, bundle_key, channel_key, decode_channel, decode_golden_rides
-from lambda_function.model_store import GetObject
-from lambda_function.rehearsal import decode_answer, problem_with, rehearsal_event
-from lambda_function.settings import PreTrafficSettings
+from lambda_function.aws.model_store import GetObject
+from lambda_function.aws.settings import PreTrafficSettings
+from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, channel_key, decode_channel, decode_golden_rides
+from lambda_function.core.rehearsal import decode_answer, problem_with, rehearsal_event
 
 ATTEMPTS = 3
 """A channel may move between our look and the version's, and S3 may fail a version's first start."""

@@ -11,16 +11,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.events import Ride, RideEvent
-from lambda_function.features import RideColumns, feature_matrix
-from lambda_function.interval import KINDS, Interval
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, FileDigest, Manifest, sha256
-from lambda_function.records import KinesisRecord, decode_records
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, FileDigest, Manifest, sha256
+from lambda_function.core.events import Ride, RideEvent
+from lambda_function.core.features import RideColumns, feature_matrix
+from lambda_function.core.intervals import KINDS, Interval
+from lambda_function.core.records import KinesisRecord, decode_records
 from training.data.months import Month
+from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.dataset import Rides
-from training.export import ExportedBundle, TrainingFacts, export_bundle
-from training.fit import fit_forest
+from training.model.bundle import ExportedBundle
+from training.model.export import TrainingFacts, export_bundle
+from training.model.fit import fit_forest
 
 STREAM = "ride-events"
 STREAM_ARN = f"arn:aws:kinesis:us-east-1:123456789012:stream/{STREAM}"

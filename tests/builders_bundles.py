@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, ModelBundle, load_bundle, sha256
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, ModelBundle, load_bundle, sha256
 from tests.builders import forest_arrays_of, golden_of, interval_bundle, pack, small_bundle, small_interval, vouched
 
 Files = dict[str, bytes]

@@ -2,11 +2,11 @@
 
 import json
 
-from lambda_function.model import channel_key, decode_channel
+from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders import small_bundle
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, FakeS3
-from training.publish import Mover, move_channel, store_bundle
+from training.registry.channels import Mover, move_channel, store_bundle
 from training.registry.versions import put_paper
 
 KEY = channel_key("stable")

@@ -3,15 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
-from infra.doctor.checks import Finding, Severity, check
-from infra.doctor.facts import (
+from infra.operate.doctor.doctor import check
+from infra.operate.doctor.facts import (
     AlarmFacts,
     ConcurrencyFacts,
+    Finding,
     FunctionFacts,
     MappingFacts,
     ModelFacts,
     QuotaFacts,
     ReleaseFacts,
+    Severity,
     StackFacts,
     StreamFacts,
     WorkFacts,

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.bucket import Bucket
-from infra.kept.bucket import FAILURES, REJECTS
-from infra.kept.marks import Marks
-from infra.kept.redrive import Redrive, RedriveReport
-from infra.streams import Timing
+from infra.operate.redrive.marks import Marks
+from infra.operate.redrive.records import FAILURES, REJECTS
+from infra.operate.redrive.redrive import Redrive, RedriveReport
+from infra.operate.streams import Timing
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.events import NOT_JSON, Reject, encode_reject
+from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
-from lambda_function.events import NOT_JSON, Reject, encode_reject
-from lambda_function.publisher import Publisher
-from lambda_function.rejects import build_reject
 from tests.builders import SHARD_ID, STREAM, STREAM_ARN, kinesis_records, lambda_record, sequence_number
 from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeClock, FakeKinesis
+from training.registry.bucket import Bucket
 
 FAILURE_KEY = f"aws/lambda/6f5e/{SHARD_ID}/2021/01/05/2021-01-05T20.15.00-0b1c"
 

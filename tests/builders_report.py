@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lambda_function.model import Manifest
+from lambda_function.core.bundle import Manifest
 from tests.builders import small_bundle
-from training.evaluation import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
-from training.judging.backtest import AgeRow
-from training.judging.gate import GateReport
-from training.judging.gate_rules import RuleResult
+from training.evaluation.backtest import AgeRow
+from training.evaluation.gate import GateReport
+from training.evaluation.gate_rules import RuleResult
+from training.model.evaluation import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
 from training.report.facts import FeatureImportance, PredictedRides, PreviousModel, ReportFacts
 
 OTHER_VERSION = "green-2020-12-0123456789ab"

@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.data.month_facts import MonthFacts
 from training.data.months import Month, Service, tlc_file_name
-from training.data.rides import Source
+from training.data.rides import MonthFacts, Source
 
 
 @dataclass(frozen=True, slots=True)

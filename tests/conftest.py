@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lambda_function.model import ModelBundle
+from lambda_function.core.bundle import ModelBundle
 from tests.builders import small_bundle
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 settings.register_profile("fast", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

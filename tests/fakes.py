@@ -14,14 +14,14 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.publisher import Publisher
+from lambda_function.aws.settings import Settings
+from lambda_function.aws.telemetry import Telemetry
+from lambda_function.core.bundle import MANIFEST, Channel, bundle_key, channel_key
 from lambda_function.handler import StreamHandler
-from lambda_function.model import MANIFEST, Channel, bundle_key, channel_key
-from lambda_function.model_store import ModelStore
-from lambda_function.publisher import Publisher
-from lambda_function.settings import Settings
-from lambda_function.telemetry import Telemetry
-from training.export import ExportedBundle
-from training.publish import move_channel, store_bundle
+from training.model.bundle import ExportedBundle
+from training.registry.channels import move_channel, store_bundle
 
 BUCKET = "ridecast-test"
 OUTPUT_STREAM = "ride-predictions"

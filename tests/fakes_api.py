@@ -5,13 +5,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.http.event import http_event
-from lambda_function.api import HttpHandler
-from lambda_function.api_telemetry import RequestTelemetry
-from lambda_function.model_store import ModelStore
+from infra.local.runtime.http import http_event
+from lambda_function.api.handler import HttpHandler, RequestTelemetry
+from lambda_function.aws.model_store import ModelStore
 from tests.builders import ARRIVAL_TIME_S, small_bundle
 from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.errors import TrackingError
-from training.tracking.facts import RunFacts
-from training.tracking.store import RegisteredVersion, Registry
+from training.tracking.store import RegisteredVersion, Registry, RunFacts
 
 LEGAL_NAME = re.compile(r"[\w.\- /:]{1,250}", re.ASCII)
 URI = "http://mlflow.invalid"

@@ -33,12 +33,6 @@ Pick behaviour by type. Errors carry facts as attributes and build their own sen
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from training.data.contract import Finding
-
-_N_BREACHES_SHOWN = 3
 
 FOLDER_PREFIX = "file:"
 """How a bucket's name begins that is a folder on this machine."""
@@ -261,32 +255,6 @@ class ZonesFileError(TrainingError):
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(f"{path} holds no outlines of zones: name a GeoJSON file of TLC's taxi zones, or leave it out")
-
-
-class ContractError(TrainingError):
-    """Months that are not what the data contract asks for.
-
-    Attributes:
-        breaches: What was found: which rule, which month, what was seen and what is wanted.
-    """
-
-    def __init__(self, breaches: "Sequence[Finding]") -> None:
-        self.breaches = tuple(breaches)
-        rules = dict.fromkeys(breach.rule for breach in self.breaches)
-        shown = "; ".join(str(breach) for breach in self.breaches[:_N_BREACHES_SHOWN])
-        n_more = len(self.breaches) - _N_BREACHES_SHOWN
-        more = f"; and {n_more} more" if n_more > 0 else ""
-        allow = " ".join(f"--allow {rule}" for rule in rules)
-        super().__init__(f"{shown}{more}: look at the files, or go on knowingly with {allow}")
-
-
-class UnknownRuleError(TrainingError):
-    """A rule that the data contract does not have."""
-
-    def __init__(self, name: str, rules: Sequence[str]) -> None:
-        self.name = name
-        self.rules = tuple(rules)
-        super().__init__(f"the data contract has no rule {name!r}: choose among {', '.join(rules)}")
 
 
 class MonthUnavailableError(TrainingError):

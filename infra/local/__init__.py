@@ -1,1 +1,1 @@
-"""The embedded AWS: server, event source mapping and runtime on this machine."""
+"""AWS on this machine: event source mapping, moto, runtimes, simulation and the demo."""

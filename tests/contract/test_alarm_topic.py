@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from infra.stack import Stack
+from infra.local.stack import Stack
 from tests.kits.alarms import Properties, alarms_of
 
 

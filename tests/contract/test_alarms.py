@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from infra.stack import Stack
-from lambda_function.model_store import ModelStore
-from lambda_function.settings import Settings
+from infra.local.stack import Stack
+from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.settings import Settings
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
 from tests.kits.alarms import Properties, alarms_of, threshold

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from infra.local.deploy.policies import is_allowed
-from infra.stack import Stack
-from infra.template.transform import read_template
+from infra.local.moto.cloudformation.policies import is_allowed
+from infra.local.stack import Stack
+from infra.stack.template import read_template
 from tests.kits.bootstrap import (
     BOOTSTRAP,
     actions,
@@ -278,7 +278,7 @@ def test_policies_fit_into_iams_limits(resources: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_cfn_lint_knows_every_property_and_action(tmp_path: Path) -> None:
-    lint = import_module("infra.checks.bootstrap")  # cfn-lint takes seconds to import
+    lint = import_module("infra.stack.lint")  # cfn-lint takes seconds to import
     misspelt = tmp_path / "bootstrap.yaml"
     text = BOOTSTRAP.read_text(encoding="utf-8")
     misspelt.write_text(text.replace("kinesis:CreateStream", "kinesis:CreateStraem"), encoding="utf-8")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.local.deploy.policies import is_allowed
-from infra.stack import Stack
+from infra.local.moto.cloudformation.policies import is_allowed
+from infra.local.stack import Stack
 from tests.kits.aws_lists import is_action, resource_kinds, resource_type
 from tests.kits.bootstrap import (
     ACCOUNT,
@@ -156,7 +156,7 @@ def test_property_that_excuses_a_call_exists_and_is_not_set(name: str) -> None:
     used = {key for one in TEMPLATE_RESOURCES.values() if one["Type"] == name for key in one.get("Properties", {})}
 
     assert BY_PROPERTY[name].keys() <= resource_type(name).properties
-    assert not BY_PROPERTY[name].keys() & used, "allow what it needs in infra/cicd/bootstrap.yaml"
+    assert not BY_PROPERTY[name].keys() & used, "allow what it needs in infra/stack/bootstrap.yaml"
 
 
 @pytest.mark.parametrize("name", sorted({*BY_PROPERTY, *BY_REASON}))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra.local.failures import GivenUp, object_key
-from infra.stack import Stack
+from infra.local.event_source.failures import GivenUp, object_key
+from infra.local.stack import Stack
 from tests.builders import invocation, ride_bytes
 from tests.kits.alarms import Properties, alarms_of, threshold
 

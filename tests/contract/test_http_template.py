@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from infra.stack import Stack
-from infra.template.conditions import broken_rules
-from infra.template.transform import TEMPLATE
-from lambda_function.settings import ServingSettings
+from infra.local.stack import Stack
+from infra.stack.template import TEMPLATE, broken_rules
+from lambda_function.aws.settings import ServingSettings
 
 ISSUER = {"ApiJwtIssuer": "https://id.example/pool", "ApiJwtAudience": "rides"}
 SETTING_NAMES = {

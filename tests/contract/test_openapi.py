@@ -7,10 +7,10 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
-from infra.template.transform import TEMPLATE, read_template
-from lambda_function.api_openapi import openapi, openapi_json
-from lambda_function.api_rides import MAX_RIDES
-from lambda_function.events import REJECT_REASONS
+from infra.stack.template import TEMPLATE, read_template
+from lambda_function.api.openapi import openapi, openapi_json
+from lambda_function.api.rides import MAX_RIDES
+from lambda_function.core.events import REJECT_REASONS
 from tests.builders import ride_bytes, ride_event
 from tests.fakes_api import FakeApi, rides_bytes
 
@@ -28,7 +28,7 @@ def test_document_is_openapi() -> None:
 def test_document_in_docs_is_the_one_that_the_code_generates() -> None:
     found = DOCUMENT.read_bytes()
 
-    assert found == openapi_json(), "run: python -m lambda_function.api_openapi > docs/openapi.json"
+    assert found == openapi_json(), "run: python -m lambda_function.api.openapi > docs/openapi.json"
 
 
 def test_document_has_the_routes_of_the_function_and_of_the_template() -> None:

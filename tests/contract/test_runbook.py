@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import typer
 
-from infra.cli import app
-from infra.dashboard.body import read_panels
-from infra.stack import Stack
-from infra.template.transform import TEMPLATE
+from infra.cli.app import app
+from infra.local.stack import Stack
+from infra.stack.template import TEMPLATE
 from tests.kits.alarms import Properties, alarms_of
+from tests.kits.dashboard import read_panels
 
 RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)

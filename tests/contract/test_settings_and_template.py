@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from infra.package import PYTHON
-from infra.stack import Stack
-from infra.template.transform import TEMPLATE
-from lambda_function import settings
-from lambda_function.settings import ServingSettings
+from infra.local.stack import Stack
+from infra.stack.package import PYTHON
+from infra.stack.template import TEMPLATE
+from lambda_function.aws import settings
+from lambda_function.aws.settings import ServingSettings
 
 ROOT = TEMPLATE.parent
 
@@ -61,7 +61,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 
 def settings_of(function: dict[str, Any]) -> type[ServingSettings]:
     """The settings that a function's handler reads, by its source."""
-    module = import_module(function["Handler"].rpartition(".")[0])
+    package, _, entry = function["Handler"].rpartition(".")
+    module = import_module(getattr(import_module(package), entry).__module__)
     (name,) = set(re.findall(r"(\w+)\.from_env\(", Path(str(module.__file__)).read_text(encoding="utf-8")))
     found: type[ServingSettings] = getattr(settings, name)
     return found

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from infra.stack import Stack
-from infra.template.transform import TEMPLATE, read_template
+from infra.local.stack import Stack
+from infra.stack.template import TEMPLATE, read_template
 from tests.kits.metrics import in_stack
 from tests.kits.template import OWN, arn_of, of_type, properties, resource, stack, tags_of
 
@@ -228,7 +228,7 @@ def test_functions_of_the_package_keep_one_role_each() -> None:
     ],
 )
 def test_lint_finds_a_planted_mistake(tmp_path: Path, good: str, bad: str, rule: str) -> None:
-    lint = import_module("infra.template.lint")  # cfn-lint takes seconds to import: not for every run of pytest
+    lint = import_module("infra.stack.lint")  # cfn-lint takes seconds to import: not for every run of pytest
     text = TEMPLATE.read_text(encoding="utf-8")
     assert good in text
     path = tmp_path / "template.yaml"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.template.transform import TEMPLATE, read_template
+from infra.stack.template import TEMPLATE, read_template
 from tests.kits.template import arn_of, properties, resource, stack
 
 STREAMS = ("RideEvents", "RidePredictions")

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lambda_function.errors import RejectError
-from lambda_function.events import (
+from lambda_function.core.bundle import MANIFEST, Channel, decode_channel, decode_manifest
+from lambda_function.core.events import (
     MODEL_NAME,
     Reject,
     decode_prediction,
@@ -22,12 +22,12 @@ from lambda_function.events import (
     encode_predictions,
     encode_reject,
 )
-from lambda_function.model import MANIFEST, Channel, decode_channel, decode_manifest
-from lambda_function.rejects import build_reject
+from lambda_function.core.records import build_reject
+from lambda_function.errors import RejectError
 from tests.builders import event_id, interval_bundle, kinesis_records, small_bundle, small_interval
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
-from training.registry.history import read_history
+from training.registry.channel_history import read_history
 
 GOLDEN = Path(__file__).with_name("golden")
 VERSION = "green-2021-01-3f2a9c1d0b7e"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.local.deploy.policies import is_allowed
+from infra.local.moto.cloudformation.policies import is_allowed
 from tests.kits.bootstrap import ACCOUNT, DEV, REGION, actions, bootstrap_resources, document, resolved
 
 STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/ridecast-dev/0a1b-2c3d"
@@ -16,7 +16,7 @@ KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b-2c3d"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream"
 
 CALLS: dict[str, dict[str, list[str]]] = {
-    "PlanRole": {  # `python -m infra.cicd clear` and `show`, and what `sam deploy --no-execute-changeset` calls
+    "PlanRole": {  # `python -m infra.stack.change_set clear` and `show`, and what `sam deploy --no-execute-changeset` calls
         "cloudformation:CreateChangeSet": [STACK, NO_STACK_YET, MACRO],
         "cloudformation:DeleteChangeSet": [STACK],
         "cloudformation:DescribeChangeSet": [STACK],
@@ -28,7 +28,7 @@ CALLS: dict[str, dict[str, list[str]]] = {
         "s3:ListBucket": [RELEASES],
         "s3:PutObject": [UPLOADED],
     },
-    "DeployRole": {  # `python -m infra.cicd execute` and `undo`, and `ridecast smoke`
+    "DeployRole": {  # `python -m infra.stack.change_set execute` and `undo`, and `ridecast smoke`
         "cloudformation:CreateChangeSet": [STACK, MACRO],
         "cloudformation:DescribeChangeSet": [STACK],
         "cloudformation:DescribeStackEvents": [STACK],

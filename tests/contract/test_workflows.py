@@ -15,8 +15,8 @@ import pytest
 import typer
 import yaml
 
-from infra.cicd.__main__ import read_options
-from infra.template.transform import TEMPLATE, read_template
+from infra.stack.change_set import read_options
+from infra.stack.template import TEMPLATE, read_template
 
 ROOT = TEMPLATE.parent
 FOLDER = ROOT / ".github" / "workflows"
@@ -128,7 +128,7 @@ def test_a_release_is_built_once_behind_the_gate_and_goes_to_dev_then_prod() -> 
     )
     assert found["dev"]["with"] == {"environment": "dev", **built}
     assert found["prod"]["with"] == {"environment": "prod", **built}
-    assert [name for name, job in jobs() if "infra.cicd.release" in str(job)] == ["cd.build"]
+    assert [name for name, job in jobs() if "infra.stack.release" in str(job)] == ["cd.build"]
 
 
 def test_release_is_kept_with_its_bill_of_materials() -> None:
@@ -144,8 +144,8 @@ def test_change_set_is_shown_before_the_environments_gate_and_carried_out_behind
 
     assert found["plan"]["environment"] == {"name": "${{ inputs.environment }}-plan"}
     assert "--no-execute-changeset" in runs(found["plan"])
-    assert "infra.cicd show" in runs(found["plan"])
-    assert "infra.cicd execute" not in runs(found["plan"])
+    assert "infra.stack.change_set show" in runs(found["plan"])
+    assert "infra.stack.change_set execute" not in runs(found["plan"])
 
     assert found["deploy"]["needs"] == "plan"
     assert found["deploy"]["environment"] == {"name": "${{ inputs.environment }}"}
@@ -183,7 +183,7 @@ def test_rides_are_sent_after_each_deployment_and_what_was_there_comes_back_if_t
     assert execute["if"] == "needs.plan.outputs.change_set != ''"
     assert ".venv/bin/ridecast smoke" in smoke["run"]
     assert "if" not in smoke
-    assert "infra.cicd undo" in undo["run"]
+    assert "infra.stack.change_set undo" in undo["run"]
     assert undo["if"] == "failure() && steps.execute.outcome == 'success' && steps.smoke.outcome == 'failure'"
 
 
@@ -196,7 +196,7 @@ def test_no_deployment_is_cut_off_and_no_two_meet() -> None:
 
 
 def test_credentials_last_as_long_as_the_job_that_has_them_and_no_longer_than_the_role_allows() -> None:
-    role = read_template(ROOT / "infra" / "cicd" / "bootstrap.yaml")["Resources"]["DeployRole"]["Properties"]
+    role = read_template(ROOT / "infra" / "stack" / "bootstrap.yaml")["Resources"]["DeployRole"]["Properties"]
     job = workflow("deploy")["jobs"]["deploy"]
     (seconds,) = [one["with"]["role-duration-seconds"] for one in job["steps"] if "credentials@" in one.get("uses", "")]
 
@@ -224,8 +224,8 @@ def test_every_command_is_one_that_is_looked_at_below() -> None:
         "bash",
         "mapfile",
         "sha256sum",
-        ".venv/bin/python -m infra.cicd",
-        ".venv/bin/python -m infra.cicd.release",
+        ".venv/bin/python -m infra.stack.change_set",
+        ".venv/bin/python -m infra.stack.release",
         ".venv/bin/ridecast",
         ".venv/bin/sam",
     }
@@ -239,7 +239,7 @@ def test_scripts_exist() -> None:
 
 
 def test_steps_of_a_deployment_exist_and_take_their_options() -> None:
-    found = [command[3:] for command in commands() if command[1:3] == ["-m", "infra.cicd"]]
+    found = [command[3:] for command in commands() if command[1:3] == ["-m", "infra.stack.change_set"]]
 
     assert [words[0] for words in found] == ["clear", "parameters", "show", "execute", "undo"]
     for words in found:
@@ -247,7 +247,7 @@ def test_steps_of_a_deployment_exist_and_take_their_options() -> None:
 
 
 def test_ridecasts_commands_exist_and_take_their_options() -> None:
-    group = cast("click.Group", typer.main.get_command(import_module("infra.cli").app))
+    group = cast("click.Group", typer.main.get_command(import_module("infra.cli.app").app))
 
     for name, given in commands_of("ridecast"):
         assert given <= options_of(group.commands[name])

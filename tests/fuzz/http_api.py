@@ -6,8 +6,8 @@ import logging
 from random import Random
 from typing import Any
 
-from lambda_function.api import HttpHandler, build_handler
-from lambda_function.settings import ServingSettings
+from lambda_function.api.handler import HttpHandler, build_handler
+from lambda_function.aws.settings import ServingSettings
 from tests.builders import interval_bundle, ride_bytes
 from tests.fakes import BUCKET, FakeS3, publish_bundle
 from tests.fuzz.mutate import TOKENS, mutate

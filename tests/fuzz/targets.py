@@ -12,20 +12,20 @@ from typing import Any
 
 import msgspec
 
-from infra.bucket import Bucket
-from infra.kept.marks import PREFIX, Marks
-from infra.kept.record import decode_failure, decode_rejects
-from infra.printable import printable
+from infra.cli.output import printable
+from infra.operate.redrive.marks import PREFIX, Marks
+from infra.operate.redrive.records import decode_failure, decode_rejects
+from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.rejects import PREFIX as REJECTS
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, load_bundle, sha256
+from lambda_function.core.events import REJECT_REASONS, Reject, decode_reject, decode_ride_event, encode_reject
+from lambda_function.core.kpl import MAGIC, is_aggregated, pack, unpack
 from lambda_function.errors import BundleError, PredictorError, RejectError
-from lambda_function.events import REJECT_REASONS, Reject, decode_reject, decode_ride_event, encode_reject
-from lambda_function.kpl import MAGIC, is_aggregated, pack, unpack
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, load_bundle, sha256
-from lambda_function.model_store import ModelStore
-from lambda_function.rejects import PREFIX as REJECTS
 from tests.builders import interval_bundle, invocation, raw_ride_bytes, ride_bytes, small_bundle, vouched
 from tests.fakes import BUCKET, FakeFunction, FakeS3, point_channel
 from tests.fuzz.http_api import make_request, run_request
 from tests.fuzz.mutate import mutate
+from training.registry.bucket import Bucket
 
 Input = bytes | list[bytes] | dict[str, bytes]
 

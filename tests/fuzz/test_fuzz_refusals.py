@@ -2,16 +2,16 @@
 
 import pytest
 
-from infra.bucket import Bucket
-from infra.kept.marks import PREFIX as MARKS
-from infra.kept.marks import Marks
-from infra.kept.record import decode_failure, decode_rejects
+from infra.operate.redrive.marks import PREFIX as MARKS
+from infra.operate.redrive.marks import Marks
+from infra.operate.redrive.records import decode_failure, decode_rejects
+from lambda_function.aws.model_store import ModelStore
+from lambda_function.core.bundle import GOLDEN, MANIFEST, channel_key, load_bundle, sha256
 from lambda_function.errors import BundleError, StoreError
-from lambda_function.model import GOLDEN, MANIFEST, channel_key, load_bundle, sha256
-from lambda_function.model_store import ModelStore
 from tests.builders import small_bundle, vouched
 from tests.fakes import BUCKET, FakeClock, FakeS3, point_channel, publish_bundle
 from tests.fuzz.targets import FAILURE, REJECT_LINES
+from training.registry.bucket import Bucket
 
 pytestmark = pytest.mark.slow
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lambda_function.arrays import MAX_UNPACKED_BYTES, read_arrays
+from lambda_function.aws.rejects import PREFIX
+from lambda_function.core.bundle import MANIFEST, MAX_UNPACKED_BYTES, load_bundle, read_arrays, sha256
+from lambda_function.core.events import decode_ride_event
+from lambda_function.core.forest import MAX_LEAVES, Forest
+from lambda_function.core.kpl import unpack
 from lambda_function.errors import BundleError, ForestError, RejectError
-from lambda_function.events import decode_ride_event
-from lambda_function.forest import MAX_LEAVES, Forest
-from lambda_function.kpl import unpack
-from lambda_function.model import MANIFEST, load_bundle, sha256
-from lambda_function.rejects import PREFIX
 from tests.builders import interval_bundle, invocation, small_bundle
 from tests.fakes import FakeFunction
 from tests.fuzz.targets import vouch

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lambda_function.arrays import MAX_UNPACKED_BYTES, read_arrays
+from lambda_function.core.bundle import MAX_UNPACKED_BYTES, read_arrays
+from lambda_function.core.forest import FOREST_DTYPES, Forest
 from lambda_function.errors import ForestError
-from lambda_function.forest import FOREST_DTYPES, Forest
 from tests.builders import Arrays, forest_arrays_of, small_bundle
 from tests.fuzz.http_api import run_request
 from tests.fuzz.targets import run_aggregate, run_channel, run_event, run_invocation, run_kept, vouch

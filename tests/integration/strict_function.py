@@ -8,10 +8,10 @@ from typing import Any
 import boto3
 
 import lambda_function.handler
+from lambda_function.aws.rejects import reject_key, store_rejects
+from lambda_function.core.events import INVALID_FIELD
+from lambda_function.core.records import build_reject, decode_records, stream_name
 from lambda_function.errors import RejectError
-from lambda_function.events import INVALID_FIELD
-from lambda_function.records import decode_records, stream_name
-from lambda_function.rejects import build_reject, reject_key, store_rejects
 
 LIMIT_MILES = 5.0
 

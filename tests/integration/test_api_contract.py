@@ -17,7 +17,7 @@ from tests.builders import interval_bundle, ride_bytes
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "schemathesis"
-SERVE = "import typer; from infra.commands.serve import serve_command; typer.run(serve_command)"
+SERVE = "import typer; from infra.cli.demo import serve_command; typer.run(serve_command)"
 N_EXAMPLES = 100  # some 250 requests and 5 s; a thousand take a minute and have found no more
 
 

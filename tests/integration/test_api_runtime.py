@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.bench.api import api_config, bench_api, prediction_event
-from infra.local.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.server import LocalAws
-from infra.package import ROOT, build_for_host
-from infra.stack import DeployedStack, deploy
+from infra.local.aws import LocalAws
+from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.stack import DeployedStack, deploy
+from infra.stack.package import ROOT, build_for_host
+from tests.bench.api import api_config, bench_api, prediction_event
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
 from tests.fakes import FakeFunction
 from tests.kits.emulator import needs_emulator
-from training.export import ExportedBundle
-from training.fit import fit_forest
-from training.publish import move_channel, store_bundle
+from training.model.bundle import ExportedBundle
+from training.model.fit import fit_forest
+from training.registry.channels import move_channel, store_bundle
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,13 @@ def imported_by(module: str) -> set[str]:
 def test_function_on_the_stream_imports_nothing_of_the_api() -> None:
     imported = imported_by("lambda_function.handler")
 
-    assert "lambda_function.processor" in imported
-    assert not {name for name in imported if name.startswith("lambda_function.api")}
+    assert "lambda_function.core.processor" in imported
+    assert not {name for name in imported if name.startswith("lambda_function.api.handler")}
     assert not {name for name in imported if name.startswith("aws_lambda_powertools.event_handler")}
 
 
 def test_function_behind_the_api_imports_nothing_that_its_cold_start_cannot_afford() -> None:
-    imported = imported_by("lambda_function.api")
+    imported = imported_by("lambda_function.api.handler")
 
     assert "aws_lambda_powertools.event_handler" in imported
-    assert not {"boto3", "pydantic", "sklearn", "infra", "training", "lambda_function.api_openapi"} & imported
+    assert not {"boto3", "pydantic", "sklearn", "infra", "training", "lambda_function.api.openapi"} & imported

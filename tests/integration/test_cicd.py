@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from infra.cicd.__main__ import main
-from infra.deploying.sam import sam_command, sam_environment
-from infra.local.server import LocalAws
+from infra.local.aws import LocalAws
+from infra.stack.change_set import main
+from infra.stack.package import sam_command, sam_environment
 
 STACK, ARTEFACTS = "ridecast", "artefacts"
 

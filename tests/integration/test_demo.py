@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 from rich.console import Console
 
-from infra.console import ConsoleDisplay
-from infra.demo.run import DemoOptions, run_demo
-from infra.package import build_for_host
-from infra.template.transform import TEMPLATE
+from infra.cli.output import ConsoleDisplay
+from infra.local.demo.demo import DemoOptions, run_demo
+from infra.stack.package import build_for_host
+from infra.stack.template import TEMPLATE
 from tests.builders import FEBRUARY, JANUARY
 from tests.kits.emulator import needs_emulator
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.local.server import LocalAws
+from infra.local.aws import LocalAws
 from tests.kits.stack import CODE, TemplateStack, template
 
 pytestmark = pytest.mark.slow
@@ -187,7 +187,7 @@ def test_run_that_is_stopped_leaves_nothing_behind(tmp_path: Path, by: signal.Si
     scratch, logs = tmp_path / "scratch", tmp_path / "logs"
     scratch.mkdir()
     begun = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-m", "infra.deploying", "--folder", str(logs)],
+        [sys.executable, "-m", "tests.deploy_local", "--folder", str(logs)],
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from infra.cli import main
-from infra.doctor.checks import Finding, Severity, check
-from infra.doctor.facts import ModelTrouble, StackFacts
-from infra.doctor.gather import Doctor
+from infra.cli.app import main
 from infra.errors import NoSuchStackError
-from infra.local.server import LocalAws
-from infra.template.transform import TEMPLATE
+from infra.local.aws import LocalAws
+from infra.operate.doctor.doctor import Doctor, check
+from infra.operate.doctor.facts import Finding, ModelTrouble, Severity, StackFacts
+from infra.stack.template import TEMPLATE
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack
-from training.publish import move_channel, store_bundle
+from training.registry.channels import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ import pytest
 
 from tests.builders_tlc import month_bytes
 from training.data.download import Network, fetch_month
+from training.data.load import load_rides
 from training.data.months import Month
-from training.dataset import load_rides
 from training.errors import (
     DownloadError,
     InterruptedDownloadError,

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from infra.errors import EmulatorError
-from infra.local.emulator import EmulatedRuntime, FunctionRaisedError
-from infra.local.rie import HOST, RieProcess, free_ports
-from infra.local.runtime import FunctionResponseError, FunctionTimeoutError
+from infra.local.runtime.emulator import EmulatedRuntime, FunctionRaisedError
+from infra.local.runtime.in_process import FunctionResponseError, FunctionTimeoutError
+from infra.local.runtime.rie import HOST, RieProcess, free_ports
 from tests.kits.emulator import needs_emulator, stub
 
 pytestmark = needs_emulator
@@ -135,7 +135,7 @@ def test_emulator_that_is_gone_is_reported(tmp_path: Path, log: Path) -> None:
 HANGING_PARENT = """
 import sys
 from pathlib import Path
-from infra.local.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
 package, log = map(Path, sys.argv[1:])
 function = FunctionConfig(package=package, handler="stub.lambda_handler", environment={}, timeout_s=120)
 with EmulatedRuntime(function, log) as runtime:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.local.kinesis_limits import rate_exceeded
-from infra.local.mapping import EventSourceMapping, MappingConfig
-from infra.local.server import ACCOUNT_ID, LocalAws
-from infra.shards import ShardReader
-from lambda_function.publisher import Publisher
+from infra.local.aws import ACCOUNT_ID, LocalAws
+from infra.local.event_source.config import MappingConfig
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.moto.kinesis_shards import rate_exceeded
+from infra.operate.shards import ShardReader
+from lambda_function.aws.publisher import Publisher
 
 pytestmark = pytest.mark.slow  # starting the server takes one to two seconds, and a shard its time
 
@@ -101,7 +102,7 @@ def test_iterator_older_than_five_minutes_has_expired(kinesis: Any, stream: str)
 
 
 def test_one_read_gives_ten_mebibytes_at_most_and_a_record_at_least() -> None:
-    shards = import_module("infra.local.kinesis_shards")  # brings moto, which takes a second: not for every run
+    shards = import_module("infra.local.moto.kinesis_shards")  # brings moto, which takes a second: not for every run
     shard = shards.LimitedShard(0, 0, 2**128 - 1)
     for _ in range(12):
         shards.LocalShard.append(shard, "key", base64.b64encode(bytes(1024 * 1024)).decode())

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.errors import MotoVersionError
-from infra.local.server import LocalAws
+from infra.local.aws import LocalAws
 
 pytestmark = pytest.mark.slow  # starting the server takes one to two seconds
 
@@ -247,7 +247,7 @@ def test_stream_can_be_read_by_its_arn(kinesis: Any, stream: str) -> None:
 
 
 def test_another_moto_is_refused_before_anything_is_patched() -> None:
-    patch = import_module("infra.local.kinesis")  # brings moto, which takes a second: not for every run of pytest
+    patch = import_module("infra.local.moto.kinesis")  # brings moto, which takes a second: not for every run of pytest
 
     with pytest.raises(MotoVersionError, match=r"moto 9\.9\.9 is installed"):
         patch.patch_kinesis(installed="9.9.9")

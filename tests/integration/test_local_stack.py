@@ -16,10 +16,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.errors import LocalAwsError, TemplateError
-from infra.local.mapping import MappingConfig
-from infra.local.server import LocalAws
-from infra.stack import DeployedStack, deploy
-from lambda_function.settings import Settings
+from infra.local.aws import LocalAws
+from infra.local.event_source.config import MappingConfig
+from infra.local.stack import DeployedStack, deploy
+from lambda_function.aws.settings import Settings
 
 pytestmark = pytest.mark.slow  # starting the server and creating the stack take about three seconds
 
@@ -160,7 +160,7 @@ def test_server_ends_with_its_block() -> None:
 
 def test_server_does_not_outlive_a_killed_parent() -> None:
     parent = (
-        "import sys; from infra.local.server import LocalAws\n"
+        "import sys; from infra.local.aws import LocalAws\n"
         "with LocalAws() as aws:\n"
         "    aws.client('kinesis').list_streams()\n"
         "    print(aws.endpoint_url, flush=True); sys.stdin.read()"

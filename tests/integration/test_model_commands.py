@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from infra.cli import main
-from infra.local.folder_s3 import FolderS3
-from infra.local.server import LocalAws
-from lambda_function.model import MANIFEST
+from infra.cli.app import main
+from infra.local.aws import LocalAws
+from infra.local.folder_bucket import FolderS3
+from lambda_function.core.bundle import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_bundle, vouched
-from training.data.loading import synthetic_months
-from training.pipeline import train
-from training.publish import move_channel, store_bundle
-from training.registry.bundle import ExportedBundle
-from training.registry.history import read_history
+from training.data.load import synthetic_months
+from training.model.bundle import ExportedBundle
+from training.registry.channel_history import read_history
+from training.registry.channels import move_channel, store_bundle
 from training.registry.versions import put_paper
+from training.workflows.pipeline import train
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 
@@ -27,9 +27,9 @@ FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 _PROMOTER = """
 import sys
 from pathlib import Path
-from infra.local.folder_s3 import FolderS3
+from infra.local.folder_bucket import FolderS3
 from training.errors import ChannelMovedError
-from training.publish import promote
+from training.registry.channels import promote
 
 class Waiting(FolderS3):
     def get_object(self, **request):

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from infra.cli import main
-from infra.local.folder_s3 import FolderS3
-from training.data.months import parse_months
-from training.dataset import default_data_dir, months_in_hand
+from infra.cli.app import main
+from infra.local.folder_bucket import FolderS3
+from training.data.months import default_data_dir, months_in_hand, parse_months
 from training.registry.versions import REPORT, papers, read_manifest
 
 MONTHS = parse_months("2022-01..2022-03,2023-01..2023-03")

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.demo.replay import Replay
-from infra.local.mapping import EventSourceMapping
-from infra.local.runtime import InProcessRuntime, load_handler
-from infra.local.server import LocalAws
-from infra.stack import DeployedStack, deploy
-from infra.streams import StreamReader, publish
-from lambda_function.events import Prediction, decode_prediction
-from lambda_function.features import feature_matrix
-from lambda_function.processor import DURATION_DECIMALS
-from lambda_function.publisher import Publisher
+from infra.local.aws import LocalAws
+from infra.local.demo.replay import Replay
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.stack import DeployedStack, deploy
+from infra.operate.streams import StreamReader, publish
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.events import Prediction, decode_prediction
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from training.data.synthetic import synthetic_rides
-from training.publish import move_channel, promote, rollback, store_bundle
-from training.registry.bundle import ExportedBundle
-from training.registry.history import read_history
+from training.model.bundle import ExportedBundle
+from training.registry.channel_history import read_history
+from training.registry.channels import move_channel, promote, rollback, store_bundle
 from training.registry.versions import put_paper
 
 N_RIDES = 20_000

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.baseline import fit_baseline
-from training.data.months import Month, Service, parse_months
+from training.data.load import load_rides
+from training.data.months import Month, Service, default_data_dir, parse_months
 from training.data.rides import Rides
-from training.dataset import default_data_dir, load_rides
-from training.evaluate import evaluate, worse_than_baseline
-from training.export import TrainingFacts, export_bundle
-from training.fit import PARAMETERS, fit_forest
-from training.judging.backtest import backtest
-from training.judging.gate import GateReport, judge, lines, unseen_month
-from training.judging.gate_rules import JUDGED_RIDES
-from training.registry.bundle import ExportedBundle
+from training.evaluation.backtest import backtest
+from training.evaluation.gate import GateReport, judge, lines, unseen_month
+from training.evaluation.gate_rules import JUDGED_RIDES
+from training.evaluation.metrics import evaluate, worse_than_baseline
+from training.model.baseline import fit_baseline
+from training.model.bundle import ExportedBundle
+from training.model.export import TrainingFacts, export_bundle
+from training.model.fit import fit_forest
+from training.model.parameters import PARAMETERS
 
 pytestmark = [
     pytest.mark.slow,

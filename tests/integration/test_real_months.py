@@ -8,11 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from training.baseline import course_features, course_pipeline, fit_baseline
 from training.data.contract import check_contract
-from training.data.months import Month, Service
-from training.dataset import Rides, default_data_dir, load_rides, months_in_hand, sample_span
-from training.evaluate import measure_errors
+from training.data.load import load_rides
+from training.data.months import Month, Service, default_data_dir, months_in_hand, sample_span
+from training.data.rides import Rides
+from training.evaluation.metrics import measure_errors
+from training.model.baseline import course_features, course_pipeline, fit_baseline
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from training.data.months import Month, Service, parse_months
-from training.dataset import Rides, default_data_dir, load_rides
-from training.evaluate import worse_than_baseline
-from training.evaluation import MonthsResult
-from training.judging.gate_rules import JUDGED_RIDES
-from training.pipeline import TrainingRun, train
+from training.data.load import load_rides
+from training.data.months import Month, Service, default_data_dir, parse_months
+from training.data.rides import Rides
+from training.evaluation.gate_rules import JUDGED_RIDES
+from training.evaluation.metrics import worse_than_baseline
+from training.model.evaluation import MonthsResult
+from training.workflows.pipeline import TrainingRun, train
 
 pytestmark = [
     pytest.mark.slow,
@@ -117,10 +118,11 @@ def uneven_slices(result: MonthsResult) -> set[str]:
 
 
 TRAIN_AND_PRINT_DIGESTS = """
-from training.dataset import default_data_dir, load_rides
+from training.data.months import default_data_dir
+from training.data.load import load_rides
 from training.data.months import parse_months
-from training.pipeline import train
-from lambda_function.model import sha256
+from training.workflows.pipeline import train
+from lambda_function.core.bundle import sha256
 january, february = (
     load_rides("green", parse_months(month), data_dir=default_data_dir()) for month in ("2021-01", "2021-02")
 )

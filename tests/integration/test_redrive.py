@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from infra.bucket import Bucket
-from infra.cli import main
-from infra.kept.bucket import REJECTS
-from infra.kept.marks import Marks
-from infra.kept.redrive import Redrive
-from infra.local.mapping import EventSourceMapping
-from infra.local.runtime import InProcessRuntime, load_handler
-from infra.local.server import LocalAws
-from infra.stack import DeployedStack, deploy
-from infra.streams import StreamReader, Timing
-from lambda_function.publisher import Publisher
+from infra.cli.app import main
+from infra.local.aws import LocalAws
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.stack import DeployedStack, deploy
+from infra.operate.redrive.marks import Marks
+from infra.operate.redrive.records import REJECTS
+from infra.operate.redrive.redrive import Redrive
+from infra.operate.streams import StreamReader, Timing
+from lambda_function.aws.publisher import Publisher
 from tests.builders import ride_bytes, small_bundle
 from tests.builders_kept import Countdown, Mortal, ProcessEnd
-from training.publish import move_channel, store_bundle
+from training.registry.bucket import Bucket
+from training.registry.channels import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -11,12 +11,12 @@ import pytest
 from moto import mock_aws
 from typer.testing import CliRunner
 
-from infra.cli import app
-from infra.local.folder_s3 import FolderS3
-from lambda_function.model_store import ModelStore
+from infra.cli.app import app
+from infra.local.folder_bucket import FolderS3
+from lambda_function.aws.model_store import ModelStore
 from tests.builders import small_bundle
 from training.errors import PublishError
-from training.publish import move_channel, store_bundle
+from training.registry.channels import move_channel, store_bundle
 from training.registry.versions import channels
 
 FIRST, SECOND = (small_bundle(seed).model_version for seed in (1, 2))

@@ -8,14 +8,13 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lambda_function.clients import make_clients, make_kms_client
+from lambda_function.aws.clients import make_clients, make_kms_client
+from lambda_function.aws.model_store import SIGNATURE, ModelStore
+from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import KmsError, SignatureError
-from lambda_function.model import MANIFEST, bundle_key
-from lambda_function.model_store import ModelStore
-from lambda_function.signature import SIGNATURE
 from tests.builders import small_bundle
 from tests.fakes import BUCKET
-from training.publish import move_channel, store_bundle
+from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer, sign_stored
 
 

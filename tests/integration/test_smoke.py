@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from infra.errors import SmokeError
-from infra.local.mapping import EventSourceMapping
-from infra.local.runtime import InProcessRuntime, load_handler
-from infra.local.server import LocalAws
-from infra.smoke.run import smoke
-from infra.stack import DeployedStack, deploy
+from infra.local.aws import LocalAws
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.stack import DeployedStack, deploy
+from infra.operate.smoke import smoke
 from tests.builders import small_bundle
-from training.publish import move_channel, store_bundle
+from training.registry.channels import move_channel, store_bundle
 
 STACK = "ridecast"
 PATIENCE_S = 30.0

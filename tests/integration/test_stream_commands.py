@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from infra.cli import main
-from infra.local.mapping import EventSourceMapping
-from infra.local.runtime import InProcessRuntime, load_handler
-from infra.local.server import LocalAws
-from infra.stack import DeployedStack, deploy
-from lambda_function.features import feature_matrix
-from lambda_function.processor import DURATION_DECIMALS
+from infra.cli.app import main
+from infra.local.aws import LocalAws
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.stack import DeployedStack, deploy
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from tests.builders_tlc import row_at, write_month
-from training.dataset import load_rides
-from training.export import ExportedBundle, write_bundle
+from training.data.load import load_rides
+from training.model.bundle import ExportedBundle
+from training.model.export import write_bundle
 
 pytestmark = pytest.mark.slow
 

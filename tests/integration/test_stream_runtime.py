@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from infra.bench.cold_start import bench_cold_start
-from infra.demo.function_run import FunctionRun, function_config
-from infra.local.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
-from infra.local.runtime import FunctionExitError
-from infra.local.server import LocalAws
-from infra.package import build_for_host
-from infra.stack import DeployedStack, deploy
-from infra.streams import StreamReader
+from infra.local.aws import LocalAws
+from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
+from infra.local.runtime.function import FunctionRun, function_config
+from infra.local.runtime.in_process import FunctionExitError
+from infra.local.stack import DeployedStack, deploy
+from infra.operate.streams import StreamReader
+from infra.stack.package import build_for_host
+from tests.bench.cold_start import bench_cold_start
 from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
 from tests.integration.slow_kinesis import slow_kinesis
 from tests.kits.emulator import needs_emulator, stub
-from training.export import ExportedBundle
-from training.fit import fit_forest
-from training.publish import move_channel, store_bundle
+from training.model.bundle import ExportedBundle
+from training.model.fit import fit_forest
+from training.registry.channels import move_channel, store_bundle
 
 pytestmark = needs_emulator
 

@@ -21,15 +21,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from infra.commands.bucket import open_bucket
-from infra.commands.tracking import check_command, track_command
+from infra.cli.options import open_bucket
+from infra.cli.tracking import check_command, track_command
 from tests.builders import small_bundle
 from training.errors import TrackingError
-from training.publish import move_channel, store_bundle
-from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
+from training.registry.channels import move_channel, store_bundle
 from training.tracking.mirror import registered_model
 from training.tracking.mlflow_store import LOCAL_FOLDER, TRACKING_URI, MlflowStore, open_store
-from training.tracking.runs import track_run
+from training.tracking.runs import ENVIRONMENT, describe_environment, encode_environment, track_run
 
 BUCKET = "file:bucket"
 SECONDS_TO_START = 120.0
@@ -120,7 +119,7 @@ def test_run_in_the_database_has_facts_and_files() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_two_thousand_metrics_of_a_run_are_all_there() -> None:
-    from training.tracking.facts import RunFacts  # noqa: PLC0415
+    from training.tracking.store import RunFacts
 
     store = open_store()
     run_id = store.begin_run("many", "many", {})
@@ -138,7 +137,7 @@ def refuse(event, arguments):
         os.write(2, f"{event} {arguments}".encode())
         os._exit(1)  # whatever thread it is in
 sys.addaudithook(refuse)
-import infra.commands.tracking, training.tracking.catch_up, training.tracking.differences
+import infra.cli.tracking, training.tracking.mirror, training.tracking.mirror
 assert "mlflow" not in sys.modules, "imported before it is needed"
 from tests.builders import small_bundle
 from training.tracking.mlflow_store import open_store

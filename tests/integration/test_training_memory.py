@@ -1,6 +1,6 @@
 """A year of yellow taxis trains within 6 GB: what a ride more costs, measured on two small sizes."""
 
-from infra.bench.training_growth import BUDGET_GB, TrainingCost, measure_training
+from tests.bench.training_growth import BUDGET_GB, TrainingCost, measure_training
 
 N_YEAR_RIDES = 36_000_000
 N_TREES = 3

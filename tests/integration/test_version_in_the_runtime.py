@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from infra.demo.function_run import function_config
-from infra.local.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.server import LocalAws
-from infra.package import build_for_host
-from infra.stack import DeployedStack, deploy
+from infra.local.aws import LocalAws
+from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.runtime.function import function_config
+from infra.local.stack import DeployedStack, deploy
+from infra.stack.package import build_for_host
+from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
-from lambda_function.settings import PreTrafficSettings
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.kits.emulator import needs_emulator
-from training.publish import move_channel, store_bundle
+from training.registry.channels import move_channel, store_bundle
 
 pytestmark = [pytest.mark.slow, needs_emulator]
 

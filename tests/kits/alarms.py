@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from infra.stack import Stack
+from infra.local.stack import Stack
 
 Properties = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """A batch of good and bad records, and where each of them ended on the fakes."""
 
-from lambda_function.events import decode_prediction, decode_reject
+from lambda_function.core.events import decode_prediction, decode_reject
 from tests.builders import ride_bytes
 from tests.fakes import FakeFunction
 

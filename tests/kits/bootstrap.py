@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.template.transform import TEMPLATE, read_template
+from infra.stack.template import TEMPLATE, read_template
 
-BOOTSTRAP = TEMPLATE.parent / "infra" / "cicd" / "bootstrap.yaml"
+BOOTSTRAP = TEMPLATE.parent / "infra" / "stack" / "bootstrap.yaml"
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 DEV = {

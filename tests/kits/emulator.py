@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from infra.local.emulator import FunctionConfig
-from infra.local.rie import find_rie
-from infra.package import PYTHON, host_architecture
+from infra.local.runtime.emulator import FunctionConfig
+from infra.local.runtime.rie import find_rie
+from infra.stack.package import PYTHON, host_architecture
 
 needs_emulator = pytest.mark.skipif(
     find_rie() is None or sys.version_info[:2] != PYTHON or host_architecture() is None,

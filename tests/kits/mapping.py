@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from infra.local.failures import PutObject
-from infra.local.lambda_event import count_done
-from infra.local.mapping import EventSourceMapping, MappingConfig
+from infra.local.event_source.config import MappingConfig
+from infra.local.event_source.failures import PutObject
+from infra.local.event_source.lambda_event import count_done
+from infra.local.event_source.mapping import EventSourceMapping
 from tests.fakes import FakeS3
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 

@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from lambda_function.events import REJECT_REASONS
-from lambda_function.telemetry import BatchReport, Telemetry
+from lambda_function.aws.telemetry import BatchReport, Telemetry
+from lambda_function.core.events import REJECT_REASONS
 
 NAMESPACE, SERVICE = "ridecast", "metrics-kit"
 

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from infra.local.server import LocalAws
+from infra.local.aws import LocalAws
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack, template
 from tests.kits.template import as_list
-from training.publish import move_channel, store_bundle
+from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 from training.registry.versions import put_paper
 

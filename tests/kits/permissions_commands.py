@@ -13,11 +13,11 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.cli import main
-from infra.local.mapping import EventSourceMapping
-from lambda_function.processor import process
-from lambda_function.publisher import Publisher
-from lambda_function.records import decode_records
+from infra.cli.app import main
+from infra.local.event_source.mapping import EventSourceMapping
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.processor import process
+from lambda_function.core.records import decode_records
 from tests.kits.permissions import FIRST, Account
 
 COMMANDS = {
@@ -133,7 +133,7 @@ def call_aws(service: str, operation: str, option: str, value: str) -> tuple[int
 
 def serve(words: list[str]) -> tuple[int, str]:
     """Runs `ridecast serve` in a process of its own, until it serves a model or says what is missing."""
-    command = [sys.executable, "-c", "from infra.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from infra.cli.app import main; main()", *words]
     with subprocess.Popen(  # noqa: S603 - our own code, words from this file
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:

@@ -12,16 +12,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from infra.local.emulator import IN_THE_RUNTIME, RUNTIME_CLIENT, FunctionConfig, link_modules, runtime_environment
-from infra.local.server import LocalAws
-from infra.stack import DeployedStack
-from infra.streams import StreamReader
-from lambda_function.model import channel_key
+from infra.local.aws import LocalAws
+from infra.local.runtime.emulator import (
+    IN_THE_RUNTIME,
+    RUNTIME_CLIENT,
+    FunctionConfig,
+    link_modules,
+    runtime_environment,
+)
+from infra.local.stack import DeployedStack
+from infra.operate.streams import StreamReader
+from lambda_function.core.bundle import channel_key
 from tests.builders import invocation, ride_bytes
 from tests.kits.runtime_api import INVOCATION, PATIENCE_S, Call, RuntimeApi
 from tests.kits.watched_aws import WatchedAws, watched_aws
-from training.export import ExportedBundle
-from training.publish import move_channel, store_bundle
+from training.model.bundle import ExportedBundle
+from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 
 CLIENT = ("-m", "awslambdaric", "lambda_function.handler.lambda_handler")

@@ -8,9 +8,9 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from infra.local.server import LocalAws
-from infra.stack import Stack
-from infra.template.transform import transform
+from infra.local.aws import LocalAws
+from infra.local.stack import Stack
+from infra.stack.template import transform
 
 CODE = {"S3Bucket": "packaged", "S3Key": "predictor.zip"}
 """Where the translated template says that its code is."""

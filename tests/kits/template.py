@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from infra.stack import Stack
+from infra.local.stack import Stack
 
 OWN = ("Key", "RideEvents", "RidePredictions", "Bucket", "PredictorLogs", "PreTrafficLogs", "Predictor", "PreTraffic")
 ROLES = ("PredictorRole", "ApiFunctionRole", "PreTrafficRole", "DeploymentRole")

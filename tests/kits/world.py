@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from infra.local.lambda_event import LambdaRecord, lambda_records
-from infra.local.memory.faults import At, FaultSchedule
-from infra.local.memory.world import MemoryWorld, WorldOptions
+from infra.local.event_source.lambda_event import LambdaRecord, lambda_records
+from infra.local.simulation.faults import At, FaultSchedule
+from infra.local.simulation.world import MemoryWorld, WorldOptions
+from lambda_function.core.events import Reject, decode_prediction, decode_reject
+from lambda_function.core.kpl import is_aggregated, unpack
+from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
-from lambda_function.events import Reject, decode_prediction, decode_reject
-from lambda_function.kpl import is_aggregated, unpack
-from lambda_function.publisher import Entry
 from tests.builders import STREAM_ARN, small_bundle
 from tests.kits.world_strategies import mapping_config
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 PATIENCE_S = 60.0
 """The longest backoff is 30 s, and new shards are looked for every 10."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from infra.demo.replay import MALFORMED
-from infra.local.mapping_config import MappingConfig
-from infra.local.memory.faults import (
+from infra.local.demo.replay import MALFORMED
+from infra.local.event_source.config import MappingConfig
+from infra.local.simulation.faults import (
     AnswerLost,
     At,
     Cut,
@@ -24,9 +24,9 @@ from infra.local.memory.faults import (
     SplitShard,
     Spoilt,
 )
-from infra.local.memory.function import BUCKET
-from infra.local.memory.world import WorldOptions
-from lambda_function.kpl import pack
+from infra.local.simulation.function import BUCKET
+from infra.local.simulation.world import WorldOptions
+from lambda_function.core.kpl import pack
 from tests.builders import STREAM, ride_bytes
 
 HOUR_S = 3600.0

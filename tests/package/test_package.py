@@ -15,7 +15,16 @@ from typing import Any
 import boto3
 import pytest
 
-from infra.package import MAX_PACKAGE_BYTES, PYTHON, REQUIREMENTS, ROOT, Package, build, export_requirements, find_uv
+from infra.stack.package import (
+    MAX_PACKAGE_BYTES,
+    PYTHON,
+    REQUIREMENTS,
+    ROOT,
+    Package,
+    build,
+    export_requirements,
+    find_uv,
+)
 
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "")
 """The package holds machine code: for the import it is built for this machine's own processor."""
@@ -116,7 +125,7 @@ def test_package_holds_the_function_and_its_dependencies_only(package: Package) 
         "typing_extensions.py",
         "tzdata",
     }
-    assert (package.folder / "lambda_function" / "zones.csv").is_file()
+    assert (package.folder / "lambda_function" / "core" / "zones.csv").is_file()
 
 
 @of_the_built_package

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.cicd.archive import write_archive
-from infra.cicd.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, Release, write_release
 from infra.errors import BuildError
-from infra.package import (
+from infra.stack.package import (
     PYTHON,
     Package,
     build,
@@ -22,6 +20,7 @@ from infra.package import (
     function_folders,
     host_architecture,
 )
+from infra.stack.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, Release, write_archive, write_release
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from infra.cicd.sbom import SPEC_VERSION, write_sbom
 from infra.errors import BuildError
-from infra.package import PYTHON, Package, build_for_host, export_with_digests, find_uv, host_architecture
+from infra.stack.package import PYTHON, Package, build_for_host, export_with_digests, find_uv, host_architecture
+from infra.stack.release import SPEC_VERSION, write_sbom
 
 pytestmark = [
     pytest.mark.slow,

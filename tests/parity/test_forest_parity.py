@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from lambda_function.features import FEATURE_NAMES, RideColumns, feature_matrix
-from lambda_function.folding import MIN_RIDES
-from lambda_function.forest import Forest
-from lambda_function.model import PARITY_MINUTES
+from lambda_function.core.bundle import PARITY_MINUTES
+from lambda_function.core.features import FEATURE_NAMES, RideColumns, feature_matrix
+from lambda_function.core.folding import MIN_RIDES
+from lambda_function.core.forest import Forest
 from tests.builders import JANUARY, random_matrix, small_bundle, small_rides
 from training.data.synthetic import synthetic_rides
-from training.export import forest_arrays
-from training.fit import fit_forest
+from training.model.export import forest_arrays
+from training.model.fit import fit_forest
 
 Matrix = NDArray[np.float64]
 N_FEATURES = len(FEATURE_NAMES)

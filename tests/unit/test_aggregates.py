@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.events import DAMAGED_AGGREGATE, decode_prediction, decode_reject
-from lambda_function.kpl import is_aggregated, pack, unpack
+from lambda_function.core.events import DAMAGED_AGGREGATE, decode_prediction, decode_reject
+from lambda_function.core.kpl import is_aggregated, pack, unpack
 from tests.builders import event_id, invocation, ride_bytes, sequence_number, small_bundle
 from tests.fakes import THROTTLED, AfterAccepting, FakeFunction, PartlyFailed, timed_out
 

@@ -2,12 +2,12 @@
 
 import pytest
 
+from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import ConfigurationError
-from lambda_function.settings import ServingSettings
 from tests.builders import interval_bundle, ride_bytes, small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, publish_bundle, spoil_bundle
 from tests.fakes_api import JSON, FakeApi, assert_is_problem
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.http.event import http_event
-from lambda_function.api_rides import MAX_RIDES, prediction_id
-from lambda_function.events import REJECT_REASONS
+from infra.local.runtime.http import http_event
+from lambda_function.api.rides import MAX_RIDES, prediction_id
+from lambda_function.core.events import REJECT_REASONS
 from tests.builders import (
     ARRIVAL_TIME_S,
     event_id,
@@ -23,7 +23,7 @@ from tests.builders import (
 )
 from tests.fakes import FakeFunction
 from tests.fakes_api import JSON, PROBLEM, FakeApi, assert_is_problem, rides_bytes
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 TOO_DEEP = b"[" * 200_000
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lambda_function.api_openapi import openapi_json
-from lambda_function.api_rides import MAX_BODY_BYTES
+from lambda_function.api.openapi import openapi_json
+from lambda_function.api.rides import MAX_BODY_BYTES
 from tests.builders import ride_bytes
 from tests.fakes_api import JSON, FakeApi, assert_is_problem
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.builders import ride_columns_of, small_rides
-from training.arrival import ANY_TIME, DELAYS_MINUTES, arrival_scenarios
+from training.evaluation.metrics import ANY_TIME, DELAYS_MINUTES, arrival_scenarios
 
 MINUTES_PER_WEEK = 7 * 24 * 60
 

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from lambda_function.features import feature_matrix
+from lambda_function.core.features import feature_matrix
 from tests.builders import SMALL_PARAMETERS, small_bundle, small_rides
-from training.baseline import fit_baseline
 from training.data.months import Month, parse_months
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
-from training.data.tally import predictor
 from training.errors import TooFewMonthsError
-from training.evaluate import evaluate, measure, measure_errors, rounded
-from training.evaluation import Measured
-from training.fit import fit_forest
-from training.judging.backtest import AgeRow, BacktestResult, ageing, backtest, summarise
+from training.evaluation.backtest import AgeRow, BacktestResult, ageing, backtest, summarise
+from training.evaluation.metrics import evaluate, measure, measure_errors, rounded
+from training.evaluation.slices import predictor
+from training.model.baseline import fit_baseline
+from training.model.evaluation import Measured
+from training.model.fit import fit_forest
 
 FAST = {**SMALL_PARAMETERS, "max_iter": 8, "learning_rate": 1.0}  # so steep that some predictions leave the range
 MONTHS = parse_months("2020-12,2021-01,2021-03")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.events import (
+from lambda_function.core.events import (
     INVALID_FIELD,
     NOT_BASE64,
     NOT_JSON,

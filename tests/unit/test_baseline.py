@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lambda_function.features import RideColumns
+from lambda_function.core.features import RideColumns
 from tests.builders import FEBRUARY, JANUARY, ride_columns_of
-from training.baseline import course_features, course_pipeline, fit_baseline
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
+from training.model.baseline import course_features, course_pipeline, fit_baseline
 
 
 def rides_of(*rides: tuple[int, int, float, float]) -> Rides:

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from infra.bench.comparators import plain_batched
-from infra.bench.figures import MB, MS, TIMES, US, Figure
-from infra.bench.stand_ins import kinesis_without_socket
-from infra.bench.subjects import invocation, ours
-from infra.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
-from lambda_function.processor import DURATION_DECIMALS
+from lambda_function.core.processor import DURATION_DECIMALS
+from tests.bench.comparators import plain_batched
+from tests.bench.figures import MB, MS, TIMES, US, Figure
+from tests.bench.stand_ins import kinesis_without_socket
+from tests.bench.subjects import invocation, ours
+from tests.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_rides, training_facts
 from tests.fakes_kinesis import FakeClock
 from training.data.synthetic import synthetic_rides
-from training.export import ExportedBundle, export_bundle
-from training.fit import fit_forest
+from training.model.bundle import ExportedBundle
+from training.model.export import export_bundle
+from training.model.fit import fit_forest
 
 N_RIDES = 700  # two PutRecords
 

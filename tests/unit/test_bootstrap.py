@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.judging.bootstrap import LEVEL, Comparison, compare_by_day, compare_day_sums
+from training.evaluation.bootstrap import LEVEL, Comparison, compare_by_day, compare_day_sums
 
 N_DAYS, RIDES_A_DAY = 28, 50
 DAY = np.repeat(np.arange(N_DAYS), RIDES_A_DAY)

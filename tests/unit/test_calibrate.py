@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lambda_function.features import feature_matrix
-from lambda_function.interval import (
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.intervals import (
     KINDS,
     MIN_HALF_MINUTES,
     Interval,
@@ -19,10 +19,15 @@ from lambda_function.interval import (
     usual_cells,
 )
 from tests.builders import JANUARY, ride_columns_of, small_rides
-from training.calibrate import EDGES_MINUTES, TYPICAL_HALF_MINUTES, calibrate, usual_pickup_zones
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.split import MIN_CALIBRATION_RIDES
+from training.model.calibrate import (
+    EDGES_MINUTES,
+    MIN_CALIBRATION_RIDES,
+    TYPICAL_HALF_MINUTES,
+    calibrate,
+    usual_pickup_zones,
+)
 
 RANGE_MINUTES = (1.0, 60.0)
 RIDES = synthetic_rides(JANUARY, 8_000, seed=5)

@@ -1,49 +1,12 @@
-"""The checks' own rules: what answers a finding of bandit's or checkov's, and what does not."""
+"""The checks' own rules: what suppresses a finding of checkov, and what does not."""
 
 import re
 from typing import Any
 
 import pytest
 
-from infra.checks.checkov import CONFIG, REQUIREMENTS, Failure, findings, read_failures, suppressions
-from infra.checks.source import Finding, read_findings, unanswered
-from infra.cicd.sbom import requirements_of_the_runtime
-
-CALL = Finding("infra/a.py", (2, 4), "B603", "subprocess call")
-
-
-def source(comment: str) -> dict[str, str]:
-    """A file with a call of three lines, and a comment on the second of them."""
-    return {"infra/a.py": f"import subprocess\nsubprocess.run(\n    words,{comment}\n)\n"}
-
-
-@pytest.mark.parametrize(
-    "comment",
-    ["  # noqa: S603 - our own words", "  # noqa: S404, S603 - our own words", "  # nosec B603 - our own words"],
-)
-def test_finding_is_answered_by_a_comment_with_a_reason(comment: str) -> None:
-    assert unanswered([CALL], source(comment)) == []
-
-
-@pytest.mark.parametrize(
-    "comment",
-    ["", "  # noqa: S603", "  # nosec B603", "  # nosec", "  # noqa: S602 - another rule", "  # our own words"],
-)
-def test_finding_is_not_answered_without_the_rule_and_a_reason(comment: str) -> None:
-    assert unanswered([CALL], source(comment)) == [CALL]
-
-
-def test_comment_beside_another_statement_answers_nothing() -> None:
-    text = "import subprocess  # noqa: S603 - elsewhere\nsubprocess.run(\n    words,\n)\n"
-
-    assert unanswered([CALL], {"infra/a.py": text}) == [CALL]
-
-
-def test_bandits_report_is_read() -> None:
-    found = {"filename": "./infra/a.py", "line_range": [4, 2, 3], "test_id": "B603", "issue_text": "subprocess call"}
-
-    assert read_findings({"results": [found]}) == [CALL]
-    assert str(CALL) == "infra/a.py:2: B603 subprocess call (mend it, or: # noqa: S603 - why, or nosec B603 - why)"
+from infra.stack.checkov import CONFIG, REQUIREMENTS, Failure, findings, read_failures, suppressions
+from infra.stack.release import requirements_of_the_runtime
 
 
 def failure(check: str) -> Failure:

@@ -10,20 +10,22 @@ from zipfile import ZipFile
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.cicd.archive import write_archive
-from infra.cicd.change_set import (
+from infra.errors import ChangeSetError, TemplateError
+from infra.stack.change_set import (
     MAX_WAITS,
     WAIT_S,
     Change,
+    Deployed,
     as_markdown,
     clear_change_sets,
+    deployment_parameters,
     execute,
     newest_change_set,
+    put_back,
     read_changes,
+    remember,
 )
-from infra.cicd.parameters import deployment_parameters
-from infra.cicd.undo import Deployed, put_back, remember
-from infra.errors import ChangeSetError, TemplateError
+from infra.stack.release import write_archive
 from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeClock, client_error
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 
-from infra.cli import app, main
-from infra.commands.demo import show_demo
-from infra.demo.run import DemoReport
+from infra.cli.app import app, main
+from infra.cli.demo import show_demo
+from infra.local.demo.demo import DemoReport
 
 KEYS = [
     "rides",
@@ -42,7 +42,6 @@ COMMANDS = [
     "cost",
     "serve",
     "smoke",
-    "dashboard",
     "doctor",
     *(f"models {verb}" for verb in MODEL_VERBS),
     *(f"{kind} {verb}" for kind in ("rejects", "failures") for verb in ("list", "show", "redrive")),
@@ -206,7 +205,7 @@ def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(
 )
 def test_nothing_heavy_is_imported_for_help_or_a_mistake(arguments: str) -> None:
     program = (
-        "import sys; sys.argv = ['ridecast', *sys.argv[1:]]; from infra.cli import main\n"
+        "import sys; sys.argv = ['ridecast', *sys.argv[1:]]; from infra.cli.app import main\n"
         "try: main()\n"
         "finally: print('IMPORTED', *{name.partition('.')[0] for name in sys.modules})"
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import main
-from infra.cost.load import VARIANTS
+from infra.cli.app import main
+from infra.operate.cost import VARIANTS
 
 
 def run_cost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:

@@ -9,11 +9,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from infra.cli import main
-from infra.kept.marks import Marks
-from infra.kept.record import KeptObject, decode_rejects
-from infra.kept.view import show_object
-from lambda_function.events import INVALID_FIELD, encode_reject
+from infra.cli.app import main
+from infra.cli.records import show_object
+from infra.operate.redrive.marks import Marks
+from infra.operate.redrive.records import KeptObject, decode_rejects
+from lambda_function.core.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
 from tests.builders_kept import FAILURE_KEY, Account, failure, reject_at
 from tests.fakes import BUCKET

@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.cli import main
-from infra.commands.aws import Aws
-from infra.commands.bucket import open_bucket
-from infra.models.facts import MIN_SLICE_RIDES
-from lambda_function.model import FOREST, MANIFEST, load_bundle, sha256
+from infra.cli.app import main
+from infra.cli.options import Aws, open_bucket
+from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
-from training.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
-from training.publish import move_channel, store_bundle
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
+from training.model.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
+from training.registry.catalog import MIN_SLICE_RIDES
+from training.registry.channels import move_channel, store_bundle
 from training.registry.versions import put_paper
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))

@@ -7,7 +7,7 @@ import pytest
 from botocore.session import Session
 from botocore.stub import Stubber
 
-from lambda_function.clients import make_clients
+from lambda_function.aws.clients import make_clients
 
 SERVICES = ("s3", "kinesis")
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from training.config import TrainingConfig, build_config
 from training.data.months import parse_months
 from training.errors import ConfigError, MonthsError
-from training.fit import PARAMETERS
+from training.model.parameters import PARAMETERS
+from training.workflows.config import TrainingConfig, build_config
 
 
 def config_of(text: str, tmp_path: Path, **options: object) -> TrainingConfig:

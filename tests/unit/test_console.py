@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infra.console import ConsoleDisplay, counting, error_console, show_result
-from infra.demo.replay import Ledger, Replay
-from lambda_function.events import encode_predictions
+from infra.cli.output import ConsoleDisplay, counting, error_console, show_result
+from infra.local.demo.replay import Ledger, Replay
+from lambda_function.core.events import encode_predictions
 from tests.builders import small_rides
 
 RESULT = {"model_version": "green-2021-01-3f2a9c1d0b7e", "lost": 0, "rmse_minutes": 5.1}

@@ -7,11 +7,9 @@ from hypothesis import strategies as st
 
 from tests.builders import FEBRUARY, JANUARY
 from tests.builders_tlc import facts_of, source_of
-from training.data.contract import MIN_ROWS, RULES, Finding, check_contract
-from training.data.month_facts import MonthFacts, month_facts
-from training.data.rides import Source, compact_columns
+from training.data.contract import MIN_ROWS, RULES, ContractError, Finding, UnknownRuleError, check_contract
+from training.data.rides import MonthFacts, Source, compact_columns, month_facts
 from training.data.synthetic import synthetic_rides
-from training.errors import ContractError, UnknownRuleError
 
 MARCH = FEBRUARY.next()
 GOOD = source_of(JANUARY)

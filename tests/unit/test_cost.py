@@ -7,9 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infra.cost.cost import STREAM_PARTS, cost
-from infra.cost.inventory import Inventory
-from infra.cost.load import COURSE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Load, Work
+from infra.operate.cost import COURSE, PACKED, PACKED_OUTPUT, PLAIN, STREAM_PARTS, VARIANTS, Inventory, Load, Work, cost
 
 WORK = {
     PLAIN: Work(8.0, 500.0),

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.cost import prices
-from infra.cost.load import Assumptions
-from lambda_function.api_telemetry import RequestReport, RequestTelemetry
-from lambda_function.events import MODEL_NAME, REJECT_REASONS, Prediction, RideDuration, encode_reject
-from lambda_function.telemetry import BatchReport, Telemetry
+from infra.operate import prices
+from infra.operate.cost import Assumptions
+from lambda_function.api.handler import RequestReport, RequestTelemetry
+from lambda_function.aws.telemetry import BatchReport, Telemetry
+from lambda_function.core.events import MODEL_NAME, REJECT_REASONS, Prediction, RideDuration, encode_reject
 from tests.builders import event_id, ride_bytes
 from tests.builders_kept import reject_at
 

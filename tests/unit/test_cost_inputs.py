@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 
-from infra.cost.inputs import DEFAULT_US, Given, load_of, work_of
-from infra.cost.inventory import inventory_of
-from infra.cost.load import COURSE, PACKED, PACKED_OUTPUT, PLAIN, Load
 from infra.errors import CostInputError
-from infra.template.transform import TEMPLATE, read_template
+from infra.operate.cost import (
+    COURSE,
+    DEFAULT_US,
+    PACKED,
+    PACKED_OUTPUT,
+    PLAIN,
+    Given,
+    Load,
+    inventory_of,
+    load_of,
+    work_of,
+)
+from infra.stack.template import TEMPLATE, read_template
 
 
 def bench_file(folder: Path, figures: Any) -> Path:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from infra.cost.inventory import Inventory, inventory_of
-from infra.stack import Stack
-from infra.template.transform import TEMPLATE, read_template
+from infra.local.stack import Stack
+from infra.operate.cost import Inventory, inventory_of
+from infra.stack.template import TEMPLATE, read_template
 
 
 def test_inventory_is_what_the_stack_deploys() -> None:

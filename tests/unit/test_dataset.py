@@ -13,20 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.features import RideColumns, feature_matrix
+from lambda_function.core.features import RideColumns, feature_matrix
 from tests.builders_tlc import SCHEMAS, TO_2023_01, Schema, TlcRow, row_at, tlc_table, write_month
-from training.data.months import Month, Service, tlc_file_name
-from training.data.rides import compact_columns
-from training.data.tlc_file import BATCH_ROWS
-from training.dataset import (
-    Rides,
-    concat_rides,
+from training.data.load import load_rides
+from training.data.months import (
+    Month,
+    Service,
     default_cache_dir,
     default_data_dir,
-    load_rides,
     months_in_hand,
     sample_span,
+    tlc_file_name,
 )
+from training.data.rides import Rides, compact_columns, concat_rides
+from training.data.tlc_file import BATCH_ROWS
 from training.errors import DataFileError, DataFolderError, MonthNotFoundError, MonthsError
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)

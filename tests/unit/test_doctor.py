@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra.doctor.checks import Severity, check
-from infra.doctor.facts import ReleaseFacts, StackFacts
+from infra.operate.doctor.doctor import check
+from infra.operate.doctor.facts import ReleaseFacts, Severity, StackFacts
 from tests.builders_doctor import HEALTHY, ill, only_ill, stack_with
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.doctor.checks import Finding, Severity, check
-from infra.doctor.facts import ConcurrencyFacts, MappingFacts, QuotaFacts, StackFacts
+from infra.operate.doctor.doctor import check
+from infra.operate.doctor.facts import ConcurrencyFacts, Finding, MappingFacts, QuotaFacts, Severity, StackFacts
 from tests.builders_doctor import HEALTHY, INPUT, OUTPUT, only_ill, stack_with
 
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from yaml import YAMLError
 
-from infra.doctor.drift import differences, parse_deployed
-from infra.doctor.look.stack import DeployedStack, describe_stack
 from infra.errors import NoSuchStackError
+from infra.operate.doctor.stack import DeployedStack, describe_stack, differences, parse_deployed
 
 OUTPUTS = (
     "FunctionName", "FunctionAliasArn", "BucketName", "RideEventsStream", "RideEventsArn", "RidePredictionsStream",

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from infra.doctor.checks import Severity, check
-from infra.doctor.facts import FunctionFacts, MappingFacts, ModelFacts, ModelTrouble, WorkFacts
-from infra.doctor.look.function import function_facts
+from infra.operate.doctor.doctor import check
+from infra.operate.doctor.facts import FunctionFacts, MappingFacts, ModelFacts, ModelTrouble, Severity, WorkFacts
+from infra.operate.doctor.function import function_facts
 from tests.builders_doctor import WORK, ill, only_ill, stack_with
 
 CONFIGURATION = {

@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
-from infra.doctor.look.function import look_at_mapping, look_at_release
-from infra.doctor.look.stack import Resource
-from infra.doctor.look.watching import count_told
+from infra.operate.doctor.alarms import count_told
+from infra.operate.doctor.function import look_at_mapping, look_at_release
+from infra.operate.doctor.stack import Resource
 
 ALIAS = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
 

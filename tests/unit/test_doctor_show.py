@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from infra.doctor.finding import Finding, bad, good, warning
-from infra.doctor.show import json_result, show
+from infra.cli.operate import json_result, show
+from infra.operate.doctor.facts import Finding, bad, good, warning
 
 FINDINGS = (
     bad(

@@ -1,7 +1,7 @@
 """The doctor's judgement of alarms, and of records that were put aside."""
 
-from infra.doctor.checks import Severity, check
-from infra.doctor.facts import AlarmFacts
+from infra.operate.doctor.doctor import check
+from infra.operate.doctor.facts import AlarmFacts, Severity
 from tests.builders_doctor import ill, only_ill, stack_with
 
 WELL = AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK")

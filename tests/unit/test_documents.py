@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for folder in (".", "docs", "docs/decisions", "infra/cicd")
+    for folder in (".", "docs", "docs/decisions", "infra/stack")
     for path in (ROOT / folder).glob("*.md")
 )
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lambda_function.features import MINUTES_PER_DAY
+from lambda_function.core.features import MINUTES_PER_DAY
 from tests.builders import JANUARY
-from training.calibrate import Predict
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.drift import EARLIER_SHARE, MIN_DAYS, RANGE, SHARE_TAKEN, drift_stretch
+from training.model.calibrate import EARLIER_SHARE, MIN_DAYS, RANGE, SHARE_TAKEN, Predict, drift_stretch
 
 RIDES = synthetic_rides(JANUARY, 20_000, seed=3)
 PREDICTED_MINUTES = 15.0

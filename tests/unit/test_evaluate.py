@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lambda_function.features import feature_matrix
-from lambda_function.interval import KINDS, Interval
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.intervals import KINDS, Interval
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_bundle, small_rides, training_facts
-from training.baseline import fit_baseline
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.data.tally import BLOCK_RIDES, Outcome, Predictor, plain_predictor
-from training.evaluate import evaluate, measure, measure_errors, rounded, side_by_side, worse_than_baseline
-from training.evaluation import Measured, MonthsResult, SliceResult
-from training.export import export_bundle
-from training.fit import fit_forest
+from training.evaluation.metrics import evaluate, measure, measure_errors, rounded, side_by_side, worse_than_baseline
+from training.evaluation.slices import BLOCK_RIDES, Outcome, Predictor, plain_predictor
+from training.model.baseline import fit_baseline
+from training.model.evaluation import Measured, MonthsResult, SliceResult
+from training.model.export import export_bundle
+from training.model.fit import fit_forest
 
 RIDES = synthetic_rides(FEBRUARY, 1500, seed=7)
 

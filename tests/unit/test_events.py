@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.errors import RejectError
-from lambda_function.events import (
+from lambda_function.core.events import (
     INVALID_FIELD,
     REJECT_REASONS,
     Reject,
@@ -25,7 +24,8 @@ from lambda_function.events import (
     partition_key,
     ride_columns,
 )
-from lambda_function.pickup_time import pickup_minute
+from lambda_function.core.pickup_time import pickup_minute
+from lambda_function.errors import RejectError
 from tests.builders import decoded_ride, ride_bytes, ride_event
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, decode_golden_rides, sha256
+from lambda_function.core.features import FEATURE_NAMES, feature_matrix
+from lambda_function.core.forest import FOREST_DTYPES
 from lambda_function.errors import BundleError
-from lambda_function.features import FEATURE_NAMES, feature_matrix
-from lambda_function.forest import FOREST_DTYPES
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, decode_golden_rides, sha256
 from tests.builders import (
     FEBRUARY,
     JANUARY,
@@ -26,12 +26,13 @@ from tests.builders import (
     small_rides,
     training_facts,
 )
+from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.dataset import Rides
 from training.errors import ExportError
-from training.evaluation import EVALUATION
-from training.export import ExportedBundle, TrainingFacts, export_bundle, forest_arrays, read_bundle, write_bundle
-from training.fit import fit_forest
+from training.model.bundle import ExportedBundle
+from training.model.evaluation import EVALUATION
+from training.model.export import TrainingFacts, export_bundle, forest_arrays, read_bundle, write_bundle
+from training.model.fit import fit_forest
 
 
 def fitted(rides: Rides | None = None, **parameters: Any) -> HistGradientBoostingRegressor:

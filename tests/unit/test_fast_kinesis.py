@@ -16,8 +16,9 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.fast_kinesis import speed_up_put_records
-from lambda_function.publisher import Entry, Publisher
+from lambda_function.aws.clients import speed_up_put_records
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.records import Entry
 
 ENTRIES = st.lists(st.tuples(st.text(min_size=1, max_size=20), st.binary(max_size=50)), min_size=1, max_size=20)
 

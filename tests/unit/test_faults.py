@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.memory.clock import SimulatedClock
-from infra.local.memory.faults import (
+from infra.local.memory_bucket import MemoryBucket
+from infra.local.runtime.in_process import FunctionExitError, FunctionTimeoutError
+from infra.local.simulation.clock import SimulatedClock
+from infra.local.simulation.faults import (
     AnswerLost,
     At,
     Cut,
@@ -23,11 +25,9 @@ from infra.local.memory.faults import (
     SplitShard,
     Spoilt,
 )
-from infra.local.memory.faulty import FaultyFunction, FaultyKinesis, FaultyS3
-from infra.local.memory.kinesis import MemoryStream
-from infra.local.memory.s3 import MemoryBucket
-from infra.local.memory.world import MemoryWorld, WorldOptions
-from infra.local.runtime import FunctionExitError, FunctionTimeoutError
+from infra.local.simulation.faulty import FaultyFunction, FaultyKinesis, FaultyS3
+from infra.local.simulation.kinesis import MemoryStream
+from infra.local.simulation.world import MemoryWorld, WorldOptions
 from tests.builders import STREAM, invocation, sequence_number, small_bundle
 from tests.kits.world import Account, run
 from tests.kits.world_strategies import RIDES, mapping_config

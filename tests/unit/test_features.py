@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lambda_function import features
-from lambda_function.features import (
+from lambda_function.core import features
+from lambda_function.core.features import (
     FEATURE_NAMES,
     MILES_PER_DEGREE_LATITUDE,
     MILES_PER_DEGREE_LONGITUDE,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lambda_function.model_store import NoModelYetError
+from lambda_function.aws.model_store import NoModelYetError
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, FakeFunction, publish_bundle
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from lambda_function.features import FEATURE_NAMES, feature_matrix
+from lambda_function.core.features import FEATURE_NAMES, feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, random_matrix, small_rides
 from training.data.months import Month
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.errors import ParameterError
-from training.export import forest_arrays
-from training.fit import _RIDES_A_BLOCK, PARAMETERS, age_weights, fit_forest
-from training.parameters import KNOWN_PARAMETERS, check_parameters
+from training.model.export import forest_arrays
+from training.model.fit import _RIDES_A_BLOCK, age_weights, fit_forest
+from training.model.parameters import KNOWN_PARAMETERS, PARAMETERS, check_parameters
 
 
 def parameters_with(**changes: Any) -> dict[str, Any]:

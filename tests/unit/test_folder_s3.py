@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from infra.errors import FolderBucketError
-from infra.local.folder_s3 import FolderS3
-from infra.local.memory.s3 import MemoryBucket
+from infra.local.folder_bucket import FolderS3
+from infra.local.memory_bucket import MemoryBucket
 from tests.fakes import BUCKET
 
 KEY = "channels/stable.json"
@@ -205,7 +205,7 @@ FILL_A_DISK = """
 import resource, sys
 from pathlib import Path
 from infra.errors import FolderBucketError
-from infra.local.folder_s3 import FolderS3
+from infra.local.folder_bucket import FolderS3
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # a disk that takes a kilobyte a file
 try:
     FolderS3(Path(sys.argv[1])).put_object(Bucket="b", Key="channels/stable.json", Body=b"x" * 100_000)

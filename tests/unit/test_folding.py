@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lambda_function.folding import MIN_RIDES, Column, fold
+from lambda_function.core.folding import MIN_RIDES, Column, fold
 
 
 def rows_of(columns: list[Column]) -> list[NDArray[np.intp]]:

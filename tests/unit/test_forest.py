@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lambda_function.core.forest import _DE_BRUIJN, _DE_BRUIJN_SHIFT, FOREST_DTYPES, Forest
 from lambda_function.errors import ForestError
-from lambda_function.forest import _DE_BRUIJN, _DE_BRUIJN_SHIFT, FOREST_DTYPES, Forest
 from tests.builders import Arrays, stump_arrays
 
 ALL = 0xFFFFFFFF

@@ -7,17 +7,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from lambda_function.interval import Interval
-from lambda_function.model import GOLDEN, MANIFEST, Manifest, ModelBundle
+from lambda_function.core.bundle import GOLDEN, MANIFEST, Manifest, ModelBundle
+from lambda_function.core.intervals import Interval
 from tests.builders import SMALL_PARAMETERS, golden_of, small_bundle, small_rides
 from training.data.months import Month, parse_months
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.evaluation import Measured, MonthsResult, SliceResult
-from training.export import TrainingFacts, export_bundle
-from training.fit import fit_forest
-from training.judging.bootstrap import Comparison
-from training.judging.gate import (
+from training.evaluation.bootstrap import Comparison
+from training.evaluation.gate import (
     GateReport,
     decode_gate_report,
     encode_gate_report,
@@ -26,11 +23,12 @@ from training.judging.gate import (
     no_month_to_judge,
     unseen_month,
 )
-from training.judging.gate_rules import (
+from training.evaluation.gate_rules import (
     JUDGED_RIDES,
     MAX_BUNDLE_BYTES,
     MAX_PREDICT_RATIO,
     RuleResult,
+    predict_time_ratio,
     rule_better,
     rule_coverage,
     rule_parity,
@@ -41,8 +39,10 @@ from training.judging.gate_rules import (
     rule_unseen,
     used_months,
 )
-from training.judging.predict_time import predict_time_ratio
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
+from training.model.evaluation import Measured, MonthsResult, SliceResult
+from training.model.export import TrainingFacts, export_bundle
+from training.model.fit import fit_forest
 
 INTERVAL = Interval(0.8, (), (), {})
 MARCH = Month(2021, 3)

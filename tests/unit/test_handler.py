@@ -5,8 +5,8 @@ import gc
 import msgspec
 import pytest
 
-from lambda_function.clients import CONNECT_TIMEOUT_S, KINESIS_READ_TIMEOUT_S, S3_ATTEMPTS, S3_READ_TIMEOUT_S
-from lambda_function.settings import Settings
+from lambda_function.aws.clients import CONNECT_TIMEOUT_S, KINESIS_READ_TIMEOUT_S, S3_ATTEMPTS, S3_READ_TIMEOUT_S
+from lambda_function.aws.settings import Settings
 from tests.builders import event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
 from tests.fakes import DENIED, SERVICE_DOWN, THROTTLED, AfterAccepting, FakeFunction, PartlyFailed, timed_out
 from tests.kits.batches import BAD, good, published_ids, rejected

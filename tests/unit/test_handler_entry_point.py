@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lambda_function import handler
+from lambda_function.aws.settings import Settings
 from lambda_function.errors import ConfigurationError, StoreError
 from lambda_function.handler import build_handler, lambda_handler
-from lambda_function.settings import Settings
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, OUTPUT_STREAM, FakeClock, FakeContext, FakeKinesis, FakeS3, publish_bundle
 

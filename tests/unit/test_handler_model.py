@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from lambda_function.core.events import decode_prediction
 from lambda_function.errors import BundleError, StoreError
-from lambda_function.events import decode_prediction
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import SERVICE_DOWN, FakeFunction, point_channel, publish_bundle, spoil_bundle
 

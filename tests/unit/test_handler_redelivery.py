@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.core.events import decode_prediction
 from lambda_function.errors import BundleError, StoreError
-from lambda_function.events import decode_prediction
 from tests.builders import event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
 from tests.fakes import (
     DENIED,

@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.model import channel_key, decode_channel
+from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders_kept import ListingS3, ProcessEnd
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, S3Outcome, point_channel, timed_out
 from training.errors import ChannelMovedError, PublishError
-from training.publish import Mover, move_channel
-from training.registry.history import (
+from training.registry.channel_history import (
     Move,
     channels_with_history,
     encode_line,
@@ -28,6 +27,7 @@ from training.registry.history import (
     read_history,
     see_channel,
 )
+from training.registry.channels import Mover, move_channel
 
 VERSIONS = [f"green-2021-01-{digit * 12}" for digit in "abc"]
 SHA256 = "ab" * 32

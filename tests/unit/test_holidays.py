@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.holidays import BETWEEN_THE_YEARS, FIRST_YEAR, HOLIDAY, LAST_YEAR, WORKING_DAY, special_days
+from lambda_function.core.holidays import BETWEEN_THE_YEARS, FIRST_YEAR, HOLIDAY, LAST_YEAR, WORKING_DAY, special_days
 
 
 def kind_of(date: str) -> int:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lambda_function.features import FEATURE_NAMES, FIRST_ZONE, LAST_ZONE, ZONE_PLACES, feature_matrix
-from lambda_function.interval import (
+from lambda_function.core.features import FEATURE_NAMES, FIRST_ZONE, LAST_ZONE, ZONE_PLACES, feature_matrix
+from lambda_function.core.intervals import (
     KINDS,
     MIN_HALF_MINUTES,
     Interval,

@@ -9,20 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.bucket import Bucket
 from infra.errors import NoSuchKeptError
-from infra.kept.bucket import FAILURES, REJECTS, each_once, find
-from infra.kept.marks import Marks
-from infra.kept.record import KeptRecord, decode_failure, decode_rejects
-from infra.kept.redrive import Redrive
-from infra.kept.selection import Selection, full_shard_id, parse_time
-from infra.kept.summary import as_json, summarize
+from infra.operate.redrive.marks import Marks
+from infra.operate.redrive.records import (
+    FAILURES,
+    REJECTS,
+    KeptRecord,
+    Selection,
+    decode_failure,
+    decode_rejects,
+    each_once,
+    find,
+    full_shard_id,
+    parse_time,
+)
+from infra.operate.redrive.redrive import Redrive
+from infra.operate.redrive.summary import as_json, summarize
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.events import INVALID_FIELD, NOT_JSON, encode_reject
 from lambda_function.errors import StoreError
-from lambda_function.events import INVALID_FIELD, NOT_JSON, encode_reject
-from lambda_function.publisher import Publisher
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, lambda_record, sequence_number
 from tests.builders_kept import FAILURE_KEY, Account, ListingS3, failure, reject_at, store_rejects
 from tests.fakes import BUCKET, DENIED, FakeKinesis, client_error
+from training.registry.bucket import Bucket
 
 ARRIVED = datetime.fromtimestamp(ARRIVAL_TIME_S, UTC)
 KEY = f"rejects/{STREAM}/{SHARD_ID}/{sequence_number(0)}.ndjson"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.kinesis_limits import (
+from infra.local.moto.kinesis_shards import (
     MAX_READ_BYTES,
     PUT_BYTES_PER_S,
     PUT_RECORDS_PER_S,

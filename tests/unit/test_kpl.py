@@ -15,10 +15,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lambda_function.core.events import DAMAGED_AGGREGATE
+from lambda_function.core.kpl import MAGIC, MAX_SUB_RECORDS, Aggregate, SubRecord, is_aggregated, pack, unpack
 from lambda_function.errors import RejectError
-from lambda_function.events import DAMAGED_AGGREGATE
-from lambda_function.kpl import MAGIC, Aggregate, SubRecord, is_aggregated, pack, unpack
-from lambda_function.kpl_unpack import MAX_SUB_RECORDS
 
 MIB = 1_048_576
 TAGS, TAGS_IN_TWO_BYTES = b"\x22", b"\xa2\x00"  # a field that nobody uses: the library looks into it, we do not

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.lambda_event import count_done, json_sizes, lambda_records
+from infra.local.event_source.lambda_event import count_done, json_sizes, lambda_records
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
 SHARD = "shardId-000000000000"

@@ -1,7 +1,7 @@
 """Several batches of one shard at a time: each partition key in order, and none waits for another's failure."""
 
-from infra.local.lease import lane_number
-from infra.shards import MAX_RECORDS_PER_READ
+from infra.local.event_source.shard_reader import lane_number
+from infra.operate.shards import MAX_RECORDS_PER_READ
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_by
 

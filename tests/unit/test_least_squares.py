@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.linalg import lsqr
 
-from training.least_squares import TOLERANCE, Matrix, Vector, solve_least_squares
+from training.model.least_squares import TOLERANCE, Matrix, Vector, solve_least_squares
 
 
 def matrix_of(rows: Vector) -> Matrix:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.local.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import (
     ARN,

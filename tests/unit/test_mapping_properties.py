@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from infra.errors import TemplateError
-from infra.local.mapping_config import MappingConfig
-from infra.template.mapping_properties import mapping_config
+from infra.local.event_source.config import MappingConfig
+from infra.local.stack import mapping_config
 
 PATH = Path("template.yaml")
 REQUIRED = {"EventSourceArn": "rides", "FunctionName": "predictor", "StartingPosition": "LATEST"}

@@ -5,8 +5,7 @@ import json
 import msgspec
 import numpy as np
 
-from lambda_function.features import FEATURE_NAMES
-from lambda_function.model import (
+from lambda_function.core.bundle import (
     FOREST,
     GOLDEN,
     MANIFEST,
@@ -16,6 +15,7 @@ from lambda_function.model import (
     channel_key,
     decode_golden_rides,
 )
+from lambda_function.core.features import FEATURE_NAMES
 from tests.builders import (
     forest_arrays_of,
     golden_of,
@@ -27,7 +27,7 @@ from tests.builders import (
     vouched,
 )
 from tests.builders_bundles import OTHER_VERSION, files_of, load, with_arrays, with_golden, with_interval
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 
 def test_exported_bundle_loads(bundle: ExportedBundle) -> None:

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
+from lambda_function.aws.model_store import ModelStore, NoSuchObjectError
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key
 from lambda_function.errors import BundleError, StoreError
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key
-from lambda_function.model_store import ModelStore, NoSuchObjectError
 from tests.builders import small_bundle
 from tests.fakes import (
     BUCKET,
@@ -20,7 +20,7 @@ from tests.fakes import (
     spoil_bundle,
     timed_out,
 )
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 REFRESH_S = 60.0
 CHANNEL = ("get", channel_key("stable"))

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, check_files, decode_manifest, load_bundle
+from lambda_function.core.features import FEATURE_NAMES
 from lambda_function.errors import BundleError
-from lambda_function.features import FEATURE_NAMES
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, check_files, decode_manifest, load_bundle
 from tests.builders import vouched
 from tests.builders_bundles import OTHER_VERSION, Files, files_of, load, with_golden
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 
 def without(name: str) -> Files:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.core.bundle import FOREST, GOLDEN
+from lambda_function.core.features import FEATURE_NAMES
+from lambda_function.core.forest import FOREST_DTYPES
 from lambda_function.errors import BundleError
-from lambda_function.features import FEATURE_NAMES
-from lambda_function.forest import FOREST_DTYPES
-from lambda_function.model import FOREST, GOLDEN
 from tests.builders import forest_arrays_of, random_matrix, small_bundle, vouched
 from tests.builders_bundles import Files, files_of, load, with_arrays
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 SPLITS = [name for name in FOREST_DTYPES if name.startswith("split_")]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from lambda_function.core.bundle import GOLDEN, MANIFEST
 from lambda_function.errors import BundleError
-from lambda_function.model import GOLDEN, MANIFEST
 from tests.builders import golden_of, interval_bundle, small_interval, vouched
 from tests.builders_bundles import Files, load, with_interval
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 
 def with_golden_interval(interval: object) -> Files:

@@ -5,9 +5,9 @@ import threading
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.mapping import EventSourceMapping, MappingConfig
-from infra.local.retry import exponential_backoff_s
-from infra.stack import Stack
+from infra.local.event_source.config import MappingConfig, exponential_backoff_s
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.stack import Stack
 from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeKinesis, client_error
 from tests.kits.mapping import ScriptedFunction, drain, given_up, make_mapping, rides, texts_given_up

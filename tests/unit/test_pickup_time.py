@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lambda_function.core.pickup_time import pickup_minute, usual_pickup_minutes
 from lambda_function.errors import RejectError
-from lambda_function.pickup_time import pickup_minute, usual_pickup_minutes
 
 DIGITS = st.text("0123456789", min_size=14, max_size=14)
 USUAL = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)).map(  # noqa: DTZ001

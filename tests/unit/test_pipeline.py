@@ -6,19 +6,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from lambda_function.features import feature_matrix
-from lambda_function.model import MANIFEST
+from lambda_function.core.bundle import MANIFEST
+from lambda_function.core.features import feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
-from training.baseline import fit_baseline
+from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
-from training.dataset import Rides, concat_rides
 from training.errors import ParameterError
-from training.evaluate import Errors, measure_errors, rounded
-from training.evaluation import EVALUATION, decode_evaluation
-from training.export import read_bundle, write_bundle
-from training.fit import PARAMETERS
-from training.pipeline import TrainingRun, find_bundle, months_of, train
-from training.split import calibration_mask, split_calibration
+from training.evaluation.metrics import Errors, measure_errors, rounded
+from training.model.baseline import fit_baseline
+from training.model.calibrate import calibration_mask, split_calibration
+from training.model.evaluation import EVALUATION, decode_evaluation
+from training.model.export import read_bundle, write_bundle
+from training.model.parameters import PARAMETERS
+from training.workflows.pipeline import TrainingRun, find_bundle, months_of, train
 
 TRAIN = small_rides()
 VALIDATE = synthetic_rides(FEBRUARY, 800, seed=7)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from infra.local.deploy.macro import TemplateRefusedError, check_parameters, expand
-from infra.local.deploy.policies import UnknownConditionError, is_allowed
+from infra.local.moto.cloudformation.engine import TemplateRefusedError, check_parameters, expand
+from infra.local.moto.cloudformation.policies import UnknownConditionError, is_allowed
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/a"
 

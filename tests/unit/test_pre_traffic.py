@@ -15,14 +15,14 @@ from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.aws.settings import PreTrafficSettings
+from lambda_function.core.bundle import GOLDEN, bundle_key, decode_golden_rides
+from lambda_function.core.rehearsal import TOLERANCE_MINUTES, is_rehearsal, rehearsal_event
 from lambda_function.errors import ConfigurationError
-from lambda_function.model import GOLDEN, bundle_key, decode_golden_rides
 from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
-from lambda_function.rehearsal import TOLERANCE_MINUTES, is_rehearsal, rehearsal_event
-from lambda_function.settings import PreTrafficSettings
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeContext, FakeFunction, publish_bundle
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 NEW_VERSION = "arn:aws:lambda:us-east-1:123456789012:function:ridecast-Predictor:7"
 SETTINGS = PreTrafficSettings(bucket=BUCKET, model_channel="stable", new_version=NEW_VERSION)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.events import TOO_LARGE, decode_prediction, ride_columns
-from lambda_function.features import feature_matrix
-from lambda_function.model import ModelBundle
-from lambda_function.pickup_time import pickup_minute
-from lambda_function.processor import ProcessedBatch, process
-from lambda_function.publisher import MAX_RECORD_BYTES
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.events import TOO_LARGE, decode_prediction, ride_columns
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.pickup_time import pickup_minute
+from lambda_function.core.processor import ProcessedBatch, process
+from lambda_function.core.records import MAX_RECORD_BYTES
 from tests.builders import (
     decoded_ride,
     event_id,
@@ -23,7 +23,7 @@ from tests.builders import (
     sequence_number,
     small_bundle,
 )
-from training.export import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 DATAS = st.lists(
     st.one_of(

@@ -15,9 +15,9 @@ What is promised of a record on the input stream, and of each sub-record of an a
 import pytest
 from hypothesis import given
 
-from infra.local.memory.faults import AnswerLost, At, Place, Problem
-from infra.local.memory.world import WorldOptions
-from lambda_function.publisher import Entry
+from infra.local.simulation.faults import AnswerLost, At, Place, Problem
+from infra.local.simulation.world import WorldOptions
+from lambda_function.core.records import Entry
 from tests.builders import small_bundle
 from tests.kits.world import Account, alone, data_of, run
 from tests.kits.world_strategies import ANY_OPTIONS, ARRIVALS, BAD, CLEAN_FAULTS, FAULTS, PATIENT, RIDES, mapping_config

@@ -2,12 +2,12 @@
 
 import pytest
 
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from tests.fakes import BUCKET, SERVICE_DOWN, AfterAccepting, FakeS3, Meanwhile, client_error, timed_out
 from training.errors import PublishError
-from training.publish import store_bundle
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
+from training.registry.channels import store_bundle
 
 FILES = (FOREST, GOLDEN, MANIFEST)
 BUSY = client_error(409, "ConditionalRequestConflict")

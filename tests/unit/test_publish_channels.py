@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lambda_function.model import MANIFEST, bundle_key, channel_key, decode_channel
+from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key, decode_channel
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, move, version, version_of
 from tests.builders_kept import ListingS3
@@ -22,8 +22,8 @@ from tests.fakes import (
     timed_out,
 )
 from training.errors import ChannelMovedError, PublishError
-from training.publish import Mover, this_mover
-from training.registry.history import read_history
+from training.registry.channel_history import read_history
+from training.registry.channels import Mover, this_mover
 
 BUSY = client_error(409, "ConditionalRequestConflict")
 

@@ -4,15 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.errors import BundleError
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, gate, move, version, version_of
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, Meanwhile, spoil_bundle
 from training.errors import ChannelMovedError, ForceRefusedError, NoSuchVersionError, NotGatedError
-from training.publish import Mover, promote
-from training.registry.history import read_history
+from training.registry.channel_history import read_history
+from training.registry.channels import Mover, promote
 
 FILES = (FOREST, GOLDEN, MANIFEST)
 

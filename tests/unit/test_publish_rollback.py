@@ -2,16 +2,16 @@
 
 import pytest
 
+from lambda_function.aws.model_store import ModelStore
+from lambda_function.core.bundle import FOREST
 from lambda_function.errors import BundleError
-from lambda_function.model import FOREST
-from lambda_function.model_store import ModelStore
 from tests.builders import small_bundle
 from tests.builders_channels import bucket_of_three, move, version, version_of
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, spoil_bundle
 from training.errors import NoWayBackError
-from training.publish import rollback
-from training.registry.history import read_history
+from training.registry.channel_history import read_history
+from training.registry.channels import rollback
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.fakes import BUCKET, DENIED, FakeS3
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
 from training.errors import PublishError
-from training.publish import Moved, promote, rollback
+from training.registry.channels import Moved, promote, rollback
 from training.registry.signing import Signer, sign_stored
 from training.registry.versions import channels
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.publisher import MAX_BACKOFF_S, MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Published, Publisher
+from lambda_function.aws.publisher import MAX_BACKOFF_S, MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Published, Publisher
 from tests.fakes import (
     DENIED,
     OUTPUT_STREAM,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.core.events import NOT_BASE64
+from lambda_function.core.records import Envelope, KinesisRecord, decode_records, stream_name
 from lambda_function.errors import RejectError
-from lambda_function.events import NOT_BASE64
-from lambda_function.records import Envelope, KinesisRecord, decode_records, stream_name
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, invocation, kinesis_records, lambda_record, sequence_number
 
 

@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.bucket import Bucket
 from infra.errors import RedriveConflictError, StreamRefusedError
-from infra.kept.bucket import REJECTS
-from infra.kept.redrive import PATIENCE_S, Redrive
+from infra.operate.redrive.records import REJECTS
+from infra.operate.redrive.redrive import PATIENCE_S, Redrive
+from lambda_function.aws.publisher import MAX_CHUNK_BYTES
 from lambda_function.errors import StoreError
-from lambda_function.publisher import MAX_CHUNK_BYTES
 from tests.builders import SHARD_ID, STREAM, event_id
 from tests.builders_kept import FAILURE_KEY, Account, Countdown, ProcessEnd, failure, reject_at, store_rejects
 from tests.fakes import BUCKET, DENIED, AfterAccepting, Meanwhile, S3Outcome, timed_out
 from tests.fakes_kinesis import FakeKinesis
+from training.registry.bucket import Bucket
 
 
 def account_with(*sizes: int, first: int = 0) -> Account:

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
 from lambda_function.errors import BundleError
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, SERVICE_DOWN, publish_bundle
 from training.errors import NoSuchVersionError, PublishError
-from training.publish import store_bundle
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
+from training.registry.channels import store_bundle
 from training.registry.versions import (
     Verdict,
     channels,

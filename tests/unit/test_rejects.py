@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.aws.rejects import reject_key, store_rejects
+from lambda_function.core.events import NOT_JSON, Reject, decode_reject
+from lambda_function.core.records import Envelope, KinesisRecord, build_reject
 from lambda_function.errors import RejectError, StoreError
-from lambda_function.events import NOT_JSON, Reject, decode_reject
-from lambda_function.records import Envelope, KinesisRecord
-from lambda_function.rejects import build_reject, reject_key, store_rejects
 from tests.builders import SHARD_ID, kinesis_records, sequence_number
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, timed_out
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from lambda_function.model import bundle_key
-from lambda_function.signature import SIGNATURE
+from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.core.bundle import bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, S3Outcome
@@ -14,14 +14,14 @@ from training.data.months import Month
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.errors import ChannelMovedError, NotGatedError
-from training.judging.gate import GateReport, decode_gate_report
-from training.judging.gate_rules import RuleResult
-from training.publish import promote
-from training.registry.bundle import ExportedBundle
-from training.registry.history import see_channel
+from training.evaluation.gate import GateReport, decode_gate_report
+from training.evaluation.gate_rules import RuleResult
+from training.model.bundle import ExportedBundle
+from training.registry.channel_history import see_channel
+from training.registry.channels import promote
 from training.registry.signing import Signer
 from training.registry.versions import get_paper, stored_versions
-from training.release import Target, gate, release
+from training.workflows.release import Target, gate, release
 
 MARCH = FEBRUARY.next()
 

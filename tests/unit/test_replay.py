@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from infra.demo.replay import MALFORMED, Ledger, Replay
+from infra.local.demo.replay import MALFORMED, Ledger, Replay
+from lambda_function.core.events import Reject, decode_ride_event, encode_predictions, encode_reject, partition_key
 from lambda_function.errors import RejectError
-from lambda_function.events import Reject, decode_ride_event, encode_predictions, encode_reject, partition_key
 from tests.builders import small_rides
-from training.dataset import Rides
+from training.data.rides import Rides
 
 BASELINE_MINUTES = np.linspace(1.0, 60.0, 30)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.features import FEATURE_NAMES
-from lambda_function.forest import Forest
-from lambda_function.model import ModelBundle
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.features import FEATURE_NAMES
+from lambda_function.core.forest import Forest
 from tests.builders import FEBRUARY, JANUARY, small_bundle, stump_arrays
 from tests.builders_report import (
     OTHER_VERSION,
@@ -32,19 +32,24 @@ from tests.builders_report import (
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.errors import ZonesFileError
-from training.evaluation import EVALUATION, encode_evaluation
-from training.judging.backtest import BacktestResult, summarise
-from training.registry.bundle import ExportedBundle
+from training.evaluation.backtest import BacktestResult, summarise
+from training.model.bundle import ExportedBundle
+from training.model.evaluation import EVALUATION, encode_evaluation
 from training.report.drawing import inline_svg
-from training.report.facts import PreviousModel, ReportFacts
-from training.report.gather import gather_facts
+from training.report.facts import (
+    PreviousModel,
+    ReportFacts,
+    by_pickup_zone,
+    by_predicted_duration,
+    feature_importance,
+    gather_facts,
+    read_outlines,
+    sample_rides,
+)
 from training.report.html import Html, element, join
-from training.report.importance import feature_importance, sample_rides
-from training.report.outlines import read_outlines
 from training.report.page import POLICY, SECTIONS, build_report
 from training.report.plots import backtest_figure
 from training.report.plots_model import has_rivals
-from training.report.summaries import by_pickup_zone, by_predicted_duration
 from training.report.tables import table
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"

@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from lambda_function.model import MANIFEST, Manifest, TrainingData, load_bundle, sha256
+from lambda_function.core.bundle import MANIFEST, Manifest, TrainingData, load_bundle, sha256
 from tests.builders import small_bundle, vouched
-from training.registry.bundle import ExportedBundle
-from training.reproduce import Difference, differences, reproduce
+from training.model.bundle import ExportedBundle
+from training.workflows.reproduce import Difference, differences, reproduce
 
 STORED = small_bundle()
 

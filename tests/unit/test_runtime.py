@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.runtime import (
+from infra.local.runtime.in_process import (
     MAX_RESPONSE_BYTES,
     FunctionExitError,
     FunctionResponseError,

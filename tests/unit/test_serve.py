@@ -15,21 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.commands.serve import bundle_bucket
+from infra.cli.demo import bundle_bucket
 from infra.errors import PortTakenError
-from infra.http.event import http_event
-from infra.http.server import (
+from infra.local.folder_bucket import FolderS3
+from infra.local.runtime.http import (
     HOST,
     MAX_REQUEST_BYTES,
     ApiServer,
     RequestCount,
     example_curl,
+    http_event,
     model_version,
 )
-from infra.local.folder_s3 import FolderS3
-from lambda_function.api import build_handler
+from lambda_function.api.handler import build_handler
+from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import BundleError
-from lambda_function.settings import ServingSettings
 from tests.builders import ride_bytes, small_bundle
 
 JSON = {"Content-Type": "application/json"}

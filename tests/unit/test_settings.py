@@ -2,8 +2,8 @@
 
 import pytest
 
+from lambda_function.aws.settings import Settings
 from lambda_function.errors import ConfigurationError
-from lambda_function.settings import Settings
 
 REQUIRED = {"OUTPUT_STREAM": "ride-predictions", "BUCKET": "bucket", "MODEL_CHANNEL": "stable"}
 

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from infra.shards import ShardReader, StartingPosition, list_shards, open_shards
+from infra.operate.shards import ShardReader, StartingPosition, list_shards, open_shards
 from tests.fakes_kinesis import FakeKinesis
 
 SHARD = "shardId-000000000000"

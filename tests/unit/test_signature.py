@@ -8,15 +8,21 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambda_function.aws.model_store import (
+    MAX_BYTES,
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE,
+    ModelStore,
+    Refreshed,
+    check_signature,
+)
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError, SignatureError, StoreError
-from lambda_function.model import FOREST, GOLDEN, MANIFEST, bundle_key
-from lambda_function.model_store import MAX_BYTES, ModelStore, Refreshed
-from lambda_function.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, client_error, publish_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms, public_key
-from training.publish import move_channel, store_bundle
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
+from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 
 REFRESH_S = 60.0

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.folder_s3 import FolderS3
+from infra.local.folder_bucket import FolderS3
+from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.core.bundle import FOREST, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
-from lambda_function.model import FOREST, MANIFEST, bundle_key
-from lambda_function.signature import SIGNATURE
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, Meanwhile, S3Outcome, spoil_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
 from training.errors import NoSuchVersionError, PublishError, SigningError
-from training.publish import store_bundle
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
+from training.registry.channels import store_bundle
 from training.registry.signing import Signer, sign_stored
 from training.registry.versions import read_stored
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.features import RideColumns
+from lambda_function.core.features import RideColumns
 from tests.builders import JANUARY, ride_columns_of, small_rides
 from training.data.rides import Rides
-from training.data.slices import Slicing, by_day, slicings, zone_pairs
 from training.data.synthetic import synthetic_rides
+from training.evaluation.slices import Slicing, by_day, slicings, zone_pairs
 
 NOTHING_KNOWN = np.zeros((266, 266), np.bool_)
 TUESDAY_8_15 = 26_830_575

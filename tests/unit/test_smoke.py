@@ -8,16 +8,25 @@ import msgspec
 import pytest
 
 from infra.errors import SmokeError
-from infra.smoke.plan import ID_PREFIX, Target, plan_trial, seconds_to_wait, target_of
-from infra.smoke.run import SmokeResult, Watch, run_trial, smoke
-from infra.streams import Timing
-from lambda_function.events import decode_prediction
-from lambda_function.model import ModelBundle
-from lambda_function.processor import process
+from infra.operate.smoke import (
+    ID_PREFIX,
+    SmokeResult,
+    Target,
+    Watch,
+    plan_trial,
+    run_trial,
+    seconds_to_wait,
+    smoke,
+    target_of,
+)
+from infra.operate.streams import Timing
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.events import decode_prediction
+from lambda_function.core.processor import process
 from tests.builders import kinesis_records, small_bundle
 from tests.fakes import BUCKET, FakeS3, publish_bundle
 from tests.fakes_kinesis import FakeClock, FakeKinesis
-from training.registry.bundle import ExportedBundle
+from training.model.bundle import ExportedBundle
 
 TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable", refresh_s=60.0)
 PATIENCE_S = 60.0

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from infra.local.lambda_event import lambda_records
-from infra.soak.ledger import SoakLedger
-from infra.soak.run import SoakReport
-from infra.soak.traffic import Traffic
+from infra.local.event_source.lambda_event import lambda_records
+from lambda_function.core.events import Reject, encode_reject
+from lambda_function.core.kpl import is_aggregated, pack, unpack
 from lambda_function.errors import RejectError
-from lambda_function.events import Reject, encode_reject
-from lambda_function.kpl import is_aggregated, pack, unpack
 from tests.builders import STREAM_ARN, small_rides
 from tests.fakes_kinesis import FakeKinesis
+from tests.soak.ledger import SoakLedger
+from tests.soak.run import SoakReport
+from tests.soak.traffic import Traffic
 
 EVENTS = [b"zero", b"one", b"two"]
 KEPT = SoakReport(

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.features import RideColumns
+from lambda_function.core.features import RideColumns
 from tests.builders import JANUARY, ride_columns_of, small_rides
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.split import MAX_CALIBRATION_RIDES, MIN_CALIBRATION_RIDES, calibration_mask, split_calibration
+from training.model.calibrate import MAX_CALIBRATION_RIDES, MIN_CALIBRATION_RIDES, calibration_mask, split_calibration
 
 RIDES = synthetic_rides(JANUARY, 5_000, seed=3)
 

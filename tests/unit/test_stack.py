@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from infra.errors import TemplateError
-from infra.stack import Stack
-from infra.template.transform import read_template, transform
+from infra.local.stack import Stack
+from infra.stack.template import read_template, transform
 
 ONE_MAPPING = """
 Transform: AWS::Serverless-2016-10-31

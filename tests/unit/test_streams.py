@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import StreamRefusedError
-from infra.streams import StreamReader, Timing, publish, ride_event_bytes, tail
-from lambda_function.kpl import pack
-from lambda_function.publisher import Entry, Publisher
+from infra.operate.streams import StreamReader, Timing, publish, ride_event_bytes, tail
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.kpl import pack
+from lambda_function.core.records import Entry
 from tests.fakes_kinesis import FakeClock, FakeKinesis
 
 SHARD = "shardId-000000000000"

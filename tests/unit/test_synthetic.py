@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
-from lambda_function.features import ZONE_PLACES, RideColumns, feature_matrix
+from lambda_function.core.features import ZONE_PLACES, RideColumns, feature_matrix
 from training.data.months import Month
+from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.dataset import Rides
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 

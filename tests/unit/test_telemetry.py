@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from lambda_function.aws.telemetry import BatchReport, Stopwatch, Telemetry
+from lambda_function.core.events import REJECT_REASONS
 from lambda_function.errors import StoreError
-from lambda_function.events import REJECT_REASONS
-from lambda_function.telemetry import BatchReport, Stopwatch, Telemetry
 from tests.builders import invocation, raw_ride_bytes, ride_bytes, small_bundle
 from tests.fakes import DENIED, FakeClock, FakeFunction, PartlyFailed
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lambda_function.thresholds import Thresholds
+from lambda_function.core.thresholds import Thresholds
 
 MANY = 2000
 """Values enough for the table to be used."""

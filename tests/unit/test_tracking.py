@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from lambda_function.errors import BundleError
 from tests.builders import small_bundle
 from tests.fakes_tracking import GONE, LEGAL_NAME, URI, FakeTracking
-from training.data.slices import slicings
 from training.errors import TrackingError, TrackingUnavailableError
-from training.evaluation import (
+from training.evaluation.slices import slicings
+from training.model.bundle import ExportedBundle
+from training.model.evaluation import (
     EVALUATION,
     ArrivalResult,
     Evaluation,
@@ -25,17 +26,18 @@ from training.evaluation import (
     SliceResult,
     encode_evaluation,
 )
-from training.export import ExportedBundle
-from training.tracking.environment import (
+from training.tracking.mlflow_store import open_store
+from training.tracking.runs import (
     ENVIRONMENT,
+    MODEL_VERSION,
     Environment,
     decode_environment,
     describe_environment,
     encode_environment,
+    metric_name,
+    run_facts,
+    track_run,
 )
-from training.tracking.facts import MODEL_VERSION, metric_name, run_facts
-from training.tracking.mlflow_store import open_store
-from training.tracking.runs import track_run
 
 COMMIT = "0ac80f1" * 5 + "0ac80"
 TRAINED_IN = Environment(

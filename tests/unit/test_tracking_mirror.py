@@ -9,28 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.folder_s3 import FolderS3
-from lambda_function.model import MANIFEST
+from infra.local.folder_bucket import FolderS3
+from lambda_function.core.bundle import MANIFEST
 from tests.builders import small_bundle
 from tests.fakes_tracking import GONE, FakeTracking
 from training.errors import NoSuchVersionError, TrackingError
-from training.export import write_bundle
-from training.publish import move_channel, store_bundle
+from training.model.export import write_bundle
+from training.registry.channels import move_channel, store_bundle
 from training.registry.versions import put_paper
-from training.tracking.catch_up import Sources, catch_up
-from training.tracking.differences import differences
-from training.tracking.environment import ENVIRONMENT, Environment, encode_environment
-from training.tracking.facts import MANIFEST_SHA256, MODEL_VERSION
 from training.tracking.mirror import (
     BUNDLE,
     BucketView,
+    Sources,
+    catch_up,
+    differences,
     follow_channels,
     register,
     registered_model,
     registry_tags,
     see_bucket,
 )
-from training.tracking.runs import track_run
+from training.tracking.runs import (
+    ENVIRONMENT,
+    MANIFEST_SHA256,
+    MODEL_VERSION,
+    Environment,
+    encode_environment,
+    track_run,
+)
 from training.tracking.store import RegisteredVersion, Registry
 
 BUCKET = "rides"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from training.data.months import Month
 from training.data.rides import Source
-from training.errors import ContractError, UnknownRuleError
+from training.errors import TrainingError
 
 MIN_ROWS = 5_000
 """Half a sample. TLC's smallest months, green in 2020-04 and since 2024, have over 30,000 rows."""
@@ -170,3 +170,32 @@ RULES: Mapping[str, Rule] = {
     "duplicates": Rule(f"at most {MAX_SHARE_DUPLICATES:.0%}", _duplicates),
 }
 """By the name that `--allow` takes: row counts, the share of rows kept, ranges, days covered, duplicates."""
+
+
+_N_BREACHES_SHOWN = 3
+
+
+class ContractError(TrainingError):
+    """Months that are not what the data contract asks for.
+
+    Attributes:
+        breaches: What was found: which rule, which month, what was seen and what is wanted.
+    """
+
+    def __init__(self, breaches: Sequence[Finding]) -> None:
+        self.breaches = tuple(breaches)
+        rules = dict.fromkeys(breach.rule for breach in self.breaches)
+        shown = "; ".join(str(breach) for breach in self.breaches[:_N_BREACHES_SHOWN])
+        n_more = len(self.breaches) - _N_BREACHES_SHOWN
+        more = f"; and {n_more} more" if n_more > 0 else ""
+        allow = " ".join(f"--allow {rule}" for rule in rules)
+        super().__init__(f"{shown}{more}: look at the files, or go on knowingly with {allow}")
+
+
+class UnknownRuleError(TrainingError):
+    """A rule that the data contract does not have."""
+
+    def __init__(self, name: str, rules: Sequence[str]) -> None:
+        self.name = name
+        self.rules = tuple(rules)
+        super().__init__(f"the data contract has no rule {name!r}: choose among {', '.join(rules)}")

@@ -10,11 +10,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.features import MILES_PER_DEGREE_LATITUDE, MILES_PER_DEGREE_LONGITUDE, ZONE_PLACES
-from training.data.month_facts import month_facts
+from lambda_function.core.features import MILES_PER_DEGREE_LATITUDE, MILES_PER_DEGREE_LONGITUDE, ZONE_PLACES
 from training.data.months import Month
-from training.data.rides import Rides, Source, compact_columns
-from training.dataset import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
+from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, Source, compact_columns, month_facts
 
 SOURCE_NAME = "synthetic"
 """What stands for the file's name in a Source."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lambda_function.aws.model_store import SIGNATURE, check_signature, signed_message
+from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import SignatureError
-from lambda_function.model import MANIFEST, bundle_key
-from lambda_function.signature import SIGNATURE, check_signature, signed_message
 from training.errors import PublishError, SigningError
-from training.registry.bundle import ExportedBundle
-from training.registry.objects import get_object, put_object
+from training.model.bundle import ExportedBundle
+from training.registry.bucket import get_object, put_object
 from training.registry.versions import read_stored
 
 

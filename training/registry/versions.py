@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lambda_function.errors import BundleError
-from lambda_function.model import (
+from lambda_function.core.bundle import (
     MANIFEST,
     Manifest,
     bundle_key,
@@ -18,10 +17,11 @@ from lambda_function.model import (
     load_bundle,
     sha256,
 )
+from lambda_function.errors import BundleError
 from training.errors import NoSuchVersionError, PublishError
-from training.registry.bundle import ExportedBundle
-from training.registry.history import Move, see_channel
-from training.registry.objects import get_object, list_objects, put_object
+from training.model.bundle import ExportedBundle
+from training.registry.bucket import get_object, list_objects, put_object
+from training.registry.channel_history import Move, see_channel
 
 REPORT = "report.html"
 """The paper that shows a version to people."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 
-from training.evaluate import worse_than_baseline
-from training.report import accuracy, behaviour, card, decisions
+from training.evaluation.metrics import worse_than_baseline
+from training.report import section_accuracy, section_behaviour, section_card
 from training.report.facts import ReportFacts
 from training.report.html import Html, element, join
 from training.report.plots import draw_plots
@@ -20,19 +20,19 @@ Plots = Mapping[str, bytes]
 Section = tuple[str, str, Callable[[ReportFacts, Plots], Html]]
 
 SECTIONS: tuple[Section, ...] = (
-    ("purpose", "What it is for, and what not", lambda facts, _: card.purpose(facts)),
-    ("made", "How it was made", lambda facts, _: card.made(facts)),
-    ("metrics", "How far off it is", accuracy.metrics),
-    ("slices", "Error by slice", accuracy.slices),
-    ("predicted", "Predicted against actual", accuracy.predicted),
-    ("residuals", "Residuals", accuracy.residuals),
-    ("intervals", "Prediction intervals", behaviour.intervals),
-    ("importance", "What it looks at", behaviour.importance),
-    ("map", "Where in New York it errs", behaviour.error_map),
-    ("ageing", "How it ages", behaviour.ageing),
-    ("arrival", "Without a pickup time", accuracy.without_pickup_time),
-    ("gate", "The gate's verdict", lambda facts, _: decisions.gate(facts)),
-    ("breaches", "Allowed knowingly", lambda facts, _: decisions.breaches(facts)),
+    ("purpose", "What it is for, and what not", lambda facts, _: section_card.purpose(facts)),
+    ("made", "How it was made", lambda facts, _: section_card.made(facts)),
+    ("metrics", "How far off it is", section_accuracy.metrics),
+    ("slices", "Error by slice", section_accuracy.slices),
+    ("predicted", "Predicted against actual", section_accuracy.predicted),
+    ("residuals", "Residuals", section_accuracy.residuals),
+    ("intervals", "Prediction intervals", section_behaviour.intervals),
+    ("importance", "What it looks at", section_behaviour.importance),
+    ("map", "Where in New York it errs", section_behaviour.error_map),
+    ("ageing", "How it ages", section_behaviour.ageing),
+    ("arrival", "Without a pickup time", section_accuracy.without_pickup_time),
+    ("gate", "The gate's verdict", lambda facts, _: section_accuracy.gate(facts)),
+    ("breaches", "Allowed knowingly", lambda facts, _: section_accuracy.breaches(facts)),
 )
 """Anchor, heading and content of every section, in the order of the page."""
 
@@ -48,7 +48,9 @@ def build_report(facts: ReportFacts, plots: Plots | None = None) -> bytes:
     body = join(
         _header(facts),
         element("main", *(_section(section, facts, drawn) for section in SECTIONS)),
-        element("footer", paragraph(f"Rides: {card.TLC_DATA}. Made by ridecast for {facts.manifest.model_version}.")),
+        element(
+            "footer", paragraph(f"Rides: {section_card.TLC_DATA}. Made by ridecast for {facts.manifest.model_version}.")
+        ),
     )
     return f"<!doctype html>\n{element('html', _head(facts), element('body', body), lang='en')}\n".encode()
 

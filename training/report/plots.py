@@ -1,10 +1,9 @@
 """All plots of a report by name, as SVG files that stand alone: what the page shows and what tracking keeps."""
 
-from training.judging.backtest import BacktestResult
-from training.report import plots_model, plots_rides, plots_slices
-from training.report.accuracy import by_kind, plot_name
-from training.report.facts import PredictedRides, ReportFacts
-from training.report.summaries import by_pickup_zone, by_predicted_duration
+from training.evaluation.backtest import BacktestResult
+from training.report import plots_model, plots_rides
+from training.report.facts import PredictedRides, ReportFacts, by_pickup_zone, by_predicted_duration
+from training.report.section_accuracy import by_kind, plot_name
 
 
 def draw_plots(facts: ReportFacts) -> dict[str, bytes]:
@@ -29,9 +28,9 @@ def _slice_plots(facts: ReportFacts) -> dict[str, bytes]:
     if not facts.results:
         return {}
     result = facts.results[0]
-    drawn = {plot_name(result, kind): plots_slices.slice_errors(each) for kind, each in by_kind(result).items()}
+    drawn = {plot_name(result, kind): plots_rides.slice_errors(each) for kind, each in by_kind(result).items()}
     if facts.interval_level is not None and any(each.coverage is not None for each in result.slices):
-        drawn["interval_slices"] = plots_slices.slice_coverage(result.slices, facts.interval_level)
+        drawn["interval_slices"] = plots_rides.slice_coverage(result.slices, facts.interval_level)
     return drawn
 
 

@@ -7,8 +7,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import CenteredNorm, Normalize
 from numpy.typing import NDArray
 
-from lambda_function.features import MILES_PER_DEGREE_LATITUDE, MILES_PER_DEGREE_LONGITUDE
-from training.judging.backtest import AgeRow, summarise
+from lambda_function.core.features import MILES_PER_DEGREE_LATITUDE, MILES_PER_DEGREE_LONGITUDE
+from training.evaluation.backtest import AgeRow, summarise
 from training.report.drawing import (
     BASELINE,
     GRID,
@@ -21,8 +21,7 @@ from training.report.drawing import (
     new_figure,
     to_svg,
 )
-from training.report.facts import FeatureImportance
-from training.report.summaries import ZoneErrors
+from training.report.facts import FeatureImportance, ZoneErrors
 
 _MARGIN_MILES = 1.2
 _MAX_DOT_POINTS2, _MIN_DOT_POINTS2 = 330.0, 14.0

@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from training.errors import TrackingError, TrackingUnavailableError
-from training.tracking.facts import RunFacts
-from training.tracking.store import RegisteredVersion, Registry
+from training.tracking.store import RegisteredVersion, Registry, RunFacts
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 """MLflow's own variable: a server, or a database."""

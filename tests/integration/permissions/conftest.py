@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.local.server import LocalAws
+from infra.local.aws import LocalAws
 from tests.kits.permissions import Account
 
 

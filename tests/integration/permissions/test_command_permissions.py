@@ -9,17 +9,17 @@ import msgspec
 import pytest
 import typer
 
-from infra.cli import app
-from infra.template.transform import TEMPLATE
-from lambda_function.events import encode_reject
-from lambda_function.model import Channel, bundle_key, channel_key
-from lambda_function.signature import SIGNATURE
+from infra.cli.app import app
+from infra.stack.template import TEMPLATE
+from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.core.bundle import Channel, bundle_key, channel_key
+from lambda_function.core.events import encode_reject
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
 from tests.builders_kept import FAILURE_KEY, failure, reject_at
 from tests.builders_tlc import row_at, write_month
 from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
-from training.export import write_bundle
+from training.model.export import write_bundle
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
 REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.http.event import http_event
-from infra.local.mapping import EventSourceMapping
-from infra.local.runtime import InProcessRuntime, load_handler
-from infra.streams import StreamReader
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.http import http_event
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.operate.streams import StreamReader
+from lambda_function.aws.model_store import ModelStore, NoModelYetError
 from lambda_function.errors import StoreError
-from lambda_function.model_store import ModelStore, NoModelYetError
 from tests.builders import ride_bytes
 from tests.kits.permissions import Account, Cut, cuts
 

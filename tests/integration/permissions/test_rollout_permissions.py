@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.local.runtime import InProcessRuntime, load_handler
-from lambda_function.model import GOLDEN, decode_golden_rides
-from lambda_function.rehearsal import rehearsal_event
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from lambda_function.core.bundle import GOLDEN, decode_golden_rides
+from lambda_function.core.rehearsal import rehearsal_event
 from tests.kits.permissions import FIRST, Account, Cut, cuts, is_denial
 
 ALARMS = ("FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")

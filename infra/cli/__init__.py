@@ -1,0 +1,1 @@
+"""The `ridecast` command: commands, their options and their output."""

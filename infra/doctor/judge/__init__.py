@@ -1,1 +1,0 @@
-"""What facts mean: each function takes all that is known of a stack, and yields findings. Pure."""

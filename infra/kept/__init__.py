@@ -1,1 +1,0 @@
-"""What could not be processed: rejects and failures, as they lie in the bucket, shown and sent back."""

@@ -1,0 +1,1 @@
+"""`ridecast demo`: real rides through the whole stack on this machine."""

@@ -1,0 +1,1 @@
+"""The moto server with its Kinesis and CloudFormation mended."""

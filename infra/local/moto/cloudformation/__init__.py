@@ -1,0 +1,1 @@
+"""moto's CloudFormation, with the resource types and change sets that the template needs."""

@@ -1,0 +1,1 @@
+"""Streams, bucket, function and clock in memory, with faults on request."""

@@ -1,0 +1,122 @@
+"""The real function in memory: its environment is built at a cold start, and gone when it is killed or dies."""
+
+import io
+import math
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError
+from infra.local.simulation.clock import SimulatedClock
+from infra.local.simulation.faulty import FaultyKinesis, FaultyS3
+from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.publisher import Publisher
+from lambda_function.aws.settings import Settings
+from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Telemetry
+from lambda_function.handler import StreamHandler
+
+BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
+
+_NAME = "memory-function"
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes what is printed."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    clock: SimulatedClock
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(max(0.0, self.clock.deadline_s - self.clock.now_s) * MILLISECONDS_PER_S)
+
+
+class MemoryFunction:
+    """Runs the handler on events, an environment at a time, with simulated time.
+
+    Args:
+        s3: Models and rejects.
+        kinesis: The output stream.
+        clock: Time; it is told the deadline of each invocation.
+        timeout_s: How long one may take.
+        output_format: As in the function's settings.
+        output_groups: As in the function's settings.
+    """
+
+    def __init__(
+        self,
+        s3: FaultyS3,
+        kinesis: FaultyKinesis,
+        clock: SimulatedClock,
+        *,
+        timeout_s: float,
+        output_format: str,
+        output_groups: int,
+    ) -> None:
+        self._settings = Settings(
+            output_stream=OUTPUT_STREAM,
+            bucket=BUCKET,
+            model_channel=CHANNEL,
+            output_format=output_format,
+            output_groups=output_groups,
+        )
+        self._s3 = s3
+        self._kinesis = kinesis
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._environment: StreamHandler | None = None
+
+    def __call__(self, event: dict[str, Any]) -> object:
+        """Runs one invocation.
+
+        Raises:
+            FunctionTimeoutError: It was killed at its deadline.
+            FunctionExitError: It died.
+            PredictorError: It raised.
+        """
+        started_s = self._clock.now_s
+        self._clock.deadline_s = started_s + self._timeout_s
+        try:
+            handler = self._environment or self._cold_start()
+            self._environment = handler
+            with redirect_stdout(_Nowhere()):
+                return handler(event, _Context(self._clock))
+        except TimeoutError as error:
+            self.end_environment()
+            raise FunctionTimeoutError(_NAME, self._clock.now_s - started_s, self._timeout_s) from error
+        except FunctionError:
+            self.end_environment()
+            raise
+        finally:
+            self._clock.deadline_s = math.inf
+
+    def end_environment(self) -> None:
+        """Makes the next invocation a cold start."""
+        self._environment = None
+
+    def _cold_start(self) -> StreamHandler:
+        settings, clock = self._settings, self._clock
+        return StreamHandler(
+            settings=settings,
+            s3=self._s3,
+            models=ModelStore(
+                self._s3, settings.bucket, settings.model_channel, settings.model_refresh_s, clock.monotonic
+            ),
+            publisher=Publisher(
+                self._kinesis, settings.output_stream, clock.sleep, jitter=lambda _, longest_s: longest_s
+            ),
+            telemetry=_telemetry(),
+            clock=clock.wall,
+        )
+
+
+@cache
+def _telemetry() -> Telemetry:
+    """Returns the one for all: each has a logger, and a logger is there for ever."""
+    with redirect_stdout(_Nowhere()):
+        return Telemetry(_NAME, _NAME, "INFO")

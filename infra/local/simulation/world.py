@@ -1,0 +1,194 @@
+"""The whole way of a ride in memory, one step at a time: producer, stream, mapping, function, stream, bucket.
+
+The mapping and the function are the real ones. The streams, the bucket and time are simulated, and every call between
+them may meet a fault. Nothing runs by itself: whoever holds the world sends, polls, and looks.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from infra.local.event_source.config import MappingConfig, exponential_backoff_s
+from infra.local.event_source.lambda_event import LambdaRecord, count_done
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.memory_bucket import MemoryBucket
+from infra.local.runtime.in_process import FunctionError
+from infra.local.simulation.clock import SimulatedClock
+from infra.local.simulation.faults import Fault, FaultSchedule, JumpClock, MergeShards, Place, ServeModel, SplitShard
+from infra.local.simulation.faulty import FaultyFunction, FaultyKinesis, FaultyS3
+from infra.local.simulation.function import BUCKET, CHANNEL, OUTPUT_STREAM, MemoryFunction
+from infra.local.simulation.kinesis import MemoryStream
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.records import Entry
+from training.model.bundle import ExportedBundle
+from training.registry.channels import move_channel, store_bundle
+
+POLL_PERIOD_S = 1.0
+"""How long the world waits after a round in which nothing went out."""
+
+_PRODUCER_PATIENCE_S = 30.0
+
+Watch = Callable[[list[LambdaRecord], int | None], None]
+"""Told of each invocation as the mapping sees it: the batch, and its leading records that are done; None: no answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldOptions:
+    """How a world is built.
+
+    Attributes:
+        mapping: The event source mapping's properties.
+        n_shards: Of the input stream.
+        n_output_shards: Of the output stream.
+        output_format: As in the function's settings; so is `output_groups`.
+        timeout_s: The function's.
+        keeps_all: Whether the input stream keeps what has been read.
+    """
+
+    mapping: MappingConfig
+    n_shards: int = 1
+    n_output_shards: int = 1
+    output_format: str = "json"
+    output_groups: int = 1
+    timeout_s: float = 60.0
+    keeps_all: bool = True
+
+
+class MemoryWorld:
+    """A producer, the two streams, the mapping, the function and the bucket.
+
+    Args:
+        bundles: Models that a fault may switch to; the first is served from the start.
+        options: How it is built.
+        schedule: The faults.
+        watch: Told of each invocation.
+
+    Attributes:
+        clock: Its time.
+        input: The stream that the mapping reads.
+        output: The stream that the function publishes to; nobody reads it but whoever holds the world.
+        bucket: Bundles, rejects and what was given up.
+        mapping: The real one.
+        function: The real one, past the faults of its invocation.
+    """
+
+    def __init__(
+        self,
+        bundles: Sequence[ExportedBundle],
+        options: WorldOptions,
+        schedule: FaultSchedule | None = None,
+        watch: Watch = lambda *_: None,
+    ) -> None:
+        self.clock = SimulatedClock()
+        self.input = MemoryStream(
+            options.mapping.stream_name, options.n_shards, self.clock.wall, keeps_read=options.keeps_all
+        )
+        self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, self.clock.wall)
+        self.bucket = MemoryBucket()
+        self._schedule = schedule or FaultSchedule()
+        self._bundles = bundles
+        self._watch = watch
+        self._serve(bundles[0])
+        self._wire(options)
+
+    def send(self, entries: Sequence[Entry]) -> None:
+        """Sends entries as a producer does, until the input stream has taken each one; then a fault may strike."""
+        waiting = entries
+        while waiting:
+            deadline_s = self.clock.monotonic() + _PRODUCER_PATIENCE_S
+            sent = self._producer.publish(waiting, lambda: deadline_s - self.clock.monotonic())  # noqa: B023
+            waiting = [waiting[index] for index in sent.unpublished]
+        self._strike(self._schedule.next(Place.SENT))
+
+    def poll(self) -> int:
+        """Gives the mapping one step; returns the records that went out."""
+        return self.mapping.poll_once()
+
+    @property
+    def n_settled(self) -> int:
+        """Records of the input stream that the mapping is done with: the function did them, or they were given up."""
+        stats = self.mapping.stats
+        return stats.n_done + stats.n_given_up + stats.n_dropped
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is on its way."""
+        return self.n_settled == self.input.n_put
+
+    def settle(self, patience_s: float = math.inf) -> bool:
+        """Polls until nothing is on its way.
+
+        Args:
+            patience_s: Ends after so many seconds of the world's time without a fault and without a record settled.
+
+        Returns:
+            Whether all is settled.
+        """
+        since_s, last = self.clock.monotonic(), (-1, -1)
+        while not self.is_settled:
+            if not self.poll():
+                self.clock.sleep(POLL_PERIOD_S)
+            now = self.n_settled, self._schedule.n_struck
+            since_s, last = (since_s, last) if now == last else (self.clock.monotonic(), now)
+            if self.clock.monotonic() - since_s > patience_s:
+                return False
+        return True
+
+    def _wire(self, options: WorldOptions) -> None:
+        clock, schedule = self.clock, self._schedule
+        faulty_input = FaultyKinesis(self.input, schedule, clock, Place.PUT_INPUT, Place.READ_INPUT)
+        faulty_output = FaultyKinesis(self.output, schedule, clock, Place.PUT_OUTPUT)
+        s3 = FaultyS3(self.bucket, schedule, clock)
+        self._producer = Publisher(faulty_input, self.input.name, clock.sleep, jitter=lambda _, longest_s: longest_s)
+        self.function = MemoryFunction(
+            s3,
+            faulty_output,
+            clock,
+            timeout_s=options.timeout_s,
+            output_format=options.output_format,
+            output_groups=options.output_groups,
+        )
+        self._faulty_function = FaultyFunction(self.function, schedule, clock)
+        ids = count()
+        self.mapping = EventSourceMapping(
+            options.mapping,
+            faulty_input,
+            self._invoke,
+            clock.monotonic,
+            exponential_backoff_s,
+            s3=s3,
+            wall_clock=clock.wall,
+            new_id=lambda: f"id-{next(ids)}",
+        )
+
+    def _invoke(self, event: dict[str, Any]) -> object:
+        try:
+            response = self._faulty_function(event)
+        except Exception as error:
+            if isinstance(error, FunctionError):
+                self.function.end_environment()
+            self._watch(event["Records"], None)
+            raise
+        self._watch(event["Records"], count_done(response, event["Records"]))
+        return response
+
+    def _strike(self, fault: Fault | None) -> None:
+        match fault:
+            case None:
+                pass
+            case SplitShard(n):
+                self.input.split(n)
+            case MergeShards(n):
+                self.input.merge(n)
+            case JumpClock(seconds, wall_only):
+                self.clock.jump(seconds, wall_only=wall_only)
+            case ServeModel(n):
+                self._serve(self._bundles[n % len(self._bundles)])
+            case _:
+                raise TypeError(f"{fault} can't happen to the world")
+
+    def _serve(self, bundle: ExportedBundle) -> None:
+        store_bundle(self.bucket, BUCKET, bundle)
+        move_channel(self.bucket, BUCKET, CHANNEL, bundle.model_version, bundle.manifest_sha256)

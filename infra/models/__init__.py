@@ -1,1 +1,0 @@
-"""What the commands on models do, and how they show it."""

@@ -1,0 +1,1 @@
+"""Operations on any AWS: doctor, smoke, redrive, streams, cost."""

@@ -1,0 +1,174 @@
+"""The two streams and their traffic, and the account's quotas that they and the function share with others."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from infra.operate.doctor.facts import (
+    ConcurrencyFacts,
+    Finding,
+    QuotaFacts,
+    StackFacts,
+    StreamFacts,
+    bad,
+    good,
+    warning,
+)
+from infra.operate.doctor.metrics import MINUTE_S, Metric, by_minute
+
+BYTES_PER_MB = 1024 * 1024
+
+_ON_DEMAND = "ON_DEMAND"
+_METRICS = ("IncomingRecords", "IncomingBytes", "PutRecords.ThrottledRecords", "WriteProvisionedThroughputExceeded")
+_SHARDS_OF = {"input": "RideEventsShards", "output": "RidePredictionsShards"}
+
+
+def look_at_stream(
+    kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]
+) -> StreamFacts:
+    """Looks at a stream, and sums its metrics up.
+
+    Args:
+        kinesis: A boto3 client.
+        cloudwatch: Likewise.
+        name: The stream's.
+        role: "input" or "output".
+        window: From when to when, aware.
+
+    Raises:
+        ClientError: Kinesis or CloudWatch refused.
+    """
+    summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+    wanted = [Metric("AWS/Kinesis", metric, ("StreamName", name), "Sum") for metric in _METRICS]
+    records, n_bytes, throttled, throttled_writes = by_minute(cloudwatch, window, wanted)
+    mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
+    n_shards: int = summary["OpenShardCount"]
+    return StreamFacts(
+        name=name,
+        role=role,
+        n_open_shards=n_shards,
+        is_on_demand=mode == _ON_DEMAND,
+        n_records=int(sum(records)),
+        peak_records_per_s=max(records, default=0.0) / MINUTE_S,
+        peak_bytes_per_s=max(n_bytes, default=0.0) / MINUTE_S,
+        n_throttled=int(max(sum(throttled), sum(throttled_writes))),  # each counts what a PutRecords was refused
+        parameters={"StreamMode": mode, **({} if mode == _ON_DEMAND else {_SHARDS_OF[role]: str(n_shards)})},
+    )
+
+
+def look_at_quotas(kinesis: Any, aws_lambda: Any) -> tuple[QuotaFacts, ...]:
+    """Asks what the account has left of shards, streams on demand, and room for code.
+
+    Raises:
+        ClientError: Kinesis or Lambda refused.
+    """
+    streams: Mapping[str, int] = kinesis.describe_limits()
+    code = aws_lambda.get_account_settings()
+    used, limit = code["AccountUsage"]["TotalCodeSize"], code["AccountLimit"]["TotalCodeSize"]
+    return (
+        QuotaFacts("shards", streams["OpenShardCount"], streams["ShardLimit"]),
+        QuotaFacts("streams on demand", streams["OnDemandStreamCount"], streams["OnDemandStreamCountLimit"]),
+        QuotaFacts("MB for functions' code", used // BYTES_PER_MB, limit // BYTES_PER_MB),
+    )
+
+
+# MERGED FROM infra/doctor/judge/capacity.py
+# Whether there is room: shards for the traffic, concurrency for the shards, and quotas of the account for both.
+SHARD_RECORDS_PER_S = 1000
+SHARD_BYTES_PER_S = 1024 * 1024
+"""What a shard takes."""
+
+BUSY_SHARE = 0.7
+"""Of what its shards take: above, a stream has no room for a peak within the minute, or an uneven spread of keys."""
+
+FULL_SHARE = 0.9
+"""Of a quota: above, it stands in the way of the next scaling."""
+
+ON_DEMAND_GROWTH = 2
+"""Kinesis makes room for twice the traffic by itself, so that many times the shards may be there within minutes."""
+
+MIN_UNRESERVED = 100
+"""Lambda lets nobody reserve these: they stay for functions without a reservation."""
+
+_QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quotas"
+
+
+def judge_streams(facts: StackFacts) -> Iterator[Finding]:
+    """Judges shards against traffic."""
+    yield from (_stream(stream) for stream in facts.streams)
+
+
+def _stream(stream: StreamFacts) -> Finding:
+    check, shards = f"{stream.role} stream", _counted(stream.n_open_shards, "shard")
+    if stream.n_throttled:
+        what = f"{stream.name} refused {stream.n_throttled:,} records for want of shards: it has {shards}"
+        return bad(check, what, _more_shards(stream))
+    if stream.is_on_demand:
+        return good(check, f"{stream.name} is on demand, {shards} now, and refused nothing")
+    share = max(
+        stream.peak_records_per_s / (stream.n_open_shards * SHARD_RECORDS_PER_S),
+        stream.peak_bytes_per_s / (stream.n_open_shards * SHARD_BYTES_PER_S),
+    )
+    what = f"{stream.name} has {shards}, {share:.0%} full in its busiest minute"
+    return warning(check, what, _more_shards(stream)) if share > BUSY_SHARE else good(check, what)
+
+
+def _more_shards(stream: StreamFacts) -> str:
+    if stream.is_on_demand:
+        return "Kinesis makes room within minutes: send at a lower rate until then, and spread the partition keys"
+    parameter = "RideEventsShards" if stream.role == "input" else "RidePredictionsShards"
+    return f"deploy with {parameter}={stream.n_open_shards * 2}, or with StreamMode=ON_DEMAND"
+
+
+def judge_concurrency(facts: StackFacts) -> Iterator[Finding]:
+    """Judges whether every shard of the input can have its batches worked on at the same time."""
+    stream, mapping, concurrency = facts.stream("input"), facts.mapping, facts.concurrency
+    if stream is None or mapping is None or concurrency is None:
+        return
+    growth = ON_DEMAND_GROWTH if stream.is_on_demand else 1
+    n_needed = stream.n_open_shards * mapping.parallelization_factor * growth
+    shards = _counted(stream.n_open_shards, "shard") + (
+        f" that may become {growth} times as many" if growth > 1 else ""
+    )
+    needs = f"{shards} x ParallelizationFactor {mapping.parallelization_factor} take {n_needed:,} at a time"
+    if concurrency.reserved is None:
+        yield _without_reservation(concurrency, n_needed, needs)
+    else:
+        yield _with_reservation(concurrency, concurrency.reserved, n_needed, needs)
+
+
+def _without_reservation(concurrency: ConcurrencyFacts, n_needed: int, needs: str) -> Finding:
+    what = f"{needs}, and {concurrency.n_unreserved:,} are left to all functions without a reservation"
+    if n_needed <= FULL_SHARE * concurrency.n_unreserved:
+        return good("concurrency", what)
+    return warning("concurrency", what, f"raise {_QUOTA_OF_LAMBDA}, or take from what other functions have reserved")
+
+
+def _with_reservation(concurrency: ConcurrencyFacts, n_reserved: int, n_needed: int, needs: str) -> Finding:
+    what = f"{needs}, and {n_reserved:,} are reserved"
+    remedy = f"deploy with ReservedConcurrency={n_needed}"
+    n_short = n_needed - n_reserved - max(concurrency.n_unreserved - MIN_UNRESERVED, 0)
+    if n_short > 0:
+        wanted = f"{concurrency.n_account:,} to {concurrency.n_account + n_short:,} at least"
+        remedy = f"raise {_QUOTA_OF_LAMBDA} from {wanted}, then {remedy}"
+    if n_reserved == 0:
+        return bad("concurrency", f"{what}: Lambda does not invoke the function at all", remedy)
+    if n_reserved < n_needed:
+        return warning("concurrency", f"{what}: shards wait for each other", remedy)
+    return good("concurrency", what)
+
+
+def judge_quotas(facts: StackFacts) -> Iterator[Finding]:
+    """Judges how much is left of the account's quotas."""
+    yield from (_quota(quota) for quota in facts.quotas)
+
+
+def _quota(quota: QuotaFacts) -> Finding:
+    what = f"{quota.n_used:,} of the account's {quota.limit:,} {quota.name} are taken"
+    if quota.n_used > FULL_SHARE * quota.limit:
+        return warning("quota", what, "ask for more in Service Quotas before you scale")
+    return good("quota", what)
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"

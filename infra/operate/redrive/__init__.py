@@ -1,0 +1,1 @@
+"""Rejects and failed batches: find, show and redrive them."""

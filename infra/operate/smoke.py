@@ -1,0 +1,280 @@
+"""The trial itself: rides go in, their predictions come out, and nobody waits for longer than they said."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from infra.errors import SmokeError
+from infra.operate.shards import FIRST_IDLE_WAIT_S, next_idle_wait_s
+from infra.operate.streams import StreamReader, Timing, publish
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.bundle import GOLDEN, GoldenRide
+from lambda_function.core.events import Prediction, RideEvent, decode_prediction
+from lambda_function.core.records import Entry
+from training.registry.channel_history import Move, see_channel
+from training.registry.versions import read_file, read_manifest
+
+# MERGED FROM infra/smoke/plan.py
+# What is sent to a stack, and what must come back: rides out of the golden file of the model in its channel.
+ID_PREFIX = "smoke-"
+
+_LOADING_S = 10.0
+"""From a function's look at its channel to its first prediction with the new model, with room to spare."""
+
+
+class Target(NamedTuple):
+    """Where a stack takes rides and gives predictions, where its models are, and how often it looks for a new one."""
+
+    input_stream: str
+    output_stream: str
+    bucket: str
+    channel: str
+    refresh_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is sent, and what must come back.
+
+    Attributes:
+        entries: Ride events with their partition keys.
+        minutes: What the golden file says of each, by ride id.
+        model_version: Whose golden rides they are.
+        range_minutes: Between which bounds that model predicts.
+        followed_at: When every running function serves that model; None where there was none before it, and so no
+            function that has another.
+    """
+
+    entries: tuple[Entry, ...]
+    minutes: Mapping[str, float]
+    model_version: str
+    range_minutes: tuple[float, float]
+    followed_at: datetime | None = None
+
+
+def target_of(cloudformation: Any, stack_name: str) -> Target:
+    """Reads a stack's outputs and parameters.
+
+    Raises:
+        SmokeError: It is no stack of this project.
+        ClientError: There is no such stack, or it may not be asked.
+    """
+    (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+    names = ("RideEventsStream", "RidePredictionsStream", "BucketName", "ModelChannel", "ModelRefreshSeconds")
+    values = {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", ())}
+    # There is a parameter BucketName too, and it may be empty: the output is right.
+    values |= {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", ())}
+    if missing := [name for name in names if not values.get(name)]:
+        raise SmokeError(f"stack {stack_name}", f"has no {', '.join(missing)}: is it one of template.yaml?")
+    input_stream, output_stream, bucket, channel, refresh_s = (values[name] for name in names)
+    return Target(input_stream, output_stream, bucket, channel, float(refresh_s))
+
+
+def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
+    """Takes rides from the golden file of the model that the stack's channel points at.
+
+    Args:
+        s3: A boto3 client.
+        target: The stack.
+        n_rides: How many, 1 or more; taken again from the beginning where the file has fewer.
+        run: Makes the ids this run's own.
+
+    Raises:
+        SmokeError: The channel holds no model, or the model has no golden rides.
+    """
+    state = see_channel(s3, target.bucket, target.channel).state
+    if state is None:
+        problem = "holds no model: publish one with `ridecast models publish`, and try again"
+        raise SmokeError(f"channel {target.channel} of bucket {target.bucket}", problem)
+    version = state.model_version
+    golden = msgspec.json.decode(read_file(s3, target.bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
+    if not golden:
+        raise SmokeError(f"model {version}", "has no golden rides: publish it again")
+    rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
+    return Trial(
+        entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),
+        minutes={ride_id: ride.duration_minutes for ride_id, ride in rides.items()},
+        model_version=version,
+        range_minutes=read_manifest(s3, target.bucket, version).duration_range_minutes,
+        followed_at=_followed_at(state, target.refresh_s),
+    )
+
+
+def _event(golden: GoldenRide, ride_id: str) -> bytes:
+    event = msgspec.json.decode(golden.event, type=RideEvent)
+    return msgspec.json.encode(msgspec.structs.replace(event, ride_id=ride_id))
+
+
+def _followed_at(state: Move, refresh_s: float) -> datetime | None:
+    moved_at = datetime.fromisoformat(state.moved_at)
+    return moved_at + timedelta(seconds=refresh_s + _LOADING_S) if state.previous else None
+
+
+def seconds_to_wait(trial: Trial, now: datetime) -> float:
+    """Returns how many seconds some running function may still serve the model before; 0.0 for none.
+
+    Args:
+        trial: As planned.
+        now: Aware.
+    """
+    return max(0.0, (trial.followed_at - now).total_seconds()) if trial.followed_at else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told how it goes: a sentence, and how many rides are predicted by now."""
+
+    tell: Callable[[str], object] = lambda _: None
+    count: Callable[[int], object] = lambda _: None
+
+
+UNWATCHED = Watch()
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeResult:
+    """How it went.
+
+    Attributes:
+        n_predicted: Rides with a prediction.
+        n_repeated: Predictions that came once more, as a redelivery's may.
+        slowest_s: Seconds from the first ride's sending to the last prediction; NaN where none came.
+        problems: A sentence each; none if all is well.
+    """
+
+    n_sent: int
+    n_predicted: int
+    n_repeated: int
+    slowest_s: float
+    model_version: str
+    problems: tuple[str, ...]
+
+
+def run_trial(
+    kinesis: Any,
+    target: Target,
+    trial: Trial,
+    patience_s: float,
+    timing: Timing = Timing(),  # noqa: B008 - immutable
+    watch: Watch = UNWATCHED,
+) -> SmokeResult:
+    """Sends the rides and waits for their predictions, no longer than `patience_s` seconds.
+
+    Raises:
+        StreamRefusedError: The input stream did not take the rides.
+    """
+    reader = StreamReader(kinesis, target.output_stream, "LATEST")
+    begun_s = timing.clock()
+    for _ in publish(Publisher(kinesis, target.input_stream), trial.entries, timing=timing):
+        pass
+    predictions: dict[str, list[Prediction]] = {}
+    ended_s, wait_s = math.nan, FIRST_IDLE_WAIT_S
+    while len(predictions) < len(trial.entries) and timing.clock() - begun_s < patience_s:
+        fresh = own_predictions((record.data for record in reader.read_once()), trial)
+        for ride_id, prediction in fresh:
+            predictions.setdefault(ride_id, []).append(prediction)
+            ended_s = timing.clock()
+        watch.count(len(predictions))
+        wait_s = next_idle_wait_s(wait_s, len(fresh))
+        if not fresh:
+            timing.sleep(wait_s)
+    return SmokeResult(
+        n_sent=len(trial.entries),
+        n_predicted=len(predictions),
+        n_repeated=sum(len(ones) - 1 for ones in predictions.values()),
+        slowest_s=ended_s - begun_s,
+        model_version=trial.model_version,
+        problems=tuple(find_problems(trial, predictions)),
+    )
+
+
+def smoke(
+    clients: Callable[[str], Any],
+    stack_name: str,
+    n_rides: int,
+    patience_s: float,
+    watch: Watch = UNWATCHED,
+    timing: Timing = Timing(),  # noqa: B008 - immutable
+) -> SmokeResult:
+    """Tries a stack; first it waits, if its channel has just moved, until every running function has followed.
+
+    Args:
+        clients: Makes a boto3 client for a service.
+        stack_name: The stack.
+        n_rides: Rides to send.
+        patience_s: Seconds to wait at most, for the functions to follow and for all predictions.
+        watch: Is told how it goes.
+        timing: Time.
+
+    Raises:
+        SmokeError: The stack, its channel or its model can't be tried.
+        StreamRefusedError: Its input stream did not take the rides.
+    """
+    target = target_of(clients("cloudformation"), stack_name)
+    trial = plan_trial(clients("s3"), target, n_rides, run=str(time.time_ns()))
+    if wait_s := seconds_to_wait(trial, datetime.now(UTC)):
+        moved = f"has just moved, and the last running function follows in {wait_s:.0f} s"
+        if wait_s > patience_s:
+            remedy = f"try again then, or with --patience-s {math.ceil(wait_s)}"
+            raise SmokeError(f"channel {target.channel}", f"{moved}: {remedy}")
+        watch.tell(f"channel {target.channel} {moved}")
+        timing.sleep(wait_s)
+    return run_trial(clients("kinesis"), target, trial, patience_s, timing, watch)
+
+
+# MERGED FROM infra/smoke/judge.py
+# What came back, held against what must: a sentence for each kind of fault.
+_TOLERANCE_MINUTES = 0.0051
+"""Predictions are rounded to hundredths, golden minutes are not."""
+
+
+def own_predictions(data: Iterable[bytes], trial: Trial) -> list[tuple[str, Prediction]]:
+    """Returns the predictions of the trial's rides among all that are on the stream, by ride id."""
+    ours = []
+    for one in data:
+        try:
+            prediction = decode_prediction(one)
+        except msgspec.MsgspecError:
+            continue  # somebody else's: whatever is ours and can't be read is missing in the end
+        if prediction.prediction.ride_id in trial.minutes:
+            ours.append((str(prediction.prediction.ride_id), prediction))
+    return ours
+
+
+def find_problems(trial: Trial, predictions: Mapping[str, Sequence[Prediction]]) -> list[str]:
+    """Returns a sentence for each kind of fault, with the first ride that has it.
+
+    A prediction that comes again with the same bytes is no fault.
+    """
+    every = [(ride_id, one) for ride_id, ones in predictions.items() for one in ones]
+    faults: dict[str, list[str]] = {
+        "have no prediction": [ride_id for ride_id in trial.minutes if ride_id not in predictions],
+        f"are not predicted by {trial.model_version}": [
+            ride_id for ride_id, one in every if one.version != trial.model_version
+        ],
+        f"are not within {trial.range_minutes[0]:g} to {trial.range_minutes[1]:g} minutes": [
+            ride_id for ride_id, one in every if not _is_within(one, trial.range_minutes)
+        ],
+        "are predicted otherwise than in the golden file": [
+            ride_id
+            for ride_id, one in every
+            if one.version == trial.model_version
+            and not abs(one.prediction.ride_duration - trial.minutes[ride_id]) <= _TOLERANCE_MINUTES
+        ],
+        "have two predictions that differ": [
+            ride_id for ride_id, ones in predictions.items() if any(one != ones[0] for one in ones)
+        ],
+    }
+    n_rides = len(trial.minutes)
+    return [f"{len(ids)} of {n_rides} rides {fault}, the first is {ids[0]}" for fault, ids in faults.items() if ids]
+
+
+def _is_within(prediction: Prediction, range_minutes: tuple[float, float]) -> bool:
+    minutes = prediction.prediction.ride_duration
+    low, high = prediction.interval or (minutes, minutes)
+    return range_minutes[0] <= minutes <= range_minutes[1] and low <= minutes <= high

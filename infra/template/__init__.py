@@ -1,1 +1,0 @@
-"""template.yaml read: transformed, its conditions worked out, linted."""

@@ -1,0 +1,252 @@
+"""The Lambda entry point behind the HTTP API: the stream's predictor, asked directly. Routes, and no rules of its own.
+
+A function of its own from the same package: `handler.py` imports nothing of this, so a cold start on the stream does
+not pay for Powertools' event handler.
+"""
+
+import base64
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.metrics import MetricUnit
+
+from lambda_function.api.rides import (
+    APPLICATION_JSON,
+    Answer,
+    Health,
+    ModelFacts,
+    answer_error,
+    answer_rides,
+    decode_request,
+    model_facts,
+)
+from lambda_function.aws.clients import make_s3_client
+from lambda_function.aws.model_store import GetObject, ModelStore
+from lambda_function.aws.settings import ServingSettings
+from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Stopwatch, Telemetry
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.errors import PredictorError, RequestError
+
+
+# MERGED FROM lambda_function/api_telemetry.py
+# What the function behind the HTTP API says of itself: one log line and one set of metrics a request, never a payload.
+# The names are those of the stream's function where they mean the same; the dimension `service` tells the two apart.
+@dataclass(slots=True, kw_only=True)
+class RequestReport:
+    """One request in figures.
+
+    Attributes:
+        route: Method and path, as in ``POST /predictions``; "" where there is no such.
+        n_rejects: Rides that cannot be predicted.
+        problem: What kept the request or the model from being all well, or "". For the log, not for the caller.
+    """
+
+    route: str = ""
+    status: int = 0
+    n_predictions: int = 0
+    n_rejects: int = 0
+    model_version: str = ""
+    model_switched: bool = False
+    refresh_failed: bool = False
+    request_ms: float = 0.0
+    problem: str = ""
+
+
+class RequestTelemetry(Telemetry):
+    """Logs and metrics of the function behind the HTTP API."""
+
+    def report_request(self, request: RequestReport) -> None:
+        """Writes one log line and the metrics of a request."""
+        log = self.logger.warning if request.problem else self.logger.info
+        log("request", extra={"request": {name: getattr(request, name) for name in request.__slots__}})
+        metrics = self._metrics()
+        metrics.add_metric("Requests", MetricUnit.Count, 1)
+        metrics.add_metric("Predictions", MetricUnit.Count, request.n_predictions)
+        metrics.add_metric("Rejects", MetricUnit.Count, request.n_rejects)
+        metrics.add_metric("ModelSwitches", MetricUnit.Count, int(request.model_switched))
+        metrics.add_metric("ModelRefreshFailures", MetricUnit.Count, int(request.refresh_failed))
+        metrics.add_metric("RequestTime", MetricUnit.Milliseconds, request.request_ms)
+        metrics.add_metadata("model_version", request.model_version)  # unbounded: not a dimension
+        metrics.flush_metrics()
+
+
+RETRY_AFTER_S = 5
+"""How long a caller is asked to wait while there is no model: each request looks for one."""
+
+NO_MODEL = "no model can be loaded: publish one to the channel that this API follows, or ask again later"
+FAILED = "something went wrong here, and is in the function's log"
+
+_encode = msgspec.json.Encoder().encode
+_NOT_STORED = {"Cache-Control": "no-store"}
+
+
+@dataclass(slots=True)
+class HttpHandler:
+    """The function with its parts in place. `clock` is seconds since the epoch. It takes one request at a time.
+
+    Attributes:
+        routes: Path to method and what answers it.
+    """
+
+    models: ModelStore
+    telemetry: RequestTelemetry
+    clock: Callable[[], float] = time.time
+    routes: dict[str, tuple[str, Callable[[], Answer]]] = field(init=False)
+    _resolver: APIGatewayHttpResolver = field(init=False)
+    _report: RequestReport = field(default_factory=RequestReport, init=False)
+    _loaded_at_s: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.routes = {
+            "/predictions": ("POST", self._predict),
+            "/model": ("GET", self._model),
+            "/health": ("GET", self._health),
+            "/openapi.json": ("GET", _openapi),
+        }
+        self._resolver = APIGatewayHttpResolver()
+        for path, (method, answer) in self.routes.items():
+            self._resolver.route(re.escape(path), method)(self._answering(f"{method} {path}", answer))
+        self._resolver.not_found(self._no_such_route)
+        self._resolver.exception_handler(RequestError)(self._refused)
+        self._resolver.exception_handler(Exception)(self._failed)
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Answers one request, an event of API Gateway's payload format 2.0."""
+        stopwatch = Stopwatch()
+        self._report = RequestReport()
+        response = self._resolver.resolve(event, context)
+        self._report.status = response["statusCode"]
+        self._report.request_ms = stopwatch.ms()
+        self.telemetry.report_request(self._report)
+        return response
+
+    def _answering(self, route: str, answer: Callable[[], Answer]) -> Callable[[], Response[str]]:
+        def call() -> Response[str]:
+            self._report.route = route
+            return _response(answer())
+
+        return call
+
+    def _predict(self) -> Answer:
+        event = self._resolver.current_event.raw_event
+        _check_content_type(event)
+        request = decode_request(_body(event))
+        answer = answer_rides(request, self._serving(), self._arrival_time_s(event))
+        self._report.n_predictions, self._report.n_rejects = answer.n_predictions, answer.n_problems
+        return answer
+
+    def _model(self) -> Answer:
+        model = self._serving()
+        loaded_at = datetime.fromtimestamp(self._loaded_at_s, UTC).isoformat(timespec="seconds")
+        facts: ModelFacts = model_facts(model.manifest, loaded_at)
+        return Answer(HTTPStatus.OK, _encode(facts), headers=_NOT_STORED)
+
+    def _health(self) -> Answer:
+        model = self._serving()
+        health = Health("stale" if self._report.refresh_failed else "ok", model.model_version)
+        return Answer(HTTPStatus.OK, _encode(health), headers=_NOT_STORED)
+
+    def _serving(self) -> ModelBundle:
+        """Returns the model of now, having looked whether there is a newer one if it is time to."""
+        try:
+            refreshed = self.models.refresh()
+        except PredictorError as error:
+            self._report.refresh_failed, self._report.problem = True, str(error)
+            headers = {"Retry-After": str(RETRY_AFTER_S)}
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, NO_MODEL, headers=headers) from error
+        if refreshed.switched:
+            self._loaded_at_s = self.clock()
+        self._report.model_version = refreshed.model.model_version
+        self._report.model_switched = refreshed.switched
+        self._report.refresh_failed = refreshed.error is not None
+        self._report.problem = str(refreshed.error or "")
+        return refreshed.model
+
+    def _arrival_time_s(self, event: dict[str, Any]) -> float:
+        arrival_ms = event.get("requestContext", {}).get("timeEpoch")
+        return self.clock() if arrival_ms is None else arrival_ms / MILLISECONDS_PER_S
+
+    def _no_such_route(self, _: NotFoundError) -> Response[str]:
+        path = self._resolver.current_event.path
+        if path not in self.routes:
+            problem = f"there is nothing here: see {', '.join(self.routes)}"
+            return self._refused(RequestError(HTTPStatus.NOT_FOUND, problem))
+        method, _answer = self.routes[path]
+        problem = f"{path} takes {method} only"
+        return self._refused(RequestError(HTTPStatus.METHOD_NOT_ALLOWED, problem, headers={"Allow": method}))
+
+    def _refused(self, error: RequestError) -> Response[str]:
+        self._report.n_rejects += bool(error.reason)
+        return _response(answer_error(error))
+
+    def _failed(self, error: Exception) -> Response[str]:
+        self.telemetry.failed(error)
+        self._report.problem = type(error).__name__
+        return _response(answer_error(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)))
+
+
+def _openapi() -> Answer:
+    from lambda_function.api.openapi import openapi_json  # noqa: PLC0415 - only who asks for it waits for it
+
+    return Answer(HTTPStatus.OK, openapi_json())
+
+
+def _check_content_type(event: dict[str, Any]) -> None:
+    content_type: str = event.get("headers", {}).get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != APPLICATION_JSON:
+        raise RequestError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"send JSON, and say so: content-type: {APPLICATION_JSON}",
+            headers={"Accept": APPLICATION_JSON},
+        )
+
+
+def _body(event: dict[str, Any]) -> bytes:
+    text: str = event.get("body") or ""
+    return base64.b64decode(text) if event.get("isBase64Encoded") else text.encode("utf-8", "surrogatepass")
+
+
+def _response(answer: Answer) -> Response[str]:
+    return Response(answer.status.value, answer.content_type, answer.body.decode(), dict(answer.headers))
+
+
+def build_handler(settings: ServingSettings, s3: GetObject) -> HttpHandler:
+    """Puts the parts together around a client."""
+    return HttpHandler(
+        ModelStore(
+            s3,
+            settings.bucket,
+            settings.model_channel,
+            settings.model_refresh_s,
+            signing_key=settings.model_signing_key,
+        ),
+        RequestTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level),
+    )
+
+
+@cache
+def _cold_start() -> HttpHandler:
+    """Reads the settings and builds the client, once an execution environment."""
+    return build_handler(ServingSettings.from_env(), make_s3_client())
+
+
+def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Lambda's entry point.
+
+    Args:
+        event: A request as API Gateway's HTTP API brings it, payload format 2.0.
+        context: Lambda's.
+
+    Returns:
+        Status, headers and body.
+    """
+    return _cold_start()(event, context)

@@ -1,0 +1,1 @@
+"""The edge: everything that talks to AWS or reads the environment."""

@@ -1,0 +1,166 @@
+"""PutRecords for whole batches: in chunks, resending only what failed, giving up in time."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lambda_function.core.records import MAX_KEY_BYTES, Entry
+
+MAX_CHUNK_RECORDS = 500
+MAX_CHUNK_BYTES = 5 * 1024 * 1024
+"""Limits of one PutRecords request; keys count too."""
+
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 2.0
+
+
+class PutRecords(Protocol):
+    """What of a Kinesis client is needed here."""
+
+    def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> Any:  # noqa: N803
+        """Puts up to 500 records; the answer may be 200 with failures inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a batch.
+
+    Attributes:
+        unpublished: Indices of the entries that the stream has not confirmed, ascending.
+        n_resent: Entries that went out more than once.
+        last_error: Why the last entry that failed did, or "".
+    """
+
+    unpublished: list[int]
+    n_resent: int = 0
+    last_error: str = ""
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Publishes to one stream. Clock, sleep and randomness are parameters for the tests' sake."""
+
+    kinesis: PutRecords
+    stream_name: str
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[float, float], float] = random.uniform
+    _last_error: str = field(default="", init=False)
+
+    def publish(self, entries: Sequence[Entry], time_left_s: Callable[[], float]) -> Published:
+        """Sends all entries, and again those that the stream did not take, until it has or time is up.
+
+        Args:
+            entries: (partition key, data) each.
+            time_left_s: Seconds in which a request may still be started; asked before each one.
+
+        Returns:
+            What was not published: for a stream that refuses outright (no such stream, no permission), or when time
+            is up, it is the rest.
+        """
+        self._last_error = ""
+        waiting = list(range(len(entries)))
+        n_resent = 0
+        for backoff_s in _backoffs():
+            try:
+                waiting = self._send_once(entries, waiting, time_left_s)
+            except _GivenUpError as error:
+                return Published(error.waiting, n_resent, self._last_error)
+            if not waiting:
+                return Published([], n_resent)
+            pause_s = self.jitter(0, backoff_s)
+            if pause_s >= time_left_s():
+                return Published(waiting, n_resent, self._last_error)
+            self.sleep(pause_s)
+            n_resent += len(waiting)
+        raise AssertionError("backoffs never end")
+
+    def _send_once(self, entries: Sequence[Entry], waiting: list[int], time_left_s: Callable[[], float]) -> list[int]:
+        """Sends what is waiting, chunk by chunk, and returns what of it failed."""
+        failed: list[int] = []
+        n_sent = 0
+        for chunk in _chunks(entries, waiting):
+            if time_left_s() <= 0:
+                raise _GivenUpError(failed + waiting[n_sent:])
+            try:
+                failed += self._put([entries[index] for index in chunk], chunk)
+            except ClientError as error:
+                self._last_error = str(error)
+                if not _may_pass(error):
+                    raise _GivenUpError(failed + waiting[n_sent:]) from error
+                failed += chunk
+            except BotoCoreError as error:
+                self._last_error = str(error)
+                failed += chunk
+            n_sent += len(chunk)
+        return failed
+
+    def _put(self, entries: list[Entry], chunk: Sequence[int]) -> list[int]:
+        """Sends one chunk and returns the indices of its entries that were not taken."""
+        answer = self.kinesis.put_records(
+            StreamName=self.stream_name,
+            Records=[{"Data": data, "PartitionKey": partition_key} for partition_key, data in entries],
+        )
+        if not answer["FailedRecordCount"]:
+            return []
+        failed = []
+        for index, result in zip(chunk, answer["Records"], strict=True):
+            if result.get("ErrorCode"):
+                failed.append(index)
+                self._last_error = f"{result['ErrorCode']}: {result.get('ErrorMessage', '')}"
+        return failed
+
+
+class _GivenUpError(Exception):
+    def __init__(self, waiting: list[int]) -> None:
+        self.waiting = sorted(waiting)
+        super().__init__(f"{len(waiting)} entries left")
+
+
+def _may_pass(error: ClientError) -> bool:
+    """Says whether a refused request is worth sending again: throttled or AWS's own fault, not ours."""
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    throttled = error.response["Error"]["Code"] in _THROTTLED
+    return throttled or status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+# Kinesis answers these with status 400.
+_THROTTLED = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "LimitExceededException",
+        "KMSThrottlingException",
+        "ThrottlingException",
+    }
+)
+
+
+def _backoffs() -> Iterator[float]:
+    backoff_s = FIRST_BACKOFF_S
+    while True:
+        yield backoff_s
+        backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+
+def _chunks(entries: Sequence[Entry], indices: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Splits entries into requests within both limits, in order."""
+    longest = max((len(entries[index][1]) for index in indices), default=0) + MAX_KEY_BYTES
+    if longest * MAX_CHUNK_RECORDS <= MAX_CHUNK_BYTES:  # as ever: no request can grow too large by bytes
+        for start in range(0, len(indices), MAX_CHUNK_RECORDS):
+            yield indices[start : start + MAX_CHUNK_RECORDS]
+        return
+    chunk: list[int] = []
+    n_bytes = 0
+    for index in indices:
+        partition_key, data = entries[index]
+        size = len(data) + len(partition_key.encode())
+        if chunk and (len(chunk) == MAX_CHUNK_RECORDS or n_bytes + size > MAX_CHUNK_BYTES):
+            yield chunk
+            chunk, n_bytes = [], 0
+        chunk.append(index)
+        n_bytes += size
+    if chunk:
+        yield chunk

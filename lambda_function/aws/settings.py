@@ -1,0 +1,148 @@
+"""The functions' settings: the only reader of the environment."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from lambda_function.aws.model_store import KEY_ARN
+from lambda_function.errors import ConfigurationError
+
+JSON, KPL = "json", "kpl"
+OUTPUT_FORMATS = (JSON, KPL)
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings:
+    """What the template sets for every function of the package: which model to serve, and how to tell of itself.
+
+    Attributes:
+        bucket: Name of the bucket with channels/, models/ and rejects/.
+        model_channel: The channel to follow, as in ``stable``.
+        model_refresh_s: Seconds between two looks at the channel.
+        model_signing_key: ARN of the KMS key that bundles must be signed with; "" where they need not be.
+        service_name: Names the logs and the metrics.
+        metrics_namespace: CloudWatch's.
+        log_level: As `logging` spells it.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("BUCKET", "MODEL_CHANNEL")
+    """What has no default."""
+
+    bucket: str
+    model_channel: str
+    model_refresh_s: float = 60.0
+    model_signing_key: str = ""
+    service_name: str = "ridecast"
+    metrics_namespace: str = "ridecast"
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Reads and checks every setting.
+
+        Raises:
+            ConfigurationError: Some are missing, and all of them are named; or one makes no sense.
+        """
+        missing = [name for name in cls.REQUIRED if not _text(environment, name, "")]
+        if missing:
+            raise ConfigurationError(", ".join(missing), "is missing: set it in template.yaml, under Environment")
+        return cls(**cls._read(environment))
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            "bucket": environment["BUCKET"].strip(),
+            "model_channel": environment["MODEL_CHANNEL"].strip(),
+            "model_refresh_s": _positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s),
+            "model_signing_key": _key_arn(environment, "MODEL_SIGNING_KEY"),
+            "service_name": _text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
+            "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
+            "log_level": _one_of(environment, "LOG_LEVEL", cls.log_level, LOG_LEVELS),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServingSettings):
+    """What the template sets for the function on the stream.
+
+    Attributes:
+        output_stream: Name of the stream that predictions go to.
+        deadline_margin_ms: Milliseconds before Lambda's timeout in which no new PutRecords is started: long enough
+            for one that hangs and for storing the rejects after it (`clients.py` adds it up).
+        output_format: ``json``, a record a prediction, or ``kpl``, many predictions packed into one record.
+        output_groups: With ``kpl``, how many groups partition keys are dealt out to: as many as the output stream
+            has shards, or a multiple of it.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("OUTPUT_STREAM", *ServingSettings.REQUIRED)
+
+    output_stream: str
+    deadline_margin_ms: int = 15_000
+    output_format: str = JSON
+    output_groups: int = 1
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            **super()._read(environment),
+            "output_stream": environment["OUTPUT_STREAM"].strip(),
+            "deadline_margin_ms": math.ceil(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
+            "output_format": _one_of(environment, "OUTPUT_FORMAT", cls.output_format, OUTPUT_FORMATS),
+            "output_groups": math.ceil(_positive(environment, "OUTPUT_GROUPS", cls.output_groups)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreTrafficSettings(ServingSettings):
+    """What the template sets for the hook before a new version gets rides.
+
+    Attributes:
+        new_version: ARN of the version to try.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("NEW_VERSION", *ServingSettings.REQUIRED)
+
+    new_version: str
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return {**super()._read(environment), "new_version": environment["NEW_VERSION"].strip()}
+
+
+def is_snapshotted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Says whether this start is one that Lambda takes a snapshot of (SnapStart)."""
+    return environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+
+
+def _text(environment: Mapping[str, str], name: str, default: str) -> str:
+    return environment.get(name, "").strip() or default
+
+
+def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = _text(environment, name, str(default))
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ConfigurationError(name, f"is {text!r}: want a number") from error
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(name, f"is {text!r}: want a number above 0")
+    return value
+
+
+def _key_arn(environment: Mapping[str, str], name: str) -> str:
+    text = _text(environment, name, "")
+    if text and not KEY_ARN.fullmatch(text):
+        example = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+        raise ConfigurationError(name, f"is {text!r}: want the ARN of a KMS key, as in {example}")
+    return text
+
+
+def _one_of(environment: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    text = _text(environment, name, default)
+    found = {choice.casefold(): choice for choice in choices}.get(text.casefold())
+    if found is None:
+        raise ConfigurationError(name, f"is {text!r}: want {', '.join(choices[:-1])} or {choices[-1]}")
+    return found

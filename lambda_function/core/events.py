@@ -1,0 +1,238 @@
+"""The wire: ride events in, predictions and rejects out, as frozen structs with their decoders and encoders.
+
+The JSON extends the MLOps Zoomcamp's, so that its producers and consumers work unchanged. Fields are added, never
+renamed or removed; tests/contract holds golden files of every form.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.core.features import FIRST_ZONE, LAST_ZONE, RideColumns
+from lambda_function.errors import RejectError
+
+MODEL_NAME = "ride_duration_prediction_model"
+"""What the course calls its model; consumers may select by it."""
+
+NOT_BASE64, NOT_JSON, INVALID_FIELD = "not_base64", "not_json", "invalid_field"
+TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE = "too_deep", "too_large", "damaged_aggregate"
+REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE)
+"""Every reason that a reject can have: it becomes the name of a metric, so the list stays short."""
+
+
+_MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units, and wants at least one
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_ZONES_IN_DIGITS = frozenset(map(str, range(FIRST_ZONE, LAST_ZONE + 1)))
+
+
+class Ride(msgspec.Struct, frozen=True, gc=False):
+    """A ride as booked. Zones are LocationIDs, distance is in miles, pickup_datetime ISO 8601."""
+
+    pickup_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="PULocationID")
+    dropoff_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="DOLocationID")
+    trip_distance: Annotated[float, msgspec.Meta(ge=0)]
+    pickup_datetime: str | None = None
+
+
+class RideEvent(msgspec.Struct, frozen=True, gc=False):
+    """A decoded input message. `ride_id` is given back in the type it came in."""
+
+    ride: Ride
+    ride_id: str | int
+
+
+class RideDuration(msgspec.Struct, frozen=True, gc=False):
+    """What is predicted: `ride_duration` in minutes."""
+
+    ride_duration: float
+    ride_id: str | int
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An output message. Its bytes depend on the record and the model version alone.
+
+    `interval` is the low and high end, in minutes, between which the duration lies as often as the model's manifest
+    says; models without intervals send none.
+    """
+
+    model: str
+    version: str
+    prediction: RideDuration
+    prediction_id: str
+    interval: tuple[float, float] | None = None
+
+
+class _PredictionWithInterval(msgspec.Struct, frozen=True, gc=False):
+    """A `Prediction` on its way out, whose interval is JSON already."""
+
+    model: str
+    version: str
+    prediction: RideDuration
+    prediction_id: str
+    interval: msgspec.Raw
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A record, or one of an aggregate's sub-records, that can never become a prediction: why, and all of it.
+
+    `arrival_time` is ISO 8601 in UTC, `data` the original bytes in base64. `sub_record` is a sub-record's index in its
+    aggregate, whose sequence number it shares.
+    """
+
+    reason: str
+    detail: str
+    shard_id: str
+    sequence_number: str
+    arrival_time: str
+    partition_key: str
+    data: str
+    sub_record: int | None = None
+
+
+_decode_event = msgspec.json.Decoder(RideEvent).decode
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+decode_prediction = msgspec.json.Decoder(Prediction).decode
+decode_reject = msgspec.json.Decoder(Reject).decode
+
+
+def decode_ride_event(data: bytes) -> RideEvent:
+    """Decodes one ride event and checks every field of it.
+
+    Raises:
+        RejectError: It can never be predicted; the detail names the field by its path.
+
+    >>> decode_ride_event(b'{"ride":{"PULocationID":130,"DOLocationID":"205","trip_distance":3},"ride_id":7}').ride_id
+    7
+    """
+    try:
+        event = _decode_event(data)
+    except msgspec.ValidationError as error:
+        raise RejectError(INVALID_FIELD, str(error)) from error
+    except RecursionError as error:
+        raise RejectError(TOO_DEEP, "nested deeper than any ride event") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _why_not_json(data, error) from error
+    if type(event.ride.pickup_zone) is str or type(event.ride.dropoff_zone) is str:
+        _check_zones_in_digits(event.ride)
+    return event
+
+
+def partition_key(ride_id: str | int) -> str:
+    """Returns `str(ride_id)`, or its SHA-256 in hex where Kinesis would not take that as a key.
+
+    >>> partition_key(256), len(partition_key("x" * 10_000))
+    ('256', 64)
+    """
+    key = str(ride_id)
+    if 1 <= len(key.encode("utf-16-le")) // 2 <= _MAX_PARTITION_KEY_UNITS:
+        return key
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def partition_keys(ride_ids: Sequence[str | int]) -> list[str]:
+    """Returns the `partition_key` of each (n,)."""
+    keys = list(map(str, ride_ids))
+    lengths = sorted(set(map(len, keys)))
+    if lengths and lengths[0] and 2 * lengths[-1] <= _MAX_PARTITION_KEY_UNITS:  # two units a character at most
+        return keys
+    return list(map(partition_key, keys))
+
+
+def encode_predictions(
+    model_version: str,
+    durations_minutes: Iterable[float],
+    ride_ids: Iterable[str | int],
+    prediction_ids: Iterable[str],
+    intervals: Iterable[msgspec.Raw] | None = None,
+) -> list[bytes]:
+    """Encodes predictions (n,), all in one go: JSON holds no bare line end, so it may stand between them.
+
+    Args:
+        model_version: Of the model that made them.
+        durations_minutes: To two decimals (n,).
+        ride_ids: Of the rides (n,).
+        prediction_ids: Ids of their own (n,).
+        intervals: JSON of low and high (n,), where the model has intervals.
+
+    >>> encode_predictions("green-2021-01-3f2a9c1d0b7e", [18.23], [256], ["shardId-000000000000:4963"])[0][:61].decode()
+    '{"model":"ride_duration_prediction_model","version":"green-20'
+    """
+    predictions: Sequence[Prediction | _PredictionWithInterval]
+    if intervals is None:
+        predictions = [
+            Prediction(MODEL_NAME, model_version, RideDuration(duration, ride_id), prediction_id)
+            for duration, ride_id, prediction_id in zip(durations_minutes, ride_ids, prediction_ids, strict=True)
+        ]
+    else:
+        predictions = [
+            _PredictionWithInterval(MODEL_NAME, model_version, RideDuration(duration, ride_id), prediction_id, interval)
+            for duration, ride_id, prediction_id, interval in zip(
+                durations_minutes, ride_ids, prediction_ids, intervals, strict=True
+            )
+        ]
+    return _encode_lines(predictions).split(b"\n")[:-1]
+
+
+def encode_reject(reject: Reject) -> bytes:
+    """Encodes one reject as a line without its line end."""
+    return _encode(reject)
+
+
+def ride_columns(rides: Sequence[Ride], pickup_minutes: NDArray[np.int64]) -> RideColumns:
+    """Turns decoded rides (n,) and their pickup minutes (n,) into the columns that features are computed from."""
+    return RideColumns(
+        pickup_zone=np.array([ride.pickup_zone for ride in rides], np.int64),  # digits become numbers here
+        dropoff_zone=np.array([ride.dropoff_zone for ride in rides], np.int64),
+        trip_distance_miles=np.array([ride.trip_distance for ride in rides], np.float64),
+        pickup_minute=pickup_minutes,
+    )
+
+
+def _check_zones_in_digits(ride: Ride) -> None:
+    for zone, field in ((ride.pickup_zone, "PULocationID"), (ride.dropoff_zone, "DOLocationID")):
+        if type(zone) is str and zone not in _ZONES_IN_DIGITS:
+            problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{field}`"
+            raise RejectError(INVALID_FIELD, problem)
+
+
+def _why_not_json(data: bytes, error: Exception) -> RejectError:
+    """Looks again, slowly, at what is not JSON: what Python's own encoder writes and JSON does not have gets a path."""
+    try:
+        found = _find_foreign(json.loads(data))
+    except (ValueError, RecursionError):
+        found = None
+    if found is None:
+        return RejectError(NOT_JSON, str(error))
+    expected, path = found
+    return RejectError(INVALID_FIELD, f"Expected {expected} - at `${path}`")
+
+
+def _find_foreign(value: Any) -> tuple[str, str] | None:
+    """Returns what was expected in place of the first value that JSON does not have, and the path that leads there.
+
+    The path is put together on the way back only: a megabyte holds many values below a long path.
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ("a finite number", "")
+    if isinstance(value, str):
+        return ("text without lone surrogates", "") if _LONE_SURROGATE.search(value) else None
+    for step, child in _steps(value):
+        found = _find_foreign(child) or (_find_foreign(step) if isinstance(step, str) else None)
+        if found is not None:
+            expected, path = found
+            return expected, (f".{step}" if isinstance(step, str) else f"[{step}]") + path
+    return None
+
+
+def _steps(value: Any) -> Iterable[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()

@@ -1,0 +1,136 @@
+"""The features, defined once, for training and serving alike.
+
+A pure function of the ride and a static table of zones: nothing is fitted, so nothing can skew. All arithmetic
+is `+ - * / sqrt`, which IEEE 754 rounds correctly: a row has the same bits alone, in any batch, on any machine.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.core.holidays import BETWEEN_THE_YEARS, HOLIDAY, WORKING_DAY, special_days
+
+FEATURE_NAMES = (
+    "trip_distance_miles",
+    "minute_of_day",
+    "day_of_week",
+    "month_of_year",
+    "pickup_longitude",
+    "pickup_latitude",
+    "pickup_uptown_miles",
+    "pickup_crosstown_miles",
+    "dropoff_longitude",
+    "dropoff_latitude",
+    "dropoff_uptown_miles",
+    "dropoff_crosstown_miles",
+    "straight_line_miles",
+)
+"""Column order of every feature matrix and of every bundle.
+
+`day_of_week` counts from Monday, 0, to Sunday, 6; 7 is a public holiday, 8 a day between the years. `uptown` and
+`crosstown` tell a place a second time, along Manhattan's avenues and streets: a tree cuts the map along its axes only.
+"""
+
+FIRST_ZONE, LAST_ZONE = 1, 265
+"""TLC's LocationIDs. 264 (unknown) and 265 (outside the city) have no place on the map."""
+
+MAX_TRIP_DISTANCE_MILES = 60.0
+"""The city is 35 miles across: a longer distance is a broken meter and counts as missing, as 0 does."""
+
+# A degree at New York's latitude (40.73 N) on the WGS84 ellipsoid, in statute miles: the series
+# 111132.954 - 559.822 cos 2p + 1.175 cos 4p (latitude) and 111412.84 cos p - 93.5 cos 3p + 0.118 cos 5p
+# (longitude) metres of NGA TR 8350.2, over 1609.344. Flat within 0.1 % across the city.
+MILES_PER_DEGREE_LATITUDE = 69.002
+MILES_PER_DEGREE_LONGITUDE = 52.492
+
+# Where uptown and crosstown miles are counted from; any place would do.
+_CENTRE_LONGITUDE, _CENTRE_LATITUDE = -73.95, 40.75
+
+MINUTES_PER_DAY = 1440
+_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+
+
+@dataclass(frozen=True, slots=True)
+class RideColumns:
+    """Rides by column: what the features are computed from, one entry a ride.
+
+    Attributes:
+        pickup_zone: int64 (n,), LocationID, 1 to 265.
+        dropoff_zone: int64 (n,), LocationID, 1 to 265.
+        trip_distance_miles: float64 (n,), as booked or metered, not cleaned.
+        pickup_minute: int64 (n,), New York wall-clock minutes since 1970-01-01T00:00.
+    """
+
+    pickup_zone: NDArray[np.int64]
+    dropoff_zone: NDArray[np.int64]
+    trip_distance_miles: NDArray[np.float64]
+    pickup_minute: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.pickup_zone)
+
+
+def _load_zone_places() -> NDArray[np.float64]:
+    places = np.full((LAST_ZONE + 1, 2), np.nan)
+    with Path(__file__).with_name("zones.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            places[int(row["location_id"])] = float(row["longitude"]), float(row["latitude"])
+    return places
+
+
+def _along_the_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns miles uptown and crosstown (n, 2): the avenues run 30 degrees east of north, to within a degree."""
+    east = (places[:, 0] - _CENTRE_LONGITUDE) * MILES_PER_DEGREE_LONGITUDE
+    north = (places[:, 1] - _CENTRE_LATITUDE) * MILES_PER_DEGREE_LATITUDE
+    sine, cosine = 0.5, np.sqrt(3.0) / 2.0
+    return np.column_stack([east * sine + north * cosine, east * cosine - north * sine])
+
+
+ZONE_PLACES = _load_zone_places()
+"""float64 (266, 2): longitude and latitude (WGS84 degrees) by LocationID; NaN where there is no place."""
+
+_ZONE_FEATURES = np.column_stack([ZONE_PLACES, _along_the_grid(ZONE_PLACES)])
+
+# What `special_days` says of a day, as its kind; a working day's is its day of the week.
+_SPECIAL_KINDS = np.zeros(3)
+_SPECIAL_KINDS[[HOLIDAY, BETWEEN_THE_YEARS]] = 7.0, 8.0
+
+
+def feature_matrix(rides: RideColumns) -> NDArray[np.float64]:
+    """Turns rides into the model's input.
+
+    Returns:
+        float64 (n, 13), C order, columns in FEATURE_NAMES order; NaN means missing: a distance of 0 or less, above
+        60 miles or not finite; whatever tells the place of a zone that has none, and then the straight line too.
+
+    >>> one = RideColumns(np.array([130]), np.array([205]), np.array([3.66]), np.array([26830575]))
+    >>> feature_matrix(one).round(2)[0, [0, 1, 2, 3, 4, 5, 8, 9, 12]].tolist()
+    [3.66, 495.0, 1.0, 1.0, -73.8, 40.7, -73.76, 40.69, 2.12]
+    """
+    matrix = np.empty((len(rides), len(FEATURE_NAMES)))
+    miles = rides.trip_distance_miles
+    matrix[:, 0] = np.where((miles > 0) & (miles <= MAX_TRIP_DISTANCE_MILES), miles, np.nan)
+    day, matrix[:, 1] = np.divmod(rides.pickup_minute, MINUTES_PER_DAY)
+    matrix[:, 2] = _day_kind(day)
+    matrix[:, 3] = _month_of_year(day)
+    matrix[:, 4:8] = pickup = _ZONE_FEATURES[rides.pickup_zone]
+    matrix[:, 8:12] = dropoff = _ZONE_FEATURES[rides.dropoff_zone]
+    east_miles = (dropoff[:, 0] - pickup[:, 0]) * MILES_PER_DEGREE_LONGITUDE
+    north_miles = (dropoff[:, 1] - pickup[:, 1]) * MILES_PER_DEGREE_LATITUDE
+    matrix[:, 12] = np.sqrt(east_miles * east_miles + north_miles * north_miles)
+    return matrix
+
+
+def _day_kind(day: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns what kind of day each is, (n,), given days since 1970-01-01."""
+    special = special_days(day)
+    return np.where(special == WORKING_DAY, (day + _EPOCH_WEEKDAY) % 7, _SPECIAL_KINDS[special])
+
+
+def _month_of_year(day: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns each day's calendar month (n,), 1 to 12, given days since 1970-01-01."""
+    months = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return months % 12 + 1

@@ -1,0 +1,74 @@
+"""When a ride starts, in New York: from what its event says, or from when its record arrived."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.core.events import INVALID_FIELD
+from lambda_function.core.features import MINUTES_PER_DAY
+from lambda_function.errors import RejectError
+
+NEW_YORK = ZoneInfo("America/New_York")
+_EPOCH_MINUTE = datetime(1970, 1, 1).toordinal() * MINUTES_PER_DAY  # noqa: DTZ001 - a wall-clock date
+
+# What nearly every event has: 2021-01-05T08:15:00.
+_USUAL_LENGTH = 19
+_LOWEST_CODES = np.frombuffer(b"0000-00-00T00:00:00", np.uint8).astype(np.uint32)
+_CODES_ABOVE = np.where(ord("0") == _LOWEST_CODES, 9, 0).astype(np.uint32)  # a digit, or just what stands there
+_YEAR_1 = np.datetime64("0001-01-01T00:00", "m")
+
+
+def pickup_minute(pickup_datetime: str | None, arrival_time_s: float) -> int:
+    """Returns a pickup in New York wall-clock minutes since 1970-01-01T00:00.
+
+    Args:
+        pickup_datetime: ISO 8601. Without an offset it is New York's time already. In the hour that a change of clocks
+            skips or repeats it is taken as it stands.
+        arrival_time_s: When the record arrived, in seconds since the epoch, UTC: stands in where there is no time.
+
+    Raises:
+        RejectError: The time is not ISO 8601, or not on New York's calendar.
+
+    >>> pickup_minute("2021-01-05T08:15:00", 0.0) == pickup_minute("2021-01-05T13:15:00Z", 0.0) == 26830575
+    True
+    """
+    if pickup_datetime is None:
+        return int(arrival_time_s // 60) + _new_york_offset_minutes(arrival_time_s // 3600 * 3600)
+    try:
+        pickup = datetime.fromisoformat(pickup_datetime)
+        if pickup.tzinfo is not None:
+            pickup = pickup.astimezone(NEW_YORK)
+    except ValueError as error:
+        raise RejectError(INVALID_FIELD, "Expected ISO 8601 - at `$.ride.pickup_datetime`") from error
+    except OverflowError as error:
+        raise RejectError(INVALID_FIELD, "Date out of range - at `$.ride.pickup_datetime`") from error
+    return pickup.toordinal() * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute - _EPOCH_MINUTE
+
+
+def usual_pickup_minutes(pickup_datetimes: Sequence[str | None]) -> NDArray[np.int64] | None:
+    """Does `pickup_minute` for many at once, where all are written as ``2021-01-05T08:15:00``; else returns None.
+
+    A third of the time, and the same minutes: what is not for certain the same is left to the other.
+    """
+    if not pickup_datetimes or any(text is None or len(text) != _USUAL_LENGTH for text in pickup_datetimes):
+        return None
+    codes = np.array(pickup_datetimes, f"U{_USUAL_LENGTH}").view(np.uint32).reshape(-1, _USUAL_LENGTH)
+    if ((codes - _LOWEST_CODES) > _CODES_ABOVE).any():
+        return None
+    try:
+        minutes = np.array(pickup_datetimes, "datetime64[s]").astype("datetime64[m]")
+    except ValueError:
+        return None
+    return minutes.astype(np.int64) if minutes.min() >= _YEAR_1 else None
+
+
+@lru_cache(maxsize=64)
+def _new_york_offset_minutes(hour_s: float) -> int:
+    """Returns New York's offset from UTC in the hour that starts at `hour_s`: it changes on whole hours only."""
+    offset = datetime.fromtimestamp(hour_s, NEW_YORK).utcoffset()
+    assert offset is not None  # noqa: S101 - an aware datetime has one
+    return round(offset.total_seconds() / 60)

@@ -1,0 +1,142 @@
+"""One batch, decided: records and a model in, predictions and rejects out. Pure.
+
+By column, as nothing that costs a microsecond is done per ride; what is unusual about a ride takes a slower way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.events import (
+    TOO_LARGE,
+    Reject,
+    RideEvent,
+    decode_ride_event,
+    encode_predictions,
+    partition_keys,
+    ride_columns,
+)
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.kpl import is_aggregated, unpack
+from lambda_function.core.pickup_time import pickup_minute, usual_pickup_minutes
+from lambda_function.core.records import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry, KinesisRecord, build_reject, sub_record
+from lambda_function.errors import RejectError
+
+DURATION_DECIMALS = 2
+"""Hundredths of a minute on the wire: below them, processors differ in the last bits of a sum."""
+
+_MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedBatch:
+    """Where each record of a batch goes: in `entries` or in `rejects`, each in order, none in both.
+
+    An aggregate's sub-records go each their own way, under their record's position in the batch.
+
+    Attributes:
+        entries: Predictions on their way out: partition key and data.
+        positions: The position of each entry's record, ascending.
+        rejects: (position, reject) each, ascending.
+    """
+
+    entries: list[Entry]
+    positions: list[int]
+    rejects: list[tuple[int, Reject]]
+
+
+def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:
+    """Predicts every ride that can be, in one go, and rejects the others. Raises nothing for what records hold."""
+    batch = _Batch()
+    for position, record in enumerate(records):
+        try:
+            event = decode_ride_event(record.data())
+        except RejectError as error:
+            batch.add_what_is_no_ride(position, record, error)
+        else:
+            batch.positions.append(position)
+            batch.records.append(record)
+            batch.events.append(event)
+    return batch.predict(model)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The rides of a batch (n,) by column: their records' positions, their records, or sub-records, and events."""
+
+    positions: list[int] = field(default_factory=list)
+    records: list[KinesisRecord] = field(default_factory=list)
+    events: list[RideEvent] = field(default_factory=list)
+    rejects: list[tuple[int, Reject]] = field(default_factory=list)
+
+    def add_what_is_no_ride(self, position: int, record: KinesisRecord, error: RejectError) -> None:
+        """Adds the rides of an aggregate, which is never JSON; anything else is a reject."""
+        if not is_aggregated(record.envelope.data):
+            self._reject(position, record, error)
+            return
+        try:
+            unpacked = unpack(record.data())
+        except RejectError as damage:
+            self._reject(position, record, damage)
+            return
+        for index, (partition_key, data) in enumerate(unpacked):
+            sub = sub_record(record, index, partition_key, data)
+            try:
+                event = decode_ride_event(data)
+            except RejectError as bad:
+                self._reject(position, sub, bad)
+            else:
+                self.positions.append(position)
+                self.records.append(sub)
+                self.events.append(event)
+
+    def predict(self, model: ModelBundle) -> ProcessedBatch:
+        """Predicts all rides added."""
+        minutes = self._pickup_minutes()
+        matrix = feature_matrix(ride_columns([event.ride for event in self.events], minutes))
+        durations = np.round(model.predict(matrix), DURATION_DECIMALS)
+        intervals = model.encoded_intervals(matrix, durations)
+        ride_ids = [event.ride_id for event in self.events]
+        ids = [record.event_id for record in self.records]
+        encoded = encode_predictions(model.model_version, durations.tolist(), ride_ids, ids, intervals)
+        if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
+            encoded = self._without_the_too_large(encoded)
+        keys = partition_keys([event.ride_id for event in self.events])
+        rejects = sorted(self.rejects, key=lambda one: (one[0], one[1].sub_record or 0))
+        return ProcessedBatch(list(zip(keys, encoded, strict=True)), self.positions, rejects)
+
+    def _pickup_minutes(self) -> NDArray[np.int64]:
+        """Returns the pickup minutes (n,), and rejects the rides without a usable one."""
+        usual = usual_pickup_minutes([event.ride.pickup_datetime for event in self.events])
+        if usual is not None:
+            return usual
+        minutes: list[int] = []
+        problems: dict[int, RejectError] = {}
+        for row, (event, record) in enumerate(zip(self.events, self.records, strict=True)):
+            try:
+                minutes.append(pickup_minute(event.ride.pickup_datetime, record.envelope.arrival_time_s))
+            except RejectError as error:
+                problems[row] = error
+        self._reject_rows(problems)
+        return np.array(minutes, np.int64)
+
+    def _without_the_too_large(self, encoded: list[bytes]) -> list[bytes]:
+        """Rejects the rides whose predictions (n,) no record holds, and returns the other predictions."""
+        too_large = RejectError(TOO_LARGE, "the prediction would not fit a record - at `$.ride_id`")
+        rows = [row for row, data in enumerate(encoded) if len(data) > _MAX_PREDICTION_BYTES]
+        self._reject_rows(dict.fromkeys(rows, too_large))
+        return [data for data in encoded if len(data) <= _MAX_PREDICTION_BYTES]
+
+    def _reject_rows(self, problems: dict[int, RejectError]) -> None:
+        for row, problem in problems.items():
+            self._reject(self.positions[row], self.records[row], problem)
+        kept = [row for row in range(len(self.events)) if row not in problems]
+        self.positions = [self.positions[row] for row in kept]
+        self.records = [self.records[row] for row in kept]
+        self.events = [self.events[row] for row in kept]
+
+    def _reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
+        self.rejects.append((position, build_reject(record, error)))

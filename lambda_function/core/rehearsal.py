@@ -1,0 +1,109 @@
+"""A rehearsal: a version of the function predicts rides of known durations, and answers instead of publishing.
+
+An invocation is one if it says ``"rehearsal": true`` beside its ``Records``. Only who may invoke the function can write
+that: the invocations of the stream are Lambda's own, and all that a producer has in them stands inside `data`, in
+base64, and in a record's partition key. Neither the output stream, nor the bucket, nor a metric hears of a rehearsal.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lambda_function.core.bundle import GoldenRide, ModelBundle
+from lambda_function.core.events import Prediction, decode_prediction
+from lambda_function.core.processor import DURATION_DECIMALS, process
+from lambda_function.core.records import KinesisRecord
+
+_MARK = "rehearsal"
+_SHARD_ID = "shardId-000000000000"
+_STREAM = "rehearsal"
+
+TOLERANCE_MINUTES = 0.5 * 10**-DURATION_DECIMALS + 1e-9
+"""A prediction is rounded on its way out, and the golden one is not; the rest is what sums differ by (model.py)."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a version answers: which model it serves, its predictions as it would publish them, and who got none."""
+
+    model_version: str
+    predictions: tuple[str, ...]
+    rejects: tuple[str, ...]
+
+
+def is_rehearsal(event: Mapping[str, Any]) -> bool:
+    """Says whether an invocation is a rehearsal."""
+    return event.get(_MARK) is True
+
+
+def rehearse(records: Sequence[KinesisRecord], model: ModelBundle) -> dict[str, Any]:
+    """Predicts as for the stream, and returns an `Answer` as JSON has it."""
+    batch = process(records, model)
+    answer = Answer(
+        model_version=model.model_version,
+        predictions=tuple(data.decode() for _, data in batch.entries),
+        rejects=tuple(f"{reject.sequence_number}: {reject.detail}" for _, reject in batch.rejects),
+    )
+    built: dict[str, Any] = msgspec.to_builtins(answer)
+    return built
+
+
+def rehearsal_event(golden: Sequence[GoldenRide]) -> dict[str, Any]:
+    """Builds the invocation: golden rides in Lambda's envelope, their places in the list as sequence numbers.
+
+    They arrived at the epoch: that is when a golden ride without a pickup time is taken to begin (`model.py`).
+    """
+    return {_MARK: True, "Records": [_record(place, ride) for place, ride in enumerate(golden)]}
+
+
+def _record(place: int, ride: GoldenRide) -> dict[str, Any]:
+    return {
+        "eventID": f"{_SHARD_ID}:{place}",
+        "eventSourceARN": f"arn:aws:kinesis:::stream/{_STREAM}",
+        "kinesis": {
+            "partitionKey": str(place),
+            "sequenceNumber": str(place),
+            "approximateArrivalTimestamp": 0.0,
+            "data": base64.b64encode(bytes(ride.event)).decode(),
+        },
+    }
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """Decodes what a version answered.
+
+    Raises:
+        msgspec.MsgspecError: It is no answer to a rehearsal.
+    """
+    return msgspec.json.decode(payload, type=Answer)
+
+
+def problem_with(answer: Answer, golden: Sequence[GoldenRide]) -> str:
+    """Says what is wrong with an answer to these golden rides: the first ride that is off, or ""."""
+    if answer.rejects:
+        return f"it rejects {len(answer.rejects)} golden rides, the first is {answer.rejects[0]}"
+    if len(answer.predictions) != len(golden):
+        return f"it predicts {len(answer.predictions)} of {len(golden)} golden rides"
+    for place, (text, ride) in enumerate(zip(answer.predictions, golden, strict=True)):
+        try:
+            prediction = decode_prediction(text)
+        except msgspec.MsgspecError as error:
+            return f"its prediction of golden ride {place} does not decode: {error}"
+        if problem := _problem(prediction, ride, place, answer.model_version):
+            return f"golden ride {place} {problem}"
+    return ""
+
+
+def _problem(prediction: Prediction, ride: GoldenRide, place: int, model_version: str) -> str:
+    got = (prediction.prediction_id, prediction.version)
+    wanted = (f"{_SHARD_ID}:{place}", model_version)
+    if got != wanted:
+        return f"is answered as {got}, where {wanted} is asked"
+    minutes = prediction.prediction.ride_duration
+    if not math.isclose(minutes, ride.duration_minutes, rel_tol=0, abs_tol=TOLERANCE_MINUTES):
+        return f"is predicted to take {minutes} minutes, and takes {ride.duration_minutes:.4f}"
+    if prediction.interval != ride.interval:
+        return f"has the interval {prediction.interval}, where {ride.interval} is right"
+    return ""

@@ -1,0 +1,54 @@
+"""`make bench`: runs the benches, prints a table, writes build/bench.json.
+
+Exit code 1 where a ratio or a size is not within its budget. A time that is not is red, and no more: machines are
+shared, and one that is busy doubles every time while the ratios stay.
+"""
+
+import sys
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from infra.cli.output import ConsoleDisplay, error_console
+from tests.bench.api import bench_api
+from tests.bench.cold_start import bench_cold_start
+from tests.bench.engine import bench_engine
+from tests.bench.figures import Figure, show_figures, write_figures
+from tests.bench.growth import growth_figures, measure_growth, plot_growth
+from tests.bench.handler import bench_handler, bench_parts
+from tests.bench.intervals import bench_intervals
+from tests.bench.subjects import build_subject
+
+RESULT = Path("build/bench.json")
+PLOT = Path("docs/bench/growth.svg")
+
+
+def main() -> int:
+    """Runs everything on one thread and reports."""
+    with ConsoleDisplay(error_console()).live() as display, threadpool_limits(1):
+        display.step("fitting a model of full size on made-up rides")
+        subject = build_subject()
+        display.step("timing the engine beside scikit-learn")
+        figures = bench_engine(subject)
+        display.step("timing the handler beside what it replaces")
+        figures += bench_handler(subject)
+        display.step("timing the handler's parts")
+        figures += bench_parts(subject)
+        display.step("timing the handler with intervals beside itself without")
+        figures += bench_intervals(subject)
+        display.step("measuring memory in a process of its own")
+        growth = measure_growth(subject)
+        figures += growth_figures(growth)
+        plot_growth(growth, PLOT)
+        display.step("starting the built package cold in AWS's runtime")
+        rows = bench_cold_start(subject.bundle, subject.fitted, subject.event)
+        figures += [Figure(*row) for row in rows]
+        display.step("asking over HTTP, beside scikit-learn, in AWS's runtime")
+        figures += bench_api(subject.bundle, subject.fitted)
+    write_figures(figures, RESULT)
+    show_figures(figures)
+    return 0 if all(figure.is_kept for figure in figures if figure.is_binding) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""How time and memory grow: with the size of a batch in proportion, with the number of batches not at all."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.figures import MB, Figure
+from tests.bench.growth_probe import N_RIDES_A_BATCH
+from tests.bench.subjects import Subject, bucket_objects
+
+GROWTH_BUDGET_MB = 5.0
+
+
+_FUNCTION_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}  # as in template.yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Measured in a process of its own, with nothing in it but the function.
+
+    Attributes:
+        ms_by_batch_size: CPU of one batch, warm.
+        peak_mb_by_batch_size: Highest resident memory of the process after batches of at most this size.
+        mb_by_batch: Resident memory after each of many batches of one size.
+    """
+
+    ms_by_batch_size: dict[int, float]
+    peak_mb_by_batch_size: dict[int, float]
+    mb_by_batch: list[float]
+
+
+def measure_growth(subject: Subject) -> Growth:
+    """Runs `growth_probe` on the subject."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "records.ndjson").write_text("\n".join(map(json.dumps, subject.event["Records"])))
+        for key, data in bucket_objects(subject.bundle).items():
+            path = folder / "objects" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        command = [sys.executable, "-m", "tests.bench.growth_probe", name]
+        environment = {**os.environ, **_FUNCTION_ENVIRONMENT}
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603 - our own module
+    found = json.loads(answer.stdout.splitlines()[-1])
+    return Growth(_by_size(found["ms_by_batch_size"]), _by_size(found["peak_mb_by_batch_size"]), found["mb_by_batch"])
+
+
+def growth_figures(growth: Growth) -> list[Figure]:
+    """Returns what the largest batch adds to the smallest one's peak, and what many batches add to a few."""
+    peaks_mb = list(growth.peak_mb_by_batch_size.values())
+    later = growth.mb_by_batch[len(growth.mb_by_batch) // 10 :]
+    return [
+        Figure(
+            f"memory: a batch of {max(growth.peak_mb_by_batch_size):,} over one of 1", peaks_mb[-1] - peaks_mb[0], MB
+        ),
+        Figure(f"memory: growth over {len(later)} batches", max(0.0, later[-1] - later[0]), MB, GROWTH_BUDGET_MB),
+    ]
+
+
+def plot_growth(growth: Growth, path: Path) -> None:
+    """Draws time and memory against the size of a batch, and memory against the number of batches, as SVG."""
+    import matplotlib as mpl  # noqa: PLC0415 - takes half a second, and the bench alone draws
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    mpl.rcParams["svg.hashsalt"] = "ridecast"
+    figure, (time_axes, peak_axes, batches_axes) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    _line(time_axes, growth.ms_by_batch_size, "CPU, ms")
+    _line(peak_axes, growth.peak_mb_by_batch_size, "peak memory, MB")
+    batches_axes.plot(range(1, len(growth.mb_by_batch) + 1), growth.mb_by_batch)
+    batches_axes.set(xlabel=f"batches of {N_RIDES_A_BATCH:,} rides", ylabel="memory, MB", ylim=(0, None))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _by_size(values: dict[str, float]) -> dict[int, float]:
+    return {int(size): value for size, value in values.items()}
+
+
+def _line(axes: Any, values: dict[int, float], y_label: str) -> None:
+    axes.plot(list(values), list(values.values()), marker="o")
+    axes.set(xlabel="rides in the batch", ylabel=y_label, xlim=(0, None), ylim=(0, None))

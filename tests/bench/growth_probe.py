@@ -1,0 +1,71 @@
+"""The process that the growth bench measures: the function, and nothing else.
+
+    python -m tests.bench.growth_probe FOLDER
+
+FOLDER holds records.ndjson, the records of an invocation of full size, and objects/, what stands in the bucket, a file
+an object. A batch is parsed anew before each invocation and forgotten after it, as in Lambda.
+"""
+
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.bench.stand_ins import fast_kinesis, function_around
+
+BATCH_SIZES = (1, 500, 1000, 2000, 4000, 6000, 8000, 9400)
+N_BATCHES, N_RIDES_A_BATCH = 400, 1000
+REPEATS = 15
+
+
+def main(folder: Path) -> None:
+    """Prints CPU by batch size, peak memory by batch size, and memory batch after batch, as one JSON object."""
+    lines = (folder / "records.ndjson").read_bytes().splitlines()
+    objects = {
+        path.relative_to(folder / "objects").as_posix(): path.read_bytes()
+        for path in (folder / "objects").rglob("*")
+        if path.is_file()
+    }
+    function = function_around(objects, fast_kinesis())
+    function(_event(lines[:1]))
+    peak_mb_by_batch_size = {}
+    for size in BATCH_SIZES:
+        function(_event(lines[:size]))
+        peak_mb_by_batch_size[size] = _peak_mb()
+    ms_by_batch_size = dict.fromkeys(BATCH_SIZES, math.inf)
+    for _ in range(REPEATS):  # round after round, so that a busy spell of the machine spoils no size for good
+        for size in BATCH_SIZES:
+            ms_by_batch_size[size] = min(ms_by_batch_size[size], _cpu_ms(function, _event(lines[:size])))
+    mb_by_batch = []
+    for _ in range(N_BATCHES):
+        function(_event(lines[:N_RIDES_A_BATCH]))
+        mb_by_batch.append(_resident_mb())
+    found = {"ms_by_batch_size": ms_by_batch_size, "peak_mb_by_batch_size": peak_mb_by_batch_size}
+    sys.stdout.write(json.dumps({**found, "mb_by_batch": mb_by_batch}) + "\n")
+
+
+def _event(lines: list[bytes]) -> dict[str, Any]:
+    return {"Records": [json.loads(line) for line in lines]}
+
+
+def _cpu_ms(function: Any, event: dict[str, Any]) -> float:
+    started_s = time.process_time()
+    function(event)
+    return (time.process_time() - started_s) * 1000
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status").read_text()  # getrusage's peak is the parent's, where that was higher
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,171 @@
+"""A stack as `sam` builds, deploys and deletes it: the real command, pointed at the embedded AWS."""
+
+import json
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from infra.errors import SamError
+from infra.local.aws import HOST, REGION, LocalAws
+from infra.local.event_source.config import MappingConfig
+from infra.local.runtime.emulator import FunctionConfig
+from infra.local.stack import Stack
+from infra.stack.package import ROOT, sam_command, sam_environment
+
+_SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
+"""What a build reads."""
+
+_POLL_S = "0.2"  # the embedded AWS is done at once; sam asks every 0.5 s
+_LAST_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A source tree to deploy, apart from the project's own, so that a run may change it.
+
+    Attributes:
+        source: The copied tree; `sam build` writes into it.
+        parameters: Of its stack.
+        template_name: The file to deploy among what `sam build` made.
+    """
+
+    source: Path
+    parameters: Mapping[str, object]
+    template_name: str = "template.yaml"
+
+    @property
+    def template(self) -> Path:
+        """What is deployed: the template whose code is in the folders beside it."""
+        return self.source / ".aws-sam" / "build" / self.template_name
+
+
+@dataclass(frozen=True, slots=True)
+class SamStack:
+    """A stack's name on an embedded AWS, and what `sam` says about it.
+
+    Attributes:
+        log_path: What sam writes is appended here.
+    """
+
+    aws: LocalAws
+    name: str
+    log_path: Path
+
+    def build(self, release: Release) -> None:
+        """Runs `sam build` on a release's tree.
+
+        Raises:
+            SamError: It failed.
+        """
+        overrides = ["--parameter-overrides", *_pairs(release.parameters)]
+        self._sam("build", *overrides, cwd=release.source)
+
+    def deploy(self, release: Release) -> None:
+        """Runs `sam deploy` with what samconfig.toml says; new or an update.
+
+        Raises:
+            SamError: It failed; what the stack is then, `status` tells.
+        """
+        options = ["--template-file", str(release.template), "--config-file", str(release.source / "samconfig.toml")]
+        options += ["--stack-name", self.name, "--region", REGION, "--no-confirm-changeset", "--no-progressbar"]
+        self._sam("deploy", *options, "--parameter-overrides", *_pairs(release.parameters), cwd=release.source)
+
+    def delete(self, release: Release) -> None:
+        """Runs `sam delete`: the stack, and what its deployments uploaded.
+
+        Raises:
+            SamError: It failed.
+        """
+        self._sam("delete", "--stack-name", self.name, "--region", REGION, "--no-prompts", cwd=release.source)
+
+    def status(self) -> str:
+        """Returns CloudFormation's word for how the stack stands."""
+        described: dict[str, Any] = self._cloudformation().describe_stacks(StackName=self.name)["Stacks"][0]
+        return str(described["StackStatus"])
+
+    def outputs(self) -> dict[str, str]:
+        """Returns the stack's outputs by name."""
+        described = self._cloudformation().describe_stacks(StackName=self.name)["Stacks"][0]
+        return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", ())}
+
+    def physical_names(self) -> dict[str, str]:
+        """Returns physical by logical names."""
+        resources = self._cloudformation().describe_stack_resources(StackName=self.name)["StackResources"]
+        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in resources}
+
+    def mapping(self, release: Release) -> MappingConfig:
+        """Returns the event source mapping as the release's template has it."""
+        return Stack(release.source / "template.yaml", release.parameters).event_source_mapping(self.physical_names())
+
+    def function(self, name: str, folder: Path) -> FunctionConfig:
+        """Fetches a function as it is deployed: its package out of S3, and its configuration.
+
+        Args:
+            name: Its name or ARN; with an alias behind it, what the alias points at.
+            folder: Packages are unpacked here, a folder a digest.
+
+        Returns:
+            What the emulator needs to run it.
+        """
+        found = self.aws.client("lambda").get_function_configuration(FunctionName=name)
+        variables = {key: str(value) for key, value in found["Environment"]["Variables"].items()}  # moto keeps numbers
+        return FunctionConfig(
+            package=self._package(found["FunctionName"], folder),
+            handler=found["Handler"],
+            environment={**variables, **self.aws.environment},
+            timeout_s=int(found["Timeout"]),
+            memory_mb=int(found["MemorySize"]),
+            name=found["FunctionName"],
+        )
+
+    def _package(self, physical_name: str, folder: Path) -> Path:
+        logical_name = next(one for one, other in self.physical_names().items() if other == physical_name)
+        body = self._cloudformation().get_template(StackName=self.name, TemplateStage="Processed")["TemplateBody"]
+        code = (json.loads(body) if isinstance(body, str) else body)["Resources"][logical_name]["Properties"]["Code"]
+        package = folder / str(code["S3Key"])
+        if not package.exists():
+            stored = self.aws.client("s3").get_object(Bucket=code["S3Bucket"], Key=code["S3Key"])
+            with zipfile.ZipFile(BytesIO(stored["Body"].read())) as archive:
+                archive.extractall(package)
+        return package
+
+    def _cloudformation(self) -> Any:
+        return self.aws.client("cloudformation")
+
+    def _sam(self, *arguments: str, cwd: Path) -> None:
+        environment = {**sam_environment(), **self.aws.environment, "SAM_CLI_POLL_DELAY": _POLL_S, "NO_PROXY": HOST}
+        done = subprocess.run(  # noqa: S603 - sam, with words from this project
+            [*sam_command(), *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        with self.log_path.open("a", encoding="utf-8") as log:
+            log.write(f"$ sam {' '.join(arguments)}\n{done.stdout}\n")
+        if done.returncode:
+            raise SamError(arguments[0], done.stdout.strip().splitlines()[-_LAST_LINES:], self.log_path)
+
+
+def copy_sources(folder: Path) -> Path:
+    """Copies what a build reads to a folder that is not there yet, and returns it."""
+    folder.mkdir(parents=True)
+    for name in _SOURCES:
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    return folder
+
+
+def _pairs(parameters: Mapping[str, object]) -> list[str]:
+    return [f"{name}={value}" for name, value in parameters.items()]

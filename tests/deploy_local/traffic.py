@@ -1,0 +1,99 @@
+"""Rides under way while a stack is deployed: sent at an even pace, and each accounted for by where it ended."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from infra.local.demo.replay import MALFORMED
+from infra.operate.redrive.records import REJECTS
+from infra.operate.streams import StreamReader, publish, ride_event_bytes
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.events import decode_prediction, partition_key
+from lambda_function.core.records import Entry
+from training.data.rides import Rides
+from training.registry.bucket import Bucket
+
+_LOOK_AGAIN_S = 0.02
+
+
+class Traffic:
+    """Sends rides to one stream and reads what comes of them from another and from the rejects.
+
+    Attributes:
+        n_sent: Ride events sent so far.
+        predicted: Predictions read so far, by ride id.
+    """
+
+    def __init__(self, kinesis: Any, s3: Any, outputs: dict[str, str]) -> None:
+        self.n_sent = 0
+        self.predicted: dict[int, int] = {}
+        self._kinesis = kinesis
+        self._input_stream = outputs["RideEventsStream"]
+        self._bucket = Bucket(s3, outputs["BucketName"])
+        self._reader = StreamReader(kinesis, outputs["RidePredictionsStream"], "TRIM_HORIZON")
+        self._rejected: set[str] = set()
+
+    @contextmanager
+    def sending(self, rides: Rides, rate_per_s: float) -> Iterator[None]:
+        """Sends rides, and one event that is no ride, while the block runs and until all are sent."""
+        entries = self._entries(rides)
+        with ThreadPoolExecutor(1, thread_name_prefix="producer") as thread:
+            sent = thread.submit(self._send, entries, rate_per_s)
+            yield
+            sent.result()
+
+    def _entries(self, rides: Rides) -> list[Entry]:
+        ids = range(self.n_sent, self.n_sent + len(rides))
+        columns = rides.columns
+        miles = np.where(columns.trip_distance_miles > 0, columns.trip_distance_miles, 0.0)
+        data = ride_event_bytes(columns.pickup_zone, columns.dropoff_zone, miles, rides.pickup_time, ids)
+        entries = [(partition_key(number), event) for number, event in zip(ids, data, strict=True)]
+        return [*entries, (f"malformed-{ids.stop}", MALFORMED[0])]
+
+    def _send(self, entries: list[Entry], rate_per_s: float) -> None:
+        before = self.n_sent
+        for n_published in publish(Publisher(self._kinesis, self._input_stream), entries, rate_per_s=rate_per_s):
+            self.n_sent = before + n_published
+
+    @property
+    def n_rejected(self) -> int:
+        """Ride events rejected so far."""
+        return len(self._rejected)
+
+    @property
+    def n_lost(self) -> int:
+        """Ride events sent that have not ended yet."""
+        return self.n_sent - len(self.predicted) - self.n_rejected
+
+    @property
+    def n_repeated(self) -> int:
+        """Predictions that were there already: a batch that failed came again."""
+        return sum(self.predicted.values()) - len(self.predicted)
+
+    def settle(self, mapping: Future[None], stall_s: float, clock: Any = time.monotonic) -> None:
+        """Reads until every event sent has ended, or nothing new has ended for so many seconds.
+
+        Raises:
+            Exception: What ended the mapping.
+        """
+        news_s, n_lost = clock(), self.n_lost
+        pause = threading.Event()
+        while self.n_lost > 0 and clock() - news_s < stall_s:
+            if mapping.done():
+                mapping.result()
+            self._read()
+            if self.n_lost < n_lost:
+                news_s, n_lost = clock(), self.n_lost
+            pause.wait(_LOOK_AGAIN_S)
+
+    def _read(self) -> None:
+        for record in self._reader.read_once():
+            ride_id = int(decode_prediction(record.data).prediction.ride_id)
+            self.predicted[ride_id] = self.predicted.get(ride_id, 0) + 1
+        for kept in REJECTS.read(self._bucket, REJECTS.keys(self._bucket)):
+            self._rejected.update(record.record_id for record in kept.records)

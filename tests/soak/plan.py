@@ -1,0 +1,88 @@
+"""What goes wrong in a soak: a fault every so many calls, of each kind in turn, and what happens to the world."""
+
+from collections.abc import Iterator, Sequence
+
+from infra.local.simulation.faults import (
+    AnswerLost,
+    At,
+    Cut,
+    DeliveredTwice,
+    EntriesRefused,
+    Fault,
+    JumpClock,
+    MergeShards,
+    Place,
+    Problem,
+    Refused,
+    ServeModel,
+    Slow,
+    SplitShard,
+    Spoilt,
+)
+
+N_STEPS = 250
+"""A soak of any size takes so many steps: so the same calls meet the same faults."""
+
+N_MODELS = 3
+
+_N_CALLS = 20 * N_STEPS  # more than any place sees
+_LONGER_THAN_A_RECORD_MAY_WAIT_S = 25 * 3600.0
+_GIVING_UP_AT = 401
+
+_IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
+    Place.PUT_INPUT: (
+        17,
+        (EntriesRefused(every=3), Refused(Problem.THROTTLED), AnswerLost(Problem.NO_ANSWER), Refused(Problem.INTERNAL)),
+    ),
+    Place.READ_INPUT: (
+        23,
+        (Refused(Problem.THROTTLED), Refused(Problem.EXPIRED), AnswerLost(Problem.NO_ANSWER), Refused(Problem.DOWN)),
+    ),
+    Place.INVOKE: (
+        19,
+        (
+            AnswerLost(Problem.DIED),
+            Cut(7),
+            Refused(Problem.DIED),
+            DeliveredTwice(),
+            AnswerLost(Problem.DIED, after_s=60),
+        ),
+    ),
+    Place.PUT_OUTPUT: (
+        13,
+        (
+            EntriesRefused(every=5),
+            AnswerLost(Problem.NO_ANSWER, after_s=5),
+            Refused(Problem.THROTTLED),
+            EntriesRefused(first=1, every=2, problem=Problem.INTERNAL),
+            Refused(Problem.DIED),
+            Refused(Problem.DENIED),
+            Slow(40),
+            AnswerLost(Problem.DIED),
+            EntriesRefused(),
+        ),
+    ),
+    Place.S3_GET: (7, (Spoilt(), Refused(Problem.DOWN), Slow(3), Refused(Problem.NO_SUCH_KEY))),
+    Place.S3_PUT: (11, (Refused(Problem.DOWN), AnswerLost(Problem.NO_ANSWER), Slow(3), Refused(Problem.NO_ANSWER))),
+}
+_AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
+    (0.2, SplitShard(1)),
+    (0.35, ServeModel(1)),
+    (0.5, JumpClock(_LONGER_THAN_A_RECORD_MAY_WAIT_S)),
+    (0.6, MergeShards(0)),
+    (0.75, ServeModel(2)),
+    (0.9, JumpClock(-3600, wall_only=True)),
+)
+
+
+def plan() -> Iterator[At]:
+    """Lists the faults of a soak.
+
+    Two of them outlast the age at which records are given up: one before the function had them, one after it was done.
+    """
+    for place, (every, faults) in _IN_TURN.items():
+        for n, position in enumerate(range(every, _N_CALLS, every)):
+            yield At(place, position, faults[n % len(faults)])
+    yield At(Place.INVOKE, _GIVING_UP_AT, AnswerLost(Problem.DIED, _LONGER_THAN_A_RECORD_MAY_WAIT_S))
+    for share, fault in _AT_SHARE_OF_STEPS:
+        yield At(Place.SENT, round(share * N_STEPS), fault)

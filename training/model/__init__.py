@@ -1,0 +1,1 @@
+"""From rides to a bundle: fit, intervals, export, parity, baseline."""

@@ -1,0 +1,212 @@
+"""What a bucket tells of its models: one in full, all in a list, two side by side, as values."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from lambda_function.core.bundle import Manifest
+from lambda_function.errors import BundleError
+from training.errors import PublishError
+from training.model.evaluation import EVALUATION, Evaluation, SliceResult, decode_evaluation
+from training.registry.channel_history import Move
+from training.registry.versions import channels, papers, read_file, read_manifest, stored_times
+
+MIN_SLICE_RIDES = 100
+"""Slices of fewer rides are not compared: their errors are noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A stored version.
+
+    Attributes:
+        manifest: None where it cannot be read; `problem` then says why.
+        channels: Those that point at it.
+        stored_at: None where the bucket does not say.
+    """
+
+    model_version: str
+    manifest: Manifest | None
+    channels: tuple[str, ...]
+    stored_at: datetime | None
+    problem: str = ""
+
+    def metric(self, name: str, of: str = "validate") -> float | None:
+        """One figure of the manifest; None where there is none."""
+        figures = self.manifest.metrics.get(of) if self.manifest else None
+        value = figures.get(name) if isinstance(figures, Mapping) else None
+        return float(value) if isinstance(value, int | float) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A stored version with all that lies beside it: `papers` by name, the gate's reports decoded by channel."""
+
+    model: Model
+    manifest: Manifest
+    evaluation: Evaluation | None
+    verdicts: dict[str, Any]
+    papers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One fact of two models."""
+
+    name: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePair:
+    """One slice of the validation rides, by two models: RMSE in minutes, and how much greater B's is than A's."""
+
+    by: str
+    name: str
+    n_rides: int
+    a_rmse_minutes: float
+    b_rmse_minutes: float
+
+    @property
+    def off_minutes(self) -> float:
+        """Above 0 where A is better."""
+        return self.b_rmse_minutes - self.a_rmse_minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models side by side.
+
+    Attributes:
+        facts: Months, parameters and software that differ.
+        metrics: All figures of the manifests, by path.
+        slices: The validation's slices that differ most first; none where months differ or one tells of no slices.
+    """
+
+    a: str
+    b: str
+    is_same_validation: bool
+    facts: tuple[Pair, ...]
+    metrics: tuple[Pair, ...]
+    slices: tuple[SlicePair, ...]
+
+
+def list_models(s3: Any, bucket: str) -> list[Model]:
+    """Reads what all versions say of themselves; one that cannot be read is in the list with its problem."""
+    times, pointed = stored_times(s3, bucket), channels(s3, bucket)
+    return [_model(s3, bucket, version, times[version], pointed) for version in sorted(times)]
+
+
+def tell(s3: Any, bucket: str, model_version: str) -> Told:
+    """Reads a version with all that lies beside it.
+
+    Raises:
+        BundleError: A file of it does not decode.
+        PublishError: S3 did not answer as needed, or holds no such version.
+    """
+    manifest = read_manifest(s3, bucket, model_version)
+    stored_at = stored_times(s3, bucket).get(model_version)
+    holders = _holders(channels(s3, bucket), model_version)
+    model = Model(model_version=model_version, manifest=manifest, channels=holders, stored_at=stored_at)
+    names = papers(s3, bucket, manifest)
+    reports = {
+        name.removeprefix("gate-").removesuffix(".json"): read_file(s3, bucket, model_version, name)
+        for name in names
+        if name.startswith("gate-") and name.endswith(".json")
+    }
+    verdicts = {channel: _json(model_version, channel, data) for channel, data in reports.items() if data}
+    return Told(model, manifest, _evaluation(s3, bucket, manifest), verdicts, names)
+
+
+def compare(a: Told, b: Told) -> Comparison:
+    """Puts two models side by side."""
+    facts_a, facts_b = _facts(a.manifest), _facts(b.manifest)
+    metrics_a, metrics_b = dict(_leaves(a.manifest.metrics)), dict(_leaves(b.manifest.metrics))
+    return Comparison(
+        a=a.model.model_version,
+        b=b.model.model_version,
+        is_same_validation=a.manifest.validate_months == b.manifest.validate_months,
+        facts=tuple(pair for pair in _pairs(facts_a, facts_b) if pair.a != pair.b),
+        metrics=tuple(_pairs(metrics_a, metrics_b)),
+        slices=_slice_pairs(a.evaluation, b.evaluation),
+    )
+
+
+def worse_than_baseline(evaluation: Evaluation) -> list[SliceResult]:
+    """The validation's slices where the baseline's RMSE is below the model's, the worst first."""
+    worse = [one for one in evaluation.validate.slices if one.model.rmse_minutes > one.baseline.rmse_minutes]
+    return sorted(worse, key=lambda one: one.baseline.rmse_minutes - one.model.rmse_minutes)
+
+
+def _model(s3: Any, bucket: str, version: str, stored_at: datetime | None, pointed: Mapping[str, Move]) -> Model:
+    manifest, problem = None, ""
+    try:
+        manifest = read_manifest(s3, bucket, version)
+    except (BundleError, PublishError) as error:
+        problem = str(error)
+    holders = _holders(pointed, version)
+    return Model(model_version=version, manifest=manifest, channels=holders, stored_at=stored_at, problem=problem)
+
+
+def _holders(pointed: Mapping[str, Move], version: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name, state in pointed.items() if state.model_version == version))
+
+
+def _evaluation(s3: Any, bucket: str, manifest: Manifest) -> Evaluation | None:
+    if EVALUATION not in manifest.files:
+        return None
+    data = read_file(s3, bucket, manifest.model_version, EVALUATION)
+    if data is None:
+        raise BundleError(manifest.model_version, EVALUATION, "is missing")
+    try:
+        return decode_evaluation(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(manifest.model_version, EVALUATION, f"does not decode: {error}") from error
+
+
+def _json(model_version: str, channel: str, data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(model_version, f"gate-{channel}.json", f"does not decode: {error}") from error
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "service": manifest.service,
+        "train_months": list(manifest.train_months),
+        "validate_months": list(manifest.validate_months),
+        "rides learnt from": sum(part.n_kept for part in manifest.data),
+        **{f"data.{part.month}": f"{part.file} {part.sha256[:12]}" for part in manifest.data},
+        **{f"parameters.{name}": value for name, value in manifest.parameters.items()},
+        **{f"software.{name}": value for name, value in manifest.software.items()},
+    }
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, Mapping):
+        yield path, node
+        return
+    for name, value in node.items():
+        yield from _leaves(value, f"{path}.{name}" if path else str(name))
+
+
+def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Pair]:
+    for name in [*a, *(name for name in b if name not in a)]:
+        yield Pair(name, a.get(name), b.get(name))
+
+
+def _slice_pairs(a: Evaluation | None, b: Evaluation | None) -> tuple[SlicePair, ...]:
+    if a is None or b is None or a.validate.months != b.validate.months:
+        return ()
+    others = {(one.by, one.name): one.model for one in b.validate.slices}
+    pairs = [
+        SlicePair(one.by, one.name, one.model.n_rides, one.model.rmse_minutes, others[one.by, one.name].rmse_minutes)
+        for one in a.validate.slices
+        if (one.by, one.name) in others and one.model.n_rides >= MIN_SLICE_RIDES
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -abs(pair.off_minutes)))

@@ -1,0 +1,1 @@
+"""What the commands run: train, release, report, backtest, reproduce."""
