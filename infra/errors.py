@@ -1,41 +1,12 @@
-"""What can go wrong around the function, as one tree.
-
-InfraError
-├── MotoVersionError       the Kinesis patch knows another moto than the one installed
-├── LocalAwsError          the embedded AWS did not start, or is gone
-├── TemplateError          template.yaml says something that this project can't use
-├── BuildError             the package could not be built, or is not as it must be
-├── ChangeSetError         a stack did not become what its change set says
-├── SamError               `sam` has failed
-├── DeployLocalError       a stack on the embedded AWS is not what a deployment should have made of it
-├── NoSuchStackError       a stack to look at is not there
-├── EmulatorError          AWS's runtime interface emulator is not here, does not start, or is gone
-├── SmokeError             a deployed stack that can't be tried
-├── PortTakenError         somebody else listens where the HTTP API was to
-├── StreamRefusedError     a stream did not take all that was sent to it
-├── NoSuchKeptError        no reject or failure is called so, or several are
-├── RedriveConflictError   another redrive is at work on the same objects
-├── CostInputError         a bench's result that is none
-├── NoMetricsError         a log that a dashboard can't be drawn from
-├── FolderBucketError      a folder that stands in for a bucket cannot be read or written
-└── FunctionError          an invocation failed outside of the function's own code (local/runtime.py)
-    ├── FunctionTimeoutError     it took longer than it may
-    ├── FunctionRaisedError      it raised, in a process of its own (local/emulator.py)
-    ├── FunctionResponseError    it returned what Lambda can't pass on
-    └── FunctionExitError        it ended its process
-
-Errors carry facts as attributes and build their own sentence: what is wrong and what to do.
-"""
+"""Errors of infra that somebody catches by type or reads the attributes of; all others are `UserError`s."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-
-class InfraError(Exception):
-    """Root of every error that `infra` raises on purpose."""
+from training.errors import UserError
 
 
-class MotoVersionError(InfraError):
+class MotoVersionError(UserError):
     """The installed moto is not the one whose insides the patch replaces."""
 
     def __init__(self, installed: str, expected: str) -> None:
@@ -46,7 +17,7 @@ class MotoVersionError(InfraError):
         )
 
 
-class LocalAwsError(InfraError):
+class LocalAwsError(UserError):
     """The embedded AWS did not start or has ended by itself.
 
     Attributes:
@@ -59,7 +30,7 @@ class LocalAwsError(InfraError):
         super().__init__(f"the embedded AWS {problem}; its last words: {log or '(none)'}")
 
 
-class TemplateError(InfraError):
+class TemplateError(UserError):
     """The template can't be read, translated or deployed."""
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -68,7 +39,7 @@ class TemplateError(InfraError):
         super().__init__(f"{path.name} {problem}")
 
 
-class BuildError(InfraError):
+class BuildError(UserError):
     """The function's package could not be built."""
 
     def __init__(self, problem: str) -> None:
@@ -76,7 +47,7 @@ class BuildError(InfraError):
         super().__init__(f"cannot build the package: {problem}")
 
 
-class SamError(InfraError):
+class SamError(UserError):
     """`sam` has failed.
 
     Attributes:
@@ -92,7 +63,7 @@ class SamError(InfraError):
         super().__init__(f"sam {command} failed: {' / '.join(last_lines[-1:]) or 'it said nothing'}; see {log_path}")
 
 
-class DeployLocalError(InfraError):
+class DeployLocalError(UserError):
     """A stack on the embedded AWS is not what a deployment should have made of it."""
 
     def __init__(self, step: str, problem: str, log_folder: Path) -> None:
@@ -102,7 +73,7 @@ class DeployLocalError(InfraError):
         super().__init__(f"after {step}, {problem}; the logs are in {log_folder}")
 
 
-class ChangeSetError(InfraError):
+class ChangeSetError(UserError):
     """A stack did not become what its change set says.
 
     Attributes:
@@ -118,7 +89,7 @@ class ChangeSetError(InfraError):
         super().__init__(f"stack {stack_name} is {status} ({told}): mend the cause and deploy again")
 
 
-class NoSuchStackError(InfraError):
+class NoSuchStackError(UserError):
     """There is no such stack, or it may not be described, or it is none of this project's."""
 
     def __init__(self, stack_name: str, problem: str) -> None:
@@ -129,7 +100,7 @@ class NoSuchStackError(InfraError):
         )
 
 
-class EmulatorError(InfraError):
+class EmulatorError(UserError):
     """AWS's runtime interface emulator is not here, does not start, or has ended by itself.
 
     Attributes:
@@ -142,7 +113,7 @@ class EmulatorError(InfraError):
         super().__init__(f"the runtime interface emulator {problem}" + (f"; see {log_path}" if log_path else ""))
 
 
-class SmokeError(InfraError):
+class SmokeError(UserError):
     """A deployed stack that can't be tried with rides, which says nothing of how it would have predicted them.
 
     Attributes:
@@ -155,7 +126,7 @@ class SmokeError(InfraError):
         super().__init__(f"{what} {problem}")
 
 
-class PortTakenError(InfraError):
+class PortTakenError(UserError):
     """Somebody else listens where the HTTP API was to, or may not be listened on."""
 
     def __init__(self, address: str, why: str) -> None:
@@ -164,7 +135,7 @@ class PortTakenError(InfraError):
         super().__init__(f"cannot listen on {address} ({why}): choose another port with --port, or 0 for a free one")
 
 
-class StreamRefusedError(InfraError):
+class StreamRefusedError(UserError):
     """A stream did not take all that was sent to it.
 
     Attributes:
@@ -186,7 +157,7 @@ class StreamRefusedError(InfraError):
         )
 
 
-class NoSuchKeptError(InfraError):
+class NoSuchKeptError(UserError):
     """No kept record or object is called so, or several objects are.
 
     Attributes:
@@ -203,7 +174,7 @@ class NoSuchKeptError(InfraError):
         super().__init__(f"{name!r} names no single one of the {kind} in s3://{bucket}: {found}")
 
 
-class RedriveConflictError(InfraError):
+class RedriveConflictError(UserError):
     """Another redrive has written a mark since this one read it.
 
     Attributes:
@@ -220,7 +191,7 @@ class RedriveConflictError(InfraError):
         )
 
 
-class CostInputError(InfraError):
+class CostInputError(UserError):
     """A file of measured figures that can't be used."""
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -229,7 +200,7 @@ class CostInputError(InfraError):
         super().__init__(f"{path} holds no bench's result ({problem}): run `make bench`, or delete it")
 
 
-class NoMetricsError(InfraError):
+class NoMetricsError(UserError):
     """A log is not there, or has none of the function's metrics in it."""
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -238,7 +209,7 @@ class NoMetricsError(InfraError):
         super().__init__(f"{path} {problem}: run `ridecast demo`, which writes build/function.log, or leave out --log")
 
 
-class FolderBucketError(InfraError, OSError):
+class FolderBucketError(UserError, OSError):
     """A folder that stands in for a bucket cannot be read or written: a full disk, mostly.
 
     Attributes:

@@ -1,35 +1,4 @@
-"""Everything that can go wrong in training, as one tree.
-
-TrainingError
-├── ExportError               a forest that bit masks cannot hold
-├── PublishError              the bucket did not take a bundle or a channel's move
-│   ├── ChannelMovedError     somebody else moved the channel first
-│   └── NoSuchVersionError    no version in the bucket is called so, or several are
-├── SigningError              KMS did not sign a bundle
-├── PromotionError            a version may not go into a channel
-│   ├── NotGatedError         the gate has not let it through
-│   ├── ForceRefusedError     force where it is not allowed
-│   └── NoWayBackError        the channel has held nothing before
-├── MonthsError               a text that names no months
-├── TooFewMonthsError         nothing to walk forward over
-├── ConfigError               a run that cannot be meant
-│   └── ParameterError        a parameter that the model does not have, or a value that it cannot have
-├── DataFolderError           a data folder that is not there
-├── DataFileError             a file that cannot be used, whoever made it
-├── ContractError             months that are not what the data contract asks for
-├── UnknownRuleError          a rule that the data contract does not have
-├── ZonesFileError            a file that should hold the zones' outlines
-├── TrackingError             MLflow did not take or tell what it was asked
-│   └── TrackingUnavailableError    it is not installed
-└── MonthUnavailableError     a month that is on this machine nowhere and cannot be brought here now
-    ├── MonthNotFoundError    TLC has not published it
-    ├── OfflineError          TLC cannot be reached
-    └── DownloadError         TLC was reached, and yet the file did not arrive
-        ├── NoSpaceError      there is no room for it here
-        └── InterruptedDownloadError    it may arrive at the next try
-
-Pick behaviour by type. Errors carry facts as attributes and build their own sentence.
-"""
+"""Errors of training and of everything above it; a class exists where somebody catches it or reads its attributes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,15 +16,25 @@ def bucket_address(bucket: str) -> str:
     return bucket if bucket.startswith(FOLDER_PREFIX) else f"s3://{bucket}"
 
 
-class TrainingError(Exception):
-    """Root of every error that training raises on purpose."""
+class UserError(Exception):
+    """A problem that the user can solve.
+
+    Attributes:
+        sentence: What is wrong, and with what.
+        hint: What to do about it; "" where the sentence says it.
+    """
+
+    def __init__(self, sentence: str, hint: str = "") -> None:
+        self.sentence = sentence
+        self.hint = hint
+        super().__init__(f"{sentence}: {hint}" if hint else sentence)
 
 
-class ExportError(TrainingError):
+class ExportError(UserError):
     """A forest that bit masks cannot hold."""
 
 
-class PublishError(TrainingError):
+class PublishError(UserError):
     """The bucket did not take a bundle or a channel's move."""
 
     def __init__(self, bucket: str, key: str, problem: str) -> None:
@@ -100,7 +79,7 @@ class NoSuchVersionError(PublishError):
         super().__init__(bucket, "models", problem)
 
 
-class SigningError(TrainingError):
+class SigningError(UserError):
     """KMS did not sign a bundle."""
 
     def __init__(self, key: str, why: str) -> None:
@@ -109,7 +88,7 @@ class SigningError(TrainingError):
         super().__init__(f"cannot sign with the KMS key {key}: {why}")
 
 
-class PromotionError(TrainingError):
+class PromotionError(UserError):
     """A version may not go into a channel."""
 
 
@@ -155,7 +134,7 @@ class NoWayBackError(PromotionError):
         super().__init__(f"{channel} {held}, so there is no way back: promote a version instead")
 
 
-class TrackingError(TrainingError):
+class TrackingError(UserError):
     """MLflow did not take or tell what it was asked. Nothing is lost by that: a bundle can be tracked at any time.
 
     Attributes:
@@ -183,7 +162,7 @@ class TrackingUnavailableError(TrackingError):
         super().__init__(uri, "cannot be told, for mlflow is not installed", remedy=remedy)
 
 
-class MonthsError(TrainingError):
+class MonthsError(UserError):
     """A text that names no months."""
 
     def __init__(self, text: str, problem: str) -> None:
@@ -192,7 +171,7 @@ class MonthsError(TrainingError):
         super().__init__(f"{text!r} {problem}: write months as 2021-01, 2021-01,2021-02 or 2023-01..2023-03")
 
 
-class TooFewMonthsError(TrainingError):
+class TooFewMonthsError(UserError):
     """Nothing to walk forward over: no month in hand follows the first training window.
 
     Attributes:
@@ -209,7 +188,7 @@ class TooFewMonthsError(TrainingError):
         )
 
 
-class ConfigError(TrainingError):
+class ConfigError(UserError):
     """A run that cannot be meant: an unknown setting, a value that is none, months that don't follow each other."""
 
     def __init__(self, what: str, problem: str, remedy: str) -> None:
@@ -223,7 +202,7 @@ class ParameterError(ConfigError):
     """A parameter that the model does not have, or a value that it cannot have; `what` is its name."""
 
 
-class DataFolderError(TrainingError):
+class DataFolderError(UserError):
     """A data folder that is not there."""
 
     def __init__(self, folder: Path) -> None:
@@ -231,7 +210,7 @@ class DataFolderError(TrainingError):
         super().__init__(f"there is no data folder {folder}: set TLC_DATA_DIR to a folder of TLC months, or unset it")
 
 
-class DataFileError(TrainingError):
+class DataFileError(UserError):
     """A file that cannot be used.
 
     Attributes:
@@ -249,7 +228,7 @@ class DataFileError(TrainingError):
         super().__init__(f"{path} {problem}: {remedy}")
 
 
-class ZonesFileError(TrainingError):
+class ZonesFileError(UserError):
     """A file that should hold the outlines of TLC's zones, and does not."""
 
     def __init__(self, path: Path) -> None:
@@ -257,7 +236,7 @@ class ZonesFileError(TrainingError):
         super().__init__(f"{path} holds no outlines of zones: name a GeoJSON file of TLC's taxi zones, or leave it out")
 
 
-class MonthUnavailableError(TrainingError):
+class MonthUnavailableError(UserError):
     """A month that is on this machine nowhere and cannot be brought here now.
 
     Attributes:

@@ -56,15 +56,14 @@ def main() -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from infra.cli.output import printable
-    from infra.errors import InfraError
     from lambda_function.errors import PredictorError
-    from training.errors import TrainingError
+    from training.errors import UserError
 
     try:
         sys.exit(app(standalone_mode=False))  # True would draw a box of lines around each wrong option
     except typer.TyperException as error:
         sentence = " ".join(error.format_message().split())
-    except (InfraError, PredictorError, TrainingError, BotoCoreError, ClientError, OSError) as error:
+    except (UserError, PredictorError, BotoCoreError, ClientError, OSError) as error:
         sentence = str(error)
     if sentence:  # a command without arguments has shown its help instead
         sys.stderr.write(f"ridecast: {printable(sentence)}\n")

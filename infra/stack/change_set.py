@@ -19,7 +19,8 @@ import boto3
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from infra.errors import ChangeSetError, InfraError, TemplateError
+from infra.errors import ChangeSetError, TemplateError
+from training.errors import UserError
 
 WAIT_S = 10.0
 """Between two looks at a stack at work."""
@@ -403,7 +404,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = read_options(arguments)
     try:
         options.command(lambda service: boto3.client(service, endpoint_url=options.endpoint_url), options)
-    except (BotoCoreError, ClientError, InfraError) as error:
+    except (BotoCoreError, ClientError, UserError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 1
     return 0

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from infra.errors import BuildError, InfraError
+from infra.errors import BuildError
 from infra.stack.package import ROOT, find_uv
 from infra.stack.template import TEMPLATE, read_template, transform
+from training.errors import UserError
 
 CONFIG = ROOT / ".checkov.yaml"
 BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
@@ -122,7 +123,7 @@ def main() -> int:
     templates = {"template": transform(TEMPLATE), "bootstrap": read_template(BOOTSTRAP)}
     try:
         problems = findings(check(install(), templates), suppressions())
-    except InfraError as error:
+    except UserError as error:
         problems = [str(error)]
     checked = f"checkov on {', '.join(templates)}: {len(problems) or 'no'} findings"
     sys.stdout.writelines(f"{line}\n" for line in [*problems, checked])

@@ -11,9 +11,9 @@ from pathlib import Path
 from cfnlint.api import lint, lint_file  # type: ignore[import-untyped]
 from cfnlint.config import ManualArgs  # type: ignore[import-untyped]
 
-from infra.errors import InfraError
 from infra.stack.package import sam_command, sam_environment
 from infra.stack.template import REGION, TEMPLATE, transform
+from training.errors import UserError
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
 _CHECKS = ManualArgs(include_checks=["I3"])  # I3: resources that hold data say what becomes of it
@@ -45,7 +45,7 @@ def main(path: Path = TEMPLATE) -> int:
     ) as sam:
         try:
             problems = findings(path)
-        except InfraError as error:
+        except UserError as error:
             problems = [str(error)]
         said, _ = sam.communicate()
     problems += bootstrap_findings(BOOTSTRAP)

@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import BuildError, InfraError
+from infra.errors import BuildError
 from infra.stack.template import REGION, TEMPLATE
+from training.errors import UserError
 
 
 # MERGED FROM infra/deploying/sam.py
@@ -231,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise BuildError("no uv on PATH or in .tools/bin: run `make setup`")
         REQUIREMENTS.write_text(export_requirements(uv), encoding="utf-8")
         package = build(architecture)
-    except InfraError as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(

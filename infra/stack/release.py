@@ -18,9 +18,10 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import yaml
 from packaging.markers import Marker
 
-from infra.errors import BuildError, InfraError
+from infra.errors import BuildError
 from infra.stack.package import PYTHON, ROOT, build, export_with_digests, find_uv, function_folders
 from infra.stack.template import read_template
+from training.errors import UserError
 
 # MERGED FROM infra/cicd/archive.py
 # A zip whose bytes depend on what is in it alone: no clock, no order of a folder, no umask.
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise BuildError("no uv on PATH or in .tools/bin: run `make setup`")
         package = build(options.architecture)
         release = write_release(package.folder.parent, options.output, export_with_digests(uv))
-    except InfraError as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write((release.folder / DIGESTS_NAME).read_text(encoding="utf-8"))

@@ -117,7 +117,7 @@ def bench_api(bundle: ExportedBundle, fitted: HistGradientBoostingRegressor, n: 
         n: Invocations of each.
 
     Raises:
-        InfraError: There is no emulator here, or the package can't be built.
+        UserError: There is no emulator here, or the package can't be built.
     """
     with LocalAws() as aws, TemporaryDirectory(prefix="api-bench-") as name:
         folder = Path(name)

@@ -94,7 +94,7 @@ def bench_cold_start(
         n: Cold starts of each.
 
     Raises:
-        InfraError: There is no emulator here, or the package can't be built.
+        UserError: There is no emulator here, or the package can't be built.
     """
     one = {"Records": event["Records"][:1]}
     with LocalAws() as aws, TemporaryDirectory(prefix="cold-start-") as folder:

@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from infra.errors import InfraError
 from infra.local.aws import LocalAws
 from infra.stack.package import ROOT
 from tests.deploy_local.run import DeployReport, DeployRun
+from training.errors import UserError
 
 FOLDER = ROOT / "build" / "deploy-local"
 """Where the logs go."""
@@ -48,7 +48,7 @@ def run_deploy_local(folder: Path, say: Callable[[str], object]) -> DeployReport
         say: Told a line a step.
 
     Raises:
-        InfraError: A step did not end as it must.
+        UserError: A step did not end as it must.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for log in folder.glob("*.log"):
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(by, _stop)
     try:
         report = run_deploy_local(options.folder, _say)
-    except InfraError as error:
+    except UserError as error:
         sys.stderr.write(f"deploy-local: {error}\n")
         return 1
     except KeyboardInterrupt:

@@ -71,7 +71,7 @@ class DeployRun:
         """Goes through a stack's life.
 
         Raises:
-            InfraError: A step did not end as it must.
+            UserError: A step did not end as it must.
         """
         first = Release(copy_sources(self._scratch / "first"), self._parameters(n_shards=1))
         second = Release(copy_sources(self._scratch / "second"), self._parameters(n_shards=2))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from training.data.months import Month
 from training.data.rides import Source
-from training.errors import TrainingError
+from training.errors import UserError
 
 MIN_ROWS = 5_000
 """Half a sample. TLC's smallest months, green in 2020-04 and since 2024, have over 30,000 rows."""
@@ -175,7 +175,7 @@ RULES: Mapping[str, Rule] = {
 _N_BREACHES_SHOWN = 3
 
 
-class ContractError(TrainingError):
+class ContractError(UserError):
     """Months that are not what the data contract asks for.
 
     Attributes:
@@ -192,7 +192,7 @@ class ContractError(TrainingError):
         super().__init__(f"{shown}{more}: look at the files, or go on knowingly with {allow}")
 
 
-class UnknownRuleError(TrainingError):
+class UnknownRuleError(UserError):
     """A rule that the data contract does not have."""
 
     def __init__(self, name: str, rules: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ def report_papers(bundle: ExportedBundle, load: Load, inputs: ReportInputs) -> d
         The report and its plots, by name, as in ``plots/residuals.svg``.
 
     Raises:
-        TrainingError: The months that it was trained and validated on cannot be had, or the outlines can't be read.
+        UserError: The months that it was trained and validated on cannot be had, or the outlines can't be read.
     """
     manifest = bundle.model.manifest
     train_rides, rides = (load(_months(months)) for months in (manifest.train_months, manifest.validate_months))

@@ -76,7 +76,7 @@ def gate(
         train_rides: What the candidate learnt from, where they are loaded already.
 
     Raises:
-        TrainingError: Rides or the channel's model cannot be had.
+        UserError: Rides or the channel's model cannot be had.
     """
     champion, held = target.champion(), target.holds()
     found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, in_hand)
@@ -124,7 +124,7 @@ def judge_version(sources: Sources, target: Target, name: str, test: str | None,
     """Judges a version that a person names, and lays the verdict beside it wherever it is.
 
     Raises:
-        TrainingError: There is no such version, or rides cannot be had.
+        UserError: There is no such version, or rides cannot be had.
         BundleError: Something about it, or about what the channel holds, is wrong.
     """
     version = sources.resolve(name)
@@ -144,7 +144,7 @@ def publish_bundle(
     """Judges a bundle, and publishes it if it passes or is forced.
 
     Raises:
-        TrainingError: Rides cannot be had, or the channel cannot be moved.
+        UserError: Rides cannot be had, or the channel cannot be moved.
         BundleError: Something about it, or about what the channel holds, is wrong.
     """
     report = _judge(target, bundle, test, display)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lambda_function.errors import BundleError
 from training.data.load import rides_of
-from training.errors import TrainingError
+from training.errors import UserError
 from training.evaluation.gate import GateReport, decode_gate_report
 from training.model.bundle import ExportedBundle
 from training.registry.channel_history import read_history
@@ -30,7 +30,7 @@ def run_report(
     A version that the bucket holds has it there, too.
 
     Raises:
-        TrainingError: There is no such version, or its months cannot be had.
+        UserError: There is no such version, or its months cannot be had.
         BundleError: Something about it is wrong.
     """
     version = sources.resolve(name)
@@ -68,5 +68,5 @@ def _previous(sources: Sources, version: str) -> ExportedBundle | None:
         return None
     try:
         return read_stored(sources.s3, sources.bucket, lines[0].previous)
-    except (BundleError, TrainingError):
+    except (BundleError, UserError):
         return None  # it is only shown beside

@@ -54,7 +54,7 @@ def reproduce(stored: ExportedBundle, train_again: TrainAgain) -> Reproduction:
     """Trains again as a bundle's manifest says, and compares: what went in first, then what came out.
 
     Raises:
-        TrainingError: The months cannot be had, or no bundle can be made of them.
+        UserError: The months cannot be had, or no bundle can be made of them.
     """
     again = train_again(stored.model.manifest)
     found = differences(stored.model.manifest, again.model.manifest)
@@ -67,7 +67,7 @@ def train_as_before(on_step: Callable[[str], None] = lambda _: None) -> TrainAga
     """Returns what trains on the months of a manifest, had from where they were had then.
 
     Raises:
-        TrainingError: When it is called: the months cannot be had, or no bundle can be made of them.
+        UserError: When it is called: the months cannot be had, or no bundle can be made of them.
     """
 
     def train_again(manifest: Manifest) -> ExportedBundle:

@@ -88,7 +88,7 @@ def run_training(options: RunOptions, display: Display) -> RunOutcome:
     """Trains, and does what is asked for besides.
 
     Raises:
-        TrainingError: The data or the parameters can't be used, or the channel can't be moved.
+        UserError: The data or the parameters can't be used, or the channel can't be moved.
         BundleError: The exported model predicts something else than the fitted one.
     """
     config, load = options.config, options.load

@@ -74,8 +74,8 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
     """Runs the whole way once.
 
     Raises:
-        InfraError: The embedded AWS, the template or the function did not do their part.
-        TrainingError: The data can't be used or the bundle can't be made.
+        UserError: The embedded AWS, the template or the function did not do their part.
+        UserError: The data can't be used or the bundle can't be made.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     function = _function(options, display)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from infra.errors import InfraError
+from training.errors import UserError
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024
 
@@ -24,7 +24,7 @@ Runtime = Callable[[dict[str, Any]], object]
 """Runs a function on an event: returns its response, raises if it failed."""
 
 
-class FunctionError(InfraError):
+class FunctionError(UserError):
     """The invocation failed outside of the function's own code; Lambda would bring the batch again."""
 
 
