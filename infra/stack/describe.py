@@ -1,0 +1,112 @@
+"""What CloudFormation says of a deployed stack: its status, outputs, parameters and resources."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from training.errors import UserError
+
+_NOT_CHECKED = "NOT_CHECKED"
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedStack:
+    """A deployed stack.
+
+    Attributes:
+        status: CloudFormation's, as in ``UPDATE_COMPLETE``.
+        resource_drift: ``DRIFTED`` or ``IN_SYNC``; "" if nobody has started a drift detection.
+        role_arn: The role that CloudFormation deploys with; "" for the caller's own permissions.
+    """
+
+    name: str
+    status: str
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    capabilities: tuple[str, ...]
+    resource_drift: str
+    role_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource of a stack: its name in the template, its physical name or ARN, its CloudFormation type."""
+
+    logical_name: str
+    physical_name: str
+    type: str
+
+
+def describe_stack(cloudformation: Any, name: str) -> DescribedStack:
+    """Return what is deployed under a stack's name.
+
+    Raises:
+        UserError: There is no such stack, or the caller may not describe it, or CloudFormation cannot be reached.
+    """
+    try:
+        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    except (BotoCoreError, ClientError) as error:
+        raise UserError(
+            f"cannot describe stack {name}: {error}", "check name, region and profile, or deploy it first"
+        ) from error
+    return _described(name, stack)
+
+
+def find_stack(cloudformation: Any, name: str) -> DescribedStack | None:
+    """Return what is deployed under a stack's name; None if there is no such stack.
+
+    Raises:
+        ClientError: CloudFormation refused.
+    """
+    try:
+        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:  # the code is ValidationError, as for other mistakes
+            return None
+        raise
+    return _described(name, stack)
+
+
+def list_resources(cloudformation: Any, name: str) -> tuple[Resource, ...]:
+    """List the resources of a stack, without those that have no physical name yet.
+
+    Raises:
+        ClientError: CloudFormation refused.
+    """
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
+    return tuple(
+        Resource(one["LogicalResourceId"], one["PhysicalResourceId"], one["ResourceType"])
+        for page in pages
+        for one in page["StackResourceSummaries"]
+        if one.get("PhysicalResourceId")
+    )
+
+
+def physical_names(cloudformation: Any, name: str) -> dict[str, str]:
+    """Return the physical names of a stack's resources by their logical names.
+
+    Raises:
+        ClientError: CloudFormation refused.
+    """
+    return {one.logical_name: one.physical_name for one in list_resources(cloudformation, name)}
+
+
+def _described(name: str, stack: Mapping[str, Any]) -> DescribedStack:
+    drift = stack.get("DriftInformation", {}).get("StackDriftStatus", _NOT_CHECKED)
+    return DescribedStack(
+        name=name,
+        status=stack["StackStatus"],
+        outputs=_pairs(stack.get("Outputs", ()), "Output"),
+        parameters=_pairs(stack.get("Parameters", ()), "Parameter"),
+        tags=_pairs(stack.get("Tags", ()), ""),
+        capabilities=tuple(stack.get("Capabilities", ())),
+        resource_drift="" if drift == _NOT_CHECKED else drift,
+        role_arn=stack.get("RoleARN", ""),
+    )
+
+
+def _pairs(listed: Iterable[Mapping[str, str]], kind: str) -> dict[str, str]:
+    return {one[f"{kind}Key"]: one.get(f"{kind}Value", "") for one in listed}
