@@ -89,17 +89,6 @@ class ChangeSetError(UserError):
         super().__init__(f"stack {stack_name} is {status} ({told}): mend the cause and deploy again")
 
 
-class NoSuchStackError(UserError):
-    """There is no such stack, or it may not be described, or it is none of this project's."""
-
-    def __init__(self, stack_name: str, problem: str) -> None:
-        self.stack_name = stack_name
-        self.problem = problem
-        super().__init__(
-            f"cannot look at stack {stack_name}: {problem}; check name, region and profile, or deploy it first"
-        )
-
-
 class EmulatorError(UserError):
     """AWS's runtime interface emulator is not here, does not start, or has ended by itself.
 

@@ -14,6 +14,7 @@ from botocore.parsers import ResponseParserError
 from infra.errors import TemplateError
 from infra.local.event_source.config import MappingConfig
 from infra.operate.shards import StartingPosition
+from infra.stack.describe import describe_stack, physical_names
 from infra.stack.template import TEMPLATE, decide, transform
 
 # MERGED FROM infra/template/mapping_properties.py
@@ -251,9 +252,7 @@ def deploy(
 
 def _describe(client: Callable[[str], Any], stack: Stack, stack_name: str) -> DeployedStack:
     cloudformation = client("cloudformation")
-    (described,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    resources = cloudformation.describe_stack_resources(StackName=stack_name)["StackResources"]
+    outputs = describe_stack(cloudformation, stack_name).outputs
     function = client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
     return DeployedStack(
         input_stream=outputs["RideEventsStream"],
@@ -265,7 +264,7 @@ def _describe(client: Callable[[str], Any], stack: Stack, stack_name: str) -> De
         timeout_s=int(function["Timeout"]),  # a text, where it is a parameter's
         memory_mb=int(function["MemorySize"]),
         environment={name: str(value) for name, value in function["Environment"]["Variables"].items()},
-        mapping=stack.event_source_mapping({r["LogicalResourceId"]: r["PhysicalResourceId"] for r in resources}),
+        mapping=stack.event_source_mapping(physical_names(cloudformation, stack_name)),
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from infra.errors import SmokeError
 from infra.operate.shards import FIRST_IDLE_WAIT_S, next_idle_wait_s
 from infra.operate.streams import StreamReader, Timing, publish
+from infra.stack.describe import describe_stack
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.bundle import GOLDEN, GoldenRide
 from lambda_function.core.events import Prediction, RideEvent, decode_prediction
@@ -62,13 +63,11 @@ def target_of(cloudformation: Any, stack_name: str) -> Target:
 
     Raises:
         SmokeError: It is no stack of this project.
-        ClientError: There is no such stack, or it may not be asked.
+        UserError: There is no such stack, or the caller may not describe it.
     """
-    (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+    stack = describe_stack(cloudformation, stack_name)
     names = ("RideEventsStream", "RidePredictionsStream", "BucketName", "ModelChannel", "ModelRefreshSeconds")
-    values = {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", ())}
-    # There is a parameter BucketName too, and it may be empty: the output is right.
-    values |= {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", ())}
+    values = {**stack.parameters, **stack.outputs}  # parameter BucketName may be empty: the output outranks it
     if missing := [name for name in names if not values.get(name)]:
         raise SmokeError(f"stack {stack_name}", f"has no {', '.join(missing)}: is it one of template.yaml?")
     input_stream, output_stream, bucket, channel, refresh_s = (values[name] for name in names)

@@ -20,6 +20,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from infra.errors import ChangeSetError, TemplateError
+from infra.stack.describe import find_stack
 from training.errors import UserError
 
 WAIT_S = 10.0
@@ -67,22 +68,6 @@ class Change:
         """Says whether something that holds data goes, or may be replaced by another."""
         goes = self.action == "Remove" or self.replacement in {"True", "Conditional"}
         return goes and self.resource_type in HOLDS_DATA
-
-
-def find_stack(cloudformation: Any, stack_name: str) -> dict[str, Any] | None:
-    """Returns what CloudFormation says of a stack; None where there is none.
-
-    Raises:
-        ClientError: CloudFormation refused.
-    """
-    try:
-        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
-    except ClientError as error:
-        if "does not exist" in error.response["Error"]["Message"]:  # its code, ValidationError, says less
-            return None
-        raise
-    found: dict[str, Any] = stack
-    return found
 
 
 def clear_change_sets(cloudformation: Any, stack_name: str) -> list[str]:
@@ -248,16 +233,16 @@ def remember(cloudformation: Any, stack_name: str) -> Deployed | None:
         ClientError: CloudFormation refused.
     """
     stack = find_stack(cloudformation, stack_name)
-    if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a first change set, not carried out yet
+    if stack is None or stack.status == "REVIEW_IN_PROGRESS":  # a first change set, not carried out yet
         return None
     template = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
     return Deployed(
         stack_name=stack_name,
         template=template if isinstance(template, str) else msgspec.json.encode(template).decode(),
-        parameters={one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", ())},
-        tags={one["Key"]: one["Value"] for one in stack.get("Tags", ())},
-        capabilities=list(stack.get("Capabilities", ())),
-        role_arn=stack.get("RoleARN", ""),
+        parameters=dict(stack.parameters),
+        tags=dict(stack.tags),
+        capabilities=list(stack.capabilities),
+        role_arn=stack.role_arn,
     )
 
 

@@ -47,12 +47,11 @@ def describe_stack(cloudformation: Any, name: str) -> DescribedStack:
         UserError: There is no such stack, or the caller may not describe it, or CloudFormation cannot be reached.
     """
     try:
-        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        return _describe(cloudformation, name)
     except (BotoCoreError, ClientError) as error:
         raise UserError(
             f"cannot describe stack {name}: {error}", "check name, region and profile, or deploy it first"
         ) from error
-    return _described(name, stack)
 
 
 def find_stack(cloudformation: Any, name: str) -> DescribedStack | None:
@@ -62,12 +61,11 @@ def find_stack(cloudformation: Any, name: str) -> DescribedStack | None:
         ClientError: CloudFormation refused.
     """
     try:
-        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        return _describe(cloudformation, name)
     except ClientError as error:
         if "does not exist" in error.response["Error"]["Message"]:  # the code is ValidationError, as for other mistakes
             return None
         raise
-    return _described(name, stack)
 
 
 def list_resources(cloudformation: Any, name: str) -> tuple[Resource, ...]:
@@ -94,7 +92,8 @@ def physical_names(cloudformation: Any, name: str) -> dict[str, str]:
     return {one.logical_name: one.physical_name for one in list_resources(cloudformation, name)}
 
 
-def _described(name: str, stack: Mapping[str, Any]) -> DescribedStack:
+def _describe(cloudformation: Any, name: str) -> DescribedStack:
+    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
     drift = stack.get("DriftInformation", {}).get("StackDriftStatus", _NOT_CHECKED)
     return DescribedStack(
         name=name,

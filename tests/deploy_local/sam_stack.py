@@ -15,6 +15,7 @@ from infra.local.aws import HOST, REGION, LocalAws
 from infra.local.event_source.config import MappingConfig
 from infra.local.runtime.emulator import FunctionConfig
 from infra.local.stack import Stack
+from infra.stack.describe import describe_stack, physical_names
 from infra.stack.package import ROOT, sam_command, sam_environment
 
 _SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
@@ -85,18 +86,15 @@ class SamStack:
 
     def status(self) -> str:
         """Returns CloudFormation's word for how the stack stands."""
-        described: dict[str, Any] = self._cloudformation().describe_stacks(StackName=self.name)["Stacks"][0]
-        return str(described["StackStatus"])
+        return describe_stack(self._cloudformation(), self.name).status
 
-    def outputs(self) -> dict[str, str]:
+    def outputs(self) -> Mapping[str, str]:
         """Returns the stack's outputs by name."""
-        described = self._cloudformation().describe_stacks(StackName=self.name)["Stacks"][0]
-        return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", ())}
+        return describe_stack(self._cloudformation(), self.name).outputs
 
     def physical_names(self) -> dict[str, str]:
         """Returns physical by logical names."""
-        resources = self._cloudformation().describe_stack_resources(StackName=self.name)["StackResources"]
-        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in resources}
+        return physical_names(self._cloudformation(), self.name)
 
     def mapping(self, release: Release) -> MappingConfig:
         """Returns the event source mapping as the release's template has it."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +29,7 @@ class Traffic:
         predicted: Predictions read so far, by ride id.
     """
 
-    def __init__(self, kinesis: Any, s3: Any, outputs: dict[str, str]) -> None:
+    def __init__(self, kinesis: Any, s3: Any, outputs: Mapping[str, str]) -> None:
         self.n_sent = 0
         self.predicted: dict[int, int] = {}
         self._kinesis = kinesis

@@ -12,13 +12,13 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from infra.cli.app import main
-from infra.errors import NoSuchStackError
 from infra.local.aws import LocalAws
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Finding, ModelTrouble, Severity, StackFacts
 from infra.stack.template import TEMPLATE
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack
+from training.errors import UserError
 from training.registry.channels import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow
@@ -240,7 +240,7 @@ def test_bucket_that_refuses_tells_nothing_of_the_model_and_no_rollback_is_advis
 
 
 def test_stack_that_is_not_there_is_said_in_one_sentence(stack: TemplateStack) -> None:
-    with pytest.raises(NoSuchStackError, match=r"cannot look at stack nowhere: .* does not exist; check name, region"):
+    with pytest.raises(UserError, match=r"cannot describe stack nowhere: .* does not exist: check name, region"):
         Doctor(stack.aws.client, "nowhere").gather()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.local.aws import LocalAws
 from infra.local.stack import Stack
+from infra.stack.describe import DescribedStack, describe_stack, physical_names
 from infra.stack.template import transform
 
 CODE = {"S3Bucket": "packaged", "S3Key": "predictor.zip"}
@@ -66,21 +67,19 @@ class TemplateStack:
         if described["Status"] == "FAILED":
             return str(described["StatusReason"])
         self._cloudformation.execute_change_set(ChangeSetName=made["Id"])
-        return str(self.described()["StackStatus"])
+        return self.described().status
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> DescribedStack:
         """What DescribeStacks says."""
-        (stack,) = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"]
-        return dict(stack)
+        return describe_stack(self._cloudformation, self.name)
 
-    def outputs(self) -> dict[str, str]:
+    def outputs(self) -> Mapping[str, str]:
         """Outputs by name."""
-        return {one["OutputKey"]: one["OutputValue"] for one in self.described()["Outputs"]}
+        return self.described().outputs
 
     def names(self) -> dict[str, str]:
         """Physical by logical names."""
-        listed = self._cloudformation.describe_stack_resources(StackName=self.name)["StackResources"]
-        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in listed}
+        return physical_names(self._cloudformation, self.name)
 
     def events(self) -> list[tuple[str, str]]:
         """Logical name and status of every event, the oldest first."""

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from yaml import YAMLError
 
-from infra.errors import NoSuchStackError
-from infra.operate.doctor.stack import DeployedStack, describe_stack, differences, parse_deployed
+from infra.operate.doctor.stack import describe_own_stack, differences, parse_deployed
+from infra.stack.describe import DescribedStack
+from training.errors import UserError
 
 OUTPUTS = (
     "FunctionName", "FunctionAliasArn", "BucketName", "RideEventsStream", "RideEventsArn", "RidePredictionsStream",
@@ -59,14 +60,14 @@ def test_deployed_template_with_short_functions_is_refused_and_not_guessed_at() 
         parse_deployed("Resources: {A: !Ref B}")
 
 
-def described(status: str, outputs: tuple[str, ...] = OUTPUTS, **more: object) -> DeployedStack:
+def described(status: str, outputs: tuple[str, ...] = OUTPUTS, **more: object) -> DescribedStack:
     stack = {
         "StackStatus": status,
         "Outputs": [{"OutputKey": name, "OutputValue": name.lower()} for name in outputs],
         "Parameters": [{"ParameterKey": "MemoryMb", "ParameterValue": "1769"}],
         **more,
     }
-    return describe_stack(SimpleNamespace(describe_stacks=lambda StackName: {"Stacks": [stack]}), "ridecast")  # noqa: N803
+    return describe_own_stack(SimpleNamespace(describe_stacks=lambda StackName: {"Stacks": [stack]}), "ridecast")  # noqa: N803
 
 
 def test_stack_is_described_by_its_outputs_and_parameters() -> None:
@@ -84,7 +85,7 @@ def test_drift_that_cloudformation_was_asked_for_is_remembered(told: str, known:
 
 
 def test_stack_of_another_project_is_refused_by_the_output_that_it_lacks() -> None:
-    with pytest.raises(NoSuchStackError, match="has no output BucketName, so it is none of ridecast's"):
+    with pytest.raises(UserError, match="has no output BucketName, so it is not a ridecast stack"):
         described("UPDATE_COMPLETE", OUTPUTS[:2])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from infra.operate.doctor.alarms import count_told
 from infra.operate.doctor.function import look_at_mapping, look_at_release
-from infra.operate.doctor.stack import Resource
+from infra.stack.describe import Resource
 
 ALIAS = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
 

@@ -227,6 +227,7 @@ class FakeCloudFormation:
 
     def __init__(self, outputs: dict[str, str], parameters: dict[str, str]) -> None:
         self._stack = {
+            "StackStatus": "CREATE_COMPLETE",
             "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
             "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         }

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from infra.operate.doctor.facts import AlarmFacts, Finding, StackFacts, bad, good, warning
-from infra.operate.doctor.stack import Resource
 from infra.operate.redrive.marks import PREFIX as REDRIVEN
 from infra.operate.redrive.records import FAILURES, REJECTS
+from infra.stack.describe import Resource
 from training.registry.bucket import Bucket
 
 _ALARM_TYPES = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}

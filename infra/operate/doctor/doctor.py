@@ -34,15 +34,14 @@ from infra.operate.doctor.function import (
 )
 from infra.operate.doctor.model import judge_model, look_at_model
 from infra.operate.doctor.stack import (
-    DeployedStack,
-    describe_stack,
+    describe_own_stack,
     judge_drift,
     judge_release,
     judge_status,
-    list_resources,
     look_at_drift,
 )
 from infra.operate.doctor.streams import judge_concurrency, judge_quotas, judge_streams, look_at_quotas, look_at_stream
+from infra.stack.describe import DescribedStack, list_resources
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import ConfigurationError, StoreError
 
@@ -75,13 +74,13 @@ class Doctor:
         """Looks at everything once.
 
         Raises:
-            NoSuchStackError: There is no such stack, or it may not be described, or it is another project's.
+            UserError: There is no such stack, or it may not be described, or it is another project's.
             TemplateError: The local template can't be read.
         """
-        stack = describe_stack(self.client("cloudformation"), self.stack_name)
+        stack = describe_own_stack(self.client("cloudformation"), self.stack_name)
         return self._look_around(stack, _Look()) if stack.outputs else self._facts(stack)
 
-    def _look_around(self, stack: DeployedStack, look: "_Look") -> StackFacts:
+    def _look_around(self, stack: DescribedStack, look: "_Look") -> StackFacts:
         cloudformation, cloudwatch = self.client("cloudformation"), self.client("cloudwatch")
         kinesis, aws_lambda = self.client("kinesis"), self.client("lambda")
         name, outputs = stack.name, stack.outputs
@@ -106,7 +105,7 @@ class Doctor:
             denied=frozenset(look.denied),
         )
 
-    def _facts(self, stack: DeployedStack, **seen: Any) -> StackFacts:
+    def _facts(self, stack: DescribedStack, **seen: Any) -> StackFacts:
         return StackFacts(
             name=stack.name,
             status=stack.status,
@@ -117,7 +116,7 @@ class Doctor:
         )
 
     def _function(
-        self, stack: DeployedStack, look: "_Look"
+        self, stack: DescribedStack, look: "_Look"
     ) -> tuple[FunctionFacts | None, ModelFacts | None, WorkFacts | None]:
         """Looks at the function, and by its own settings at its model and its work; wrong ones are a finding."""
         nothing: Mapping[str, Any] = {}

@@ -18,7 +18,7 @@ from infra.operate.doctor.facts import (
     warning,
 )
 from infra.operate.doctor.metrics import MINUTE_S, Metric, by_minute
-from infra.operate.doctor.stack import Resource
+from infra.stack.describe import Resource
 from lambda_function.aws.settings import ServingSettings, Settings
 from lambda_function.errors import ConfigurationError
 
