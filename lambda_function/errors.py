@@ -1,8 +1,8 @@
-"""Everything that can go wrong, as one tree.
+"""The errors of the function, as one tree.
 
 PredictorError
-├── RejectError                  bad for ever: the record becomes a reject
-├── TransientError               may work later: the record is given back to Lambda
+├── RejectError                  the record can never be predicted: it becomes a reject
+├── TransientError               may work later: Lambda brings the record again
 │   ├── StoreError               S3 did not answer as needed
 │   │   └── NoSuchObjectError    it has no such object (model_store.py)
 │   │       └── NoModelYetError  the channel, that is: nobody has published a model yet
@@ -13,7 +13,7 @@ PredictorError
 ├── RequestError                 an HTTP request that cannot be answered as asked
 └── ConfigurationError           fails the cold start
 
-Pick behaviour by type. Errors carry facts as attributes and build their own sentence.
+Choose behaviour by type. Errors carry facts as attributes and build their own sentence.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ from http import HTTPStatus
 
 
 class PredictorError(Exception):
-    """Root of every error that this project raises on purpose."""
+    """The root of all errors that the function raises."""
 
 
 class RejectError(PredictorError):
     """A record that can never become a prediction.
 
     Attributes:
-        reason: One of `events.REJECT_REASONS`: a metric's dimension, so few values, never free text.
-        detail: A sentence that names the field by its path, as in ``$.ride.trip_distance``.
+        reason: One of `events.REJECT_REASONS`; it is a metric's dimension, so never free text.
+        detail: A sentence that names the field by its path, for example ``$.ride.trip_distance``.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -43,7 +43,7 @@ class TransientError(PredictorError):
 
 
 class StoreError(TransientError):
-    """S3 refused, timed out or answered with something else than asked for."""
+    """S3 refused, timed out or returned something unexpected."""
 
     def __init__(self, action: str, bucket: str, key: str, why: str) -> None:
         self.action = action
@@ -54,7 +54,7 @@ class StoreError(TransientError):
 
 
 class KmsError(TransientError):
-    """KMS refused, timed out or answered with something else than asked for."""
+    """KMS refused, timed out or returned something unexpected."""
 
     def __init__(self, action: str, key: str, why: str) -> None:
         self.action = action
@@ -67,8 +67,8 @@ class BundleError(PredictorError):
     """A model bundle that fails a check.
 
     Attributes:
-        model_version: The version asked for, or "" where it is not known yet.
-        file: The bundle's file at fault.
+        model_version: The version asked for, or "" if it is not known yet.
+        file: The file at fault.
         problem: What is wrong with it.
     """
 
@@ -80,7 +80,7 @@ class BundleError(PredictorError):
 
 
 class SignatureError(BundleError):
-    """A model bundle that is not signed by the key that is trusted."""
+    """A model bundle that the trusted key has not signed."""
 
 
 class ForestError(PredictorError):
@@ -88,14 +88,14 @@ class ForestError(PredictorError):
 
 
 class RequestError(PredictorError):
-    """An HTTP request, or one ride of it, that cannot be answered as asked: what its caller is told.
+    """An HTTP request, or one ride of it, that cannot be answered; the attributes go to the caller.
 
     Attributes:
-        status: Of the answer.
+        status: The response's status.
         detail: A sentence for the caller.
         reason: One of `events.REJECT_REASONS`, or "".
-        path: Where in the request the field at fault stands, or "".
-        headers: That the answer has besides.
+        path: The path of the field at fault in the request, or "".
+        headers: Additional headers of the response.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class RequestError(PredictorError):
 
 
 class ConfigurationError(PredictorError):
-    """A setting that is missing or makes no sense, by name."""
+    """A setting that is missing or makes no sense."""
 
     def __init__(self, setting: str, problem: str) -> None:
         self.setting = setting

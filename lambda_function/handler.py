@@ -1,4 +1,7 @@
-"""The Lambda entry point: builds the parts once, then decode → predict → publish → report. No rules of its own."""
+"""The entry point on the stream: a batch of ride events in, predictions to the output stream, rejects to the bucket.
+
+One invocation: decode → predict → publish → store rejects → report what must come again.
+"""
 
 import gc
 import time
@@ -19,25 +22,58 @@ from lambda_function.aws.snapshot import Registry, Restorable, runtime_registry
 from lambda_function.aws.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
 from lambda_function.core.kpl import pack
 from lambda_function.core.processor import ProcessedBatch, process
-from lambda_function.core.records import Entry, KinesisRecord, decode_records, stream_name
+from lambda_function.core.records import Entry, decode_records, stream_name
 from lambda_function.core.rehearsal import is_rehearsal, rehearse
 from lambda_function.errors import StoreError
 
 
 class Context(Protocol):
-    """What of Lambda's context is needed here."""
+    """The part of Lambda's context that the handler uses."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda kills the invocation."""
+        """Return the milliseconds until Lambda kills the invocation."""
+
+
+def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Handle one batch of ride events.
+
+    Args:
+        event: An invocation by a Kinesis event source mapping with ReportBatchItemFailures.
+        context: Lambda's context.
+
+    Returns:
+        The partial batch response.
+    """
+    handler = _cold_start()
+    try:
+        return handler(event, context)
+    except Exception as error:
+        handler.telemetry.failed(error)
+        raise
 
 
 class S3(GetObject, PutObject, Protocol):
-    """What of an S3 client is needed here."""
+    """The part of an S3 client that the handler uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The result of publishing or of storing rejects.
+
+    Attributes:
+        n_done: How many records, counted from the first, are finished; the others must come again.
+        problem: Why it is not all of them, or "".
+        n_resent: Entries of PutRecords that were sent more than once.
+    """
+
+    n_done: int
+    problem: str = ""
+    n_resent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StreamHandler:
-    """The function with its parts in place. `clock` is seconds since the epoch."""
+    """The function with its parts. `clock` returns seconds since the epoch."""
 
     settings: Settings
     s3: PutObject
@@ -47,7 +83,7 @@ class StreamHandler:
     clock: Callable[[], float] = time.time
 
     def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Handles one batch and answers with the lowest sequence number that must come again, if any."""
+        """Handle one batch; the answer names the lowest sequence number that must come again, if there is one."""
         with _no_garbage_collection():
             return self._handle(event, context)
 
@@ -57,52 +93,58 @@ class StreamHandler:
             return {"batchItemFailures": []}
         if is_rehearsal(event):
             return rehearse(records, self.models.refresh().model)
-        report = self._report(records, stream_name(event))
+        stream, started_at_s = stream_name(event), self.clock()
         refreshed = self.models.refresh()
-        report.model_version = refreshed.model.model_version
-        report.model_switched = refreshed.switched
-        report.refresh_failed = refreshed.error is not None
-        report.problem = str(refreshed.error or "")
-        stopwatch = Stopwatch()
+        predict_time = Stopwatch()
         batch = process(records, refreshed.model)
-        report.predict_ms = stopwatch.ms()
-        done = self._publish(batch, len(records), context, report)
-        done = self._store_rejects(batch, done, report)
-        self._count(batch, done, report)
-        report.retry_from = records[done].envelope.sequence_number if done < len(records) else ""
-        self.telemetry.report(report)
-        return {"batchItemFailures": [{"itemIdentifier": report.retry_from}] if report.retry_from else []}
-
-    def _report(self, records: list[KinesisRecord], stream: str) -> BatchReport:
-        oldest_s = min(record.envelope.arrival_time_s for record in records)
-        return BatchReport(
-            stream=stream,
-            shard_id=records[0].shard_id,
-            first_sequence_number=records[0].envelope.sequence_number,
-            n_records=len(records),
-            max_record_age_ms=max(0.0, (self.clock() - oldest_s) * MILLISECONDS_PER_S),
+        predict_ms = predict_time.ms()
+        publish_time = Stopwatch()
+        published = self._publish(batch, len(records), context)
+        publish_ms = publish_time.ms()
+        stored = self._store_rejects(batch, published.n_done, stream)
+        retry_from = records[stored.n_done].envelope.sequence_number if stored.n_done < len(records) else ""
+        oldest_at_s = min(record.envelope.arrival_time_s for record in records)
+        self.telemetry.report(
+            BatchReport(
+                stream=stream,
+                shard_id=records[0].shard_id,
+                first_sequence_number=records[0].envelope.sequence_number,
+                n_records=len(records),
+                max_record_age_ms=max(0.0, (started_at_s - oldest_at_s) * MILLISECONDS_PER_S),
+                n_predictions=bisect_left(batch.positions, stored.n_done),
+                rejects_by_reason=Counter(
+                    reject.reason for position, reject in batch.rejects if position < stored.n_done
+                ),
+                n_retried=len(records) - stored.n_done,
+                n_resent=published.n_resent,
+                retry_from=retry_from,
+                predict_ms=predict_ms,
+                publish_ms=publish_ms,
+                problem=stored.problem or published.problem or str(refreshed.error or ""),
+                model_version=refreshed.model.model_version,
+                model_switched=refreshed.switched,
+                refresh_failed=refreshed.error is not None,
+            )
         )
+        return {"batchItemFailures": [{"itemIdentifier": retry_from}] if retry_from else []}
 
-    def _publish(self, batch: ProcessedBatch, n_records: int, context: Context, report: BatchReport) -> int:
-        """Publishes the predictions; returns how many records from the start are done with."""
-        # Half, where a timeout is so short that the margin would leave no time at all.
+    def _publish(self, batch: ProcessedBatch, n_records: int, context: Context) -> _Step:
+        """Publish the predictions until all are out or the time is up."""
+        # Half, if the timeout is so short that the margin would leave no time at all.
         margin_ms = min(self.settings.deadline_margin_ms, context.get_remaining_time_in_millis() / 2)
 
         def time_left_s() -> float:
             return (context.get_remaining_time_in_millis() - margin_ms) / MILLISECONDS_PER_S
 
-        stopwatch = Stopwatch()
-        entries, positions = self._parcels(batch)
+        entries, positions = self._output_records(batch)
         published = self.publisher.publish(entries, time_left_s)
-        report.publish_ms = stopwatch.ms()
-        report.n_resent = published.n_resent
         if not published.unpublished:
-            return n_records
-        report.problem = f"{len(published.unpublished)} records not published: {published.last_error or 'time is up'}"
-        return min(positions[index] for index in published.unpublished)
+            return _Step(n_records, n_resent=published.n_resent)
+        problem = f"{len(published.unpublished)} records not published: {published.last_error or 'time is up'}"
+        return _Step(min(positions[index] for index in published.unpublished), problem, published.n_resent)
 
-    def _parcels(self, batch: ProcessedBatch) -> tuple[list[Entry], list[int]]:
-        """Returns what is sent, one by one or packed, and the position of the first record that each is for."""
+    def _output_records(self, batch: ProcessedBatch) -> tuple[list[Entry], list[int]]:
+        """Return the records to publish, and for each the position of the first input record in it."""
         if self.settings.output_format == JSON:
             return batch.entries, batch.positions
         aggregates = pack(batch.entries, self.settings.output_groups)
@@ -111,29 +153,22 @@ class StreamHandler:
             [batch.positions[aggregate.positions[0]] for aggregate in aggregates],
         )
 
-    def _store_rejects(self, batch: ProcessedBatch, done: int, report: BatchReport) -> int:
-        """Stores the rejects among the records that are done with; what is not done with is rejected when it is."""
-        rejects = [reject for position, reject in batch.rejects if position < done]
+    def _store_rejects(self, batch: ProcessedBatch, n_done: int, stream: str) -> _Step:
+        """Store the rejects among the first `n_done` records; the others come again and are stored then."""
+        rejects = [reject for position, reject in batch.rejects if position < n_done]
         if not rejects:
-            return done
-        key = reject_key(report.stream, rejects[0])
+            return _Step(n_done)
         try:
-            store_rejects(self.s3, self.settings.bucket, key, rejects)
+            store_rejects(self.s3, self.settings.bucket, reject_key(stream, rejects[0]), rejects)
         except StoreError as error:
-            report.problem = str(error)
-            return batch.rejects[0][0]
-        return done
-
-    def _count(self, batch: ProcessedBatch, done: int, report: BatchReport) -> None:
-        report.n_predictions = bisect_left(batch.positions, done)
-        report.rejects_by_reason = Counter(reject.reason for position, reject in batch.rejects if position < done)
-        report.n_retried = report.n_records - done
+            return _Step(batch.rejects[0][0], str(error))
+        return _Step(n_done)
 
 
 def build_handler(
     settings: Settings, s3: S3, kinesis: PutRecords, monotonic: Callable[[], float] = time.monotonic
 ) -> StreamHandler:
-    """Puts the parts together around two clients. `monotonic` is seconds that never go back."""
+    """Build the handler around two clients. `monotonic` returns seconds that never go back."""
     return StreamHandler(
         settings=settings,
         s3=s3,
@@ -150,12 +185,27 @@ def build_handler(
     )
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Turn the cyclic garbage collector off: it would scan 10,000 records and find no cycle.
+
+    Measured on a full batch: 0.15 of 5 µs a ride.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 _restorable = Restorable(make_clients)
 
 
 @cache
 def _cold_start() -> StreamHandler:
-    """Reads the settings and builds the clients, once an execution environment."""
+    """Read the settings and build the clients, once per execution environment."""
     settings = Settings.from_env()
     return build_handler(settings, *_restorable.new_clients(), _restorable.clock)
 
@@ -168,43 +218,10 @@ def _before_snapshot() -> None:
 
 
 def register_hooks(registry: Registry | None) -> None:
-    """Has the runtime call what is to be done around a snapshot, in versions that are started from one."""
+    """Register the SnapStart hooks with the runtime; does nothing if the runtime has no registry."""
     if registry is not None:
         registry.register_before_snapshot(_before_snapshot)
         registry.register_after_restore(_restorable.after_restore)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Puts the cyclic collector off while a batch is handled: it would search 10,000 records, and find no cycle.
-
-    Measured on a full batch: 0.15 of 5 us a ride.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Lambda's entry point.
-
-    Args:
-        event: An invocation by a Kinesis event source mapping with ReportBatchItemFailures.
-        context: Lambda's, for the time left.
-
-    Returns:
-        The partial batch response.
-    """
-    handler = _cold_start()
-    try:
-        return handler(event, context)
-    except Exception as error:
-        handler.telemetry.failed(error)
-        raise
 
 
 if is_snapshotted():

@@ -1,7 +1,7 @@
-"""CodeDeploy's hook before a new version gets its first ride: it must predict the golden rides of the model in use.
+"""CodeDeploy's hook before a new version gets traffic: the version must predict the current model's golden rides.
 
-A version that does not start, or is off by one ride, stops the deployment. Without a model there is nothing to predict:
-then the version must start, and that is all that can be said.
+A version that does not start, or predicts one golden ride wrong, stops the deployment. If there is no model yet, the
+hook only checks that the version starts.
 """
 
 import json
@@ -22,24 +22,24 @@ from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, channel_
 from lambda_function.core.rehearsal import decode_answer, problem_with, rehearsal_event
 
 ATTEMPTS = 3
-"""A channel may move between our look and the version's, and S3 may fail a version's first start."""
+"""A channel may move between the hook's read and the version's, and S3 may fail a version's first start."""
 
 INVOKE_TIMEOUT_S = 80
-"""Of a start and an answer; ATTEMPTS of them fit in this function's own timeout."""
+"""The time for a start and an answer; ATTEMPTS of them fit into this function's own timeout."""
 
-NO_MODEL = "there is no model yet: the version starts, and nothing else could be tried"
+NO_MODEL = "there is no model yet: the version starts, nothing else was checked"
 PASSED = "the version predicts the golden rides"
 
 
 class Invoke(Protocol):
-    """What of a Lambda client is needed here."""
+    """The part of a Lambda client that the hook uses."""
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
-        """Invokes a function and waits for its answer."""
+        """Invoke a function and wait for its answer."""
 
 
 class Deployments(Protocol):
-    """What of a CodeDeploy client is needed here."""
+    """The part of a CodeDeploy client that the hook uses."""
 
     def put_lifecycle_event_hook_execution_status(
         self,
@@ -48,12 +48,12 @@ class Deployments(Protocol):
         lifecycleEventHookExecutionId: str,  # noqa: N803
         status: str,
     ) -> Any:
-        """Says ``Succeeded`` or ``Failed``: whether a deployment goes on."""
+        """Report ``Succeeded`` or ``Failed``: whether the deployment continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a trial."""
+    """The result of a trial."""
 
     passed: bool
     why: str
@@ -61,14 +61,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The new version, and where the model is that it will serve."""
+    """The trial of a new version with the model that it will serve."""
 
     settings: PreTrafficSettings
     s3: GetObject
     function: Invoke
 
     def run(self) -> Verdict:
-        """Has the version predict the golden rides; once more where it fails, for that may have been the network."""
+        """Let the version predict the golden rides; repeat after a failure, which may be the network's."""
         verdict = self._attempt()
         for _ in range(ATTEMPTS - 1):
             if verdict.passed:
@@ -89,20 +89,20 @@ class Trial:
         return Verdict(not problem, problem or PASSED)
 
     def _rehearse(self, model_version: str, golden: list[GoldenRide]) -> str:
-        """Says what is wrong with the version's predictions, or ""."""
+        """Return the problem with the version's predictions, or ""."""
         problem, payload = self._invoke(rehearsal_event(golden))
         if problem:
             return problem
         try:
             answer = decode_answer(payload)
         except msgspec.MsgspecError as error:
-            return f"the version does not know rehearsals: {error}"
+            return f"the version does not answer a rehearsal: {error}"
         if answer.model_version != model_version:
-            return f"the version serves {answer.model_version}, where the channel names {model_version}"
+            return f"the version serves {answer.model_version}, but the channel names {model_version}"
         return problem_with(answer, golden)
 
     def _invoke(self, event: dict[str, Any]) -> tuple[str, bytes]:
-        """Invokes the version: what is wrong, or "", and its answer."""
+        """Invoke the version; return the problem, or "", and its answer."""
         answer = self.function.invoke(FunctionName=self.settings.new_version, Payload=json.dumps(event).encode())
         payload: bytes = answer["Payload"].read()
         if "FunctionError" in answer:
@@ -120,13 +120,13 @@ class Trial:
 
 
 def decide(event: dict[str, str], deployments: Deployments, trial: Callable[[], Verdict], logger: Logger) -> None:
-    """Tells CodeDeploy whether to go on. It is always told: it would wait an hour for a hook that ends without a word.
+    """Report the verdict to CodeDeploy, always: it waits an hour for a hook that reports nothing.
 
     Args:
-        event: CodeDeploy's: which deployment, and which hook of it.
-        deployments: Takes the verdict.
-        trial: Tries the version; whatever it raises is a reason not to go on.
-        logger: Takes the reason.
+        event: CodeDeploy's event: the deployment and its hook.
+        deployments: Receives the verdict.
+        trial: Tries the version; an exception counts as a failure.
+        logger: Receives the reason.
     """
     try:
         verdict = trial()
@@ -143,12 +143,12 @@ def decide(event: dict[str, str], deployments: Deployments, trial: Callable[[], 
 
 
 def lambda_handler(event: dict[str, str], context: object) -> None:  # noqa: ARG001 - Lambda's signature
-    """Lambda's entry point, invoked by CodeDeploy."""
+    """Try the new version and report to CodeDeploy, which invokes this function."""
     client: Callable[..., Any] = Session().create_client
 
     def trial() -> Verdict:
         patient = Config(read_timeout=INVOKE_TIMEOUT_S, retries={"total_max_attempts": 1})
         return Trial(PreTrafficSettings.from_env(), client("s3"), client("lambda", config=patient)).run()
 
-    # The logger finds POWERTOOLS_SERVICE_NAME by itself: a setting that is missing is something to be logged, too.
+    # Logger() reads POWERTOOLS_SERVICE_NAME itself, so that a missing setting can be logged too.
     decide(event, client("codedeploy"), trial, Logger())

@@ -242,7 +242,7 @@ def _time(moved_at: str) -> str:
 # `ridecast models sign`, and the option that has other commands sign what they store or look who has signed it.
 def open_signer(key: str | None, aws: Aws) -> "Signer | None":
     """Returns what signs with a key, in the key's own region where its ARN says it; None without a key."""
-    from lambda_function.aws.model_store import KEY_ARN
+    from lambda_function.aws.signature import KEY_ARN
     from training.registry.signing import Signer
 
     if not key:

@@ -24,7 +24,7 @@ from infra.operate.shards import (
     open_shards,
 )
 from lambda_function.aws.publisher import MAX_CHUNK_RECORDS, Publisher
-from lambda_function.core.kpl import SubRecord, is_aggregated, unpack
+from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 
@@ -189,7 +189,7 @@ class StreamReader:
                 self._shards.append(ShardReader(self._kinesis, self._stream_name, shard.shard_id, "TRIM_HORIZON"))
 
 
-def _sub_records(partition_key: str, data: bytes) -> list[SubRecord]:
+def _sub_records(partition_key: str, data: bytes) -> list[Entry]:
     """Returns what a record holds: for anything but a whole aggregate, itself."""
     if is_aggregated(data):
         with suppress(RejectError):

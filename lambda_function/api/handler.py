@@ -1,7 +1,7 @@
-"""The Lambda entry point behind the HTTP API: the stream's predictor, asked directly. Routes, and no rules of its own.
+"""The entry point behind the HTTP API: routes to the predictor of the stream.
 
-A function of its own from the same package: `handler.py` imports nothing of this, so a cold start on the stream does
-not pay for Powertools' event handler.
+It is a function of its own from the same package. `lambda_function/handler.py` does not import it, so a cold start on
+the stream does not pay for Powertools' event handler.
 """
 
 import base64
@@ -22,13 +22,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from lambda_function.api.rides import (
     APPLICATION_JSON,
     Answer,
-    Health,
-    ModelFacts,
     answer_error,
     answer_rides,
     decode_request,
-    model_facts,
 )
+from lambda_function.api.wire import Health, ModelFacts, model_facts
 from lambda_function.aws.clients import make_s3_client
 from lambda_function.aws.model_store import GetObject, ModelStore
 from lambda_function.aws.settings import ServingSettings
@@ -37,17 +35,14 @@ from lambda_function.core.bundle import ModelBundle
 from lambda_function.errors import PredictorError, RequestError
 
 
-# MERGED FROM lambda_function/api_telemetry.py
-# What the function behind the HTTP API says of itself: one log line and one set of metrics a request, never a payload.
-# The names are those of the stream's function where they mean the same; the dimension `service` tells the two apart.
 @dataclass(slots=True, kw_only=True)
 class RequestReport:
-    """One request in figures.
+    """The figures of one request.
 
     Attributes:
-        route: Method and path, as in ``POST /predictions``; "" where there is no such.
+        route: Method and path, for example ``POST /predictions``; "" for an unknown route.
         n_rejects: Rides that cannot be predicted.
-        problem: What kept the request or the model from being all well, or "". For the log, not for the caller.
+        problem: What went wrong with the request or the model, or "". It goes to the log, not to the caller.
     """
 
     route: str = ""
@@ -62,10 +57,13 @@ class RequestReport:
 
 
 class RequestTelemetry(Telemetry):
-    """Logs and metrics of the function behind the HTTP API."""
+    """Logs and metrics of the API: one log line and one set of metrics per request, never a payload.
+
+    Metrics with the same meaning have the same names as the stream function's; the dimension `service` separates them.
+    """
 
     def report_request(self, request: RequestReport) -> None:
-        """Writes one log line and the metrics of a request."""
+        """Write one log line and the metrics of a request."""
         log = self.logger.warning if request.problem else self.logger.info
         log("request", extra={"request": {name: getattr(request, name) for name in request.__slots__}})
         metrics = self._metrics()
@@ -80,10 +78,10 @@ class RequestTelemetry(Telemetry):
 
 
 RETRY_AFTER_S = 5
-"""How long a caller is asked to wait while there is no model: each request looks for one."""
+"""The Retry-After while there is no model; each request tries to load one."""
 
-NO_MODEL = "no model can be loaded: publish one to the channel that this API follows, or ask again later"
-FAILED = "something went wrong here, and is in the function's log"
+NO_MODEL = "no model can be loaded: release one to the channel that this API follows, or try again later"
+FAILED = "internal error: the function's log has the details"
 
 _encode = msgspec.json.Encoder().encode
 _NOT_STORED = {"Cache-Control": "no-store"}
@@ -91,10 +89,10 @@ _NOT_STORED = {"Cache-Control": "no-store"}
 
 @dataclass(slots=True)
 class HttpHandler:
-    """The function with its parts in place. `clock` is seconds since the epoch. It takes one request at a time.
+    """The function with its parts. `clock` returns seconds since the epoch. It handles one request at a time.
 
     Attributes:
-        routes: Path to method and what answers it.
+        routes: Path → method and the function that answers.
     """
 
     models: ModelStore
@@ -120,7 +118,7 @@ class HttpHandler:
         self._resolver.exception_handler(Exception)(self._failed)
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Answers one request, an event of API Gateway's payload format 2.0."""
+        """Answer one request: an event of API Gateway's payload format 2.0."""
         stopwatch = Stopwatch()
         self._report = RequestReport()
         response = self._resolver.resolve(event, context)
@@ -156,7 +154,7 @@ class HttpHandler:
         return Answer(HTTPStatus.OK, _encode(health), headers=_NOT_STORED)
 
     def _serving(self) -> ModelBundle:
-        """Returns the model of now, having looked whether there is a newer one if it is time to."""
+        """Return the current model; refresh it first if that is due."""
         try:
             refreshed = self.models.refresh()
         except PredictorError as error:
@@ -178,7 +176,7 @@ class HttpHandler:
     def _no_such_route(self, _: NotFoundError) -> Response[str]:
         path = self._resolver.current_event.path
         if path not in self.routes:
-            problem = f"there is nothing here: see {', '.join(self.routes)}"
+            problem = f"there is no such path: use one of {', '.join(self.routes)}"
             return self._refused(RequestError(HTTPStatus.NOT_FOUND, problem))
         method, _answer = self.routes[path]
         problem = f"{path} takes {method} only"
@@ -195,7 +193,7 @@ class HttpHandler:
 
 
 def _openapi() -> Answer:
-    from lambda_function.api.openapi import openapi_json  # noqa: PLC0415 - only who asks for it waits for it
+    from lambda_function.api.openapi import openapi_json  # noqa: PLC0415 - loaded only for this route
 
     return Answer(HTTPStatus.OK, openapi_json())
 
@@ -205,7 +203,7 @@ def _check_content_type(event: dict[str, Any]) -> None:
     if content_type.partition(";")[0].strip().lower() != APPLICATION_JSON:
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"send JSON, and say so: content-type: {APPLICATION_JSON}",
+            f"send JSON with the header content-type: {APPLICATION_JSON}",
             headers={"Accept": APPLICATION_JSON},
         )
 
@@ -220,7 +218,7 @@ def _response(answer: Answer) -> Response[str]:
 
 
 def build_handler(settings: ServingSettings, s3: GetObject) -> HttpHandler:
-    """Puts the parts together around a client."""
+    """Build the handler around a client."""
     return HttpHandler(
         ModelStore(
             s3,
@@ -235,16 +233,16 @@ def build_handler(settings: ServingSettings, s3: GetObject) -> HttpHandler:
 
 @cache
 def _cold_start() -> HttpHandler:
-    """Reads the settings and builds the client, once an execution environment."""
+    """Read the settings and build the client, once per execution environment."""
     return build_handler(ServingSettings.from_env(), make_s3_client())
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Lambda's entry point.
+    """Answer one HTTP request.
 
     Args:
-        event: A request as API Gateway's HTTP API brings it, payload format 2.0.
-        context: Lambda's.
+        event: A request from API Gateway's HTTP API, payload format 2.0.
+        context: Lambda's context.
 
     Returns:
         Status, headers and body.

@@ -1,8 +1,8 @@
-"""The API's OpenAPI document, made of the very structs that the wire is decoded and encoded with.
+"""The API's OpenAPI document, built from the structs that decode and encode the wire format.
 
     python -m lambda_function.api.openapi > docs/openapi.json
 
-Where a struct leaves something to code that looks closer (zones in digits, ISO 8601), `_CLOSER` says it.
+`_CLOSER` adds what code checks beyond the structs (zones in digits, ISO 8601).
 """
 
 import sys
@@ -11,19 +11,12 @@ from typing import Any
 
 import msgspec
 
-from lambda_function.api.rides import (
-    APPLICATION_JSON,
-    MAX_BODY_BYTES,
-    MAX_RIDES,
-    PROBLEM_JSON,
-    Health,
-    ModelFacts,
-    Problem,
-)
+from lambda_function.api.rides import APPLICATION_JSON, MAX_BODY_BYTES, MAX_RIDES
+from lambda_function.api.wire import PROBLEM_JSON, Health, ModelFacts, Problem
 from lambda_function.core.events import MODEL_NAME, REJECT_REASONS, Prediction, RideEvent
 
 VERSION = "1.0.0"
-"""The API's: a field added is a minor step; none is ever renamed or removed."""
+"""The API's version: an added field is a minor step; fields are never renamed or removed."""
 
 _RIDE_EXAMPLE = {
     "ride": {
@@ -89,16 +82,16 @@ _CLOSER: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "type": "string",
     },
 }
-"""By struct and field: what stands in the document in place of what the struct alone would say."""
+"""By struct and field: the schema that replaces the one derived from the struct."""
 
 
 def openapi_json() -> bytes:
-    """Returns the document, the same bytes each time."""
+    """Return the document; always the same bytes."""
     return msgspec.json.format(msgspec.json.encode(openapi()), indent=2) + b"\n"
 
 
 def openapi() -> dict[str, Any]:
-    """Builds the document: OpenAPI 3.1."""
+    """Build the document: OpenAPI 3.1."""
     return {
         "openapi": "3.1.0",
         "info": {

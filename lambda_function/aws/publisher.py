@@ -1,4 +1,4 @@
-"""PutRecords for whole batches: in chunks, resending only what failed, giving up in time."""
+"""Publish whole batches with PutRecords: in chunks, resending only what failed, ending before the deadline."""
 
 import random
 import time
@@ -13,26 +13,26 @@ from lambda_function.core.records import MAX_KEY_BYTES, Entry
 
 MAX_CHUNK_RECORDS = 500
 MAX_CHUNK_BYTES = 5 * 1024 * 1024
-"""Limits of one PutRecords request; keys count too."""
+"""Limits of one PutRecords request; the bytes of keys count too."""
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 2.0
 
 
 class PutRecords(Protocol):
-    """What of a Kinesis client is needed here."""
+    """The part of a Kinesis client that the publisher uses."""
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> Any:  # noqa: N803
-        """Puts up to 500 records; the answer may be 200 with failures inside."""
+        """Put up to 500 records; a response with status 200 may contain failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a batch.
+    """The result of publishing a batch.
 
     Attributes:
         unpublished: Indices of the entries that the stream has not confirmed, ascending.
-        n_resent: Entries that went out more than once.
-        last_error: Why the last entry that failed did, or "".
+        n_resent: Entries that were sent more than once.
+        last_error: The error of the last entry that failed, or "".
     """
 
     unpublished: list[int]
@@ -42,7 +42,7 @@ class Published:
 
 @dataclass(slots=True)
 class Publisher:
-    """Publishes to one stream. Clock, sleep and randomness are parameters for the tests' sake."""
+    """Publish to one stream. Sleep and randomness are parameters so that tests can replace them."""
 
     kinesis: PutRecords
     stream_name: str
@@ -51,15 +51,15 @@ class Publisher:
     _last_error: str = field(default="", init=False)
 
     def publish(self, entries: Sequence[Entry], time_left_s: Callable[[], float]) -> Published:
-        """Sends all entries, and again those that the stream did not take, until it has or time is up.
+        """Send all entries, and resend those that the stream refused, until it has taken all or the time is up.
 
         Args:
             entries: (partition key, data) each.
-            time_left_s: Seconds in which a request may still be started; asked before each one.
+            time_left_s: Returns the seconds in which a request may still start; called before each one.
 
         Returns:
-            What was not published: for a stream that refuses outright (no such stream, no permission), or when time
-            is up, it is the rest.
+            What was not published: everything that is left, if the stream refuses the request itself (no such stream,
+            no permission) or the time is up.
         """
         self._last_error = ""
         waiting = list(range(len(entries)))
@@ -79,7 +79,7 @@ class Publisher:
         raise AssertionError("backoffs never end")
 
     def _send_once(self, entries: Sequence[Entry], waiting: list[int], time_left_s: Callable[[], float]) -> list[int]:
-        """Sends what is waiting, chunk by chunk, and returns what of it failed."""
+        """Send the waiting entries chunk by chunk and return those that failed."""
         failed: list[int] = []
         n_sent = 0
         for chunk in _chunks(entries, waiting):
@@ -99,7 +99,7 @@ class Publisher:
         return failed
 
     def _put(self, entries: list[Entry], chunk: Sequence[int]) -> list[int]:
-        """Sends one chunk and returns the indices of its entries that were not taken."""
+        """Send one chunk and return the indices of the entries that were refused."""
         answer = self.kinesis.put_records(
             StreamName=self.stream_name,
             Records=[{"Data": data, "PartitionKey": partition_key} for partition_key, data in entries],
@@ -121,7 +121,7 @@ class _GivenUpError(Exception):
 
 
 def _may_pass(error: ClientError) -> bool:
-    """Says whether a refused request is worth sending again: throttled or AWS's own fault, not ours."""
+    """Return whether a refused request is worth resending: throttled, or a fault of AWS."""
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     throttled = error.response["Error"]["Code"] in _THROTTLED
     return throttled or status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -146,9 +146,9 @@ def _backoffs() -> Iterator[float]:
 
 
 def _chunks(entries: Sequence[Entry], indices: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Splits entries into requests within both limits, in order."""
+    """Split entries into requests within both limits, in order."""
     longest = max((len(entries[index][1]) for index in indices), default=0) + MAX_KEY_BYTES
-    if longest * MAX_CHUNK_RECORDS <= MAX_CHUNK_BYTES:  # as ever: no request can grow too large by bytes
+    if longest * MAX_CHUNK_RECORDS <= MAX_CHUNK_BYTES:  # the usual case: no request can exceed the limit of bytes
         for start in range(0, len(indices), MAX_CHUNK_RECORDS):
             yield indices[start : start + MAX_CHUNK_RECORDS]
         return

@@ -1,4 +1,4 @@
-"""Rejects: built from a record and what is wrong with it, stored as one S3 object a batch."""
+"""Store the rejects of a batch as one S3 object."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -12,25 +12,26 @@ PREFIX = "rejects"
 
 
 class PutObject(Protocol):
-    """What of an S3 client is needed here."""
+    """The part of an S3 client that storing uses."""
 
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> Any:  # noqa: N803
-        """Stores one object."""
+        """Store one object."""
 
 
 def reject_key(stream: str, first: Reject) -> str:
-    """Returns the key of a batch's rejects: it names the first of them, so that a repeat overwrites itself.
+    """Return the key of a batch's rejects. It names the first reject, so a repeat overwrites itself.
 
-    Not the batch's first record: what comes again may be cut elsewhere, and a reject would stand under two keys.
+    It does not name the batch's first record: a batch that comes again may start at another record, and the same reject
+    would then be stored under two keys.
     """
     return f"{PREFIX}/{stream}/{first.shard_id}/{first.sequence_number}.ndjson"
 
 
 def store_rejects(s3: PutObject, bucket: str, key: str, rejects: Sequence[Reject]) -> None:
-    """Stores a batch's rejects as one object, a line each.
+    """Store a batch's rejects as one object, one line per reject.
 
     Raises:
-        StoreError: S3 did not take it; the records must come again.
+        StoreError: S3 did not confirm the object; the records must come again.
     """
     body = b"".join(encode_reject(reject) + b"\n" for reject in rejects)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from lambda_function.aws.model_store import KEY_ARN
+from lambda_function.aws.signature import KEY_ARN
 from lambda_function.errors import ConfigurationError
 
 JSON, KPL = "json", "kpl"
@@ -16,20 +16,20 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, kw_only=True)
 class ServingSettings:
-    """What the template sets for every function of the package: which model to serve, and how to tell of itself.
+    """The settings of every function in the package.
 
     Attributes:
         bucket: Name of the bucket with channels/, models/ and rejects/.
-        model_channel: The channel to follow, as in ``stable``.
-        model_refresh_s: Seconds between two looks at the channel.
-        model_signing_key: ARN of the KMS key that bundles must be signed with; "" where they need not be.
-        service_name: Names the logs and the metrics.
-        metrics_namespace: CloudWatch's.
+        model_channel: The channel to follow, for example ``stable``.
+        model_refresh_s: Seconds between two reads of the channel.
+        model_signing_key: ARN of the KMS key that bundles must be signed with; "" if no signature is needed.
+        service_name: The service in logs and metrics.
+        metrics_namespace: The namespace in CloudWatch.
         log_level: As `logging` spells it.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("BUCKET", "MODEL_CHANNEL")
-    """What has no default."""
+    """Variables without a default."""
 
     bucket: str
     model_channel: str
@@ -41,10 +41,10 @@ class ServingSettings:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Reads and checks every setting.
+        """Read and check every setting.
 
         Raises:
-            ConfigurationError: Some are missing, and all of them are named; or one makes no sense.
+            ConfigurationError: Settings are missing (all are named), or one has a value that makes no sense.
         """
         missing = [name for name in cls.REQUIRED if not _text(environment, name, "")]
         if missing:
@@ -66,15 +66,15 @@ class ServingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServingSettings):
-    """What the template sets for the function on the stream.
+    """The settings of the function on the stream.
 
     Attributes:
         output_stream: Name of the stream that predictions go to.
-        deadline_margin_ms: Milliseconds before Lambda's timeout in which no new PutRecords is started: long enough
-            for one that hangs and for storing the rejects after it (`clients.py` adds it up).
-        output_format: ``json``, a record a prediction, or ``kpl``, many predictions packed into one record.
-        output_groups: With ``kpl``, how many groups partition keys are dealt out to: as many as the output stream
-            has shards, or a multiple of it.
+        deadline_margin_ms: Milliseconds before Lambda's timeout in which no PutRecords starts: enough for one that
+            hangs and for storing the rejects after it (`clients.py` has the sum).
+        output_format: ``json``, one record per prediction, or ``kpl``, many predictions packed into one record.
+        output_groups: With ``kpl``, the number of groups of partition keys: as many as the output stream has shards,
+            or a multiple of that.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("OUTPUT_STREAM", *ServingSettings.REQUIRED)
@@ -97,7 +97,7 @@ class Settings(ServingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PreTrafficSettings(ServingSettings):
-    """What the template sets for the hook before a new version gets rides.
+    """The settings of the hook that tries a new version before it gets traffic.
 
     Attributes:
         new_version: ARN of the version to try.
@@ -113,7 +113,7 @@ class PreTrafficSettings(ServingSettings):
 
 
 def is_snapshotted(environment: Mapping[str, str] = os.environ) -> bool:
-    """Says whether this start is one that Lambda takes a snapshot of (SnapStart)."""
+    """Return whether Lambda takes a snapshot (SnapStart) of this start."""
     return environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
 
 

@@ -1,15 +1,15 @@
-"""SnapStart: what the function puts into the snapshot of its start, and what it renews when it is restored from one.
+"""SnapStart: what the function puts into the snapshot of its start, and what it renews after a restore.
 
-A published version starts once, and its memory is copied for every environment that is started later, in hours or in
-weeks. So a snapshot holds the model, for that takes longest to load; and these are renewed in every copy:
+Lambda starts a published version once and copies its memory into every execution environment that starts later, hours
+or weeks afterwards. The snapshot holds the model, because loading it takes longest. Each copy renews:
 
-- clients: their connections ended with the machine that made them, and their credentials are of its time;
-- the monotonic clock, which is another machine's and may even go back: it leaps, and all that is measured by it is due,
-  the next look at the channel above all;
-- randomness: all copies would wait the same random pauses, and meet again at a stream that throttles them.
+- clients: their connections ended with the first machine, and their credentials may have expired;
+- the monotonic clock: it belongs to another machine and may even go back. It leaps ahead, so everything that is
+  scheduled by it is due, above all the next read of the channel;
+- randomness: otherwise all copies wait the same random pauses and hit a throttling stream together.
 
-What is left frozen: the seed of Python's hashes, which guards dicts against keys made to collide. All copies share it
-with the version, and nobody outside sees it.
+The seed of Python's hashes stays frozen. It guards dicts against keys made to collide; all copies of a version share
+it, and nobody outside can read it.
 """
 
 import random
@@ -23,42 +23,42 @@ from lambda_function.aws.model_store import ModelStore
 from lambda_function.errors import PredictorError
 
 LEAP_S = 1e9
-"""Thirty years: longer than any interval that the clock measures; and seconds that large still have microseconds."""
+"""Thirty years: longer than any interval that the clock measures. A float of this size still resolves microseconds."""
 
 
 class Registry(Protocol):
-    """What of the runtime's `snapshot_restore_py` is needed here."""
+    """The part of the runtime's `snapshot_restore_py` that the function uses."""
 
     def register_before_snapshot(self, func: Callable[[], None]) -> object:
-        """Has a function called when the start has ended, and before its memory is copied."""
+        """Register a function to call after the start and before the memory is copied."""
 
     def register_after_restore(self, func: Callable[[], None]) -> object:
-        """Has a function called in every copy, before its first invocation."""
+        """Register a function to call in every copy before its first invocation."""
 
 
 @dataclass(slots=True)
 class RestorableClock:
-    """Monotonic seconds: neither a snapshot nor another machine takes them back, and a restore is a leap ahead."""
+    """Monotonic seconds that never go back, not even on another machine; a restore makes them leap ahead."""
 
     monotonic: Callable[[], float] = time.monotonic
     _ahead_s: float = field(default=0.0, init=False)
     _frozen_at_s: float = field(default=0.0, init=False)
 
     def __call__(self) -> float:
-        """Returns the time."""
+        """Return the time."""
         return self.monotonic() + self._ahead_s
 
     def freeze(self) -> None:
-        """Notes the time before the snapshot."""
+        """Store the time before the snapshot."""
         self._frozen_at_s = self()
 
     def leap(self) -> None:
-        """Goes on from the time noted, and LEAP_S later, whatever the machine's own clock says."""
+        """Continue LEAP_S after the stored time, whatever the machine's clock says."""
         self._ahead_s = self._frozen_at_s + LEAP_S - self.monotonic()
 
 
 class RenewableClient:
-    """Stands for a client, in whose place another can be put while the function's parts hold on to this."""
+    """A proxy for a client: the client behind it can be replaced while other objects hold the proxy."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -67,18 +67,18 @@ class RenewableClient:
         return getattr(self._client, name)
 
     def renew(self, client: Any) -> None:
-        """Puts another client in its place."""
+        """Replace the client."""
         self._client.close()
         self._client = client
 
 
 @dataclass(slots=True)
 class Restorable:
-    """What a handler is built from that must not stay as it was in the snapshot.
+    """The parts of a handler that must be renewed after a restore.
 
     Attributes:
         make: Makes the S3 and the Kinesis client.
-        reseed: Takes new randomness from the system.
+        reseed: Seeds the random generator from the system.
     """
 
     make: Callable[[], tuple[Any, Any]]
@@ -87,16 +87,16 @@ class Restorable:
     _clients: tuple[RenewableClient, ...] = field(default=(), init=False)
 
     def new_clients(self) -> tuple[RenewableClient, RenewableClient]:
-        """Makes the clients to build a handler around: those that a restore renews."""
+        """Make the clients for a handler; a restore renews them."""
         s3, kinesis = map(RenewableClient, self.make())
         self._clients = s3, kinesis
         return s3, kinesis
 
     def before_snapshot(self, models: ModelStore) -> PredictorError | None:
-        """Loads the model into the snapshot, and ends the connections that took.
+        """Load the model into the snapshot and close the connections.
 
         Returns:
-            Why there is no model in it: a stack has none at first, and comes up nevertheless.
+            The error if there is no model; a new stack has none and still starts.
         """
         problem = None
         try:
@@ -109,7 +109,7 @@ class Restorable:
         return problem
 
     def after_restore(self) -> None:
-        """Renews what must not stay as it was: new clients take 11 ms, and are sure to sign with credentials of now."""
+        """Renew clock, randomness and clients. New clients take 11 ms and sign with current credentials."""
         self.clock.leap()
         self.reseed()
         for client, new in zip(self._clients, self.make(), strict=True):
@@ -117,7 +117,7 @@ class Restorable:
 
 
 def runtime_registry() -> Registry | None:
-    """Returns the runtime's registry of hooks; None in a Python that is not Lambda's own."""
+    """Return the runtime's registry of hooks; None outside Lambda's own Python."""
     try:
         registry: Any = import_module("snapshot_restore_py")
     except ImportError:

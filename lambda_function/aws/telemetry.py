@@ -1,4 +1,4 @@
-"""What the function says of itself: one structured log line and one set of metrics a batch, never a payload."""
+"""Telemetry: one structured log line and one set of metrics per batch, never a payload."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,15 +13,15 @@ MILLISECONDS_PER_S = 1000
 
 @dataclass(slots=True, kw_only=True)
 class BatchReport:
-    """One batch in figures.
+    """The figures of one batch.
 
     Attributes:
         max_record_age_ms: From the oldest record's arrival to the start of the batch.
         rejects_by_reason: Counts, by `events.REJECT_REASONS`.
-        n_retried: Records given back to Lambda, from the lowest that is not done.
-        n_resent: Entries of PutRecords that went out more than once.
+        n_retried: Records given back to Lambda: all from the first that is not finished.
+        n_resent: Entries of PutRecords that were sent more than once.
         retry_from: The sequence number reported, or "".
-        problem: What kept the batch or the model from being all well, or "".
+        problem: What went wrong with the batch or the model, or "".
     """
 
     stream: str
@@ -43,7 +43,7 @@ class BatchReport:
 
 
 class Telemetry:
-    """Logs and metrics of one function. Metrics leave in CloudWatch's embedded format, on standard output."""
+    """Logs and metrics of one function. Metrics are printed to standard output in CloudWatch's embedded format."""
 
     def __init__(self, service_name: str, namespace: str, log_level: str) -> None:
         self.logger = Logger(service=service_name, level=log_level)
@@ -51,7 +51,7 @@ class Telemetry:
         self._namespace = namespace
 
     def report(self, batch: BatchReport) -> None:
-        """Writes one log line and the metrics of a batch."""
+        """Write one log line and the metrics of a batch."""
         n_rejects = batch.rejects_by_reason.total()
         log = self.logger.warning if batch.problem or n_rejects else self.logger.info
         log("batch", extra={"batch": _facts(batch)})
@@ -76,7 +76,7 @@ class Telemetry:
             by_reason.flush_metrics()
 
     def failed(self, error: Exception) -> None:
-        """Logs and counts an invocation that ends in an exception: all of its records come again."""
+        """Log and count an invocation that ends with an exception; all of its records come again."""
         self.logger.exception("invocation failed", extra={"error": type(error).__name__})
         metrics = self._metrics()
         metrics.add_metric("FailedInvocations", MetricUnit.Count, 1)
@@ -88,7 +88,7 @@ class Telemetry:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Milliseconds since it was made."""
+    """Measure milliseconds since construction."""
 
     clock: Callable[[], float] = perf_counter
     _started_s: float = field(init=False)
@@ -97,7 +97,7 @@ class Stopwatch:
         self._started_s = self.clock()
 
     def ms(self) -> float:
-        """Returns the milliseconds gone by."""
+        """Return the elapsed milliseconds."""
         return (self.clock() - self._started_s) * MILLISECONDS_PER_S
 
 

@@ -1,17 +1,15 @@
-"""A model bundle: what it holds, how it is checked before it serves, and how it predicts."""
+"""A model bundle: its contents, the checks before it serves, and its predictions."""
 
 import hashlib
-import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.core.arrays import read_arrays
 from lambda_function.core.events import decode_ride_event, ride_columns
 from lambda_function.core.features import FEATURE_NAMES, feature_matrix
 from lambda_function.core.forest import Forest
@@ -19,85 +17,28 @@ from lambda_function.core.intervals import Bounds, Interval, IntervalTables, pro
 from lambda_function.core.pickup_time import pickup_minute
 from lambda_function.errors import BundleError, ForestError, RejectError
 
-# MERGED FROM lambda_function/arrays.py
-# Plain arrays out of an .npz: what it claims to hold is checked before memory is taken for it.
-# `np.load` believes what it reads: 100 bytes can declare an array of a terabyte, and 16 MB can unpack to 16 GB. Here an
-# archive is refused by what it declares, and gives no more than it has declared.
-MAX_ARRAYS = 32
-MAX_UNPACKED_BYTES = 1 << 24
-"""All arrays together. A forest of 400 trees has 0.3 MB."""
-
-_SUFFIX = ".npy"
-_METHODS = {ZIP_STORED, ZIP_DEFLATED}  # what numpy writes; the others unpack as much as they like at once
-
-
-def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """Reads an archive's arrays by name; they cannot be written to.
-
-    Raises:
-        ForestError: It is none, is too large, or holds something else than plain arrays.
-    """
-    try:
-        with ZipFile(io.BytesIO(data)) as archive:
-            _check(archive)
-            return {one.filename.removesuffix(_SUFFIX): _array(_unpack(archive, one)) for one in archive.infolist()}
-    except BadZipFile as error:
-        raise ForestError(f"is no archive of plain arrays: {error}, and no pickle is read") from error
-    except Exception as error:  # of damaged bytes numpy, zipfile and zlib raise a dozen kinds
-        raise ForestError(f"is no archive of plain arrays: {error}") from error
-
-
-def _check(archive: ZipFile) -> None:
-    members = archive.infolist()
-    n_bytes = sum(member.file_size for member in members)
-    if len(members) > MAX_ARRAYS or n_bytes > MAX_UNPACKED_BYTES:
-        raise ForestError(f"{len(members):,} arrays of {n_bytes:,} bytes, where {MAX_UNPACKED_BYTES:,} are taken")
-    if not {member.compress_type for member in members} <= _METHODS:
-        raise ForestError("it is compressed in a way that numpy does not write")
-
-
-def _unpack(archive: ZipFile, member: ZipInfo) -> bytes:
-    """Unpacks as many bytes as a member has declared: `ZipFile.read` unpacks all that there are, and then counts."""
-    with archive.open(member) as file:
-        return file.read(member.file_size)
-
-
-def _array(member: bytes) -> NDArray[Any]:
-    """Lays an array over a member's bytes: none are copied, and none can be missing."""
-    file = io.BytesIO(member)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ForestError("a header that numpy does not write for plain arrays")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    body = memoryview(member)[file.tell() :]
-    if dtype.hasobject:
-        raise ForestError("Object arrays cannot be loaded: they are pickled")
-    if math.prod(shape) * dtype.itemsize != len(body):
-        raise ForestError(f"an array of shape {shape} in {len(body):,} bytes")
-    return np.ndarray(shape, dtype, body, order="F" if is_fortran else "C")
-
-
 MANIFEST, FOREST, GOLDEN = "manifest.json", "forest.npz", "golden.json"
 BUNDLE_FORMAT = 1
 PARITY_MINUTES = 1e-9
-"""How far a prediction may be from the one that was exported with the model: scikit-learn's."""
+"""The most that a prediction may differ from scikit-learn's, which was exported with the model."""
 
 _MAX_SENTENCE = 1000
 
 Version = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+-\d{4}-\d{2}-[0-9a-f]{12}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A(?!manifest\.)[a-z][a-z0-9_-]{0,63}\.[a-z0-9]{1,16}\Z")]
-"""No path, for people's commands read and write files by these names; and not the manifest's or its signature's."""
+"""A plain file name, because commands read and write files by it; not the manifest's or its signature's name."""
 
 
 class FileDigest(msgspec.Struct, frozen=True):
-    """What a file of the bundle must be."""
+    """The expected size and digest of a file in the bundle."""
 
     n_bytes: int
     sha256: Sha256
 
 
 class TrainingData(msgspec.Struct, frozen=True):
-    """A file that the model learnt from: rows in it, rows kept after cleaning."""
+    """A training file: its rows, and the rows left after cleaning."""
 
     file: str
     month: str
@@ -107,9 +48,9 @@ class TrainingData(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a bundle says of itself; `files` are all others in it, of which the function needs forest and golden rides.
+    """The description of a bundle. `files` are all other files in it; the function reads forest and golden rides.
 
-    `duration_range_minutes` are the bounds of the rides it learnt from. `interval` is None where predictions have none.
+    `duration_range_minutes` are the bounds of the training rides. `interval` is None if predictions have no interval.
     """
 
     format: int
@@ -137,7 +78,7 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class GoldenRide(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A ride event as it would arrive, the minutes that the exporting side predicts for it, and their interval."""
+    """A ride event as it arrives, with the minutes and the interval that the exporter predicted for it."""
 
     event: msgspec.Raw
     duration_minutes: float
@@ -146,7 +87,7 @@ class GoldenRide(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class ModelBundle:
-    """One trained model, checked and ready."""
+    """One trained model, checked and ready to predict."""
 
     manifest: Manifest
     forest: Forest
@@ -158,19 +99,19 @@ class ModelBundle:
         return self.manifest.model_version
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns minutes (n,) for a feature matrix (n, n_features), within the range of the rides it learnt from."""
+        """Return minutes (n,) for a feature matrix (n, n_features), within the range of the training rides."""
         return self.forest.predict(matrix).clip(*self.manifest.duration_range_minutes)
 
     def interval_bounds(self, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> Bounds | None:
-        """Returns low and high minutes (n,) as they are sent, or None where the bundle has no interval.
+        """Return low and high minutes (n,) as they are sent, or None if the bundle has no interval.
 
-        They go by features (n, n_features) and by what `predict` gives for these (n,), rounded as on the wire or not.
-        The rounded minutes lie within their bounds, and the bounds within the range of the rides learnt from.
+        The arguments are features (n, n_features) and what `predict` returns for them (n,), rounded as on the wire or
+        not. The rounded minutes lie within their bounds, and the bounds within the range of the training rides.
         """
         return self.intervals.bounds(minutes, matrix) if self.intervals else None
 
     def encoded_intervals(self, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> list[msgspec.Raw] | None:
-        """Returns the JSON (n,) of what `interval_bounds` returns for the same arguments."""
+        """Return the JSON (n,) of what `interval_bounds` returns for the same arguments."""
         return self.intervals.encoded_bounds(minutes, matrix) if self.intervals else None
 
 
@@ -180,30 +121,30 @@ decode_golden_rides = msgspec.json.Decoder(list[GoldenRide]).decode
 
 
 def channel_key(channel: str) -> str:
-    """Returns the key of a channel in the bucket."""
+    """Return the key of a channel in the bucket."""
     return f"channels/{channel}.json"
 
 
 def bundle_key(model_version: str, file: str) -> str:
-    """Returns the key of one file of a bundle in the bucket."""
+    """Return the key of one file of a bundle in the bucket."""
     return f"models/{model_version}/{file}"
 
 
 def sha256(data: bytes) -> str:
-    """Returns the SHA-256 of data in hex."""
+    """Return the SHA-256 of data in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, bytes]) -> ModelBundle:
-    """Checks a bundle's files and makes a model of them; the golden rides are replayed before the first real one.
+    """Check a bundle's files and build the model; the golden rides are predicted before the first real ride.
 
     Args:
         model_version: The version asked for.
-        manifest_sha256: What the channel says of the manifest; the manifest says it of the other files.
+        manifest_sha256: The manifest's digest, from the channel; the manifest holds the other files' digests.
         files: The bundle's files by name.
 
     Raises:
-        BundleError: Something about it is wrong: which file, and what.
+        BundleError: A file is wrong; the error names it and the problem.
     """
     try:
         return _load_bundle(model_version, manifest_sha256, files)
@@ -214,12 +155,12 @@ def load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, by
 class _ProblemError(Exception):
     def __init__(self, file: str, sentence: str) -> None:
         self.file = file
-        self.sentence = sentence[:_MAX_SENTENCE]  # a hostile manifest's names would fill the log
+        self.sentence = sentence[:_MAX_SENTENCE]  # names in a hostile manifest could fill the log
         super().__init__(f"{file}: {self.sentence}")
 
 
 def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    """Raises BundleError where a file that a manifest names is missing or another, even if no function needs it."""
+    """Raise BundleError where a file that a manifest names is missing or another, even if no function needs it."""
     try:
         for name in manifest.files:
             _check_file(name, manifest, files)
@@ -299,7 +240,7 @@ def _compare_minutes(predicted: NDArray[np.float64], golden: list[GoldenRide]) -
 
 
 def _compare_intervals(bundle: ModelBundle, matrix: NDArray[np.float64], golden: list[GoldenRide]) -> None:
-    """Compares the golden rides' intervals to the bit: those of the minutes exported, not of our own sums'."""
+    """Compare the golden rides' intervals bit by bit, computed from the exported minutes and not from our own sums."""
     bounds = bundle.interval_bounds(matrix, np.array([ride.duration_minutes for ride in golden]))
     intervals = [None] * len(golden) if bounds is None else list(zip(*(ends.tolist() for ends in bounds), strict=True))
     for number, (ride, interval) in enumerate(zip(golden, intervals, strict=True)):

@@ -1,7 +1,7 @@
-"""The wire: ride events in, predictions and rejects out, as frozen structs with their decoders and encoders.
+"""The wire formats: ride events in, predictions and rejects out, as frozen structs with decoders and encoders.
 
-The JSON extends the MLOps Zoomcamp's, so that its producers and consumers work unchanged. Fields are added, never
-renamed or removed; tests/contract holds golden files of every form.
+The JSON extends that of the MLOps Zoomcamp. Fields are added, never renamed or removed; tests/contract holds golden
+files of every form.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from lambda_function.core.features import FIRST_ZONE, LAST_ZONE, RideColumns
 from lambda_function.errors import RejectError
 
 MODEL_NAME = "ride_duration_prediction_model"
-"""What the course calls its model; consumers may select by it."""
+"""The course's name for its model; consumers may select by it."""
 
 NOT_BASE64, NOT_JSON, INVALID_FIELD = "not_base64", "not_json", "invalid_field"
 TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE = "too_deep", "too_large", "damaged_aggregate"
 REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE, DAMAGED_AGGREGATE)
-"""Every reason that a reject can have: it becomes the name of a metric, so the list stays short."""
+"""Every reason of a reject. A reason is a dimension of a metric, so the list stays short."""
 
 
-_MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units, and wants at least one
+_MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units and needs at least one
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ZONES_IN_DIGITS = frozenset(map(str, range(FIRST_ZONE, LAST_ZONE + 1)))
 
 
 class Ride(msgspec.Struct, frozen=True, gc=False):
-    """A ride as booked. Zones are LocationIDs, distance is in miles, pickup_datetime ISO 8601."""
+    """A ride as booked. Zones are LocationIDs, the distance is in miles, pickup_datetime is ISO 8601."""
 
     pickup_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="PULocationID")
     dropoff_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="DOLocationID")
@@ -42,24 +42,24 @@ class Ride(msgspec.Struct, frozen=True, gc=False):
 
 
 class RideEvent(msgspec.Struct, frozen=True, gc=False):
-    """A decoded input message. `ride_id` is given back in the type it came in."""
+    """A decoded input message. The prediction returns `ride_id` in the same type."""
 
     ride: Ride
     ride_id: str | int
 
 
 class RideDuration(msgspec.Struct, frozen=True, gc=False):
-    """What is predicted: `ride_duration` in minutes."""
+    """The prediction itself: `ride_duration` is in minutes."""
 
     ride_duration: float
     ride_id: str | int
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An output message. Its bytes depend on the record and the model version alone.
+    """An output message. Its bytes depend only on the record and the model version.
 
-    `interval` is the low and high end, in minutes, between which the duration lies as often as the model's manifest
-    says; models without intervals send none.
+    `interval` is low and high, in minutes: the duration lies between them as often as the manifest's level says. Models
+    without intervals send none.
     """
 
     model: str
@@ -70,7 +70,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class _PredictionWithInterval(msgspec.Struct, frozen=True, gc=False):
-    """A `Prediction` on its way out, whose interval is JSON already."""
+    """A `Prediction` whose interval is already JSON."""
 
     model: str
     version: str
@@ -80,10 +80,10 @@ class _PredictionWithInterval(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A record, or one of an aggregate's sub-records, that can never become a prediction: why, and all of it.
+    """A record, or a sub-record of an aggregate, that can never become a prediction: the reason and all of its data.
 
     `arrival_time` is ISO 8601 in UTC, `data` the original bytes in base64. `sub_record` is a sub-record's index in its
-    aggregate, whose sequence number it shares.
+    aggregate; both have the same sequence number.
     """
 
     reason: str
@@ -104,10 +104,10 @@ decode_reject = msgspec.json.Decoder(Reject).decode
 
 
 def decode_ride_event(data: bytes) -> RideEvent:
-    """Decodes one ride event and checks every field of it.
+    """Decode one ride event and check its fields.
 
     Raises:
-        RejectError: It can never be predicted; the detail names the field by its path.
+        RejectError: The event can never be predicted; the detail names the field by its path.
 
     >>> decode_ride_event(b'{"ride":{"PULocationID":130,"DOLocationID":"205","trip_distance":3},"ride_id":7}').ride_id
     7
@@ -126,7 +126,7 @@ def decode_ride_event(data: bytes) -> RideEvent:
 
 
 def partition_key(ride_id: str | int) -> str:
-    """Returns `str(ride_id)`, or its SHA-256 in hex where Kinesis would not take that as a key.
+    """Return `str(ride_id)`, or its SHA-256 in hex if Kinesis would refuse that as a key.
 
     >>> partition_key(256), len(partition_key("x" * 10_000))
     ('256', 64)
@@ -138,7 +138,7 @@ def partition_key(ride_id: str | int) -> str:
 
 
 def partition_keys(ride_ids: Sequence[str | int]) -> list[str]:
-    """Returns the `partition_key` of each (n,)."""
+    """Return the `partition_key` of each (n,)."""
     keys = list(map(str, ride_ids))
     lengths = sorted(set(map(len, keys)))
     if lengths and lengths[0] and 2 * lengths[-1] <= _MAX_PARTITION_KEY_UNITS:  # two units a character at most
@@ -153,14 +153,14 @@ def encode_predictions(
     prediction_ids: Iterable[str],
     intervals: Iterable[msgspec.Raw] | None = None,
 ) -> list[bytes]:
-    """Encodes predictions (n,), all in one go: JSON holds no bare line end, so it may stand between them.
+    """Encode predictions (n,) in one call, separated by line ends, which JSON never contains.
 
     Args:
-        model_version: Of the model that made them.
-        durations_minutes: To two decimals (n,).
-        ride_ids: Of the rides (n,).
-        prediction_ids: Ids of their own (n,).
-        intervals: JSON of low and high (n,), where the model has intervals.
+        model_version: The version of the model.
+        durations_minutes: Rounded to two decimals (n,).
+        ride_ids: The rides' ids (n,).
+        prediction_ids: The predictions' ids (n,).
+        intervals: JSON of low and high (n,), if the model has intervals.
 
     >>> encode_predictions("green-2021-01-3f2a9c1d0b7e", [18.23], [256], ["shardId-000000000000:4963"])[0][:61].decode()
     '{"model":"ride_duration_prediction_model","version":"green-20'
@@ -182,12 +182,12 @@ def encode_predictions(
 
 
 def encode_reject(reject: Reject) -> bytes:
-    """Encodes one reject as a line without its line end."""
+    """Encode one reject as a line without its line end."""
     return _encode(reject)
 
 
 def ride_columns(rides: Sequence[Ride], pickup_minutes: NDArray[np.int64]) -> RideColumns:
-    """Turns decoded rides (n,) and their pickup minutes (n,) into the columns that features are computed from."""
+    """Return rides (n,) and their pickup minutes (n,) as the columns that features are computed from."""
     return RideColumns(
         pickup_zone=np.array([ride.pickup_zone for ride in rides], np.int64),  # digits become numbers here
         dropoff_zone=np.array([ride.dropoff_zone for ride in rides], np.int64),
@@ -204,7 +204,7 @@ def _check_zones_in_digits(ride: Ride) -> None:
 
 
 def _why_not_json(data: bytes, error: Exception) -> RejectError:
-    """Looks again, slowly, at what is not JSON: what Python's own encoder writes and JSON does not have gets a path."""
+    """Return why the data are not JSON; values that Python's encoder writes and JSON lacks (NaN) get their path."""
     try:
         found = _find_foreign(json.loads(data))
     except (ValueError, RecursionError):
@@ -216,9 +216,9 @@ def _why_not_json(data: bytes, error: Exception) -> RejectError:
 
 
 def _find_foreign(value: Any) -> tuple[str, str] | None:
-    """Returns what was expected in place of the first value that JSON does not have, and the path that leads there.
+    """Return what was expected in place of the first value that JSON lacks, and the path to it.
 
-    The path is put together on the way back only: a megabyte holds many values below a long path.
+    The path is built only on the way back: a megabyte can hold many values below a long path.
     """
     if isinstance(value, float):
         return None if math.isfinite(value) else ("a finite number", "")

@@ -1,7 +1,8 @@
-"""The features, defined once, for training and serving alike.
+"""The features, defined once for training and serving.
 
-A pure function of the ride and a static table of zones: nothing is fitted, so nothing can skew. All arithmetic
-is `+ - * / sqrt`, which IEEE 754 rounds correctly: a row has the same bits alone, in any batch, on any machine.
+They are a pure function of the ride and a static table of zones. Nothing is fitted, so training and serving cannot
+differ. All arithmetic is `+ - * / sqrt`, which IEEE 754 rounds correctly: a row has the same bits alone, in any batch
+and on any machine.
 """
 
 import csv
@@ -30,15 +31,15 @@ FEATURE_NAMES = (
 )
 """Column order of every feature matrix and of every bundle.
 
-`day_of_week` counts from Monday, 0, to Sunday, 6; 7 is a public holiday, 8 a day between the years. `uptown` and
-`crosstown` tell a place a second time, along Manhattan's avenues and streets: a tree cuts the map along its axes only.
+`day_of_week` is 0 (Monday) to 6 (Sunday), 7 for a public holiday, 8 for a day between the years. `uptown` and
+`crosstown` give a place a second time, along Manhattan's avenues and streets, because a tree splits only along axes.
 """
 
 FIRST_ZONE, LAST_ZONE = 1, 265
-"""TLC's LocationIDs. 264 (unknown) and 265 (outside the city) have no place on the map."""
+"""TLC's LocationIDs. 264 (unknown) and 265 (outside the city) have no coordinates."""
 
 MAX_TRIP_DISTANCE_MILES = 60.0
-"""The city is 35 miles across: a longer distance is a broken meter and counts as missing, as 0 does."""
+"""The city is 35 miles across: a longer distance means a broken meter and counts as missing, like 0."""
 
 # A degree at New York's latitude (40.73 N) on the WGS84 ellipsoid, in statute miles: the series
 # 111132.954 - 559.822 cos 2p + 1.175 cos 4p (latitude) and 111412.84 cos p - 93.5 cos 3p + 0.118 cos 5p
@@ -46,7 +47,7 @@ MAX_TRIP_DISTANCE_MILES = 60.0
 MILES_PER_DEGREE_LATITUDE = 69.002
 MILES_PER_DEGREE_LONGITUDE = 52.492
 
-# Where uptown and crosstown miles are counted from; any place would do.
+# The origin of uptown and crosstown miles; any place would do.
 _CENTRE_LONGITUDE, _CENTRE_LATITUDE = -73.95, 40.75
 
 MINUTES_PER_DAY = 1440
@@ -55,7 +56,7 @@ _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 
 @dataclass(frozen=True, slots=True)
 class RideColumns:
-    """Rides by column: what the features are computed from, one entry a ride.
+    """Rides by column, one entry per ride: the input of the features.
 
     Attributes:
         pickup_zone: int64 (n,), LocationID, 1 to 265.
@@ -82,7 +83,7 @@ def _load_zone_places() -> NDArray[np.float64]:
 
 
 def _along_the_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns miles uptown and crosstown (n, 2): the avenues run 30 degrees east of north, to within a degree."""
+    """Return miles uptown and crosstown (n, 2). The avenues run 30 degrees east of north, to within a degree."""
     east = (places[:, 0] - _CENTRE_LONGITUDE) * MILES_PER_DEGREE_LONGITUDE
     north = (places[:, 1] - _CENTRE_LATITUDE) * MILES_PER_DEGREE_LATITUDE
     sine, cosine = 0.5, np.sqrt(3.0) / 2.0
@@ -90,21 +91,21 @@ def _along_the_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 ZONE_PLACES = _load_zone_places()
-"""float64 (266, 2): longitude and latitude (WGS84 degrees) by LocationID; NaN where there is no place."""
+"""float64 (266, 2): longitude and latitude (WGS84 degrees) by LocationID; NaN for zones without coordinates."""
 
 _ZONE_FEATURES = np.column_stack([ZONE_PLACES, _along_the_grid(ZONE_PLACES)])
 
-# What `special_days` says of a day, as its kind; a working day's is its day of the week.
+# The kind of each result of `special_days`; a working day's kind is its day of the week.
 _SPECIAL_KINDS = np.zeros(3)
 _SPECIAL_KINDS[[HOLIDAY, BETWEEN_THE_YEARS]] = 7.0, 8.0
 
 
 def feature_matrix(rides: RideColumns) -> NDArray[np.float64]:
-    """Turns rides into the model's input.
+    """Return the model's input for rides.
 
     Returns:
-        float64 (n, 13), C order, columns in FEATURE_NAMES order; NaN means missing: a distance of 0 or less, above
-        60 miles or not finite; whatever tells the place of a zone that has none, and then the straight line too.
+        float64 (n, 13), C order, columns in FEATURE_NAMES order. NaN means missing: a distance of 0 or less, above
+        60 miles or not finite; the coordinates of a zone that has none, and then the straight line too.
 
     >>> one = RideColumns(np.array([130]), np.array([205]), np.array([3.66]), np.array([26830575]))
     >>> feature_matrix(one).round(2)[0, [0, 1, 2, 3, 4, 5, 8, 9, 12]].tolist()
@@ -125,12 +126,12 @@ def feature_matrix(rides: RideColumns) -> NDArray[np.float64]:
 
 
 def _day_kind(day: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns what kind of day each is, (n,), given days since 1970-01-01."""
+    """Return the kind of each day (n,), given days since 1970-01-01."""
     special = special_days(day)
     return np.where(special == WORKING_DAY, (day + _EPOCH_WEEKDAY) % 7, _SPECIAL_KINDS[special])
 
 
 def _month_of_year(day: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns each day's calendar month (n,), 1 to 12, given days since 1970-01-01."""
+    """Return each day's calendar month (n,), 1 to 12, given days since 1970-01-01."""
     months = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     return months % 12 + 1

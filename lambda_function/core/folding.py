@@ -1,8 +1,8 @@
-"""Features that go together in a batch: several look-ups and ANDs a ride become one look-up.
+"""Join features of a batch, so that several look-ups and ANDs per ride become one look-up.
 
-A batch has few distinct pickup places, few dropoff places, and hardly more than one time of day. Where neighbouring
-features have few distinct combinations of table rows, the masks of each combination are ANDed once, and looked up by
-ride. All that is known of a zone is such a run of features: it costs a large batch little more than one.
+A batch has few distinct pickup places, few dropoff places, and about one time of day. If neighbouring features have
+few distinct combinations of table rows, the masks of each combination are ANDed once and looked up per ride. All
+features of a zone form such a run, so they cost a large batch little more than one feature.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_RIDES = 512
-"""Below so many rides, finding the combinations costs more than it saves."""
+"""Below this number of rides, finding the combinations costs more than it saves."""
 
 _MAX_COMBINATIONS = 600  # the joint table (combinations x trees x 4 B) has to stay in the cache with the others
 _RIDES_A_COMBINATION = 4
@@ -22,12 +22,12 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Where each ride (n,) finds its masks: a row of one feature's table, or of the joint table of several.
+    """The row of each ride's masks (n,): in one feature's table, or in the joint table of several.
 
     Attributes:
         rows: intp (n,).
         features: One feature, or neighbours.
-        combinations: With several, the row of each one's own table that each row of the joint table stands for, (m,) a
+        combinations: For several features: the row in each feature's table for each row of the joint table, (m,) per
             feature.
     """
 
@@ -37,11 +37,11 @@ class Column:
 
 
 def fold(rows: list[Rows], n_table_rows: list[int]) -> list[Column]:
-    """Folds neighbouring features, as many as that pays for.
+    """Join neighbouring features where that is faster.
 
     Args:
-        rows: A ride's row in each feature's table, (n,) a feature.
-        n_table_rows: How many rows each of these tables has.
+        rows: Each ride's row in each feature's table, (n,) per feature.
+        n_table_rows: The number of rows of each table.
     """
     columns: list[Column] = []
     for feature, (row, n_rows) in enumerate(zip(rows, n_table_rows, strict=True)):
@@ -54,7 +54,7 @@ def fold(rows: list[Rows], n_table_rows: list[int]) -> list[Column]:
 
 
 def _join(column: Column, n_table_rows: list[int], second: Rows, width: int) -> Column | None:
-    """Adds the next feature to a column, or returns None where there are too many combinations."""
+    """Return a column with the next feature added; None if there are too many combinations."""
     first = column.rows
     n_codes = width * (len(column.combinations[0]) if column.combinations else n_table_rows[column.features[0]])
     if len(first) < MIN_RIDES or n_codes > _MAX_CODES:

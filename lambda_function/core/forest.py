@@ -1,7 +1,7 @@
 """Tree ensembles as bit masks: arrays in, minutes out.
 
-Each tree's leaves are numbered from left to right and stand for the bits of one uint32. A split that a ride fails
-(value > threshold) rules out the leaves on its left: it clears their bits. Once every failed split has cleared its
+The leaves of each tree are numbered from left to right; each is one bit of a uint32. A split that a ride fails
+(value > threshold) rules out the leaves on its left and clears their bits. Once every failed split has cleared its
 bits, the lowest bit still set is the leaf the ride falls into. This is QuickScorer (Lucchese et al., SIGIR 2015); as
 the order of clearing does not matter, all splits on one feature below a value collapse into one row of masks, one
 mask a tree. So a batch costs one look-up and one AND a feature, whatever the trees' depth.
@@ -21,8 +21,8 @@ MAX_LEAVES = 32
 """Bits of a mask."""
 
 MAX_TABLE_BYTES = 1 << 28
-"""All tables of masks together, if every split had a threshold of its own: 500 trees would take 30 MB. A row a
-threshold and a column a tree: what a small archive could ask for, if nobody looked, is a terabyte."""
+"""The limit for all tables of masks together, if every split had its own threshold: 500 trees would take 30 MB. A table
+has a row per threshold and a column per tree, so a small archive could ask for a terabyte."""
 
 FOREST_DTYPES: dict[str, type[np.generic]] = {
     "split_feature": np.uint8,
@@ -33,7 +33,7 @@ FOREST_DTYPES: dict[str, type[np.generic]] = {
     "leaf_minutes": np.float64,
     "base_minutes": np.float64,
 }
-"""The arrays that define a forest, by name; shapes stand in `Forest.from_arrays`."""
+"""The arrays that define a forest, by name; `Forest.from_arrays` gives their shapes."""
 
 # Trees are taken in groups whose tables (some 230 rows a feature x trees x 4 B) fit in the second-level cache, rides
 # in blocks whose masks (rides x trees x 4 B) and leaf numbers (8 B) do. CPU with 500 trees, us a ride: groups of 125
@@ -52,12 +52,12 @@ _LAST_LEAF = np.uint32(1 << 31)  # no split clears it: a ride always falls into 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """A ready ensemble. Build it with `from_arrays`.
+    """An ensemble ready to predict. Build it with `from_arrays`.
 
     Attributes:
-        n_features: Columns a matrix must have.
+        n_features: The number of columns of a matrix.
         n_trees: Trees.
-        base_minutes: What the sum over the trees starts from.
+        base_minutes: The start of the sum over the trees.
     """
 
     n_features: int
@@ -68,13 +68,13 @@ class Forest:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], n_features: int) -> Self:
-        """Builds the tables of masks.
+        """Build the tables of masks.
 
         Args:
             arrays: split_* (n_splits,): feature number, threshold, tree number, the mask that a ride right of the
                 threshold keeps, and whether a missing value goes right; leaf_minutes (n_trees, 32), unused leaves 0;
                 base_minutes (). Dtypes as in FOREST_DTYPES.
-            n_features: Columns of the matrices to come.
+            n_features: The number of columns of the matrices to predict.
 
         Raises:
             ForestError: An array is missing, of another dtype or shape, or out of range.
@@ -94,9 +94,9 @@ class Forest:
         )
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns minutes (n,) for a matrix (n, n_features); NaN means missing.
+        """Return minutes (n,) for a matrix (n, n_features); NaN means missing.
 
-        A row gives the same bits alone as in any batch.
+        A row gives the same bits alone and in any batch.
 
         Raises:
             ValueError: The matrix has another number of columns.
@@ -113,7 +113,7 @@ class Forest:
 
 @dataclass(frozen=True, slots=True)
 class _TreeGroup:
-    """Some of the trees: a table of masks (m + 2, n_trees) a feature, and leaf values by de Bruijn window."""
+    """Some of the trees: for each feature a table of masks (m + 2, n_trees), and leaf values by de Bruijn window."""
 
     masks: tuple[NDArray[np.uint32], ...]
     leaf_minutes: NDArray[np.float64]
@@ -128,7 +128,7 @@ class _TreeGroup:
         return cls(tuple(np.ascontiguousarray(table) for table in masks), by_window.reshape(-1), offsets)
 
     def add_to(self, minutes: NDArray[np.float64], columns: list[Column]) -> None:
-        """Adds these trees' minutes to each ride's (n,), given where it finds its masks."""
+        """Add these trees' minutes to each ride's (n,), given the rows of its masks."""
         tables = [self._table(column) for column in columns]
         size, n_trees = min(_BLOCK_RIDES, len(minutes)), len(self.tree_offsets)
         masks = np.empty((size, n_trees), np.uint32)
@@ -146,7 +146,7 @@ class _TreeGroup:
             minutes[block] += values[:n].sum(axis=1)
 
     def _table(self, column: Column) -> NDArray[np.uint32]:
-        """Returns the masks (rows, n_trees) that a column's rows are of."""
+        """Return the masks (rows, n_trees) of a column."""
         first, *others = column.features
         if not others:
             return self.masks[first]
@@ -162,7 +162,7 @@ def _surviving_leaves(
     masks: NDArray[np.uint32],
     scratch: NDArray[np.uint32],
 ) -> None:
-    """Writes each ride's surviving leaves of each tree into masks."""
+    """Write each ride's remaining leaves of each tree into masks."""
     tables[0].take(rows[0], axis=0, out=masks, mode="clip")
     for table, row in zip(tables[1:], rows[1:], strict=True):
         table.take(row, axis=0, out=scratch, mode="clip")
@@ -170,7 +170,7 @@ def _surviving_leaves(
 
 
 def _window_of_lowest_bit(masks: NDArray[np.uint32], scratch: NDArray[np.uint32]) -> None:
-    """Replaces each mask by the de Bruijn window of its lowest set bit, in place."""
+    """Replace each mask by the de Bruijn window of its lowest set bit, in place."""
     np.negative(masks, out=scratch)
     masks &= scratch
     masks *= _DE_BRUIJN
@@ -178,7 +178,7 @@ def _window_of_lowest_bit(masks: NDArray[np.uint32], scratch: NDArray[np.uint32]
 
 
 def _table_rows(thresholds: Thresholds, values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Returns the row of a feature's mask table for each value: the number of thresholds below it; last for NaN."""
+    """Return the row of a feature's mask table for each value: the number of thresholds below it; last for NaN."""
     rows = thresholds.count_below(values)
     rows[np.isnan(values)] = len(thresholds.values) + 1
     return rows
@@ -187,9 +187,9 @@ def _table_rows(thresholds: Thresholds, values: NDArray[np.float64]) -> NDArray[
 def _mask_table(
     arrays: dict[str, NDArray[Any]], feature: int, n_trees: int
 ) -> tuple[NDArray[np.float64], NDArray[np.uint32]]:
-    """Returns one feature's thresholds (m,), ascending, and its masks (m + 2, n_trees).
+    """Return one feature's thresholds (m,), ascending, and its masks (m + 2, n_trees).
 
-    Row i holds the leaves left once the i lowest thresholds have been failed; the last row is for missing values.
+    Row i holds the leaves that remain after the i lowest thresholds have failed; the last row is for missing values.
     """
     chosen = arrays["split_feature"] == feature
     thresholds, position = np.unique(arrays["split_threshold"][chosen], return_inverse=True)
@@ -204,7 +204,7 @@ def _mask_table(
 
 
 def _check(arrays: dict[str, NDArray[Any]], n_features: int) -> None:
-    """Refuses whatever would make `predict` wrong, slow to fail, or read out of bounds."""
+    """Raise ForestError for arrays that would make `predict` wrong or read out of bounds."""
     for name, dtype in FOREST_DTYPES.items():
         if name not in arrays:
             raise ForestError(f"array {name} is missing")

@@ -1,14 +1,14 @@
-"""Days on which New York does not drive as usual: public holidays, and the days between the years.
+"""Days with unusual traffic in New York: public holidays, and the days between Christmas and New Year.
 
-Computed from the rules of the calendar for FIRST_YEAR to LAST_YEAR: a pure function of the date, with nothing to keep
-up to date. Who trains without this has one quiet Monday in four spoil what is learnt of Mondays.
+A pure function of the date, computed from the rules of the calendar for FIRST_YEAR to LAST_YEAR. Without it, a holiday
+on one Monday in four distorts what a model learns about Mondays.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 FIRST_YEAR, LAST_YEAR = 1970, 2100
-"""Outside these years no day is special."""
+"""Outside these years every day is a working day."""
 
 WORKING_DAY, HOLIDAY, BETWEEN_THE_YEARS = 0, 1, 2
 
@@ -21,12 +21,12 @@ Days = NDArray[np.int64]
 
 
 def special_days(day: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Says of each day, in days since 1970-01-01, (n,), what it is.
+    """Return the kind of each day (n,), given days since 1970-01-01.
 
     Returns:
-        uint8 (n,): HOLIDAY on the federal holidays, and on the Monday after one that falls on a Sunday, as the Federal
-        Reserve's banks keep them; BETWEEN_THE_YEARS from 24 December to 3 January, where that is no holiday; else
-        WORKING_DAY, which may be a Saturday or Sunday like any other.
+        uint8 (n,): HOLIDAY on the federal holidays, and on the Monday after one that falls on a Sunday (the rule of the
+        Federal Reserve); BETWEEN_THE_YEARS on other days from 24 December to 3 January; else WORKING_DAY, which may be
+        a Saturday or Sunday.
 
     >>> new_year = (np.datetime64("2023-01-01") - np.datetime64("1970-01-01")).astype(int)
     >>> special_days(np.arange(new_year, new_year + 4)).tolist()
@@ -36,7 +36,7 @@ def special_days(day: NDArray[np.integer]) -> NDArray[np.uint8]:
 
 
 def _days(years: Days, month: int, day: int) -> Days:
-    """Returns a date's day since 1970-01-01 in each of some years."""
+    """Return the days since 1970-01-01 of a date in each year."""
     months = (years - 1970) * 12 + month - 1
     return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + day - 1
 
@@ -46,13 +46,13 @@ def _weekday(day: Days) -> Days:
 
 
 def _nth(years: Days, month: int, weekday: int, n: int) -> Days:
-    """Returns a month's n-th Monday, or another day of the week, counted from 1, in each of some years."""
+    """Return a month's n-th Monday (or other weekday) in each year; n counts from 1."""
     first = _days(years, month, 1)
     return first + (weekday - _weekday(first)) % _DAYS_A_WEEK + (n - 1) * _DAYS_A_WEEK
 
 
 def _holidays(years: Days) -> Days:
-    """Returns the federal holidays (5 U.S.C. 6103) of some years, and the Mondays that stand in for Sundays."""
+    """Return the federal holidays (5 U.S.C. 6103) of the years, and the Mondays that replace Sundays."""
     fixed = np.concatenate(
         [
             _days(years, 1, 1),  # New Year's Day
@@ -77,7 +77,7 @@ def _holidays(years: Days) -> Days:
 
 
 def _table() -> NDArray[np.uint8]:
-    """Returns what each day is, from the one before 1970-01-01 on; the first and last stand for all beyond them."""
+    """Return the kind of each day from 1969-12-31 on; the first and the last entry stand for all days beyond them."""
     years = np.arange(FIRST_YEAR, LAST_YEAR + 1)
     table = np.full(int(_days(years[-1:] + 1, 1, 1)[0]) + 2, WORKING_DAY, np.uint8)
     for month, dates in ((1, range(1, 4)), (12, range(24, 32))):

@@ -1,7 +1,7 @@
-"""Prediction intervals: how far to either side of its prediction a ride may end, by kind of ride and predicted minutes.
+"""Prediction intervals: how far a ride may end from its prediction, by kind of ride and predicted minutes.
 
-Everything is looked up in a table made once, down to the bounds' JSON: writing two numbers a ride would cost more than
-all else about an interval. Its rows go by tenths of a minute, so that it stays in the processor's cache.
+One table, built once, holds everything including the bounds' JSON: encoding two numbers per ride would cost more than
+the rest of an interval. Its rows are tenths of a minute, so that it stays in the processor's cache.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,25 @@ from numpy.typing import NDArray
 from lambda_function.core.features import FEATURE_NAMES, FIRST_ZONE, LAST_ZONE, ZONE_PLACES
 
 KINDS = ("busy_hours", "quiet_hours", "unusual_pickup", "no_distance")
-"""Kinds of rides, from the most predictable ones' usual hours to what is known least of.
+"""Kinds of rides, from the most to the least predictable.
 
-A ride without a distance is the last kind, else one from a place where few rides begin, or from or to no place, the
-third; all others go by the hour: 07:00 to 18:00 from Monday to Saturday is busy, but for holidays.
+A ride without a distance is of the last kind. Otherwise a ride is of the third kind if few rides begin at its pickup
+place, or if a place has no coordinates. All others go by the hour: 07:00 to 18:00 from Monday to Saturday is busy,
+except on holidays.
 """
 
 BUSY_FROM_MINUTE, BUSY_TO_MINUTE = 7 * 60, 18 * 60
 SUNDAY = 6
-"""Days from here on are quiet: Sunday, and whatever the features count beyond."""
+"""Days from this number on are quiet: Sunday, holidays, the days between the years."""
 
 STEPS_PER_MINUTE = 10
 """An interval lies around the prediction's tenth of a minute; its bounds have hundredths.
 
-At hundredths the table would have 24,000 rows, and looking up in it cost twice as much: see docs/decisions/0008.
+With hundredths the table has 24,000 rows, and a look-up costs twice as much: docs/decisions/0008.
 """
 
 MIN_HALF_MINUTES = 0.5 / STEPS_PER_MINUTE
-"""Half of the narrowest interval that holds every prediction of its row."""
+"""Half of the narrowest interval that contains every prediction of its row."""
 
 _MAX_RANGE_MINUTES = 24 * 60.0
 _MILES, _MINUTE, _DAY, _LONGITUDE, _LATITUDE, _STRAIGHT = (
@@ -58,10 +59,10 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """What a manifest says of the intervals: half their width by kind and predicted minutes, as a stair for each kind.
+    """The intervals in a manifest: half their width by kind and predicted minutes, one step function per kind.
 
     Attributes:
-        level: The share of rides that are to end within their interval, above 0 and below 1.
+        level: The target share of rides that end within their interval, above 0 and below 1.
         usual_pickup_zones: LocationIDs, ascending, from which so many rides begin that they are usual.
         edges_minutes: Where steps begin, ascending (m,). A prediction on an edge is of the step that begins there.
         half_minutes: By KINDS, a number a step (m + 1,), MIN_HALF_MINUTES or more.
@@ -75,7 +76,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class IntervalTables:
-    """An interval ready to serve. Build it with `of`.
+    """The tables of an interval, ready to serve. Build them with `of`.
 
     Attributes:
         low_minutes: float64 (n_kinds * n_steps,), a kind after the other, by tenths above the range's lower end.
@@ -93,7 +94,7 @@ class IntervalTables:
 
     @classmethod
     def of(cls, interval: Interval, range_minutes: tuple[float, float]) -> Self:
-        """Lays out an interval of which `problem_of` found nothing, for predictions in this range of minutes."""
+        """Build the tables of an interval that `problem_of` accepts, for predictions in this range of minutes."""
         first, last = (int(step) for step in _steps(np.array(range_minutes)))
         minutes = np.arange(first, last + 1) / STEPS_PER_MINUTE
         stairs = np.array([interval.half_minutes[kind] for kind in KINDS])
@@ -106,15 +107,15 @@ class IntervalTables:
         return cls(low, high, texts, usual_cells(interval.usual_pickup_zones), first)
 
     def bounds(self, minutes: NDArray[np.float64], matrix: NDArray[np.float64]) -> Bounds:
-        """Returns low and high (n,) of predictions (n,) within the range, given their features (n, n_features).
+        """Return low and high (n,) of predictions (n,) within the range, given their features (n, n_features).
 
-        Both have hundredths. A row gives the same bits alone as in any batch.
+        Both have hundredths. A row gives the same bits alone and in any batch.
         """
         rows = self._rows(minutes, matrix)
         return self.low_minutes.take(rows, mode="clip"), self.high_minutes.take(rows, mode="clip")
 
     def encoded_bounds(self, minutes: NDArray[np.float64], matrix: NDArray[np.float64]) -> list[msgspec.Raw]:
-        """Returns the JSON of what `bounds` returns, (n,)."""
+        """Return the JSON of what `bounds` returns, (n,)."""
         encoded: list[msgspec.Raw] = self.texts.take(self._rows(minutes, matrix), mode="clip").tolist()
         return encoded
 
@@ -127,7 +128,7 @@ class IntervalTables:
 
 
 def problem_of(interval: Interval, range_minutes: tuple[float, float]) -> str | None:
-    """Returns what is wrong with an interval, or with the range of its predictions, in words; None where nothing is."""
+    """Return the problem of an interval or of the range of its predictions, in words; None if there is none."""
     zones = interval.usual_pickup_zones
     if not 0 < interval.level < 1:
         return f"level {interval.level:g} is not between 0 and 1"
@@ -145,14 +146,14 @@ def problem_of(interval: Interval, range_minutes: tuple[float, float]) -> str | 
 
 
 def half_minutes(interval: Interval, minutes: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns half the width (n,) of rides' intervals before these are cut off at the range's ends, in minutes."""
+    """Return half the width (n,) of rides' intervals in minutes, before they are cut off at the ends of the range."""
     stairs = np.array([interval.half_minutes[kind] for kind in KINDS])
     steps = np.searchsorted(interval.edges_minutes, centre_minutes(minutes), side="right")
     return stairs[ride_kinds(matrix, usual_cells(interval.usual_pickup_zones)), steps]
 
 
 def ride_kinds(matrix: NDArray[np.float64], usual: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Returns each ride's kind (n,), a place among KINDS.
+    """Return each ride's kind (n,), an index into KINDS.
 
     Args:
         matrix: Features (n, n_features).
@@ -168,7 +169,7 @@ def ride_kinds(matrix: NDArray[np.float64], usual: NDArray[np.bool_]) -> NDArray
 
 
 def usual_cells(zones: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Returns bool (n_cells,): the cells of zones' places. A zone without a place has none."""
+    """Return bool (n_cells,): the cells of the zones. A zone without coordinates has none."""
     places = ZONE_PLACES[np.array(zones, np.intp)]
     places = places[~np.isnan(places[:, 0])]
     usual = np.zeros(_N_EAST * _N_NORTH, np.bool_)
@@ -177,7 +178,7 @@ def usual_cells(zones: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _cells(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Returns the grid's cell of each place (n,); of a missing one, any."""
+    """Return the grid cell of each place (n,); any cell for a missing place."""
     east = np.fmax(longitude - _WEST, 0.0) * _CELLS_PER_DEGREE
     north = np.fmax(latitude - _SOUTH, 0.0) * _CELLS_PER_DEGREE
     cells: NDArray[np.intp] = east.astype(np.intp) * _N_NORTH + north.astype(np.intp)
@@ -185,12 +186,12 @@ def _cells(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDA
 
 
 def centre_minutes(minutes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns where the intervals of predictions lie, both (n,): at their tenths of a minute."""
+    """Return the centres of the intervals of predictions, both (n,): their tenths of a minute."""
     return _steps(minutes) / STEPS_PER_MINUTE
 
 
 def _steps(minutes: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Returns the tenths of predictions as they are on the wire, where the last bits of a sum count for nothing."""
+    """Return the tenths of predictions, rounded first as on the wire so that the last bits of a sum do not matter."""
     return np.rint(np.round(minutes, 2) * STEPS_PER_MINUTE).astype(np.intp)
 
 

@@ -1,4 +1,14 @@
-"""KPL aggregates as they leave: entries packed into records byte for byte as protobuf would; and back by `unpack`."""
+"""KPL aggregates: many sub-records in one Kinesis record, unpacked and packed without a protobuf library.
+
+An aggregate is a magic, a protobuf message and the message's MD5 (AWS's `aggregation-format.md`):
+
+    AggregatedRecord { repeated string partition_key_table = 1; repeated string explicit_hash_key_table = 2;
+                       repeated Record records = 3; }
+    Record           { required uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2;
+                       required bytes data = 3; repeated Tag tags = 4; }
+
+`pack` writes the same bytes as protobuf.
+"""
 
 import hashlib
 from bisect import bisect_right
@@ -10,40 +20,30 @@ from operator import add
 from zlib import crc32
 
 from lambda_function.core.events import DAMAGED_AGGREGATE
-from lambda_function.core.records import MAX_RECORD_BYTES
+from lambda_function.core.records import MAX_RECORD_BYTES, Entry
 from lambda_function.errors import RejectError
-
-# MERGED FROM lambda_function/kpl_unpack.py
-# KPL aggregates as they arrive: many sub-records in one Kinesis record, unpacked without a protobuf library.
-# An aggregate is a magic, a protobuf message and the message's MD5 (AWS's `aggregation-format.md`):
-#     AggregatedRecord { repeated string partition_key_table = 1; repeated string explicit_hash_key_table = 2;
-#                        repeated Record records = 3; }
-#     Record           { required uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2;
-#                        required bytes data = 3; repeated Tag tags = 4; }
-SubRecord = tuple[str, bytes]
-"""A partition key and its data, as a producer sends a plain record."""
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 DIGEST_BYTES = 16
 
 MAX_SUB_RECORDS = 65_536
-"""An invocation's 6 MB carry 4.5 MB of data: no more than 55,000 of the smallest ride events, 82 B with their key."""
+"""An invocation of 6 MB holds 4.5 MB of data: at most 55,000 of the smallest ride events, 82 B with their key."""
 
 FEW_SUB_RECORDS, MIN_AVERAGE_BYTES = 64, 32
-"""More than a few must take so many bytes each: a ride event takes 75. Six bytes would be enough for an empty one with
-a key of 1 kB that all share, and each of them a reject of 1.3 kB: 4.5 MB of data would take 3 GB of memory."""
+"""If there are more than a few, they must average so many bytes each; a ride event takes 75. An empty sub-record that
+shares a key of 1 kB takes 6 bytes, and its reject 1.3 kB: so 4.5 MB of data could take 3 GB of memory."""
 
-MAX_KEY_BYTES = 1_024
-"""Kinesis takes keys of 256 characters. Sub-records may share one, so that a reject each would repeat it."""
+MAX_TABLE_KEY_BYTES = 1_024
+"""Kinesis takes keys of 256 characters. Sub-records can share a key, and each of their rejects repeats it."""
 
 KEY, HASH_KEY, RECORD = b"\x0a", b"\x12", b"\x1a"
 KEY_INDEX, HASH_KEY_INDEX, DATA = b"\x08", b"\x10", b"\x1a"
-"""The tags of the message's fields and of a record's: field number << 3 | wire type."""
+"""The tags of the fields of the message and of a record: field number << 3 | wire type."""
 
 ONE_BYTE, TWO_BYTES = 1 << 7, 1 << 14
-"""Numbers below take so many bytes."""
+"""Numbers below these take one byte and two bytes."""
 
-_USUAL_HEAD_BYTES = 8  # (1 + 2) + (1 + 1) + (1 + 2): what is shorter may end within
+_USUAL_HEAD_BYTES = 8  # (1 + 2) + (1 + 1) + (1 + 2): a shorter record may end inside its head
 _RECORD_TAGS = frozenset(KEY_INDEX + HASH_KEY_INDEX + DATA)
 _LAST_KNOWN_FIELD = 3
 _MAX_TAG = (1 << 32) - 1
@@ -51,7 +51,7 @@ _MAX_NUMBER_BITS = 70
 
 
 def is_aggregated(data: bytes) -> bool:
-    """Says whether a record claims to be an aggregate: then `unpack` gives its sub-records, or it is a reject.
+    """Return whether a record starts as an aggregate does: `unpack` then returns its sub-records or raises.
 
     >>> is_aggregated(b'{"ride": {}}'), is_aggregated(bytes.fromhex("f3899ac2"))
     (False, True)
@@ -59,14 +59,14 @@ def is_aggregated(data: bytes) -> bool:
     return data.startswith(MAGIC)
 
 
-def unpack(data: bytes) -> list[SubRecord]:
-    """Unpacks an aggregate, in time linear in its size. A sub-record's place in the list is the index of its identity.
+def unpack(data: bytes) -> list[Entry]:
+    """Return the sub-records of an aggregate, in time linear in its size; the index in the list is part of their id.
 
-    An aggregate without a sub-record is damaged: where nothing comes of a record, it would be lost without a trace.
-    Explicit hash keys are checked and left out: they decide on a shard, and the record is on one already.
+    An aggregate without sub-records counts as damaged: otherwise it would disappear without a trace. Explicit hash keys
+    are checked and dropped: they choose a shard, and the record is already on one.
 
     Raises:
-        RejectError: It is damaged, wholly.
+        RejectError: The aggregate is damaged.
 
     >>> body = bytes.fromhex("0a03323536 1a0a 0800 1a06") + b"a ride"
     >>> unpack(MAGIC + body + hashlib.md5(body).digest())
@@ -79,7 +79,7 @@ def unpack(data: bytes) -> list[SubRecord]:
     except IndexError as error:
         raise _damaged("it breaks off within a field") from error
     if not 1 <= len(indexed) <= MAX_SUB_RECORDS:
-        raise _damaged(f"{len(indexed)} sub-records, where 1 to {MAX_SUB_RECORDS:,} are taken")
+        raise _damaged(f"{len(indexed)} sub-records; 1 to {MAX_SUB_RECORDS:,} are allowed")
     if len(indexed) > max(FEW_SUB_RECORDS, len(body) // MIN_AVERAGE_BYTES):
         raise _damaged(f"{len(indexed):,} sub-records in {len(body):,} bytes are too small to be rides")
     keys, hash_keys = _decode_keys(encoded_keys), _decode_keys(encoded_hash_keys)
@@ -96,7 +96,7 @@ def _damaged(problem: str) -> RejectError:
 
 
 def _verified(data: bytes) -> bytes:
-    """Returns the message between magic and digest."""
+    """Return the message between magic and digest; check the digest."""
     body, digest = data[len(MAGIC) : -DIGEST_BYTES], data[-DIGEST_BYTES:]
     if len(data) < len(MAGIC) + DIGEST_BYTES or not data.startswith(MAGIC):
         raise _damaged("too short for magic and digest")
@@ -106,7 +106,7 @@ def _verified(data: bytes) -> bytes:
 
 
 def _read_tables(body: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Reads what the message repeats: keys, hash keys and records, each still encoded."""
+    """Return the message's keys, hash keys and records, each still encoded."""
     keys: list[bytes] = []
     hash_keys: list[bytes] = []
     records: list[bytes] = []
@@ -133,10 +133,10 @@ def _read_tables(body: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
 
 
 def _read_usual_record(record: bytes) -> tuple[int, int, bytes] | None:
-    """Reads one record in the form that all packers write, with numbers of two bytes at most; None in any other.
+    """Read one record in the form that all packers write, with numbers of at most two bytes; None for other forms.
 
     Returns:
-        The index of its key, that of its hash key or -1, and its data.
+        The index of its key, the index of its hash key or -1, and its data.
     """
     if len(record) < _USUAL_HEAD_BYTES:
         return None
@@ -156,7 +156,7 @@ def _read_usual_record(record: bytes) -> tuple[int, int, bytes] | None:
 
 
 def _read_any_record(record: bytes) -> tuple[int, int, bytes]:
-    """Reads one record in any form that the format allows: in any order, with fields that nobody knows."""
+    """Read one record in any form that the format allows: fields in any order, unknown fields."""
     found: dict[int, int | bytes] = {HASH_KEY_INDEX[0]: -1}
     position, end = 0, len(record)
     while position < end:
@@ -178,7 +178,7 @@ def _read_any_record(record: bytes) -> tuple[int, int, bytes]:
 
 
 def _read_number(data: bytes, position: int) -> tuple[int, int]:
-    """Reads a number of seven bits a byte, the lowest first; returns it and the position after it."""
+    """Read a varint (seven bits per byte, the lowest first); return it and the position after it."""
     value = 0
     for shift in range(0, _MAX_NUMBER_BITS, 7):
         byte = data[position]
@@ -190,7 +190,7 @@ def _read_number(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _skip(data: bytes, tag: int, position: int) -> int:
-    """Returns the position after a field that is not known; a known one in a strange form is damage."""
+    """Return the position after an unknown field; a known field with another wire type is damage."""
     if tag >> 3 <= _LAST_KNOWN_FIELD or tag > _MAX_TAG:
         raise _damaged(f"field {tag >> 3} in wire type {tag & 7}")
     match tag & 7:
@@ -208,18 +208,16 @@ def _skip(data: bytes, tag: int, position: int) -> int:
 
 
 def _decode_keys(encoded: Sequence[bytes]) -> list[str]:
-    if max(map(len, encoded), default=0) > MAX_KEY_BYTES:
-        raise _damaged(f"a key of more than {MAX_KEY_BYTES:,} bytes")
+    if max(map(len, encoded), default=0) > MAX_TABLE_KEY_BYTES:
+        raise _damaged(f"a key of more than {MAX_TABLE_KEY_BYTES:,} bytes")
     try:
         return [key.decode() for key in encoded]
     except UnicodeDecodeError as error:
         raise _damaged("a key that is not UTF-8") from error
 
 
-__all__ = ["MAGIC", "Aggregate", "SubRecord", "is_aggregated", "pack", "unpack"]
-
 MAX_PACKED_SUB_RECORDS = TWO_BYTES
-"""So that an index takes two bytes at most. A prediction takes 180 B, and a record holds 5,800 of them."""
+"""An index then takes at most two bytes. A prediction takes 180 B, so a record holds 5,800."""
 
 _FRAME_BYTES = len(MAGIC) + DIGEST_BYTES + 2 + 39  # and the table of one hash key, of 39 digits at most
 _ENTRY_BYTES = 17  # at most, around a key and its data: 1 + 3 and 1 + 3 + (1 + 2) + 2 + (1 + 3)
@@ -228,12 +226,12 @@ _FIRST_HASH_KEY = HASH_KEY_INDEX + b"\0"
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A record of several entries, or a plain one of a single entry that is too large to be packed.
+    """A record that holds several entries, or a plain record for an entry that is too large to pack.
 
     Attributes:
-        partition_key: Where the stream routes it by.
+        partition_key: The key that the stream routes the record by.
         data: The record's bytes.
-        positions: Indices of the entries within, ascending, in the order in which they are packed.
+        positions: Indices of the entries in it, ascending, in the packed order.
     """
 
     partition_key: str
@@ -241,23 +239,23 @@ class Aggregate:
     positions: Sequence[int]
 
 
-def pack(entries: Sequence[SubRecord], n_groups: int, max_bytes: int = MAX_RECORD_BYTES) -> list[Aggregate]:
-    """Packs entries into aggregates: the same entries always into the same bytes, each entry once.
+def pack(entries: Sequence[Entry], n_groups: int, max_bytes: int = MAX_RECORD_BYTES) -> list[Aggregate]:
+    """Pack entries into aggregates: each entry once, and the same entries always give the same bytes.
 
-    Keys are hashed into groups, and a group has its own partition key for ever: all that is sent for a key goes to one
-    shard, in order, as it would in plain records. The groups' keys cut the stream's hash range evenly: as many groups
-    as the stream has shards, or a multiple of it, load the shards alike.
+    Keys are hashed into groups, and each group has a fixed partition key. So all entries of a key go to one shard, in
+    order, as plain records do. The groups' keys divide the stream's hash range evenly: a number of groups that is the
+    number of shards, or a multiple of it, loads the shards evenly.
 
-    Every sub-record names the hash of its group's key as its explicit hash key. The KCL silently drops an aggregate
-    with a sub-record whose own key belongs to another shard (amazon-kinesis-client#343).
+    Every sub-record has the hash of its group's key as its explicit hash key, because the KCL silently drops an
+    aggregate with a sub-record whose own key belongs to another shard (amazon-kinesis-client#343).
 
     Args:
-        entries: Partition keys of 256 characters at most, and data.
+        entries: Partition keys of at most 256 characters, and data.
         n_groups: At least 1.
-        max_bytes: Of an aggregate and its partition key. What does not fit alone becomes a plain record.
+        max_bytes: The limit of an aggregate with its partition key. An entry that does not fit becomes a plain record.
 
     Returns:
-        Aggregates by the first entry that each holds; in order within a group.
+        Aggregates, ordered by their first entry; within a group in order.
 
     >>> [(one.partition_key, one.positions) for one in pack([("7", b"1"), ("8", b"2"), ("7", b"3")], n_groups=2)]
     [('6', [0, 2]), ('0', [1])]
@@ -283,7 +281,7 @@ def pack(entries: Sequence[SubRecord], n_groups: int, max_bytes: int = MAX_RECOR
 
 @lru_cache(maxsize=16)
 def _group_keys(n_groups: int) -> list[str]:
-    """Returns a partition key a group: the first number whose hash lies in the group's part of the range."""
+    """Return a partition key per group: the first number whose hash lies in the group's part of the range."""
     found: dict[int, str] = {}
     for number in count():
         found.setdefault(_hash(str(number)) * n_groups >> 128, str(number))
@@ -293,12 +291,12 @@ def _group_keys(n_groups: int) -> list[str]:
 
 
 def _hash(partition_key: str) -> int:
-    """Returns what Kinesis routes a partition key by."""
+    """Return the hash that Kinesis routes a partition key by."""
     return int.from_bytes(hashlib.md5(partition_key.encode(), usedforsecurity=False).digest(), "big")
 
 
 def _group(keys: Sequence[bytes], n_groups: int) -> list[list[int]]:
-    """Deals out positions by their key's CRC: Python's own hash differs from process to process."""
+    """Group positions by their key's CRC; Python's own hash differs between processes."""
     if n_groups == 1:
         return [list(range(len(keys)))]
     groups: list[list[int]] = [[] for _ in range(n_groups)]
@@ -309,7 +307,7 @@ def _group(keys: Sequence[bytes], n_groups: int) -> list[list[int]]:
 
 
 def _runs(keys: Sequence[bytes], datas: Sequence[bytes], room: int) -> Iterator[slice]:
-    """Cuts entries into runs of at most `room` bytes encoded; an entry that takes more is a run of its own."""
+    """Split entries into runs of at most `room` encoded bytes; a larger entry is a run of its own."""
     n_bytes = sum(map(len, keys)) + sum(map(len, datas)) + len(keys) * _ENTRY_BYTES
     if n_bytes <= room and 0 < len(keys) <= MAX_PACKED_SUB_RECORDS:
         yield slice(0, len(keys))
@@ -325,7 +323,7 @@ def _runs(keys: Sequence[bytes], datas: Sequence[bytes], room: int) -> Iterator[
 
 
 def _encode(group_key: str, keys: Sequence[bytes], datas: Sequence[bytes]) -> bytes:
-    """Encodes one aggregate, byte for byte as protobuf would: the n-th entry's key is the n-th of the table."""
+    """Encode one aggregate as protobuf does; the n-th entry's key is the n-th in the table."""
     hash_key = str(_hash(group_key)).encode()
     one_byte, two_bytes = _index_fields()
     body = b"".join(
@@ -347,7 +345,7 @@ def _key_table(keys: Sequence[bytes]) -> list[bytes]:
 
 
 def _records(datas: Sequence[bytes], index_fields: Sequence[bytes]) -> list[bytes]:
-    """Encodes records, in parts; what stands around data is made once a length. The index fields are equally long."""
+    """Encode records in parts; the bytes around data are built once per length. All index fields have one length."""
     lengths = list(map(len, datas))
     width = len(index_fields[0])
     middles = {length: _FIRST_HASH_KEY + DATA + _number(length) for length in set(lengths)}
@@ -357,7 +355,7 @@ def _records(datas: Sequence[bytes], index_fields: Sequence[bytes]) -> list[byte
 
 
 def _interleaved(n: int, *columns: Iterable[bytes]) -> list[bytes]:
-    """Puts columns of n parts together row by row, in two thirds of the time that `zip` takes."""
+    """Interleave columns of n parts row by row, in two thirds of the time of `zip`."""
     parts = [b""] * (n * len(columns))
     for place, column in enumerate(columns):
         parts[place :: len(columns)] = column
@@ -366,13 +364,13 @@ def _interleaved(n: int, *columns: Iterable[bytes]) -> list[bytes]:
 
 @lru_cache(maxsize=1)
 def _index_fields() -> tuple[list[bytes], list[bytes]]:
-    """Returns the field of every key index, those of one byte and those of two: made once, at the first packing."""
+    """Return the fields of all key indices, of one byte and of two; built once, at the first packing."""
     fields = [KEY_INDEX + _number(index) for index in range(MAX_PACKED_SUB_RECORDS)]
     return fields[:ONE_BYTE], fields[ONE_BYTE:]
 
 
 def _number(value: int) -> bytes:
-    """Encodes a number below 2**28, seven bits a byte, the lowest first."""
+    """Encode a number below 2**28, seven bits a byte, the lowest first."""
     encoded = bytearray()
     while value >= ONE_BYTE:
         encoded.append(value & 0x7F | 0x80)

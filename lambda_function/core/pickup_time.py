@@ -1,4 +1,4 @@
-"""When a ride starts, in New York: from what its event says, or from when its record arrived."""
+"""The start of a ride in New York: from its event, or from the arrival of its record."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,23 +15,23 @@ from lambda_function.errors import RejectError
 NEW_YORK = ZoneInfo("America/New_York")
 _EPOCH_MINUTE = datetime(1970, 1, 1).toordinal() * MINUTES_PER_DAY  # noqa: DTZ001 - a wall-clock date
 
-# What nearly every event has: 2021-01-05T08:15:00.
+# The usual form: 2021-01-05T08:15:00.
 _USUAL_LENGTH = 19
 _LOWEST_CODES = np.frombuffer(b"0000-00-00T00:00:00", np.uint8).astype(np.uint32)
-_CODES_ABOVE = np.where(ord("0") == _LOWEST_CODES, 9, 0).astype(np.uint32)  # a digit, or just what stands there
+_CODES_ABOVE = np.where(ord("0") == _LOWEST_CODES, 9, 0).astype(np.uint32)  # any digit, or exactly this character
 _YEAR_1 = np.datetime64("0001-01-01T00:00", "m")
 
 
 def pickup_minute(pickup_datetime: str | None, arrival_time_s: float) -> int:
-    """Returns a pickup in New York wall-clock minutes since 1970-01-01T00:00.
+    """Return a pickup in New York wall-clock minutes since 1970-01-01T00:00.
 
     Args:
-        pickup_datetime: ISO 8601. Without an offset it is New York's time already. In the hour that a change of clocks
-            skips or repeats it is taken as it stands.
-        arrival_time_s: When the record arrived, in seconds since the epoch, UTC: stands in where there is no time.
+        pickup_datetime: ISO 8601. Without an offset it is New York time. In the hour that a clock change skips or
+            repeats, it is taken as written.
+        arrival_time_s: When the record arrived, in seconds since the epoch, UTC: used if there is no pickup time.
 
     Raises:
-        RejectError: The time is not ISO 8601, or not on New York's calendar.
+        RejectError: The time is not ISO 8601, or outside the years that Python can represent.
 
     >>> pickup_minute("2021-01-05T08:15:00", 0.0) == pickup_minute("2021-01-05T13:15:00Z", 0.0) == 26830575
     True
@@ -50,9 +50,9 @@ def pickup_minute(pickup_datetime: str | None, arrival_time_s: float) -> int:
 
 
 def usual_pickup_minutes(pickup_datetimes: Sequence[str | None]) -> NDArray[np.int64] | None:
-    """Does `pickup_minute` for many at once, where all are written as ``2021-01-05T08:15:00``; else returns None.
+    """Return `pickup_minute` of many times at once if all have the form ``2021-01-05T08:15:00``; else None.
 
-    A third of the time, and the same minutes: what is not for certain the same is left to the other.
+    It takes a third of the time and returns None whenever the result might differ.
     """
     if not pickup_datetimes or any(text is None or len(text) != _USUAL_LENGTH for text in pickup_datetimes):
         return None
@@ -68,7 +68,7 @@ def usual_pickup_minutes(pickup_datetimes: Sequence[str | None]) -> NDArray[np.i
 
 @lru_cache(maxsize=64)
 def _new_york_offset_minutes(hour_s: float) -> int:
-    """Returns New York's offset from UTC in the hour that starts at `hour_s`: it changes on whole hours only."""
+    """Return New York's offset from UTC in the hour that starts at `hour_s`: it changes on whole hours only."""
     offset = datetime.fromtimestamp(hour_s, NEW_YORK).utcoffset()
     assert offset is not None  # noqa: S101 - an aware datetime has one
     return round(offset.total_seconds() / 60)

@@ -1,6 +1,6 @@
-"""One batch, decided: records and a model in, predictions and rejects out. Pure.
+"""Predict one batch: records and a model in, predictions and rejects out. Pure.
 
-By column, as nothing that costs a microsecond is done per ride; what is unusual about a ride takes a slower way.
+The work is done by column, because a microsecond per ride matters; unusual rides take a slower path.
 """
 
 from collections.abc import Sequence
@@ -26,19 +26,19 @@ from lambda_function.core.records import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry,
 from lambda_function.errors import RejectError
 
 DURATION_DECIMALS = 2
-"""Hundredths of a minute on the wire: below them, processors differ in the last bits of a sum."""
+"""Hundredths of a minute on the wire: in finer digits, processors differ in the last bits of a sum."""
 
 _MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedBatch:
-    """Where each record of a batch goes: in `entries` or in `rejects`, each in order, none in both.
+    """The result of a batch: each record is in `entries` or in `rejects`, in order, never in both.
 
-    An aggregate's sub-records go each their own way, under their record's position in the batch.
+    Each sub-record of an aggregate is in one of the two, under its record's position in the batch.
 
     Attributes:
-        entries: Predictions on their way out: partition key and data.
+        entries: Predictions to publish: partition key and data.
         positions: The position of each entry's record, ascending.
         rejects: (position, reject) each, ascending.
     """
@@ -49,31 +49,35 @@ class ProcessedBatch:
 
 
 def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:
-    """Predicts every ride that can be, in one go, and rejects the others. Raises nothing for what records hold."""
+    """Predict every valid ride in one call and reject the others. No content of a record makes it raise."""
     batch = _Batch()
     for position, record in enumerate(records):
         try:
             event = decode_ride_event(record.data())
         except RejectError as error:
-            batch.add_what_is_no_ride(position, record, error)
+            batch.add_aggregate_or_reject(position, record, error)
         else:
-            batch.positions.append(position)
-            batch.records.append(record)
-            batch.events.append(event)
+            batch.add(position, record, event)
     return batch.predict(model)
 
 
 @dataclass(slots=True)
 class _Batch:
-    """The rides of a batch (n,) by column: their records' positions, their records, or sub-records, and events."""
+    """The rides of a batch (n,) by column: the positions of their records, the records or sub-records, the events."""
 
     positions: list[int] = field(default_factory=list)
     records: list[KinesisRecord] = field(default_factory=list)
     events: list[RideEvent] = field(default_factory=list)
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
 
-    def add_what_is_no_ride(self, position: int, record: KinesisRecord, error: RejectError) -> None:
-        """Adds the rides of an aggregate, which is never JSON; anything else is a reject."""
+    def add(self, position: int, record: KinesisRecord, event: RideEvent) -> None:
+        """Add one ride."""
+        self.positions.append(position)
+        self.records.append(record)
+        self.events.append(event)
+
+    def add_aggregate_or_reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
+        """Add the rides of an aggregate, which is never JSON; any other record is a reject."""
         if not is_aggregated(record.envelope.data):
             self._reject(position, record, error)
             return
@@ -89,12 +93,10 @@ class _Batch:
             except RejectError as bad:
                 self._reject(position, sub, bad)
             else:
-                self.positions.append(position)
-                self.records.append(sub)
-                self.events.append(event)
+                self.add(position, sub, event)
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
-        """Predicts all rides added."""
+        """Predict all rides added."""
         minutes = self._pickup_minutes()
         matrix = feature_matrix(ride_columns([event.ride for event in self.events], minutes))
         durations = np.round(model.predict(matrix), DURATION_DECIMALS)
@@ -109,7 +111,7 @@ class _Batch:
         return ProcessedBatch(list(zip(keys, encoded, strict=True)), self.positions, rejects)
 
     def _pickup_minutes(self) -> NDArray[np.int64]:
-        """Returns the pickup minutes (n,), and rejects the rides without a usable one."""
+        """Return the pickup minutes (n,); reject the rides with an invalid pickup time."""
         usual = usual_pickup_minutes([event.ride.pickup_datetime for event in self.events])
         if usual is not None:
             return usual
@@ -124,7 +126,7 @@ class _Batch:
         return np.array(minutes, np.int64)
 
     def _without_the_too_large(self, encoded: list[bytes]) -> list[bytes]:
-        """Rejects the rides whose predictions (n,) no record holds, and returns the other predictions."""
+        """Reject the rides whose predictions (n,) exceed a record, and return the other predictions."""
         too_large = RejectError(TOO_LARGE, "the prediction would not fit a record - at `$.ride_id`")
         rows = [row for row, data in enumerate(encoded) if len(data) > _MAX_PREDICTION_BYTES]
         self._reject_rows(dict.fromkeys(rows, too_large))

@@ -1,4 +1,4 @@
-"""Kinesis records as Lambda delivers them: the invocation dict in, frozen structs out."""
+"""Kinesis records: the invocation that Lambda delivers in, frozen structs out; and rejects, built from records."""
 
 import base64
 from datetime import UTC, datetime
@@ -10,25 +10,25 @@ from lambda_function.core.events import NOT_BASE64, Reject
 from lambda_function.errors import RejectError
 
 MAX_RECORD_BYTES = 1024 * 1024
-"""What a stream takes as one record, data and partition key together."""
+"""The size limit of one record on a stream, data and partition key together."""
 
 MAX_KEY_BYTES = 768
-"""A partition key has 256 UTF-16 units at most."""
+"""A partition key has at most 256 UTF-16 units."""
 
 Entry = tuple[str, bytes]
-"""What is published: partition key and data."""
+"""A record to publish: partition key and data."""
 
 _MAX_DETAIL_CHARACTERS = 500  # a path can be as long as the producer's own field names
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """What Kinesis knows of a record.
+    """The part of a record that Kinesis writes.
 
     Attributes:
         partition_key: As the producer gave it.
         sequence_number: Digits, ordered as `int`.
-        arrival_time_s: When the stream took it, in seconds since the epoch, UTC.
-        data: The producer's bytes; where the envelope holds no base64, the envelope's text in UTF-8.
+        arrival_time_s: When the stream took the record, in seconds since the epoch, UTC.
+        data: The producer's bytes; if the envelope's text is not base64, that text in UTF-8.
     """
 
     partition_key: str = msgspec.field(name="partitionKey")
@@ -38,44 +38,63 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record.
+    """One record as Lambda delivers it.
 
     Attributes:
-        event_id: ``<shard id>:<sequence number>``, unique on its stream: the id of what comes of the record.
-        base64_problem: Why its data are no base64, or "".
-        index: For a sub-record its place in its aggregate, else None.
+        event_id: ``<shard id>:<sequence number>``, unique on its stream: the id of the record's prediction.
     """
 
     event_id: str = msgspec.field(name="eventID")
     envelope: Envelope = msgspec.field(name="kinesis")
-    base64_problem: str = msgspec.field(name="not Lambda's", default="")
-    index: int | None = msgspec.field(name="nor this", default=None)
 
     @property
     def shard_id(self) -> str:
         """The shard, as in ``shardId-000000000000``."""
         return self.event_id.partition(":")[0]
 
+    @property
+    def sub_index(self) -> int | None:
+        """The index in the aggregate that the record was part of; None for a record of its own."""
+        return None
+
     def data(self) -> bytes:
-        """Returns the producer's bytes.
+        """Return the producer's bytes.
 
         Raises:
-            RejectError: The envelope holds something else than base64.
+            RejectError: The envelope does not hold base64.
         """
-        if self.base64_problem:
-            raise RejectError(NOT_BASE64, f"{self.base64_problem} - at `$.kinesis.data`")
         return self.envelope.data
 
 
+class SubRecord(KinesisRecord, frozen=True, gc=False):
+    """One of the records in a KPL aggregate, with an id of its own: ``<shard id>:<sequence number>:<index>``."""
+
+    index: int
+
+    @property
+    def sub_index(self) -> int:
+        """The index in the aggregate."""
+        return self.index
+
+
+class NotBase64Record(KinesisRecord, frozen=True, gc=False):
+    """A record whose data are not base64."""
+
+    problem: str
+
+    def data(self) -> bytes:
+        """Raise: there are no producer's bytes."""
+        raise RejectError(NOT_BASE64, f"{self.problem} - at `$.kinesis.data`")
+
+
 def decode_records(event: dict[str, Any]) -> list[KinesisRecord]:
-    """Decodes an invocation of a Kinesis event source mapping; all its records are of one shard, in order.
+    """Decode an invocation of a Kinesis event source mapping; all its records are of one shard, in order.
 
     Raises:
-        msgspec.ValidationError: The envelope is not Lambda's. Nothing can be said of such records but that they must
-            come again.
+        msgspec.ValidationError: The envelope is not Lambda's; the records can only come again.
     """
     try:
-        return msgspec.convert(event["Records"], list[KinesisRecord])  # base64 included: a third of binascii's time
+        return msgspec.convert(event["Records"], list[KinesisRecord])  # base64 included, in a third of binascii's time
     except (msgspec.ValidationError, UnicodeEncodeError):
         return [_decode_record(record) for record in event["Records"]]
 
@@ -87,26 +106,25 @@ def _decode_record(record: dict[str, Any]) -> KinesisRecord:
         text: object = record.get("kinesis", {}).get("data")
         if not isinstance(text, str):
             raise
-        without_data = {**record, "kinesis": {**record["kinesis"], "data": b""}}
-        decoded = msgspec.convert(without_data, KinesisRecord)
-        kept = msgspec.structs.replace(decoded.envelope, data=text.encode("utf-8", "surrogatepass"))
-        return msgspec.structs.replace(decoded, envelope=kept, base64_problem=str(error).partition(" - at")[0])
+        decoded = msgspec.convert({**record, "kinesis": {**record["kinesis"], "data": b""}}, KinesisRecord)
+        envelope = msgspec.structs.replace(decoded.envelope, data=text.encode("utf-8", "surrogatepass"))
+        return NotBase64Record(decoded.event_id, envelope, str(error).partition(" - at")[0])
 
 
-def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> KinesisRecord:
-    """Returns one of an aggregate's sub-records, with an identity of its own: ``<shard>:<sequence number>:<index>``."""
+def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> SubRecord:
+    """Return one of the records in an aggregate."""
     envelope = Envelope(partition_key, record.envelope.sequence_number, record.envelope.arrival_time_s, data)
-    return KinesisRecord(f"{record.event_id}:{index}", envelope, index=index)
+    return SubRecord(f"{record.event_id}:{index}", envelope, index)
 
 
 def stream_name(event: dict[str, Any]) -> str:
-    """Returns the name of the stream that an invocation with records comes from."""
+    """Return the name of the stream that an invocation with records comes from."""
     arn: str = event["Records"][0]["eventSourceARN"]
     return arn.partition("stream/")[2]
 
 
 def build_reject(record: KinesisRecord, error: RejectError) -> Reject:
-    """Builds the reject of a record, or sub-record, that failed with `error`; it keeps all that the record held."""
+    """Build the reject of a record or sub-record that failed with `error`; it holds everything that the record held."""
     return Reject(
         reason=error.reason,
         detail=_encodable(error.detail[:_MAX_DETAIL_CHARACTERS]),
@@ -115,10 +133,10 @@ def build_reject(record: KinesisRecord, error: RejectError) -> Reject:
         arrival_time=datetime.fromtimestamp(record.envelope.arrival_time_s, UTC).isoformat(),
         partition_key=_encodable(record.envelope.partition_key),
         data=base64.b64encode(record.envelope.data).decode("ascii"),
-        sub_record=record.index,
+        sub_record=record.sub_index,
     )
 
 
 def _encodable(text: str) -> str:
-    """Escapes lone surrogates, which JSON's escapes can bring in and UTF-8 cannot hold."""
+    """Escape lone surrogates: JSON escapes can contain them, UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,8 +1,8 @@
-"""A rehearsal: a version of the function predicts rides of known durations, and answers instead of publishing.
+"""A rehearsal: a version of the function predicts the golden rides and returns the predictions without publishing.
 
-An invocation is one if it says ``"rehearsal": true`` beside its ``Records``. Only who may invoke the function can write
-that: the invocations of the stream are Lambda's own, and all that a producer has in them stands inside `data`, in
-base64, and in a record's partition key. Neither the output stream, nor the bucket, nor a metric hears of a rehearsal.
+An invocation with ``"rehearsal": true`` beside its ``Records`` is a rehearsal. Only a caller that may invoke the
+function can write that: Lambda builds the invocations of the stream, and a producer controls only `data` (in base64)
+and the partition key. A rehearsal writes to no stream, no bucket and no metric.
 """
 
 import base64
@@ -22,11 +22,11 @@ _SHARD_ID = "shardId-000000000000"
 _STREAM = "rehearsal"
 
 TOLERANCE_MINUTES = 0.5 * 10**-DURATION_DECIMALS + 1e-9
-"""A prediction is rounded on its way out, and the golden one is not; the rest is what sums differ by (model.py)."""
+"""Half of the rounding step of a published prediction, plus `bundle.PARITY_MINUTES`; golden minutes are not rounded."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a version answers: which model it serves, its predictions as it would publish them, and who got none."""
+    """A version's answer: its model, the predictions as it would publish them, and the rejects."""
 
     model_version: str
     predictions: tuple[str, ...]
@@ -34,12 +34,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def is_rehearsal(event: Mapping[str, Any]) -> bool:
-    """Says whether an invocation is a rehearsal."""
+    """Return whether an invocation is a rehearsal."""
     return event.get(_MARK) is True
 
 
 def rehearse(records: Sequence[KinesisRecord], model: ModelBundle) -> dict[str, Any]:
-    """Predicts as for the stream, and returns an `Answer` as JSON has it."""
+    """Predict as for the stream and return an `Answer` as JSON values."""
     batch = process(records, model)
     answer = Answer(
         model_version=model.model_version,
@@ -51,9 +51,9 @@ def rehearse(records: Sequence[KinesisRecord], model: ModelBundle) -> dict[str, 
 
 
 def rehearsal_event(golden: Sequence[GoldenRide]) -> dict[str, Any]:
-    """Builds the invocation: golden rides in Lambda's envelope, their places in the list as sequence numbers.
+    """Build the invocation: golden rides in Lambda's envelope, with their index as sequence number.
 
-    They arrived at the epoch: that is when a golden ride without a pickup time is taken to begin (`model.py`).
+    They arrive at the epoch: `bundle.py` takes that as the start of a golden ride without a pickup time.
     """
     return {_MARK: True, "Records": [_record(place, ride) for place, ride in enumerate(golden)]}
 
@@ -72,16 +72,16 @@ def _record(place: int, ride: GoldenRide) -> dict[str, Any]:
 
 
 def decode_answer(payload: bytes) -> Answer:
-    """Decodes what a version answered.
+    """Decode a version's answer.
 
     Raises:
-        msgspec.MsgspecError: It is no answer to a rehearsal.
+        msgspec.MsgspecError: The payload is no answer to a rehearsal.
     """
     return msgspec.json.decode(payload, type=Answer)
 
 
 def problem_with(answer: Answer, golden: Sequence[GoldenRide]) -> str:
-    """Says what is wrong with an answer to these golden rides: the first ride that is off, or ""."""
+    """Return the first problem of an answer to these golden rides, or ""."""
     if answer.rejects:
         return f"it rejects {len(answer.rejects)} golden rides, the first is {answer.rejects[0]}"
     if len(answer.predictions) != len(golden):

@@ -1,4 +1,4 @@
-"""How many thresholds lie below a value: a binary search, or for many values a table that spares most of it."""
+"""Count the thresholds below a value: by binary search, or for many values with a table of cells."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -34,7 +34,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Self:
-        """Cuts thresholds (m,), ascending, into cells."""
+        """Cut thresholds (m,), ascending, into cells."""
         finite = values[np.isfinite(values)]
         low, high = (float(finite[0]), float(finite[-1])) if len(finite) else (0.0, 0.0)
         width = high - low
@@ -51,7 +51,7 @@ class Thresholds:
         )
 
     def count_below(self, values: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Returns how many thresholds are below each of some values (n,); for NaN, any number up to m.
+        """Return how many thresholds are below each of some values (n,); for NaN, any number up to m.
 
         >>> Thresholds.of(np.array([1.0, 2.0])).count_below(np.array([0.5, 1.0, 1.5, 9.0])).tolist()
         [0, 0, 1, 2]
@@ -65,7 +65,7 @@ class Thresholds:
 
 
 def _cells(values: NDArray[np.float64], low: float, cells_per_unit: float) -> NDArray[np.intp]:
-    """Returns each value's cell (n,); NaN goes into the first."""
+    """Return each value's cell (n,); NaN goes into the first."""
     with np.errstate(over="ignore", invalid="ignore"):  # beyond either end is the last cell at that end
         cells = (values - low) * cells_per_unit
     return np.fmin(np.fmax(cells, 0.0), _N_CELLS - 1).astype(np.intp)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lambda_function.aws.rejects import PREFIX
-from lambda_function.core.bundle import MANIFEST, MAX_UNPACKED_BYTES, load_bundle, read_arrays, sha256
+from lambda_function.core.arrays import MAX_UNPACKED_BYTES, read_arrays
+from lambda_function.core.bundle import MANIFEST, load_bundle, sha256
 from lambda_function.core.events import decode_ride_event
 from lambda_function.core.forest import MAX_LEAVES, Forest
 from lambda_function.core.kpl import unpack

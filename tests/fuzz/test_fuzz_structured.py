@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lambda_function.core.bundle import MAX_UNPACKED_BYTES, read_arrays
+from lambda_function.core.arrays import MAX_UNPACKED_BYTES, read_arrays
 from lambda_function.core.forest import FOREST_DTYPES, Forest
 from lambda_function.errors import ForestError
 from tests.builders import Arrays, forest_arrays_of, small_bundle

@@ -9,7 +9,8 @@ import pytest
 from moto import mock_aws
 
 from lambda_function.aws.clients import make_clients, make_kms_client
-from lambda_function.aws.model_store import SIGNATURE, ModelStore
+from lambda_function.aws.signature import SIGNATURE
+from lambda_function.aws.model_store import ModelStore
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import KmsError, SignatureError
 from tests.builders import small_bundle

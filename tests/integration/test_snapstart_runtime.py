@@ -12,7 +12,7 @@ from infra.local.aws import LocalAws
 from infra.local.runtime.function import function_config
 from infra.local.stack import DeployedStack, deploy
 from infra.stack.package import PYTHON, build_for_host, host_architecture
-from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.kits.runtime_api import ERROR, INIT_ERROR, INVOCATION, PATIENCE_S, RESPONSE, RESTORE, RESTORE_ERROR

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.aws.clients import speed_up_put_records
+from lambda_function.aws.fast_kinesis import speed_up_put_records
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.records import Entry
 

@@ -16,12 +16,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lambda_function.core.events import DAMAGED_AGGREGATE
-from lambda_function.core.kpl import MAGIC, MAX_SUB_RECORDS, Aggregate, SubRecord, is_aggregated, pack, unpack
+from lambda_function.core.kpl import MAGIC, MAX_SUB_RECORDS, Aggregate, is_aggregated, pack, unpack
+from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 
 MIB = 1_048_576
 TAGS, TAGS_IN_TWO_BYTES = b"\x22", b"\xa2\x00"  # a field that nobody uses: the library looks into it, we do not
-Entries = list[SubRecord]
+Entries = list[Entry]
 
 KEYS = st.one_of(st.sampled_from(["7", "8", "ride-ö"]), st.text(st.characters(exclude_categories=["Cs"]), max_size=256))
 DATAS = st.one_of(st.binary(max_size=40), st.integers(0, 20_000).map(lambda size: b"x" * size))
@@ -134,7 +135,7 @@ def test_unpacking_gives_back_every_entry_once_and_in_order_within_a_group(
 ) -> None:
     aggregates = pack(entries, n_groups, max_bytes)
 
-    found: dict[int, SubRecord] = {}
+    found: dict[int, Entry] = {}
     last_of_key: defaultdict[str, int] = defaultdict(lambda: -1)
     for one in aggregates:
         sub_records = unpack(one.data) if is_aggregated(one.data) else [(one.partition_key, one.data)]

@@ -167,7 +167,7 @@ def test_version_that_leaves_rides_out_is_stopped(function: FakeLambda, answer: 
 def test_version_that_does_not_know_rehearsals_is_stopped(function: FakeLambda) -> None:
     function.spoil = lambda answer: answer.pop("model_version")
 
-    assert trial(function).why.startswith("the version does not know rehearsals")
+    assert trial(function).why.startswith("the version does not answer a rehearsal")
 
 
 def test_version_that_never_starts_is_stopped_with_its_own_words(function: FakeLambda) -> None:
@@ -190,7 +190,7 @@ def test_channel_that_moves_between_two_looks_stops_nothing(function: FakeLambda
     stale = trial(function)
     function.version.clock.now_s += 61
     # THEN that is no fault of its code
-    assert "where the channel names" in stale.why
+    assert "but the channel names" in stale.why
     assert trial(function).passed
 
 

@@ -35,6 +35,14 @@ def test_stream_is_named_by_its_arn() -> None:
     assert stream_name(invocation(b"")) == "ride-events"
 
 
+@pytest.mark.parametrize("name", ["problem", "index", "base64_problem", "not Lambda's", "nor this"])
+def test_no_field_of_the_envelope_sets_what_the_decoder_decides(name: str) -> None:
+    plain = lambda_record(base64.b64encode(b"hello").decode())
+    (record,) = decode_records({"Records": [{**plain, name: 1}]})
+    assert record.data() == b"hello"
+    assert record.sub_index is None
+
+
 @pytest.mark.parametrize("part", ["kinesis", "eventID"])
 def test_envelope_that_is_not_lambdas_raises(part: str) -> None:
     record = lambda_record(b"")
@@ -63,4 +71,4 @@ def test_text_is_judged_alone_as_beside_text_that_is_no_base64(text: str) -> Non
     (alone,) = kinesis_records(text)
     beside, _ = kinesis_records(text, "!")
     assert alone.envelope.data == beside.envelope.data
-    assert alone.base64_problem == beside.base64_problem
+    assert alone == beside

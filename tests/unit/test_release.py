@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
 from tests.builders_kept import ListingS3

@@ -8,14 +8,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.aws.model_store import (
-    MAX_BYTES,
-    MAX_SIGNATURE_BYTES,
-    SIGNATURE,
-    ModelStore,
-    Refreshed,
-    check_signature,
-)
+from lambda_function.aws.model_store import MAX_BYTES, ModelStore, Refreshed
+from lambda_function.aws.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError, SignatureError, StoreError
 from tests.builders import small_bundle

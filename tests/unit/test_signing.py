@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.folder_bucket import FolderS3
-from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle

@@ -156,7 +156,7 @@ def test_channel_is_looked_at_as_often_as_ever_after_a_restore(frozen: Frozen) -
 def test_stack_without_a_model_gets_its_snapshot_and_loads_the_model_once_there_is_one() -> None:
     frozen = Frozen()
 
-    assert "ridecast models publish" in str(frozen.take_snapshot())
+    assert "ridecast models release" in str(frozen.take_snapshot())
 
     publish_bundle(frozen.s3, small_bundle())
     frozen.restore()

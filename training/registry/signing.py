@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_function.aws.model_store import SIGNATURE, check_signature, signed_message
+from lambda_function.aws.signature import SIGNATURE, check_signature, signed_message
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import SignatureError
 from training.errors import PublishError, SigningError

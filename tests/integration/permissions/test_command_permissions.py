@@ -11,7 +11,7 @@ import typer
 
 from infra.cli.app import app
 from infra.stack.template import TEMPLATE
-from lambda_function.aws.model_store import SIGNATURE
+from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import Channel, bundle_key, channel_key
 from lambda_function.core.events import encode_reject
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
