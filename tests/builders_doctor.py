@@ -1,4 +1,4 @@
-"""A stack that is well, as the doctor knows it, and what it says of one that is not."""
+"""Facts of a healthy stack for the doctor, and the findings of one that is not healthy."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,7 @@ HEALTHY = StackFacts(
     status="UPDATE_COMPLETE",
     window_minutes=60,
     parameters={"StreamMode": "PROVISIONED", "RideEventsShards": "2", "RidePredictionsShards": "2", "MemoryMb": "1769"},
-    drift=(),
+    template_diff=(),
     release=ReleaseFacts("predictor", "live", serving="7", published="7"),
     model=ModelFacts("rides", "stable", "green-2021-01-3f2a9c1d0b7e"),
     function=FunctionFacts("predictor", parameters={"MemoryMb": "1769"}),
@@ -45,25 +45,25 @@ HEALTHY = StackFacts(
     concurrency=ConcurrencyFacts(None, n_unreserved=1000, n_account=1000),
     streams=(INPUT, OUTPUT),
     alarms=(AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK"), AlarmFacts("age", "A", "INSUFFICIENT_DATA")),
-    n_told=1,
+    n_subscribers=1,
     quotas=(QuotaFacts("shards", 4, 500),),
-    n_kept={"rejects": 0, "failures": 0},
+    n_waiting={"rejects": 0, "failures": 0},
 )
 
 
 def stack_with(**changes: Any) -> StackFacts:
-    """The healthy stack, but for some parts."""
+    """The healthy stack with some parts changed."""
     return replace(HEALTHY, **changes)
 
 
-def ill(facts: StackFacts) -> list[Finding]:
-    """All that is not good; each such finding has a remedy."""
+def problems(facts: StackFacts) -> list[Finding]:
+    """All findings that are not good; each has a remedy."""
     found = [one for one in check(facts) if one.severity is not Severity.good]
     assert all(one.remedy for one in found)
     return found
 
 
-def only_ill(facts: StackFacts) -> Finding:
+def only_problem(facts: StackFacts) -> Finding:
     """The one finding that is not good."""
-    (found,) = ill(facts)
+    (found,) = problems(facts)
     return found

@@ -18,6 +18,7 @@ from tests.deploy_local.traffic import Traffic
 from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.workflows.pipeline import train
 
@@ -148,7 +149,7 @@ class DeployRun:
             doctor = Doctor(self._aws.client, STACK_NAME, template=release.source / "template.yaml")
             ill = [f"{one.check}: {one.what}" for one in check(doctor.gather()) if one.severity is Severity.bad]
             self._must(not ill, f"the doctor says {'; '.join(ill)}")
-            self._must(doctor.gather().drift == (), f"the doctor sees drift: {doctor.gather().drift}")
+            self._must(doctor.gather().template_diff == (), f"the template diff is {doctor.gather().template_diff}")
 
     def _is_refused(self, release: Release) -> bool:
         try:
@@ -236,5 +237,5 @@ def _small_model() -> ExportedBundle:
 
 
 def _publish(s3: Any, bucket: str, bundle: ExportedBundle) -> None:
-    store_bundle(s3, bucket, bundle)
-    move_channel(s3, bucket, CHANNEL, bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, bucket), bundle)
+    move_channel(Bucket(s3, bucket), CHANNEL, bundle.model_version, bundle.manifest_sha256)

@@ -1,4 +1,4 @@
-"""`ridecast doctor` on stacks of the local AWS: healthy, ill, changed by hand, and not to be looked at."""
+"""`ridecast doctor` on stacks of the local AWS: healthy, with problems, changed by hand, and without permissions."""
 
 import json
 import sys
@@ -19,6 +19,7 @@ from infra.stack.template import TEMPLATE
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack
 from training.errors import UserError
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ def stack() -> Iterator[TemplateStack]:
 
 @pytest.fixture(scope="module")
 def changed() -> Iterator[TemplateStack]:
-    """A stack that somebody has changed by hand, in every way that the doctor knows."""
+    """A stack that somebody has changed by hand, in every way that the doctor detects."""
     with LocalAws() as aws:
         made = TemplateStack(aws, "ridecast-dev")
         assert made.change(RideEventsShards=2) == "CREATE_COMPLETE"
@@ -57,24 +58,24 @@ def _change_by_hand(stack: TemplateStack) -> None:
     cloudwatch.disable_alarm_actions(AlarmNames=[names["StackAlarm"]])
 
 
-def look(stack: TemplateStack, client: Any = None) -> StackFacts:
+def gather(stack: TemplateStack, client: Any = None) -> StackFacts:
     return Doctor(client or stack.aws.client, stack.name).gather()
 
 
-def ill(stack: TemplateStack, severity: Severity = Severity.bad) -> dict[str, Finding]:
-    """What is bad, or a warning, by check."""
-    return {one.check: one for one in check(look(stack)) if one.severity is severity}
+def problems(stack: TemplateStack, severity: Severity = Severity.bad) -> dict[str, Finding]:
+    """Findings of one severity, by check."""
+    return {one.check: one for one in check(gather(stack)) if one.severity is severity}
 
 
-def publish(stack: TemplateStack) -> str:
+def release_model(stack: TemplateStack) -> str:
     s3, bucket, bundle = stack.aws.client("s3"), stack.outputs()["BucketName"], small_bundle()
-    store_bundle(s3, bucket, bundle)
-    move_channel(s3, bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, bucket), bundle)
+    move_channel(Bucket(s3, bucket), "stable", bundle.model_version, bundle.manifest_sha256)
     return bundle.model_version
 
 
 def count(stack: TemplateStack, namespace: str, name: str, values: Mapping[str, float], minutes_ago: int = 1) -> None:
-    """Puts metrics as CloudWatch has them: one dimension, `service` for ours and `FunctionName` for Lambda's."""
+    """Put metrics with one dimension, `service` for ours and `FunctionName` for Lambda's."""
     dimension = {"Name": "FunctionName" if namespace == "AWS/Lambda" else "service", "Value": name}
     then = datetime.now(UTC) - timedelta(minutes=minutes_ago)
     stack.aws.client("cloudwatch").put_metric_data(
@@ -86,37 +87,37 @@ def count(stack: TemplateStack, namespace: str, name: str, values: Mapping[str, 
     )
 
 
-def test_stack_without_a_model_is_told_how_to_get_one_and_with_one_it_is_healthy(stack: TemplateStack) -> None:
-    assert "models publish" in ill(stack)["model"].remedy
+def test_stack_without_a_model_gets_a_remedy_and_with_one_it_is_healthy(stack: TemplateStack) -> None:
+    assert "models release" in problems(stack)["model"].remedy
 
-    version = publish(stack)
-    facts = look(stack)
+    version = release_model(stack)
+    facts = gather(stack)
     assert facts.model
     assert facts.model.model_version == version
-    # Here nobody ever confirms a subscription; all else is good.
+    # The local AWS never confirms a subscription.
     assert {one.check for one in check(facts) if one.severity is not Severity.good} == {"alarm topic"}
-    assert facts.unseen == {}
+    assert facts.unread == {}
 
 
-def test_bundle_that_was_damaged_is_found(stack: TemplateStack) -> None:
-    version = publish(stack)
+def test_damaged_bundle_is_found(stack: TemplateStack) -> None:
+    version = release_model(stack)
     s3, where = stack.aws.client("s3"), {"Bucket": stack.outputs()["BucketName"], "Key": f"models/{version}/forest.npz"}
     whole = s3.get_object(**where)["Body"].read()
     s3.put_object(**where, Body=whole[:-1])
-    assert "forest.npz" in ill(stack)["model"].what
-    assert "rollback" in ill(stack)["model"].remedy
+    assert "forest.npz" in problems(stack)["model"].what
+    assert "rollback" in problems(stack)["model"].remedy
     s3.put_object(**where, Body=whole)
 
 
-def test_channel_that_was_damaged_is_found(stack: TemplateStack) -> None:
-    publish(stack)
+def test_damaged_channel_is_found(stack: TemplateStack) -> None:
+    release_model(stack)
     stack.aws.client("s3").put_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json", Body=b"{")
-    assert "rollback" in ill(stack)["model"].remedy
+    assert "rollback" in problems(stack)["model"].remedy
     stack.aws.client("s3").delete_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json")
 
 
-def test_metrics_alarms_and_what_waits_are_seen(stack: TemplateStack) -> None:
-    publish(stack)
+def test_metrics_alarms_and_waiting_records_are_read(stack: TemplateStack) -> None:
+    release_model(stack)
     aws = stack.aws
     count(stack, "ridecast", "ridecast-prod", {"Records": 10, "Predictions": 9, "ModelRefreshFailures": 2})
     count(stack, "ridecast", "ridecast-dev", {"ModelRefreshFailures": 5})  # of another stack in the account
@@ -125,63 +126,63 @@ def test_metrics_alarms_and_what_waits_are_seen(stack: TemplateStack) -> None:
     aws.client("cloudwatch").set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="rides wait")
     aws.client("s3").put_object(Bucket=stack.outputs()["BucketName"], Key="aws/lambda/m/shard/one", Body=b"{}")
 
-    found = ill(stack)
+    found = problems(stack)
 
-    assert found["refresh"].what.startswith("2 looks at the channel failed")
+    assert found["refresh"].what.startswith("2 refresh failures of the channel")
     assert found["work"].what.startswith("4 invocations failed, 0 by an exception")
     assert found["alarm"].what == f"{alarm}: rides wait"
     assert found["alarm"].remedy.startswith("docs/runbook.md#iteratoragealarm")
     assert "1 objects of failures wait" in found["failures"].what
-    assert ill(stack, Severity.warning)["work"].what == "Lambda throttled 3 invocations"
+    assert problems(stack, Severity.warning)["work"].what == "Lambda throttled 3 invocations"
 
 
 def test_refresh_that_failed_a_while_ago_and_works_again_is_a_warning(changed: TemplateStack) -> None:
     count(changed, "ridecast", changed.name, {"ModelRefreshFailures": 1, "Records": 5, "Predictions": 5}, 30)
     count(changed, "ridecast", changed.name, {"ModelRefreshFailures": 0, "Records": 7, "Predictions": 7}, 1)
 
-    found = ill(changed, Severity.warning)["refresh"]
+    found = problems(changed, Severity.warning)["refresh"]
 
-    assert found.what == "1 look at the channel failed in the last 60 minutes, none in the last 10 minutes"
+    assert found.what == "1 refresh failure of the channel in the last 60 minutes, none in the last 10 minutes"
 
 
 def test_parameters_that_somebody_has_changed_by_hand_are_named(changed: TemplateStack) -> None:
-    found = ill(changed, Severity.warning)["parameters"]
+    found = problems(changed, Severity.warning)["parameters"]
 
     assert {"RideEventsShards=3", "StreamMode=ON_DEMAND", "BatchSize=500", "ReservedConcurrency=1"} <= {
         word.strip(";") for word in found.remedy.split()
     }
 
 
-def test_shards_are_held_against_the_concurrency_that_is_reserved(changed: TemplateStack) -> None:
-    facts = look(changed)
+def test_reserved_concurrency_is_compared_with_the_shards(changed: TemplateStack) -> None:
+    facts = gather(changed)
 
     assert facts.concurrency
     assert (facts.concurrency.reserved, facts.concurrency.n_unreserved, facts.concurrency.n_account) == (1, 999, 1000)
-    assert ill(changed, Severity.warning)["concurrency"].remedy == "deploy with ReservedConcurrency=3"
+    assert problems(changed, Severity.warning)["concurrency"].remedy == "deploy with ReservedConcurrency=3"
 
 
 def test_stream_on_demand_has_shards_of_its_own_and_no_parameter_for_them(changed: TemplateStack) -> None:
-    output = look(changed).stream("output")
+    output = gather(changed).stream("output")
 
     assert output
     assert (output.is_on_demand, output.n_open_shards, output.parameters) == (True, 1, {"StreamMode": "ON_DEMAND"})
 
 
 def test_mapping_that_somebody_has_disabled_is_bad(changed: TemplateStack) -> None:
-    assert ill(changed)["mapping"].what.startswith("the mapping is Disabled")
+    assert problems(changed)["mapping"].what.startswith("the mapping is Disabled")
 
 
-def test_rollout_under_way_is_a_warning_with_its_share(changed: TemplateStack) -> None:
-    assert ill(changed, Severity.warning)["release"].what == "version 2 gets 10% of the batches, 1 the rest"
+def test_running_rollout_is_a_warning_with_its_share(changed: TemplateStack) -> None:
+    assert problems(changed, Severity.warning)["release"].what == "version 2 gets 10% of the batches, 1 the rest"
 
 
-def test_alarms_that_are_gone_or_tell_nobody_are_found(changed: TemplateStack) -> None:
-    assert "ThrottlesAlarm" in ill(changed)["alarm"].what
-    assert "StackAlarm" in ill(changed, Severity.warning)["alarm"].what
+def test_deleted_and_muted_alarms_are_found(changed: TemplateStack) -> None:
+    assert "ThrottlesAlarm" in problems(changed)["alarm"].what
+    assert "StackAlarm" in problems(changed, Severity.warning)["alarm"].what
 
 
 def test_template_here_is_compared_with_the_one_deployed(stack: TemplateStack) -> None:
-    differing = Doctor(stack.aws.client, stack.name, template=TEMPLATE).gather().drift
+    differing = Doctor(stack.aws.client, stack.name, template=TEMPLATE).gather().template_diff
     assert differing  # this stack was deployed translated
     assert "Predictor.Type is AWS::Serverless::Function here, AWS::Lambda::Function deployed" in differing
 
@@ -210,7 +211,7 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
 
 
 @pytest.mark.parametrize(
-    ("service", "unseen"),
+    ("service", "unread"),
     [
         ("lambda", {"function", "release", "mapping", "concurrency", "quotas"}),
         ("kinesis", {"streams", "quotas"}),
@@ -218,33 +219,33 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
     ],
 )
 @pytest.mark.parametrize(("error", "is_denied"), [(DENIED, True), (THROTTLED, False), (UNREACHABLE, False)])
-def test_service_that_refuses_leaves_the_rest_to_be_looked_at(
-    stack: TemplateStack, service: str, unseen: set[str], error: Exception, *, is_denied: bool
+def test_rest_is_read_if_one_service_refuses(
+    stack: TemplateStack, service: str, unread: set[str], error: Exception, *, is_denied: bool
 ) -> None:
-    facts = look(stack, lambda name: Refusing(error) if name == service else stack.aws.client(name))
+    facts = gather(stack, lambda name: Refusing(error) if name == service else stack.aws.client(name))
 
-    assert set(facts.unseen) == unseen
-    assert facts.denied == (unseen if is_denied else set())
+    assert set(facts.unread) == unread
+    assert facts.denied == (unread if is_denied else set())
     assert facts.status == "CREATE_COMPLETE"
     warned = {one.check for one in check(facts) if one.severity is Severity.warning}
-    assert unseen <= warned
+    assert unread <= warned
 
 
-def test_bucket_that_refuses_tells_nothing_of_the_model_and_no_rollback_is_advised(stack: TemplateStack) -> None:
+def test_model_is_unread_if_the_bucket_refuses(stack: TemplateStack) -> None:
     refused = ClientError({**DENIED.response, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")  # type: ignore[typeddict-item]
-    facts = look(stack, lambda name: Refusing(refused) if name == "s3" else stack.aws.client(name))
+    facts = gather(stack, lambda name: Refusing(refused) if name == "s3" else stack.aws.client(name))
 
     assert facts.model
     assert facts.model.trouble is ModelTrouble.unread
     assert facts.denied == {"rejects and failures"}
 
 
-def test_stack_that_is_not_there_is_said_in_one_sentence(stack: TemplateStack) -> None:
+def test_missing_stack_is_an_error_of_one_sentence(stack: TemplateStack) -> None:
     with pytest.raises(UserError, match=r"cannot describe stack nowhere: .* does not exist: check name, region"):
         Doctor(stack.aws.client, "nowhere").gather()
 
 
-def test_command_ends_with_one_object_and_exit_code_1_for_a_stack_that_is_ill(
+def test_command_ends_with_one_object_and_exit_code_1_for_a_stack_with_problems(
     changed: TemplateStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {**changed.aws.environment, "no_proxy": "127.0.0.1"}.items():

@@ -1,4 +1,4 @@
-"""Alarms, and the records that were put aside and wait for a person."""
+"""Alarms, and the rejects and failed batches that wait for somebody to redrive them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,39 +13,38 @@ _ALARM_TYPES = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
 _ALARMS_A_CALL = 100
 
 
-def look_at_alarms(cloudwatch: Any, resources: Iterable[Resource]) -> tuple[AlarmFacts, ...]:
-    """Describes the stack's alarms, in the template's order.
+def probe_alarms(cloudwatch: Any, resources: Iterable[Resource]) -> tuple[AlarmFacts, ...]:
+    """Describe the stack's alarms, in the template's order.
 
     Raises:
         ClientError: CloudWatch refused.
     """
     alarms = {one.physical_name: one for one in resources if one.type in _ALARM_TYPES}
     names = list(alarms)
-    described: dict[str, tuple[dict[str, Any], bool]] = {}
+    described: dict[str, dict[str, Any]] = {}
     for start in range(0, len(names), _ALARMS_A_CALL):
-        asked = {"AlarmNames": names[start : start + _ALARMS_A_CALL], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]}
-        for page in cloudwatch.get_paginator("describe_alarms").paginate(**asked):
-            described |= {alarm["AlarmName"]: (alarm, False) for alarm in page.get("MetricAlarms", ())}
-            described |= {alarm["AlarmName"]: (alarm, True) for alarm in page.get("CompositeAlarms", ())}
-    return tuple(
-        _alarm(one, *described[name]) if name in described else AlarmFacts(name, one.logical_name, "")
-        for name, one in alarms.items()
-    )
+        wanted = {"AlarmNames": names[start : start + _ALARMS_A_CALL], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]}
+        for page in cloudwatch.get_paginator("describe_alarms").paginate(**wanted):
+            for alarm in (*page.get("MetricAlarms", ()), *page.get("CompositeAlarms", ())):
+                described[alarm["AlarmName"]] = alarm
+    return tuple(_alarm(resource, described.get(name)) for name, resource in alarms.items())
 
 
-def _alarm(resource: Resource, described: dict[str, Any], is_composite: bool) -> AlarmFacts:
+def _alarm(resource: Resource, described: dict[str, Any] | None) -> AlarmFacts:
+    if described is None:
+        return AlarmFacts(resource.physical_name, resource.logical_name, "")
     return AlarmFacts(
-        name=described["AlarmName"],
+        name=resource.physical_name,
         logical_name=resource.logical_name,
         state=described["StateValue"],
         reason=described.get("StateReason", ""),
         is_muted=bool(described.get("AlarmActions")) and not described["ActionsEnabled"],
-        is_composite=is_composite,
+        is_composite=resource.type == "AWS::CloudWatch::CompositeAlarm",
     )
 
 
-def count_told(sns: Any, resources: Iterable[Resource]) -> int | None:
-    """Counts who is told of alarms: confirmed subscriptions of the stack's topic; None where it has no topic.
+def count_subscribers(sns: Any, resources: Iterable[Resource]) -> int | None:
+    """Count confirmed subscriptions to the stack's alarm topic; None if it has no topic.
 
     Raises:
         ClientError: SNS refused.
@@ -55,8 +54,8 @@ def count_told(sns: Any, resources: Iterable[Resource]) -> int | None:
     return sum(int(one["SubscriptionsConfirmed"]) for one in attributes) if topics else None
 
 
-def count_kept(s3: Any, bucket_name: str) -> dict[str, int]:
-    """Counts objects of rejects and of given-up batches without a mark: one of which a part is redriven has one.
+def count_waiting(s3: Any, bucket_name: str) -> dict[str, int]:
+    """Count objects of rejects and of failed batches without a redrive mark; one redriven in part has a mark.
 
     Raises:
         StoreError: S3 refused.
@@ -66,44 +65,37 @@ def count_kept(s3: Any, bucket_name: str) -> dict[str, int]:
     return {kind.name: sum(key not in marked for key in kind.keys(bucket)) for kind in (REJECTS, FAILURES)}
 
 
-# MERGED FROM infra/doctor/judge/watching.py
-# What waits for a person: alarms that sound or can't, and records that nobody has redriven.
-def judge_alarms(facts: StackFacts) -> Iterator[Finding]:
-    """Judges the stack's alarms, each that sounds by itself."""
+def check_alarms(facts: StackFacts) -> Iterator[Finding]:
+    """Check the stack's alarms: a finding for each in alarm; a composite one only if none of its causes is there."""
     alarms = facts.alarms
-    sounding = _without_echo([alarm for alarm in alarms if alarm.state == "ALARM"])
-    yield from (_sounding(alarm) for alarm in sounding)
+    in_alarm = [alarm for alarm in alarms if alarm.state == "ALARM"]
+    causes = [alarm for alarm in in_alarm if not alarm.is_composite] or in_alarm
+    for alarm in causes:
+        section = "" if alarm.is_composite else f"#{alarm.logical_name.lower()}"
+        what = f"{alarm.name}: {alarm.reason or 'in alarm'}"
+        yield bad("alarm", what, f"docs/runbook.md{section} describes what to do")
     if missing := [alarm.name for alarm in alarms if not alarm.state]:
         what = f"somebody has deleted {', '.join(missing)}"
         yield bad("alarm", what, "CloudFormation does not notice: deploy once without them, and once with them")
     if muted := [alarm.name for alarm in alarms if alarm.is_muted]:
-        what = f"nobody is told of {', '.join(muted)}"
+        what = f"the actions of {', '.join(muted)} are disabled: nobody is notified"
         yield warning("alarm", what, f"`aws cloudwatch enable-alarm-actions --alarm-names {' '.join(muted)}`")
-    if facts.n_told == 0:
-        remedy = "deploy with AlarmEmail, or subscribe to the stack's AlarmTopicArn, and confirm what AWS then sends"
-        yield warning("alarm topic", "it has no confirmed subscription: nobody is told of any alarm", remedy)
-    if alarms and not sounding and not missing:
-        yield good("alarm", f"none of {len(alarms)} alarms sounds")
+    if facts.n_subscribers == 0:
+        remedy = "deploy with AlarmEmail, or subscribe to the stack's AlarmTopicArn, and confirm AWS's message"
+        yield warning("alarm topic", "it has no confirmed subscription: nobody is notified of any alarm", remedy)
+    if alarms and not in_alarm and not missing:
+        yield good("alarm", f"none of {len(alarms)} alarms is in alarm")
 
 
-def _without_echo(sounding: list[AlarmFacts]) -> list[AlarmFacts]:
-    """Leaves out a composite alarm where the one that set it off is here."""
-    return [alarm for alarm in sounding if not alarm.is_composite] or sounding
-
-
-def _sounding(alarm: AlarmFacts) -> Finding:
-    section = "" if alarm.is_composite else f"#{alarm.logical_name.lower()}"
-    return bad("alarm", f"{alarm.name}: {alarm.reason or 'in alarm'}", f"docs/runbook.md{section} says what to do")
-
-
-def judge_kept(facts: StackFacts) -> Iterator[Finding]:
-    """Judges records that were put aside."""
-    for kind, n_objects in facts.n_kept.items():
+def check_waiting(facts: StackFacts) -> Iterator[Finding]:
+    """Check for rejects and failed batches that nobody has redriven."""
+    for kind, n_objects in facts.n_waiting.items():
         what = f"{n_objects:,} objects of {kind} wait in the bucket"
-        remedy = f"`ridecast {kind} list`, and `ridecast {kind} redrive` once the cause is gone"
+        option = f"--kind {kind.removesuffix('s')}"
+        remedy = f"`ridecast records list {option}`, and `ridecast records redrive {option}` once the cause is gone"
         if not n_objects:
             yield good(kind, f"no {kind} wait")
-        elif kind == "failures":
+        elif kind == FAILURES.name:
             yield bad(kind, what, f"{remedy}: their rides have no prediction")
         else:
             yield warning(kind, what, remedy)

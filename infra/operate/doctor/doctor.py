@@ -1,4 +1,4 @@
-"""Everything that is asked of a deployed stack, once; what may not be looked at is noted, and the rest goes on."""
+"""Read all facts of a deployed stack and check them. A part that may not be read is noted, and the rest continues."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 from yaml import YAMLError
 
-from infra.operate.doctor.alarms import count_kept, count_told, judge_alarms, judge_kept, look_at_alarms
+from infra.operate.doctor.alarms import check_alarms, check_waiting, count_subscribers, count_waiting, probe_alarms
 from infra.operate.doctor.facts import (
     Finding,
     FunctionFacts,
@@ -21,32 +21,34 @@ from infra.operate.doctor.facts import (
     warning,
 )
 from infra.operate.doctor.function import (
+    check_function,
+    check_mapping,
+    check_refresh,
+    check_work,
     function_facts,
-    judge_function,
-    judge_mapping,
-    judge_refresh,
-    judge_work,
-    look_at_concurrency,
-    look_at_mapping,
-    look_at_release,
-    look_at_work,
+    probe_concurrency,
+    probe_mapping,
+    probe_release,
+    probe_work,
     variables_of,
 )
-from infra.operate.doctor.model import judge_model, look_at_model
+from infra.operate.doctor.model import check_model, probe_model
 from infra.operate.doctor.stack import (
+    check_parameters,
+    check_release,
+    check_resources,
+    check_status,
+    check_template,
     describe_own_stack,
-    judge_drift,
-    judge_release,
-    judge_status,
-    look_at_drift,
 )
-from infra.operate.doctor.streams import judge_concurrency, judge_quotas, judge_streams, look_at_quotas, look_at_stream
+from infra.operate.doctor.streams import check_concurrency, check_quotas, check_streams, probe_quotas, probe_stream
+from infra.operate.doctor.template_diff import diff_deployed_template
 from infra.stack.describe import DescribedStack, list_resources
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import ConfigurationError, StoreError
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
-"""What services call it; the last where there is nothing but a status to read."""
+"""Error codes of a missing permission; the last is that of an answer with nothing but a status."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,14 +56,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """Looks at one stack.
+    """Reads one stack.
 
     Attributes:
         client: Makes a boto3 client of a service.
         stack_name: The stack.
         window_minutes: How far back the metrics go.
         template: The local template to compare with; None compares nothing.
-        now: Tells the time, aware.
+        now: Returns the time, aware.
     """
 
     client: Callable[[str], Any]
@@ -71,66 +73,64 @@ class Doctor:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def gather(self) -> StackFacts:
-        """Looks at everything once.
+        """Read all facts once.
 
         Raises:
-            UserError: There is no such stack, or it may not be described, or it is another project's.
-            TemplateError: The local template can't be read.
+            UserError: There is no such stack, or it may not be described, or it is another project's, or the local
+                template can't be read.
         """
         stack = describe_own_stack(self.client("cloudformation"), self.stack_name)
-        return self._look_around(stack, _Look()) if stack.outputs else self._facts(stack)
+        return self._facts(stack, **(self._parts(stack, _Probe()) if stack.outputs else {}))
 
-    def _look_around(self, stack: DescribedStack, look: "_Look") -> StackFacts:
-        cloudformation, cloudwatch = self.client("cloudformation"), self.client("cloudwatch")
-        kinesis, aws_lambda = self.client("kinesis"), self.client("lambda")
-        name, outputs = stack.name, stack.outputs
-        function, alias = outputs["FunctionName"], outputs["FunctionAliasArn"]
-        resources = look("resources", (), list_resources, cloudformation, name)
-        as_configured, model, work = self._function(stack, look)
-        return self._facts(
-            stack,
-            drift=look("drift", None, look_at_drift, cloudformation, name, self.template),
-            release=look("release", None, look_at_release, aws_lambda, function, alias, resources),
-            model=model,
-            function=as_configured,
-            work=work,
-            mapping=look("mapping", None, look_at_mapping, aws_lambda, alias, outputs["RideEventsArn"]),
-            concurrency=look("concurrency", None, look_at_concurrency, aws_lambda, function),
-            streams=look("streams", (), self._streams, outputs),
-            alarms=look("alarms", (), look_at_alarms, cloudwatch, resources),
-            n_told=look("alarm topic", None, count_told, self.client("sns"), resources),
-            quotas=look("quotas", (), look_at_quotas, kinesis, aws_lambda),
-            n_kept=look("rejects and failures", {}, count_kept, self.client("s3"), outputs["BucketName"]),
-            unseen=look.unseen,
-            denied=frozenset(look.denied),
-        )
-
-    def _facts(self, stack: DescribedStack, **seen: Any) -> StackFacts:
+    def _facts(self, stack: DescribedStack, **parts: Any) -> StackFacts:
         return StackFacts(
             name=stack.name,
             status=stack.status,
             window_minutes=self.window_minutes,
             parameters=stack.parameters,
             resource_drift=stack.resource_drift,
-            **seen,
+            **parts,
         )
 
+    def _parts(self, stack: DescribedStack, probe: "_Probe") -> dict[str, Any]:
+        cloudformation, cloudwatch = self.client("cloudformation"), self.client("cloudwatch")
+        kinesis, aws_lambda = self.client("kinesis"), self.client("lambda")
+        name, outputs = stack.name, stack.outputs
+        function_name, alias = outputs["FunctionName"], outputs["FunctionAliasArn"]
+        resources = probe("resources", (), list_resources, cloudformation, name)
+        function, model, work = self._function(alias, probe)
+        return {
+            "template_diff": probe("template diff", None, diff_deployed_template, cloudformation, name, self.template),
+            "release": probe("release", None, probe_release, aws_lambda, function_name, alias, resources),
+            "model": model,
+            "function": function,
+            "work": work,
+            "mapping": probe("mapping", None, probe_mapping, aws_lambda, alias, outputs["RideEventsArn"]),
+            "concurrency": probe("concurrency", None, probe_concurrency, aws_lambda, function_name),
+            "streams": probe("streams", (), self._streams, outputs),
+            "alarms": probe("alarms", (), probe_alarms, cloudwatch, resources),
+            "n_subscribers": probe("alarm topic", None, count_subscribers, self.client("sns"), resources),
+            "quotas": probe("quotas", (), probe_quotas, kinesis, aws_lambda),
+            "n_waiting": probe("rejects and failures", {}, count_waiting, self.client("s3"), outputs["BucketName"]),
+            "unread": probe.unread,
+            "denied": frozenset(probe.denied),
+        }
+
     def _function(
-        self, stack: DescribedStack, look: "_Look"
+        self, alias_arn: str, probe: "_Probe"
     ) -> tuple[FunctionFacts | None, ModelFacts | None, WorkFacts | None]:
-        """Looks at the function, and by its own settings at its model and its work; wrong ones are a finding."""
+        """Read the function and, by its settings, its model and its work; wrong settings are a finding."""
         nothing: Mapping[str, Any] = {}
-        configuration = look("function", nothing, self._configuration, stack.outputs["FunctionAliasArn"])
+        configuration = probe("function", nothing, self._configuration, alias_arn)
         if not configuration:
             return None, None, None
-        facts, variables = function_facts(configuration), variables_of(configuration)
+        facts = function_facts(configuration)
         try:
-            settings = ServingSettings.from_env(variables)
+            settings = ServingSettings.from_env(variables_of(configuration))
         except ConfigurationError:
             return facts, None, None
-        cloudwatch = self.client("cloudwatch")
-        work = look("work", None, look_at_work, cloudwatch, facts.name, settings, self._window())
-        return facts, look_at_model(self.client, settings), work
+        work = probe("work", None, probe_work, self.client("cloudwatch"), facts.name, settings, self._window())
+        return facts, probe_model(self.client, settings), work
 
     def _configuration(self, alias_arn: str) -> Mapping[str, Any]:
         answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=alias_arn)
@@ -139,8 +139,8 @@ class Doctor:
     def _streams(self, outputs: Mapping[str, str]) -> tuple[StreamFacts, ...]:
         clients, window = (self.client("kinesis"), self.client("cloudwatch")), self._window()
         return (
-            look_at_stream(*clients, outputs["RideEventsStream"], "input", window),
-            look_at_stream(*clients, outputs["RidePredictionsStream"], "output", window),
+            probe_stream(*clients, outputs["RideEventsStream"], "input", window),
+            probe_stream(*clients, outputs["RidePredictionsStream"], "output", window),
         )
 
     def _window(self) -> tuple[datetime, datetime]:
@@ -149,17 +149,17 @@ class Doctor:
 
 
 @dataclass(slots=True)
-class _Look:
-    """Tries to look at a part, and remembers why it could not."""
+class _Probe:
+    """Runs probes, and records why one failed."""
 
-    unseen: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
 
     def __call__(self, name: str, otherwise: T, part: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return part(*args, **kwargs)
         except (ClientError, BotoCoreError, StoreError, YAMLError) as error:
-            self.unseen[name] = " ".join(str(error).split())
+            self.unread[name] = " ".join(str(error).split())
             if _is_denied(error):
                 self.denied.add(name)
             return otherwise
@@ -170,42 +170,37 @@ def _is_denied(error: Exception) -> bool:
     return isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _DENIED
 
 
-# MERGED FROM infra/doctor/checks.py
-# Facts of a stack → findings, the worst first. Pure.
-__all__ = ["Finding", "Severity", "check"]
-
-_BY_BADNESS = list(Severity)
-
-
 def check(facts: StackFacts) -> tuple[Finding, ...]:
-    """Judges all that is known, the worst first, and else in the order of a ride's way.
+    """Check all facts; return the findings, the worst first, findings of one severity in the order of the checks.
 
-    What could not be looked at is a warning: nothing is said of it that nobody knows.
+    A part that could not be read is a warning.
     """
-    findings = (finding for judge in _JUDGES for finding in judge(facts))
-    return tuple(sorted(findings, key=lambda finding: _BY_BADNESS.index(finding.severity)))
+    findings = (finding for one in _CHECKS for finding in one(facts))
+    return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
 
 
-def _judge_unseen(facts: StackFacts) -> Iterator[Finding]:
-    for name, why in facts.unseen.items():
+def _check_unread(facts: StackFacts) -> Iterator[Finding]:
+    for name, why in facts.unread.items():
         denied = name in facts.denied
-        remedy = "attach the stack's DoctorPolicy to your role" if denied else "put right what it says, and look again"
-        yield warning(name, f"could not be looked at: {why}", remedy)
+        remedy = "attach the stack's DoctorPolicy to your role" if denied else "remove the cause, and run this again"
+        yield warning(name, f"could not be read: {why}", remedy)
 
 
-_JUDGES = (
-    judge_status,
-    judge_drift,
-    judge_release,
-    judge_streams,
-    judge_mapping,
-    judge_concurrency,
-    judge_model,
-    judge_function,
-    judge_refresh,
-    judge_work,
-    judge_alarms,
-    judge_quotas,
-    judge_kept,
-    _judge_unseen,
+_CHECKS = (
+    check_status,
+    check_template,
+    check_parameters,
+    check_resources,
+    check_release,
+    check_streams,
+    check_mapping,
+    check_concurrency,
+    check_model,
+    check_function,
+    check_refresh,
+    check_work,
+    check_alarms,
+    check_quotas,
+    check_waiting,
+    _check_unread,
 )

@@ -1,7 +1,7 @@
-"""What is known of a deployed stack, as plain values: `look/` fills them in, `judge/` reads them.
+"""Facts of a deployed stack, which probes return, and findings, which checks make of them: plain values.
 
-`parameters`, where a part has it, are parameters of the template by name, with the values that this part really has: a
-person may have changed it since the deployment.
+`parameters`, where a part has it, are the template's parameters by name with the values that this part really has:
+somebody may have changed them since the deployment.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,65 @@ from enum import Enum, StrEnum, auto
 Parameters = Mapping[str, str]
 
 
+class Severity(StrEnum):
+    """How bad a finding is, the worst first. `bad` makes the command fail."""
+
+    bad = "bad"
+    warning = "warning"
+    good = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check. `--json` writes its fields: fields are added, never renamed.
+
+    Attributes:
+        check: The check's name, which stays the same.
+        what: What was found, with figures.
+        remedy: What to do next; "" if and only if there is nothing to do.
+    """
+
+    check: str
+    severity: Severity
+    what: str
+    remedy: str = ""
+
+
+def good(check: str, what: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(check, Severity.good, what)
+
+
+def warning(check: str, what: str, remedy: str) -> Finding:
+    """Return a finding that can wait for the morning."""
+    return Finding(check, Severity.warning, what, remedy)
+
+
+def bad(check: str, what: str, remedy: str) -> Finding:
+    """Return a finding that keeps rides from being predicted, or hides that they are not."""
+    return Finding(check, Severity.bad, what, remedy)
+
+
+def counted(n: int, thing: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "shard"), counted(1200, "shard")
+    ('1 shard', '1,200 shards')
+    """
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
     """A stream and its traffic in the window.
 
     Attributes:
         role: "input" or "output".
-        is_on_demand: Kinesis decides how many shards there are.
-        n_records: That were put.
+        is_on_demand: Kinesis sets the number of shards.
+        n_records: Records put.
         peak_records_per_s: Mean of the busiest minute, over all shards.
         peak_bytes_per_s: Likewise.
-        n_throttled: Records that the stream refused for want of shards.
+        n_throttled: Records that the stream refused because its shards were full.
     """
 
     name: str
@@ -36,21 +84,21 @@ class StreamFacts:
 
 
 class ModelTrouble(Enum):
-    """Why a channel's model can't be had: what to do differs."""
+    """Why a channel's model does not load; each reason has another remedy."""
 
     none = auto()
-    missing = auto()  # nobody has published one
-    unfit = auto()  # it is there, and must not be served
-    unread = auto()  # S3 or KMS refused: nothing is known of the model itself
+    missing = auto()  # the channel has never held a model
+    unfit = auto()  # the model is there and must not be served
+    unread = auto()  # S3 or KMS refused: the model itself may be good
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the channel holds, loaded as the function would load it.
+    """The channel's model, loaded as the function loads it.
 
     Attributes:
-        model_version: None where it does not load.
-        problem: Why not; "" where it does.
+        model_version: None if it does not load.
+        problem: Why it does not load; "" if it does.
     """
 
     bucket: str
@@ -62,12 +110,12 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class FunctionFacts:
-    """The version of the function that the mapping invokes, as it is configured.
+    """The configuration of the function version that the mapping invokes.
 
     Attributes:
         state: Lambda's, as in "Active".
-        state_reason: Why it is so; "" where Lambda does not say.
-        settings_problem: What its own settings would refuse at a cold start; "" for nothing.
+        state_reason: Lambda's; "" if it gives none.
+        settings_problem: Why the settings would fail a cold start; "" if they would not.
     """
 
     name: str
@@ -79,17 +127,17 @@ class FunctionFacts:
 
 @dataclass(frozen=True, slots=True)
 class WorkFacts:
-    """What the function did: sums over the window.
+    """The function's work: sums over the window.
 
     Attributes:
-        n_exceptions: Invocations that ended in an exception of ours.
-        n_errors: Invocations that failed for Lambda: these, and those out of time or memory.
-        n_throttles: Invocations that Lambda did not let through.
-        max_record_age_s: The oldest record that it has got.
-        n_refresh_failures: Looks at the channel that did not bring its model.
-        recent_minutes: How far back "recent" goes: so far that the function has looked at its channel since.
-        n_recent_refresh_failures: Of the refresh failures, those.
-        n_recent_records: Of the records, those: a function without records does not look.
+        n_exceptions: Invocations that ended in an exception of the function.
+        n_errors: Invocations that Lambda counts as failed: exceptions, timeouts and lack of memory.
+        n_throttles: Invocations that Lambda refused for lack of concurrency.
+        max_record_age_s: Age of the oldest record received.
+        n_refresh_failures: Refreshes of the channel that did not load its model.
+        recent_minutes: Length of the recent past: long enough to contain a refresh.
+        n_recent_refresh_failures: Refresh failures of the recent past.
+        n_recent_records: Records of the recent past: a function without records does not refresh.
     """
 
     n_records: int = 0
@@ -110,9 +158,9 @@ class MappingFacts:
     """The event source mapping from the input stream to the function's alias.
 
     Attributes:
-        state: Lambda's, as in "Enabled"; "" where there is no mapping.
-        last_result: Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" for none yet.
-        parallelization_factor: Batches of one shard that are worked on at a time.
+        state: Lambda's, as in "Enabled"; "" if there is no mapping.
+        last_result: Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" if there is none yet.
+        parallelization_factor: Batches of one shard that are processed at the same time.
     """
 
     state: str
@@ -127,9 +175,9 @@ class ReleaseFacts:
 
     Attributes:
         serving: The version that the alias points at.
-        published: The stack's; "" where the stack lists none.
-        next_version: The version that gets a part of the batches while a rollout is under way; "" for none.
-        next_share: That part, 0 to 1.
+        published: The stack's newest version; "" if the stack lists none.
+        next_version: The version that gets a share of the batches during a rollout; "" if there is no rollout.
+        next_share: That share, 0 to 1.
     """
 
     function: str
@@ -142,12 +190,12 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyFacts:
-    """Invocations that Lambda lets run at a time.
+    """Invocations that Lambda runs at the same time.
 
     Attributes:
-        reserved: For this function and no other; None for no such number.
-        n_unreserved: Left to all functions of the account and region without one.
-        n_account: All together: the quota.
+        reserved: For this function only; None if nothing is reserved.
+        n_unreserved: Shared by all functions of the account and region without a reservation.
+        n_account: The account's quota.
     """
 
     reserved: int | None
@@ -162,9 +210,9 @@ class AlarmFacts:
 
     Attributes:
         logical_name: As in the template, and as the runbook's section.
-        state: "OK", "ALARM" or "INSUFFICIENT_DATA"; "" where the stack has it and CloudWatch does not.
-        is_muted: It has somebody to tell, and does not.
-        is_composite: It sounds because another does.
+        state: "OK", "ALARM" or "INSUFFICIENT_DATA"; "" if CloudWatch does not have the alarm.
+        is_muted: It has actions, and they are disabled.
+        is_composite: It depends on other alarms.
     """
 
     name: str
@@ -177,11 +225,7 @@ class AlarmFacts:
 
 @dataclass(frozen=True, slots=True)
 class QuotaFacts:
-    """A quota of the account and how much of it is taken.
-
-    Attributes:
-        name: Of what there are so many.
-    """
+    """A quota of the account, and how much of it is used."""
 
     name: str
     n_used: int
@@ -190,18 +234,18 @@ class QuotaFacts:
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """All of it; a part that could not be looked at is None or empty, and named in `unseen`.
+    """All facts; a part that could not be read is None or empty, and its name is in `unread`.
 
     Attributes:
-        status: CloudFormation's word.
+        status: CloudFormation's.
         window_minutes: How far back the metrics go.
-        parameters: As the stack was deployed with.
-        resource_drift: What CloudFormation found when it was last asked for drift, as in "DRIFTED"; "" for never.
-        drift: Sentences on what differs between the local template and the deployed one; None where not compared.
-        n_told: Who is told of alarms: confirmed subscriptions.
-        n_kept: Objects of rejects and of given-up batches that nobody has redriven, by kind.
-        unseen: What could not be looked at, and why.
-        denied: Those of them for which a permission is missing.
+        parameters: Values at the deployment.
+        resource_drift: Result of CloudFormation's last drift detection, as in "DRIFTED"; "" if there was none.
+        template_diff: Sentences on how the local template differs from the deployed one; None if not compared.
+        n_subscribers: Confirmed subscriptions to the alarm topic; None if there is no topic.
+        n_waiting: Objects of rejects and of failed batches that nobody has redriven, by kind.
+        unread: Names of parts that could not be read, with the reasons.
+        denied: Names of those for which a permission is missing.
     """
 
     name: str
@@ -209,7 +253,7 @@ class StackFacts:
     window_minutes: int
     parameters: Parameters = field(default_factory=dict)
     resource_drift: str = ""
-    drift: tuple[str, ...] | None = None
+    template_diff: tuple[str, ...] | None = None
     release: ReleaseFacts | None = None
     model: ModelFacts | None = None
     function: FunctionFacts | None = None
@@ -218,53 +262,12 @@ class StackFacts:
     concurrency: ConcurrencyFacts | None = None
     streams: tuple[StreamFacts, ...] = ()
     alarms: tuple[AlarmFacts, ...] = ()
-    n_told: int | None = None
+    n_subscribers: int | None = None
     quotas: tuple[QuotaFacts, ...] = ()
-    n_kept: Mapping[str, int] = field(default_factory=dict)
-    unseen: Mapping[str, str] = field(default_factory=dict)
+    n_waiting: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
 
     def stream(self, role: str) -> StreamFacts | None:
-        """Returns the stream of a role; None where it could not be looked at."""
+        """Return the stream of a role; None if it could not be read."""
         return next((stream for stream in self.streams if stream.role == role), None)
-
-
-# MERGED FROM infra/doctor/finding.py
-# A finding: one thing looked at, how bad it is, and what to do about it.
-class Severity(StrEnum):
-    """How bad a finding is, the worst first. `bad` makes the command fail."""
-
-    bad = "bad"
-    warning = "warning"
-    good = "good"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `dataclasses.asdict` of it is what `--json` writes: fields are added, never renamed.
-
-    Attributes:
-        check: What was looked at, in a word or two that stay the same.
-        what: What was found, with figures.
-        remedy: What to do next; "" where there is nothing to do, and only there.
-    """
-
-    check: str
-    severity: Severity
-    what: str
-    remedy: str = ""
-
-
-def good(check: str, what: str) -> Finding:
-    """Returns a finding that needs nobody."""
-    return Finding(check, Severity.good, what)
-
-
-def warning(check: str, what: str, remedy: str) -> Finding:
-    """Returns a finding that can wait for the morning."""
-    return Finding(check, Severity.warning, what, remedy)
-
-
-def bad(check: str, what: str, remedy: str) -> Finding:
-    """Returns a finding that keeps rides from being predicted, or hides that they are not."""
-    return Finding(check, Severity.bad, what, remedy)

@@ -1,4 +1,4 @@
-"""CloudWatch's metrics by the minute."""
+"""CloudWatch metrics by minute."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ MINUTE_S = 60
 
 
 class Metric(NamedTuple):
-    """A metric with its one dimension, name and value; `statistic` as CloudWatch calls it."""
+    """A metric with its one dimension, name and value; `statistic` is CloudWatch's name."""
 
     namespace: str
     name: str
@@ -17,11 +17,11 @@ class Metric(NamedTuple):
 
 
 def by_minute(cloudwatch: Any, window: tuple[datetime, datetime], wanted: Sequence[Metric]) -> list[list[float]]:
-    """Returns the values of each metric that is wanted, one a minute that has any.
+    """Return the values of each metric, one for each minute that has any.
 
     Args:
         cloudwatch: A boto3 client.
-        window: From when to when, aware.
+        window: Start and end, aware.
         wanted: At most 500.
 
     Raises:
@@ -32,7 +32,7 @@ def by_minute(cloudwatch: Any, window: tuple[datetime, datetime], wanted: Sequen
     pages = cloudwatch.get_paginator("get_metric_data").paginate(
         MetricDataQueries=queries, StartTime=start, EndTime=end
     )
-    values: dict[str, list[float]] = {f"m{number}": [] for number in range(len(wanted))}
+    values: dict[str, list[float]] = {query["Id"]: [] for query in queries}
     for page in pages:
         for result in page["MetricDataResults"]:
             values[result["Id"]] += result["Values"]

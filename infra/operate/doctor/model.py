@@ -9,8 +9,8 @@ from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import PredictorError, StoreError, TransientError
 
 
-def look_at_model(client: Callable[[str], Any], settings: ServingSettings) -> ModelFacts:
-    """Loads the model with every check that the function makes; the signature's too, where it wants one."""
+def probe_model(client: Callable[[str], Any], settings: ServingSettings) -> ModelFacts:
+    """Load the model with all checks that the function makes, the signature's included if it wants one."""
     bucket, channel = settings.bucket, settings.model_channel
     store = ModelStore(
         client("s3"),
@@ -34,29 +34,22 @@ def _trouble(error: PredictorError) -> ModelTrouble:
     return ModelTrouble.unfit if is_read else ModelTrouble.unread
 
 
-# MERGED FROM infra/doctor/judge/model.py
-# Whether the channel holds a model that a function could serve.
-def judge_model(facts: StackFacts) -> Iterator[Finding]:
-    """Judges what came of loading the model as the function does."""
+def check_model(facts: StackFacts) -> Iterator[Finding]:
+    """Check that the channel's model loads."""
     model = facts.model
     if model is None:
         return
-    where = f"channel {model.channel} of s3://{model.bucket}"
-    if model.trouble is ModelTrouble.none:
-        yield good("model", f"{where} holds {model.model_version}, and it loads")
-    elif model.trouble is ModelTrouble.missing:
-        yield bad("model", f"{where} holds no model yet: rides wait in the stream", _remedy(model))
-    else:
-        yield bad("model", f"{where}: {model.problem}", _remedy(model))
-
-
-def _remedy(model: ModelFacts) -> str:
-    bucket = f"--bucket {model.bucket}"
+    where, option = f"channel {model.channel} of s3://{model.bucket}", f"--bucket {model.bucket}"
     match model.trouble:
+        case ModelTrouble.none:
+            yield good("model", f"{where} holds {model.model_version}, and it loads")
         case ModelTrouble.missing:
-            publish = f"`ridecast models publish build/bundles/<version> {bucket}`"
-            return f"train a first one with `ridecast train`, then {publish}"
+            release = f"`ridecast models release build/bundles/<version> {option}`"
+            remedy = f"train a first one with `ridecast train`, then {release}"
+            yield bad("model", f"{where} holds no model yet: rides wait in the stream", remedy)
         case ModelTrouble.unfit:
-            return f"`ridecast models rollback {bucket}`, or publish another; functions that run keep what they have"
+            remedy = f"`ridecast models rollback VERSION {option}`, or release another; running functions keep theirs"
+            yield bad("model", f"{where}: {model.problem}", remedy)
         case _:
-            return "nothing is known of the model itself: see that you have DoctorPolicy, and that its key is enabled"
+            remedy = "the model itself was not read: check that you have DoctorPolicy, and that its key is enabled"
+            yield bad("model", f"{where}: {model.problem}", remedy)

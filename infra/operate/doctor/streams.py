@@ -1,4 +1,4 @@
-"""The two streams and their traffic, and the account's quotas that they and the function share with others."""
+"""The two streams: shards for their traffic, concurrency for their shards, and the account's quotas for both."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -11,6 +11,7 @@ from infra.operate.doctor.facts import (
     StackFacts,
     StreamFacts,
     bad,
+    counted,
     good,
     warning,
 )
@@ -18,22 +19,37 @@ from infra.operate.doctor.metrics import MINUTE_S, Metric, by_minute
 
 BYTES_PER_MB = 1024 * 1024
 
+SHARD_RECORDS_PER_S = 1000
+SHARD_BYTES_PER_S = 1024 * 1024
+"""Capacity of a shard."""
+
+BUSY_SHARE = 0.7
+"""Of the shards' capacity. Above it, there is no room for a peak within the minute, or for an uneven spread of keys."""
+
+FULL_SHARE = 0.9
+"""Of a quota. Above it, the next scaling may fail."""
+
+ON_DEMAND_GROWTH = 2
+"""Kinesis doubles the capacity of a stream on demand by itself, so the shards may double within minutes."""
+
+MIN_UNRESERVED = 100
+"""Concurrent executions that Lambda keeps for functions without a reservation."""
+
 _ON_DEMAND = "ON_DEMAND"
 _METRICS = ("IncomingRecords", "IncomingBytes", "PutRecords.ThrottledRecords", "WriteProvisionedThroughputExceeded")
 _SHARDS_OF = {"input": "RideEventsShards", "output": "RidePredictionsShards"}
+_QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quotas"
 
 
-def look_at_stream(
-    kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]
-) -> StreamFacts:
-    """Looks at a stream, and sums its metrics up.
+def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]) -> StreamFacts:
+    """Describe a stream and sum up its metrics.
 
     Args:
         kinesis: A boto3 client.
         cloudwatch: Likewise.
         name: The stream's.
         role: "input" or "output".
-        window: From when to when, aware.
+        window: Start and end, aware.
 
     Raises:
         ClientError: Kinesis or CloudWatch refused.
@@ -51,13 +67,13 @@ def look_at_stream(
         n_records=int(sum(records)),
         peak_records_per_s=max(records, default=0.0) / MINUTE_S,
         peak_bytes_per_s=max(n_bytes, default=0.0) / MINUTE_S,
-        n_throttled=int(max(sum(throttled), sum(throttled_writes))),  # each counts what a PutRecords was refused
+        n_throttled=int(max(sum(throttled), sum(throttled_writes))),  # both count what PutRecords refused
         parameters={"StreamMode": mode, **({} if mode == _ON_DEMAND else {_SHARDS_OF[role]: str(n_shards)})},
     )
 
 
-def look_at_quotas(kinesis: Any, aws_lambda: Any) -> tuple[QuotaFacts, ...]:
-    """Asks what the account has left of shards, streams on demand, and room for code.
+def probe_quotas(kinesis: Any, aws_lambda: Any) -> tuple[QuotaFacts, ...]:
+    """Read the account's quotas of shards, streams on demand and code storage.
 
     Raises:
         ClientError: Kinesis or Lambda refused.
@@ -72,36 +88,15 @@ def look_at_quotas(kinesis: Any, aws_lambda: Any) -> tuple[QuotaFacts, ...]:
     )
 
 
-# MERGED FROM infra/doctor/judge/capacity.py
-# Whether there is room: shards for the traffic, concurrency for the shards, and quotas of the account for both.
-SHARD_RECORDS_PER_S = 1000
-SHARD_BYTES_PER_S = 1024 * 1024
-"""What a shard takes."""
-
-BUSY_SHARE = 0.7
-"""Of what its shards take: above, a stream has no room for a peak within the minute, or an uneven spread of keys."""
-
-FULL_SHARE = 0.9
-"""Of a quota: above, it stands in the way of the next scaling."""
-
-ON_DEMAND_GROWTH = 2
-"""Kinesis makes room for twice the traffic by itself, so that many times the shards may be there within minutes."""
-
-MIN_UNRESERVED = 100
-"""Lambda lets nobody reserve these: they stay for functions without a reservation."""
-
-_QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quotas"
-
-
-def judge_streams(facts: StackFacts) -> Iterator[Finding]:
-    """Judges shards against traffic."""
+def check_streams(facts: StackFacts) -> Iterator[Finding]:
+    """Check that each stream has shards for its traffic."""
     yield from (_stream(stream) for stream in facts.streams)
 
 
 def _stream(stream: StreamFacts) -> Finding:
-    check, shards = f"{stream.role} stream", _counted(stream.n_open_shards, "shard")
+    check, shards = f"{stream.role} stream", counted(stream.n_open_shards, "shard")
     if stream.n_throttled:
-        what = f"{stream.name} refused {stream.n_throttled:,} records for want of shards: it has {shards}"
+        what = f"{stream.name} refused {stream.n_throttled:,} records for lack of shards: it has {shards}"
         return bad(check, what, _more_shards(stream))
     if stream.is_on_demand:
         return good(check, f"{stream.name} is on demand, {shards} now, and refused nothing")
@@ -115,21 +110,18 @@ def _stream(stream: StreamFacts) -> Finding:
 
 def _more_shards(stream: StreamFacts) -> str:
     if stream.is_on_demand:
-        return "Kinesis makes room within minutes: send at a lower rate until then, and spread the partition keys"
-    parameter = "RideEventsShards" if stream.role == "input" else "RidePredictionsShards"
-    return f"deploy with {parameter}={stream.n_open_shards * 2}, or with StreamMode=ON_DEMAND"
+        return "Kinesis adds capacity within minutes: send at a lower rate until then, and spread the partition keys"
+    return f"deploy with {_SHARDS_OF[stream.role]}={stream.n_open_shards * 2}, or with StreamMode=ON_DEMAND"
 
 
-def judge_concurrency(facts: StackFacts) -> Iterator[Finding]:
-    """Judges whether every shard of the input can have its batches worked on at the same time."""
+def check_concurrency(facts: StackFacts) -> Iterator[Finding]:
+    """Check that the batches of all shards of the input can be processed at the same time."""
     stream, mapping, concurrency = facts.stream("input"), facts.mapping, facts.concurrency
     if stream is None or mapping is None or concurrency is None:
         return
     growth = ON_DEMAND_GROWTH if stream.is_on_demand else 1
     n_needed = stream.n_open_shards * mapping.parallelization_factor * growth
-    shards = _counted(stream.n_open_shards, "shard") + (
-        f" that may become {growth} times as many" if growth > 1 else ""
-    )
+    shards = counted(stream.n_open_shards, "shard") + (f" that may become {growth} times as many" if growth > 1 else "")
     needs = f"{shards} x ParallelizationFactor {mapping.parallelization_factor} take {n_needed:,} at a time"
     if concurrency.reserved is None:
         yield _without_reservation(concurrency, n_needed, needs)
@@ -138,10 +130,10 @@ def judge_concurrency(facts: StackFacts) -> Iterator[Finding]:
 
 
 def _without_reservation(concurrency: ConcurrencyFacts, n_needed: int, needs: str) -> Finding:
-    what = f"{needs}, and {concurrency.n_unreserved:,} are left to all functions without a reservation"
+    what = f"{needs}, and all functions without a reservation share {concurrency.n_unreserved:,}"
     if n_needed <= FULL_SHARE * concurrency.n_unreserved:
         return good("concurrency", what)
-    return warning("concurrency", what, f"raise {_QUOTA_OF_LAMBDA}, or take from what other functions have reserved")
+    return warning("concurrency", what, f"raise {_QUOTA_OF_LAMBDA}, or lower the reservations of other functions")
 
 
 def _with_reservation(concurrency: ConcurrencyFacts, n_reserved: int, n_needed: int, needs: str) -> Finding:
@@ -158,17 +150,11 @@ def _with_reservation(concurrency: ConcurrencyFacts, n_reserved: int, n_needed: 
     return good("concurrency", what)
 
 
-def judge_quotas(facts: StackFacts) -> Iterator[Finding]:
-    """Judges how much is left of the account's quotas."""
-    yield from (_quota(quota) for quota in facts.quotas)
-
-
-def _quota(quota: QuotaFacts) -> Finding:
-    what = f"{quota.n_used:,} of the account's {quota.limit:,} {quota.name} are taken"
-    if quota.n_used > FULL_SHARE * quota.limit:
-        return warning("quota", what, "ask for more in Service Quotas before you scale")
-    return good("quota", what)
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+def check_quotas(facts: StackFacts) -> Iterator[Finding]:
+    """Check how much is left of the account's quotas."""
+    for quota in facts.quotas:
+        what = f"{quota.n_used:,} of the account's {quota.limit:,} {quota.name} are used"
+        if quota.n_used > FULL_SHARE * quota.limit:
+            yield warning("quota", what, "ask for more in Service Quotas before you scale")
+        else:
+            yield good("quota", what)
