@@ -14,7 +14,17 @@ from rich.text import Text
 
 from infra.cli.options import BUILD, Aws, Json, on_aws
 from infra.cli.output import printable
-from infra.operate.cost import COURSE_BATCH_SIZE, CostReport, Part, Work, cost
+from infra.operate.cost import (
+    COURSE_BATCH_SIZE,
+    COURSE_MEMORY_MB,
+    COURSE_RETENTION_HOURS,
+    COURSE_SHARDS,
+    VCPU_MB,
+    CostReport,
+    Part,
+    cost,
+)
+from infra.operate.cost_inputs import COURSE, PACKED_OUTPUT, PLAIN, Work, read_load, read_work
 from infra.operate.doctor.facts import Finding, Severity
 from infra.operate.prices import ALL, NEWEST, OLDEST, REGION
 
@@ -123,11 +133,9 @@ def cost_command(
     as_json: Json = False,
 ) -> None:
     """Work out what the stack costs a month: plain, packed into aggregates, and beside it the course's."""
-    from infra.operate.cost import Given, load_of, work_of
-
-    given = Given(us_per_ride, us_per_ride_packed, us_per_ride_course)
-    load = load_of(rides_per_s, shards, window_s, api_requests_per_s)
-    show_cost(cost(load, work_of(given, BUILD / "bench.json")), as_json=as_json)
+    given_us = {PLAIN: us_per_ride, PACKED_OUTPUT: us_per_ride_packed, COURSE: us_per_ride_course}
+    load = read_load(rides_per_s, shards, window_s, api_requests_per_s)
+    show_cost(cost(load, read_work(given_us, BUILD / "bench.json")), as_json=as_json)
 
 
 def show_cost(report: CostReport, *, as_json: bool) -> None:
@@ -170,12 +178,12 @@ def _dollars(dollars: float) -> str:
 def _assumptions(report: CostReport) -> Iterator[str]:
     yield from _about_batches(report)
     yield from _about_what_stands(report)
-    yield from _about_the_courses(report)
+    yield from _about_the_courses()
     yield (
         "left out, each under 1% or a dollar: requests to KMS and SQS, SNS, keeping logs and models, deployments; "
         "a key costs a dollar more after each of its first two yearly rotations"
     )
-    yield f"public prices of {REGION}, {OLDEST} to {NEWEST}, without free tiers: infra/operate/prices.py names the pages"
+    yield f"public prices of {REGION}, {OLDEST} to {NEWEST}, without free tiers: infra/operate/prices.py has the pages"
 
 
 def _about_batches(report: CostReport) -> Iterator[str]:
@@ -184,6 +192,7 @@ def _about_batches(report: CostReport) -> Iterator[str]:
     yield "where more shards are needed than there are, the figures are those of a load that keeps up"
     yield f"a batch is what a shard brings in {load.window_s:g} s: 1 ride to {load.batch_size:,} records or 6 MB"
     yield f"functions have {load.memory_mb:,} MB on arm64 and are billed by wall clock, cold starts left out"
+    yield f"{VCPU_MB:,} MB are one vCPU; with less memory, CPU time takes longer in proportion"
     yield f"a request to Kinesis takes {given.put_ms:g} ms, the runtime itself {given.parse_us_per_ride:g} us a ride"
     for name, work in report.work.items():
         yield f"{name}: {_time(work)} ({work.source})"
@@ -210,14 +219,14 @@ def _about_what_stands(report: CostReport) -> Iterator[str]:
     yield f"{asked} of {given.api_ms:g} ms and {given.api_log_bytes:,} B of logs; {given.n_api_metrics} metrics at most"
 
 
-def _about_the_courses(report: CostReport) -> Iterator[str]:
+def _about_the_courses() -> Iterator[str]:
     yield (
-        f"the course's: put_record a ride, at most {COURSE_BATCH_SIZE} a batch; streams that keep 24 hours, Lambda's "
-        "own log lines; no bucket for rejects, metrics, alarms, dashboard, keys, snapshot, HTTP API: none is counted"
+        f"the course's: a random forest and put_record a ride, at most {COURSE_BATCH_SIZE} rides a batch; Lambda's own "
+        "log lines; no bucket for rejects, metrics, alarms, dashboard, keys, snapshot, HTTP API: none is counted"
     )
     yield (
-        f"its function has {report.load.memory_mb:,} MB too; it mostly waits for Kinesis, "
-        "and with less memory would cost less"
+        f"the course's function has {COURSE_MEMORY_MB} MB, which it needs; its two streams have {COURSE_SHARDS} shards "
+        f"each and keep {COURSE_RETENTION_HOURS:g} hours, as its Terraform sets them, whatever --shards says"
     )
 
 

@@ -1,7 +1,7 @@
-"""Public prices of AWS in us-east-1, in dollars, without free tiers and discounts: this file alone holds them.
+"""Public prices of AWS in us-east-1, in dollars, without free tiers and discounts.
 
-Each says on which page AWS publishes it, of which month it is, and where the same figure was found again. To bring one
-up to date: open its page, and change figure and month.
+Each names the page on which AWS publishes it, its month, and a second source. To update one, open its page, and change
+figure and month.
 """
 
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _ARTICLES = "articles of 2026-03 and 2026-06; infracost's test data"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """So many dollars for so many units.
+    """Dollars for a number of units.
 
     Attributes:
         page: Where AWS publishes it.
-        as_of: The month that the figure is of.
-        confirmed: Where the same figure was found, not on the page itself; or what of it was not found.
+        as_of: The month of the figure.
+        confirmed: A second source of the figure; or what was not found.
     """
 
     dollars: float
@@ -40,7 +40,7 @@ class Price:
     confirmed: str = _PRICE_LIST
 
     def of(self, n_units: float) -> float:
-        """Returns the dollars for so many units.
+        """Return the dollars for a number of units.
 
         >>> round(LAMBDA_REQUEST.of(5e6), 2)
         1.0
@@ -64,7 +64,7 @@ KINESIS_RETENTION_GB_MONTH = Price(0.10, 1, "GB-month on demand, kept beyond 24 
 S3_PUT = Price(0.005, 1e3, "PUT", S3_PAGE)
 S3_GET = Price(0.0004, 1e3, "GET", S3_PAGE)
 S3_GB_MONTH = Price(0.023, 1, "GB-month", S3_PAGE)
-# Some articles have S3's events free. AWS's page counts them among those that one opts in to, as the template does.
+# Some articles call S3's events free. AWS's page lists them among the opt-in events, which the template uses.
 S3_EVENT = Price(
     1.00, 1e6, "S3 event", EVENTBRIDGE_PAGE, "2025-06", "for opt-in events; not that S3's are among them: from memory"
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.cli.app import main
-from infra.operate.cost import VARIANTS
+from infra.operate.cost_inputs import VARIANTS
 
 
 def run_cost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:

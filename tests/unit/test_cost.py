@@ -1,4 +1,4 @@
-"""What a month costs: sums checked by hand, and what must never be cheaper."""
+"""The cost of a month: sums checked by hand, and changes that must never make it cheaper."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,13 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infra.operate.cost import COURSE, PACKED, PACKED_OUTPUT, PLAIN, STREAM_PARTS, VARIANTS, Inventory, Load, Work, cost
+from infra.operate.cost import STREAM_PARTS, cost
+from infra.operate.cost_inputs import COURSE, PACKED, PACKED_OUTPUT, PLAIN, VARIANTS, Inventory, Load, Work
 
 WORK = {
     PLAIN: Work(8.0, 500.0),
     PACKED_OUTPUT: Work(5.0, 500.0),
     PACKED: Work(5.0, 500.0),
-    COURSE: Work(497.5),
+    COURSE: Work(7998.0),
 }
 SECONDS_PER_MONTH = 2_628_000
 SOME = Inventory(
@@ -77,27 +78,30 @@ def test_plain_rides_sum_up_as_by_hand() -> None:
     assert plain.shards_needed == 1
 
 
-def test_course_sums_up_as_by_hand_and_has_nothing_that_it_does_not_deploy() -> None:
-    load = Load(rides_per_s=1000.0, n_shards=2, retention_hours=48.0, api_requests_per_s=9.0, inventory=SOME)
+def test_course_sums_up_as_by_hand_and_has_only_what_it_deploys() -> None:
+    # The course's stack has two shards, 512 MB and 48 hours, whatever ours has.
+    load = Load(rides_per_s=1000.0, n_shards=5, api_requests_per_s=9.0, inventory=SOME)
     course = cost(load, WORK).variants[COURSE]
-    # 500 rides a second and shard, of which Lambda hands over 100: each takes 497.5 + 2 us and a put_record of 10 ms
+    # 500 rides a second and shard, of which Lambda hands over 100: each takes 7,998 + 2 us of CPU and a put_record of
+    # 10 ms; 512 MB are 512/1769 of a vCPU
     assert course.rides_per_invocation == 100
-    assert course.ms_per_invocation == pytest.approx(1050.45)
+    ms = 100 * (8.0 * 1769 / 512 + 10.0) + 0.5
+    assert course.ms_per_invocation == pytest.approx(ms)
     invocations = 10 * SECONDS_PER_MONTH
     assert course.dollars_a_month == pytest.approx(
         {
-            "function": invocations * (0.20 / 1e6 + 1769 / 1024 * 1.05045 * 0.0000133334),
+            "function": invocations * (0.20 / 1e6 + 512 / 1024 * ms / 1000 * 0.0000133334),
             "stream_in": 2 * 730 * 0.015 + 2628 * 0.014,
             "stream_out": 2 * 730 * 0.015 + 2628 * 0.014,
+            "retention": 2 * 2 * 730 * 0.020,
             "logs": invocations * 400 / 1e9 * 0.50,
         }
     )
-    assert course.shards_needed == 11  # a ride at a time, 10.5045 ms each
+    assert course.shards_needed == 38  # a ride at a time, 37.6 ms each
 
 
-def test_course_gets_its_rides_one_by_one_where_few_arrive() -> None:
-    course = cost(Load(rides_per_s=1.0, n_shards=2), WORK).variants[COURSE]
-    assert course.rides_per_invocation == 1
+def test_course_gets_its_rides_one_by_one_if_few_arrive() -> None:
+    assert cost(Load(rides_per_s=1.0, n_shards=2), WORK).variants[COURSE].rides_per_invocation == 1
 
 
 def test_packed_output_pays_for_its_bytes() -> None:
@@ -110,12 +114,11 @@ def test_packed_output_pays_for_its_bytes() -> None:
 
 
 def test_longer_retention_is_paid_by_the_shard_hour_on_both_streams() -> None:
-    kept = cost(Load(rides_per_s=1000.0, n_shards=2, retention_hours=168.0), WORK).variants
-    assert kept[PLAIN].dollars_a_month["retention"] == pytest.approx(2 * 2 * 730 * 0.020)
-    assert "retention" not in kept[COURSE].dollars_a_month
+    plain = cost(Load(rides_per_s=1000.0, n_shards=3, retention_hours=168.0), WORK).variants[PLAIN]
+    assert plain.dollars_a_month["retention"] == pytest.approx(2 * 3 * 730 * 0.020)
 
 
-def test_what_stands_there_is_paid_by_the_month() -> None:
+def test_inventory_is_paid_by_the_month() -> None:
     load = Load(rides_per_s=1000.0, n_shards=2, inventory=SOME)
     dollars = cost(load, WORK).variants[PLAIN].dollars_a_month
     assert dollars["snapstart"] == pytest.approx(1769 / 1024 * 0.0000015046 * SECONDS_PER_MONTH)
@@ -148,12 +151,18 @@ def test_streams_on_demand_are_paid_by_the_gigabyte_in_whole_kilobytes() -> None
     dollars = plain.dollars_a_month
     provisioned = dollars["stream_in"] + dollars["stream_out"] + dollars["retention"]
     assert plain.total_on_demand == pytest.approx(plain.total - provisioned + by_hand)
-    assert variants[COURSE].streams_on_demand == pytest.approx(by_hand - kept_gb * 0.10)
+    assert variants[COURSE].streams_on_demand == pytest.approx(by_hand)
     # Packed, 500 ride events of 157 B and 500 predictions of 252 B are one aggregate and two, half a KB lost in each.
     packed_kb = (500 * 157 + 500 * 252) / 1024 + 3 * 0.5
     packed_gb = 2 * SECONDS_PER_MONTH * packed_kb / 1024**2
     packed_kept_gb = 2 * 86_400 * packed_kb / 1024**2
     assert variants[PACKED].streams_on_demand == pytest.approx(58.4 + packed_gb * 0.12 + packed_kept_gb * 0.10)
+
+
+def test_cpu_time_takes_longer_below_one_vcpu() -> None:
+    quick, slow = (cost(Load(1000.0, 2, memory_mb=mb), WORK).variants[PLAIN] for mb in (1769, 512))
+    assert quick.ms_per_invocation == pytest.approx(5.5 + 10.5)
+    assert slow.ms_per_invocation == pytest.approx(5.5 * 1769 / 512 + 10.5)
 
 
 def test_batch_ends_at_six_megabytes() -> None:
@@ -166,7 +175,7 @@ def test_shards_needed_are_what_the_load_takes() -> None:
     variants = cost(Load(rides_per_s=5000.0, n_shards=5), WORK).variants
     assert variants[PLAIN].shards_needed == 5  # 1,000 records a second and shard
     assert variants[PACKED].shards_needed == 2  # 1 MiB a second and shard
-    assert variants[COURSE].shards_needed == 53  # 5,000 times 10.5 ms, one after the other
+    assert variants[COURSE].shards_needed == 189  # 5,000 times 37.6 ms, one after the other
 
 
 @given(LOADS, st.floats(1, 1000))

@@ -1,4 +1,4 @@
-"""What costs rest on: sizes, metrics and log lines are those that the functions write, and prices have a source."""
+"""Assumptions of costs: sizes, metrics and log lines are those that the functions write, and prices have a source."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def test_assumed_sizes_are_those_of_the_wire() -> None:
 
 
 def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """The lines of metrics written since the last look."""
+    """The lines of metrics written since the last call."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return [line for line in lines if "_aws" in line]
 
@@ -89,7 +89,7 @@ def test_assumed_log_lines_are_as_long_as_the_functions(capsys: pytest.CaptureFi
     assert ours + access_line == pytest.approx(assumed.api_log_bytes - assumed.platform_log_bytes, abs=150)
 
 
-def test_every_price_names_its_page_its_month_and_who_confirms_it() -> None:
+def test_every_price_has_its_page_month_and_confirmation() -> None:
     assert len(prices.ALL) == len({price.unit for price in prices.ALL}) >= 20
     for price in prices.ALL:
         assert price.dollars > 0
