@@ -6,8 +6,9 @@ from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders import small_bundle
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, FakeS3
+from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
-from training.registry.versions import put_paper
+from training.registry.versions import put_artifact
 
 KEY = channel_key("stable")
 
@@ -16,7 +17,7 @@ def bucket_of_three() -> ListingS3:
     """A bucket with the small bundles of seeds 1 to 3, whose channel `stable` points at the first; no call is noted."""
     s3 = ListingS3()
     for seed in (1, 2, 3):
-        store_bundle(s3, BUCKET, small_bundle(seed))
+        store_bundle(Bucket(s3, BUCKET), small_bundle(seed))
     move(s3)
     s3.calls.clear()
     return s3
@@ -26,7 +27,7 @@ def move(s3: FakeS3, seed: int = 1, channel: str = "stable", mover: Mover | None
     """Moves a channel to the small bundle of a seed and returns its version."""
     bundle = small_bundle(seed)
     target = (bundle.model_version, bundle.manifest_sha256)
-    return move_channel(s3, BUCKET, channel, *target, mover=mover).model_version
+    return move_channel(Bucket(s3, BUCKET), channel, *target, mover=mover).model_version
 
 
 def gate(s3: FakeS3, seed: int, against: int | None, channel: str = "stable", *, passed: bool = True) -> None:
@@ -38,7 +39,7 @@ def gate(s3: FakeS3, seed: int, against: int | None, channel: str = "stable", *,
         "passed": passed,
         "rules": [{"name": "better", "passed": passed}],
     }
-    put_paper(s3, BUCKET, version(seed), f"gate-{channel}.json", json.dumps(report).encode())
+    put_artifact(Bucket(s3, BUCKET), version(seed), f"gate-{channel}.json", json.dumps(report).encode())
 
 
 def version(seed: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.records import FAILURES, REJECTS
+from infra.operate.redrive.selection import FAILURES, REJECTS
 from infra.operate.redrive.redrive import Redrive, RedriveReport
 from infra.operate.streams import Timing
 from lambda_function.aws.publisher import Publisher

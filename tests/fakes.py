@@ -21,6 +21,7 @@ from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.bundle import MANIFEST, Channel, bundle_key, channel_key
 from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 BUCKET = "ridecast-test"
@@ -247,8 +248,8 @@ def _check_limits(records: Sequence[dict[str, Any]]) -> None:
 
 def publish_bundle(s3: FakeS3, bundle: ExportedBundle, channel: str = "stable") -> Channel:
     """Stores a bundle and moves a channel to it, as a training run does."""
-    store_bundle(s3, BUCKET, bundle)
-    return move_channel(s3, BUCKET, channel, bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, BUCKET), bundle)
+    return move_channel(Bucket(s3, BUCKET), channel, bundle.model_version, bundle.manifest_sha256)
 
 
 def spoil_bundle(s3: FakeS3, bundle: ExportedBundle, file: str = MANIFEST) -> None:

@@ -30,36 +30,14 @@ class UserError(Exception):
         super().__init__(f"{sentence}: {hint}" if hint else sentence)
 
 
-class ExportError(UserError):
-    """A forest that bit masks cannot hold."""
-
-
-class PublishError(UserError):
-    """The bucket did not take a bundle or a channel's move."""
+class BucketError(UserError):
+    """S3 failed, or an object in a bucket is not what it should be."""
 
     def __init__(self, bucket: str, key: str, problem: str) -> None:
-        self.bucket = bucket
-        self.key = key
-        self.problem = problem
         super().__init__(f"{bucket_address(bucket)}/{key} {problem}")
 
 
-class ChannelMovedError(PublishError):
-    """Somebody else moved the channel between our look and our move.
-
-    Attributes:
-        model_version: Where the channel points now, or ``nothing``.
-        moved_by: Who pointed it there, where the channel says so.
-    """
-
-    def __init__(self, bucket: str, key: str, model_version: str, moved_by: str | None = None) -> None:
-        self.model_version = model_version
-        self.moved_by = moved_by
-        by = f" by {moved_by}" if moved_by else ""
-        super().__init__(bucket, key, f"was moved to {model_version} meanwhile{by}: look at it, then move it again")
-
-
-class NoSuchVersionError(PublishError):
+class NoSuchVersionError(BucketError):
     """No version in the bucket is called so, or several are.
 
     Attributes:
@@ -79,20 +57,7 @@ class NoSuchVersionError(PublishError):
         super().__init__(bucket, "models", problem)
 
 
-class SigningError(UserError):
-    """KMS did not sign a bundle."""
-
-    def __init__(self, key: str, why: str) -> None:
-        self.key = key
-        self.why = why
-        super().__init__(f"cannot sign with the KMS key {key}: {why}")
-
-
-class PromotionError(UserError):
-    """A version may not go into a channel."""
-
-
-class NotGatedError(PromotionError):
+class NotGatedError(UserError):
     """The gate has not let a version through, and the channel has never held it.
 
     Attributes:
@@ -111,7 +76,7 @@ class NotGatedError(PromotionError):
         )
 
 
-class ForceRefusedError(PromotionError):
+class ForceRefusedError(UserError):
     """A version was to be forced into a channel that takes none by force."""
 
     def __init__(self, channel: str, forced_channel: str) -> None:
@@ -120,7 +85,7 @@ class ForceRefusedError(PromotionError):
         super().__init__(f"nothing is forced into {channel}, only into {forced_channel}: leave out --force")
 
 
-class NoWayBackError(PromotionError):
+class NoWayBackError(UserError):
     """A channel that has held nothing before cannot be rolled back.
 
     Attributes:
@@ -162,32 +127,6 @@ class TrackingUnavailableError(TrackingError):
         super().__init__(uri, "cannot be told, for mlflow is not installed", remedy=remedy)
 
 
-class MonthsError(UserError):
-    """A text that names no months."""
-
-    def __init__(self, text: str, problem: str) -> None:
-        self.text = text
-        self.problem = problem
-        super().__init__(f"{text!r} {problem}: write months as 2021-01, 2021-01,2021-02 or 2023-01..2023-03")
-
-
-class TooFewMonthsError(UserError):
-    """Nothing to walk forward over: no month in hand follows the first training window.
-
-    Attributes:
-        n_months: Months in hand.
-        train_window: Months that a model learns from.
-    """
-
-    def __init__(self, n_months: int, train_window: int) -> None:
-        self.n_months = n_months
-        self.train_window = train_window
-        super().__init__(
-            f"a backtest with {train_window} training month(s) needs at least {max(train_window, 1) + 1} months,"
-            f" and {n_months} are in hand: name more months, or a window of at least 1 and no more than there is"
-        )
-
-
 class ConfigError(UserError):
     """A run that cannot be meant: an unknown setting, a value that is none, months that don't follow each other."""
 
@@ -196,36 +135,6 @@ class ConfigError(UserError):
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{what} {problem}: {remedy}")
-
-
-class ParameterError(ConfigError):
-    """A parameter that the model does not have, or a value that it cannot have; `what` is its name."""
-
-
-class DataFolderError(UserError):
-    """A data folder that is not there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        super().__init__(f"there is no data folder {folder}: set TLC_DATA_DIR to a folder of TLC months, or unset it")
-
-
-class DataFileError(UserError):
-    """A file that cannot be used.
-
-    Attributes:
-        path: The file.
-        problem: What is wrong with it, as in ``is cut short``.
-        remedy: What to do about it.
-    """
-
-    def __init__(
-        self, path: Path, problem: str, remedy: str = "delete it, and it is downloaded from TLC again"
-    ) -> None:
-        self.path = path
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{path} {problem}: {remedy}")
 
 
 class ZonesFileError(UserError):
@@ -237,63 +146,10 @@ class ZonesFileError(UserError):
 
 
 class MonthUnavailableError(UserError):
-    """A month that is on this machine nowhere and cannot be brought here now.
+    """A month that is not on this machine and cannot be downloaded now."""
 
-    Attributes:
-        file_name: TLC's name of the month's file.
-        problem: Why it cannot be had.
-        remedy: What to do about it.
-    """
-
-    def __init__(self, file_name: str, problem: str, remedy: str) -> None:
-        self.file_name = file_name
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{file_name} cannot be had, for {problem}: {remedy}")
-
-
-class MonthNotFoundError(MonthUnavailableError):
-    """TLC has not published the month."""
-
-    def __init__(self, file_name: str, status: int) -> None:
-        self.status = status
-        problem = f"TLC has not published that month yet (HTTP {status})"
-        super().__init__(file_name, problem, "choose another month")
-
-
-class OfflineError(MonthUnavailableError):
-    """TLC cannot be reached from this machine."""
-
-    def __init__(self, file_name: str, host: str, why: str) -> None:
-        self.host = host
-        self.why = why
-        remedy = "set TLC_DATA_DIR to a folder that holds it, or connect to the internet"
-        super().__init__(file_name, f"{host} cannot be reached ({why})", remedy)
-
-
-class DownloadError(MonthUnavailableError):
-    """TLC was reached, and yet the file did not arrive."""
-
-    def __init__(
-        self,
-        file_name: str,
-        problem: str,
-        remedy: str = "try again later, or set TLC_DATA_DIR to a folder that holds it",
-    ) -> None:
-        super().__init__(file_name, problem, remedy)
-
-
-class NoSpaceError(DownloadError):
-    """There is no room for the file in the folder for downloads."""
-
-    def __init__(self, file_name: str, folder: Path) -> None:
-        self.folder = folder
-        remedy = "free some there, or set XDG_CACHE_HOME to a folder that has room"
-        super().__init__(file_name, f"there is no space left in {folder}", remedy)
-
-
-class InterruptedDownloadError(DownloadError):
-    """The download broke off in a way that may pass: worth another try."""
+    def __init__(self, file_name: str, problem: str, hint: str) -> None:
+        super().__init__(f"{file_name} is not available because {problem}", hint)
 
 
 _N_NAMED = 5

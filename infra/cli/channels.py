@@ -28,7 +28,7 @@ from datetime import datetime
 import msgspec
 
 from infra.cli.output import escaped, show_result, time_text, write_table
-from training.registry.channel_history import Line
+from training.registry.channel_history import HistoryEntry
 from training.registry.channels import Moved
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def gate_command(
     from training.tracking.mirror import Sources
     from training.workflows.release import Target, judge_version
 
-    sources = Sources(*open_bucket(bucket, aws), bundles)
-    target = Target(sources.s3, sources.bucket, channel)
+    sources = Sources(open_bucket(bucket, aws), bundles)
+    target = Target(sources.bucket, channel)
     with ConsoleDisplay(error_console()).live() as display:
         report = judge_version(sources, target, version, test, display)
     _show_verdict(report, as_json=as_json)
@@ -104,18 +104,18 @@ def release_command(
     if moved is None:
         show_result("", {}, {"channel": channel, "passed": False, "model_version": None}, json_only=True)
         raise typer.Exit(1)
-    follow(target.s3, target.bucket, (exported.model_version, bundle.resolve().parent))
+    follow(target.bucket, (exported.model_version, bundle.resolve().parent))
     now, before = moved.now.model_version, moved.now.previous
     rows = {"channel": moved.channel, "now": now, "before": before or "nothing"}
     result = {"channel": moved.channel, "passed": report.passed, "model_version": now, "previous": before}
-    show_result(bucket_address(target.bucket), rows, result, json_only=as_json)
+    show_result(bucket_address(target.bucket.name), rows, result, json_only=as_json)
 
 
 def open_target(bucket: str, channel: str, signing_key: str | None, aws: Aws) -> "Target":
     """Returns the channel of a bucket that a candidate wants into, and who signs for it."""
     from training.workflows.release import Target
 
-    return Target(*open_bucket(bucket, aws), channel, open_signer(signing_key, aws))
+    return Target(open_bucket(bucket, aws), channel, open_signer(signing_key, aws))
 
 
 def _show_verdict(report: "GateReport", *, as_json: bool) -> None:
@@ -153,11 +153,11 @@ def promote_command(
     from training.registry.versions import resolve_version
     from training.workflows.mirror import follow
 
-    s3, name = open_bucket(bucket, aws)
+    models = open_bucket(bucket, aws)
     signer = open_signer(signing_key, aws)
-    moved = promote(s3, name, channel, resolve_version(s3, name, version), force=force, signer=signer)
-    follow(s3, name)
-    show_move(moved, bucket_address(name), json_only=as_json)
+    moved = promote(models, channel, resolve_version(models, version), force=force, signer=signer)
+    follow(models)
+    show_move(moved, bucket_address(models.name), json_only=as_json)
 
 
 @on_aws
@@ -173,10 +173,10 @@ def rollback_command(
     from training.registry.channels import rollback
     from training.workflows.mirror import follow
 
-    s3, name = open_bucket(bucket, aws)
-    moved = rollback(s3, name, channel, signer=open_signer(signing_key, aws))
-    follow(s3, name)
-    show_move(moved, bucket_address(name), json_only=as_json)
+    models = open_bucket(bucket, aws)
+    moved = rollback(models, channel, signer=open_signer(signing_key, aws))
+    follow(models)
+    show_move(moved, bucket_address(models.name), json_only=as_json)
 
 
 @on_aws
@@ -186,12 +186,12 @@ def history_command(
     """List every move of the channels, the oldest first: when, from where to where, who, and why."""
     from training.errors import bucket_address
     from training.registry.channel_history import channels_with_history, read_history
-    from training.registry.versions import channels
+    from training.registry.versions import read_channels
 
-    s3, name = open_bucket(bucket, aws)
-    named = [channel] if channel else sorted({*channels(s3, name), *channels_with_history(s3, name)})
-    lines = [line for one in named for line in read_history(s3, name, one)]
-    show_history(sorted(lines, key=lambda line: line.moved_at), bucket_address(name), json_only=as_json)
+    models = open_bucket(bucket, aws)
+    named = [channel] if channel else sorted({*read_channels(models), *channels_with_history(models)})
+    lines = [line for one in named for line in read_history(models, one)]
+    show_history(sorted(lines, key=lambda line: line.moved_at), bucket_address(models.name), json_only=as_json)
 
 
 # MERGED FROM infra/models/channel_view.py
@@ -217,7 +217,7 @@ def show_move(moved: Moved, address: str, *, json_only: bool) -> None:
     show_result(address, escaped(rows), result, json_only=json_only)
 
 
-def show_history(lines: Sequence[Line], address: str, *, json_only: bool) -> None:
+def show_history(lines: Sequence[HistoryEntry], address: str, *, json_only: bool) -> None:
     """Shows a line a move, the oldest first."""
     if not json_only:
         rows = (
@@ -268,9 +268,9 @@ def sign_command(
 
     signer = open_signer(signing_key, aws)
     assert signer is not None  # noqa: S101 - the option has no default
-    s3, name = open_bucket(bucket, aws)
-    found = resolve_version(s3, name, version)
-    is_new = sign_stored(s3, name, found, signer, replace=replace)
+    models = open_bucket(bucket, aws)
+    found = resolve_version(models, version)
+    is_new = sign_stored(models, found, signer, replace=replace)
     rows = {"model version": found, "key": signing_key, "signed": "now" if is_new else "it was already"}
     result = {"model_version": found, "signing_key": signing_key, "signed_now": is_new}
-    show_result(bucket_address(name), rows, result, json_only=as_json)
+    show_result(bucket_address(models.name), rows, result, json_only=as_json)

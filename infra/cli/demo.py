@@ -12,11 +12,12 @@ from infra.cli.options import BUILD, Json, Service, ServiceName
 if TYPE_CHECKING:
     from infra.local.demo.demo import DemoReport
     from training.data.months import Month
+    from training.registry.bucket import Bucket
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra.cli.options import LOCAL_BUCKET, Aws, ModelBucket, channel_name, on_aws, open_bucket
 
@@ -134,16 +135,16 @@ def serve_command(
     from infra.cli.output import error_console, show_result
     from infra.local.runtime.http import ApiServer, RequestCount, example_curl, model_version
 
-    s3, name = bundle_bucket(bundle) if bundle else open_bucket(bucket, aws)
+    models = bundle_bucket(bundle) if bundle else open_bucket(bucket, aws)
     console = error_console()
     count = RequestCount(lambda line: console.print(line, highlight=False, markup=False))
     log.parent.mkdir(parents=True, exist_ok=True)
     out = sys.stdout
     with log.open("a", encoding="utf-8") as log_file, redirect_stdout(log_file):
-        handler = _handler(s3, name, _BUNDLE_CHANNEL if bundle else channel, refresh_s)
+        handler = _handler(models, _BUNDLE_CHANNEL if bundle else channel, refresh_s)
         with ApiServer(handler, port, count) as server:
             version = model_version(handler)
-            missing = f"no model yet: `ridecast models publish` puts one into channel {channel} of {name}"
+            missing = f"no model yet: `ridecast models publish` puts one into channel {channel} of {models.name}"
             model = f"model {version}" if version else missing
             for line in (f"listening on {server.url}, {model}", example_curl(server.url), "Ctrl-C ends it"):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -166,24 +167,25 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def bundle_bucket(folder: Path) -> tuple[Any, str]:
+def bundle_bucket(folder: Path) -> "Bucket":
     """Returns a bucket in memory in which a channel points at one bundle, checked as a function checks it."""
     from infra.local.memory_bucket import MemoryBucket
     from training.model.export import read_bundle
+    from training.registry.bucket import Bucket
     from training.registry.channels import move_channel, store_bundle
 
     exported = read_bundle(folder.resolve())
-    bucket = MemoryBucket()
-    store_bundle(bucket, str(folder), exported)
-    move_channel(bucket, str(folder), _BUNDLE_CHANNEL, exported.model_version, exported.manifest_sha256)
-    return bucket, str(folder)
+    bucket = Bucket(MemoryBucket(), str(folder))
+    store_bundle(bucket, exported)
+    move_channel(bucket, _BUNDLE_CHANNEL, exported.model_version, exported.manifest_sha256)
+    return bucket
 
 
-def _handler(s3: Any, bucket: str, channel: str, refresh_s: float) -> "HttpHandler":
+def _handler(bucket: "Bucket", channel: str, refresh_s: float) -> "HttpHandler":
     from lambda_function.api.handler import build_handler
     from lambda_function.aws.settings import ServingSettings
 
     settings = ServingSettings(
-        bucket=bucket, model_channel=channel, model_refresh_s=refresh_s, service_name="ridecast-api"
+        bucket=bucket.name, model_channel=channel, model_refresh_s=refresh_s, service_name="ridecast-api"
     )
-    return build_handler(settings, s3)
+    return build_handler(settings, bucket.s3)

@@ -9,7 +9,7 @@ import typer
 
 from infra.cli.options import LOCAL_BUCKET, Aws, Json, ModelBucket, Version, on_aws, open_bucket
 from infra.cli.output import escaped, minutes_text, months_text, show_result, time_text, value_text, write_table
-from training.registry.catalog import Comparison, Model, Pair, SlicePair, Told, worse_than_baseline
+from training.registry.catalog import Comparison, Model, ModelDetails, Pair, SlicePair, worse_than_baseline
 
 if TYPE_CHECKING:  # it brings scikit-learn, which a comparison does not wait for
     from training.workflows.reproduce import Reproduction
@@ -21,18 +21,18 @@ def list_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = F
     from training.errors import bucket_address
     from training.registry.catalog import list_models
 
-    s3, name = open_bucket(bucket, aws)
-    show_models(list_models(s3, name), bucket_address(name), json_only=as_json)
+    models = open_bucket(bucket, aws)
+    show_models(list_models(models), bucket_address(models.name), json_only=as_json)
 
 
 @on_aws
 def show_command(aws: Aws, version: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
     """Show one version: months, errors, slices, parameters, files, the gate's verdicts, channels."""
-    from training.registry.catalog import tell
+    from training.registry.catalog import read_details
     from training.registry.versions import resolve_version
 
-    s3, name = open_bucket(bucket, aws)
-    show_model(tell(s3, name, resolve_version(s3, name, version)), json_only=as_json)
+    models = open_bucket(bucket, aws)
+    show_model(read_details(models, resolve_version(models, version)), json_only=as_json)
 
 
 @on_aws
@@ -40,11 +40,11 @@ def compare_command(
     aws: Aws, a: Version, b: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False
 ) -> None:
     """Put two versions side by side: months, parameters, errors, and the slices that differ most."""
-    from training.registry.catalog import compare, tell
+    from training.registry.catalog import compare, read_details
     from training.registry.versions import resolve_version
 
-    s3, name = open_bucket(bucket, aws)
-    told = [tell(s3, name, resolve_version(s3, name, one)) for one in (a, b)]
+    models = open_bucket(bucket, aws)
+    told = [read_details(models, resolve_version(models, one)) for one in (a, b)]
     show_comparison(compare(*told), json_only=as_json)
 
 
@@ -55,8 +55,8 @@ def reproduce_command(aws: Aws, version: Version, bucket: ModelBucket = LOCAL_BU
     from training.registry.versions import read_stored, resolve_version
     from training.workflows.reproduce import reproduce, train_as_before
 
-    s3, name = open_bucket(bucket, aws)
-    stored = read_stored(s3, name, resolve_version(s3, name, version))
+    models = open_bucket(bucket, aws)
+    stored = read_stored(models, resolve_version(models, version))
     with ConsoleDisplay(error_console()).live() as display:
         found = reproduce(stored, train_as_before(display.step))
     show_reproduction(found, json_only=as_json)
@@ -82,7 +82,7 @@ def show_models(models: Sequence[Model], address: str, *, json_only: bool) -> No
     show_result("", {}, result, json_only=True)
 
 
-def show_model(told: Told, *, json_only: bool) -> None:
+def show_model(told: ModelDetails, *, json_only: bool) -> None:
     """Shows one version in full."""
     manifest = told.manifest
     result = {
@@ -90,7 +90,7 @@ def show_model(told: Told, *, json_only: bool) -> None:
         "manifest": msgspec.to_builtins(manifest),
         "evaluation": msgspec.to_builtins(told.evaluation),
         "verdicts": told.verdicts,
-        "papers": list(told.papers),
+        "artifacts": list(told.artifacts),
     }
     rows = {
         "learnt from": f"{manifest.service} {months_text(manifest.train_months)}:"
@@ -103,7 +103,7 @@ def show_model(told: Told, *, json_only: bool) -> None:
         "parameters": "  ".join(f"{name}={value}" for name, value in manifest.parameters.items()),
         "software": "  ".join(f"{name} {value[:_N_DIGITS]}" for name, value in manifest.software.items()),
         "files": "  ".join(f"{name} {digest.n_bytes:,} B" for name, digest in manifest.files.items()),
-        "papers": ", ".join(told.papers) or "none",
+        "artifacts": ", ".join(told.artifacts) or "none",
         "the gate": "; ".join(_verdict(channel, verdict) for channel, verdict in told.verdicts.items()) or "not asked",
         "channels": ", ".join(told.model.channels) or "none",
         "stored": time_text(told.model.stored_at),
@@ -145,7 +145,7 @@ def _beside_baseline(model: Model, metric: str) -> str:
     return f"{own}   (the course's model: {baseline})"
 
 
-def _tested(told: Told) -> str:
+def _tested(told: ModelDetails) -> str:
     test = told.evaluation.test if told.evaluation else None
     if test is None:
         return "nothing"
@@ -153,7 +153,7 @@ def _tested(told: Told) -> str:
     return f"{months_text(test.months)}: RMSE {rmse}, MAE {mae} minutes"
 
 
-def _worse(told: Told) -> str:
+def _worse(told: ModelDetails) -> str:
     if told.evaluation is None:
         return "unknown: this version was exported without an evaluation"
     worse = worse_than_baseline(told.evaluation)

@@ -7,9 +7,12 @@ from enum import StrEnum
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from training.registry.bucket import Bucket
 
 BUILD = Path("build")
 """Where bundles and logs go unless told otherwise."""
@@ -107,24 +110,22 @@ LOCAL_BUCKET = "file:build/bucket"
 ModelBucket = Annotated[str, typer.Option("--bucket", help="The stack's bucket, or a folder, as in file:build/bucket.")]
 
 
-def open_bucket(bucket: str, aws: Aws | None = None) -> tuple[Any, str]:
+def open_bucket(bucket: str, aws: Aws | None = None) -> "Bucket":
     """Opens a bucket of an AWS, or a folder that stands in for one.
 
     Args:
         bucket: A bucket's name, ``s3://`` before it or not, or ``file:`` and a folder, which is made when it is needed.
         aws: Where the bucket is; the real one where not given. A folder needs none.
-
-    Returns:
-        What has boto3's face, and the name to ask it by.
     """
     from training.errors import FOLDER_PREFIX
+    from training.registry.bucket import Bucket
 
     if not bucket.startswith(FOLDER_PREFIX):
-        return (aws or Aws()).client("s3"), bucket.removeprefix("s3://").rstrip("/")
+        return Bucket((aws or Aws()).client("s3"), bucket.removeprefix("s3://").rstrip("/"))
 
     from infra.local.folder_bucket import FolderS3
 
     folder = bucket.removeprefix(FOLDER_PREFIX)
     if not folder:
         raise typer.BadParameter(f"names no folder: write it as {LOCAL_BUCKET}", param_hint="'--bucket'")
-    return FolderS3(Path(folder).expanduser()), bucket
+    return Bucket(FolderS3(Path(folder).expanduser()), bucket)

@@ -13,7 +13,8 @@ from infra.cli.options import Aws, Json, on_aws
 
 if TYPE_CHECKING:
     from infra.operate.redrive.marks import Marks
-    from infra.operate.redrive.records import KeptObject, Kind, Selection
+    from infra.operate.redrive.records import FailedObject
+    from infra.operate.redrive.selection import Kind, Selection
     from training.registry.bucket import Bucket
 from collections.abc import Mapping
 from typing import Any
@@ -24,9 +25,9 @@ from rich.table import Table
 
 from infra.cli.output import printable, show_result
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.records import KeptObject, KeptRecord
+from infra.operate.redrive.records import FailedObject, FailedRecord
 from infra.operate.redrive.redrive import RedriveReport
-from infra.operate.redrive.summary import Group, Line, Summary, as_json
+from infra.operate.redrive.summary import Group, Item, Summary, as_json
 
 N_NEWEST = 5
 _INTERRUPTED = 130  # as a shell says it of a program that Ctrl-C has ended
@@ -88,7 +89,7 @@ class _Commands:
         as_json: Json = False,
     ) -> None:
         """Show one: why it is kept, and the original bytes of a record as text, or as hex where they are none."""
-        from infra.operate.redrive.records import find
+        from infra.operate.redrive.selection import find
 
         kept = _kept_in(self._kind_name, aws.client("s3"), bucket)
         show_object(find(kept.bucket, kept.kind, name), kept.marks(), json_only=as_json)
@@ -150,10 +151,10 @@ class _Kept:
         return marks
 
     @contextmanager
-    def reading(self, selection: "Selection", name: str | None = None) -> Iterator[Iterable["KeptObject"]]:
+    def reading(self, selection: "Selection", name: str | None = None) -> Iterator[Iterable["FailedObject"]]:
         """Gives what is selected, read as it is iterated."""
         from infra.cli.output import counting, error_console
-        from infra.operate.redrive.records import find
+        from infra.operate.redrive.selection import find
 
         if name is not None:
             yield [find(self.bucket, self.kind, name).only(selection.admits)]
@@ -164,7 +165,7 @@ class _Kept:
 
 
 def _kept_in(kind_name: str, s3: object, bucket: str) -> _Kept:
-    from infra.operate.redrive.records import FAILURES, REJECTS
+    from infra.operate.redrive.selection import FAILURES, REJECTS
     from training.registry.bucket import Bucket
 
     return _Kept(REJECTS if kind_name == REJECTS.name else FAILURES, Bucket(s3, bucket))
@@ -179,7 +180,7 @@ def _counted(items: Iterable[T], count: Callable[[int], None]) -> Iterator[T]:
 def _selection(
     reason: str | None, since: str | None, until: str | None, shard: str | None, stream: str | None
 ) -> "Selection":
-    from infra.operate.redrive.records import Selection, full_shard_id
+    from infra.operate.redrive.selection import Selection, full_shard_id
 
     return Selection(
         reason=reason,
@@ -191,7 +192,7 @@ def _selection(
 
 
 def _time(text: str | None, option: str) -> datetime | None:
-    from infra.operate.redrive.records import parse_time
+    from infra.operate.redrive.selection import parse_time
 
     try:
         return None if text is None else parse_time(text, lambda: datetime.now(UTC))
@@ -229,15 +230,15 @@ def show_summary(summary: Summary, title: str, *, json_only: bool) -> None:
             figures = (f"{group.n_records:,}", f"{group.n_redriven:,}", _at(group.oldest), _at(group.newest))
             table.add_row(*(escape(printable(name)) for name in names), *figures)
         Console(file=sys.stdout).print(table)
-        _write_lines(_line(line) for line in summary.lines)
+        _write_lines(_line(item) for item in summary.newest)
         _write_unreadable(summary.unreadable)
     show_result("", {}, as_json(summary), json_only=True)
 
 
-def _line(line: Line) -> str:
-    group = line.group
+def _line(item: Item) -> str:
+    group = item.group
     n_records = f"  {group.n_records:,} records" if group.n_records > 1 else ""
-    return f"{_at(group.newest)}  {line.reason}  {_state(group)}  {line.name}{n_records}  {line.detail}"
+    return f"{_at(group.newest)}  {item.reason}  {_state(group)}  {item.name}{n_records}  {item.detail}"
 
 
 def _state(group: Group) -> str:
@@ -248,7 +249,7 @@ def _state(group: Group) -> str:
     return "under way" if group.n_under_way else "pending"
 
 
-def show_object(found: KeptObject, marks: Marks, *, json_only: bool) -> None:
+def show_object(found: FailedObject, marks: Marks, *, json_only: bool) -> None:
     """Shows one record in full, or what a batch of them is and which they are."""
     if len(found.records) == 1:
         _show_record(found.records[0], marks, json_only=json_only)
@@ -268,7 +269,7 @@ def show_object(found: KeptObject, marks: Marks, *, json_only: bool) -> None:
     _show(rows, result, json_only=json_only)
 
 
-def _show_record(record: KeptRecord, marks: Marks, *, json_only: bool) -> None:
+def _show_record(record: FailedRecord, marks: Marks, *, json_only: bool) -> None:
     try:
         text, encoding = record.data.decode(), "utf-8"
     except UnicodeDecodeError:

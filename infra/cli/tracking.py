@@ -34,12 +34,12 @@ def track_command(
     from training.tracking.mirror import Sources, follow_channels
     from training.tracking.mlflow_store import open_store
 
-    s3, name = open_bucket(bucket, aws)
-    sources = Sources(s3, name, bundles)
+    models = open_bucket(bucket, aws)
+    sources = Sources(models, bundles)
     versions = sources.all_versions() if version is None else (sources.resolve(version),)
     store = open_store()
     tracked, broken = _track(store, sources, versions)
-    _show_tracked(store, tracked, follow_channels(store, s3, name), as_json=as_json)
+    _show_tracked(store, tracked, follow_channels(store, models), as_json=as_json)
     if broken:
         raise broken[0]
 
@@ -88,8 +88,7 @@ def check_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = 
     from training.tracking.mlflow_store import open_store
     from training.tracking.runs import about
 
-    s3, name = open_bucket(bucket, aws)
-    seen, store = see_bucket(s3, name), open_store()
+    seen, store = see_bucket(open_bucket(bucket, aws)), open_store()
     with about(store, name):
         registry = store.read_registry(registered_model(name))
     found = differences(seen, registry)

@@ -170,7 +170,7 @@ def report_command(
     from training.tracking.mirror import Sources
     from training.workflows.report import run_report
 
-    sources = Sources(*open_bucket(bucket, aws), bundles)
+    sources = Sources(open_bucket(bucket, aws), bundles)
     with ConsoleDisplay(error_console()).live() as display:
         written = run_report(sources, version, output, zones, display)
     path = str(written.path)

@@ -17,7 +17,8 @@ from lambda_function.aws.publisher import Publisher
 from lambda_function.core.bundle import GOLDEN, GoldenRide
 from lambda_function.core.events import Prediction, RideEvent, decode_prediction
 from lambda_function.core.records import Entry
-from training.registry.channel_history import Move, see_channel
+from training.registry.bucket import Bucket
+from training.registry.channel_history import Move, read_channel
 from training.registry.versions import read_file, read_manifest
 
 # MERGED FROM infra/smoke/plan.py
@@ -86,12 +87,13 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
     Raises:
         SmokeError: The channel holds no model, or the model has no golden rides.
     """
-    state = see_channel(s3, target.bucket, target.channel).state
+    bucket = Bucket(s3, target.bucket)
+    state = read_channel(bucket, target.channel).state
     if state is None:
         problem = "holds no model: publish one with `ridecast models publish`, and try again"
         raise SmokeError(f"channel {target.channel} of bucket {target.bucket}", problem)
     version = state.model_version
-    golden = msgspec.json.decode(read_file(s3, target.bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
+    golden = msgspec.json.decode(read_file(bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
     if not golden:
         raise SmokeError(f"model {version}", "has no golden rides: publish it again")
     rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
@@ -99,7 +101,7 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
         entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),
         minutes={ride_id: ride.duration_minutes for ride_id, ride in rides.items()},
         model_version=version,
-        range_minutes=read_manifest(s3, target.bucket, version).duration_range_minutes,
+        range_minutes=read_manifest(bucket, version).duration_range_minutes,
         followed_at=_followed_at(state, target.refresh_s),
     )
 
@@ -165,7 +167,7 @@ def run_trial(
     """Sends the rides and waits for their predictions, no longer than `patience_s` seconds.
 
     Raises:
-        StreamRefusedError: The input stream did not take the rides.
+        UserError: The input stream did not accept the rides.
     """
     reader = StreamReader(kinesis, target.output_stream, "LATEST")
     begun_s = timing.clock()
@@ -212,7 +214,7 @@ def smoke(
 
     Raises:
         SmokeError: The stack, its channel or its model can't be tried.
-        StreamRefusedError: Its input stream did not take the rides.
+        UserError: The input stream did not accept the rides.
     """
     target = target_of(clients("cloudformation"), stack_name)
     trial = plan_trial(clients("s3"), target, n_rides, run=str(time.time_ns()))

@@ -1,4 +1,4 @@
-"""Kinesis from the command line's side: pace ride events onto a stream, read what is on one."""
+"""Send ride events to a stream at a steady rate, and read streams."""
 
 import json
 import math
@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import StreamRefusedError
 from infra.operate.shards import (
     FIRST_IDLE_WAIT_S,
     KinesisStream,
@@ -27,22 +26,23 @@ from lambda_function.aws.publisher import MAX_CHUNK_RECORDS, Publisher
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
+from training.errors import UserError
 
-_SECONDS_PER_PUT = 0.1  # at a given rate, send ten times a second: the pace is even, and calls stay few
+_SECONDS_PER_PUT = 0.1  # at a given rate, send ten times a second: the rate is even, and calls are few
 
 
 class Timing(NamedTuple):
-    """Time, to be replaced in tests: monotonic seconds, and waiting for seconds."""
+    """Monotonic seconds and a sleep of seconds; tests replace both."""
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A Kinesis record as a reader sees it, or a sub-record of one: it has its own partition key and data.
+    """A Kinesis record, or a sub-record of an aggregate with its own partition key and data.
 
     Attributes:
-        sequence_number: Ordered as an int; an aggregate's, for all its sub-records.
+        sequence_number: Ordered as an int; all sub-records of an aggregate have the aggregate's.
         arrived: In aware UTC.
     """
 
@@ -60,7 +60,7 @@ def ride_event_bytes(
     pickup_time: NDArray[np.datetime64],
     ride_ids: Sequence[int | str],
 ) -> list[bytes]:
-    """Encodes rides as ride events, byte for byte as `json.dumps` would, in half the time.
+    """Encode rides as ride events, byte for byte as `json.dumps` would, in half the time.
 
     Args:
         pickup_zone: (n,), LocationID.
@@ -102,52 +102,74 @@ def publish(
     patience_s: float = 30.0,
     timing: Timing = Timing(),  # noqa: B008 - immutable
 ) -> Iterator[int]:
-    """Sends entries in order, at a pace; goes on when the stream has taken all that went before.
+    """Send entries in order, at a given rate, each chunk after the stream has accepted the one before.
 
-    It sends as it is iterated, so that the caller shows progress or does other work between two chunks.
+    It sends while it is iterated, so the caller can show progress or do other work between two chunks.
 
     Args:
-        publisher: Sends to the stream, and again what was refused.
+        publisher: Sends to the stream, and resends refused entries.
         entries: Partition keys and data; read as they are sent, so they may be endless.
         rate_per_s: Entries a second at most, above 0.
-        patience_s: How long the publisher may go on with one chunk, of 500 entries at most.
-        timing: Time.
+        patience_s: Time limit for one chunk of 500 entries at most.
+        timing: Clock and sleep.
 
     Yields:
         Entries accepted so far, after each chunk.
 
     Raises:
-        StreamRefusedError: The stream did not take all of a chunk.
+        UserError: The stream did not accept a whole chunk.
     """
     n_published = 0
     for chunk in _paced_chunks(iter(entries), rate_per_s, timing):
-        published = publisher.publish(chunk, _countdown(patience_s, timing.clock))
+        published = publisher.publish(chunk, countdown(patience_s, timing.clock))
         n_waiting = len(published.unpublished)
         n_published += len(chunk) - n_waiting
         if n_waiting:
-            raise StreamRefusedError(publisher.stream_name, n_published, n_waiting, published.last_error)
+            raise refused(publisher.stream_name, n_published, n_waiting, published.last_error)
         yield n_published
 
 
-def _countdown(seconds: float, clock: Callable[[], float]) -> Callable[[], float]:
+def refused(stream_name: str, n_accepted: int, n_waiting: int, last_error: str) -> UserError:
+    """Return the error for a stream that did not accept a whole chunk."""
+    reason = last_error or "the time limit was reached before the first request"
+    return UserError(
+        f"stream {stream_name} accepted {n_accepted} records and then not {n_waiting} more ({reason})",
+        "check that it exists and that you may write to it, give it more shards, or send at a lower rate",
+    )
+
+
+def countdown(seconds: float, clock: Callable[[], float]) -> Callable[[], float]:
+    """Return a function that gives the seconds left from now on."""
     deadline_s = clock() + seconds
     return lambda: deadline_s - clock()
 
 
 def _paced_chunks(entries: Iterator[Entry], rate_per_s: float, timing: Timing) -> Iterator[list[Entry]]:
     chunk_size = max(1, int(min(MAX_CHUNK_RECORDS, rate_per_s * _SECONDS_PER_PUT)))
-    due_s = timing.clock()
+    pace = Pace(rate_per_s, timing)
     while chunk := list(islice(entries, chunk_size)):
-        now_s = timing.clock()
-        if due_s > now_s:
-            timing.sleep(due_s - now_s)
-        # Where it fell behind, the pace counts from now: a stall is not made good by a burst.
-        due_s = max(due_s, now_s) + len(chunk) / rate_per_s
+        pace.wait_for(len(chunk))
         yield chunk
 
 
+class Pace:
+    """Spread chunks over time, at a rate of records a second."""
+
+    def __init__(self, rate_per_s: float, timing: Timing) -> None:
+        self._rate_per_s = rate_per_s
+        self._timing = timing
+        self._due_s = timing.clock()
+
+    def wait_for(self, n_records: int) -> None:
+        """Sleep until the next chunk is due; after a delay, count from now, so that no burst follows."""
+        now_s = self._timing.clock()
+        if self._due_s > now_s:
+            self._timing.sleep(self._due_s - now_s)
+        self._due_s = max(self._due_s, now_s) + n_records / self._rate_per_s
+
+
 class StreamReader:
-    """Reads all shards of a stream, a step at a time; where one ends in a reshard, it goes on with its children."""
+    """Read all shards of a stream step by step; after a reshard, go on with the new shards."""
 
     def __init__(
         self, kinesis: KinesisStream, stream_name: str, starting_position: StartingPosition = "LATEST"
@@ -159,11 +181,11 @@ class StreamReader:
 
     @property
     def is_closed(self) -> bool:
-        """Whether every shard has ended and been read, those of a reshard included."""
+        """Whether every shard, including those of a reshard, has ended and been read."""
         return not self._shards
 
     def read_once(self) -> list[Record]:
-        """Reads each shard once: in order within a shard, in no order between shards; aggregates as sub-records."""
+        """Read each shard once: in order within a shard, in no order between shards; aggregates as sub-records."""
         records = [
             Record(
                 shard.shard_id,
@@ -177,20 +199,20 @@ class StreamReader:
             for partition_key, data in _sub_records(record["PartitionKey"], record["Data"])
         ]
         if any(shard.is_closed for shard in self._shards):
-            self._go_on_with_children()
+            self._open_new_shards()
         return records
 
-    def _go_on_with_children(self) -> None:
+    def _open_new_shards(self) -> None:
         self._shards = [shard for shard in self._shards if not shard.is_closed]
         for shard in list_shards(self._kinesis, self._stream_name):
             if shard.shard_id not in self._known:
                 self._known.add(shard.shard_id)
-                # Whatever is in a shard that was not there before is new.
+                # All records in a new shard are new.
                 self._shards.append(ShardReader(self._kinesis, self._stream_name, shard.shard_id, "TRIM_HORIZON"))
 
 
 def _sub_records(partition_key: str, data: bytes) -> list[Entry]:
-    """Returns what a record holds: for anything but a whole aggregate, itself."""
+    """Return an intact aggregate's sub-records; for any other record, the record itself."""
     if is_aggregated(data):
         with suppress(RejectError):
             return unpack(data)
@@ -203,14 +225,13 @@ def tail(
     starting_position: StartingPosition,
     wait: Callable[[float], bool],
 ) -> Iterator[Record]:
-    """Reads a stream, aggregates as their sub-records, until every shard has ended or `wait` says so.
+    """Read a stream, aggregates as sub-records, until every shard has ended or `wait` returns true.
 
     Args:
         kinesis: A boto3 Kinesis client.
         stream_name: The stream.
         starting_position: Where to begin in each shard.
-        wait: Waits for seconds while there is nothing to read; true ends the reading, so
-            `threading.Event.wait` fits.
+        wait: Waits for seconds while there are no records; true ends the reading. `threading.Event.wait` fits.
     """
     reader = StreamReader(kinesis, stream_name, starting_position)
     wait_s = FIRST_IDLE_WAIT_S

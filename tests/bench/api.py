@@ -23,6 +23,7 @@ from infra.stack.package import build_for_host
 from tests.bench.comparator_package import comparator_of, store_pickled
 from tests.bench.figures import MS, TIMES, Figure
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 API_HANDLER = "lambda_function.api.lambda_handler"
@@ -122,9 +123,9 @@ def bench_api(bundle: ExportedBundle, fitted: HistGradientBoostingRegressor, n: 
     with LocalAws() as aws, TemporaryDirectory(prefix="api-bench-") as name:
         folder = Path(name)
         stack, s3 = deploy(aws.client), aws.client("s3")
-        store_bundle(s3, stack.bucket, bundle)
+        store_bundle(Bucket(s3, stack.bucket), bundle)
         channel = stack.environment["MODEL_CHANNEL"]
-        move_channel(s3, stack.bucket, channel, bundle.model_version, bundle.manifest_sha256)
+        move_channel(Bucket(s3, stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
         store_pickled(s3, stack.bucket, _plain(fitted))
         ours = api_config(aws, stack, build_for_host().folder)
         functions = {"ours": ours, "scikit-learn": comparator_of(ours, _COMPARATOR, folder)}

@@ -18,6 +18,7 @@ from infra.local.stack import DeployedStack, deploy
 from infra.stack.package import build_for_host
 from tests.bench.comparator_package import comparator_of, store_pickled
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 COLD_START_BUDGET_MS = 300.0
@@ -121,8 +122,10 @@ def _rows(ours: ColdStart, theirs: ColdStart, n_rides: int, peak_bytes: int) -> 
 
 
 def _store_models(s3: Any, stack: DeployedStack, bundle: ExportedBundle, fitted: HistGradientBoostingRegressor) -> None:
-    store_bundle(s3, stack.bucket, bundle)
-    move_channel(s3, stack.bucket, stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, stack.bucket), bundle)
+    move_channel(
+        Bucket(s3, stack.bucket), stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256
+    )
     store_pickled(s3, stack.bucket, fitted)
 
 

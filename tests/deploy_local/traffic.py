@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from infra.local.demo.replay import MALFORMED
-from infra.operate.redrive.records import REJECTS
+from infra.operate.redrive.selection import REJECTS
 from infra.operate.streams import StreamReader, publish, ride_event_bytes
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import decode_prediction, partition_key

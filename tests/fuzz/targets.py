@@ -25,6 +25,7 @@ from tests.builders import interval_bundle, invocation, raw_ride_bytes, ride_byt
 from tests.fakes import BUCKET, FakeFunction, FakeS3, point_channel
 from tests.fuzz.http_api import make_request, run_request
 from tests.fuzz.mutate import mutate
+from training.errors import BucketError
 from training.registry.bucket import Bucket
 
 Input = bytes | list[bytes] | dict[str, bytes]
@@ -230,7 +231,7 @@ def run_kept(data: bytes) -> None:
         ]
         assert all(char.isprintable() or char == "\n" for text in shown for char in printable(text))
     s3 = FakeS3(objects={f"{PREFIX}rejects/x": data})
-    with suppress(PredictorError):
+    with suppress(BucketError):
         Marks(Bucket(s3, BUCKET, n_threads=1)).load([f"{PREFIX}rejects/x"])
 
 

@@ -11,6 +11,7 @@ from lambda_function.errors import BundleError, StoreError
 from tests.builders import small_bundle, vouched
 from tests.fakes import BUCKET, FakeClock, FakeS3, point_channel, publish_bundle
 from tests.fuzz.targets import FAILURE, REJECT_LINES
+from training.errors import BucketError
 from training.registry.bucket import Bucket
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_problems_of_an_object_are_told_up_to_ten() -> None:
 
 def test_mark_nested_without_an_end_stops_the_redrive_in_words() -> None:
     key = f"{MARKS}rejects/x"
-    with pytest.raises(StoreError, match="it holds no mark"):
+    with pytest.raises(BucketError, match="holds no mark"):
         Marks(Bucket(FakeS3({key: b'{"x":' + b"[" * 50_000}), BUCKET, n_threads=1)).load([key])
 
 

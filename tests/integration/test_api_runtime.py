@@ -20,6 +20,7 @@ from tests.fakes import FakeFunction
 from tests.kits.emulator import needs_emulator
 from training.model.bundle import ExportedBundle
 from training.model.fit import fit_forest
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 
@@ -42,8 +43,8 @@ def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
 
 def publish(aws: LocalAws, stack: DeployedStack, channel: str, bundle: ExportedBundle) -> None:
     s3 = aws.client("s3")
-    store_bundle(s3, stack.bucket, bundle)
-    move_channel(s3, stack.bucket, channel, bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, stack.bucket), bundle)
+    move_channel(Bucket(s3, stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
 
 
 def following(function: FunctionConfig, channel: str) -> FunctionConfig:

@@ -16,9 +16,10 @@ from lambda_function.core.bundle import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_bundle, vouched
 from training.data.load import synthetic_months
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
 from training.registry.channels import move_channel, store_bundle
-from training.registry.versions import put_paper
+from training.registry.versions import put_artifact
 from training.workflows.pipeline import train
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
@@ -28,7 +29,7 @@ _PROMOTER = """
 import sys
 from pathlib import Path
 from infra.local.folder_bucket import FolderS3
-from training.errors import ChannelMovedError
+from training.errors import BucketError
 from training.registry.channels import promote
 
 class Waiting(FolderS3):
@@ -41,21 +42,21 @@ class Waiting(FolderS3):
 
 try:
     print("now", promote(Waiting(Path(sys.argv[1])), "b", "stable", sys.argv[2]).now.model_version)
-except ChannelMovedError as error:
+except BucketError as error:
     print("told", error)
 """
 
 
 def gate(s3: Any, bucket: str, version: str, against: str) -> None:
     verdict = {"model_version": version, "against": against, "channel": "stable", "passed": True}
-    put_paper(s3, bucket, version, "gate-stable.json", json.dumps(verdict).encode())
+    put_artifact(Bucket(s3, bucket), version, "gate-stable.json", json.dumps(verdict).encode())
 
 
 def fill(s3: Any, bucket: str) -> None:
     """Stores three versions: the first serves, and the others may follow it."""
     for seed in (1, 2, 3):
-        store_bundle(s3, bucket, small_bundle(seed))
-    move_channel(s3, bucket, "stable", FIRST, small_bundle().manifest_sha256)
+        store_bundle(Bucket(s3, bucket), small_bundle(seed))
+    move_channel(Bucket(s3, bucket), "stable", FIRST, small_bundle().manifest_sha256)
     gate(s3, bucket, SECOND, against=FIRST)
     gate(s3, bucket, THIRD, against=FIRST)
 
@@ -87,7 +88,7 @@ def test_of_two_processes_that_promote_at_once_one_wins_and_the_other_is_told_wh
     winner = won.removeprefix("now ")
     assert {winner} < {SECOND, THIRD}
     assert f"was moved to {winner} meanwhile by " in told
-    history = read_history(s3, "b", "stable")
+    history = read_history(Bucket(s3, "b"), "stable")
     assert [line.model_version for line in history] == [FIRST, winner]
 
 
@@ -158,7 +159,7 @@ def trained() -> ExportedBundle:
 
 def test_version_is_trained_again_to_the_byte(cli: Cli, trained: ExportedBundle, tmp_path: Path) -> None:
     bucket = f"file:{tmp_path}"
-    store_bundle(FolderS3(tmp_path), bucket, trained)
+    store_bundle(Bucket(FolderS3(tmp_path), bucket), trained)
     found = cli("reproduce", trained.model_version, "--bucket", bucket)
     assert (found["identical"], found["again_version"]) == (True, trained.model_version)
     assert found["differences"] == []

@@ -12,7 +12,8 @@ import pytest
 from infra.cli.app import main
 from infra.local.folder_bucket import FolderS3
 from training.data.months import default_data_dir, months_in_hand, parse_months
-from training.registry.versions import REPORT, papers, read_manifest
+from training.registry.bucket import Bucket
+from training.registry.versions import REPORT, list_artifacts, read_manifest
 
 MONTHS = parse_months("2022-01..2022-03,2023-01..2023-03")
 FIRST = ("--train", "2022-01", "--validate", "2022-02", "--test", "2022-03")
@@ -83,7 +84,9 @@ def test_model_is_trained_tracked_gated_promoted_and_rolled_back(ridecast: Run, 
     history = ridecast("models", "history", "--channel", "stable")["moves"]
     assert [line["why"] for line in history] == ["promote", "promote", "rollback", "promote"]
     assert ridecast("models", "check")["differences"] == []
-    beside = papers(FolderS3(workplace / "build" / "bucket"), "b", stored_manifest(workplace, first["model_version"]))
+    beside = list_artifacts(
+        Bucket(FolderS3(workplace / "build" / "bucket"), "b"), stored_manifest(workplace, first["model_version"])
+    )
     assert {REPORT, "gate-stable.json", "environment.json"} <= set(beside)
 
 
@@ -94,7 +97,7 @@ def test_version_is_reproduced_and_reported_by_the_channels_name(ridecast: Run, 
 
 
 def stored_manifest(workplace: Path, version: str) -> Any:
-    return read_manifest(FolderS3(workplace / "build" / "bucket"), "b", version)
+    return read_manifest(Bucket(FolderS3(workplace / "build" / "bucket"), "b"), version)
 
 
 def test_months_age_a_model_and_the_plot_says_so(ridecast: Run, workplace: Path) -> None:

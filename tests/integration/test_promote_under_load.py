@@ -25,9 +25,10 @@ from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
 from training.registry.channels import move_channel, promote, rollback, store_bundle
-from training.registry.versions import put_paper
+from training.registry.versions import put_artifact
 
 N_RIDES = 20_000
 BATCH_SIZE = 500
@@ -69,10 +70,10 @@ class Moves:
             self.n_moves += 1
 
     def _promote(self) -> bool:
-        return promote(self.s3, self.bucket, "stable", SECOND).has_moved
+        return promote(Bucket(self.s3, self.bucket), "stable", SECOND).has_moved
 
     def _roll_back(self) -> bool:
-        return rollback(self.s3, self.bucket, "stable").has_moved
+        return rollback(Bucket(self.s3, self.bucket), "stable").has_moved
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +92,10 @@ def bucket(aws: LocalAws, stack: DeployedStack) -> str:
     """The stack's bucket: the first version serves, the second may follow it."""
     s3 = aws.client("s3")
     for bundle in BUNDLES.values():
-        store_bundle(s3, stack.bucket, bundle)
-    move_channel(s3, stack.bucket, "stable", FIRST, BUNDLES[FIRST].manifest_sha256)
+        store_bundle(Bucket(s3, stack.bucket), bundle)
+    move_channel(Bucket(s3, stack.bucket), "stable", FIRST, BUNDLES[FIRST].manifest_sha256)
     verdict = {"model_version": SECOND, "against": FIRST, "channel": "stable", "passed": True}
-    put_paper(s3, stack.bucket, SECOND, "gate-stable.json", json.dumps(verdict).encode())
+    put_artifact(Bucket(s3, stack.bucket), SECOND, "gate-stable.json", json.dumps(verdict).encode())
     return stack.bucket
 
 
@@ -135,7 +136,7 @@ def test_rides_flow_while_the_channel_moves(aws: LocalAws, stack: DeployedStack,
     # and the channel did move while rides flowed, each move a line in the history
     n_switches = sum(one != other for one, other in itertools.pairwise(served))
     assert n_switches >= MIN_SWITCHES
-    history = read_history(moves.s3, bucket, "stable")
+    history = read_history(Bucket(moves.s3, bucket), "stable")
     assert [line.model_version for line in history] == [(FIRST, SECOND)[n % 2] for n in range(moves.n_moves + 1)]
 
 

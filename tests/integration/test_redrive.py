@@ -16,7 +16,7 @@ from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.records import REJECTS
+from infra.operate.redrive.selection import REJECTS
 from infra.operate.redrive.redrive import Redrive
 from infra.operate.streams import StreamReader, Timing
 from lambda_function.aws.publisher import Publisher
@@ -62,8 +62,8 @@ class Rides:
     def publish_model(self) -> None:
         """Gives the function a model."""
         bundle = small_bundle()
-        store_bundle(self.s3, self.stack.bucket, bundle)
-        move_channel(self.s3, self.stack.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+        store_bundle(Bucket(self.s3, self.stack.bucket), bundle)
+        move_channel(Bucket(self.s3, self.stack.bucket), "stable", bundle.model_version, bundle.manifest_sha256)
 
     def handle(self, handler: str | None = None) -> None:
         """Lets a function, the real one unless told otherwise, have all that is on the stream."""

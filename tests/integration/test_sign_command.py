@@ -15,9 +15,10 @@ from infra.cli.app import app
 from infra.local.folder_bucket import FolderS3
 from lambda_function.aws.model_store import ModelStore
 from tests.builders import small_bundle
-from training.errors import PublishError
+from training.errors import BucketError
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
-from training.registry.versions import channels
+from training.registry.versions import read_channels
 
 FIRST, SECOND = (small_bundle(seed).model_version for seed in (1, 2))
 
@@ -34,9 +35,9 @@ def s3(tmp_path: Path) -> Any:
     """A folder for a bucket, with two versions; `stable` and `candidate` have held the second, and hold the first."""
     s3: Any = FolderS3(tmp_path)
     for bundle in (small_bundle(2), small_bundle(1)):
-        store_bundle(s3, "b", bundle)
+        store_bundle(Bucket(s3, "b"), bundle)
         for channel in ("stable", "candidate"):
-            move_channel(s3, "b", channel, bundle.model_version, bundle.manifest_sha256)
+            move_channel(Bucket(s3, "b"), channel, bundle.model_version, bundle.manifest_sha256)
     return s3
 
 
@@ -64,11 +65,11 @@ def test_channel_is_moved_to_a_version_that_the_teams_key_has_signed_and_to_no_o
     tmp_path: Path, s3: Any, key: str, words: tuple[str, ...]
 ) -> None:
     # GIVEN a key that the team has put into its environment, and a version from before there was one
-    before = channels(s3, "b")
+    before = read_channels(Bucket(s3, "b"))
     # WHEN a channel is to be moved there, THEN the sentence says how to sign it
     refused = ridecast(tmp_path, *words, key=key).exception
-    assert isinstance(refused, PublishError)
-    assert channels(s3, "b") == before
+    assert isinstance(refused, BucketError)
+    assert read_channels(Bucket(s3, "b")) == before
     sign = shlex.split(str(refused).partition("`")[2].removesuffix("`"))
     assert sign[:2] == ["ridecast", "models"]
     # AND once that is done the channel moves
@@ -79,7 +80,7 @@ def test_channel_is_moved_to_a_version_that_the_teams_key_has_signed_and_to_no_o
 
 def test_channel_is_moved_to_an_unsigned_version_where_there_is_no_key(tmp_path: Path, s3: Any) -> None:
     assert ridecast(tmp_path, "rollback").exit_code == 0
-    assert channels(s3, "b")["stable"].model_version == SECOND
+    assert read_channels(Bucket(s3, "b"))["stable"].model_version == SECOND
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 from moto import mock_aws
 
 from lambda_function.aws.clients import make_clients, make_kms_client
-from lambda_function.aws.signature import SIGNATURE
 from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import KmsError, SignatureError
 from tests.builders import small_bundle
 from tests.fakes import BUCKET
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer, sign_stored
 
@@ -35,8 +36,8 @@ class Account:
     def publish(self, key: str | None) -> None:
         """Publishes the small bundle."""
         bundle = small_bundle()
-        store_bundle(self.s3, BUCKET, bundle, Signer(self.kms, key) if key else None)
-        move_channel(self.s3, BUCKET, "stable", bundle.model_version, bundle.manifest_sha256)
+        store_bundle(Bucket(self.s3, BUCKET), bundle, Signer(self.kms, key) if key else None)
+        move_channel(Bucket(self.s3, BUCKET), "stable", bundle.model_version, bundle.manifest_sha256)
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_key_that_is_not_there_is_told_and_not_taken_for_a_wrong_signature(accou
 def test_stored_version_is_signed_later_by_a_key_that_goes_by_an_alias(account: Account) -> None:
     account.publish(None)
     account.kms.create_alias(AliasName="alias/models", TargetKeyId=account.key)
-    assert sign_stored(account.s3, BUCKET, small_bundle().model_version, Signer(account.kms, "alias/models"))
+    assert sign_stored(Bucket(account.s3, BUCKET), small_bundle().model_version, Signer(account.kms, "alias/models"))
     assert account.store().refresh().model.model_version == small_bundle().model_version
 
 

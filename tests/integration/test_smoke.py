@@ -13,6 +13,7 @@ from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.smoke import smoke
 from tests.builders import small_bundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 STACK = "ridecast"
@@ -57,8 +58,8 @@ def test_stack_without_a_model_can_not_be_tried(aws: LocalAws, stack: DeployedSt
 
 def test_deployed_function_predicts_its_golden_rides(aws: LocalAws, stack: DeployedStack, running: None) -> None:
     bundle, s3 = small_bundle(), aws.client("s3")
-    store_bundle(s3, stack.bucket, bundle)
-    move_channel(s3, stack.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, stack.bucket), bundle)
+    move_channel(Bucket(s3, stack.bucket), "stable", bundle.model_version, bundle.manifest_sha256)
 
     result = smoke(aws.client, STACK, 150, PATIENCE_S)
 

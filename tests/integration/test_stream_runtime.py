@@ -22,6 +22,7 @@ from tests.integration.slow_kinesis import slow_kinesis
 from tests.kits.emulator import needs_emulator, stub
 from training.model.bundle import ExportedBundle
 from training.model.fit import fit_forest
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 pytestmark = needs_emulator
@@ -39,8 +40,10 @@ def aws() -> Iterator[LocalAws]:
 def stack(aws: LocalAws, bundle: ExportedBundle) -> DeployedStack:
     """A stack with a model on its channel."""
     stack, s3 = deploy(aws.client), aws.client("s3")
-    store_bundle(s3, stack.bucket, bundle)
-    move_channel(s3, stack.bucket, stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, stack.bucket), bundle)
+    move_channel(
+        Bucket(s3, stack.bucket), stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256
+    )
     return stack
 
 

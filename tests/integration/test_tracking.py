@@ -25,6 +25,7 @@ from infra.cli.options import open_bucket
 from infra.cli.tracking import check_command, track_command
 from tests.builders import small_bundle
 from training.errors import TrackingError
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.tracking.mirror import registered_model
 from training.tracking.mlflow_store import LOCAL_FOLDER, TRACKING_URI, MlflowStore, open_store
@@ -54,10 +55,10 @@ def home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv(TRACKING_URI, raising=False)
     LOCAL_FOLDER.mkdir(parents=True)
     shutil.copy(empty_database, LOCAL_FOLDER / "mlflow.db")
-    s3, name = open_bucket(BUCKET)
+    bucket = open_bucket(BUCKET)
     for seed in (1, 2):
-        store_bundle(s3, name, small_bundle(seed))
-    move_channel(s3, name, "stable", small_bundle().model_version, small_bundle().manifest_sha256)
+        store_bundle(bucket, small_bundle(seed))
+    move_channel(bucket, "stable", small_bundle().model_version, small_bundle().manifest_sha256)
     return tmp_path
 
 

@@ -18,6 +18,7 @@ from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.kits.emulator import needs_emulator
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 pytestmark = [pytest.mark.slow, needs_emulator]
@@ -61,8 +62,8 @@ def test_hook_tries_a_built_version_and_nothing_of_it_reaches_the_stream(
         trial = Trial(settings, s3, EmulatedLambda(runtime))
         assert trial.run() == Verdict(passed=True, why=NO_MODEL)
         bundle = small_bundle()
-        store_bundle(s3, stack.bucket, bundle)
-        move_channel(s3, stack.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+        store_bundle(Bucket(s3, stack.bucket), bundle)
+        move_channel(Bucket(s3, stack.bucket), "stable", bundle.model_version, bundle.manifest_sha256)
         assert trial.run() == Verdict(passed=True, why=PASSED)
         assert n_records(kinesis, stack.output_stream) == 0
 

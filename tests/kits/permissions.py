@@ -14,9 +14,10 @@ from infra.local.aws import LocalAws
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack, template
 from tests.kits.template import as_list
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
-from training.registry.versions import put_paper
+from training.registry.versions import put_artifact
 
 ROLES = ("PredictorRole", "ApiFunctionRole", "PreTrafficRole", "DeploymentRole")
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
@@ -94,15 +95,15 @@ class Account:
         """Stores two signed models, of which the second may follow the first, one without a signature, and more."""
         s3, signer = self.aws.client("s3"), Signer(self.aws.client("kms"), self.signing_key)
         for bundle, its_signer in ((FIRST, signer), (SECOND, signer), (THIRD, None)):
-            store_bundle(s3, self.bucket, bundle, its_signer)
-        move_channel(s3, self.bucket, "stable", FIRST.model_version, FIRST.manifest_sha256)
+            store_bundle(Bucket(s3, self.bucket), bundle, its_signer)
+        move_channel(Bucket(s3, self.bucket), "stable", FIRST.model_version, FIRST.manifest_sha256)
         verdict = {
             "model_version": SECOND.model_version,
             "against": FIRST.model_version,
             "channel": "stable",
             "passed": True,
         }
-        put_paper(s3, self.bucket, SECOND.model_version, "gate-stable.json", json.dumps(verdict).encode())
+        put_artifact(Bucket(s3, self.bucket), SECOND.model_version, "gate-stable.json", json.dumps(verdict).encode())
         s3.create_bucket(Bucket=OTHER_BUCKET)
         s3.put_object(Bucket=OTHER_BUCKET, Key="models/a", Body=b"a")
         s3.put_object(Bucket=self.bucket, Key="elsewhere/a", Body=b"a")

@@ -27,6 +27,7 @@ from tests.builders import invocation, ride_bytes
 from tests.kits.runtime_api import INVOCATION, PATIENCE_S, Call, RuntimeApi
 from tests.kits.watched_aws import WatchedAws, watched_aws
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 
@@ -51,8 +52,8 @@ class World:
     def publish(self, bundle: ExportedBundle, signer: Signer | None = None) -> str:
         """Has the channel name a bundle; returns its version."""
         s3, channel = self.aws.client("s3"), self.function.environment["MODEL_CHANNEL"]
-        store_bundle(s3, self.stack.bucket, bundle, signer)
-        move_channel(s3, self.stack.bucket, channel, bundle.model_version, bundle.manifest_sha256)
+        store_bundle(Bucket(s3, self.stack.bucket), bundle, signer)
+        move_channel(Bucket(s3, self.stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
         return bundle.model_version
 
     def but(self, **variables: str) -> Self:

@@ -12,7 +12,7 @@ from moto import mock_aws
 from infra.cli.app import main
 from infra.cli.records import show_object
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.records import KeptObject, decode_rejects
+from infra.operate.redrive.records import FailedObject, decode_rejects
 from lambda_function.core.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
 from tests.builders_kept import FAILURE_KEY, Account, failure, reject_at
@@ -156,7 +156,7 @@ def test_text_in_brackets_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_object_without_a_readable_record_is_shown_with_its_problem(capsys: pytest.CaptureFixture[str]) -> None:
-    show_object(KeptObject("x", problem="is none"), Marks(Account().bucket()), json_only=True)
+    show_object(FailedObject("x", problem="is none"), Marks(Account().bucket()), json_only=True)
     assert json.loads(capsys.readouterr().out)["problem"] == "is none"
 
 

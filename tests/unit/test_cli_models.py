@@ -14,9 +14,10 @@ from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from training.model.bundle import ExportedBundle
 from training.model.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
+from training.registry.bucket import Bucket
 from training.registry.catalog import MIN_SLICE_RIDES
 from training.registry.channels import move_channel, store_bundle
-from training.registry.versions import put_paper
+from training.registry.versions import put_artifact
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 
@@ -25,7 +26,8 @@ class Cli:
     """`ridecast models` in this process, on a folder."""
 
     def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.s3, self.name = open_bucket(bucket)
+        self.bucket = open_bucket(bucket)
+        self.name = bucket
         self._monkeypatch = monkeypatch
         self._capsys = capsys
         monkeypatch.setenv("COLUMNS", "200")
@@ -54,7 +56,7 @@ class Cli:
     def gate(self, version: str, against: str | None) -> None:
         """Lays a passing verdict for `stable` beside a version."""
         verdict = {"model_version": version, "against": against, "channel": "stable", "passed": True}
-        put_paper(self.s3, self.name, version, "gate-stable.json", json.dumps(verdict).encode())
+        put_artifact(self.bucket, version, "gate-stable.json", json.dumps(verdict).encode())
 
 
 @pytest.fixture
@@ -67,8 +69,8 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def cli(empty: Cli) -> Cli:
     """A bucket with two versions, the first of them published to `stable`."""
     for bundle in (small_bundle(), small_bundle(2)):
-        store_bundle(empty.s3, empty.name, bundle)
-    move_channel(empty.s3, empty.name, "stable", FIRST, small_bundle().manifest_sha256)
+        store_bundle(empty.bucket, bundle)
+    move_channel(empty.bucket, "stable", FIRST, small_bundle().manifest_sha256)
     return empty
 
 
@@ -121,9 +123,9 @@ def test_empty_bucket_has_an_empty_list(empty: Cli, tmp_path: Path) -> None:
 
 
 def test_show_tells_all_of_a_version(cli: Cli) -> None:
-    store_bundle(cli.s3, cli.name, evaluated(3, 5.0))
+    store_bundle(cli.bucket, evaluated(3, 5.0))
     cli.gate(THIRD, FIRST)
-    put_paper(cli.s3, cli.name, THIRD, "report.html", b"")
+    put_artifact(cli.bucket, THIRD, "report.html", b"")
     text = cli.run("show", THIRD)
     for part in ("hour 03", "6.25", "max_iter=20", "numpy", "report.html", f"stable: passed against {FIRST}"):
         assert part in text
@@ -141,13 +143,13 @@ def test_version_of_old_is_shown_without_evaluation(cli: Cli) -> None:
 
 
 def test_evaluation_that_does_not_decode_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
-    store_bundle(cli.s3, cli.name, evaluated(3, 5.0))
+    store_bundle(cli.bucket, evaluated(3, 5.0))
     (tmp_path / "bucket" / "models" / THIRD / EVALUATION).write_text("{")
     assert "evaluation.json: does not decode" in cli.refuses("show", THIRD)
 
 
 def test_text_in_brackets_is_shown_as_it_is(cli: Cli) -> None:
-    put_paper(cli.s3, cli.name, FIRST, "[red]notes[/red]", b"")
+    put_artifact(cli.bucket, FIRST, "[red]notes[/red]", b"")
     assert "[red]notes[/red]" in cli.run("show", FIRST)
 
 
@@ -162,7 +164,7 @@ def test_name_of_a_bucket_is_shown_as_it_is(empty: Cli, tmp_path: Path, monkeypa
 
 def test_compare_puts_parameters_metrics_and_slices_side_by_side(cli: Cli) -> None:
     for bundle in (evaluated(3, 5.0), evaluated(4, 4.0)):
-        store_bundle(cli.s3, cli.name, bundle)
+        store_bundle(cli.bucket, bundle)
     a, b = THIRD, small_bundle(4).model_version
     found = cli("compare", a, b)
     assert (found["a"], found["b"], found["same_validation"]) == (a, b, True)
@@ -179,7 +181,7 @@ def test_compare_puts_parameters_metrics_and_slices_side_by_side(cli: Cli) -> No
 
 def test_slices_of_different_months_are_not_compared(cli: Cli) -> None:
     for bundle in (evaluated(3, 5.0), evaluated(4, 4.0, month="2021-03")):
-        store_bundle(cli.s3, cli.name, bundle)
+        store_bundle(cli.bucket, bundle)
     assert cli("compare", THIRD, small_bundle(4).model_version)["slices"] == []
 
 
@@ -256,9 +258,9 @@ def test_bucket_of_no_folder_is_one_sentence(cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", ["rides", "s3://rides/"])
 def test_other_names_are_buckets_of_an_aws(name: str) -> None:
-    s3, bucket = open_bucket(name, Aws("http://127.0.0.1:1"))
+    bucket = open_bucket(name, Aws("http://127.0.0.1:1"))
     assert bucket == "rides"
-    assert s3.meta.endpoint_url == "http://127.0.0.1:1"
+    assert bucket.s3.meta.endpoint_url == "http://127.0.0.1:1"
 
 
 def test_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cli: Cli) -> None:

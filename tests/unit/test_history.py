@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders_kept import ListingS3, ProcessEnd
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, S3Outcome, point_channel, timed_out
-from training.errors import ChannelMovedError, PublishError
+from training.errors import BucketError
+from training.registry.bucket import Bucket
 from training.registry.channel_history import (
     Move,
     channels_with_history,
-    encode_line,
+    encode_entry,
     has_served,
     history_key,
     next_time,
+    read_channel,
     read_history,
-    see_channel,
 )
 from training.registry.channels import Mover, move_channel
 
@@ -41,7 +42,7 @@ def mover(name: str = "ada@laptop", now: datetime = NOW) -> Mover:
 
 
 def move(s3: Any, version: int = 0, channel: str = "stable", by: Mover | None = None) -> Move:
-    return move_channel(s3, BUCKET, channel, VERSIONS[version], SHA256, mover=by or mover())
+    return move_channel(Bucket(s3, BUCKET), channel, VERSIONS[version], SHA256, mover=by or mover())
 
 
 class RecordingS3(ListingS3):
@@ -58,7 +59,7 @@ class RecordingS3(ListingS3):
         answer = super().put_object(**request)
         if request["Key"] == KEY:
             assert all(history_key("stable", state) in self.objects for state in self.states)
-            state = see_channel(ListingS3(self.objects), BUCKET, "stable").state
+            state = read_channel(Bucket(ListingS3(self.objects), BUCKET), "stable").state
             assert state
             self.states.append(state)
         return answer
@@ -147,17 +148,17 @@ class Race:
     def _move(self, s3: Any, name: str) -> None:
         for number in range(3):
             attempt = f"{name}-{number}"
-            with suppress(PublishError):  # an attempt in doubt
+            with suppress(BucketError):  # an attempt in doubt
                 try:
                     now = move(s3, self._rng.randrange(len(VERSIONS)), by=mover(attempt))
                     (self.made if now.moved_by == attempt else self.not_made).add(attempt)
-                except ChannelMovedError:
+                except BucketError:
                     self.not_made.add(attempt)
 
     def _read(self, s3: Any) -> None:
         for _ in range(2):
-            with suppress(PublishError):
-                assert set(read_history(s3, BUCKET, "stable")) <= set(lines(self.s3.states))
+            with suppress(BucketError):
+                assert set(read_history(Bucket(s3, BUCKET), "stable")) <= set(lines(self.s3.states))
 
 
 @given(rng=st.randoms(use_true_random=False), fault_share=st.sampled_from([0.0, 0.1, 0.4]))
@@ -165,7 +166,7 @@ def test_every_state_has_its_line_once_whoever_ends_where(rng: random.Random, fa
     race = Race(rng, fault_share)
     race.run()
     # The history is the channel's states, each once, in their order.
-    assert read_history(race.s3, BUCKET, "stable") == tuple(lines(race.s3.states))
+    assert read_history(Bucket(race.s3, BUCKET), "stable") == tuple(lines(race.s3.states))
     assert len(race.s3.keys("history/")) == len(race.s3.states)
     # Who was told of a move has made it; who was told of another's has not.
     movers = {state.moved_by for state in race.s3.states}
@@ -179,16 +180,18 @@ def lines(states: list[Move]) -> list[Any]:
     for state in states:
         s3 = ListingS3()
         point_channel(s3, json.dumps({name: getattr(state, name) for name in state.__struct_fields__}).encode())
-        found.extend(read_history(s3, BUCKET, "stable"))
+        found.extend(read_history(Bucket(s3, BUCKET), "stable"))
     return found
 
 
 def test_line_tells_who_moved_what_when_and_why() -> None:
     s3 = ListingS3()
     move(s3)
-    second = move_channel(s3, BUCKET, "stable", VERSIONS[1], SHA256, "rollback", mover("grace@ci", NOW + timedelta(1)))
-    _, line = read_history(s3, BUCKET, "stable")
-    assert json.loads(encode_line(line)) == {
+    second = move_channel(
+        Bucket(s3, BUCKET), "stable", VERSIONS[1], SHA256, "rollback", mover("grace@ci", NOW + timedelta(1))
+    )
+    _, line = read_history(Bucket(s3, BUCKET), "stable")
+    assert json.loads(encode_entry(line)) == {
         "channel": "stable",
         "model_version": VERSIONS[1],
         "manifest_sha256": SHA256,
@@ -216,7 +219,7 @@ def test_moves_of_one_microsecond_are_a_line_each_in_their_order() -> None:
     s3 = ListingS3()
     for version in (0, 1, 0, 1):
         move(s3, version)
-    found = read_history(s3, BUCKET, "stable")
+    found = read_history(Bucket(s3, BUCKET), "stable")
     assert [line.model_version for line in found] == [VERSIONS[version] for version in (0, 1, 0, 1)]
     assert [line.moved_at[-12:-6] for line in found] == ["000000", "000001", "000002", "000003"]
 
@@ -243,7 +246,7 @@ def test_state_of_old_gets_its_line_when_it_is_replaced() -> None:
     }
     point_channel(s3, json.dumps(old).encode())
     move(s3)
-    first, second = read_history(s3, BUCKET, "stable")
+    first, second = read_history(Bucket(s3, BUCKET), "stable")
     assert (first.model_version, first.moved_by, first.why) == (VERSIONS[2], None, None)
     assert second.previous == VERSIONS[2]
 
@@ -252,8 +255,8 @@ def test_move_whose_line_could_not_be_written_has_moved() -> None:
     s3 = ListingS3(script=[None, None, DENIED])
     moved = move(s3)
     assert s3.keys("history/") == []
-    assert see_channel(s3, BUCKET, "stable").state == moved
-    (line,) = read_history(s3, BUCKET, "stable")
+    assert read_channel(Bucket(s3, BUCKET), "stable").state == moved
+    (line,) = read_history(Bucket(s3, BUCKET), "stable")
     assert line.model_version == moved.model_version
     assert len(s3.keys("history/")) == 1
 
@@ -262,7 +265,7 @@ def test_who_may_only_read_sees_the_present_state_too() -> None:
     s3 = ListingS3(script=[None, None, DENIED])
     move(s3)
     s3.script = [None, DENIED]
-    (line,) = read_history(s3, BUCKET, "stable")
+    (line,) = read_history(Bucket(s3, BUCKET), "stable")
     assert line.model_version == VERSIONS[0]
     assert s3.keys("history/") == []
 
@@ -271,9 +274,9 @@ def test_state_is_not_replaced_while_its_line_cannot_be_written() -> None:
     s3 = ListingS3(script=[None, None, DENIED])
     before = move(s3)
     s3.script = [None, DENIED]
-    with pytest.raises(PublishError, match=r"history/stable/.* cannot be written"):
+    with pytest.raises(BucketError, match=r"history/stable/.* cannot be written"):
         move(s3, 1)
-    assert see_channel(s3, BUCKET, "stable").state == before
+    assert read_channel(Bucket(s3, BUCKET), "stable").state == before
 
 
 def test_what_has_served_is_known_by_channel() -> None:
@@ -281,13 +284,16 @@ def test_what_has_served_is_known_by_channel() -> None:
     move(s3)
     move(s3, 1)
     move(s3, 2, channel="candidate")
-    served = {version: has_served(s3, BUCKET, see_channel(s3, BUCKET, "stable"), version) for version in VERSIONS}
+    served = {
+        version: has_served(Bucket(s3, BUCKET), read_channel(Bucket(s3, BUCKET), "stable"), version)
+        for version in VERSIONS
+    }
     assert list(served.values()) == [True, True, False]
-    assert channels_with_history(s3, BUCKET) == ("candidate", "stable")
+    assert channels_with_history(Bucket(s3, BUCKET)) == ("candidate", "stable")
 
 
 def test_channel_without_moves_has_no_history() -> None:
-    assert read_history(ListingS3(), BUCKET, "stable") == ()
+    assert read_history(Bucket(ListingS3(), BUCKET), "stable") == ()
 
 
 @pytest.mark.parametrize("moved_at", ["yesterday", "2026-11-21T22:00:00"])
@@ -295,17 +301,17 @@ def test_channel_without_a_time_is_none(moved_at: str) -> None:
     s3 = ListingS3()
     state = {"model_version": VERSIONS[0], "manifest_sha256": SHA256, "previous": None, "moved_at": moved_at}
     point_channel(s3, json.dumps(state).encode())
-    with pytest.raises(PublishError, match="holds no channel: .*" + moved_at[-5:]):
+    with pytest.raises(BucketError, match="holds no channel: .*" + moved_at[-5:]):
         move(s3)
 
 
 def test_line_that_is_none_is_told_with_its_key() -> None:
     s3 = ListingS3({f"history/stable/20261121T220000.000000Z-{VERSIONS[0]}.json": b"{}"})
-    with pytest.raises(PublishError, match=rf"{VERSIONS[0]}\.json holds no line of a history"):
-        read_history(s3, BUCKET, "stable")
+    with pytest.raises(BucketError, match=rf"{VERSIONS[0]}\.json holds no history entry"):
+        read_history(Bucket(s3, BUCKET), "stable")
 
 
 @pytest.mark.parametrize("script", [[SERVICE_DOWN], [None, SERVICE_DOWN]], ids=["channel", "listing"])
 def test_history_that_cannot_be_read_is_told(script: list[S3Outcome]) -> None:
-    with pytest.raises(PublishError, match="cannot be "):
-        read_history(ListingS3(script=script), BUCKET, "stable")
+    with pytest.raises(BucketError, match="cannot be "):
+        read_history(Bucket(ListingS3(script=script), BUCKET), "stable")

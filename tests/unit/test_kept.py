@@ -9,15 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.errors import NoSuchKeptError
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.records import (
+from infra.operate.redrive.records import FailedRecord, decode_failure, decode_rejects
+from infra.operate.redrive.selection import (
     FAILURES,
     REJECTS,
-    KeptRecord,
     Selection,
-    decode_failure,
-    decode_rejects,
     each_once,
     find,
     full_shard_id,
@@ -27,10 +24,10 @@ from infra.operate.redrive.redrive import Redrive
 from infra.operate.redrive.summary import as_json, summarize
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import INVALID_FIELD, NOT_JSON, encode_reject
-from lambda_function.errors import StoreError
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, lambda_record, sequence_number
 from tests.builders_kept import FAILURE_KEY, Account, ListingS3, failure, reject_at, store_rejects
 from tests.fakes import BUCKET, DENIED, FakeKinesis, client_error
+from training.errors import BucketError, UserError
 from training.registry.bucket import Bucket
 
 ARRIVED = datetime.fromtimestamp(ARRIVAL_TIME_S, UTC)
@@ -42,14 +39,14 @@ def bucket(s3: ListingS3, n_threads: int = 1) -> Bucket:
     return Bucket(s3, BUCKET, n_threads)
 
 
-def kept(reason: str = NOT_JSON, seconds: float = 0.0, shard_id: str = SHARD_ID, stream: str = STREAM) -> KeptRecord:
+def kept(reason: str = NOT_JSON, seconds: float = 0.0, shard_id: str = SHARD_ID, stream: str = STREAM) -> FailedRecord:
     arrived = ARRIVED + timedelta(seconds=seconds)
-    return KeptRecord(f"{shard_id}:1", stream, shard_id, reason, "", arrived, "1", b"", KEY)
+    return FailedRecord(f"{shard_id}:1", stream, shard_id, reason, "", arrived, "1", b"", KEY)
 
 
 def test_reject_is_read_with_all_that_it_holds() -> None:
     (record,) = decode_rejects(KEY, encode_reject(reject_at(0, b"\xff\x00"))).records
-    assert record == KeptRecord(
+    assert record == FailedRecord(
         record_id=event_id(0),
         stream=STREAM,
         shard_id=SHARD_ID,
@@ -71,12 +68,12 @@ def test_rejects_of_one_aggregate_have_ids_of_their_own() -> None:
 @pytest.mark.parametrize("is_text", [True, False], ids=["payload as text", "payload as object"])
 def test_failure_is_read_with_all_that_it_holds(is_text: bool) -> None:
     first, second = decode_failure(FAILURE_KEY, failure(b"\xff\x00", b"", is_text=is_text)).records
-    assert first == KeptRecord(
+    assert first == FailedRecord(
         record_id=event_id(0),
         stream=STREAM,
         shard_id=SHARD_ID,
         reason="RetryAttemptsExhausted",
-        detail="given up at 2021-01-05T20:15:00.000Z, invocations: 1001, function error Unhandled",
+        detail="failed at 2021-01-05T20:15:00.000Z, invocations: 1001, function error Unhandled",
         arrived=ARRIVED,
         partition_key="1",
         data=b"\xff\x00",
@@ -159,19 +156,19 @@ def test_shard_of_a_failure_is_in_its_key() -> None:
     assert FAILURES.keys(bucket(s3), STREAM, SHARD_ID) == [FAILURE_KEY]
 
 
-@pytest.mark.parametrize("operation", ["list", "read"])
+@pytest.mark.parametrize("operation", ["listed", "read"])
 def test_bucket_that_refuses_is_one_sentence(operation: str) -> None:
-    s3 = ListingS3(objects={KEY: b""}, script=[DENIED] if operation == "list" else [None, DENIED])
+    s3 = ListingS3(objects={KEY: b""}, script=[DENIED] if operation == "listed" else [None, DENIED])
     where = bucket(s3)
-    with pytest.raises(StoreError, match=f"cannot {operation} s3://{BUCKET}/rejects/.*AccessDenied"):
+    with pytest.raises(BucketError, match=f"s3://{BUCKET}/rejects/.* cannot be {operation}: .*AccessDenied"):
         list(REJECTS.read(where, REJECTS.keys(where)))
 
 
 def test_bucket_that_is_not_there_is_not_an_empty_one() -> None:
     gone = client_error(404, "NoSuchBucket")
-    with pytest.raises(StoreError, match="NoSuchBucket"):
+    with pytest.raises(BucketError, match="NoSuchBucket"):
         bucket(ListingS3(script=[gone])).read(KEY)
-    with pytest.raises(StoreError, match="NoSuchBucket"):
+    with pytest.raises(BucketError, match="NoSuchBucket"):
         bucket(ListingS3(script=[gone])).replace(KEY, b"", None)
 
 
@@ -209,15 +206,15 @@ def test_failure_is_found_by_its_key_or_a_unique_end_of_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        (event_id(9), "see `list` for what there is"),
-        (f"{OTHER_SHARD}:1", "see `list`"),
-        ("no-such-key", "see `list`"),
-        ("c", "2 objects end in it, give more of the key"),
+        (event_id(9), "`list` shows all"),
+        (f"{OTHER_SHARD}:1", "`list` shows all"),
+        ("no-such-key", "`list` shows all"),
+        ("c", "2 keys end in it, give more of the key"),
     ],
 )
 def test_name_of_nothing_or_of_several_is_told(name: str, sentence: str) -> None:
     s3 = ListingS3(objects={FAILURE_KEY: failure(b"a"), FAILURE_KEY + "c": failure(b"a")})
-    with pytest.raises(NoSuchKeptError, match=sentence) as raised:
+    with pytest.raises(UserError, match=sentence) as raised:
         find(bucket(s3), FAILURES, name)
     assert name in str(raised.value)
 

@@ -10,6 +10,7 @@ from tests.builders_channels import bucket_of_three, move, version, version_of
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, spoil_bundle
 from training.errors import NoWayBackError
+from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
 from training.registry.channels import rollback
 
@@ -22,21 +23,21 @@ def world() -> ListingS3:
 
 def test_rolling_back_is_moving_to_the_version_before(world: ListingS3) -> None:
     move(world, seed=2)
-    moved = rollback(world, BUCKET, "stable")
+    moved = rollback(Bucket(world, BUCKET), "stable")
     assert (moved.now.model_version, moved.now.previous, moved.now.why) == (version(1), version(2), "rollback")
 
 
 def test_rolling_back_twice_is_where_it_began(world: ListingS3) -> None:
     move(world, seed=2)
-    rollback(world, BUCKET, "stable")
-    assert rollback(world, BUCKET, "stable").now.model_version == version(2)
-    assert [line.why for line in read_history(world, BUCKET, "stable")] == ["publish"] * 2 + ["rollback"] * 2
+    rollback(Bucket(world, BUCKET), "stable")
+    assert rollback(Bucket(world, BUCKET), "stable").now.model_version == version(2)
+    assert [line.why for line in read_history(Bucket(world, BUCKET), "stable")] == ["publish"] * 2 + ["rollback"] * 2
 
 
 @pytest.mark.parametrize(("channel", "held"), [("stable", version(1)), ("candidate", None)])
 def test_there_is_no_way_back_from_the_first_version(world: ListingS3, channel: str, held: str | None) -> None:
     with pytest.raises(NoWayBackError, match="so there is no way back: promote a version instead") as raised:
-        rollback(world, BUCKET, channel)
+        rollback(Bucket(world, BUCKET), channel)
     assert raised.value.model_version == held
 
 
@@ -44,7 +45,7 @@ def test_version_that_would_not_serve_is_not_rolled_back_to(world: ListingS3) ->
     move(world, seed=2)
     spoil_bundle(world, small_bundle(1), FOREST)
     with pytest.raises(BundleError):
-        rollback(world, BUCKET, "stable")
+        rollback(Bucket(world, BUCKET), "stable")
     assert version_of(world) == version(2)
 
 
@@ -60,5 +61,5 @@ def test_models_live_on_in_another_bucket_that_gets_models_history_and_then_chan
     # THEN nothing was left behind, the function serves what it served, and the way back is open
     assert other.objects == world.objects
     assert ModelStore(other, BUCKET, "stable", refresh_s=60).refresh().model.model_version == version(2)
-    rollback(other, BUCKET, "stable")
+    rollback(Bucket(other, BUCKET), "stable")
     assert version_of(other) == version(1)

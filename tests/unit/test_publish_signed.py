@@ -1,5 +1,6 @@
 """Where functions trust a key, no channel moves to a version that it has not signed: by verdict, force or back."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -10,10 +11,11 @@ from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, DENIED, FakeS3
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
-from training.errors import PublishError
+from training.errors import BucketError
+from training.registry.bucket import Bucket
 from training.registry.channels import Moved, promote, rollback
 from training.registry.signing import Signer, sign_stored
-from training.registry.versions import channels
+from training.registry.versions import read_channels
 
 TRUSTED = Signer(FakeKms(), SIGNING_KEY)
 ANOTHER = Signer(FakeKms(), OTHER_KEY)
@@ -29,20 +31,20 @@ def world() -> ListingS3:
 def promoted(s3: FakeS3, signer: Signer | None) -> Moved:
     """Moves `stable` from the first small bundle to the second, which the gate let through."""
     gate(s3, 2, against=1)
-    return promote(s3, BUCKET, "stable", version(2), signer=signer)
+    return promote(Bucket(s3, BUCKET), "stable", version(2), signer=signer)
 
 
 def forced(s3: FakeS3, signer: Signer | None) -> Moved:
     """Moves `candidate` from the first small bundle to the second, whatever the gate says."""
     move(s3, seed=1, channel="candidate")
-    return promote(s3, BUCKET, "candidate", version(2), force=True, signer=signer)
+    return promote(Bucket(s3, BUCKET), "candidate", version(2), force=True, signer=signer)
 
 
 def rolled_back(s3: FakeS3, signer: Signer | None) -> Moved:
     """Moves `stable` from the first small bundle back to the second."""
     move(s3, seed=2)
     move(s3, seed=1)
-    return rollback(s3, BUCKET, "stable", signer=signer)
+    return rollback(Bucket(s3, BUCKET), "stable", signer=signer)
 
 
 ToSecond = Callable[[FakeS3, Signer | None], Moved]
@@ -53,8 +55,8 @@ MOVES = pytest.mark.parametrize("to_second", [promoted, forced, rolled_back])
 @pytest.mark.parametrize(
     ("signed_by", "problem"),
     [
-        (None, f"is missing, and functions that trust {SIGNING_KEY} take no other: {SIGN}`"),
-        (ANOTHER, f"is not by {SIGNING_KEY}: look whose it is, then {SIGN} --replace`"),
+        (None, f"is missing, and functions that trust {SIGNING_KEY} take no version without: {SIGN}`"),
+        (ANOTHER, f"is not by {SIGNING_KEY}: check which key signed it, then {SIGN} --replace`"),
     ],
     ids=["unsigned", "by another key"],
 )
@@ -62,16 +64,15 @@ def test_version_that_is_not_signed_with_the_key_moves_no_channel(
     world: ListingS3, to_second: ToSecond, signed_by: Signer | None, problem: str
 ) -> None:
     if signed_by:
-        sign_stored(world, BUCKET, version(2), signed_by)
-    with pytest.raises(PublishError) as raised:
+        sign_stored(Bucket(world, BUCKET), version(2), signed_by)
+    with pytest.raises(BucketError, match=re.escape(problem.format(version=version(2)))):
         to_second(world, TRUSTED)
-    assert raised.value.problem == problem.format(version=version(2))
-    assert {one.model_version for one in channels(world, BUCKET).values()} == {version(1)}
+    assert {one.model_version for one in read_channels(Bucket(world, BUCKET)).values()} == {version(1)}
 
 
 @MOVES
 def test_version_that_is_signed_with_the_key_is_moved_to(world: ListingS3, to_second: ToSecond) -> None:
-    sign_stored(world, BUCKET, version(2), TRUSTED)
+    sign_stored(Bucket(world, BUCKET), version(2), TRUSTED)
     assert to_second(world, TRUSTED).now.model_version == version(2)
 
 
@@ -81,7 +82,7 @@ def test_nobody_looks_at_signatures_without_a_key(world: ListingS3, to_second: T
 
 
 def test_signature_that_kms_does_not_vouch_for_moves_no_channel(world: ListingS3) -> None:
-    sign_stored(world, BUCKET, version(2), TRUSTED)
+    sign_stored(Bucket(world, BUCKET), version(2), TRUSTED)
     with pytest.raises(KmsError, match=f"cannot verify with the KMS key {SIGNING_KEY}"):
         promoted(world, Signer(FakeKms([DENIED]), SIGNING_KEY))
     assert version_of(world) == version(1)

@@ -9,15 +9,16 @@ from lambda_function.errors import BundleError
 from tests.builders import small_bundle, vouched
 from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, SERVICE_DOWN, publish_bundle
-from training.errors import NoSuchVersionError, PublishError
+from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
 from training.registry.versions import (
     Verdict,
-    channels,
-    get_paper,
-    papers,
-    put_paper,
+    list_artifacts,
+    put_artifact,
+    read_channels,
+    read_file,
     read_manifest,
     read_stored,
     read_verdict,
@@ -40,43 +41,43 @@ def s3() -> ListingS3:
     """A bucket with two versions; `stable` points at the first. It lists three keys a page."""
     s3 = ListingS3(keys_per_page=3)
     publish_bundle(s3, small_bundle())
-    store_bundle(s3, BUCKET, small_bundle(2))
+    store_bundle(Bucket(s3, BUCKET), small_bundle(2))
     return s3
 
 
 def test_version_is_there_when_its_manifest_is(s3: ListingS3) -> None:
-    assert stored_versions(s3, BUCKET) == tuple(sorted([FIRST, SECOND]))
+    assert stored_versions(Bucket(s3, BUCKET)) == tuple(sorted([FIRST, SECOND]))
     del s3.objects[bundle_key(SECOND, MANIFEST)]
     s3.objects["models/notes.txt"] = b""
-    assert stored_versions(s3, BUCKET) == (FIRST,)
+    assert stored_versions(Bucket(s3, BUCKET)) == (FIRST,)
 
 
 def test_stored_bundle_is_read_as_it_was_exported() -> None:
     s3, bundle = ListingS3(), with_evaluation()
-    store_bundle(s3, BUCKET, bundle)
-    read = read_stored(s3, BUCKET, FIRST)
+    store_bundle(Bucket(s3, BUCKET), bundle)
+    read = read_stored(Bucket(s3, BUCKET), FIRST)
     assert read.files == bundle.files
     assert (read.model_version, read.manifest_sha256) == (FIRST, bundle.manifest_sha256)
-    assert read_manifest(s3, BUCKET, FIRST) == bundle.model.manifest
+    assert read_manifest(Bucket(s3, BUCKET), FIRST) == bundle.model.manifest
 
 
 @pytest.mark.parametrize("file", [FOREST, GOLDEN, "evaluation.json"])
 @pytest.mark.parametrize("is_missing", [False, True])
 def test_bundle_with_a_file_wrong_is_not_read(file: str, is_missing: bool) -> None:
     s3 = ListingS3()
-    store_bundle(s3, BUCKET, with_evaluation())
+    store_bundle(Bucket(s3, BUCKET), with_evaluation())
     key = bundle_key(FIRST, file)
     s3.objects[key] = s3.objects[key].swapcase()
     if is_missing:
         del s3.objects[key]
     with pytest.raises(BundleError, match=rf"{file}: {'is missing' if is_missing else 'has other bytes'}"):
-        read_stored(s3, BUCKET, FIRST)
+        read_stored(Bucket(s3, BUCKET), FIRST)
 
 
 def test_manifest_that_does_not_decode_is_told() -> None:
     s3 = ListingS3({bundle_key(FIRST, MANIFEST): b"{"})
     with pytest.raises(BundleError, match=r"manifest\.json: does not decode"):
-        read_stored(s3, BUCKET, FIRST)
+        read_stored(Bucket(s3, BUCKET), FIRST)
 
 
 # Names --------------------------------------------------------------------------------------------------------------
@@ -84,25 +85,25 @@ def test_manifest_that_does_not_decode_is_told() -> None:
 
 def test_version_is_named_by_itself_its_beginning_or_a_channel(s3: ListingS3) -> None:
     for name, version in ((FIRST, FIRST), (SECOND[:-1], SECOND), ("stable", FIRST)):
-        assert resolve_version(s3, BUCKET, name) == version
+        assert resolve_version(Bucket(s3, BUCKET), name) == version
 
 
 def test_beginning_of_several_versions_names_them(s3: ListingS3) -> None:
     with pytest.raises(NoSuchVersionError, match="give more of the one") as raised:
-        resolve_version(s3, BUCKET, BEGINNING)
+        resolve_version(Bucket(s3, BUCKET), BEGINNING)
     assert raised.value.versions == tuple(sorted([FIRST, SECOND]))
 
 
 def test_unknown_name_is_told_with_what_there_is(s3: ListingS3) -> None:
     with pytest.raises(NoSuchVersionError, match="no version and no channel 'candidate'; there is green-") as raised:
-        resolve_version(s3, BUCKET, "candidate")
+        resolve_version(Bucket(s3, BUCKET), "candidate")
     assert set(raised.value.versions) == {FIRST, SECOND}
     assert str(raised.value).startswith(f"s3://{BUCKET}/models holds")
 
 
 def test_bucket_without_versions_says_what_to_do() -> None:
     with pytest.raises(NoSuchVersionError, match="holds no version yet, 'stable' neither: train one"):
-        resolve_version(ListingS3(), BUCKET, "stable")
+        resolve_version(Bucket(ListingS3(), BUCKET), "stable")
 
 
 def test_of_many_versions_the_last_few_are_named() -> None:
@@ -115,7 +116,7 @@ def test_of_many_versions_the_last_few_are_named() -> None:
 
 def test_channels_are_read_by_name(s3: ListingS3) -> None:
     publish_bundle(s3, small_bundle(2), "candidate")
-    assert {name: state.model_version for name, state in channels(s3, BUCKET).items()} == {
+    assert {name: state.model_version for name, state in read_channels(Bucket(s3, BUCKET)).items()} == {
         "candidate": SECOND,
         "stable": FIRST,
     }
@@ -125,44 +126,46 @@ def test_channels_are_read_by_name(s3: ListingS3) -> None:
 
 
 def test_paper_may_be_written_again(s3: ListingS3) -> None:
-    assert get_paper(s3, BUCKET, FIRST, "report.html") is None
+    assert read_file(Bucket(s3, BUCKET), FIRST, "report.html") is None
     for text in (b"first", b"second"):
-        put_paper(s3, BUCKET, FIRST, "report.html", text)
-    assert get_paper(s3, BUCKET, FIRST, "report.html") == b"second"
-    assert papers(s3, BUCKET, small_bundle().model.manifest) == ("report.html",)
-    read_stored(s3, BUCKET, FIRST)
+        put_artifact(Bucket(s3, BUCKET), FIRST, "report.html", text)
+    assert read_file(Bucket(s3, BUCKET), FIRST, "report.html") == b"second"
+    assert list_artifacts(Bucket(s3, BUCKET), small_bundle().model.manifest) == ("report.html",)
+    read_stored(Bucket(s3, BUCKET), FIRST)
 
 
 @pytest.mark.parametrize("file", [FOREST, MANIFEST])
 def test_file_of_the_bundle_is_no_paper(s3: ListingS3, file: str) -> None:
     before = dict(s3.objects)
-    with pytest.raises(PublishError, match="is a file of the bundle, and a bundle is never changed"):
-        put_paper(s3, BUCKET, FIRST, file, b"")
+    with pytest.raises(BucketError, match="is a file of the bundle, and a bundle is never changed"):
+        put_artifact(Bucket(s3, BUCKET), FIRST, file, b"")
     assert s3.objects == before
 
 
 def test_verdict_is_read_from_whatever_more_the_gate_has_written(s3: ListingS3) -> None:
     verdict = {"model_version": FIRST, "against": None, "channel": "stable", "passed": True}
-    put_paper(s3, BUCKET, FIRST, "gate-stable.json", json.dumps({**verdict, "rules": [1], "new": {}}).encode())
-    assert read_verdict(s3, BUCKET, FIRST, "stable") == Verdict(FIRST, None, "stable", passed=True)
-    assert read_verdict(s3, BUCKET, FIRST, "candidate") is None
+    put_artifact(
+        Bucket(s3, BUCKET), FIRST, "gate-stable.json", json.dumps({**verdict, "rules": [1], "new": {}}).encode()
+    )
+    assert read_verdict(Bucket(s3, BUCKET), FIRST, "stable") == Verdict(FIRST, None, "stable", passed=True)
+    assert read_verdict(Bucket(s3, BUCKET), FIRST, "candidate") is None
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b'{"passed": true}'])
 def test_verdict_that_is_none_is_told(s3: ListingS3, text: bytes) -> None:
-    put_paper(s3, BUCKET, FIRST, "gate-stable.json", text)
-    with pytest.raises(PublishError, match=r"gate-stable\.json holds no verdict: .*; gate the version again"):
-        read_verdict(s3, BUCKET, FIRST, "stable")
+    put_artifact(Bucket(s3, BUCKET), FIRST, "gate-stable.json", text)
+    with pytest.raises(BucketError, match=r"gate-stable\.json holds no verdict: .*; gate the version again"):
+        read_verdict(Bucket(s3, BUCKET), FIRST, "stable")
 
 
 @pytest.mark.parametrize("other", [{"model_version": SECOND}, {"channel": "candidate"}])
 def test_verdict_on_something_else_does_not_count(s3: ListingS3, other: dict[str, str]) -> None:
     verdict = {"model_version": FIRST, "against": None, "channel": "stable", "passed": True, **other}
-    put_paper(s3, BUCKET, FIRST, "gate-stable.json", json.dumps(verdict).encode())
-    with pytest.raises(PublishError, match=r"is about .*: gate the version again"):
-        read_verdict(s3, BUCKET, FIRST, "stable")
+    put_artifact(Bucket(s3, BUCKET), FIRST, "gate-stable.json", json.dumps(verdict).encode())
+    with pytest.raises(BucketError, match=r"is about .*: gate the version again"):
+        read_verdict(Bucket(s3, BUCKET), FIRST, "stable")
 
 
 def test_listing_that_fails_is_told() -> None:
-    with pytest.raises(PublishError, match=r"models/ cannot be listed: .*ServiceUnavailable"):
-        stored_versions(ListingS3(script=[SERVICE_DOWN]), BUCKET)
+    with pytest.raises(BucketError, match=r"models/ cannot be listed: .*ServiceUnavailable"):
+        stored_versions(Bucket(ListingS3(script=[SERVICE_DOWN]), BUCKET))

@@ -13,14 +13,15 @@ from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.errors import ChannelMovedError, NotGatedError
+from training.errors import BucketError, NotGatedError
 from training.evaluation.gate import GateReport, decode_gate_report
 from training.evaluation.gate_rules import RuleResult
 from training.model.bundle import ExportedBundle
-from training.registry.channel_history import see_channel
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
 from training.registry.channels import promote
 from training.registry.signing import Signer
-from training.registry.versions import get_paper, stored_versions
+from training.registry.versions import read_file, stored_versions
 from training.workflows.release import Target, gate, release
 
 MARCH = FEBRUARY.next()
@@ -32,7 +33,7 @@ def load(months: Sequence[Month]) -> Rides:
 
 
 def target(channel: str = "stable", s3: ListingS3 | None = None) -> Target:
-    return Target(s3 or ListingS3(), BUCKET, channel)
+    return Target(Bucket(s3 or ListingS3(), BUCKET), channel)
 
 
 def report(
@@ -52,39 +53,39 @@ def report(
 
 
 def holder(s3: object, channel: str) -> str | None:
-    return see_channel(s3, BUCKET, channel).model_version
+    return read_channel(Bucket(s3, BUCKET), channel).model_version
 
 
 def test_candidate_that_passed_is_stored_with_its_verdict_and_in_the_channel() -> None:
     wanted, bundle = target(), small_bundle()
     moved = release(wanted, bundle, report(passed=True))
     assert moved.has_moved
-    assert holder(wanted.s3, "stable") == bundle.model_version
-    assert stored_versions(wanted.s3, BUCKET) == (bundle.model_version,)
-    paper = get_paper(wanted.s3, BUCKET, bundle.model_version, "gate-stable.json")
+    assert holder(wanted.bucket.s3, "stable") == bundle.model_version
+    assert stored_versions(wanted.bucket) == (bundle.model_version,)
+    paper = read_file(wanted.bucket, bundle.model_version, "gate-stable.json")
     assert paper is not None
     assert decode_gate_report(paper) == report(passed=True)
 
 
 def test_candidate_is_signed_where_the_target_has_a_signer() -> None:
-    wanted = Target(ListingS3(), BUCKET, "stable", Signer(FakeKms(), KEY))
+    wanted = Target(Bucket(ListingS3(), BUCKET), "stable", Signer(FakeKms(), KEY))
     release(wanted, small_bundle(), report(passed=True))
-    assert bundle_key(small_bundle().model_version, SIGNATURE) in wanted.s3.objects
+    assert bundle_key(small_bundle().model_version, SIGNATURE) in wanted.bucket.s3.objects
 
 
 def test_candidate_that_failed_leaves_nothing_behind() -> None:
     wanted = target()
     with pytest.raises(NotGatedError, match=r"failed the gate \(size\)"):
         release(wanted, small_bundle(), report(passed=False))
-    assert wanted.s3.objects == {}
+    assert wanted.bucket.s3.objects == {}
 
 
 def test_force_brings_a_failed_one_into_candidate_and_never_into_stable() -> None:
     wanted, bundle = target(), small_bundle()
     moved = release(wanted, bundle, report(passed=False), force=True)
     assert moved.channel == "candidate"
-    assert holder(wanted.s3, "candidate") == bundle.model_version
-    assert holder(wanted.s3, "stable") is None
+    assert holder(wanted.bucket.s3, "candidate") == bundle.model_version
+    assert holder(wanted.bucket.s3, "stable") is None
 
 
 def test_force_changes_nothing_for_one_that_passed() -> None:
@@ -97,7 +98,7 @@ def test_verdict_against_what_the_channel_no_longer_holds_does_not_count() -> No
     release(wanted, other, report(passed=True, bundle=other))
     with pytest.raises(NotGatedError, match="was gated against nothing"):
         release(wanted, small_bundle(), report(passed=True, against=None))
-    assert holder(wanted.s3, "stable") == other.model_version
+    assert holder(wanted.bucket.s3, "stable") == other.model_version
 
 
 class Interrupted(ListingS3):
@@ -123,7 +124,7 @@ def test_bundle_is_visible_when_and_only_when_its_manifest_is_written_last() -> 
         with pytest.raises(KeyboardInterrupt):
             release(target(s3=s3), bundle, report(passed=True))
         is_whole = all(bundle_key(bundle.model_version, name) in s3.objects for name in bundle.files)
-        assert (bundle.model_version in stored_versions(s3, BUCKET)) == is_whole == (n_writes >= n_files)
+        assert (bundle.model_version in stored_versions(Bucket(s3, BUCKET))) == is_whole == (n_writes >= n_files)
         assert ("channels/stable.json" in s3.objects) == (n_writes >= n_files + 2)  # files, verdict, then the channel
 
 
@@ -155,7 +156,7 @@ def test_model_in_the_channel_is_the_rival() -> None:
 def test_channel_that_holds_what_cannot_be_loaded_is_not_stuck() -> None:
     wanted, champion = target(), small_bundle(seed=2)
     release(wanted, champion, report(passed=True, bundle=champion))
-    wanted.s3.objects[bundle_key(champion.model_version, "golden.json")] = b"[]"
+    wanted.bucket.s3.objects[bundle_key(champion.model_version, "golden.json")] = b"[]"
     verdict = gate(wanted, small_bundle(), load, in_hand=[MARCH])
     assert verdict.against == champion.model_version
     assert verdict.rival is not None
@@ -174,11 +175,11 @@ def test_channel_moved_by_somebody_else_meanwhile_is_told() -> None:
 
         def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
             if (operation, key) == ("put", "channels/candidate.json"):
-                promote(s3, BUCKET, "candidate", other.model_version, force=True)
+                promote(Bucket(s3, BUCKET), "candidate", other.model_version, force=True)
             return super()._begin(operation, bucket, key)
 
     raced = Raced(s3.objects)
     third = small_bundle(seed=3)
     verdict = report(passed=True, bundle=third, against=bundle.model_version, channel="candidate")
-    with pytest.raises(ChannelMovedError, match=other.model_version):
+    with pytest.raises(BucketError, match=other.model_version):
         release(target("candidate", raced), third, verdict)

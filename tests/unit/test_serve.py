@@ -204,10 +204,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_bundle_in_a_folder_is_served(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bucket, name = bundle_bucket(folder)
-    function = build_handler(
-        ServingSettings(bucket=name, model_channel="bundle", service_name="ridecast-serve"), bucket
-    )
+    bucket = bundle_bucket(folder)
+    settings = ServingSettings(bucket=bucket.name, model_channel="bundle", service_name="ridecast-serve")
+    function = build_handler(settings, bucket.s3)
 
     assert model_version(function) == small_bundle().model_version
     with ApiServer(function) as server:

@@ -16,6 +16,7 @@ from tests.builders import small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, client_error, publish_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms, public_key
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 
@@ -43,8 +44,8 @@ class Signed:
 
     def publish(self, bundle: ExportedBundle, key: str | None = KEY) -> None:
         """Stores a bundle, signed or not, and moves the channel onto it."""
-        store_bundle(self.s3, BUCKET, bundle, Signer(FakeKms(), key) if key else None)
-        move_channel(self.s3, BUCKET, "stable", bundle.model_version, bundle.manifest_sha256)
+        store_bundle(Bucket(self.s3, BUCKET), bundle, Signer(FakeKms(), key) if key else None)
+        move_channel(Bucket(self.s3, BUCKET), "stable", bundle.model_version, bundle.manifest_sha256)
         self.s3.calls.clear()
 
     def look(self) -> Refreshed:
@@ -127,10 +128,9 @@ def test_manifest_forged_together_with_its_channel_is_refused(signed: Signed) ->
     forged = msgspec.json.encode({**msgspec.json.decode(new().files[MANIFEST]), "metrics": {"rmse": 0}})
     signed.publish(new())
     signed.s3.objects[bundle_key(new().model_version, MANIFEST)] = forged
-    move_channel(signed.s3, BUCKET, "stable", old().model_version, old().manifest_sha256)
+    move_channel(Bucket(signed.s3, BUCKET), "stable", old().model_version, old().manifest_sha256)
     move_channel(
-        signed.s3,
-        BUCKET,
+        Bucket(signed.s3, BUCKET),
         "stable",
         new().model_version,
         ExportedBundle({MANIFEST: forged}, new().model).manifest_sha256,

@@ -15,8 +15,9 @@ from tests.builders import small_bundle
 from tests.fakes_tracking import GONE, FakeTracking
 from training.errors import NoSuchVersionError, TrackingError
 from training.model.export import write_bundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
-from training.registry.versions import put_paper
+from training.registry.versions import put_artifact
 from training.tracking.mirror import (
     BUNDLE,
     BucketView,
@@ -87,19 +88,19 @@ def bucket_with(folder: Path, *seeds: int, **pointed: int) -> FolderS3:
     """A bucket that holds small bundles, and channels by name that point at one each."""
     s3 = FolderS3(folder / "bucket")
     for seed in seeds:
-        store_bundle(s3, BUCKET, small_bundle(seed))
+        store_bundle(Bucket(s3, BUCKET), small_bundle(seed))
     for channel, seed in pointed.items():
-        move_channel(s3, BUCKET, channel, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
+        move_channel(Bucket(s3, BUCKET), channel, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
     return s3
 
 
 def mirrored(store: FakeTracking, s3: Any, folder: Path) -> list[str]:
     """Does what `models track --all` does, and returns what is different then."""
-    sources = Sources(s3, BUCKET, folder / "bundles")
+    sources = Sources(Bucket(s3, BUCKET), folder / "bundles")
     for version in sources.all_versions():
         catch_up(store, sources, version)
-    follow_channels(store, s3, BUCKET)
-    return differences(see_bucket(s3, BUCKET), store.read_registry(MODEL))
+    follow_channels(store, Bucket(s3, BUCKET))
+    return differences(see_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))
 
 
 def test_aliases_follow_the_channels(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_aliases_follow_the_channels(tmp_path: Path) -> None:
     }
     bucket_with(tmp_path, stable=2)
     store.aliases[MODEL]["champion"] = 1
-    aliases = follow_channels(store, s3, BUCKET)
+    aliases = follow_channels(store, Bucket(s3, BUCKET))
     assert aliases == dict.fromkeys(["stable", "candidate"], small_bundle(2).model_version)
     assert store.aliases[MODEL].keys() == {"stable", "candidate"}
     assert len(set(store.aliases[MODEL].values())) == 1
@@ -119,8 +120,8 @@ def test_aliases_follow_the_channels(tmp_path: Path) -> None:
 
 def test_channel_onto_a_version_that_is_not_registered_has_no_alias(tmp_path: Path) -> None:
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
-    assert follow_channels(store, s3, BUCKET) == {}
-    assert len(differences(see_bucket(s3, BUCKET), store.read_registry(MODEL))) == 2
+    assert follow_channels(store, Bucket(s3, BUCKET)) == {}
+    assert len(differences(see_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))) == 2
 
 
 def test_channel_whose_name_mlflow_keeps_for_versions_has_no_alias_and_is_no_difference(tmp_path: Path) -> None:
@@ -139,14 +140,14 @@ def test_mirror_that_fails_says_how_to_catch_up_from_which_bucket(tmp_path: Path
 
 def test_papers_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
     s3, version = bucket_with(tmp_path, 1), small_bundle().model_version
-    put_paper(s3, BUCKET, version, "report.html", b"the bucket's")
+    put_artifact(Bucket(s3, BUCKET), version, "report.html", b"the bucket's")
     left = write_bundle(small_bundle(), tmp_path / "bundles")
     (left / "report.html").write_bytes(b"the folder's")
     (left / ENVIRONMENT).write_bytes(
         encode_environment(Environment(git_commit=COMMIT, python="3.13.0", platform="Linux", packages={}))
     )
     store = FakeTracking()
-    tracked = catch_up(store, Sources(s3, BUCKET, tmp_path / "bundles"), version)
+    tracked = catch_up(store, Sources(Bucket(s3, BUCKET), tmp_path / "bundles"), version)
     run = store.runs[tracked.run_id]
     assert run.files["report.html"] == b"the bucket's"
     assert run.tags["mlflow.source.git.commit"] == COMMIT
@@ -155,14 +156,14 @@ def test_papers_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
 
 def test_version_that_training_left_is_tracked_and_not_registered(tmp_path: Path) -> None:
     write_bundle(small_bundle(), tmp_path / "bundles")
-    store, sources = FakeTracking(), Sources(bucket_with(tmp_path), BUCKET, tmp_path / "bundles")
+    store, sources = FakeTracking(), Sources(Bucket(bucket_with(tmp_path), BUCKET), tmp_path / "bundles")
     version = sources.resolve(small_bundle().model_version)
     assert catch_up(store, sources, version).registered is None
     assert (len(store.runs), store.models) == (1, {})
 
 
 def test_version_that_is_nowhere_is_told(tmp_path: Path) -> None:
-    sources = Sources(bucket_with(tmp_path, 1), BUCKET, tmp_path / "bundles")
+    sources = Sources(Bucket(bucket_with(tmp_path, 1), BUCKET), tmp_path / "bundles")
     with pytest.raises(NoSuchVersionError):
         sources.resolve("yellow")
     with pytest.raises(NoSuchVersionError):
@@ -173,7 +174,7 @@ def test_all_versions_are_those_of_bucket_and_folder_that_load(tmp_path: Path) -
     for seed in (1, 2, 3):
         write_bundle(small_bundle(seed), tmp_path / "bundles")
     (tmp_path / "bundles" / small_bundle(3).model_version / "forest.npz").write_bytes(b"cut short")
-    sources = Sources(bucket_with(tmp_path, 1), BUCKET, tmp_path / "bundles")
+    sources = Sources(Bucket(bucket_with(tmp_path, 1), BUCKET), tmp_path / "bundles")
     assert sources.all_versions() == (small_bundle(1).model_version, small_bundle(2).model_version)
 
 

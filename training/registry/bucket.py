@@ -1,4 +1,8 @@
-"""Objects of the models' bucket: read, written under a condition, listed; an S3 that does not answer is one error."""
+"""The one S3 wrapper: list, read and write the objects of a bucket; every failure of S3 is a `BucketError`.
+
+The client resends a write whose answer got lost, and S3 then refuses it because the object has changed: by that very
+write. So a refused conditional write counts as lost only if the object does not hold the bytes that it wrote.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,195 +14,109 @@ from typing import Any, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_function.errors import StoreError
-from training.errors import PublishError
+from training.errors import BucketError
 
-_REFUSED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}
-
-
-class Found(NamedTuple):
-    """An object as it was when it was read; the ETag stands in its quotes."""
-
-    body: bytes
-    etag: str
-
-
-class Listed(NamedTuple):
-    """An object as a listing tells of it. `modified` is aware; None where the listing does not say."""
-
-    key: str
-    modified: datetime | None
-
-
-def put_object(s3: Any, bucket: str, key: str, body: bytes, **condition: str) -> bool:
-    """Stores an object; False where the condition does not hold, or S3 says that another write is under way.
-
-    Raises:
-        PublishError: S3 did not take it, or did not say so.
-    """
-    try:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/octet-stream", **condition)
-    except ClientError as error:
-        vanished = _status(error) == HTTPStatus.NOT_FOUND and "IfMatch" in condition and not _is_no_bucket(error)
-        if vanished or _status(error) in _REFUSED:
-            return False
-        raise PublishError(bucket, key, f"cannot be written: {error}") from error
-    except BotoCoreError as error:
-        raise PublishError(bucket, key, f"cannot be written: {error}") from error
-    return True
-
-
-def put_once(s3: Any, bucket: str, key: str, body: bytes) -> Found:
-    """Stores an object for ever; one that is there already is left as it is, whatever it holds.
-
-    Returns:
-        What the bucket holds now.
-
-    Raises:
-        PublishError: S3 did not take it, or somebody else is writing it just now.
-    """
-    if put_object(s3, bucket, key, body, IfNoneMatch="*"):
-        return Found(body, "")
-    there = get_object(s3, bucket, key)
-    if there is None:
-        raise PublishError(bucket, key, "is being written by somebody else: try again")
-    return there
-
-
-def get_object(s3: Any, bucket: str, key: str) -> Found | None:
-    """Reads an object; None where there is none.
-
-    Raises:
-        PublishError: S3 did not answer as needed, or there is no such bucket.
-    """
-    try:
-        answer = s3.get_object(Bucket=bucket, Key=key)
-        return Found(answer["Body"].read(), answer["ETag"])
-    except ClientError as error:
-        if _status(error) == HTTPStatus.NOT_FOUND and not _is_no_bucket(error):
-            return None
-        raise PublishError(bucket, key, f"cannot be read: {error}") from error
-    except BotoCoreError as error:
-        raise PublishError(bucket, key, f"cannot be read: {error}") from error
-
-
-def list_objects(s3: Any, bucket: str, prefix: str) -> Iterator[Listed]:
-    """Lists the objects below a prefix in S3's order, a page of a thousand at a time.
-
-    Raises:
-        PublishError: S3 did not answer as needed.
-    """
-    request = {"Bucket": bucket, "Prefix": prefix}
-    while True:
-        try:
-            page = s3.list_objects_v2(**request)
-        except (BotoCoreError, ClientError) as error:
-            raise PublishError(bucket, prefix, f"cannot be listed: {error}") from error
-        yield from (Listed(entry["Key"], entry.get("LastModified")) for entry in page.get("Contents", ()))
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-def _is_no_bucket(error: ClientError) -> bool:
-    return bool(error.response["Error"]["Code"] == "NoSuchBucket")
-
-
-# MERGED FROM infra/bucket.py
-# A bucket seen from outside of the function: keys by prefix, objects a few at a time, writes that lose no race.
 N_THREADS = 8
-"""Requests under way at once: below the ten connections that a boto3 client keeps."""
-
-_LOST_RACE = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}
+"""Requests at the same time: fewer than the ten connections that a boto3 client keeps."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class StoredObject(NamedTuple):
-    """An object as it was when it was read."""
+    """An object as it was read; the ETag is in double quotes."""
 
     key: str
     body: bytes
     etag: str
 
 
+class Listed(NamedTuple):
+    """An entry of a listing. `modified` is aware; None if the listing has no time."""
+
+    key: str
+    modified: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One bucket behind a boto3 S3 client. Every method raises `StoreError` where S3 does not answer as needed.
+    """A bucket behind a boto3 S3 client. Every method raises `BucketError` if S3 fails or refuses.
 
     Attributes:
-        n_threads: Requests under way at once; 1 for one after the other, in this thread.
+        s3: A boto3 client, or an object with its methods.
+        n_threads: Requests at the same time; with 1 they run one after the other, in this thread.
     """
 
     s3: Any
     name: str
     n_threads: int = N_THREADS
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Lists the keys below a prefix in S3's order, a page of a thousand at a time."""
-        request: dict[str, str] = {"Bucket": self.name, "Prefix": prefix}
+    def list_objects(self, prefix: str) -> Iterator[Listed]:
+        """List the objects below a prefix in S3's order, a page of a thousand at a time."""
+        request = {"Bucket": self.name, "Prefix": prefix}
         while True:
             try:
                 page = self.s3.list_objects_v2(**request)
             except (BotoCoreError, ClientError) as error:
-                raise StoreError("list", self.name, prefix, str(error)) from error
-            yield from (entry["Key"] for entry in page.get("Contents", ()))
+                raise BucketError(self.name, prefix, f"cannot be listed: {error}") from error
+            yield from (Listed(entry["Key"], entry.get("LastModified")) for entry in page.get("Contents", ()))
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """List the keys below a prefix in S3's order, a page of a thousand at a time."""
+        return (listed.key for listed in self.list_objects(prefix))
+
     def read(self, key: str) -> StoredObject | None:
-        """Reads an object; None where there is none."""
+        """Read an object; None if there is none. A missing bucket is an error."""
         try:
             answer = self.s3.get_object(Bucket=self.name, Key=key)
             return StoredObject(key, answer["Body"].read(), answer["ETag"])
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchKey":
+        except (BotoCoreError, ClientError) as error:
+            if _is_no_object(error):
                 return None
-            raise StoreError("read", self.name, key, str(error)) from error
-        except BotoCoreError as error:
-            raise StoreError("read", self.name, key, str(error)) from error
+            raise BucketError(self.name, key, f"cannot be read: {error}") from error
 
     def read_all(self, keys: Iterable[str]) -> Iterator[StoredObject]:
-        """Reads objects in order, a few ahead; one that has vanished since it was listed is left out."""
+        """Read objects in order, a few at a time; leave out one that has vanished since it was listed."""
         return (stored for stored in self.each(self.read, keys) if stored is not None)
 
-    def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
-        """Writes an object if nobody else has since it was read.
+    def write(self, key: str, body: bytes) -> None:
+        """Write an object, in place of an older one."""
+        if self._put(key, body) is None:
+            raise self._in_use(key)
 
-        A write whose answer got lost is sent again by the client, and then refused because of itself: so a refusal
-        counts only if the object does not hold `body`. Two writers must therefore never write the same bytes.
+    def write_once(self, key: str, body: bytes) -> bytes:
+        """Write an object that never changes, and return what the bucket holds now: an older object stays."""
+        if self._put(key, body, IfNoneMatch="*") is not None:
+            return body
+        stored = self.read(key)
+        if stored is None:
+            raise self._in_use(key)
+        return stored.body
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
+        """Write an object if nobody else has written it since it was read.
+
+        Two writers must never write the same bytes: each would take the other's write for its own.
 
         Args:
             key: Its key.
             body: What to write.
-            etag: As it was read; None where there was none.
+            etag: As it was read; None if there was no object.
 
         Returns:
-            The new ETag; None where somebody else was faster.
+            The new ETag; None if another writer was faster.
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-        try:
-            answer = self.s3.put_object(
-                Bucket=self.name, Key=key, Body=body, ContentType="application/json", **condition
-            )
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _LOST_RACE or _is_no_bucket(error):
-                raise StoreError("write", self.name, key, str(error)) from error
-            there = self.read(key)
-            return there.etag if there and there.body == body else None
-        except BotoCoreError as error:
-            raise StoreError("write", self.name, key, str(error)) from error
-        new_etag: str = answer["ETag"]
-        return new_etag
+        if new_etag := self._put(key, body, **condition):
+            return new_etag
+        stored = self.read(key)
+        return stored.etag if stored and stored.body == body else None
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Calls a function for each item, a few at a time, and yields its results in order."""
+        """Call a function for each item, a few at a time, and yield its results in order."""
         if self.n_threads == 1:
             yield from map(function, items)
             return
@@ -214,3 +132,30 @@ class Bucket:
             finally:
                 for future in ahead:
                     future.cancel()
+
+    def _put(self, key: str, body: bytes, **condition: str) -> str | None:
+        """Write an object and return its ETag; None if the condition does not hold or another write is under way."""
+        request = {"Bucket": self.name, "Key": key, "Body": body, "ContentType": "application/octet-stream"}
+        try:
+            etag: str = self.s3.put_object(**request, **condition)["ETag"]
+        except (BotoCoreError, ClientError) as error:
+            if _status(error) in _REFUSED or ("IfMatch" in condition and _is_no_object(error)):
+                return None
+            raise BucketError(self.name, key, f"cannot be written: {error}") from error
+        return etag
+
+    def _in_use(self, key: str) -> BucketError:
+        return BucketError(self.name, key, "is being written by somebody else: try again")
+
+
+_REFUSED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}
+
+
+def _status(error: Exception) -> int:
+    """Return the HTTP status of S3's answer; 0 if there was no answer."""
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) if isinstance(error, ClientError) else 0
+
+
+def _is_no_object(error: Exception) -> bool:
+    is_no_bucket = isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket"
+    return _status(error) == HTTPStatus.NOT_FOUND and not is_no_bucket

@@ -1,4 +1,4 @@
-"""What a bucket tells of its models: one in full, all in a list, two side by side, as values."""
+"""Read the models of a bucket as values: all in a list, one with its artifacts, two side by side."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ import msgspec
 
 from lambda_function.core.bundle import Manifest
 from lambda_function.errors import BundleError
-from training.errors import PublishError
-from training.model.evaluation import EVALUATION, Evaluation, SliceResult, decode_evaluation
+from training.errors import BucketError
+from training.model.results import EVALUATION, Evaluation, SliceResult, decode_evaluation
+from training.registry.bucket import Bucket
 from training.registry.channel_history import Move
-from training.registry.versions import channels, papers, read_file, read_manifest, stored_times
+from training.registry.versions import list_artifacts, read_channels, read_file, read_manifest, stored_times
 
 MIN_SLICE_RIDES = 100
 """Slices of fewer rides are not compared: their errors are noise."""
@@ -23,9 +24,9 @@ class Model:
     """A stored version.
 
     Attributes:
-        manifest: None where it cannot be read; `problem` then says why.
-        channels: Those that point at it.
-        stored_at: None where the bucket does not say.
+        manifest: None if it cannot be read; `problem` is then the reason.
+        channels: The channels that point at it.
+        stored_at: None if the listing has no time.
     """
 
     model_version: str
@@ -35,21 +36,21 @@ class Model:
     problem: str = ""
 
     def metric(self, name: str, of: str = "validate") -> float | None:
-        """One figure of the manifest; None where there is none."""
+        """Return one figure of the manifest; None if it has no such figure."""
         figures = self.manifest.metrics.get(of) if self.manifest else None
         value = figures.get(name) if isinstance(figures, Mapping) else None
         return float(value) if isinstance(value, int | float) else None
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A stored version with all that lies beside it: `papers` by name, the gate's reports decoded by channel."""
+class ModelDetails:
+    """A stored version with the names of its artifacts, its evaluation, and the gate's reports by channel."""
 
     model: Model
     manifest: Manifest
     evaluation: Evaluation | None
     verdicts: dict[str, Any]
-    papers: tuple[str, ...]
+    artifacts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class SlicePair:
-    """One slice of the validation rides, by two models: RMSE in minutes, and how much greater B's is than A's."""
+    """The RMSE of two models, in minutes, on one slice of the validation rides."""
 
     by: str
     name: str
@@ -73,7 +74,7 @@ class SlicePair:
 
     @property
     def off_minutes(self) -> float:
-        """Above 0 where A is better."""
+        """How much greater B's RMSE is: above 0 if A is better."""
         return self.b_rmse_minutes - self.a_rmse_minutes
 
 
@@ -84,7 +85,7 @@ class Comparison:
     Attributes:
         facts: Months, parameters and software that differ.
         metrics: All figures of the manifests, by path.
-        slices: The validation's slices that differ most first; none where months differ or one tells of no slices.
+        slices: The validation's slices, the greatest difference first; none if the months differ or a model has none.
     """
 
     a: str
@@ -95,35 +96,35 @@ class Comparison:
     slices: tuple[SlicePair, ...]
 
 
-def list_models(s3: Any, bucket: str) -> list[Model]:
-    """Reads what all versions say of themselves; one that cannot be read is in the list with its problem."""
-    times, pointed = stored_times(s3, bucket), channels(s3, bucket)
-    return [_model(s3, bucket, version, times[version], pointed) for version in sorted(times)]
+def list_models(bucket: Bucket) -> list[Model]:
+    """Read the manifests of all versions; a version that cannot be read is in the list with its problem."""
+    times, pointed = stored_times(bucket), read_channels(bucket)
+    return [_model(bucket, version, times[version], pointed) for version in sorted(times)]
 
 
-def tell(s3: Any, bucket: str, model_version: str) -> Told:
-    """Reads a version with all that lies beside it.
+def read_details(bucket: Bucket, model_version: str) -> ModelDetails:
+    """Read a version with its artifacts.
 
     Raises:
         BundleError: A file of it does not decode.
-        PublishError: S3 did not answer as needed, or holds no such version.
+        NoSuchVersionError: The bucket holds no such version.
     """
-    manifest = read_manifest(s3, bucket, model_version)
-    stored_at = stored_times(s3, bucket).get(model_version)
-    holders = _holders(channels(s3, bucket), model_version)
+    manifest = read_manifest(bucket, model_version)
+    stored_at = stored_times(bucket).get(model_version)
+    holders = _holders(read_channels(bucket), model_version)
     model = Model(model_version=model_version, manifest=manifest, channels=holders, stored_at=stored_at)
-    names = papers(s3, bucket, manifest)
+    names = list_artifacts(bucket, manifest)
     reports = {
-        name.removeprefix("gate-").removesuffix(".json"): read_file(s3, bucket, model_version, name)
+        name.removeprefix("gate-").removesuffix(".json"): read_file(bucket, model_version, name)
         for name in names
         if name.startswith("gate-") and name.endswith(".json")
     }
     verdicts = {channel: _json(model_version, channel, data) for channel, data in reports.items() if data}
-    return Told(model, manifest, _evaluation(s3, bucket, manifest), verdicts, names)
+    return ModelDetails(model, manifest, _evaluation(bucket, manifest), verdicts, names)
 
 
-def compare(a: Told, b: Told) -> Comparison:
-    """Puts two models side by side."""
+def compare(a: ModelDetails, b: ModelDetails) -> Comparison:
+    """Put two models side by side."""
     facts_a, facts_b = _facts(a.manifest), _facts(b.manifest)
     metrics_a, metrics_b = dict(_leaves(a.manifest.metrics)), dict(_leaves(b.manifest.metrics))
     return Comparison(
@@ -142,11 +143,11 @@ def worse_than_baseline(evaluation: Evaluation) -> list[SliceResult]:
     return sorted(worse, key=lambda one: one.baseline.rmse_minutes - one.model.rmse_minutes)
 
 
-def _model(s3: Any, bucket: str, version: str, stored_at: datetime | None, pointed: Mapping[str, Move]) -> Model:
+def _model(bucket: Bucket, version: str, stored_at: datetime | None, pointed: Mapping[str, Move]) -> Model:
     manifest, problem = None, ""
     try:
-        manifest = read_manifest(s3, bucket, version)
-    except (BundleError, PublishError) as error:
+        manifest = read_manifest(bucket, version)
+    except (BundleError, BucketError) as error:
         problem = str(error)
     holders = _holders(pointed, version)
     return Model(model_version=version, manifest=manifest, channels=holders, stored_at=stored_at, problem=problem)
@@ -156,10 +157,10 @@ def _holders(pointed: Mapping[str, Move], version: str) -> tuple[str, ...]:
     return tuple(sorted(name for name, state in pointed.items() if state.model_version == version))
 
 
-def _evaluation(s3: Any, bucket: str, manifest: Manifest) -> Evaluation | None:
+def _evaluation(bucket: Bucket, manifest: Manifest) -> Evaluation | None:
     if EVALUATION not in manifest.files:
         return None
-    data = read_file(s3, bucket, manifest.model_version, EVALUATION)
+    data = read_file(bucket, manifest.model_version, EVALUATION)
     if data is None:
         raise BundleError(manifest.model_version, EVALUATION, "is missing")
     try:

@@ -1,32 +1,34 @@
-"""Every state that a channel ever was in, as an append-only history in the bucket: one object a move, written once.
+"""A channel's state, and the append-only history of all its states: one object per move, written once.
 
-S3 cannot append, and a mover may end between its move and its line. So a line says nothing that the channel's object
-does not say too, and whoever comes next can write it: a mover does so before it replaces a state, a reader before it
-reads. A state whose line is missing is therefore always the present one, and each has exactly one line.
+S3 cannot append, and a mover may end between its move and its history entry. So an entry holds nothing that the
+channel's object does not hold too, and the next one to come can append it: a mover does so before it replaces a state,
+a reader before it reads. A state without an entry is therefore always the present one, and each state has exactly one
+entry.
 """
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from lambda_function.core.bundle import Channel, Sha256, Version, channel_key
-from training.errors import PublishError
-from training.registry.bucket import get_object, list_objects, put_once
+from training.errors import BucketError
+from training.registry.bucket import Bucket
 
 Why = Literal["promote", "rollback", "publish", "force"]
-"""What kind of move a state came from."""
+"""The kind of move that led to a state."""
 
 _KEY = re.compile(r".*/(\d{8}T\d{6}\.\d{6}Z)-([a-z]+-\d{4}-\d{2}-[0-9a-f]{12})\.json")
 _TICK = timedelta(microseconds=1)
 
 
 class Move(Channel, frozen=True):
-    """A channel's state as a mover writes it: where it points, and how it came to. The function reads the first part.
+    """A channel's state as a mover writes it: the version, and how it came to it. The function reads the first part.
 
     `moved_by` is a person or a job, as in ``ada@laptop``. `move_id` is random: two movers never write the same bytes,
-    so that one whose answer was lost can tell its own move from another's. All three are None in states of old.
+    so a mover whose answer was lost can tell its own move from another's. All three are None in old states.
     """
 
     moved_by: str | None = None
@@ -34,8 +36,8 @@ class Move(Channel, frozen=True):
     move_id: str | None = None
 
 
-class Line(msgspec.Struct, frozen=True):
-    """A move as the history tells of it."""
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """A move as the history records it."""
 
     channel: str
     model_version: Version
@@ -47,8 +49,8 @@ class Line(msgspec.Struct, frozen=True):
     move_id: str | None
 
 
-class Seen(NamedTuple):
-    """A channel as it was when somebody looked: `state` and `etag` are None where there is none yet."""
+class StoredChannel(NamedTuple):
+    """A channel as it was read: `state` and `etag` are None if there is no such channel yet."""
 
     channel: str
     state: Move | None
@@ -60,26 +62,26 @@ class Seen(NamedTuple):
         return self.state.model_version if self.state else None
 
 
-def see_channel(s3: Any, bucket: str, channel: str) -> Seen:
-    """Looks at a channel.
+def read_channel(bucket: Bucket, channel: str) -> StoredChannel:
+    """Read a channel.
 
     Raises:
-        PublishError: S3 did not answer as needed, or holds something else by that key.
+        BucketError: S3 failed, or the object is not a channel.
     """
     key = channel_key(channel)
-    found = get_object(s3, bucket, key)
-    if found is None:
-        return Seen(channel, None, None)
+    stored = bucket.read(key)
+    if stored is None:
+        return StoredChannel(channel, None, None)
     try:
-        state = _decode_move(found.body)
+        state = _decode_move(stored.body)
         _time(state)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise PublishError(bucket, key, f"holds no channel: {error}") from error
-    return Seen(channel, state, found.etag)
+        raise BucketError(bucket.name, key, f"holds no channel: {error}") from error
+    return StoredChannel(channel, state, stored.etag)
 
 
 def next_time(now: datetime, state: Move | None) -> str:
-    """Returns when a move happens that replaces a state: now, and later than that state by a microsecond at least.
+    """Return when a move happens that replaces a state: now, but at least a microsecond later than that state.
 
     So no two states of a channel share a time, nor the bytes (and with them the ETag) of an earlier one, however coarse
     or wrong the movers' clocks are.
@@ -93,90 +95,80 @@ def next_time(now: datetime, state: Move | None) -> str:
 
 
 def history_key(channel: str, move: Channel) -> str:
-    """Returns the key of a state's line: in the order of keys, a channel's lines are in the order of time.
+    """Return the key of a state's entry: the keys of a channel's entries sort by time.
 
     >>> history_key("stable", Channel("green-2021-01-3f2a9c1d0b7e", "ab" * 32, None, "2026-11-21T22:00:00+00:00"))
     'history/stable/20261121T220000.000000Z-green-2021-01-3f2a9c1d0b7e.json'
     """
-    return f"history/{channel}/{_time(move):%Y%m%dT%H%M%S.%f}Z-{move.model_version}.json"
+    return f"{_prefix(channel)}{_time(move):%Y%m%dT%H%M%S.%f}Z-{move.model_version}.json"
 
 
-def enter_line(s3: Any, bucket: str, seen: Seen) -> None:
-    """Makes sure that the history has the line of a state that a channel is or was in.
-
-    Raises:
-        PublishError: S3 did not take it, or did not say so.
-    """
-    if seen.state:
-        put_once(s3, bucket, history_key(seen.channel, seen.state), encode_line(_line(seen.channel, seen.state)))
-
-
-def has_line(s3: Any, bucket: str, channel: str, move: Move) -> bool:
-    """Tells whether a channel has ever been in this very state: for the present one, only if its line is entered."""
-    found = get_object(s3, bucket, history_key(channel, move))
-    return found is not None and found.body == encode_line(_line(channel, move))
-
-
-def has_served(s3: Any, bucket: str, seen: Seen, model_version: str) -> bool:
-    """Tells whether a channel points, or has ever pointed, at a version. Reads keys only."""
-    keys = (listed.key for listed in list_objects(s3, bucket, _prefix(seen.channel)))
-    parsed = (_KEY.fullmatch(key) for key in keys)
-    return model_version == seen.model_version or any(found and found[2] == model_version for found in parsed)
-
-
-def read_history(s3: Any, bucket: str, channel: str) -> tuple[Line, ...]:
-    """Reads a channel's moves, the oldest first. Enters the present state's line where its mover did not come to it.
+def append_entry(bucket: Bucket, channel: str, state: Move) -> None:
+    """Append the entry of a state that a channel is or was in, unless the history has it.
 
     Raises:
-        PublishError: S3 did not answer as needed, or a line does not decode.
+        BucketError: S3 failed.
     """
-    seen = see_channel(s3, bucket, channel)
+    bucket.write_once(history_key(channel, state), encode_entry(_entry(channel, state)))
+
+
+def has_entry(bucket: Bucket, channel: str, state: Move) -> bool:
+    """Return whether the history has the entry of exactly this state."""
+    stored = bucket.read(history_key(channel, state))
+    return stored is not None and stored.body == encode_entry(_entry(channel, state))
+
+
+def has_served(bucket: Bucket, stored: StoredChannel, model_version: str) -> bool:
+    """Return whether a channel points, or has ever pointed, at a version. Reads keys only."""
+    parsed = (_KEY.fullmatch(key) for key in bucket.keys(_prefix(stored.channel)))
+    return model_version == stored.model_version or any(found and found[2] == model_version for found in parsed)
+
+
+def read_history(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:
+    """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not.
+
+    Raises:
+        BucketError: S3 failed, or an entry does not decode.
+    """
+    state = read_channel(bucket, channel).state
     by_key = {}
-    if seen.state:  # who may only read is shown the line all the same
-        by_key[history_key(channel, seen.state)] = _line(channel, seen.state)
-        _enter_if_allowed(s3, bucket, seen)
-    for listed in list_objects(s3, bucket, _prefix(channel)):
-        found = get_object(s3, bucket, listed.key)
-        if found:
-            by_key[listed.key] = _decode_line(bucket, listed.key, found.body)
+    if state:
+        by_key[history_key(channel, state)] = _entry(channel, state)
+        with suppress(BucketError):  # a reader without permission to write gets the entry all the same
+            append_entry(bucket, channel, state)
+    for key in bucket.keys(_prefix(channel)):
+        if stored := bucket.read(key):
+            by_key[key] = _decode_entry(bucket, key, stored.body)
     return tuple(by_key[key] for key in sorted(by_key))
 
 
-def channels_with_history(s3: Any, bucket: str) -> tuple[str, ...]:
-    """Lists the channels of which the history has a line."""
-    keys = (listed.key for listed in list_objects(s3, bucket, "history/"))
-    return tuple(sorted({key.split("/")[1] for key in keys if _KEY.fullmatch(key)}))
+def channels_with_history(bucket: Bucket) -> tuple[str, ...]:
+    """List the channels that have a history entry."""
+    return tuple(sorted({key.split("/")[1] for key in bucket.keys("history/") if _KEY.fullmatch(key)}))
 
 
-def encode_line(line: Line) -> bytes:
-    """Returns a line's bytes."""
-    return msgspec.json.encode(line) + b"\n"
-
-
-def _enter_if_allowed(s3: Any, bucket: str, seen: Seen) -> None:
-    try:
-        enter_line(s3, bucket, seen)
-    except PublishError:
-        return  # the next mover enters it, or does not move
+def encode_entry(entry: HistoryEntry) -> bytes:
+    """Return an entry's bytes."""
+    return msgspec.json.encode(entry) + b"\n"
 
 
 def _time(move: Channel) -> datetime:
-    """Reads when a state began; ValueError where it does not say."""
+    """Return when a state began; ValueError if it does not say."""
     moved_at = datetime.fromisoformat(move.moved_at)
     if moved_at.tzinfo is None:
         raise ValueError(f"moved_at {move.moved_at!r} has no offset to UTC")
     return moved_at.astimezone(UTC)
 
 
-def _line(channel: str, move: Move) -> Line:
-    return Line(channel=channel, **{name: getattr(move, name) for name in move.__struct_fields__})
+def _entry(channel: str, move: Move) -> HistoryEntry:
+    return HistoryEntry(channel=channel, **{name: getattr(move, name) for name in move.__struct_fields__})
 
 
-def _decode_line(bucket: str, key: str, data: bytes) -> Line:
+def _decode_entry(bucket: Bucket, key: str, data: bytes) -> HistoryEntry:
     try:
-        return msgspec.json.decode(data, type=Line)
+        return msgspec.json.decode(data, type=HistoryEntry)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PublishError(bucket, key, f"holds no line of a history: {error}") from error
+        raise BucketError(bucket.name, key, f"holds no history entry: {error}") from error
 
 
 def _prefix(channel: str) -> str:

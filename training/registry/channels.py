@@ -1,4 +1,4 @@
-"""Bundles into the bucket, channels onto bundles. Nothing else moves a channel; rolling back is moving it back."""
+"""Store bundles and move channels. Every move of a channel goes through this module; a rollback is a move too."""
 
 import getpass
 import socket
@@ -7,25 +7,33 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key
-from training.errors import ChannelMovedError, ForceRefusedError, NotGatedError, NoWayBackError, PublishError
+from training.errors import BucketError, ForceRefusedError, NotGatedError, NoWayBackError
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import put_object, put_once
-from training.registry.channel_history import Move, Seen, Why, enter_line, has_line, has_served, next_time, see_channel
+from training.registry.bucket import Bucket
+from training.registry.channel_history import (
+    Move,
+    StoredChannel,
+    Why,
+    append_entry,
+    has_entry,
+    has_served,
+    next_time,
+    read_channel,
+)
 from training.registry.signing import Signer, check_signed, store_signature
 from training.registry.versions import read_stored, read_verdict
 
 FORCED_CHANNEL = "candidate"
-"""The one channel that takes a version by force: nothing that matters follows it."""
+"""The only channel that takes a version by force: nothing that matters follows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Who moves channels, and what time it is to them: aware."""
+    """The name of whoever moves a channel, and an aware clock."""
 
     name: str
     clock: Callable[[], datetime]
@@ -33,7 +41,7 @@ class Mover:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A channel's state after a command, and whether it was the command that moved it there."""
+    """A channel's state after a command, and whether that command moved it there."""
 
     channel: str
     now: Move
@@ -41,63 +49,59 @@ class Moved:
 
 
 def this_mover() -> Mover:
-    """Returns whoever runs this process, as in ``ada@laptop``."""
+    """Return the user of this process, as in ``ada@laptop``."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user that has no name: which of the two, depends on Python's version
+    except (KeyError, OSError):  # a container's user without a name; Python's version decides which error it is
         user = "somebody"
     return Mover(f"{user}@{socket.gethostname()}", lambda: datetime.now(UTC))
 
 
-def store_bundle(s3: Any, bucket: str, bundle: ExportedBundle, signer: Signer | None = None) -> None:
-    """Stores a bundle once and for ever: what its manifest lists. One that is there already is left as it is.
+def store_bundle(bucket: Bucket, bundle: ExportedBundle, signer: Signer | None = None) -> None:
+    """Store the files that a bundle's manifest lists, and then the manifest. Objects that are there already stay.
 
-    The manifest comes last: a version is visible when, and only when, it is whole, and signed where it is to be.
+    The manifest is last: so a version is visible only when it is complete, and signed if there is a signer.
 
     Raises:
-        PublishError: S3 did not take it, or holds another bundle or another key's signature by this name.
-        SigningError: KMS did not sign it.
-        KmsError: KMS did not say whose signature is there.
+        BucketError: S3 failed, or holds other bytes or another key's signature under this version.
+        UserError: KMS did not sign.
+        KmsError: KMS did not check the signature that is there.
     """
     for name in bundle.model.manifest.files:
-        _store_file(s3, bucket, bundle, name)
+        _store_file(bucket, bundle, name)
     if signer:
-        store_signature(s3, bucket, bundle.model_version, bundle.files[MANIFEST], signer)
-    _store_file(s3, bucket, bundle, MANIFEST)
+        store_signature(bucket, bundle.model_version, bundle.files[MANIFEST], signer)
+    _store_file(bucket, bundle, MANIFEST)
 
 
-def _store_file(s3: Any, bucket: str, bundle: ExportedBundle, name: str) -> None:
+def _store_file(bucket: Bucket, bundle: ExportedBundle, name: str) -> None:
     key = bundle_key(bundle.model_version, name)
-    if put_once(s3, bucket, key, bundle.files[name]).body != bundle.files[name]:
-        raise PublishError(bucket, key, "holds other bytes already, and a bundle is never changed")
+    if bucket.write_once(key, bundle.files[name]) != bundle.files[name]:
+        raise BucketError(bucket.name, key, "holds other bytes already, and a bundle is never changed")
 
 
 def move_channel(
-    s3: Any,
-    bucket: str,
+    bucket: Bucket,
     channel: str,
     model_version: str,
     manifest_sha256: str,
     why: Why = "publish",
     mover: Mover | None = None,
 ) -> Move:
-    """Points a channel at a stored version, if it still points where it did when we looked.
+    """Point a channel at a stored version, unless somebody else moves it at the same time.
 
     Returns:
-        The channel as it is now: `previous` is the version before. One that points there already is left as it is,
-        or there would be no way back.
+        The channel's state: `previous` is the version before. A channel that points at the version already does not
+        move, so its `previous` stays.
 
     Raises:
-        ChannelMovedError: Somebody else moved it first.
-        PublishError: S3 did not answer as needed.
+        BucketError: Somebody else moved it first, or S3 failed.
     """
-    seen = see_channel(s3, bucket, channel)
-    return _move(s3, bucket, seen, (model_version, manifest_sha256), why, mover).now
+    return _move(bucket, read_channel(bucket, channel), (model_version, manifest_sha256), why, mover).now
 
 
 def promote(
-    s3: Any,
-    bucket: str,
+    bucket: Bucket,
     channel: str,
     model_version: str,
     *,
@@ -105,39 +109,36 @@ def promote(
     signer: Signer | None = None,
     mover: Mover | None = None,
 ) -> Moved:
-    """Points a channel at a version that the gate let through against what it holds, or that it has held before.
+    """Point a channel at a version that passed the gate against what the channel holds, or that it has held before.
 
     Args:
-        s3: boto3's client, or what looks like it.
-        bucket: Its bucket.
-        channel: Which to move.
-        model_version: A whole version's name.
-        force: Whatever the gate says; for FORCED_CHANNEL only.
-        signer: Whose signature the version must have, if anybody's: the one that the channel's functions trust.
-        mover: Who does it; `this_mover` where not given.
+        bucket: Where channel and version are.
+        channel: The channel to move.
+        model_version: The full name of a version.
+        force: Ignore the gate; for FORCED_CHANNEL only.
+        signer: Check that the version has this key's signature: the key that the channel's functions trust.
+        mover: Who moves it; the default is `this_mover`.
 
     Raises:
         NoSuchVersionError: The bucket holds no such version.
-        BundleError: What it holds would not serve.
-        ForceRefusedError: Nothing is forced into this channel.
-        NotGatedError: There is no passing verdict against what the channel holds.
-        ChannelMovedError: Somebody else moved it since we looked, so the verdict no longer stands.
-        PublishError: It is not signed as it must be, or S3 did not answer as needed.
-        KmsError: KMS did not say whose signature it has.
+        BundleError: The function would not serve the version.
+        UserError: The channel takes nothing by force, or there is no passing verdict against what it holds.
+        BucketError: Somebody else moved it first, or the version has not the key's signature, or S3 failed.
+        KmsError: KMS did not check the signature.
     """
     if force and channel != FORCED_CHANNEL:
         raise ForceRefusedError(channel, FORCED_CHANNEL)
-    bundle = read_stored(s3, bucket, model_version)
-    seen = see_channel(s3, bucket, channel)
+    bundle = read_stored(bucket, model_version)
+    stored = read_channel(bucket, channel)
     if not force:
-        _check_gated(s3, bucket, seen, model_version)
+        _check_gated(bucket, stored, model_version)
     if signer:
-        check_signed(s3, bucket, bundle, signer)
+        check_signed(bucket, bundle, signer)
     why: Why = "force" if force else "promote"
-    return _move(s3, bucket, seen, (model_version, bundle.manifest_sha256), why, mover)
+    return _move(bucket, stored, (model_version, bundle.manifest_sha256), why, mover)
 
 
-def rollback(s3: Any, bucket: str, channel: str, *, signer: Signer | None = None, mover: Mover | None = None) -> Moved:
+def rollback(bucket: Bucket, channel: str, *, signer: Signer | None = None, mover: Mover | None = None) -> Moved:
     """Points a channel at the version that it held before; no verdict is needed, for that one has served.
 
     It may have served from before there was a key, so its signature is looked at as `promote` does.
@@ -146,72 +147,74 @@ def rollback(s3: Any, bucket: str, channel: str, *, signer: Signer | None = None
     Raises:
         NoWayBackError: It has held nothing before.
         BundleError: The version before would not serve.
-        ChannelMovedError: Somebody else moved it since we looked.
-        PublishError: It is not signed as it must be, or S3 did not answer as needed.
+        BucketError: It is not signed as it must be, or somebody else moved it first, or S3 failed.
         KmsError: KMS did not say whose signature it has.
     """
-    seen = see_channel(s3, bucket, channel)
-    if seen.state is None or seen.state.previous is None:
-        raise NoWayBackError(channel, seen.model_version)
-    bundle = read_stored(s3, bucket, seen.state.previous)
+    stored = read_channel(bucket, channel)
+    if stored.state is None or stored.state.previous is None:
+        raise NoWayBackError(channel, stored.model_version)
+    bundle = read_stored(bucket, stored.state.previous)
     if signer:
-        check_signed(s3, bucket, bundle, signer)
-    return _move(s3, bucket, seen, (bundle.model_version, bundle.manifest_sha256), "rollback", mover)
+        check_signed(bucket, bundle, signer)
+    return _move(bucket, stored, (bundle.model_version, bundle.manifest_sha256), "rollback", mover)
 
 
-def _check_gated(s3: Any, bucket: str, seen: Seen, model_version: str) -> None:
-    if has_served(s3, bucket, seen, model_version):
+def _check_gated(bucket: Bucket, stored: StoredChannel, model_version: str) -> None:
+    if has_served(bucket, stored, model_version):
         return
-    verdict = read_verdict(s3, bucket, model_version, seen.channel)
+    verdict = read_verdict(bucket, model_version, stored.channel)
     if verdict is None:
         problem = "has no verdict of the gate"
-    elif verdict.against != seen.model_version:
+    elif verdict.against != stored.model_version:
         problem = f"was gated against {verdict.against or 'nothing'}"
     elif not verdict.passed:
         problem = "did not pass the gate"
     else:
         return
-    raise NotGatedError(bucket, model_version, seen.channel, seen.model_version, problem)
+    raise NotGatedError(bucket.name, model_version, stored.channel, stored.model_version, problem)
 
 
-def _move(s3: Any, bucket: str, seen: Seen, target: tuple[str, str], why: Why, mover: Mover | None) -> Moved:
-    """Replaces the state that was seen by one that points at the target: version and its manifest's SHA-256."""
-    old = seen.state
-    enter_line(s3, bucket, seen)  # before it is replaced: see history.py
-    if old and (old.model_version, old.manifest_sha256) == target:
-        return Moved(seen.channel, old, has_moved=False)
+def _move(bucket: Bucket, stored: StoredChannel, target: tuple[str, str], why: Why, mover: Mover | None) -> Moved:
+    """Replace the state that was read by one that points at the target: a version and its manifest's SHA-256."""
+    channel, old = stored.channel, stored.state
+    if old:
+        append_entry(bucket, channel, old)  # before it is replaced: see channel_history.py
+        if (old.model_version, old.manifest_sha256) == target:
+            return Moved(channel, old, has_moved=False)
     mover = mover or this_mover()
     new = Move(
         *target,
-        previous=old.model_version if old else None,
+        previous=stored.model_version,
         moved_at=next_time(mover.clock(), old),
         moved_by=mover.name,
         why=why,
         move_id=uuid.uuid4().hex[:12],
     )
-    _replace(s3, bucket, seen, new)
-    with suppress(PublishError):  # the channel has moved: whoever looks at its history next enters the line
-        enter_line(s3, bucket, Seen(seen.channel, new, None))
-    return Moved(seen.channel, new, has_moved=True)
+    _replace(bucket, stored, new)
+    with suppress(BucketError):  # the channel has moved: the next reader of its history appends the entry
+        append_entry(bucket, channel, new)
+    return Moved(channel, new, has_moved=True)
 
 
-def _replace(s3: Any, bucket: str, seen: Seen, new: Move) -> None:
-    """Writes a channel's object if it still is what was seen.
+def _replace(bucket: Bucket, stored: StoredChannel, new: Move) -> None:
+    """Write a channel's object if it still is what was read.
 
-    A write whose answer got lost is sent again by the client, and then refused because of itself; or it seems to have
-    failed. So what counts is where the channel is or has been, not the answer.
+    A write may arrive although it seems to fail, and somebody else may then move the channel on. So what counts is
+    whether the channel is or was in the new state, and not the answer.
     """
-    key = channel_key(seen.channel)
-    condition = {"IfMatch": seen.etag} if seen.etag else {"IfNoneMatch": "*"}
+    key = channel_key(stored.channel)
     failure = None
     try:
-        if put_object(s3, bucket, key, msgspec.json.encode(new), **condition):
+        if bucket.replace(key, msgspec.json.encode(new), stored.etag):
             return
-    except PublishError as error:
+    except BucketError as error:
         failure = error
-    now = see_channel(s3, bucket, seen.channel)
-    if now.state == new or has_line(s3, bucket, seen.channel, new):
+    now = read_channel(bucket, stored.channel).state
+    if now == new or has_entry(bucket, stored.channel, new):
         return
     if failure:
         raise failure
-    raise ChannelMovedError(bucket, key, now.model_version or "nothing", now.state.moved_by if now.state else None)
+    winner = now.model_version if now else "nothing"
+    by = f" by {now.moved_by}" if now and now.moved_by else ""
+    problem = f"was moved to {winner} meanwhile{by}: check that move, then repeat the command"
+    raise BucketError(bucket.name, key, problem)

@@ -1,6 +1,7 @@
-"""Signatures beside stored bundles: laid there before a version becomes visible, so that no function finds one without.
+"""Sign stored bundles. The signature is stored before its version becomes visible: no function finds a version without.
 
-A signature is no file of the bundle: it can be added later, or replaced where a key is, and the version stays the same.
+A signature is not a file of the bundle: it can be added later, or replaced by another key's, and the version stays the
+same.
 """
 
 import shlex
@@ -12,18 +13,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lambda_function.aws.signature import SIGNATURE, check_signature, signed_message
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import SignatureError
-from training.errors import PublishError, SigningError
+from training.errors import BucketError, UserError
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import get_object, put_object
-from training.registry.versions import read_stored
+from training.registry.bucket import Bucket
+from training.registry.versions import read_file, read_stored
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A key of KMS that signs manifests.
+    """A KMS key that signs manifests.
 
     Attributes:
-        kms: boto3's client, in the key's region.
+        kms: A boto3 client, in the key's region.
         key: The key's ARN, or another of its names.
     """
 
@@ -31,22 +32,22 @@ class Signer:
     key: str
 
     def sign(self, manifest: bytes) -> bytes:
-        """Signs a manifest; twice gives two signatures, both of them good.
+        """Sign a manifest; a second call gives another signature, and both are valid.
 
         Raises:
-            SigningError: KMS did not.
+            UserError: KMS did not sign.
         """
         try:
             answer = self.kms.sign(KeyId=self.key, **signed_message(manifest))
         except (BotoCoreError, ClientError) as error:
-            raise SigningError(self.key, str(error)) from error
+            raise UserError(f"cannot sign with the KMS key {self.key}", str(error)) from error
         return bytes(answer["Signature"])
 
     def has_signed(self, model_version: str, manifest: bytes, signature: bytes) -> bool:
-        """Says whether a manifest's signature is by this key.
+        """Return whether a manifest's signature is by this key.
 
         Raises:
-            KmsError: KMS did not say.
+            KmsError: KMS did not check it.
         """
         try:
             check_signature(self.kms, self.key, model_version, manifest, signature)
@@ -56,78 +57,74 @@ class Signer:
 
 
 def store_signature(
-    s3: Any, bucket: str, model_version: str, manifest: bytes, signer: Signer, *, replace: bool = False
+    bucket: Bucket, model_version: str, manifest: bytes, signer: Signer, *, replace: bool = False
 ) -> bool:
-    """Signs a manifest and stores the signature where it belongs; one by this key that is there already stays.
+    """Sign a manifest and store the signature; one by the same key stays.
 
     Args:
-        s3: boto3's client, or what looks like it.
-        bucket: Its bucket.
-        model_version: What the manifest is of.
+        bucket: Where to store it.
+        model_version: The manifest's version.
         manifest: The manifest's bytes.
-        signer: Who signs.
-        replace: Put it in the place of another key's.
+        signer: The key.
+        replace: Replace a signature by another key.
 
     Returns:
         Whether it was signed now.
 
     Raises:
-        PublishError: There is a signature, and it is not by this key; or S3 did not answer as needed.
-        SigningError: KMS did not sign.
-        KmsError: KMS did not say whose signature is there.
+        BucketError: There is a signature by another key, or S3 failed.
+        UserError: KMS did not sign.
+        KmsError: KMS did not check the signature that is there.
     """
     key = bundle_key(model_version, SIGNATURE)
-    found = get_object(s3, bucket, key)
-    if found and signer.has_signed(model_version, manifest, found.body):
+    stored = bucket.read(key)
+    if stored and signer.has_signed(model_version, manifest, stored.body):
         return False
-    if found and not replace:
-        raise _not_by(bucket, model_version, signer)
-    condition = {"IfMatch": found.etag} if found else {"IfNoneMatch": "*"}
-    if not put_object(s3, bucket, key, signer.sign(manifest), **condition):
-        raise PublishError(bucket, key, "is being written by somebody else: try again")
+    if stored and not replace:
+        raise _signed_by_another(bucket, model_version, signer)
+    if bucket.replace(key, signer.sign(manifest), stored.etag if stored else None) is None:
+        raise BucketError(bucket.name, key, "is being written by somebody else: try again")
     return True
 
 
-def sign_stored(s3: Any, bucket: str, model_version: str, signer: Signer, *, replace: bool = False) -> bool:
-    """Signs a version that is stored already: from before there was a key, or before there was this one.
-
-    Nobody signs what would not serve; and what is signed are the very bytes that were checked.
+def sign_stored(bucket: Bucket, model_version: str, signer: Signer, *, replace: bool = False) -> bool:
+    """Check a stored version as the function would, and sign exactly the manifest that was checked.
 
     Returns:
-        Whether it was signed now: not where it had been, with this key.
+        Whether it was signed now; False if this key had signed it before.
 
     Raises:
-        NoSuchVersionError: It is not there.
-        BundleError: Something about it is wrong: which file, and what.
-        PublishError: As `store_signature`.
-        SigningError: Likewise.
-        KmsError: Likewise.
+        NoSuchVersionError: The bucket holds no such version.
+        BundleError: A file is missing or wrong.
+        UserError: As `store_signature`.
+        KmsError: As `store_signature`.
     """
-    manifest = read_stored(s3, bucket, model_version).files[MANIFEST]
-    return store_signature(s3, bucket, model_version, manifest, signer, replace=replace)
+    manifest = read_stored(bucket, model_version).files[MANIFEST]
+    return store_signature(bucket, model_version, manifest, signer, replace=replace)
 
 
-def check_signed(s3: Any, bucket: str, bundle: ExportedBundle, signer: Signer) -> None:
-    """Checks that a stored version is signed with a key, as a function that trusts it will: before it comes to that.
+def check_signed(bucket: Bucket, bundle: ExportedBundle, signer: Signer) -> None:
+    """Check that a stored version is signed by a key, as a function that trusts this key will do.
 
     Raises:
-        PublishError: It is not signed, or not by this key; or S3 did not answer as needed.
-        KmsError: KMS did not say.
+        BucketError: It has no signature, or one by another key, or S3 failed.
+        KmsError: KMS did not check it.
     """
-    version, key = bundle.model_version, bundle_key(bundle.model_version, SIGNATURE)
-    found = get_object(s3, bucket, key)
-    if found is None:
+    version = bundle.model_version
+    signature = read_file(bucket, version, SIGNATURE)
+    if signature is None:
         remedy = f"run `{_sign_command(bucket, version, signer)}`"
-        raise PublishError(bucket, key, f"is missing, and functions that trust {signer.key} take no other: {remedy}")
-    if not signer.has_signed(version, bundle.files[MANIFEST], found.body):
-        raise _not_by(bucket, version, signer)
+        problem = f"is missing, and functions that trust {signer.key} take no version without: {remedy}"
+        raise BucketError(bucket.name, bundle_key(version, SIGNATURE), problem)
+    if not signer.has_signed(version, bundle.files[MANIFEST], signature):
+        raise _signed_by_another(bucket, version, signer)
 
 
-def _not_by(bucket: str, model_version: str, signer: Signer) -> PublishError:
-    remedy = f"look whose it is, then run `{_sign_command(bucket, model_version, signer)} --replace`"
-    return PublishError(bucket, bundle_key(model_version, SIGNATURE), f"is not by {signer.key}: {remedy}")
+def _signed_by_another(bucket: Bucket, model_version: str, signer: Signer) -> BucketError:
+    remedy = f"check which key signed it, then run `{_sign_command(bucket, model_version, signer)} --replace`"
+    return BucketError(bucket.name, bundle_key(model_version, SIGNATURE), f"is not by {signer.key}: {remedy}")
 
 
-def _sign_command(bucket: str, model_version: str, signer: Signer) -> str:
-    words = ["ridecast", "models", "sign", model_version, "--signing-key", signer.key, "--bucket", bucket]
+def _sign_command(bucket: Bucket, model_version: str, signer: Signer) -> str:
+    words = ["ridecast", "models", "sign", model_version, "--signing-key", signer.key, "--bucket", bucket.name]
     return shlex.join(words)

@@ -1,9 +1,7 @@
-"""What a bucket holds of models: versions, the papers beside them, and the channels that point at them."""
+"""The versions in a bucket, the artifacts beside them, and the channels that point at them."""
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -18,23 +16,23 @@ from lambda_function.core.bundle import (
     sha256,
 )
 from lambda_function.errors import BundleError
-from training.errors import NoSuchVersionError, PublishError
+from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import get_object, list_objects, put_object
-from training.registry.channel_history import Move, see_channel
+from training.registry.bucket import Bucket
+from training.registry.channel_history import Move, read_channel
 
 REPORT = "report.html"
-"""The paper that shows a version to people."""
+"""The artifact that shows a version to people."""
 
 _MANIFEST_KEY = re.compile(re.escape(bundle_key("VERSION", MANIFEST)).replace("VERSION", r"([^/]+)"))
 _CHANNEL_KEY = re.compile(re.escape(channel_key("NAME")).replace("NAME", r"([^/]+)"))
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What moving a channel needs of the gate's report.
+    """The part of the gate's report that moving a channel needs.
 
     Attributes:
-        against: The version that the channel held then; None for nothing.
+        against: The version that the channel held at that time; None for none.
     """
 
     model_version: str
@@ -43,32 +41,32 @@ class Verdict(msgspec.Struct, frozen=True):
     passed: bool
 
 
-def stored_versions(s3: Any, bucket: str) -> tuple[str, ...]:
-    """Lists the versions that a bucket holds, in order of their names: those whose manifest is there, so whole ones."""
-    return tuple(sorted(stored_times(s3, bucket)))
+def stored_versions(bucket: Bucket) -> tuple[str, ...]:
+    """List the complete versions in a bucket by name: a version is complete once its manifest is stored."""
+    return tuple(sorted(stored_times(bucket)))
 
 
-def stored_times(s3: Any, bucket: str) -> dict[str, datetime | None]:
-    """Tells when each version that a bucket holds was stored; None where the bucket does not say."""
-    listed = ((_MANIFEST_KEY.fullmatch(one.key), one.modified) for one in list_objects(s3, bucket, "models/"))
+def stored_times(bucket: Bucket) -> dict[str, datetime | None]:
+    """Return when each version in a bucket was stored; None if the listing has no time."""
+    listed = ((_MANIFEST_KEY.fullmatch(one.key), one.modified) for one in bucket.list_objects("models/"))
     return {found[1]: modified for found, modified in listed if found}
 
 
-def channels(s3: Any, bucket: str) -> dict[str, Move]:
-    """Reads every channel of a bucket, by name."""
-    names = (_CHANNEL_KEY.fullmatch(listed.key) for listed in list_objects(s3, bucket, "channels/"))
-    seen = [see_channel(s3, bucket, found[1]) for found in names if found]
-    return {one.channel: one.state for one in seen if one.state}
+def read_channels(bucket: Bucket) -> dict[str, Move]:
+    """Read every channel of a bucket, by name."""
+    names = (_CHANNEL_KEY.fullmatch(key) for key in bucket.keys("channels/"))
+    stored = [read_channel(bucket, found[1]) for found in names if found]
+    return {one.channel: one.state for one in stored if one.state}
 
 
-def resolve_version(s3: Any, bucket: str, name: str) -> str:
-    """Returns the version that a person means: by its name, by the channel that points at it, or by how it begins.
+def resolve_version(bucket: Bucket, name: str) -> str:
+    """Return the version that a name means: a version, a channel that points at one, or the beginning of a version.
 
     Raises:
-        NoSuchVersionError: None is called so, or several are.
+        NoSuchVersionError: The name fits no version, or it is the beginning of several.
     """
-    versions = stored_versions(s3, bucket)
-    pointed = channels(s3, bucket)
+    versions = stored_versions(bucket)
+    pointed = read_channels(bucket)
     if name in versions:
         return name
     if name in pointed:
@@ -76,71 +74,63 @@ def resolve_version(s3: Any, bucket: str, name: str) -> str:
     begun = [version for version in versions if version.startswith(name)]
     if len(begun) == 1:
         return begun[0]
-    raise NoSuchVersionError(bucket, name, begun or versions, is_ambiguous=bool(begun))
+    raise NoSuchVersionError(bucket.name, name, begun or versions, is_ambiguous=bool(begun))
 
 
-def read_manifest(s3: Any, bucket: str, model_version: str) -> Manifest:
-    """Reads what a stored version says of itself, without checking the rest.
-
-    Raises:
-        NoSuchVersionError: It is not there.
-        BundleError: It does not decode.
-    """
-    return _decode_manifest(model_version, _manifest_bytes(s3, bucket, model_version))
-
-
-def read_stored(s3: Any, bucket: str, model_version: str) -> ExportedBundle:
-    """Reads a stored bundle and checks it as the function would: every file that its manifest lists, and the rides.
+def read_manifest(bucket: Bucket, model_version: str) -> Manifest:
+    """Read the manifest of a stored version, without checking the other files.
 
     Raises:
-        NoSuchVersionError: It is not there.
-        BundleError: Something about it is wrong: which file, and what.
-        PublishError: S3 did not answer as needed.
+        NoSuchVersionError: The bucket holds no such version.
+        BundleError: The manifest does not decode.
     """
-    manifest = _manifest_bytes(s3, bucket, model_version)
+    return _decode_manifest(model_version, _manifest_bytes(bucket, model_version))
+
+
+def read_stored(bucket: Bucket, model_version: str) -> ExportedBundle:
+    """Read a stored bundle and check it as the function would: each file of its manifest, and the golden rides.
+
+    Raises:
+        NoSuchVersionError: The bucket holds no such version.
+        BundleError: A file is missing or wrong.
+    """
+    manifest = _manifest_bytes(bucket, model_version)
     listed = _decode_manifest(model_version, manifest).files
-    found = {name: get_object(s3, bucket, bundle_key(model_version, name)) for name in listed}
-    files = {name: one.body for name, one in found.items() if one}
+    found = {name: read_file(bucket, model_version, name) for name in listed}
+    files = {name: data for name, data in found.items() if data is not None}
     model = load_bundle(model_version, sha256(manifest), {**files, MANIFEST: manifest})
-    check_files(model.manifest, files)  # those too that the function has no need of: people rely on them
+    check_files(model.manifest, files)  # also those that the function does not need: people rely on them
     return ExportedBundle({**files, MANIFEST: manifest}, model)
 
 
-def read_file(s3: Any, bucket: str, model_version: str, name: str) -> bytes | None:
-    """Reads one file of a stored bundle, unchecked; None where the bundle has none by that name."""
-    found = get_object(s3, bucket, bundle_key(model_version, name))
-    return found.body if found else None
+def read_file(bucket: Bucket, model_version: str, name: str) -> bytes | None:
+    """Read a file of a stored bundle or an artifact beside it, unchecked; None if there is none."""
+    stored = bucket.read(bundle_key(model_version, name))
+    return stored.body if stored else None
 
 
-def put_paper(s3: Any, bucket: str, model_version: str, name: str, data: bytes) -> None:
-    """Lays a paper beside a version, in place of an older one: what is said *about* it, so no file of the bundle.
+def put_artifact(bucket: Bucket, model_version: str, name: str, data: bytes) -> None:
+    """Store an artifact beside a version, in place of an older one.
 
     Raises:
-        PublishError: The name is that of one of the bundle's files, or S3 did not take it.
+        BucketError: The name is that of one of the bundle's files, or S3 failed.
     """
-    key = bundle_key(model_version, name)
-    manifest = get_object(s3, bucket, bundle_key(model_version, MANIFEST))
-    files: Mapping[str, Any] = _decode_manifest(model_version, manifest.body).files if manifest else {}
-    if name == MANIFEST or name in files:
-        raise PublishError(bucket, key, "is a file of the bundle, and a bundle is never changed")
-    if not put_object(s3, bucket, key, data):
-        raise PublishError(bucket, key, "is being written by somebody else: try again")
+    manifest = read_file(bucket, model_version, MANIFEST)
+    if name == MANIFEST or (manifest and name in _decode_manifest(model_version, manifest).files):
+        problem = "is a file of the bundle, and a bundle is never changed"
+        raise BucketError(bucket.name, bundle_key(model_version, name), problem)
+    bucket.write(bundle_key(model_version, name), data)
 
 
-def get_paper(s3: Any, bucket: str, model_version: str, name: str) -> bytes | None:
-    """Reads a paper that lies beside a version; None where there is none."""
-    return read_file(s3, bucket, model_version, name)
-
-
-def papers(s3: Any, bucket: str, manifest: Manifest) -> tuple[str, ...]:
-    """Lists the papers that lie beside a version, by name."""
+def list_artifacts(bucket: Bucket, manifest: Manifest) -> tuple[str, ...]:
+    """List the names of the artifacts beside a version."""
     prefix = bundle_key(manifest.model_version, "")
-    names = [listed.key.removeprefix(prefix) for listed in list_objects(s3, bucket, prefix)]
+    names = [key.removeprefix(prefix) for key in bucket.keys(prefix)]
     return tuple(name for name in names if name != MANIFEST and name not in manifest.files)
 
 
 def verdict_name(channel: str) -> str:
-    """Returns the name of the paper that holds the gate's report for a channel.
+    """Return the name of the artifact that holds the gate's report for a channel.
 
     >>> verdict_name("stable")
     'gate-stable.json'
@@ -148,32 +138,32 @@ def verdict_name(channel: str) -> str:
     return f"gate-{channel}.json"
 
 
-def read_verdict(s3: Any, bucket: str, model_version: str, channel: str) -> Verdict | None:
-    """Reads what the gate said of a version for a channel; None where it was not asked.
+def read_verdict(bucket: Bucket, model_version: str, channel: str) -> Verdict | None:
+    """Read the gate's verdict on a version for a channel; None if the version was never gated for it.
 
     Raises:
-        PublishError: The paper holds no report of the gate, or one of another version or channel.
+        BucketError: The artifact is not a report of the gate, or one of another version or channel.
     """
     name = verdict_name(channel)
-    paper = get_paper(s3, bucket, model_version, name)
-    if paper is None:
+    data = read_file(bucket, model_version, name)
+    if data is None:
         return None
     key = bundle_key(model_version, name)
     try:
-        verdict = msgspec.json.decode(paper, type=Verdict)
+        verdict = msgspec.json.decode(data, type=Verdict)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PublishError(bucket, key, f"holds no verdict: {error}; gate the version again") from error
+        raise BucketError(bucket.name, key, f"holds no verdict: {error}; gate the version again") from error
     if (verdict.model_version, verdict.channel) != (model_version, channel):
-        told = f"is about {verdict.model_version} and {verdict.channel}"
-        raise PublishError(bucket, key, f"{told}: gate the version again")
+        subject = f"is about {verdict.model_version} and {verdict.channel}"
+        raise BucketError(bucket.name, key, f"{subject}: gate the version again")
     return verdict
 
 
-def _manifest_bytes(s3: Any, bucket: str, model_version: str) -> bytes:
-    found = get_object(s3, bucket, bundle_key(model_version, MANIFEST))
-    if found is None:
-        raise NoSuchVersionError(bucket, model_version, stored_versions(s3, bucket))
-    return found.body
+def _manifest_bytes(bucket: Bucket, model_version: str) -> bytes:
+    data = read_file(bucket, model_version, MANIFEST)
+    if data is None:
+        raise NoSuchVersionError(bucket.name, model_version, stored_versions(bucket))
+    return data
 
 
 def _decode_manifest(model_version: str, data: bytes) -> Manifest:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lambda_function.core.bundle import MANIFEST, bundle_key, sha256
 from lambda_function.core.events import MODEL_NAME
@@ -13,8 +12,8 @@ from lambda_function.errors import BundleError
 from training.errors import FOLDER_PREFIX, NoSuchVersionError, bucket_address
 from training.model.bundle import ExportedBundle
 from training.model.export import read_bundle
-from training.registry.bucket import list_objects
-from training.registry.versions import channels, read_file, read_stored, resolve_version, stored_versions
+from training.registry.bucket import Bucket
+from training.registry.versions import read_channels, read_file, read_stored, resolve_version, stored_versions
 from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, about, track_run
 from training.tracking.store import Registry, TrackingStore, track_command
 
@@ -40,23 +39,23 @@ class BucketView:
     channels: Mapping[str, str]
 
 
-def see_bucket(s3: Any, bucket: str) -> BucketView:
+def see_bucket(bucket: Bucket) -> BucketView:
     """Reads manifests and channels of a bucket, and nothing else of it.
 
     Raises:
-        PublishError: The bucket did not answer as needed.
+        BucketError: The bucket did not answer as needed.
     """
-    manifests = {version: read_file(s3, bucket, version, MANIFEST) for version in stored_versions(s3, bucket)}
+    manifests = {version: read_file(bucket, version, MANIFEST) for version in stored_versions(bucket)}
     return BucketView(
-        bucket,
+        bucket.name,
         {version: sha256(manifest) for version, manifest in manifests.items() if manifest is not None},
-        pointed_versions(s3, bucket),
+        pointed_versions(bucket),
     )
 
 
-def pointed_versions(s3: Any, bucket: str) -> dict[str, str]:
+def pointed_versions(bucket: Bucket) -> dict[str, str]:
     """Returns the version that each channel of a bucket points at."""
-    return {name: state.model_version for name, state in channels(s3, bucket).items()}
+    return {name: state.model_version for name, state in read_channels(bucket).items()}
 
 
 def registered_model(bucket: str) -> str:
@@ -108,7 +107,7 @@ def register(store: TrackingStore, bucket: str, bundle: ExportedBundle, run_id: 
         return store.add_version(name, run_id, bundle.model_version, tags)
 
 
-def follow_channels(store: TrackingStore, s3: Any, bucket: str) -> dict[str, str]:
+def follow_channels(store: TrackingStore, bucket: Bucket) -> dict[str, str]:
     """Has the aliases say what the channels say: points them, and takes away those that are no channel.
 
     A channel onto a version that is not registered has no alias until that is; one that `can_be_alias` rules out never.
@@ -118,11 +117,11 @@ def follow_channels(store: TrackingStore, s3: Any, bucket: str) -> dict[str, str
 
     Raises:
         TrackingError: MLflow did not take it; once more later does.
-        PublishError: The bucket did not answer as needed.
+        BucketError: The bucket did not answer as needed.
     """
-    pointed = pointed_versions(s3, bucket)
-    name = registered_model(bucket)
-    with about(store, bucket):
+    pointed = pointed_versions(bucket)
+    name = registered_model(bucket.name)
+    with about(store, bucket.name):
         registry = store.read_registry(name)
         numbers = registered_numbers(registry)
         wanted = {
@@ -171,8 +170,7 @@ class Tracked:
 class Sources:
     """Where bundles are: a bucket, and the folder that training writes them to."""
 
-    s3: Any
-    bucket: str
+    bucket: Bucket
     folder: Path
 
     def resolve(self, name: str) -> str:
@@ -183,11 +181,11 @@ class Sources:
         """
         if (self.folder / name / MANIFEST).is_file():
             return name
-        return resolve_version(self.s3, self.bucket, name)
+        return resolve_version(self.bucket, name)
 
     def all_versions(self) -> tuple[str, ...]:
         """Returns the bucket's versions, and those in the folder that load."""
-        stored = stored_versions(self.s3, self.bucket)
+        stored = stored_versions(self.bucket)
         left = sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
         return (*stored, *(version for version in left if version not in stored and self._loads(version)))
 
@@ -207,22 +205,22 @@ class Sources:
         Raises:
             NoSuchVersionError: It is in neither.
             BundleError: Something about it is wrong.
-            PublishError: The bucket did not answer as needed.
+            BucketError: The bucket did not answer as needed.
         """
         folder = self.folder / model_version
         is_stored = self._is_stored(model_version)
-        bundle = read_stored(self.s3, self.bucket, model_version) if is_stored else read_bundle(folder)
+        bundle = read_stored(self.bucket, model_version) if is_stored else read_bundle(folder)
         papers = dict(self._papers_in_folder(folder, bundle))
         if is_stored:
             papers |= self._papers_in_bucket(bundle)
         return bundle, papers, is_stored
 
     def _is_stored(self, model_version: str) -> bool:
-        if read_file(self.s3, self.bucket, model_version, MANIFEST) is not None:
+        if read_file(self.bucket, model_version, MANIFEST) is not None:
             return True
         if (self.folder / model_version / MANIFEST).is_file():
             return False
-        raise NoSuchVersionError(self.bucket, model_version, stored_versions(self.s3, self.bucket))
+        raise NoSuchVersionError(self.bucket.name, model_version, stored_versions(self.bucket))
 
     @staticmethod
     def _papers_in_folder(folder: Path, bundle: ExportedBundle) -> Iterator[tuple[str, bytes]]:
@@ -233,12 +231,8 @@ class Sources:
 
     def _papers_in_bucket(self, bundle: ExportedBundle) -> dict[str, bytes]:
         prefix = bundle_key(bundle.model_version, "")
-        names = [listed.key.removeprefix(prefix) for listed in list_objects(self.s3, self.bucket, prefix)]
-        papers = {
-            name: read_file(self.s3, self.bucket, bundle.model_version, name)
-            for name in names
-            if _is_paper(name, bundle)
-        }
+        names = [key.removeprefix(prefix) for key in self.bucket.keys(prefix)]
+        papers = {name: read_file(self.bucket, bundle.model_version, name) for name in names if _is_paper(name, bundle)}
         return {name: data for name, data in papers.items() if data is not None}
 
 
@@ -249,11 +243,11 @@ def catch_up(store: TrackingStore, sources: Sources, model_version: str) -> Trac
         TrackingError: MLflow did not take all of it; once more later completes it.
         NoSuchVersionError: There is no such version.
         BundleError: Something about it is wrong.
-        PublishError: The bucket did not answer as needed.
+        BucketError: The bucket did not answer as needed.
     """
     bundle, papers, is_stored = sources.read(model_version)
-    run_id = track_run(store, bundle, papers, sources.bucket)
-    number = register(store, sources.bucket, bundle, run_id) if is_stored else None
+    run_id = track_run(store, bundle, papers, sources.bucket.name)
+    number = register(store, sources.bucket.name, bundle, run_id) if is_stored else None
     return Tracked(model_version, run_id, number)
 
 

@@ -3,9 +3,9 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from training.errors import TrackingError
+from training.registry.bucket import Bucket
 from training.tracking.mirror import Sources, catch_up, follow_channels
 from training.tracking.mlflow_store import LOCAL_DATABASE, TRACKING_URI, open_store
 
@@ -15,12 +15,11 @@ def is_in_use() -> bool:
     return bool(os.environ.get(TRACKING_URI)) or LOCAL_DATABASE.is_file()
 
 
-def follow(s3: Any, bucket: str, published: tuple[str, Path] | None = None) -> None:
+def follow(bucket: Bucket, published: tuple[str, Path] | None = None) -> None:
     """Points MLflow's aliases where the channels point, and tells on standard error where it cannot be told.
 
     Args:
-        s3: Has boto3's face.
-        bucket: Its bucket.
+        bucket: Where the channels are.
         published: A version that is new in the bucket, and the folder of bundles that it comes from: MLflow gets its
             run, or finds it, and registers it.
     """
@@ -30,7 +29,7 @@ def follow(s3: Any, bucket: str, published: tuple[str, Path] | None = None) -> N
     try:
         if published:
             version, folder = published
-            catch_up(store, Sources(s3, bucket, folder), version)
-        follow_channels(store, s3, bucket)
+            catch_up(store, Sources(bucket, folder), version)
+        follow_channels(store, bucket)
     except TrackingError as error:
         sys.stderr.write(f"ridecast: {error}\n")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -13,10 +12,11 @@ from training.data.rides import Rides
 from training.errors import NoSuchVersionError, NotGatedError
 from training.evaluation.gate import GateReport, encode_gate_report, judge, no_month_to_judge, unseen_month
 from training.model.bundle import ExportedBundle
-from training.registry.channel_history import see_channel
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
 from training.registry.channels import FORCED_CHANNEL, Moved, promote, store_bundle
 from training.registry.signing import Signer
-from training.registry.versions import put_paper, read_stored, verdict_name
+from training.registry.versions import put_artifact, read_stored, verdict_name
 from training.tracking.mirror import Sources
 from training.workflows.artifacts import write_papers
 from training.workflows.progress import Display
@@ -27,28 +27,26 @@ class Target:
     """The channel of a bucket that a candidate wants into.
 
     Attributes:
-        s3: What has boto3's face.
         signer: Signs what is stored, if anybody does.
     """
 
-    s3: Any
-    bucket: str
+    bucket: Bucket
     channel: str
     signer: Signer | None = None
 
     def holds(self) -> str | None:
         """Returns the version that the channel points at; None where it is empty."""
-        return see_channel(self.s3, self.bucket, self.channel).model_version
+        return read_channel(self.bucket, self.channel).model_version
 
     def champion(self) -> ExportedBundle | None:
         """Returns what the channel holds; None where it is empty, or holds what this code cannot serve.
 
         Raises:
-            PublishError: S3 did not answer as needed.
+            BucketError: S3 did not answer as needed.
         """
         version = self.holds()
         try:
-            return read_stored(self.s3, self.bucket, version) if version else None
+            return read_stored(self.bucket, version) if version else None
         except (BundleError, NoSuchVersionError):
             return None
 
@@ -103,19 +101,17 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
         NotGatedError: It did not pass, and is not forced: nothing of it is stored.
         ChannelMovedError: Somebody else moved the channel since it was judged.
         SigningError: KMS did not sign it.
-        PublishError: S3 did not answer as needed.
+        BucketError: S3 did not answer as needed.
     """
     if not (report.passed or force):
         failed = ", ".join(rule.rule for rule in report.rules if not rule.passed)
         problem = f"failed the gate ({failed})"
-        raise NotGatedError(target.bucket, report.model_version, target.channel, report.against, problem)
+        raise NotGatedError(target.bucket.name, report.model_version, target.channel, report.against, problem)
     forced = not report.passed
     channel = FORCED_CHANNEL if forced else target.channel
-    store_bundle(target.s3, target.bucket, candidate, target.signer)
-    put_paper(
-        target.s3, target.bucket, candidate.model_version, verdict_name(report.channel), encode_gate_report(report)
-    )
-    return promote(target.s3, target.bucket, channel, candidate.model_version, force=forced)
+    store_bundle(target.bucket, candidate, target.signer)
+    put_artifact(target.bucket, candidate.model_version, verdict_name(report.channel), encode_gate_report(report))
+    return promote(target.bucket, channel, candidate.model_version, force=forced)
 
 
 # MERGED FROM infra/models/release_run.py
@@ -132,7 +128,7 @@ def judge_version(sources: Sources, target: Target, name: str, test: str | None,
     report = _judge(target, bundle, test, display)
     paper = verdict_name(target.channel)
     if is_stored:
-        put_paper(target.s3, target.bucket, version, paper, encode_gate_report(report))
+        put_artifact(target.bucket, version, paper, encode_gate_report(report))
     if (sources.folder / version).is_dir():
         write_papers(sources.folder / version, {paper: encode_gate_report(report)})
     return report

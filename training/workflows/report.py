@@ -9,7 +9,7 @@ from training.errors import UserError
 from training.evaluation.gate import GateReport, decode_gate_report
 from training.model.bundle import ExportedBundle
 from training.registry.channel_history import read_history
-from training.registry.versions import REPORT, put_paper, read_stored
+from training.registry.versions import REPORT, put_artifact, read_stored
 from training.tracking.mirror import Sources
 from training.workflows.artifacts import ReportInputs, report_papers, write_papers
 from training.workflows.progress import Display
@@ -46,7 +46,7 @@ def run_report(
     drawn = report_papers(bundle, load, inputs)
     if is_stored:
         for paper, content in drawn.items():
-            put_paper(sources.s3, sources.bucket, version, paper, content)
+            put_artifact(sources.bucket, version, paper, content)
     if output is None:
         write_papers(sources.folder / version, drawn)
         return WrittenReport(version, sources.folder / version / REPORT)
@@ -63,10 +63,10 @@ def _verdict(papers: dict[str, bytes]) -> GateReport | None:
 
 def _previous(sources: Sources, version: str) -> ExportedBundle | None:
     """Returns what `stable` held before it held this version."""
-    lines = [line for line in read_history(sources.s3, sources.bucket, "stable") if line.model_version == version]
+    lines = [line for line in read_history(sources.bucket, "stable") if line.model_version == version]
     if not lines or lines[0].previous is None:
         return None
     try:
-        return read_stored(sources.s3, sources.bucket, lines[0].previous)
+        return read_stored(sources.bucket, lines[0].previous)
     except (BundleError, UserError):
         return None  # it is only shown beside

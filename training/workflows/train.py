@@ -15,7 +15,7 @@ from training.model.bundle import ExportedBundle
 from training.model.evaluation import MonthsResult
 from training.model.export import write_bundle
 from training.registry.channels import Moved
-from training.registry.versions import put_paper, verdict_name
+from training.registry.versions import put_artifact, verdict_name
 from training.tracking.mirror import follow_channels, register
 from training.tracking.mlflow_store import open_store
 from training.tracking.runs import track_run
@@ -149,7 +149,7 @@ def _judge(
 
 def _store_papers(target: Target, bundle: ExportedBundle, papers: Mapping[str, bytes]) -> None:
     for name, data in papers.items():
-        put_paper(target.s3, target.bucket, bundle.model_version, name, data)
+        put_artifact(target.bucket, bundle.model_version, name, data)
 
 
 def _track(target: Target | None, bundle: ExportedBundle, papers: Mapping[str, bytes], display: Display) -> str | None:
@@ -157,10 +157,10 @@ def _track(target: Target | None, bundle: ExportedBundle, papers: Mapping[str, b
     display.step("telling MLflow")
     try:
         store = open_store()
-        run_id = track_run(store, bundle, papers, target.bucket if target else None)
+        run_id = track_run(store, bundle, papers, target.bucket.name if target else None)
         if target:
-            register(store, target.bucket, bundle, run_id)
-            follow_channels(store, target.s3, target.bucket)
+            register(store, target.bucket.name, bundle, run_id)
+            follow_channels(store, target.bucket)
     except TrackingError as error:
         display.warn(str(error))
         return None

@@ -19,6 +19,7 @@ from training.errors import MonthUnavailableError
 from training.model.baseline import Baseline, fit_baseline
 from training.model.bundle import ExportedBundle
 from training.model.export import write_bundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.workflows.pipeline import find_bundle, train
 
@@ -89,10 +90,10 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
             path=options.template,
             parameters={"RideEventsShards": options.n_shards, "RidePredictionsShards": options.n_shards},
         )
-        s3 = aws.client("s3")
-        store_bundle(s3, stack.bucket, bundle)
+        bucket = Bucket(aws.client("s3"), stack.bucket)
+        store_bundle(bucket, bundle)
         channel = stack.environment["MODEL_CHANNEL"]
-        move_channel(s3, stack.bucket, channel, bundle.model_version, bundle.manifest_sha256)
+        move_channel(bucket, channel, bundle.model_version, bundle.manifest_sha256)
         replay = Replay.of(validate_rides, options.n_events)
         ledger = Ledger(replay, baseline.predict(replay.rides.columns))
         display.step("replaying rides in order of pickup")

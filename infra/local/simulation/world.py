@@ -23,6 +23,7 @@ from infra.local.simulation.kinesis import MemoryStream
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.records import Entry
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 POLL_PERIOD_S = 1.0
@@ -190,5 +191,6 @@ class MemoryWorld:
                 raise TypeError(f"{fault} can't happen to the world")
 
     def _serve(self, bundle: ExportedBundle) -> None:
-        store_bundle(self.bucket, BUCKET, bundle)
-        move_channel(self.bucket, BUCKET, CHANNEL, bundle.model_version, bundle.manifest_sha256)
+        models = Bucket(self.bucket, BUCKET)
+        store_bundle(models, bundle)
+        move_channel(models, CHANNEL, bundle.model_version, bundle.manifest_sha256)

@@ -5,7 +5,7 @@ from typing import Any
 
 from infra.operate.doctor.facts import AlarmFacts, Finding, StackFacts, bad, good, warning
 from infra.operate.redrive.marks import PREFIX as REDRIVEN
-from infra.operate.redrive.records import FAILURES, REJECTS
+from infra.operate.redrive.selection import FAILURES, REJECTS
 from infra.stack.describe import Resource
 from training.registry.bucket import Bucket
 
@@ -58,7 +58,7 @@ def count_waiting(s3: Any, bucket_name: str) -> dict[str, int]:
     """Count objects of rejects and of failed batches without a redrive mark; one redriven in part has a mark.
 
     Raises:
-        StoreError: S3 refused.
+        BucketError: S3 refused.
     """
     bucket = Bucket(s3, bucket_name)
     marked = {key.removeprefix(REDRIVEN) for key in bucket.keys(REDRIVEN)}

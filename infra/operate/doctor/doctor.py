@@ -45,7 +45,8 @@ from infra.operate.doctor.streams import check_concurrency, check_quotas, check_
 from infra.operate.doctor.template_diff import diff_deployed_template
 from infra.stack.describe import DescribedStack, list_resources
 from lambda_function.aws.settings import ServingSettings
-from lambda_function.errors import ConfigurationError, StoreError
+from lambda_function.errors import ConfigurationError
+from training.errors import BucketError
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 """Error codes of a missing permission; the last is that of an answer with nothing but a status."""
@@ -158,7 +159,7 @@ class _Probe:
     def __call__(self, name: str, otherwise: T, part: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return part(*args, **kwargs)
-        except (ClientError, BotoCoreError, StoreError, YAMLError) as error:
+        except (ClientError, BotoCoreError, BucketError, YAMLError) as error:
             self.unread[name] = " ".join(str(error).split())
             if _is_denied(error):
                 self.denied.add(name)
@@ -166,7 +167,7 @@ class _Probe:
 
 
 def _is_denied(error: Exception) -> bool:
-    cause = error.__cause__ if isinstance(error, StoreError) else error
+    cause = error.__cause__ if isinstance(error, BucketError) else error
     return isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _DENIED
 
 

@@ -1,30 +1,29 @@
-"""Redriving: kept records go back to the input stream with their original bytes and partition keys, and are marked.
+"""Redrive failed records: send them to the input stream with their original bytes and partition keys, and mark them.
 
-**The guarantee is at least once, and it knows what it does not know.** A chunk of records is marked as under way,
-sent, and marked as redriven (infra/operate/redrive/marks.py). So:
+**The guarantee is at least once.** A chunk of records is marked as under way, sent, and marked as redriven (marks.py):
 
-- A redrive that ends well has sent every selected record and marked it once; one that is repeated sends nothing.
-- A redrive that is interrupted, however and wherever, is repeated by the same command, and loses nothing. It sends
-  again what was under way, a chunk of 500 records at most: these may arrive once more, no other can. (Kinesis itself,
-  too, takes a record twice if its answer gets lost and the request is resent.)
-- Of two redrives at once, the one whose mark is refused stops, before it sends that chunk. Only one that comes to a
-  chunk while the other has it under way cannot tell this from an interruption: it takes the chunk over and sends it
+- A complete redrive has sent every selected record and marked it once; a second run sends nothing.
+- An interrupted redrive is repeated by the same command and loses nothing. It sends again the chunk that was under way,
+  500 records at most: only these may arrive twice. (Kinesis, too, stores a record twice if its answer gets lost and
+  the client resends the request.)
+- Of two redrives at the same time, the one whose mark is refused stops before it sends that chunk. If one reaches a
+  chunk that the other has under way, it cannot tell this from an interruption: it takes the chunk over and sends it
   again, and the other stops at its next mark.
 
-**What is sent again is a new record.** It has another sequence number and so another prediction id: if a record did
-arrive twice, or was predicted before its batch was given up, consumers that upsert by prediction id hold both. It also
-has a new time of arrival, which is what stands in for a ride without `pickup_datetime`. What is rejected once more is
-a new reject, with a new id. Originals are never deleted or changed.
+**A redriven record is a new record.** It has another sequence number and so another prediction id: if a record arrived
+twice, or was predicted before its batch failed, consumers that upsert by prediction id hold both. It also has a new
+time of arrival, which replaces a missing `pickup_datetime`. If it is rejected again, that is a new reject with a new
+id. Originals are never deleted or changed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from infra.errors import StreamRefusedError
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.records import KeptObject, KeptRecord, each_once
-from infra.operate.streams import Timing
+from infra.operate.redrive.records import FailedObject, FailedRecord
+from infra.operate.redrive.selection import each_once
+from infra.operate.streams import Pace, Timing, countdown, refused
 from lambda_function.aws.publisher import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Publisher
 from lambda_function.core.events import partition_key
 
@@ -34,14 +33,14 @@ PATIENCE_S = 30.0
 
 @dataclass(slots=True)
 class RedriveReport:
-    """What a redrive has done so far.
+    """The progress of a redrive.
 
     Attributes:
-        n_selected: Kept records that were asked for.
-        n_redriven: Those that the stream has taken, or would have in a dry run; by stream in `by_stream`.
-        n_redriven_before: Those that were marked already, and left alone.
-        n_perhaps_repeated: Those among `n_redriven` that were under way when an earlier redrive was interrupted.
-        unreadable: Keys of objects that could not be read, and what of them.
+        n_selected: Failed records that were selected.
+        n_redriven: Records that the stream accepted, or would get in a dry run; by stream in `by_stream`.
+        n_redriven_before: Records that were marked already and not sent.
+        n_perhaps_repeated: Records among `n_redriven` that an interrupted redrive had left under way.
+        unreadable: Problems by the key of the object.
     """
 
     n_selected: int = 0
@@ -54,15 +53,15 @@ class RedriveReport:
 
 @dataclass(slots=True)
 class Redrive:
-    """One run.
+    """One run of a redrive.
 
     Attributes:
         marks: Loaded.
         publisher_to: Makes the publisher to a stream.
-        to_stream: Where to send instead of the streams that the records came from.
+        to_stream: Send to this stream, not to the streams that the records came from.
         rate_per_s: Records a second at most, above 0.
-        is_dry_run: Sends and marks nothing.
-        report: What has been done; true to the last chunk also where the run ends in an exception.
+        is_dry_run: Send and mark nothing.
+        report: The progress, exact to the last chunk even if the run ends in an exception.
     """
 
     marks: Marks
@@ -73,39 +72,36 @@ class Redrive:
     timing: Timing = Timing()  # noqa: RUF009 - immutable
     report: RedriveReport = field(default_factory=RedriveReport)
 
-    def run(self, objects: Iterable[KeptObject]) -> RedriveReport:
-        """Sends and marks the records of `objects` that are not marked yet, in order.
+    def run(self, objects: Iterable[FailedObject]) -> RedriveReport:
+        """Send and mark the records of `objects` that have no mark yet, in order.
 
         Raises:
-            StreamRefusedError: A stream did not take all of a chunk; what it took is marked.
-            RedriveConflictError: Another redrive is at work on the same objects.
-            StoreError: S3 did not take a mark.
+            UserError: A stream did not accept a whole chunk (accepted records are marked), or another redrive is
+                running on the same objects.
+            BucketError: S3 did not store a mark.
         """
-        due_s = self.timing.clock()
+        pace = Pace(self.rate_per_s, self.timing)
         for chunk in self._chunks(self._pending(objects)):
             if not self.is_dry_run:
-                now_s = self.timing.clock()
-                if due_s > now_s:
-                    self.timing.sleep(due_s - now_s)
-                due_s = max(due_s, now_s) + len(chunk) / self.rate_per_s
+                pace.wait_for(len(chunk))
                 self._send(chunk)
             self._count(chunk)
         return self.report
 
-    def _pending(self, objects: Iterable[KeptObject]) -> Iterator[KeptRecord]:
-        for kept in each_once(objects):
-            if kept.problem:
-                self.report.unreadable[kept.key] = kept.problem
-            for record in kept.records:
+    def _pending(self, objects: Iterable[FailedObject]) -> Iterator[FailedRecord]:
+        for one in each_once(objects):
+            if one.problem:
+                self.report.unreadable[one.key] = one.problem
+            for record in one.records:
                 self.report.n_selected += 1
                 if self.marks.state(record) == "redriven":
                     self.report.n_redriven_before += 1
                 else:
                     yield record
 
-    def _chunks(self, records: Iterable[KeptRecord]) -> Iterator[list[KeptRecord]]:
-        """Cuts records into chunks of one stream and one request each: what an interruption may leave in doubt."""
-        chunk: list[KeptRecord] = []
+    def _chunks(self, records: Iterable[FailedRecord]) -> Iterator[list[FailedRecord]]:
+        """Split records into chunks of one stream and one request each: an interruption leaves one chunk in doubt."""
+        chunk: list[FailedRecord] = []
         n_bytes = 0
         for record in records:
             size = len(record.data) + len(record.partition_key.encode())
@@ -118,24 +114,23 @@ class Redrive:
         if chunk:
             yield chunk
 
-    def _target(self, record: KeptRecord) -> str:
+    def _target(self, record: FailedRecord) -> str:
         return self.to_stream or record.stream
 
-    def _send(self, chunk: list[KeptRecord]) -> None:
+    def _send(self, chunk: list[FailedRecord]) -> None:
         self.marks.begin(chunk)
         target = self._target(chunk[0])
-        deadline_s = self.timing.clock() + PATIENCE_S
-        # As the producer keyed them; a key that Kinesis takes inside an aggregate only is hashed.
+        # The producer's key; a key that Kinesis accepts only inside an aggregate is hashed.
         entries = [(partition_key(record.partition_key), record.data) for record in chunk]
-        published = self.publisher_to(target).publish(entries, lambda: deadline_s - self.timing.clock())
+        published = self.publisher_to(target).publish(entries, countdown(PATIENCE_S, self.timing.clock))
         waiting = set(published.unpublished)
         accepted = [record for position, record in enumerate(chunk) if position not in waiting]
         self.marks.end(accepted)
         if waiting:
             self._count(accepted)
-            raise StreamRefusedError(target, self.report.n_redriven, len(waiting), published.last_error)
+            raise refused(target, self.report.n_redriven, len(waiting), published.last_error)
 
-    def _count(self, redriven: list[KeptRecord]) -> None:
+    def _count(self, redriven: list[FailedRecord]) -> None:
         self.report.n_redriven += len(redriven)
         self.report.n_perhaps_repeated += sum(map(self.marks.was_under_way, redriven))
         self.report.by_stream.update(self._target(record) for record in redriven)
