@@ -1,61 +1,55 @@
-"""A shard read from a starting position to its end: `tail` and the event source mapping both stand on it."""
+"""Read a shard from a starting position to its end; `tail` and the local event source mapping both use it."""
 
 import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-StartingPosition = Literal["TRIM_HORIZON", "LATEST"] | datetime
-"""Where reading begins: at the oldest record, the next one, or the first to arrive from an aware time on."""
+from lambda_function.aws.publisher import THROTTLING_CODES, may_pass
 
-MAX_RECORDS_PER_READ = 10_000  # GetRecords takes no more
+StartingPosition = Literal["TRIM_HORIZON", "LATEST"] | datetime
+"""Where reading begins: at the oldest record, at the next one, or at the first that arrives from an aware time on."""
+
+MAX_RECORDS_PER_READ = 10_000  # GetRecords' limit
 
 # A shard takes five reads a second, so 0.2 s is the longest useful wait; 5 ms is about one local read.
 FIRST_IDLE_WAIT_S, MAX_IDLE_WAIT_S = 0.005, 0.2
 
-# Kinesis answers these with status 400.
-_THROTTLED = {
-    "ProvisionedThroughputExceededException",
-    "LimitExceededException",
-    "KMSThrottlingException",
-    "ThrottlingException",
-}
-_LOST_ON_THE_WAY = (HTTPClientError, BotoConnectionError, ResponseParserError)
+_NO_ANSWER = (HTTPClientError, BotoConnectionError, ResponseParserError)
 
 logger = logging.getLogger(__name__)
 
 
 class KinesisStream(Protocol):
-    """The part of a boto3 Kinesis client that reading needs; requests and answers are boto3's."""
+    """The part of a boto3 Kinesis client that reading needs."""
 
     def describe_stream_summary(self, **request: Any) -> Any:
-        """Tells the stream's ARN."""
+        """Describe the stream, with its ARN."""
 
     def list_shards(self, **request: Any) -> Any:
-        """Lists shards, a page at a time."""
+        """List shards, a page at a time."""
 
     def get_shard_iterator(self, **request: Any) -> Any:
-        """Makes a place in a shard to read from."""
+        """Return an iterator: a position in a shard."""
 
     def get_records(self, **request: Any) -> Any:
-        """Reads from that place; tells the next."""
+        """Read from an iterator; return records and the next iterator."""
 
 
 class Shard(NamedTuple):
-    """A shard of a stream; its parents are the one that it was split from, or the two merged into it."""
+    """A shard of a stream; its parents are the shard that it was split from, or the two that were merged into it."""
 
     shard_id: str
     parent_ids: tuple[str, ...] = ()
 
 
 class ShardReader:
-    """Reads one shard from a starting position to its end, each record once and in order.
+    """A reader of one shard from a starting position to its end, each record once and in order.
 
     Attributes:
         shard_id: The shard.
@@ -80,17 +74,17 @@ class ShardReader:
         self._iterator: str | None = None
         self._is_failing = False
         if starting_position == "LATEST":
-            # Asked for now and not at the first read: LATEST means the records after the reader was made. Should
-            # this iterator expire before the first record, LATEST would by then skip some.
+            # Made now and not at the first read: LATEST means the records after this moment. If this iterator expires
+            # before the first record, reading goes on from this time, for a new LATEST would skip records.
             created = datetime.fromtimestamp(wall_clock(), UTC)
             self._iterator = self._make_iterator()
             self._starting_position = created
 
     def read(self, limit: int = MAX_RECORDS_PER_READ) -> list[dict[str, Any]]:
-        """Reads the next records, as boto3 gives them: none if there are none yet, or they can't be had now.
+        """Read the next records, as boto3 returns them: none if there are none yet, or Kinesis fails for the moment.
 
         Raises:
-            ClientError: Kinesis refused, and will again.
+            ClientError: Kinesis refused, and a retry would not help.
         """
         if self.is_closed:
             return []
@@ -98,7 +92,7 @@ class ShardReader:
             self._iterator = self._iterator or self._make_iterator()
             response = self._kinesis.get_records(ShardIterator=self._iterator, Limit=limit)
         except (BotoCoreError, ClientError, ResponseParserError) as error:
-            self._forgive(error)
+            self._handle(error)
             return []
         self._is_failing = False
         records: list[dict[str, Any]] = response["Records"]
@@ -108,13 +102,14 @@ class ShardReader:
         self.is_closed = self._iterator is None
         return records
 
-    def _forgive(self, error: Exception) -> None:
-        if error_code(error) == "ExpiredIteratorException":
+    def _handle(self, error: BotoCoreError | ClientError | ResponseParserError) -> None:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        if code == "ExpiredIteratorException":
             self._iterator = None
         elif not is_temporary(error):
             raise error
-        elif error_code(error) not in _THROTTLED and not self._is_failing:
-            self._is_failing = True  # said once, not with each attempt
+        elif code not in THROTTLING_CODES and not self._is_failing:
+            self._is_failing = True  # log once, not at each attempt
             logger.warning("%s of %s can't be read now: %s", self.shard_id, self._stream_name, error)
 
     def _make_iterator(self) -> str:
@@ -132,30 +127,17 @@ class ShardReader:
         return iterator
 
 
-def error_code(error: Exception) -> str:
-    """Tells AWS's code of an error, "" where it is no answer of AWS's."""
-    code: str = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-    return code
-
-
 def is_temporary(error: Exception) -> bool:
-    """Says whether the same request may succeed later: it was throttled, met AWS's own fault, or got lost."""
-    if not isinstance(error, ClientError):
-        return isinstance(error, _LOST_ON_THE_WAY)
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return (
-        error_code(error) in _THROTTLED
-        or status == HTTPStatus.TOO_MANY_REQUESTS
-        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    """Return whether the same request may succeed later: throttled, a fault of AWS, or no answer."""
+    return may_pass(error) if isinstance(error, ClientError) else isinstance(error, _NO_ANSWER)
 
 
 def list_shards(kinesis: KinesisStream, stream_name: str) -> list[Shard]:
-    """Lists all shards that the stream has now, closed ones with records left among them.
+    """List all shards that the stream has now, including closed shards with records left.
 
     Raises:
-        BotoCoreError: Kinesis could not be reached.
-        ClientError: It refused.
+        BotoCoreError: Kinesis cannot be reached.
+        ClientError: Kinesis refused.
     """
     request: dict[str, Any] = {"StreamName": stream_name}
     shards: list[Shard] = []
@@ -164,7 +146,7 @@ def list_shards(kinesis: KinesisStream, stream_name: str) -> list[Shard]:
         shards += map(_shard, page["Shards"])
         if not (token := page.get("NextToken")):
             return shards
-        request = {"NextToken": token}  # a token names its stream; giving both is refused
+        request = {"NextToken": token}  # Kinesis refuses a token together with a stream name
 
 
 def _shard(described: dict[str, Any]) -> Shard:
@@ -178,7 +160,7 @@ def open_shards(
     starting_position: StartingPosition,
     wall_clock: Callable[[], float] = time.time,
 ) -> list[ShardReader]:
-    """Makes a reader for each shard that the stream has now, closed ones with records left among them."""
+    """Make a reader for each shard that the stream has now, including closed shards with records left."""
     return [
         ShardReader(kinesis, stream_name, shard.shard_id, starting_position, wall_clock)
         for shard in list_shards(kinesis, stream_name)
@@ -186,7 +168,7 @@ def open_shards(
 
 
 def next_idle_wait_s(last_wait_s: float, n_records: int) -> float:
-    """Tells a polling loop its next wait: the shortest after records, doubling to the longest without.
+    """Return the next wait of a polling loop: the shortest after records, doubled up to the longest without.
 
     >>> next_idle_wait_s(0.05, n_records=0), next_idle_wait_s(0.05, n_records=7)
     (0.1, 0.005)

@@ -17,6 +17,16 @@ MAX_CHUNK_BYTES = 5 * 1024 * 1024
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.05, 2.0
 
+THROTTLING_CODES = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "LimitExceededException",
+        "KMSThrottlingException",
+        "ThrottlingException",
+    }
+)
+"""Kinesis answers these with status 400."""
+
 
 class PutRecords(Protocol):
     """The part of a Kinesis client that the publisher uses."""
@@ -89,7 +99,7 @@ class Publisher:
                 failed += self._put([entries[index] for index in chunk], chunk)
             except ClientError as error:
                 self._last_error = str(error)
-                if not _may_pass(error):
+                if not may_pass(error):
                     raise _GivenUpError(failed + waiting[n_sent:]) from error
                 failed += chunk
             except BotoCoreError as error:
@@ -120,22 +130,11 @@ class _GivenUpError(Exception):
         super().__init__(f"{len(waiting)} entries left")
 
 
-def _may_pass(error: ClientError) -> bool:
+def may_pass(error: ClientError) -> bool:
     """Return whether a refused request is worth resending: throttled, or a fault of AWS."""
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    throttled = error.response["Error"]["Code"] in _THROTTLED
+    throttled = error.response["Error"]["Code"] in THROTTLING_CODES
     return throttled or status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-# Kinesis answers these with status 400.
-_THROTTLED = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "LimitExceededException",
-        "KMSThrottlingException",
-        "ThrottlingException",
-    }
-)
 
 
 def _backoffs() -> Iterator[float]:
