@@ -1,0 +1,380 @@
+"""A wrong bundle is refused before it serves; the error names the file and the problem."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, check_files, decode_manifest, load_bundle
+from lambda_function.core.features import FEATURE_NAMES
+from lambda_function.core.forest import FOREST_DTYPES
+from lambda_function.errors import BundleError
+from tests.builders import (
+    forest_arrays_of,
+    golden_of,
+    interval_bundle,
+    random_matrix,
+    small_bundle,
+    small_interval,
+    vouched,
+)
+from tests.builders_bundles import OTHER_VERSION, Files, files_of, load, with_arrays, with_golden, with_interval
+from training.model.bundle import ExportedBundle
+
+Case = tuple[Callable[[], Files], str, str]
+"""A function that makes the wrong files, the file that is refused, and the problem."""
+
+
+def without(name: str) -> Files:
+    files = files_of()
+    del files[name]
+    return files
+
+
+def flipped(name: str) -> Files:
+    data = bytearray(files_of()[name])
+    data[len(data) // 2] ^= 1
+    return {**files_of(), name: bytes(data)}
+
+
+def cut(name: str) -> Files:
+    return {**files_of(), name: files_of()[name][:-100]}
+
+
+def manifest_with(**changes: Any) -> Files:
+    return vouched(files_of(), **changes)
+
+
+def manifest_as(change: Callable[[dict[str, Any]], object]) -> Files:
+    manifest = json.loads(files_of()[MANIFEST])
+    change(manifest)
+    return {**files_of(), MANIFEST: json.dumps(manifest).encode()}
+
+
+def off_by_a_little(golden: list[dict[str, Any]]) -> None:
+    golden[41]["duration_minutes"] += 1e-8
+
+
+WRONG_FILES: dict[str, Case] = {
+    "manifest missing": (lambda: without(MANIFEST), MANIFEST, "is missing"),
+    "forest missing": (lambda: without(FOREST), FOREST, "is missing"),
+    "golden rides missing": (lambda: without(GOLDEN), GOLDEN, "is missing"),
+    "forest that the manifest does not name": (
+        lambda: manifest_as(lambda manifest: manifest["files"].pop(FOREST)),
+        FOREST,
+        "is missing",
+    ),
+    "byte of the forest flipped": (lambda: flipped(FOREST), FOREST, "its SHA-256 differs"),
+    "byte of a golden ride flipped": (lambda: flipped(GOLDEN), GOLDEN, "its SHA-256 differs"),
+    "forest cut short": (lambda: cut(FOREST), FOREST, r"has \d+ bytes of \d+: cut short"),
+    "golden rides cut short": (lambda: cut(GOLDEN), GOLDEN, r"has \d+ bytes of \d+: cut short"),
+    "golden rides empty": (lambda: {**files_of(), GOLDEN: b""}, GOLDEN, r"has 0 bytes of \d+"),
+    "manifest not JSON": (lambda: {**files_of(), MANIFEST: b"hello"}, MANIFEST, "does not decode: JSON is malformed"),
+    "manifest cut short": (lambda: cut(MANIFEST), MANIFEST, "does not decode: Input data was truncated"),
+    "manifest not UTF-8": (
+        lambda: {**files_of(), MANIFEST: files_of()[MANIFEST].replace(b'"green"', b'"gr\xffen"')},
+        MANIFEST,
+        "does not decode: .*utf-8",
+    ),
+    "manifest without a field": (
+        lambda: manifest_as(lambda manifest: manifest.pop("feature_names")),
+        MANIFEST,
+        "missing required field `feature_names`",
+    ),
+    "digest that is none": (
+        lambda: manifest_as(lambda manifest: manifest["files"][FOREST].update(sha256="0")),
+        MANIFEST,
+        r"does not decode: .*`\$\.files\[\.\.\.\]\.sha256`",
+    ),
+    "another format": (lambda: manifest_with(format=2), MANIFEST, "has format 2, this function reads 1"),
+    "another version": (
+        lambda: manifest_with(model_version=OTHER_VERSION),
+        MANIFEST,
+        f"is of version {OTHER_VERSION}",
+    ),
+    "features in another order": (
+        lambda: manifest_with(feature_names=FEATURE_NAMES[::-1]),
+        MANIFEST,
+        "has features straight_line_miles, .*; this function computes trip_distance_miles, ",
+    ),
+    "one feature less": (
+        lambda: manifest_with(feature_names=FEATURE_NAMES[:-1]),
+        MANIFEST,
+        f"has features .*, {FEATURE_NAMES[-2]}; this function computes .*, {FEATURE_NAMES[-1]}",
+    ),
+    "golden ride off": (lambda: with_golden(off_by_a_little), GOLDEN, "ride 41 is predicted 1e-08 minutes off"),
+    "golden ride in other hands": (
+        lambda: with_golden(lambda golden: golden[3]["event"]["ride"].update(PULocationID=266)),
+        GOLDEN,
+        r"does not decode: .*`\$\.ride\.PULocationID`",
+    ),
+    "golden ride at no time": (
+        lambda: with_golden(lambda golden: golden[3]["event"]["ride"].update(pickup_datetime="noon")),
+        GOLDEN,
+        r"does not decode: .*`\$\.ride\.pickup_datetime`",
+    ),
+    "golden rides not JSON": (lambda: vouched({**files_of(), GOLDEN: b"[1"}), GOLDEN, "does not decode"),
+    "no golden rides": (lambda: with_golden(list.clear), GOLDEN, "holds no rides"),
+}
+
+
+def test_manifest_that_the_channel_does_not_name_is_refused(bundle: ExportedBundle) -> None:
+    with pytest.raises(BundleError, match="is not the one that the channel names"):
+        load_bundle(bundle.model_version, "0" * 64, bundle.files)
+
+
+def test_bundle_of_another_version_than_asked_for_is_refused(bundle: ExportedBundle) -> None:
+    with pytest.raises(BundleError, match=f"is of version {bundle.model_version}") as refused:
+        load(files_of(), OTHER_VERSION)
+    assert refused.value.model_version == OTHER_VERSION
+
+
+@pytest.mark.parametrize("version", ["green-2021-01", "green-2021-01-3f2a9c1d0b7e\n", "../x-2021-01-3f2a9c1d0b7e", ""])
+def test_version_that_is_none_is_refused_by_path(version: str) -> None:
+    manifest = json.loads(files_of()[MANIFEST]) | {"model_version": version}
+    with pytest.raises(msgspec.ValidationError, match=r"`\$\.model_version`"):
+        decode_manifest(json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda files: files.pop("evaluation.json"), "evaluation.json: is missing"),
+        (lambda files: files.update({"evaluation.json": b"[]"}), "evaluation.json: has other bytes than were exported"),
+        (lambda files: files.update({FOREST: b""}), r"forest.npz: has 0 bytes of \d+"),
+    ],
+)
+def test_every_file_that_the_manifest_names_can_be_checked(
+    change: Callable[[dict[str, bytes]], object], problem: str
+) -> None:
+    files = vouched({**files_of(), "evaluation.json": b"{}"})
+    manifest = decode_manifest(files[MANIFEST])
+    check_files(manifest, files)
+    change(files)
+    with pytest.raises(BundleError, match=problem):
+        check_files(manifest, files)
+
+
+def with_golden_interval(interval: object) -> Files:
+    """The same with another interval for one of the golden rides."""
+    golden = golden_of(interval_bundle())
+    golden[17]["interval"] = interval
+    return vouched({**with_interval(), GOLDEN: json.dumps(golden).encode()})
+
+
+def interval_as(name: str, value: object) -> Files:
+    """The same with another value, whatever it is, in what the manifest says of the intervals."""
+    files = with_interval()
+    manifest = json.loads(files[MANIFEST])
+    manifest["interval"][name] = value
+    return {**files, MANIFEST: json.dumps(manifest).encode()}
+
+
+def halves(**changes: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    return {**small_interval().half_minutes, **changes}
+
+
+WRONG_INTERVALS: dict[str, Case] = {
+    "interval with a step missing": (
+        lambda: with_interval(half_minutes=halves(busy_hours=(1.0, 2.0))),
+        MANIFEST,
+        "has an interval that cannot be used: half_minutes of busy_hours has 2 steps, not 3",
+    ),
+    "interval of no width": (
+        lambda: with_interval(half_minutes=halves(no_distance=(1.0, -2.0, 3.0))),
+        MANIFEST,
+        r"half_minutes of no_distance has a step below 0\.05 minutes",
+    ),
+    "interval with steps in disorder": (
+        lambda: with_interval(edges_minutes=(20.0, 8.0)),
+        MANIFEST,
+        "edges_minutes are not ascending",
+    ),
+    "interval of NaN": (
+        lambda: interval_as("level", float("nan")),
+        MANIFEST,
+        "does not decode: JSON is malformed",
+    ),
+    "interval of nothing": (
+        lambda: interval_as("half_minutes", {"busy_hours": [None, 1, 2]}),
+        MANIFEST,
+        r"does not decode: Expected `float`, got `null` - at `\$\.interval\.half_minutes",
+    ),
+    "interval of kinds to come": (
+        lambda: interval_as("half_minutes", {"by_weather": [1, 2, 3]}),
+        MANIFEST,
+        "half_minutes has the kinds by_weather; this function knows busy_hours",
+    ),
+    "interval over a range without end": (
+        lambda: vouched(with_interval(), duration_range_minutes=(1.0, 1e12)),
+        MANIFEST,
+        r"there is no table for predictions from 1 to 1e\+12 minutes",
+    ),
+    "interval of another width than exported": (
+        lambda: with_interval(half_minutes=halves(no_distance=(4.25, 5.5, 8.26))),
+        GOLDEN,
+        r"ride 9\d has the interval \(\d+\.\d+, \d+\.\d+\), and here it is \(",
+    ),
+    "golden ride's interval off": (
+        lambda: with_golden_interval([1.0, 60.0]),
+        GOLDEN,
+        r"ride 17 has the interval \(1\.0, 60\.0\), and here it is \(",
+    ),
+    "golden ride without its interval": (
+        lambda: with_golden_interval(None),
+        GOLDEN,
+        r"ride 17 has the interval None, and here it is \(",
+    ),
+    "golden rides with intervals of none": (
+        lambda: vouched(with_interval(), interval=None),
+        GOLDEN,
+        r"ride 0 has the interval \(.*\), and here it is None",
+    ),
+}
+
+
+SPLITS = [name for name in FOREST_DTYPES if name.startswith("split_")]
+
+
+def array(name: str) -> Any:
+    return forest_arrays_of(small_bundle())[name].copy()
+
+
+def replaced(name: str, value: object) -> Any:
+    """An array of the small bundle whose first element is another."""
+    values = array(name)
+    values.reshape(-1)[0] = value
+    return values
+
+
+WRONG_FORESTS: dict[str, Case] = {
+    "array missing": (lambda: with_arrays(split_mask=None), FOREST, "array split_mask is missing"),
+    "thresholds in single precision": (
+        lambda: with_arrays(split_threshold=array("split_threshold").astype(np.float32)),
+        FOREST,
+        "split_threshold has dtype float32, want float64",
+    ),
+    "leaves in another byte order": (
+        lambda: with_arrays(leaf_minutes=array("leaf_minutes").astype(">f8")),
+        FOREST,
+        "leaf_minutes has dtype >f8, want float64",
+    ),
+    "masks of 64 bits": (
+        lambda: with_arrays(split_mask=array("split_mask").astype(np.uint64)),
+        FOREST,
+        "split_mask has dtype uint64, want uint32",
+    ),
+    "an array shorter than the others": (
+        lambda: with_arrays(split_tree=array("split_tree")[:-1]),
+        FOREST,
+        r"split_tree has shape \(\d+,\), want \(\d+,\)",
+    ),
+    "leaves in one row": (
+        lambda: with_arrays(leaf_minutes=array("leaf_minutes").reshape(-1)),
+        FOREST,
+        r"leaf_minutes has shape \(640,\), want \(20, 32\)",
+    ),
+    "trees of 64 leaves": (
+        lambda: with_arrays(leaf_minutes=np.zeros((20, 64))),
+        FOREST,
+        r"leaf_minutes has shape \(20, 64\), want \(40, 32\)",
+    ),
+    "no tree": (
+        lambda: with_arrays(
+            leaf_minutes=np.zeros((0, 32)),
+            **{name: array(name)[:0] for name in SPLITS},
+        ),
+        FOREST,
+        "leaf_minutes holds no tree",
+    ),
+    "feature beyond those there are": (
+        lambda: with_arrays(split_feature=replaced("split_feature", len(FEATURE_NAMES))),
+        FOREST,
+        f"split_feature goes beyond the {len(FEATURE_NAMES)} features",
+    ),
+    "split of a tree that is not there": (
+        lambda: with_arrays(split_tree=replaced("split_tree", 20)),
+        FOREST,
+        "split_tree goes beyond the 20 trees",
+    ),
+    "mask that clears every leaf": (
+        lambda: with_arrays(split_mask=replaced("split_mask", 0)),
+        FOREST,
+        "split_mask may leave a ride without a leaf",
+    ),
+    "threshold NaN": (
+        lambda: with_arrays(split_threshold=replaced("split_threshold", np.nan)),
+        FOREST,
+        "split_threshold holds NaN",
+    ),
+    "leaf infinite": (
+        lambda: with_arrays(leaf_minutes=replaced("leaf_minutes", np.inf)),
+        FOREST,
+        "leaf_minutes or base_minutes is not finite",
+    ),
+    "base NaN": (
+        lambda: with_arrays(base_minutes=np.array(np.nan)),
+        FOREST,
+        "leaf_minutes or base_minutes is not finite",
+    ),
+    "pickled array inside": (
+        lambda: with_arrays(leaf_minutes=array("leaf_minutes").astype(object)),
+        FOREST,
+        "is no archive of plain arrays: Object arrays cannot be loaded",
+    ),
+    "forest that is a pickle": (
+        lambda: vouched({**files_of(), FOREST: b"\x80\x04]\x94."}),
+        FOREST,
+        "is no archive of plain arrays: .*pickle",
+    ),
+    "forest that is one array": (
+        lambda: vouched(
+            {
+                **files_of(),
+                FOREST: b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': ()}".ljust(127)
+                + b"\n"
+                + bytes(8),
+            }
+        ),
+        FOREST,
+        "is no archive of plain arrays",
+    ),
+    "forest that is empty": (lambda: vouched({**files_of(), FOREST: b""}), FOREST, "is no archive of plain arrays"),
+    "forest that is text": (lambda: vouched({**files_of(), FOREST: b"hi"}), FOREST, "is no archive of plain arrays"),
+    "leaf off": (
+        lambda: with_arrays(base_minutes=array("base_minutes") + 0.5),
+        GOLDEN,
+        r"ride \d+ is predicted 0\.5 minutes off",
+    ),
+}
+
+
+WRONG = {**WRONG_FILES, **WRONG_INTERVALS, **WRONG_FORESTS}
+
+
+@pytest.mark.parametrize(("make", "file", "problem"), WRONG.values(), ids=WRONG)
+def test_wrong_bundle_is_refused_with_file_and_problem(
+    make: Callable[[], Files], file: str, problem: str, bundle: ExportedBundle
+) -> None:
+    with pytest.raises(BundleError, match=rf"bundle {bundle.model_version}, {file}: .*{problem}") as refused:
+        load(make())
+    assert refused.value.file == file
+    assert refused.value.model_version == bundle.model_version
+
+
+@given(st.integers(0, 2**30), st.integers(1, 255))
+def test_forest_with_any_byte_changed_is_refused_or_predicts(position: int, flip: int) -> None:
+    """Its digest made right: what can still be read must still predict the golden rides."""
+    data = bytearray(small_bundle().files[FOREST])
+    data[position % len(data)] ^= flip
+    try:
+        model = load(vouched({**files_of(), FOREST: bytes(data)}))
+    except BundleError:
+        return
+    matrix = random_matrix(50)
+    np.testing.assert_allclose(model.predict(matrix), small_bundle().model.predict(matrix), atol=60)
