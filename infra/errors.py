@@ -39,14 +39,6 @@ class TemplateError(UserError):
         super().__init__(f"{path.name} {problem}")
 
 
-class BuildError(UserError):
-    """The function's package could not be built."""
-
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-        super().__init__(f"cannot build the package: {problem}")
-
-
 class SamError(UserError):
     """`sam` has failed.
 
@@ -73,22 +65,6 @@ class DeployLocalError(UserError):
         super().__init__(f"after {step}, {problem}; the logs are in {log_folder}")
 
 
-class ChangeSetError(UserError):
-    """A stack did not become what its change set says.
-
-    Attributes:
-        status: What CloudFormation says of the stack, as in ``UPDATE_ROLLBACK_COMPLETE``.
-        reasons: The first ones, a sentence each with the resource's name.
-    """
-
-    def __init__(self, stack_name: str, status: str, reasons: Sequence[str]) -> None:
-        self.stack_name = stack_name
-        self.status = status
-        self.reasons = list(reasons)
-        told = "; ".join(self.reasons) or "CloudFormation gives no reason"
-        super().__init__(f"stack {stack_name} is {status} ({told}): mend the cause and deploy again")
-
-
 class EmulatorError(UserError):
     """AWS's runtime interface emulator is not here, does not start, or has ended by itself.
 
@@ -100,19 +76,6 @@ class EmulatorError(UserError):
         self.problem = problem
         self.log_path = log_path
         super().__init__(f"the runtime interface emulator {problem}" + (f"; see {log_path}" if log_path else ""))
-
-
-class SmokeError(UserError):
-    """A deployed stack that can't be tried with rides, which says nothing of how it would have predicted them.
-
-    Attributes:
-        what: The stack, or the part of it that is not as it must be.
-    """
-
-    def __init__(self, what: str, problem: str) -> None:
-        self.what = what
-        self.problem = problem
-        super().__init__(f"{what} {problem}")
 
 
 class PortTakenError(UserError):

@@ -71,11 +71,11 @@ def smoke_command(
 ) -> None:
     """Send golden rides through a deployed stack and compare their predictions; exit code 1 if any is off."""
     from infra.cli.output import counting, error_console, show_result
-    from infra.operate.smoke import Watch, smoke
+    from infra.operate.smoke import Progress, smoke
 
     console = error_console()
     with counting(console, "predicted", rides) as count:
-        result = smoke(aws.client, stack, rides, patience_s, Watch(console.print, count))
+        result = smoke(aws.client, stack, rides, patience_s, Progress(console.print, count))
     slowest_s = round(result.slowest_s, 3) if result.n_predicted else None
     rows = {
         "model version": result.model_version,

@@ -1,15 +1,14 @@
-"""The trial itself: rides go in, their predictions come out, and nobody waits for longer than they said."""
+"""The smoke test of a deployed stack: send golden rides of its model and compare the predictions that come back."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
 
-from infra.errors import SmokeError
 from infra.operate.shards import FIRST_IDLE_WAIT_S, next_idle_wait_s
 from infra.operate.streams import StreamReader, Timing, publish
 from infra.stack.describe import describe_stack
@@ -17,20 +16,22 @@ from lambda_function.aws.publisher import Publisher
 from lambda_function.core.bundle import GOLDEN, GoldenRide
 from lambda_function.core.events import Prediction, RideEvent, decode_prediction
 from lambda_function.core.records import Entry
+from training.errors import UserError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import Move, read_channel
 from training.registry.versions import read_file, read_manifest
 
-# MERGED FROM infra/smoke/plan.py
-# What is sent to a stack, and what must come back: rides out of the golden file of the model in its channel.
 ID_PREFIX = "smoke-"
 
 _LOADING_S = 10.0
-"""From a function's look at its channel to its first prediction with the new model, with room to spare."""
+"""From a function's read of its channel to its first prediction with the new model, with a margin."""
+
+_TOLERANCE_MINUTES = 0.0051
+"""Predictions are rounded to hundredths, golden minutes are not."""
 
 
 class Target(NamedTuple):
-    """Where a stack takes rides and gives predictions, where its models are, and how often it looks for a new one."""
+    """A stack's streams, bucket and channel, and the seconds between two reads of the channel by a function."""
 
     input_stream: str
     output_stream: str
@@ -41,15 +42,14 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is sent, and what must come back.
+    """The rides to send, and the predictions to expect.
 
     Attributes:
         entries: Ride events with their partition keys.
-        minutes: What the golden file says of each, by ride id.
-        model_version: Whose golden rides they are.
-        range_minutes: Between which bounds that model predicts.
-        followed_at: When every running function serves that model; None where there was none before it, and so no
-            function that has another.
+        minutes: The golden minutes by ride id.
+        model_version: The version of the golden rides.
+        range_minutes: The lowest and the highest prediction of that version.
+        followed_at: When every running function serves that version; None if the channel has held no other.
     """
 
     entries: tuple[Entry, ...]
@@ -59,43 +59,101 @@ class Trial:
     followed_at: datetime | None = None
 
 
-def target_of(cloudformation: Any, stack_name: str) -> Target:
-    """Reads a stack's outputs and parameters.
+@dataclass(frozen=True, slots=True)
+class SmokeResult:
+    """The result of a smoke test.
+
+    Attributes:
+        n_predicted: Rides with a prediction.
+        n_repeated: Predictions that came again, as after a redelivery.
+        slowest_s: Seconds from sending the first ride to the last prediction; NaN if there was none.
+        problems: One sentence each.
+    """
+
+    n_sent: int
+    n_predicted: int
+    n_repeated: int
+    slowest_s: float
+    model_version: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Receives progress messages and the number of rides predicted so far."""
+
+    say: Callable[[str], object] = lambda _: None
+    count: Callable[[int], object] = lambda _: None
+
+
+def smoke(
+    clients: Callable[[str], Any],
+    stack_name: str,
+    n_rides: int,
+    patience_s: float,
+    progress: Progress = Progress(),  # noqa: B008 - immutable
+    timing: Timing = Timing(),  # noqa: B008 - immutable
+) -> SmokeResult:
+    """Test a stack. If its channel has just moved, wait first until every running function has followed.
+
+    Args:
+        clients: Makes a boto3 client for a service.
+        stack_name: The stack.
+        n_rides: Rides to send.
+        patience_s: Time limit, for functions to follow the channel and for all predictions.
+        progress: Receives messages and counts.
+        timing: Clock and sleep.
 
     Raises:
-        SmokeError: It is no stack of this project.
-        UserError: There is no such stack, or the caller may not describe it.
+        UserError: The stack, its channel or its model cannot be tested, or the input stream did not accept the rides.
+    """
+    target = target_of(clients("cloudformation"), stack_name)
+    trial = plan_trial(clients("s3"), target, n_rides, run=str(time.time_ns()))
+    if wait_s := seconds_to_wait(trial, datetime.now(UTC)):
+        moved = f"channel {target.channel} has just moved, and the last running function follows in {wait_s:.0f} s"
+        if wait_s > patience_s:
+            raise UserError(moved, f"try again then, or with --patience-s {math.ceil(wait_s)}")
+        progress.say(moved)
+        timing.sleep(wait_s)
+    return run_trial(clients("kinesis"), target, trial, patience_s, timing, progress)
+
+
+def target_of(cloudformation: Any, stack_name: str) -> Target:
+    """Read a stack's outputs and parameters.
+
+    Raises:
+        UserError: There is no such stack, or the caller may not describe it, or it is another project's.
     """
     stack = describe_stack(cloudformation, stack_name)
     names = ("RideEventsStream", "RidePredictionsStream", "BucketName", "ModelChannel", "ModelRefreshSeconds")
     values = {**stack.parameters, **stack.outputs}  # parameter BucketName may be empty: the output outranks it
     if missing := [name for name in names if not values.get(name)]:
-        raise SmokeError(f"stack {stack_name}", f"has no {', '.join(missing)}: is it one of template.yaml?")
+        raise UserError(f"stack {stack_name} has no {', '.join(missing)}", "name a stack of template.yaml")
     input_stream, output_stream, bucket, channel, refresh_s = (values[name] for name in names)
     return Target(input_stream, output_stream, bucket, channel, float(refresh_s))
 
 
 def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
-    """Takes rides from the golden file of the model that the stack's channel points at.
+    """Take rides from the golden file of the model that the stack's channel points at.
 
     Args:
         s3: A boto3 client.
         target: The stack.
-        n_rides: How many, 1 or more; taken again from the beginning where the file has fewer.
-        run: Makes the ids this run's own.
+        n_rides: 1 or more; the golden rides repeat if there are fewer.
+        run: Part of the ride ids, different for each run.
 
     Raises:
-        SmokeError: The channel holds no model, or the model has no golden rides.
+        UserError: The channel holds no model, or the model has no golden rides.
     """
     bucket = Bucket(s3, target.bucket)
     state = read_channel(bucket, target.channel).state
     if state is None:
-        problem = "holds no model: publish one with `ridecast models publish`, and try again"
-        raise SmokeError(f"channel {target.channel} of bucket {target.bucket}", problem)
+        problem = f"channel {target.channel} of bucket {target.bucket} holds no model"
+        raise UserError(problem, "release one with `ridecast models release`, and try again")
     version = state.model_version
     golden = msgspec.json.decode(read_file(bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
     if not golden:
-        raise SmokeError(f"model {version}", "has no golden rides: publish it again")
+        raise UserError(f"model {version} has no golden rides", "train and release a new model")
     rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
     return Trial(
         entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),
@@ -117,43 +175,8 @@ def _followed_at(state: Move, refresh_s: float) -> datetime | None:
 
 
 def seconds_to_wait(trial: Trial, now: datetime) -> float:
-    """Returns how many seconds some running function may still serve the model before; 0.0 for none.
-
-    Args:
-        trial: As planned.
-        now: Aware.
-    """
+    """Return for how many seconds after `now` (aware) a running function may still serve the model before."""
     return max(0.0, (trial.followed_at - now).total_seconds()) if trial.followed_at else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Who is told how it goes: a sentence, and how many rides are predicted by now."""
-
-    tell: Callable[[str], object] = lambda _: None
-    count: Callable[[int], object] = lambda _: None
-
-
-UNWATCHED = Watch()
-
-
-@dataclass(frozen=True, slots=True)
-class SmokeResult:
-    """How it went.
-
-    Attributes:
-        n_predicted: Rides with a prediction.
-        n_repeated: Predictions that came once more, as a redelivery's may.
-        slowest_s: Seconds from the first ride's sending to the last prediction; NaN where none came.
-        problems: A sentence each; none if all is well.
-    """
-
-    n_sent: int
-    n_predicted: int
-    n_repeated: int
-    slowest_s: float
-    model_version: str
-    problems: tuple[str, ...]
 
 
 def run_trial(
@@ -162,9 +185,9 @@ def run_trial(
     trial: Trial,
     patience_s: float,
     timing: Timing = Timing(),  # noqa: B008 - immutable
-    watch: Watch = UNWATCHED,
+    progress: Progress = Progress(),  # noqa: B008 - immutable
 ) -> SmokeResult:
-    """Sends the rides and waits for their predictions, no longer than `patience_s` seconds.
+    """Send the rides and wait at most `patience_s` seconds for their predictions.
 
     Raises:
         UserError: The input stream did not accept the rides.
@@ -176,11 +199,11 @@ def run_trial(
     predictions: dict[str, list[Prediction]] = {}
     ended_s, wait_s = math.nan, FIRST_IDLE_WAIT_S
     while len(predictions) < len(trial.entries) and timing.clock() - begun_s < patience_s:
-        fresh = own_predictions((record.data for record in reader.read_once()), trial)
+        fresh = list(_own_predictions((record.data for record in reader.read_once()), trial))
         for ride_id, prediction in fresh:
             predictions.setdefault(ride_id, []).append(prediction)
             ended_s = timing.clock()
-        watch.count(len(predictions))
+        progress.count(len(predictions))
         wait_s = next_idle_wait_s(wait_s, len(fresh))
         if not fresh:
             timing.sleep(wait_s)
@@ -190,68 +213,23 @@ def run_trial(
         n_repeated=sum(len(ones) - 1 for ones in predictions.values()),
         slowest_s=ended_s - begun_s,
         model_version=trial.model_version,
-        problems=tuple(find_problems(trial, predictions)),
+        problems=tuple(_problems(trial, predictions)),
     )
 
 
-def smoke(
-    clients: Callable[[str], Any],
-    stack_name: str,
-    n_rides: int,
-    patience_s: float,
-    watch: Watch = UNWATCHED,
-    timing: Timing = Timing(),  # noqa: B008 - immutable
-) -> SmokeResult:
-    """Tries a stack; first it waits, if its channel has just moved, until every running function has followed.
-
-    Args:
-        clients: Makes a boto3 client for a service.
-        stack_name: The stack.
-        n_rides: Rides to send.
-        patience_s: Seconds to wait at most, for the functions to follow and for all predictions.
-        watch: Is told how it goes.
-        timing: Time.
-
-    Raises:
-        SmokeError: The stack, its channel or its model can't be tried.
-        UserError: The input stream did not accept the rides.
-    """
-    target = target_of(clients("cloudformation"), stack_name)
-    trial = plan_trial(clients("s3"), target, n_rides, run=str(time.time_ns()))
-    if wait_s := seconds_to_wait(trial, datetime.now(UTC)):
-        moved = f"has just moved, and the last running function follows in {wait_s:.0f} s"
-        if wait_s > patience_s:
-            remedy = f"try again then, or with --patience-s {math.ceil(wait_s)}"
-            raise SmokeError(f"channel {target.channel}", f"{moved}: {remedy}")
-        watch.tell(f"channel {target.channel} {moved}")
-        timing.sleep(wait_s)
-    return run_trial(clients("kinesis"), target, trial, patience_s, timing, watch)
-
-
-# MERGED FROM infra/smoke/judge.py
-# What came back, held against what must: a sentence for each kind of fault.
-_TOLERANCE_MINUTES = 0.0051
-"""Predictions are rounded to hundredths, golden minutes are not."""
-
-
-def own_predictions(data: Iterable[bytes], trial: Trial) -> list[tuple[str, Prediction]]:
-    """Returns the predictions of the trial's rides among all that are on the stream, by ride id."""
-    ours = []
+def _own_predictions(data: Iterable[bytes], trial: Trial) -> Iterator[tuple[str, Prediction]]:
+    """Yield the predictions of the trial's rides among all on the stream, with the ride's id."""
     for one in data:
         try:
             prediction = decode_prediction(one)
         except msgspec.MsgspecError:
-            continue  # somebody else's: whatever is ours and can't be read is missing in the end
+            continue  # another producer's; a damaged one of the trial is missing in the end
         if prediction.prediction.ride_id in trial.minutes:
-            ours.append((str(prediction.prediction.ride_id), prediction))
-    return ours
+            yield str(prediction.prediction.ride_id), prediction
 
 
-def find_problems(trial: Trial, predictions: Mapping[str, Sequence[Prediction]]) -> list[str]:
-    """Returns a sentence for each kind of fault, with the first ride that has it.
-
-    A prediction that comes again with the same bytes is no fault.
-    """
+def _problems(trial: Trial, predictions: Mapping[str, Sequence[Prediction]]) -> list[str]:
+    """Return a sentence for each kind of fault, with the first ride that has it. Equal repeats are no fault."""
     every = [(ride_id, one) for ride_id, ones in predictions.items() for one in ones]
     faults: dict[str, list[str]] = {
         "have no prediction": [ride_id for ride_id in trial.minutes if ride_id not in predictions],
@@ -261,7 +239,7 @@ def find_problems(trial: Trial, predictions: Mapping[str, Sequence[Prediction]])
         f"are not within {trial.range_minutes[0]:g} to {trial.range_minutes[1]:g} minutes": [
             ride_id for ride_id, one in every if not _is_within(one, trial.range_minutes)
         ],
-        "are predicted otherwise than in the golden file": [
+        "have another prediction than in the golden file": [
             ride_id
             for ride_id, one in every
             if one.version == trial.model_version

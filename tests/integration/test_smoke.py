@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import SmokeError
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.smoke import smoke
 from tests.builders import small_bundle
+from training.errors import UserError
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
@@ -52,14 +52,14 @@ def running(aws: LocalAws, stack: DeployedStack, tmp_path: Path) -> Iterator[Non
 
 
 def test_stack_without_a_model_can_not_be_tried(aws: LocalAws, stack: DeployedStack) -> None:
-    with pytest.raises(SmokeError, match="holds no model"):
+    with pytest.raises(UserError, match="holds no model"):
         smoke(aws.client, STACK, 5, PATIENCE_S)
 
 
 def test_deployed_function_predicts_its_golden_rides(aws: LocalAws, stack: DeployedStack, running: None) -> None:
-    bundle, s3 = small_bundle(), aws.client("s3")
-    store_bundle(Bucket(s3, stack.bucket), bundle)
-    move_channel(Bucket(s3, stack.bucket), "stable", bundle.model_version, bundle.manifest_sha256)
+    bundle, bucket = small_bundle(), Bucket(aws.client("s3"), stack.bucket)
+    store_bundle(bucket, bundle)
+    move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)
 
     result = smoke(aws.client, STACK, 150, PATIENCE_S)
 
