@@ -1,7 +1,7 @@
-"""Runs checkov, in an environment of its own, over template.yaml as plain CloudFormation and the bootstrap template.
+"""Run checkov, in an environment of its own, on template.yaml as plain CloudFormation and on the bootstrap template.
 
-checkov pins an old boto3, so it can't live beside this project's. What is suppressed stands in .checkov.yaml, with its
-reason; here a suppression that nothing needs any more is a finding too.
+checkov pins an old boto3, so it can't share this project's environment. .checkov.yaml lists suppressed checks with
+their reasons; a suppression that is no longer needed is a finding too.
 """
 
 import json
@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from infra.errors import BuildError
-from infra.stack.package import ROOT, find_uv
+from infra.stack.package import ROOT, require_uv
 from infra.stack.template import TEMPLATE, read_template, transform
 from training.errors import UserError
 
@@ -26,7 +25,7 @@ HOME = ROOT / ".tools" / "checkov"
 
 
 class Failure(NamedTuple):
-    """A check that a resource fails.
+    """A failed check of a resource.
 
     Attributes:
         check: As in ``CKV_AWS_18``.
@@ -36,15 +35,15 @@ class Failure(NamedTuple):
     template: str
     check: str
     resource: str
-    says: str
+    message: str
 
     def __str__(self) -> str:
-        """Says which resource fails what."""
-        return f"{self.template}: {self.resource}: {self.check} {self.says}"
+        """Return the sentence of a finding."""
+        return f"{self.template}: {self.resource}: {self.check} {self.message}"
 
 
 def read_failures(template: str, report: Any) -> list[Failure]:
-    """Reads checkov's JSON report on one template."""
+    """Read checkov's JSON report on one template."""
     results = report.get("results", {}) if isinstance(report, dict) else {}
     return [
         Failure(template, found["check_id"], found["resource"], found["check_name"])
@@ -53,55 +52,49 @@ def read_failures(template: str, report: Any) -> list[Failure]:
 
 
 def findings(failures: Iterable[Failure], suppressed: Iterable[str]) -> list[str]:
-    """Returns a sentence for each failure that is not suppressed, and each suppression that suppresses nothing.
+    """Return a sentence for each failure that is not suppressed, and for each suppression that suppresses nothing.
 
     >>> findings([Failure("t", "CKV_1", "A", "is open")], ["CKV_2"])
-    ['t: A: CKV_1 is open', '.checkov.yaml: CKV_2 suppresses nothing any more: remove it']
+    ['t: A: CKV_1 is open', '.checkov.yaml: CKV_2 suppresses nothing: remove it']
     """
     failures, suppressed = list(failures), list(suppressed)
     needed = {failure.check for failure in failures}
     return [
         *(str(failure) for failure in failures if failure.check not in suppressed),
-        *(
-            f".checkov.yaml: {check} suppresses nothing any more: remove it"
-            for check in suppressed
-            if check not in needed
-        ),
+        *(f".checkov.yaml: {check} suppresses nothing: remove it" for check in suppressed if check not in needed),
     ]
 
 
 def suppressions(config: Path = CONFIG) -> list[str]:
-    """Returns the checks that .checkov.yaml suppresses."""
+    """Return the checks that .checkov.yaml suppresses."""
     listed: list[str] = yaml.safe_load(config.read_text(encoding="utf-8"))["skip-check"]
     return listed
 
 
 def install(home: Path = HOME) -> Path:
-    """Returns checkov's command, installed as checkov-requirements.txt pins it where it is not yet.
+    """Return checkov's command; install it first unless it is installed as checkov-requirements.txt pins it.
 
     Raises:
-        BuildError: There is no uv here, or it could not install.
+        UserError: There is no uv, or it could not install.
     """
     python, marker = home / "bin" / "python", home / "requirements.txt"
     wanted = REQUIREMENTS.read_text(encoding="utf-8")
     if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
-        uv = find_uv()
-        if uv is None:
-            raise BuildError("no uv on PATH or in .tools/bin: run `make setup`")
-        _run([str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
-        _run([str(uv), "pip", "install", "--quiet", "--python", str(python), "--requirements", str(REQUIREMENTS)])
+        uv = str(require_uv())
+        _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
+        _run([uv, "pip", "install", "--quiet", "--python", str(python), "--requirements", str(REQUIREMENTS)])
         marker.write_text(wanted, encoding="utf-8")
     return home / "bin" / "checkov"
 
 
 def check(checkov: Path, templates: Mapping[str, Any]) -> list[Failure]:
-    """Runs checkov over plain CloudFormation templates, offline and without any suppression.
+    """Run checkov on plain CloudFormation templates, offline and without any suppression.
 
     Raises:
-        BuildError: checkov did not run.
+        UserError: checkov did not run.
     """
     failures: list[Failure] = []
-    with tempfile.TemporaryDirectory() as folder:  # not here: checkov would read .checkov.yaml by itself
+    with tempfile.TemporaryDirectory() as folder:  # elsewhere, because checkov would read .checkov.yaml here
         for name, template in templates.items():
             path = Path(folder) / f"{name}.json"
             path.write_text(json.dumps(template, indent=1), encoding="utf-8")
@@ -114,12 +107,12 @@ def check(checkov: Path, templates: Mapping[str, Any]) -> list[Failure]:
 def _run(command: list[str], folder: str | None = None) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     if done.returncode != 0:
-        raise BuildError(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        raise UserError(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
     return done.stdout
 
 
 def main() -> int:
-    """Prints every finding and returns the exit code."""
+    """Print every finding and return the exit code."""
     templates = {"template": transform(TEMPLATE), "bootstrap": read_template(BOOTSTRAP)}
     try:
         problems = findings(check(install(), templates), suppressions())

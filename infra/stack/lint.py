@@ -1,6 +1,6 @@
-"""Lints template.yaml: `sam validate --lint` on it as it stands, and cfn-lint on what the SAM translator makes of it.
+"""Lint template.yaml by `sam validate --lint`, and its translation to plain CloudFormation by cfn-lint.
 
-The first no longer looks behind SAM's resources, so the second finds most mistakes. Neither needs credentials.
+`sam validate` no longer checks what SAM's resources become, so cfn-lint finds most mistakes. Neither needs credentials.
 """
 
 import json
@@ -16,26 +16,28 @@ from infra.stack.template import REGION, TEMPLATE, transform
 from training.errors import UserError
 
 BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
-_CHECKS = ManualArgs(include_checks=["I3"])  # I3: resources that hold data say what becomes of it
+_CHECKS = ManualArgs(include_checks=["I3"])  # I3: resources that hold data have a deletion policy
 
 
 def findings(path: Path) -> list[str]:
-    """Translates a template and runs cfn-lint on the result: one sentence a finding.
+    """Translate a template and run cfn-lint on the result; return one sentence a finding.
 
     Raises:
-        TemplateError: The template can't be translated.
+        UserError: The template can't be translated.
     """
     matches = lint(json.dumps(transform(path)), regions=[REGION], config=_CHECKS)
-    return [f"{match.rule.id} at {_place(match.path)}: {match.message}" for match in matches]
+    return [f"{one.rule.id} at {'.'.join(map(str, one.path or ['template']))}: {one.message}" for one in matches]
 
 
-def _place(path: list[str | int] | None) -> str:
-    return ".".join(map(str, path or ["template"]))
+def bootstrap_findings(path: Path) -> list[str]:
+    """Run cfn-lint on the bootstrap template; return one sentence a finding."""
+    matches = lint_file(path, config=ManualArgs(include_checks=["I3"], regions=[REGION]))
+    return [f"{match.rule.id} at line {match.linenumber}: {match.message}" for match in matches]
 
 
 def main(path: Path = TEMPLATE) -> int:
-    """Prints every finding and returns the exit code."""
-    # sam takes longer than all else here: let it run beside.
+    """Print every finding and return the exit code."""
+    # sam takes longer than all other steps: it runs in parallel.
     with subprocess.Popen(  # noqa: S603 - sam, with words from this file
         [*sam_command(), "validate", "--lint", "--template-file", str(path)],
         env=sam_environment(),
@@ -54,12 +56,6 @@ def main(path: Path = TEMPLATE) -> int:
     checked = f"{path.name}: sam validate --lint, SAM translator and cfn-lint: {len(problems) or 'no'} findings"
     sys.stdout.writelines(f"{line}\n" for line in [*problems, checked])
     return 1 if problems else 0
-
-
-def bootstrap_findings(path: Path) -> list[str]:
-    """Run cfn-lint over the bootstrap template: one sentence a finding."""
-    matches = lint_file(path, config=ManualArgs(include_checks=["I3"], regions=[REGION]))
-    return [f"{match.rule.id} at line {match.linenumber}: {match.message}" for match in matches]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Builds the function's package: requirements from the lock, then `sam build` into .aws-sam/build."""
+"""Build the function's package: requirements from the lock, then `sam build` into .aws-sam/build."""
 
 import argparse
 import compileall
@@ -14,22 +14,54 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import BuildError
 from infra.stack.template import REGION, TEMPLATE
 from training.errors import UserError
 
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "lambda_function" / "requirements.txt"
+BUILD_DIR = ROOT / ".aws-sam" / "build"
+HOST_BUILDS = ROOT / ".aws-sam" / "host"
+"""Builds for this machine's own processor, a folder for each digest of the sources."""
 
-# MERGED FROM infra/deploying/sam.py
-# How this project calls SAM's command line: its own copy, offline, deaf to the user's AWS settings.
+FUNCTION = "Predictor"
+"""The function's logical name in the template; `sam build` gives this name to its folder."""
+
+PYTHON = (3, 13)
+"""The function's runtime; `sam build` needs a Python of the same version."""
+
+MAX_PACKAGE_BYTES = 62_000_000
+"""Our own budget, unzipped. Lambda's limit is 262,144,000 bytes; the runtime's boto3 does not count."""
+
+_TASK_ROOT = "/var/task"  # the folder into which Lambda unpacks the package
+_N_HOST_BUILDS = 3
+
+_HEADER = "# The function's dependencies, out of uv.lock by `make build`. Don't edit: change pyproject.toml.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A built package.
+
+    Attributes:
+        folder: The contents of the zip.
+        n_bytes: Its size, unzipped.
+        architecture: ``arm64`` or ``x86_64``.
+    """
+
+    folder: Path
+    n_bytes: int
+    architecture: str
+
+
 def sam_command() -> list[str]:
-    """Returns the words that begin every call."""
+    """Return the beginning of every call of SAM's command line: this project's own copy."""
     return [sys.executable, "-m", "samcli"]
 
 
 def sam_environment() -> dict[str, str]:
-    """Returns the environment of every call.
+    """Return the environment of every call of sam: without the user's AWS settings, so that it stays offline.
 
-    `sam build` looks for a Python of the function's version with pip on PATH: this environment's comes first.
+    `sam build` searches PATH for a Python of the function's version with pip: this environment's comes first.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     tools = Path(sys.executable).parent
@@ -41,62 +73,38 @@ def sam_environment() -> dict[str, str]:
     }
 
 
-ROOT = Path(__file__).parents[2]
-REQUIREMENTS = ROOT / "lambda_function" / "requirements.txt"
-BUILD_DIR = ROOT / ".aws-sam" / "build"
-HOST_BUILDS = ROOT / ".aws-sam" / "host"
-"""Builds for this machine's own processor, a folder a digest of what went in."""
-
-FUNCTION = "Predictor"
-"""The function's logical name in the template, which `sam build` names its folder by."""
-
-PYTHON = (3, 13)
-"""The function's runtime; `sam build` installs with a Python of the same version."""
-
-MAX_PACKAGE_BYTES = 62_000_000
-"""Our own budget, unzipped. Lambda's limit is 262,144,000 bytes, the runtime's boto3 not among them."""
-
-_TASK_ROOT = "/var/task"  # where Lambda unpacks the package
-_KEPT_HOST_BUILDS = 3
-
-_HEADER = "# The function's dependencies, out of uv.lock by `make build`. Don't edit: change pyproject.toml.\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Package:
-    """A built package.
-
-    Attributes:
-        folder: What would be zipped.
-        n_bytes: Its size, unzipped.
-        architecture: ``arm64`` or ``x86_64``.
-    """
-
-    folder: Path
-    n_bytes: int
-    architecture: str
-
-
 def find_uv() -> Path | None:
-    """Returns uv from PATH, or the one that `make setup` installed; None where there is neither."""
+    """Return uv from PATH, or the one that `make setup` installed; None if there is neither."""
     found = shutil.which("uv") or shutil.which("uv", path=ROOT / ".tools" / "bin")
     return Path(found) if found else None
 
 
-def export_requirements(uv: Path) -> str:
-    """Returns the text of requirements.txt as the lock wants it.
+def require_uv() -> Path:
+    """Return uv as `find_uv` does.
 
     Raises:
-        BuildError: uv refused.
+        UserError: There is none.
+    """
+    uv = find_uv()
+    if uv is None:
+        raise UserError("uv is neither on PATH nor in .tools/bin", "run `make setup`")
+    return uv
+
+
+def export_requirements(uv: Path) -> str:
+    """Return the text of requirements.txt according to uv.lock.
+
+    Raises:
+        UserError: uv failed.
     """
     return _HEADER + _export(uv, "--no-hashes")
 
 
 def export_with_digests(uv: Path) -> str:
-    """Returns the same requirements, each with the digests of its files that the lock has.
+    """Return the same requirements, each with the digests of its files from uv.lock.
 
     Raises:
-        BuildError: uv refused.
+        UserError: uv failed.
     """
     return _export(uv)
 
@@ -107,17 +115,18 @@ def _export(uv: Path, *more: str) -> str:
 
 
 def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
-    """Runs `sam build` with requirements.txt as it is.
+    """Run `sam build` with the existing requirements.txt.
 
     Args:
-        architecture: Whose machine code goes in: ``arm64``, as deployed, or ``x86_64``.
-        build_dir: Where to build; emptied first.
+        architecture: Of the machine code in the package: ``arm64``, as deployed, or ``x86_64``.
+        build_dir: The folder for the result; emptied first.
 
     Raises:
-        BuildError: This Python is not the function's, sam failed, or the package is over MAX_PACKAGE_BYTES.
+        UserError: This Python is not the function's, sam failed, or the package is over MAX_PACKAGE_BYTES.
     """
     if sys.version_info[:2] != PYTHON:
-        raise BuildError(f"it takes Python {PYTHON[0]}.{PYTHON[1]}, and this is {sys.version.split()[0]}")
+        wanted = f"Python {PYTHON[0]}.{PYTHON[1]}"
+        raise UserError(f"the package is built with {wanted}, and this is {sys.version.split()[0]}", f"use {wanted}")
     parameters = ["--parameter-overrides", f"Architecture={architecture}"]
     _run([*sam_command(), "build", "--build-dir", str(build_dir), *parameters])
     package = _package(build_dir, architecture)
@@ -125,15 +134,16 @@ def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
     _compile(package.folder)
     for folder in function_folders(build_dir):
         if folder != package.folder:
-            _repeat(package.folder, folder)
+            _copy_package(package.folder, folder)
     package = _package(build_dir, architecture)
     if package.n_bytes > MAX_PACKAGE_BYTES:
-        raise BuildError(f"{package.n_bytes:,} bytes unzipped, over the budget of {MAX_PACKAGE_BYTES:,}")
+        what = f"the package has {package.n_bytes:,} bytes unzipped, and its budget is {MAX_PACKAGE_BYTES:,}"
+        raise UserError(what, "remove a dependency, or raise MAX_PACKAGE_BYTES")
     return package
 
 
 def function_folders(build_dir: Path = BUILD_DIR) -> list[Path]:
-    """Returns the folders that `sam build` made: one a function of the template, the same package in each."""
+    """Return the folders of a build: one for each function of the template, with the same package in each."""
     return sorted(path for path in build_dir.iterdir() if path.is_dir())
 
 
@@ -143,23 +153,23 @@ def _package(build_dir: Path, architecture: str) -> Package:
 
 
 def _drop_tests(folder: Path) -> None:
-    """Removes the tests that come in numpy's wheel: 7 MB, about what the bytecode takes."""
+    """Remove the tests in numpy's wheel: 7 MB, about the size of the bytecode."""
     for tests in [path for path in folder.rglob("tests") if path.is_dir()]:
-        shutil.rmtree(tests, ignore_errors=True)  # one inside another is gone already
+        shutil.rmtree(tests, ignore_errors=True)  # a nested one is already removed
 
 
 def _compile(folder: Path) -> None:
-    """Puts the bytecode beside the sources: Lambda can't keep any, and would compile at each cold start.
+    """Add the bytecode: Lambda can't store any, and would compile the sources at each cold start.
 
-    That took 240 of 440 ms of init. Unchecked, for a zip changes the times that the check would look at.
+    Compiling took 240 of 440 ms of init. The bytecode is unchecked because a zip changes the times of its sources.
     """
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     if not compileall.compile_dir(folder, quiet=2, invalidation_mode=mode, stripdir=folder, prependdir=_TASK_ROOT):
-        raise BuildError(f"some sources in {folder} don't compile")
+        raise UserError(f"some sources in {folder} do not compile")
 
 
-def _repeat(package: Path, folder: Path) -> None:
-    """Makes another function's folder the same as the package: its sources are, and compiling them takes seconds."""
+def _copy_package(package: Path, folder: Path) -> None:
+    """Replace another function's folder by the package: the sources are the same, and compiling them takes seconds."""
     shutil.rmtree(folder)
     shutil.copytree(package, folder, copy_function=_link_or_copy)
 
@@ -167,31 +177,31 @@ def _repeat(package: Path, folder: Path) -> None:
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # not every file system can
+    except OSError:  # some file systems have no links
         shutil.copy2(source, target)
 
 
 def host_architecture() -> str | None:
-    """Returns Lambda's name of this machine's processor; None where Lambda has no such, or this isn't Linux."""
+    """Return Lambda's name of this machine's processor; None if Lambda has no such processor, or this is not Linux."""
     names = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
     return names.get(platform.machine()) if sys.platform == "linux" else None
 
 
 def build_for_host(builds: Path = HOST_BUILDS) -> Package:
-    """Builds what this machine can run, with requirements.txt as it is; takes an earlier build of the same sources.
+    """Build a package that this machine can run, or return an earlier build of the same sources.
 
     Raises:
-        BuildError: As for `build`; or Lambda has no such processor.
+        UserError: As for `build`; or Lambda has no such processor.
     """
     architecture = host_architecture()
     if architecture is None:
-        raise BuildError("Lambda runs on Linux on x86_64 or arm64, and this machine is neither")
+        raise UserError("the package runs on Linux on x86_64 or arm64, and this machine is neither")
     home = builds / f"{architecture}-{_source_digest()}"
     if not home.exists():
         builds.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=builds) as building:
             package = build(architecture, Path(building) / "build")
-            # Whoever builds the same at the same time may be first: either is as good.
+            # Another process may finish the same build first: both results are the same.
             with suppress(OSError):
                 package.folder.parent.rename(home)
         _drop_old_builds(builds)
@@ -208,7 +218,7 @@ def _source_digest() -> str:
 
 def _drop_old_builds(builds: Path) -> None:
     homes = sorted((p for p in builds.iterdir() if not p.name.startswith("building-")), key=lambda p: p.stat().st_mtime)
-    for home in homes[:-_KEPT_HOST_BUILDS]:
+    for home in homes[:-_N_HOST_BUILDS]:
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -217,20 +227,18 @@ def _run(command: list[str]) -> str:
         command, cwd=ROOT, env=sam_environment(), capture_output=True, text=True, check=False
     )
     if result.returncode != 0:
-        raise BuildError(result.stderr.strip().splitlines()[-1] if result.stderr.strip() else command[0])
+        last = result.stderr.strip().splitlines()[-1:]
+        raise UserError(f"cannot build the package: {last[0] if last else command[0]}")
     return result.stdout
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Builds, says what was done, and returns the exit code."""
+    """Write requirements.txt, build, report both, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack.package", description=__doc__)
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64")
     architecture = parser.parse_args(arguments).architecture
     try:
-        uv = find_uv()
-        if uv is None:
-            raise BuildError("no uv on PATH or in .tools/bin: run `make setup`")
-        REQUIREMENTS.write_text(export_requirements(uv), encoding="utf-8")
+        REQUIREMENTS.write_text(export_requirements(require_uv()), encoding="utf-8")
         package = build(architecture)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -165,7 +165,7 @@ def test_what_jobs_hand_on_is_no_arn() -> None:
 
     assert handed_on == {
         "cd.build.release": "${{ steps.upload.outputs.artifact-id }}",
-        "deploy.plan.change_set": "${{ steps.show.outputs.change_set }}",  # its name: tests/unit/test_cicd.py
+        "deploy.plan.change_set": "${{ steps.show.outputs.change_set }}",  # its name: tests/unit/test_deployment.py
     }
     credentials = [step["with"] for _, step in steps() if "credentials@" in step.get("uses", "")]
     assert [one["mask-aws-account-id"] for one in credentials] == [True, True]

@@ -1,4 +1,4 @@
-"""The deployable package: what `sam build` makes, imported with nothing else on its path."""
+"""The deployable package of `sam build`: its contents, its size, and an import with nothing else on the path."""
 
 import json
 import platform
@@ -27,11 +27,11 @@ from infra.stack.package import (
 )
 
 ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "")
-"""The package holds machine code: for the import it is built for this machine's own processor."""
+"""The package contains machine code: to import it, it is built for this machine's own processor."""
 
 
 def of_the_built_package(test: Callable[..., None]) -> Callable[..., None]:
-    """Marks a test that needs `sam build`: slow, and only where that works and its machine code runs."""
+    """Mark a test that needs `sam build`: slow, and skipped if that or the machine code does not run here."""
     sam_builds = pytest.mark.skipif(
         sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"
     )
@@ -41,7 +41,7 @@ def of_the_built_package(test: Callable[..., None]) -> Callable[..., None]:
 
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
-"""boto3 and what it needs, as Lambda's runtime has it; jmespath comes with the package."""
+"""boto3 and its dependencies in Lambda's runtime; the package has its own jmespath."""
 
 MAX_ZIPPED_BYTES = 20_000_000
 UNWANTED = {
@@ -56,7 +56,7 @@ UNWANTED = {
     "sklearn",
     "training",
 }
-"""What the function must not import: each costs a cold start tens or hundreds of milliseconds."""
+"""Modules that the function must not import: each adds tens or hundreds of milliseconds to a cold start."""
 
 IMPORT_ALONE = """
 import json, sys
@@ -87,7 +87,7 @@ def runtime(tmp_path: Path) -> Path:
 
 
 @of_the_built_package
-def test_handler_imports_with_the_package_and_the_runtime_alone(package: Package, runtime: Path) -> None:
+def test_handler_imports_with_the_package_and_the_runtime_only(package: Package, runtime: Path) -> None:
     isolated = [sys.executable, "-I", "-S", "-B", "-W", "error", "-c", IMPORT_ALONE]
     result = subprocess.run(  # noqa: S603 - our own words
         [*isolated, str(package.folder), str(runtime)], capture_output=True, text=True, check=False, env={}
@@ -129,16 +129,16 @@ def test_package_holds_the_function_and_its_dependencies_only(package: Package) 
 
 
 @of_the_built_package
-def test_package_brings_its_bytecode_which_no_time_of_a_file_makes_stale(package: Package) -> None:
+def test_package_contains_bytecode_that_no_file_time_makes_stale(package: Package) -> None:
     sources = list(package.folder.rglob("*.py"))
 
     assert not list(package.folder.rglob("tests"))
     for source in sources:
         header = Path(cache_from_source(str(source))).read_bytes()[:8]
-        assert header == MAGIC_NUMBER + b"\1\0\0\0", source  # PEP 552: by hash, not to be checked
+        assert header == MAGIC_NUMBER + b"\1\0\0\0", source  # PEP 552: unchecked hash
 
 
-def test_handler_imports_nothing_that_a_cold_start_cannot_afford() -> None:
+def test_handler_imports_nothing_that_slows_a_cold_start() -> None:
     command = [sys.executable, "-X", "importtime", "-c", "import lambda_function.handler"]
     result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)  # noqa: S603 - our own module
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
@@ -147,7 +147,7 @@ def test_handler_imports_nothing_that_a_cold_start_cannot_afford() -> None:
 
 
 def locked() -> dict[str, set[str]]:
-    """Returns what uv.lock has of the function's dependencies, theirs included: name to versions."""
+    """Return the function's dependencies, direct and indirect, from uv.lock: name to versions."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
     versions: dict[str, set[str]] = {}
     waiting = ["ridecast"]
@@ -181,6 +181,6 @@ def test_requirements_hold_pins_and_nothing_else() -> None:
 def test_requirements_are_what_uv_exports() -> None:
     uv = find_uv()
     if uv is None:
-        pytest.skip("no uv here; test_requirements_are_the_locks looked at the same")
+        pytest.skip("no uv here; test_requirements_are_the_locks compares the same")
 
     assert export_requirements(uv) == REQUIREMENTS.read_text(encoding="utf-8")

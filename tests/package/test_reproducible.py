@@ -1,4 +1,4 @@
-"""Two builds of the same sources are the same package, to the byte: who builds a commit anew gets what is deployed."""
+"""Two builds of the same sources are the same package, to the byte: a new build of a commit gives what is deployed."""
 
 import shutil
 import sys
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.errors import BuildError
 from infra.stack.package import (
     PYTHON,
     Package,
@@ -21,6 +20,7 @@ from infra.stack.package import (
     host_architecture,
 )
 from infra.stack.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, Release, write_archive, write_release
+from training.errors import UserError
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where both are built; gone at the end, for it holds hundreds of megabytes."""
+    """The folder of both builds; deleted at the end because it has hundreds of megabytes."""
     made = tmp_path_factory.mktemp("builds")
     yield made
     shutil.rmtree(made)
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def package(folder: Path) -> Package:
-    return build_for_host()  # as the demo's: built before, perhaps, and by another process
+    return build_for_host()  # may be built already, as the demo's package
 
 
 @pytest.fixture(scope="module")
@@ -76,5 +76,5 @@ def test_digests_are_of_every_file_of_the_release(release: Release) -> None:
 
 
 def test_release_is_not_mixed_with_an_older_one(package: Package, release: Release) -> None:
-    with pytest.raises(BuildError, match="holds SHA256SUMS, package-"):
+    with pytest.raises(UserError, match="already contains SHA256SUMS, package-"):
         write_release(package.folder.parent, release.folder, "")

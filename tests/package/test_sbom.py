@@ -1,4 +1,4 @@
-"""The bill of materials lists what is in the package, all of it and nothing else, and is the same each time."""
+"""The bill of materials lists exactly the contents of the package, and is the same each time."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from infra.errors import BuildError
 from infra.stack.package import PYTHON, Package, build_for_host, export_with_digests, find_uv, host_architecture
-from infra.stack.release import SPEC_VERSION, write_sbom
+from infra.stack.sbom import SPEC_VERSION, write_sbom
+from training.errors import UserError
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,18 +30,18 @@ def exported() -> str:
 @pytest.fixture(scope="module")
 def sbom(exported: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("sbom") / "sbom.json"
-    write_sbom(exported, path)  # which validates it
+    write_sbom(exported, path)  # validates it, too
     found: dict[str, Any] = json.loads(path.read_bytes())
     return found
 
 
 @pytest.fixture(scope="module")
 def package() -> Package:
-    return build_for_host()  # as the demo's: it may have been built already
+    return build_for_host()  # may be built already, as the demo's package
 
 
 def distributions(package: Package) -> set[tuple[str, str]]:
-    """Names and versions of what is installed in the package, by its own records."""
+    """Names and versions of the package's distributions, by its own records."""
     records = (path.name.removesuffix(".dist-info") for path in package.folder.glob("*.dist-info"))
     return {(_normal(name), version) for name, _, version in (record.rpartition("-") for record in records)}
 
@@ -76,6 +76,6 @@ def test_it_is_the_same_each_time(sbom: dict[str, Any], exported: str, tmp_path:
     assert json.loads((tmp_path / "again.json").read_bytes()) == sbom
 
 
-def test_document_that_can_not_be_written_is_told(exported: str, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="cyclonedx-py says"):
+def test_document_that_cannot_be_written_is_an_error(exported: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cyclonedx-py says"):
         write_sbom(exported, tmp_path / "no such folder" / "sbom.json")

@@ -1,4 +1,4 @@
-"""Steps of a deployment: a change set is chosen, shown and carried out; what was there before is put back."""
+"""A deployment: a change set is chosen, shown, executed and undone; a release has reproducible files."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,8 +10,7 @@ from zipfile import ZipFile
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.errors import ChangeSetError, TemplateError
-from infra.stack.change_set import (
+from infra.stack.deployment import (
     MAX_WAITS,
     WAIT_S,
     Change,
@@ -21,13 +20,15 @@ from infra.stack.change_set import (
     deployment_parameters,
     execute,
     newest_change_set,
-    put_back,
     read_changes,
-    remember,
+    read_deployed,
+    undo,
 )
 from infra.stack.release import write_archive
+from infra.stack.sbom import requirements_of_the_runtime
 from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeClock, client_error
+from training.errors import UserError
 
 STACK = "ridecast"
 STACK_ID = "arn:aws:cloudformation:us-east-1:123456789012:stack/ridecast/1"
@@ -36,7 +37,7 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 def event(number: int, status: str, logical_id: str = STACK, reason: str = "") -> dict[str, Any]:
-    """A stack event; the stack's own unless it is said whose."""
+    """A stack event; by default of the stack itself."""
     return {
         "EventId": str(number),
         "StackId": STACK_ID,
@@ -48,7 +49,7 @@ def event(number: int, status: str, logical_id: str = STACK, reason: str = "") -
 
 
 class FakeCloudFormation:
-    """One stack that goes through given events, one each time it is looked at once its change set is carried out."""
+    """One stack with given events: after its change set is executed, each read adds one."""
 
     def __init__(self, *to_come: dict[str, Any], stack: dict[str, Any] | None = None, template: Any = "{}") -> None:
         self.executed: list[str] = []
@@ -56,29 +57,29 @@ class FakeCloudFormation:
         self.created: list[dict[str, Any]] = []
         self.change_sets: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
-        self._events = [event(0, "UPDATE_COMPLETE")]  # from last time
+        self._events = [event(0, "UPDATE_COMPLETE")]  # of an earlier deployment
         self._to_come = list(to_come)
         self._stack = stack
         self._template = template
 
     def execute_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Begins, or refuses."""
+        """Begin, or refuse."""
         assert StackName == STACK
         if self.refusal:
             raise client_error(self.refusal, "ExecuteChangeSet")
         self.executed.append(ChangeSetName)
 
     def delete_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Takes it away."""
+        """Delete it."""
         assert StackName == STACK
         self.change_sets = [one for one in self.change_sets if one["ChangeSetName"] != ChangeSetName]
 
     def create_change_set(self, **request: Any) -> None:
-        """Makes one that can be carried out."""
+        """Create one that can be executed."""
         self.created.append(request)
 
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
-        """Tells of the stack, if there is one."""
+        """Return the stack, if there is one."""
         if self._stack is None:
             error = client_error("ValidationError", "DescribeStacks")
             error.response["Error"]["Message"] = f"Stack with id {StackName} does not exist"
@@ -86,25 +87,25 @@ class FakeCloudFormation:
         return {"Stacks": [self._stack]}
 
     def get_template(self, **request: str) -> dict[str, Any]:
-        """Gives the template as it was sent: a text, or what boto3 makes of JSON."""
+        """Return the template as it was sent: text, or JSON decoded by boto3."""
         assert request["TemplateStage"] == "Original"
         return {"TemplateBody": self._template}
 
     def get_waiter(self, name: str) -> "FakeCloudFormation":
-        """Is a waiter too."""
+        """Return itself as the waiter."""
         assert name == "change_set_create_complete"
         return self
 
     def wait(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Need not."""
+        """Return at once."""
         assert (StackName, ChangeSetName) == (STACK, self.created[-1]["ChangeSetName"])
 
     def get_paginator(self, operation: str) -> "Pages":
-        """Pages of one."""
+        """Return pages of one item."""
         return Pages(self, operation)
 
     def pages(self, operation: str) -> Iterator[dict[str, Any]]:
-        """Gives one thing a page."""
+        """Yield one item a page."""
         if operation == "list_change_sets":
             yield from ({"Summaries": [one]} for one in self.change_sets)
         elif operation == "describe_change_set":
@@ -116,7 +117,7 @@ class FakeCloudFormation:
 
 
 class AddressedS3(FakeS3):
-    """Objects that have an address."""
+    """S3 with an endpoint."""
 
     meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
@@ -129,11 +130,11 @@ class Pages:
         self._operation = operation
 
     def paginate(self, **request: str) -> Iterator[dict[str, Any]]:
-        """Gives the pages."""
+        """Return the pages."""
         return self._cloudformation.pages(self._operation)
 
 
-def carry_out(*to_come: dict[str, Any]) -> tuple[str, FakeClock]:
+def executed(*to_come: dict[str, Any]) -> tuple[str, FakeClock]:
     clock = FakeClock()
     return execute(FakeCloudFormation(*to_come), STACK, CHANGE_SET, clock.sleep), clock
 
@@ -147,7 +148,7 @@ def summary(name: str, minutes: int, status: str = "AVAILABLE") -> dict[str, Any
     return {"ChangeSetId": arn, "ChangeSetName": name, "ExecutionStatus": status, "CreationTime": made}
 
 
-def test_newest_change_set_that_can_be_carried_out_is_taken() -> None:
+def test_newest_change_set_that_can_be_executed_is_chosen() -> None:
     cloudformation = FakeCloudFormation()
     cloudformation.change_sets = [summary("old", 1), summary("new", 2), summary("failed", 3, "UNAVAILABLE")]
 
@@ -158,7 +159,7 @@ def test_stack_without_changes_has_no_change_set() -> None:
     assert newest_change_set(FakeCloudFormation(), STACK) is None
 
 
-def test_what_was_planned_and_never_carried_out_is_cleared_before_the_next_plan() -> None:
+def test_change_sets_that_were_never_executed_are_deleted_before_the_next_plan() -> None:
     cloudformation = FakeCloudFormation(stack=DEPLOYED)
     cloudformation.change_sets = [summary("refused", 1), summary("done", 2, "EXECUTE_COMPLETE")]
 
@@ -167,11 +168,11 @@ def test_what_was_planned_and_never_carried_out_is_cleared_before_the_next_plan(
     assert newest_change_set(cloudformation, STACK) is None
 
 
-def test_where_there_is_no_stack_nothing_was_planned() -> None:
+def test_missing_stack_has_no_change_sets() -> None:
     assert clear_change_sets(FakeCloudFormation(), STACK) == []
 
 
-def test_what_endangers_data_is_shown_first() -> None:
+def test_changes_that_endanger_data_are_shown_first() -> None:
     cloudformation = FakeCloudFormation()
     cloudformation.changes = [
         {"Action": "Add", "LogicalResourceId": "Alarm", "ResourceType": "AWS::CloudWatch::Alarm"},
@@ -203,17 +204,17 @@ def test_what_endangers_data_is_shown_first() -> None:
         ("Remove", "AWS::Lambda::Version", "", False),
     ],
 )
-def test_data_is_endangered_by_what_takes_its_holder_away(
+def test_data_is_endangered_by_removal_or_replacement(
     action: str, kind: str, replacement: str, endangers: bool
 ) -> None:
     assert Change(action, "X", kind, replacement).endangers_data is endangers
 
 
-# -- carrying out
+# -- executing
 
 
-def test_it_waits_until_the_stack_itself_has_ended_well() -> None:
-    status, clock = carry_out(
+def test_execution_waits_for_the_stack_itself() -> None:
+    status, clock = executed(
         event(1, "UPDATE_IN_PROGRESS"), event(2, "UPDATE_COMPLETE", "Predictor"), event(3, "UPDATE_COMPLETE")
     )
 
@@ -221,35 +222,36 @@ def test_it_waits_until_the_stack_itself_has_ended_well() -> None:
     assert clock.slept_s == [WAIT_S, WAIT_S]
 
 
-def test_last_times_end_is_not_this_times() -> None:
-    status, _ = carry_out(event(1, "CREATE_IN_PROGRESS"), event(2, "CREATE_COMPLETE"))
+def test_end_of_an_earlier_deployment_is_ignored() -> None:
+    status, _ = executed(event(1, "CREATE_IN_PROGRESS"), event(2, "CREATE_COMPLETE"))
 
     assert status == "CREATE_COMPLETE"
 
 
 def test_rollback_is_an_error_with_its_first_reasons() -> None:
-    with pytest.raises(ChangeSetError) as raised:
-        carry_out(
+    sentence = (
+        r"stack ridecast is UPDATE_ROLLBACK_COMPLETE \(Predictoraliaslive: Rolled back by alarm FunctionErrorsAlarm\)"
+    )
+    with pytest.raises(UserError, match=sentence):
+        executed(
             event(1, "UPDATE_FAILED", "Predictoraliaslive", "Rolled back by alarm FunctionErrorsAlarm"),
             event(2, "UPDATE_ROLLBACK_IN_PROGRESS"),
             event(3, "UPDATE_ROLLBACK_COMPLETE"),
         )
 
-    assert raised.value.status == "UPDATE_ROLLBACK_COMPLETE"
-    assert raised.value.reasons == ["Predictoraliaslive: Rolled back by alarm FunctionErrorsAlarm"]
-    assert "stack ridecast is UPDATE_ROLLBACK_COMPLETE (Predictoraliaslive: Rolled back" in str(raised.value)
-
 
 @pytest.mark.parametrize("code", ["ChangeSetNotFound", "InvalidChangeSetStatus"])
-def test_change_set_that_was_carried_out_already_is_to_be_planned_anew(code: str) -> None:
+def test_change_set_that_was_executed_already_is_an_error(code: str) -> None:
     cloudformation = FakeCloudFormation()
     cloudformation.refusal = code
 
-    with pytest.raises(ChangeSetError, match=f"{CHANGE_SET} has been carried out already.*plan anew"):
+    with pytest.raises(
+        UserError, match=f"{CHANGE_SET}, or a change set after it, has been executed already: plan again"
+    ):
         execute(cloudformation, STACK, CHANGE_SET)
 
 
-def test_any_other_refusal_is_aws_own_to_tell() -> None:
+def test_any_other_refusal_is_raised_as_it_is() -> None:
     cloudformation = FakeCloudFormation()
     cloudformation.refusal = "AccessDenied"
 
@@ -257,16 +259,16 @@ def test_any_other_refusal_is_aws_own_to_tell() -> None:
         execute(cloudformation, STACK, CHANGE_SET)
 
 
-def test_it_does_not_wait_for_ever() -> None:
+def test_execution_does_not_wait_for_ever() -> None:
     clock = FakeClock()
 
-    with pytest.raises(ChangeSetError, match="still at work"):
+    with pytest.raises(UserError, match="has not ended after 60 minutes"):
         execute(FakeCloudFormation(), STACK, CHANGE_SET, clock.sleep)
 
     assert len(clock.slept_s) == MAX_WAITS
 
 
-# -- putting back
+# -- undoing
 
 DEPLOYED = {
     "StackStatus": "UPDATE_COMPLETE",
@@ -277,13 +279,12 @@ DEPLOYED = {
 }
 
 
-def test_what_was_there_is_put_back_with_its_parameters_tags_and_role(tmp_path: Path) -> None:
-    before = remember(FakeCloudFormation(stack=DEPLOYED, template="Resources: {}"), STACK)
+def test_undo_deploys_the_former_template_with_its_parameters_tags_and_role() -> None:
+    before = read_deployed(FakeCloudFormation(stack=DEPLOYED, template="Resources: {}"), STACK)
     assert before is not None
-    before.store(tmp_path / "before.json")
     cloudformation, s3 = FakeCloudFormation(event(1, "UPDATE_COMPLETE")), AddressedS3()
 
-    status = put_back(cloudformation, s3, BUCKET, Deployed.load(tmp_path / "before.json"), FakeClock().sleep)
+    status = undo(cloudformation, s3, BUCKET, before, FakeClock().sleep)
 
     assert status == "UPDATE_COMPLETE"
     (request,) = cloudformation.created
@@ -298,36 +299,36 @@ def test_what_was_there_is_put_back_with_its_parameters_tags_and_role(tmp_path: 
     assert cloudformation.executed == [request["ChangeSetName"]]
 
 
-def test_what_is_put_back_takes_over_at_once_and_no_alarm_takes_it_back() -> None:
-    # GIVEN a stack that shifts traffic bit by bit and watches alarms, one of which the bad release has set off
+def test_undo_takes_over_at_once_and_no_alarm_rolls_it_back() -> None:
+    # GIVEN a stack that shifts traffic in steps and watches alarms, one of which the bad release has raised
     usual = {"CodeRollout": "ByEnvironment", "RideEventsShards": "2", "RolloutAlarms": "Watched"}
     deployed = Deployed(STACK, "Resources: {}", parameters=usual, tags={}, capabilities=[])
     cloudformation = FakeCloudFormation(event(1, "UPDATE_COMPLETE"))
 
-    put_back(cloudformation, AddressedS3(), BUCKET, deployed, FakeClock().sleep)
+    undo(cloudformation, AddressedS3(), BUCKET, deployed, FakeClock().sleep)
 
     (request,) = cloudformation.created
     given = {one["ParameterKey"]: one["ParameterValue"] for one in request["Parameters"]}
     assert given == {"CodeRollout": "AllAtOnce", "RideEventsShards": "2", "RolloutAlarms": "Ignored"}
 
 
-def test_template_that_is_json_is_kept_as_json() -> None:
-    before = remember(FakeCloudFormation(stack=DEPLOYED, template={"Resources": {}}), STACK)
+def test_json_template_stays_json() -> None:
+    before = read_deployed(FakeCloudFormation(stack=DEPLOYED, template={"Resources": {}}), STACK)
 
     assert before is not None
     assert before.template == '{"Resources":{}}'
 
 
 @pytest.mark.parametrize("stack", [None, {"StackStatus": "REVIEW_IN_PROGRESS"}], ids=["no stack", "only planned"])
-def test_before_a_first_deployment_there_is_nothing_to_put_back(stack: dict[str, Any] | None) -> None:
-    assert remember(FakeCloudFormation(stack=stack), STACK) is None
+def test_before_a_first_deployment_there_is_nothing_to_undo(stack: dict[str, Any] | None) -> None:
+    assert read_deployed(FakeCloudFormation(stack=stack), STACK) is None
 
 
 # -- parameters
 
 
 @pytest.mark.parametrize("overrides", ['"BatchSize=100 LogLevel=INFO"', '["BatchSize=100", "LogLevel=INFO"]'])
-def test_parameters_are_the_files_and_the_workflows_own(tmp_path: Path, overrides: str) -> None:
+def test_parameters_are_the_files_and_the_workflows(tmp_path: Path, overrides: str) -> None:
     samconfig = tmp_path / "samconfig.toml"
     samconfig.write_text(f"[prod.deploy.parameters]\nparameter_overrides = {overrides}\n")
 
@@ -336,18 +337,18 @@ def test_parameters_are_the_files_and_the_workflows_own(tmp_path: Path, override
     assert found == ["BatchSize=100", "LogLevel=ERROR", "Environment=prod"]
 
 
-def test_environment_that_the_file_does_not_have_is_told(tmp_path: Path) -> None:
+def test_environment_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None:
     samconfig = tmp_path / "samconfig.toml"
     samconfig.write_text("version = 0.1\n")
 
-    with pytest.raises(TemplateError, match=r"samconfig.toml has no environment prod: add \[prod.deploy.parameters\]"):
+    with pytest.raises(UserError, match=r"samconfig.toml has no environment prod: add \[prod.deploy.parameters\]"):
         deployment_parameters(samconfig, "prod", {})
 
 
-# -- archives
+# -- the release
 
 
-def test_archive_depends_on_names_and_bytes_alone(tmp_path: Path) -> None:
+def test_archive_depends_on_names_and_bytes_only(tmp_path: Path) -> None:
     digests = []
     for number, names in enumerate([("a.py", "b.so"), ("b.so", "a.py")]):
         folder = tmp_path / str(number)
@@ -364,7 +365,7 @@ def test_archive_depends_on_names_and_bytes_alone(tmp_path: Path) -> None:
         assert {entry.external_attr >> 16 & 0o777 for entry in archive.infolist()} == {0o644}
 
 
-def test_archive_of_other_bytes_is_another(tmp_path: Path) -> None:
+def test_archive_of_other_bytes_has_another_digest(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     digests = set()
     for text in ("one", "two"):
@@ -372,3 +373,18 @@ def test_archive_of_other_bytes_is_another(tmp_path: Path) -> None:
         digests.add(write_archive(tmp_path / "folder", tmp_path / "a.zip"))
 
     assert len(digests) == 2
+
+
+EXPORTED = """\
+numpy==2.4.6 ; python_full_version < '3.12' \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+numpy==2.5.5 ; python_full_version >= '3.12' \\
+    --hash=sha256:cc
+colorama==0.4.6 ; sys_platform == 'win32'
+tzdata==2026.6
+"""
+
+
+def test_bill_of_materials_lists_what_lambdas_python_installs() -> None:
+    assert requirements_of_the_runtime(EXPORTED) == "numpy==2.5.5 \\\n    --hash=sha256:cc\ntzdata==2026.6\n"

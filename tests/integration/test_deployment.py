@@ -1,4 +1,4 @@
-"""A deployment on the local AWS, step by step as in the workflow: `sam deploy` plans, the rest does and undoes."""
+"""A deployment on the local AWS with the workflow's steps: `sam deploy` plans, our steps execute and undo."""
 
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def aws() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def environment(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """Of the steps: this machine's AWS."""
+    """The environment of the steps, with the local AWS."""
     for name, value in {**aws.environment, "no_proxy": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
     return {**sam_environment(), **aws.environment}
@@ -50,7 +50,7 @@ class Deployment:
         self._endpoint = ["--endpoint-url", aws.endpoint_url]
 
     def plan(self, template: str, **parameters: object) -> str:
-        """Clears, makes a change set with the real sam, shows it, and returns its name: "" if nothing would change."""
+        """Clear, create a change set with the real sam, show it, and return its name; "" if nothing would change."""
         assert main([*self._endpoint, "clear", "--stack", STACK]) == 0
         path = self._folder / "template.yaml"
         path.write_text(template, encoding="utf-8")
@@ -70,15 +70,15 @@ class Deployment:
         return output.read_text().removeprefix("change_set=").strip()
 
     def execute(self, change_set: str) -> int:
-        """Carries it out, and remembers what was there."""
+        """Execute it, and store what was deployed."""
         return self._step("execute", "--change-set", change_set)
 
     def undo(self) -> int:
-        """Puts that back."""
+        """Undo it."""
         return self._step("undo", "--bucket", ARTEFACTS)
 
     def shards(self, name: str) -> int:
-        """Counts a stream's shards."""
+        """Return a stream's number of shards."""
         found: dict[str, Any] = self._aws.client("kinesis").describe_stream_summary(StreamName=name)
         return int(found["StreamDescriptionSummary"]["OpenShardCount"])
 
@@ -87,7 +87,7 @@ class Deployment:
         return main([*self._endpoint, words[0], "--stack", STACK, *before, *words[1:]])
 
 
-def test_stack_is_planned_deployed_updated_and_put_back(
+def test_stack_is_planned_deployed_updated_and_undone(
     aws: LocalAws, environment: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployment = Deployment(aws, environment, tmp_path)
@@ -103,8 +103,8 @@ def test_stack_is_planned_deployed_updated_and_put_back(
 
     refused = deployment.plan(TEMPLATE.replace("!Ref Shards", "2"), Name="rides")
     assert refused
-    assert deployment.plan(TEMPLATE, Name="rides") == ""  # not what was refused
-    assert f"{refused} was never carried out" in capsys.readouterr().out
+    assert deployment.plan(TEMPLATE, Name="rides") == ""  # not the refused one
+    assert f"{refused} was never executed" in capsys.readouterr().out
 
     second = deployment.plan(TEMPLATE.replace("!Ref Shards", "3"), Name="rides")
     assert second != first
@@ -116,7 +116,7 @@ def test_stack_is_planned_deployed_updated_and_put_back(
     assert deployment.shards("rides") == 1
 
 
-def test_change_set_that_is_not_there_is_one_sentence(
+def test_missing_change_set_is_an_error_of_one_sentence(
     aws: LocalAws, environment: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Deployment(aws, environment, tmp_path).execute("none") == 1

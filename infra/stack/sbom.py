@@ -1,0 +1,76 @@
+"""The package's bill of materials: a CycloneDX document with each distribution in it and the digests from uv.lock.
+
+It is made from the same export of uv.lock as requirements.txt, reduced to the function's Python, so that it lists what
+`sam build` installs; a test compares it with the built package. cyclonedx-py validates it against CycloneDX's schema.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from packaging.markers import Marker
+
+from infra.stack.package import PYTHON, ROOT
+from training.errors import UserError
+
+SPEC_VERSION = "1.6"
+
+_RUNTIME = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_system": "Linux",
+    "python_full_version": f"{PYTHON[0]}.{PYTHON[1]}.0",
+    "python_version": f"{PYTHON[0]}.{PYTHON[1]}",
+    "sys_platform": "linux",
+}
+"""Lambda's environment, for which markers of requirements are evaluated."""
+
+_MARKER = re.compile(r"^(?P<pin>[^;\\]+?) *; *(?P<marker>[^\\]+?)(?P<rest> *\\)?$")
+
+
+def requirements_of_the_runtime(exported: str) -> str:
+    r"""Return the requirements that the function's own Python installs, without their markers.
+
+    Args:
+        exported: The output of `uv export`, with digests on lines of their own or without digests.
+
+    >>> requirements_of_the_runtime("a==1 ; python_full_version < '3.12' \\\n    --hash=sha256:0\nb==2\n")
+    'b==2\n'
+    """
+    requirements = re.split(r"\n(?=\S)", exported.strip())  # a requirement with its digests, each
+    return "".join(f"{pinned}\n" for one in requirements if (pinned := _without_marker(one)))
+
+
+def _without_marker(requirement: str) -> str:
+    first, *digests = requirement.split("\n")
+    found = _MARKER.match(first)
+    if not found:
+        return requirement
+    if not Marker(found["marker"]).evaluate(_RUNTIME):
+        return ""
+    return "\n".join([found["pin"] + (found["rest"] or ""), *digests])
+
+
+def write_sbom(exported: str, path: Path) -> None:
+    """Write the bill of materials; the same requirements give the same bytes.
+
+    Args:
+        exported: The output of `uv export`, with digests.
+        path: The JSON file, replaced if it exists.
+
+    Raises:
+        UserError: The document is not valid, or a requirement can't be read.
+    """
+    options = ["--pyproject", "pyproject.toml", "--spec-version", SPEC_VERSION, "--output-reproducible", "--validate"]
+    command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", *options]
+    done = subprocess.run(  # noqa: S603 - cyclonedx-py, with words from this file
+        [*command, "--output-file", str(path), "-"],
+        cwd=ROOT,
+        input=requirements_of_the_runtime(exported),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise UserError(f"cannot write the bill of materials: cyclonedx-py says {done.stderr.strip()[-500:]}")
