@@ -91,7 +91,7 @@ def smoke(
     stack_name: str,
     n_rides: int,
     patience_s: float,
-    progress: Progress = Progress(),  # noqa: B008 - immutable
+    progress: Progress = Progress(),
     timing: Timing = Timing(),  # noqa: B008 - immutable
 ) -> SmokeResult:
     """Test a stack. If its channel has just moved, wait first until every running function has followed.
@@ -185,7 +185,7 @@ def run_trial(
     trial: Trial,
     patience_s: float,
     timing: Timing = Timing(),  # noqa: B008 - immutable
-    progress: Progress = Progress(),  # noqa: B008 - immutable
+    progress: Progress = Progress(),
 ) -> SmokeResult:
     """Send the rides and wait at most `patience_s` seconds for their predictions.
 
