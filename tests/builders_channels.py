@@ -1,11 +1,12 @@
-"""A bucket whose channels point at small bundles: moving them, the gate's verdicts, and where they are."""
+"""A bucket whose channels point at small bundles: move them, store verdicts, and read where they point."""
 
 import json
+from collections.abc import Sequence
 
 from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders import small_bundle
 from tests.builders_kept import ListingS3
-from tests.fakes import BUCKET, FakeS3
+from tests.fakes import BUCKET, S3Outcome
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
 from training.registry.versions import put_artifact
@@ -13,25 +14,31 @@ from training.registry.versions import put_artifact
 KEY = channel_key("stable")
 
 
-def bucket_of_three() -> ListingS3:
-    """A bucket with the small bundles of seeds 1 to 3, whose channel `stable` points at the first; no call is noted."""
-    s3 = ListingS3()
+def new_bucket(
+    objects: dict[str, bytes] | None = None, script: Sequence[S3Outcome] = (), keys_per_page: int = 1000
+) -> Bucket:
+    """A bucket in memory."""
+    return Bucket(ListingS3(objects if objects is not None else {}, list(script), keys_per_page=keys_per_page), BUCKET)
+
+
+def bucket_of_three() -> Bucket:
+    """A bucket with the small bundles of seeds 1 to 3, whose channel `stable` points at the first; no calls yet."""
+    bucket = new_bucket()
     for seed in (1, 2, 3):
-        store_bundle(Bucket(s3, BUCKET), small_bundle(seed))
-    move(s3)
-    s3.calls.clear()
-    return s3
+        store_bundle(bucket, small_bundle(seed))
+    move(bucket)
+    bucket.s3.calls.clear()
+    return bucket
 
 
-def move(s3: FakeS3, seed: int = 1, channel: str = "stable", mover: Mover | None = None) -> str:
-    """Moves a channel to the small bundle of a seed and returns its version."""
+def move(bucket: Bucket, seed: int = 1, channel: str = "stable", mover: Mover | None = None) -> str:
+    """Move a channel to the small bundle of a seed and return its version."""
     bundle = small_bundle(seed)
-    target = (bundle.model_version, bundle.manifest_sha256)
-    return move_channel(Bucket(s3, BUCKET), channel, *target, mover=mover).model_version
+    return move_channel(bucket, channel, bundle.model_version, bundle.manifest_sha256, mover=mover).model_version
 
 
-def gate(s3: FakeS3, seed: int, against: int | None, channel: str = "stable", *, passed: bool = True) -> None:
-    """Lays the gate's report beside a small bundle, with more in it than moving a channel needs."""
+def gate(bucket: Bucket, seed: int, against: int | None, channel: str = "stable", *, passed: bool = True) -> None:
+    """Store the gate's report beside a small bundle, with more fields than moving a channel needs."""
     report = {
         "model_version": version(seed),
         "against": against if against is None else version(against),
@@ -39,7 +46,7 @@ def gate(s3: FakeS3, seed: int, against: int | None, channel: str = "stable", *,
         "passed": passed,
         "rules": [{"name": "better", "passed": passed}],
     }
-    put_artifact(Bucket(s3, BUCKET), version(seed), f"gate-{channel}.json", json.dumps(report).encode())
+    put_artifact(bucket, version(seed), f"gate-{channel}.json", json.dumps(report).encode())
 
 
 def version(seed: int) -> str:
@@ -47,6 +54,6 @@ def version(seed: int) -> str:
     return small_bundle(seed).model_version
 
 
-def version_of(s3: FakeS3) -> str:
+def version_of(bucket: Bucket) -> str:
     """The version that the channel `stable` points at."""
-    return decode_channel(s3.objects[KEY]).model_version
+    return decode_channel(bucket.s3.objects[KEY]).model_version

@@ -13,7 +13,7 @@ from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.errors import BucketError, NotGatedError
+from training.errors import BucketError, UserError
 from training.evaluation.gate import GateReport, decode_gate_report
 from training.evaluation.gate_rules import RuleResult
 from training.model.bundle import ExportedBundle
@@ -75,7 +75,7 @@ def test_candidate_is_signed_where_the_target_has_a_signer() -> None:
 
 def test_candidate_that_failed_leaves_nothing_behind() -> None:
     wanted = target()
-    with pytest.raises(NotGatedError, match=r"failed the gate \(size\)"):
+    with pytest.raises(UserError, match=r"failed the gate \(size\)"):
         release(wanted, small_bundle(), report(passed=False))
     assert wanted.bucket.s3.objects == {}
 
@@ -96,7 +96,7 @@ def test_force_changes_nothing_for_one_that_passed() -> None:
 def test_verdict_against_what_the_channel_no_longer_holds_does_not_count() -> None:
     wanted, other = target(), small_bundle(seed=2)
     release(wanted, other, report(passed=True, bundle=other))
-    with pytest.raises(NotGatedError, match="was gated against nothing"):
+    with pytest.raises(UserError, match="was gated against nothing"):
         release(wanted, small_bundle(), report(passed=True, against=None))
     assert holder(wanted.bucket.s3, "stable") == other.model_version
 

@@ -1,27 +1,28 @@
-"""Signing what is stored: before it is visible, once, and never over another key's signature by accident."""
+"""Signatures of stored bundles: stored before the version is visible, once, and over another key's only on request."""
 
 from pathlib import Path
 
 import pytest
 
-from infra.local.folder_bucket import FolderS3
+from infra.local.s3 import FolderS3
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, Meanwhile, S3Outcome, spoil_bundle
+from tests.builders_channels import new_bucket
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, Meanwhile, S3Outcome, spoil_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
 from training.registry.signing import Signer, sign_stored
-from training.registry.versions import read_stored
+from training.registry.versions import read_stored, stored_versions
 
 
 @pytest.fixture
-def s3() -> FakeS3:
-    return FakeS3()
+def bucket() -> Bucket:
+    return new_bucket()
 
 
 @pytest.fixture
@@ -33,125 +34,122 @@ def signature_key(bundle: ExportedBundle) -> str:
     return bundle_key(bundle.model_version, SIGNATURE)
 
 
-def is_signed(s3: FakeS3, bundle: ExportedBundle, key: str = KEY) -> bool:
-    signature = s3.objects[signature_key(bundle)]
+def is_signed(bucket: Bucket, bundle: ExportedBundle, key: str = KEY) -> bool:
+    signature = bucket.s3.objects[signature_key(bundle)]
     return Signer(FakeKms(), key).has_signed(bundle.model_version, bundle.files[MANIFEST], signature)
 
 
-def test_signature_is_there_before_the_version_is_visible(s3: FakeS3, kms: FakeKms, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, KEY))
-    written = [key.rpartition("/")[2] for operation, key in s3.calls if operation == "put"]
+def test_signature_is_stored_before_the_version_is_visible(
+    bucket: Bucket, kms: FakeKms, bundle: ExportedBundle
+) -> None:
+    store_bundle(bucket, bundle, Signer(kms, KEY))
+    written = [key.rpartition("/")[2] for operation, key in bucket.s3.calls if operation == "put"]
     assert written[-2:] == [SIGNATURE, MANIFEST]
-    assert is_signed(s3, bundle)
+    assert is_signed(bucket, bundle)
 
 
 @pytest.mark.parametrize("failure", [DENIED, SERVICE_DOWN], ids=["denied", "down"])
 def test_bundle_that_cannot_be_signed_never_becomes_visible(
-    s3: FakeS3, bundle: ExportedBundle, failure: Exception
+    bucket: Bucket, bundle: ExportedBundle, failure: Exception
 ) -> None:
     with pytest.raises(UserError, match=f"cannot sign with the KMS key {KEY}: "):
-        store_bundle(Bucket(s3, BUCKET), bundle, Signer(FakeKms([failure]), KEY))
-    assert stored_versions_of(s3) == ()
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(FakeKms(), KEY))
-    assert is_signed(s3, bundle)
+        store_bundle(bucket, bundle, Signer(FakeKms([failure]), KEY))
+    assert stored_versions(bucket) == ()
+    store_bundle(bucket, bundle, Signer(FakeKms(), KEY))
+    assert is_signed(bucket, bundle)
 
 
-def test_signature_that_the_bucket_does_not_take_keeps_the_version_invisible(
-    s3: FakeS3, kms: FakeKms, bundle: ExportedBundle
+def test_version_whose_signature_is_not_stored_is_invisible(
+    bucket: Bucket, kms: FakeKms, bundle: ExportedBundle
 ) -> None:
     n_reads_and_writes = len(bundle.model.manifest.files) + 1
     script: list[S3Outcome] = [None] * n_reads_and_writes
-    s3.script = [*script, DENIED]
+    bucket.s3.script = [*script, DENIED]
     with pytest.raises(BucketError, match=r"manifest\.sig cannot be written"):
-        store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, KEY))
-    assert stored_versions_of(s3) == ()
+        store_bundle(bucket, bundle, Signer(kms, KEY))
+    assert stored_versions(bucket) == ()
 
 
-def test_bundle_stored_twice_keeps_its_first_signature(s3: FakeS3, kms: FakeKms, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, KEY))
-    before = dict(s3.objects)
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, KEY))
-    assert s3.objects == before
+def test_bundle_stored_twice_keeps_its_first_signature(bucket: Bucket, kms: FakeKms, bundle: ExportedBundle) -> None:
+    store_bundle(bucket, bundle, Signer(kms, KEY))
+    before = dict(bucket.s3.objects)
+    store_bundle(bucket, bundle, Signer(kms, KEY))
+    assert bucket.s3.objects == before
     assert [operation for operation, _ in kms.calls] == ["sign", "verify"]
 
 
-def test_bundle_stored_without_a_signer_has_no_signature(s3: FakeS3, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle)
-    assert signature_key(bundle) not in s3.objects
+def test_bundle_stored_without_a_signer_has_no_signature(bucket: Bucket, bundle: ExportedBundle) -> None:
+    store_bundle(bucket, bundle)
+    assert signature_key(bundle) not in bucket.s3.objects
 
 
-def test_version_stored_before_there_was_a_key_is_signed_later(
-    s3: FakeS3, kms: FakeKms, bundle: ExportedBundle
+def test_stored_version_can_be_signed_later(bucket: Bucket, kms: FakeKms, bundle: ExportedBundle) -> None:
+    store_bundle(bucket, bundle)
+    before = dict(bucket.s3.objects)
+    assert sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
+    assert is_signed(bucket, bundle)
+    assert bucket.s3.objects == {**before, signature_key(bundle): bucket.s3.objects[signature_key(bundle)]}
+    assert not sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
+
+
+def test_signature_of_another_key_is_replaced_only_on_request(
+    bucket: Bucket, kms: FakeKms, bundle: ExportedBundle
 ) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle)
-    before = dict(s3.objects)
-    assert sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(kms, KEY))
-    assert is_signed(s3, bundle)
-    assert s3.objects == {**before, signature_key(bundle): s3.objects[signature_key(bundle)]}
-    assert not sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(kms, KEY))
-
-
-def test_signature_of_another_key_is_replaced_only_when_that_is_asked_for(
-    s3: FakeS3, kms: FakeKms, bundle: ExportedBundle
-) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, OTHER_KEY))
+    store_bundle(bucket, bundle, Signer(kms, OTHER_KEY))
     for again in (
-        lambda: store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, KEY)),
-        lambda: sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(kms, KEY)),
+        lambda: store_bundle(bucket, bundle, Signer(kms, KEY)),
+        lambda: sign_stored(bucket, bundle.model_version, Signer(kms, KEY)),
     ):
         with pytest.raises(BucketError, match=rf"manifest\.sig is not by {KEY}: check which .* --replace`$"):
             again()
-    assert is_signed(s3, bundle, OTHER_KEY)
-    assert sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(kms, KEY), replace=True)
-    assert is_signed(s3, bundle)
+    assert is_signed(bucket, bundle, OTHER_KEY)
+    assert sign_stored(bucket, bundle.model_version, Signer(kms, KEY), replace=True)
+    assert is_signed(bucket, bundle)
 
 
-def test_two_who_sign_at_once_leave_one_good_signature(s3: FakeS3, kms: FakeKms, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle)
+def test_two_signers_at_the_same_time_leave_one_valid_signature(
+    bucket: Bucket, kms: FakeKms, bundle: ExportedBundle
+) -> None:
+    store_bundle(bucket, bundle)
 
     def somebody_else() -> None:
-        sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(FakeKms(), KEY))
+        sign_stored(bucket, bundle.model_version, Signer(FakeKms(), KEY))
 
-    s3.calls.clear()
-    sign_stored(Bucket(FakeS3(dict(s3.objects), calls=s3.calls), BUCKET), bundle.model_version, Signer(kms, KEY))
-    n_reads = [operation for operation, _ in s3.calls].index("put")
-    s3.script = [*([None] * n_reads), Meanwhile(somebody_else)]  # after all reads, before the write
+    copy = new_bucket(dict(bucket.s3.objects))
+    sign_stored(copy, bundle.model_version, Signer(kms, KEY))
+    n_reads = [operation for operation, _ in copy.s3.calls].index("put")
+    bucket.s3.script = [*([None] * n_reads), Meanwhile(somebody_else)]  # after all reads, before the write
     with pytest.raises(BucketError, match="is being written by somebody else: try again"):
-        sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(kms, KEY))
-    assert is_signed(s3, bundle)
+        sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
+    assert is_signed(bucket, bundle)
 
 
-def test_kms_that_does_not_say_whose_signature_is_there_leaves_it(s3: FakeS3, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(FakeKms(), OTHER_KEY))
-    before = dict(s3.objects)
+def test_signature_that_kms_does_not_check_stays(bucket: Bucket, bundle: ExportedBundle) -> None:
+    store_bundle(bucket, bundle, Signer(FakeKms(), OTHER_KEY))
+    before = dict(bucket.s3.objects)
     with pytest.raises(KmsError):
-        sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(FakeKms([SERVICE_DOWN]), KEY), replace=True)
-    assert s3.objects == before
+        sign_stored(bucket, bundle.model_version, Signer(FakeKms([SERVICE_DOWN]), KEY), replace=True)
+    assert bucket.s3.objects == before
 
 
-def test_version_that_would_not_serve_is_not_signed(s3: FakeS3, kms: FakeKms, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, BUCKET), bundle)
-    spoil_bundle(s3, bundle, FOREST)
+def test_damaged_version_is_not_signed(bucket: Bucket, kms: FakeKms, bundle: ExportedBundle) -> None:
+    store_bundle(bucket, bundle)
+    spoil_bundle(bucket.s3, bundle, FOREST)
     with pytest.raises(BundleError):
-        sign_stored(Bucket(s3, BUCKET), bundle.model_version, Signer(kms, KEY))
+        sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
     assert kms.calls == []
-    assert signature_key(bundle) not in s3.objects
+    assert signature_key(bundle) not in bucket.s3.objects
 
 
-def test_version_that_is_not_there_cannot_be_signed(kms: FakeKms, tmp_path: Path) -> None:
+def test_missing_version_cannot_be_signed(kms: FakeKms, tmp_path: Path) -> None:
     with pytest.raises(NoSuchVersionError):
         sign_stored(Bucket(FolderS3(tmp_path), BUCKET), "green-2021-01-000000000000", Signer(kms, KEY))
     assert kms.calls == []
 
 
-def test_signature_changes_neither_the_version_nor_what_people_read(s3: FakeS3, kms: FakeKms) -> None:
+def test_signature_does_not_change_the_version(bucket: Bucket, kms: FakeKms) -> None:
     bundle = small_bundle()
-    store_bundle(Bucket(s3, BUCKET), bundle, Signer(kms, KEY))
-    stored = read_stored(Bucket(s3, BUCKET), bundle.model_version)
+    store_bundle(bucket, bundle, Signer(kms, KEY))
+    stored = read_stored(bucket, bundle.model_version)
     assert stored.files == bundle.files
     assert stored.manifest_sha256 == bundle.manifest_sha256
-
-
-def stored_versions_of(s3: FakeS3) -> tuple[str, ...]:
-    """The versions that anybody can see: those with a manifest."""
-    return tuple(key.split("/")[1] for key in s3.keys("models/") if key.endswith(f"/{MANIFEST}"))

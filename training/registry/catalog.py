@@ -10,7 +10,7 @@ import msgspec
 from lambda_function.core.bundle import Manifest
 from lambda_function.errors import BundleError
 from training.errors import BucketError
-from training.model.results import EVALUATION, Evaluation, SliceResult, decode_evaluation
+from training.model.results import EVALUATION, Evaluation, decode_evaluation
 from training.registry.bucket import Bucket
 from training.registry.channel_history import Move
 from training.registry.versions import list_artifacts, read_channels, read_file, read_manifest, stored_times
@@ -135,12 +135,6 @@ def compare(a: ModelDetails, b: ModelDetails) -> Comparison:
         metrics=tuple(_pairs(metrics_a, metrics_b)),
         slices=_slice_pairs(a.evaluation, b.evaluation),
     )
-
-
-def worse_than_baseline(evaluation: Evaluation) -> list[SliceResult]:
-    """The validation's slices where the baseline's RMSE is below the model's, the worst first."""
-    worse = [one for one in evaluation.validate.slices if one.model.rmse_minutes > one.baseline.rmse_minutes]
-    return sorted(worse, key=lambda one: one.baseline.rmse_minutes - one.model.rmse_minutes)
 
 
 def _model(bucket: Bucket, version: str, stored_at: datetime | None, pointed: Mapping[str, Move]) -> Model:

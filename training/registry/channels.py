@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key
-from training.errors import BucketError, ForceRefusedError, NotGatedError, NoWayBackError
+from training.errors import BucketError, NoWayBackError, UserError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
@@ -127,7 +127,7 @@ def promote(
         KmsError: KMS did not check the signature.
     """
     if force and channel != FORCED_CHANNEL:
-        raise ForceRefusedError(channel, FORCED_CHANNEL)
+        raise UserError(f"{channel} takes no version by force, only {FORCED_CHANNEL} does", "leave out --force")
     bundle = read_stored(bucket, model_version)
     stored = read_channel(bucket, channel)
     if not force:
@@ -171,7 +171,15 @@ def _check_gated(bucket: Bucket, stored: StoredChannel, model_version: str) -> N
         problem = "did not pass the gate"
     else:
         return
-    raise NotGatedError(bucket.name, model_version, stored.channel, stored.model_version, problem)
+    raise not_gated(bucket, model_version, stored.channel, stored.model_version, problem)
+
+
+def not_gated(bucket: Bucket, model_version: str, channel: str, champion: str | None, problem: str) -> UserError:
+    """Return the error for a version without a passing verdict against the channel's champion."""
+    return UserError(
+        f"{model_version} may not go to {channel}, which holds {champion or 'nothing'}: it {problem}",
+        f"run `ridecast models gate {model_version} --channel {channel} --bucket {bucket.name}`",
+    )
 
 
 def _move(bucket: Bucket, stored: StoredChannel, target: tuple[str, str], why: Why, mover: Mover | None) -> Moved:

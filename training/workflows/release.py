@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import msgspec
 
 from lambda_function.errors import BundleError
-from training.data.load import Load, rides_of
+from training.data.load import rides_of
 from training.data.months import Month, parse_months
-from training.data.rides import Rides
-from training.errors import NoSuchVersionError, NotGatedError
-from training.evaluation.gate import GateReport, encode_gate_report, judge, no_month_to_judge, unseen_month
+from training.data.rides import Load, Rides
+from training.errors import NoSuchVersionError
+from training.evaluation.gate import GateReport, encode_gate_report, no_unseen_month, run_gate, unseen_month
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
-from training.registry.channels import FORCED_CHANNEL, Moved, promote, store_bundle
+from training.registry.channels import FORCED_CHANNEL, Moved, not_gated, promote, store_bundle
 from training.registry.signing import Signer
 from training.registry.versions import put_artifact, read_stored, verdict_name
 from training.tracking.mirror import Sources
@@ -80,11 +80,11 @@ def gate(
     found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, in_hand)
     months = tuple(test_months) or ((found,) if found else ())
     if not months:
-        report = no_month_to_judge(candidate, champion, channel=target.channel)
+        report = no_unseen_month(candidate, champion, channel=target.channel)
         return msgspec.structs.replace(report, against=held)
     if train_rides is None:
         train_rides = load([Month.parse(month) for month in candidate.model.manifest.train_months])
-    report = judge(candidate, champion, load(months), train_rides, channel=target.channel)
+    report = run_gate(candidate, champion, load(months), train_rides, channel=target.channel)
     return msgspec.structs.replace(report, against=held)
 
 
@@ -98,7 +98,7 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
         force: Whatever the gate says.
 
     Raises:
-        NotGatedError: It did not pass, and is not forced: nothing of it is stored.
+        UserError: It did not pass, and is not forced: nothing of it is stored.
         ChannelMovedError: Somebody else moved the channel since it was judged.
         SigningError: KMS did not sign it.
         BucketError: S3 did not answer as needed.
@@ -106,7 +106,7 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
     if not (report.passed or force):
         failed = ", ".join(rule.rule for rule in report.rules if not rule.passed)
         problem = f"failed the gate ({failed})"
-        raise NotGatedError(target.bucket.name, report.model_version, target.channel, report.against, problem)
+        raise not_gated(target.bucket, report.model_version, target.channel, report.against, problem)
     forced = not report.passed
     channel = FORCED_CHANNEL if forced else target.channel
     store_bundle(target.bucket, candidate, target.signer)

@@ -1,4 +1,4 @@
-"""The history holds each state that a channel ever was in exactly once, whoever ends in the middle of what."""
+"""The history holds each state of a channel exactly once, wherever a process ends."""
 
 import json
 import random
@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.core.bundle import channel_key, decode_channel
+from tests.builders_channels import new_bucket
 from tests.builders_kept import ListingS3, ProcessEnd
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, S3Outcome, point_channel, timed_out
 from training.errors import BucketError
@@ -41,25 +42,25 @@ def mover(name: str = "ada@laptop", now: datetime = NOW) -> Mover:
     return Mover(name, lambda: now)
 
 
-def move(s3: Any, version: int = 0, channel: str = "stable", by: Mover | None = None) -> Move:
-    return move_channel(Bucket(s3, BUCKET), channel, VERSIONS[version], SHA256, mover=by or mover())
+def move(bucket: Bucket, version: int = 0, channel: str = "stable", by: Mover | None = None) -> Move:
+    return move_channel(bucket, channel, VERSIONS[version], SHA256, mover=by or mover())
 
 
 class RecordingS3(ListingS3):
-    """A bucket that keeps every state that a channel ever was in, and holds its writers to what they promise."""
+    """A bucket that records every state of a channel and checks the promises of its writers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.states: list[Move] = []
 
     def put_object(self, **request: Any) -> dict[str, Any]:
-        """Stores an object: a line never over another, a state never over one without its line."""
+        """Store an object: an entry never over another, a state never over one without an entry."""
         if request["Key"].startswith("history/"):
             assert request["IfNoneMatch"] == "*"
         answer = super().put_object(**request)
         if request["Key"] == KEY:
             assert all(history_key("stable", state) in self.objects for state in self.states)
-            state = read_channel(Bucket(ListingS3(self.objects), BUCKET), "stable").state
+            state = read_channel(new_bucket(self.objects), "stable").state
             assert state
             self.states.append(state)
         return answer
@@ -67,9 +68,9 @@ class RecordingS3(ListingS3):
 
 @dataclass
 class Actor:
-    """A process that runs from one call to S3 to the next, when told to, with a fault at each call that is drawn."""
+    """A process that runs from one S3 call to the next on request, with random faults."""
 
-    job: Callable[[Any], None]
+    job: Callable[[Bucket], None]
     s3: RecordingS3
     rng: random.Random
     fault_share: float
@@ -79,11 +80,11 @@ class Actor:
     _paused: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def start(self) -> None:
-        """Starts, and waits to be told."""
+        """Start, and wait for the first step."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def step(self) -> None:
-        """Runs to the next call, or to the end."""
+        """Run to the next call, or to the end."""
         self._go.release()
         assert self._paused.acquire(timeout=10)
 
@@ -94,7 +95,7 @@ class Actor:
     def _run(self) -> None:
         self._go.acquire()
         try:
-            self.job(self)
+            self.job(Bucket(self, BUCKET))
         except ProcessEnd:
             pass
         except BaseException as failure:  # noqa: BLE001 - raised again by the test's own thread
@@ -125,18 +126,18 @@ class Actor:
 
 
 class Race:
-    """Two movers and a reader who work at once on one channel, by clocks that stand still."""
+    """Two movers and a reader at the same time on one channel, with clocks that stand still."""
 
     def __init__(self, rng: random.Random, fault_share: float) -> None:
         self.s3 = RecordingS3()
         self.made: set[str] = set()
         self.not_made: set[str] = set()
         self._rng = rng
-        jobs = (lambda s3: self._move(s3, "ada"), lambda s3: self._move(s3, "grace"), self._read)
+        jobs = (lambda bucket: self._move(bucket, "ada"), lambda bucket: self._move(bucket, "grace"), self._read)
         self._actors = [Actor(job, self.s3, rng, fault_share) for job in jobs]
 
     def run(self) -> None:
-        """Lets one after the other make a call, in an order that is drawn, until all have ended."""
+        """Let one after the other make a call, in random order, until all have ended."""
         for actor in self._actors:
             actor.start()
         while alive := [actor for actor in self._actors if not actor.is_done]:
@@ -145,53 +146,52 @@ class Race:
             if actor.failure:
                 raise actor.failure
 
-    def _move(self, s3: Any, name: str) -> None:
+    def _move(self, bucket: Bucket, name: str) -> None:
         for number in range(3):
             attempt = f"{name}-{number}"
-            with suppress(BucketError):  # an attempt in doubt
+            with suppress(BucketError):  # it is unknown whether the move was made
                 try:
-                    now = move(s3, self._rng.randrange(len(VERSIONS)), by=mover(attempt))
+                    now = move(bucket, self._rng.randrange(len(VERSIONS)), by=mover(attempt))
                     (self.made if now.moved_by == attempt else self.not_made).add(attempt)
-                except BucketError:
+                except BucketError as error:
+                    if "meanwhile" not in str(error):
+                        raise
                     self.not_made.add(attempt)
 
-    def _read(self, s3: Any) -> None:
+    def _read(self, bucket: Bucket) -> None:
         for _ in range(2):
             with suppress(BucketError):
-                assert set(read_history(Bucket(s3, BUCKET), "stable")) <= set(lines(self.s3.states))
+                assert set(read_history(bucket, "stable")) <= set(entries(self.s3.states))
 
 
 @given(rng=st.randoms(use_true_random=False), fault_share=st.sampled_from([0.0, 0.1, 0.4]))
-def test_every_state_has_its_line_once_whoever_ends_where(rng: random.Random, fault_share: float) -> None:
+def test_every_state_has_one_entry_wherever_a_process_ends(rng: random.Random, fault_share: float) -> None:
     race = Race(rng, fault_share)
     race.run()
-    # The history is the channel's states, each once, in their order.
-    assert read_history(Bucket(race.s3, BUCKET), "stable") == tuple(lines(race.s3.states))
+    assert read_history(Bucket(race.s3, BUCKET), "stable") == tuple(entries(race.s3.states))
     assert len(race.s3.keys("history/")) == len(race.s3.states)
-    # Who was told of a move has made it; who was told of another's has not.
+    # A reported success is a move; a reported conflict is none.
     movers = {state.moved_by for state in race.s3.states}
     assert race.made <= movers
     assert not race.not_made & movers
 
 
-def lines(states: list[Move]) -> list[Any]:
-    """What the history must tell of states."""
+def entries(states: list[Move]) -> list[Any]:
+    """The history entries of states."""
     found: list[Any] = []
     for state in states:
-        s3 = ListingS3()
-        point_channel(s3, json.dumps({name: getattr(state, name) for name in state.__struct_fields__}).encode())
-        found.extend(read_history(Bucket(s3, BUCKET), "stable"))
+        bucket = new_bucket()
+        point_channel(bucket.s3, json.dumps({name: getattr(state, name) for name in state.__struct_fields__}).encode())
+        found.extend(read_history(bucket, "stable"))
     return found
 
 
-def test_line_tells_who_moved_what_when_and_why() -> None:
-    s3 = ListingS3()
-    move(s3)
-    second = move_channel(
-        Bucket(s3, BUCKET), "stable", VERSIONS[1], SHA256, "rollback", mover("grace@ci", NOW + timedelta(1))
-    )
-    _, line = read_history(Bucket(s3, BUCKET), "stable")
-    assert json.loads(encode_entry(line)) == {
+def test_entry_holds_who_moved_what_when_and_why() -> None:
+    bucket = new_bucket()
+    move(bucket)
+    second = move_channel(bucket, "stable", VERSIONS[1], SHA256, "rollback", mover("grace@ci", NOW + timedelta(1)))
+    _, entry = read_history(bucket, "stable")
+    assert json.loads(encode_entry(entry)) == {
         "channel": "stable",
         "model_version": VERSIONS[1],
         "manifest_sha256": SHA256,
@@ -201,33 +201,33 @@ def test_line_tells_who_moved_what_when_and_why() -> None:
         "why": "rollback",
         "move_id": second.move_id,
     }
-    assert s3.keys("history/") == [
+    assert bucket.s3.keys("history/") == [
         f"history/stable/20261121T220000.000000Z-{VERSIONS[0]}.json",
         f"history/stable/20261122T220000.000000Z-{VERSIONS[1]}.json",
     ]
 
 
-def test_function_reads_a_channel_as_ever() -> None:
-    s3 = ListingS3()
-    moved = move(s3)
-    channel = decode_channel(s3.objects[KEY])
+def test_function_reads_a_channel_that_a_mover_wrote() -> None:
+    bucket = new_bucket()
+    moved = move(bucket)
+    channel = decode_channel(bucket.s3.objects[KEY])
     assert (channel.model_version, channel.manifest_sha256) == (VERSIONS[0], SHA256)
     assert (channel.previous, channel.moved_at) == (None, moved.moved_at)
 
 
-def test_moves_of_one_microsecond_are_a_line_each_in_their_order() -> None:
-    s3 = ListingS3()
+def test_moves_in_one_microsecond_have_an_entry_each_in_order() -> None:
+    bucket = new_bucket()
     for version in (0, 1, 0, 1):
-        move(s3, version)
-    found = read_history(Bucket(s3, BUCKET), "stable")
-    assert [line.model_version for line in found] == [VERSIONS[version] for version in (0, 1, 0, 1)]
-    assert [line.moved_at[-12:-6] for line in found] == ["000000", "000001", "000002", "000003"]
+        move(bucket, version)
+    found = read_history(bucket, "stable")
+    assert [entry.model_version for entry in found] == [VERSIONS[version] for version in (0, 1, 0, 1)]
+    assert [entry.moved_at[-12:-6] for entry in found] == ["000000", "000001", "000002", "000003"]
 
 
-def test_mover_whose_clock_is_behind_does_not_move_before_the_last() -> None:
-    s3 = ListingS3()
-    move(s3)
-    moved = move(s3, 1, by=mover(now=NOW - timedelta(hours=1)))
+def test_mover_with_a_slow_clock_moves_after_the_last_move() -> None:
+    bucket = new_bucket()
+    move(bucket)
+    moved = move(bucket, 1, by=mover(now=NOW - timedelta(hours=1)))
     assert moved.moved_at == "2026-11-21T22:00:00.000001+00:00"
 
 
@@ -236,82 +236,79 @@ def test_time_is_written_in_utc() -> None:
     assert next_time(here, None) == "2026-11-21T22:00:00.000000+00:00"
 
 
-def test_state_of_old_gets_its_line_when_it_is_replaced() -> None:
-    s3 = ListingS3()
+def test_old_state_gets_its_entry_when_it_is_replaced() -> None:
+    bucket = new_bucket()
     old = {
         "model_version": VERSIONS[2],
         "manifest_sha256": SHA256,
         "previous": None,
         "moved_at": "2026-01-01T00:00:00Z",
     }
-    point_channel(s3, json.dumps(old).encode())
-    move(s3)
-    first, second = read_history(Bucket(s3, BUCKET), "stable")
+    point_channel(bucket.s3, json.dumps(old).encode())
+    move(bucket)
+    first, second = read_history(bucket, "stable")
     assert (first.model_version, first.moved_by, first.why) == (VERSIONS[2], None, None)
     assert second.previous == VERSIONS[2]
 
 
-def test_move_whose_line_could_not_be_written_has_moved() -> None:
-    s3 = ListingS3(script=[None, None, DENIED])
-    moved = move(s3)
-    assert s3.keys("history/") == []
-    assert read_channel(Bucket(s3, BUCKET), "stable").state == moved
-    (line,) = read_history(Bucket(s3, BUCKET), "stable")
-    assert line.model_version == moved.model_version
-    assert len(s3.keys("history/")) == 1
+def test_move_counts_although_its_entry_was_not_written() -> None:
+    bucket = new_bucket(script=[None, None, DENIED])
+    moved = move(bucket)
+    assert bucket.s3.keys("history/") == []
+    assert read_channel(bucket, "stable").state == moved
+    (entry,) = read_history(bucket, "stable")
+    assert entry.model_version == moved.model_version
+    assert len(bucket.s3.keys("history/")) == 1
 
 
-def test_who_may_only_read_sees_the_present_state_too() -> None:
-    s3 = ListingS3(script=[None, None, DENIED])
-    move(s3)
-    s3.script = [None, DENIED]
-    (line,) = read_history(Bucket(s3, BUCKET), "stable")
-    assert line.model_version == VERSIONS[0]
-    assert s3.keys("history/") == []
+def test_reader_without_permission_to_write_sees_the_present_state() -> None:
+    bucket = new_bucket(script=[None, None, DENIED])
+    move(bucket)
+    bucket.s3.script = [None, DENIED]
+    (entry,) = read_history(bucket, "stable")
+    assert entry.model_version == VERSIONS[0]
+    assert bucket.s3.keys("history/") == []
 
 
-def test_state_is_not_replaced_while_its_line_cannot_be_written() -> None:
-    s3 = ListingS3(script=[None, None, DENIED])
-    before = move(s3)
-    s3.script = [None, DENIED]
+def test_state_is_not_replaced_while_its_entry_cannot_be_written() -> None:
+    bucket = new_bucket(script=[None, None, DENIED])
+    before = move(bucket)
+    bucket.s3.script = [None, DENIED]
     with pytest.raises(BucketError, match=r"history/stable/.* cannot be written"):
-        move(s3, 1)
-    assert read_channel(Bucket(s3, BUCKET), "stable").state == before
+        move(bucket, 1)
+    assert read_channel(bucket, "stable").state == before
 
 
-def test_what_has_served_is_known_by_channel() -> None:
-    s3 = ListingS3()
-    move(s3)
-    move(s3, 1)
-    move(s3, 2, channel="candidate")
-    served = {
-        version: has_served(Bucket(s3, BUCKET), read_channel(Bucket(s3, BUCKET), "stable"), version)
-        for version in VERSIONS
-    }
+def test_served_versions_are_listed_by_channel() -> None:
+    bucket = new_bucket()
+    move(bucket)
+    move(bucket, 1)
+    move(bucket, 2, channel="candidate")
+    served = {version: has_served(bucket, read_channel(bucket, "stable"), version) for version in VERSIONS}
     assert list(served.values()) == [True, True, False]
-    assert channels_with_history(Bucket(s3, BUCKET)) == ("candidate", "stable")
+    assert channels_with_history(bucket) == ("candidate", "stable")
 
 
 def test_channel_without_moves_has_no_history() -> None:
-    assert read_history(Bucket(ListingS3(), BUCKET), "stable") == ()
+    assert read_history(new_bucket(), "stable") == ()
 
 
 @pytest.mark.parametrize("moved_at", ["yesterday", "2026-11-21T22:00:00"])
-def test_channel_without_a_time_is_none(moved_at: str) -> None:
-    s3 = ListingS3()
+def test_channel_without_a_time_is_an_error(moved_at: str) -> None:
+    bucket = new_bucket()
     state = {"model_version": VERSIONS[0], "manifest_sha256": SHA256, "previous": None, "moved_at": moved_at}
-    point_channel(s3, json.dumps(state).encode())
+    point_channel(bucket.s3, json.dumps(state).encode())
     with pytest.raises(BucketError, match="holds no channel: .*" + moved_at[-5:]):
-        move(s3)
+        move(bucket)
 
 
-def test_line_that_is_none_is_told_with_its_key() -> None:
-    s3 = ListingS3({f"history/stable/20261121T220000.000000Z-{VERSIONS[0]}.json": b"{}"})
+def test_object_that_is_not_an_entry_is_an_error_with_its_key() -> None:
+    bucket = new_bucket({f"history/stable/20261121T220000.000000Z-{VERSIONS[0]}.json": b"{}"})
     with pytest.raises(BucketError, match=rf"{VERSIONS[0]}\.json holds no history entry"):
-        read_history(Bucket(s3, BUCKET), "stable")
+        read_history(bucket, "stable")
 
 
 @pytest.mark.parametrize("script", [[SERVICE_DOWN], [None, SERVICE_DOWN]], ids=["channel", "listing"])
-def test_history_that_cannot_be_read_is_told(script: list[S3Outcome]) -> None:
+def test_history_that_cannot_be_read_is_an_error(script: list[S3Outcome]) -> None:
     with pytest.raises(BucketError, match="cannot be "):
-        read_history(Bucket(ListingS3(script=script), BUCKET), "stable")
+        read_history(new_bucket(script=script), "stable")

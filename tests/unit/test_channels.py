@@ -1,0 +1,143 @@
+"""Channels move under a condition: of two movers one wins and the other gets an error, whatever answer is lost."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key, decode_channel
+from tests.builders import small_bundle
+from tests.builders_channels import KEY, bucket_of_three, move, new_bucket, version, version_of
+from tests.fakes import (
+    BUCKET,
+    DENIED,
+    SERVICE_DOWN,
+    AfterAccepting,
+    Meanwhile,
+    client_error,
+    publish_bundle,
+    timed_out,
+)
+from training.errors import BucketError
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_history
+from training.registry.channels import Mover, this_mover
+
+BUSY = client_error(409, "ConditionalRequestConflict")
+REFUSED = client_error(412, "PreconditionFailed")
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    """An empty bucket."""
+    return new_bucket()
+
+
+def test_first_move_makes_the_channel(bucket: Bucket) -> None:
+    assert move(bucket) == version_of(bucket)
+    channel = decode_channel(bucket.s3.objects[KEY])
+    assert channel.manifest_sha256 == small_bundle().manifest_sha256
+    assert channel.previous is None
+    assert datetime.fromisoformat(channel.moved_at) <= datetime.now(UTC)
+
+
+def test_each_move_records_the_version_before(bucket: Bucket) -> None:
+    for seed, previous in ((2, 1), (1, 2)):
+        move(bucket, previous)
+        assert move(bucket, seed) == version_of(bucket)
+        assert decode_channel(bucket.s3.objects[KEY]).previous == version(previous)
+
+
+def test_move_to_the_same_version_changes_nothing(bucket: Bucket) -> None:
+    move(bucket)
+    move(bucket, seed=2)
+    before = bucket.s3.objects[KEY]
+    move(bucket, seed=2)
+    assert bucket.s3.objects[KEY] == before
+    assert decode_channel(before).previous == version(1)
+
+
+def test_channels_are_independent(bucket: Bucket) -> None:
+    first, second = move(bucket), move(bucket, seed=2, channel="candidate")
+    assert version_of(bucket) == first
+    assert decode_channel(bucket.s3.objects[channel_key("candidate")]).model_version == second
+
+
+@pytest.mark.parametrize("channel_exists", [False, True])
+def test_of_two_movers_one_wins_and_the_other_gets_an_error(bucket: Bucket, channel_exists: bool) -> None:
+    # GIVEN a mover who has read the channel
+    if channel_exists:
+        move(bucket, seed=3)
+    # WHEN another one moves it before the first one does
+    bucket.s3.script = [None, Meanwhile(lambda: move(bucket, seed=2))]
+    with pytest.raises(BucketError, match=f"moved to {version(2)} meanwhile"):
+        move(bucket)
+    # THEN the channel stays where the other has put it
+    assert version_of(bucket) == version(2)
+
+
+def test_two_movers_with_equal_name_time_and_version_are_distinguished(bucket: Bucket) -> None:
+    mover = Mover("ada@laptop", lambda: datetime(2026, 11, 21, tzinfo=UTC))
+    bucket.s3.script = [None, Meanwhile(lambda: move(bucket, mover=mover))]
+    with pytest.raises(BucketError, match="meanwhile by ada@laptop: check that move, then repeat the command"):
+        move(bucket, mover=mover)
+
+
+def test_concurrent_write_is_an_error(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    bucket.s3.script = [None, None, None, BUSY]
+    with pytest.raises(BucketError, match="meanwhile"):
+        move(bucket)
+    assert version_of(bucket) == version(2)
+
+
+def test_channel_that_vanishes_between_read_and_write_is_an_error(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    bucket.s3.script = [None, Meanwhile(lambda: bucket.s3.objects.pop(KEY))]
+    with pytest.raises(BucketError, match="was moved to nothing meanwhile"):
+        move(bucket)
+
+
+@pytest.mark.parametrize("failure", [SERVICE_DOWN, DENIED, timed_out()], ids=str)
+@pytest.mark.parametrize("operation", ["read", "written"])
+def test_failure_of_s3_names_the_channels_key(bucket: Bucket, operation: str, failure: Exception) -> None:
+    bucket.s3.script = [failure] if operation == "read" else [None, failure]
+    with pytest.raises(BucketError, match=rf"s3://{BUCKET}/{KEY} cannot be {operation}: "):
+        move(bucket)
+
+
+@pytest.mark.parametrize("text", [b"", b"hello", b'{"model_version": "7"}', b"\xff"])
+def test_object_that_is_not_a_channel_is_not_overwritten(text: bytes) -> None:
+    bucket = new_bucket({KEY: text})
+    with pytest.raises(BucketError, match=rf"s3://{BUCKET}/{KEY} holds no channel: "):
+        move(bucket)
+    assert bucket.s3.objects[KEY] == text
+
+
+def test_channel_names_a_stored_bundle(bucket: Bucket) -> None:
+    channel = publish_bundle(bucket.s3, small_bundle())
+    found = decode_channel(bucket.s3.objects[KEY])
+    assert (channel.model_version, channel.manifest_sha256) == (found.model_version, found.manifest_sha256)
+    assert bundle_key(channel.model_version, MANIFEST) in bucket.s3.objects
+
+
+@pytest.mark.parametrize("failure", [timed_out(), REFUSED], ids=["answer lost", "resent and refused"])
+def test_move_with_a_lost_answer_is_a_success(bucket: Bucket, failure: Exception) -> None:
+    bucket.s3.script = [None, AfterAccepting(failure)]
+    assert move(bucket) == version_of(bucket)
+
+
+def test_move_with_a_lost_answer_before_another_move_is_a_success() -> None:
+    bucket = bucket_of_three()
+    # GIVEN a move whose answer is lost, and another mover before the first has read the channel again
+    bucket.s3.script = [None, None, None, AfterAccepting(REFUSED), Meanwhile(lambda: move(bucket, seed=3))]
+    # THEN the first succeeds: the channel was there
+    assert move(bucket, seed=2) == version(2)
+    assert version_of(bucket) == version(3)
+    assert [entry.model_version for entry in read_history(bucket, "stable")] == [version(n) for n in (1, 2, 3)]
+
+
+def test_mover_is_user_and_machine() -> None:
+    user, _, machine = this_mover().name.partition("@")
+    assert user
+    assert machine
+    assert this_mover().clock().utcoffset() is not None

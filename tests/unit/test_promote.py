@@ -1,0 +1,203 @@
+"""Promotion needs the gate's verdict against what the channel holds now, or that the channel has held the version.
+
+If functions trust a key, a channel moves only to versions with that key's signature: by promotion, force or rollback.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
+from lambda_function.errors import BundleError, KmsError
+from tests.builders import small_bundle
+from tests.builders_channels import KEY, bucket_of_three, gate, move, new_bucket, version, version_of
+from tests.fakes import BUCKET, DENIED, Meanwhile, spoil_bundle
+from tests.fakes_kms import KEY as SIGNING_KEY
+from tests.fakes_kms import OTHER_KEY, FakeKms
+from training.errors import BucketError, NoSuchVersionError, UserError
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_history
+from training.registry.channels import Moved, Mover, promote, rollback
+from training.registry.signing import Signer, sign_stored
+from training.registry.versions import read_channels
+
+FILES = (FOREST, GOLDEN, MANIFEST)
+TRUSTED = Signer(FakeKms(), SIGNING_KEY)
+ANOTHER = Signer(FakeKms(), OTHER_KEY)
+SIGN = f"run `ridecast models sign {{version}} --signing-key {SIGNING_KEY} --bucket {BUCKET}"
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    """A bucket with three bundles, whose channel `stable` points at the first."""
+    return bucket_of_three()
+
+
+def test_version_with_a_passing_verdict_is_promoted(bucket: Bucket) -> None:
+    gate(bucket, 2, against=1)
+    moved = promote(bucket, "stable", version(2))
+    assert moved.has_moved
+    assert (moved.now.model_version, moved.now.previous, moved.now.why) == (version(2), version(1), "promote")
+    assert version_of(bucket) == version(2)
+
+
+def test_first_version_of_a_channel_is_gated_against_nothing(bucket: Bucket) -> None:
+    gate(bucket, 2, against=None, channel="candidate")
+    assert promote(bucket, "candidate", version(2)).now.previous is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "problem"),
+    [
+        ({}, "has no verdict of the gate"),
+        ({"against": 3}, f"was gated against {version(3)}"),
+        ({"against": None}, "was gated against nothing"),
+        ({"against": 1, "passed": False}, "did not pass the gate"),
+        ({"against": 1, "channel": "candidate"}, "has no verdict of the gate"),
+    ],
+)
+def test_version_without_a_passing_verdict_against_the_champion_is_refused(
+    bucket: Bucket, verdict: dict[str, object], problem: str
+) -> None:
+    if verdict:
+        gate(bucket, 2, **verdict)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"it {problem}: run `ridecast models .*{version(2)}.*--bucket {BUCKET}`"):
+        promote(bucket, "stable", version(2))
+    assert version_of(bucket) == version(1)
+
+
+def test_verdict_against_an_earlier_champion_does_not_count(bucket: Bucket) -> None:
+    gate(bucket, 2, against=1)
+    move(bucket, seed=3)
+    with pytest.raises(UserError, match=f"stable, which holds {version(3)}.* was gated against {version(1)}"):
+        promote(bucket, "stable", version(2))
+
+
+def test_channel_that_moves_after_the_verdict_was_read_is_not_moved(bucket: Bucket) -> None:
+    gate(bucket, 2, against=1)
+    key = bundle_key(version(2), "gate-stable.json")
+    bucket.s3.script = [*[None] * n_calls_before_reading(bucket, key), Meanwhile(lambda: move(bucket, seed=3))]
+    with pytest.raises(BucketError, match=f"was moved to {version(3)} meanwhile"):
+        promote(bucket, "stable", version(2))
+    assert version_of(bucket) == version(3)
+
+
+def n_calls_before_reading(bucket: Bucket, key: str) -> int:
+    """How many calls a promotion makes before it reads a key, on a copy of the bucket."""
+    copy = new_bucket(dict(bucket.s3.objects))
+    promote(copy, "stable", version(2))
+    return int(copy.s3.calls.index(("get", key)))
+
+
+def test_version_that_has_served_needs_no_verdict(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    assert promote(bucket, "stable", version(1)).now.previous == version(2)
+
+
+def test_having_served_in_another_channel_does_not_count(bucket: Bucket) -> None:
+    move(bucket, seed=2, channel="candidate")
+    with pytest.raises(UserError, match="has no verdict"):
+        promote(bucket, "stable", version(2))
+
+
+def test_promoting_the_present_version_moves_nothing(bucket: Bucket) -> None:
+    before = bucket.s3.objects[KEY]
+    assert not promote(bucket, "stable", version(1)).has_moved
+    assert bucket.s3.objects[KEY] == before
+    assert len(read_history(bucket, "stable")) == 1
+
+
+def test_only_the_candidate_channel_takes_a_version_by_force(bucket: Bucket) -> None:
+    moved = promote(bucket, "candidate", version(2), force=True)
+    assert (moved.now.model_version, moved.now.why) == (version(2), "force")
+    with pytest.raises(UserError, match="stable takes no version by force, only candidate does: leave out --force"):
+        promote(bucket, "stable", version(2), force=True)
+    assert version_of(bucket) == version(1)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_damaged_bundle_is_not_promoted(bucket: Bucket, file: str) -> None:
+    gate(bucket, 2, against=1)
+    spoil_bundle(bucket.s3, small_bundle(2), file)
+    if file == MANIFEST:
+        bucket.s3.objects[bundle_key(version(2), file)] = b"{"
+    with pytest.raises(BundleError, match=file):
+        promote(bucket, "stable", version(2))
+    assert version_of(bucket) == version(1)
+
+
+def test_incomplete_bundle_is_not_a_version(bucket: Bucket) -> None:
+    del bucket.s3.objects[bundle_key(version(2), MANIFEST)]
+    with pytest.raises(NoSuchVersionError, match=f"'{version(2)}'"):
+        promote(bucket, "stable", version(2))
+
+
+def test_promotion_is_in_the_history_with_its_mover(bucket: Bucket) -> None:
+    gate(bucket, 2, against=1)
+    promote(bucket, "stable", version(2), mover=Mover("ada@laptop", lambda: datetime(2030, 1, 1, tzinfo=UTC)))
+    *_, entry = read_history(bucket, "stable")
+    assert (entry.moved_by, entry.moved_at) == ("ada@laptop", "2030-01-01T00:00:00.000000+00:00")
+
+
+# Signatures ---------------------------------------------------------------------------------------------------------
+
+
+def promoted(bucket: Bucket, signer: Signer | None) -> Moved:
+    """Move `stable` from version 1 to version 2 by a verdict."""
+    gate(bucket, 2, against=1)
+    return promote(bucket, "stable", version(2), signer=signer)
+
+
+def forced(bucket: Bucket, signer: Signer | None) -> Moved:
+    """Move `candidate` from version 1 to version 2 by force."""
+    move(bucket, seed=1, channel="candidate")
+    return promote(bucket, "candidate", version(2), force=True, signer=signer)
+
+
+def rolled_back(bucket: Bucket, signer: Signer | None) -> Moved:
+    """Move `stable` from version 1 back to version 2."""
+    move(bucket, seed=2)
+    move(bucket, seed=1)
+    return rollback(bucket, "stable", signer=signer)
+
+
+ToSecond = Callable[[Bucket, Signer | None], Moved]
+MOVES = pytest.mark.parametrize("to_second", [promoted, forced, rolled_back])
+
+
+@MOVES
+@pytest.mark.parametrize(
+    ("signed_by", "problem"),
+    [
+        (None, f"is missing, and functions that trust {SIGNING_KEY} take no version without: {SIGN}`"),
+        (ANOTHER, f"is not by {SIGNING_KEY}: check which key signed it, then {SIGN} --replace`"),
+    ],
+    ids=["unsigned", "by another key"],
+)
+def test_version_without_the_keys_signature_moves_no_channel(
+    bucket: Bucket, to_second: ToSecond, signed_by: Signer | None, problem: str
+) -> None:
+    if signed_by:
+        sign_stored(bucket, version(2), signed_by)
+    with pytest.raises(BucketError, match=re.escape(problem.format(version=version(2)))):
+        to_second(bucket, TRUSTED)
+    assert {one.model_version for one in read_channels(bucket).values()} == {version(1)}
+
+
+@MOVES
+@pytest.mark.parametrize("signer", [TRUSTED, None], ids=["signed", "no key"])
+def test_signed_version_or_any_version_without_a_key_is_moved_to(
+    bucket: Bucket, to_second: ToSecond, signer: Signer | None
+) -> None:
+    if signer:
+        sign_stored(bucket, version(2), signer)
+    assert to_second(bucket, signer).now.model_version == version(2)
+
+
+def test_signature_that_kms_does_not_check_moves_no_channel(bucket: Bucket) -> None:
+    sign_stored(bucket, version(2), TRUSTED)
+    with pytest.raises(KmsError, match=f"cannot verify with the KMS key {SIGNING_KEY}"):
+        promoted(bucket, Signer(FakeKms([DENIED]), SIGNING_KEY))
+    assert version_of(bucket) == version(1)

@@ -1,0 +1,222 @@
+"""Versions in a bucket: stored once, complete or invisible; artifacts may change; a name means one version."""
+
+import json
+
+import pytest
+
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
+from lambda_function.errors import BundleError
+from tests.builders import small_bundle, vouched
+from tests.builders_channels import new_bucket
+from tests.fakes import BUCKET, SERVICE_DOWN, AfterAccepting, Meanwhile, client_error, publish_bundle, timed_out
+from training.errors import BucketError, NoSuchVersionError
+from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
+from training.registry.channels import store_bundle
+from training.registry.versions import (
+    Verdict,
+    list_artifacts,
+    put_artifact,
+    read_channels,
+    read_file,
+    read_manifest,
+    read_stored,
+    read_verdict,
+    resolve_version,
+    stored_versions,
+)
+
+FIRST, SECOND = small_bundle().model_version, small_bundle(2).model_version
+BEGINNING = "green-2021-01-"
+KEYS = {file: bundle_key(FIRST, file) for file in (FOREST, GOLDEN, MANIFEST)}
+BUSY = client_error(409, "ConditionalRequestConflict")
+
+
+def with_evaluation() -> ExportedBundle:
+    """The small bundle with a third file, which the function does not need."""
+    files = vouched({**small_bundle().files, "evaluation.json": b'{"a": 1}'})
+    return ExportedBundle(files, load_bundle(FIRST, sha256(files[MANIFEST]), files))
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    """A bucket with two versions; `stable` points at the first. It lists three keys a page."""
+    bucket = new_bucket(keys_per_page=3)
+    publish_bundle(bucket.s3, small_bundle())
+    store_bundle(bucket, small_bundle(2))
+    return bucket
+
+
+# Store --------------------------------------------------------------------------------------------------------------
+
+
+def test_bundle_is_stored_once_file_by_file_with_the_manifest_last() -> None:
+    bucket = new_bucket()
+    store_bundle(bucket, small_bundle())
+    assert bucket.s3.calls == [("put", KEYS[FOREST]), ("put", KEYS[GOLDEN]), ("put", KEYS[MANIFEST])]
+    stored = {KEYS[file]: small_bundle().files[file] for file in KEYS}
+    assert bucket.s3.objects == stored
+    store_bundle(bucket, small_bundle())
+    assert bucket.s3.objects == stored
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ([None, SERVICE_DOWN], r"golden\.json cannot be written: .*ServiceUnavailable"),
+        ([AfterAccepting(timed_out())], "cannot be written"),
+        ([BUSY], r"forest\.npz is being written by somebody else"),
+    ],
+    ids=["half stored", "answer lost", "concurrent write"],
+)
+def test_storing_that_failed_is_completed_at_the_next_try(script: list[Exception | None], problem: str) -> None:
+    bucket = new_bucket(script=script)
+    with pytest.raises(BucketError, match=problem):
+        store_bundle(bucket, small_bundle())
+    assert KEYS[MANIFEST] not in bucket.s3.objects
+    store_bundle(bucket, small_bundle())
+    assert set(bucket.s3.objects) == set(KEYS.values())
+
+
+@pytest.mark.parametrize("file", KEYS)
+def test_other_bytes_under_the_same_key_are_never_overwritten(file: str) -> None:
+    bucket = new_bucket({KEYS[file]: b"something else"})
+    with pytest.raises(BucketError, match=f"{KEYS[file]} holds other bytes already, and a bundle is never changed"):
+        store_bundle(bucket, small_bundle())
+    assert bucket.s3.objects[KEYS[file]] == b"something else"
+    assert (KEYS[MANIFEST] in bucket.s3.objects) == (file == MANIFEST)
+
+
+def test_two_writers_of_the_same_bundle_both_succeed() -> None:
+    bucket = new_bucket()
+    bucket.s3.script = [Meanwhile(lambda: store_bundle(bucket, small_bundle()))]
+    store_bundle(bucket, small_bundle())
+    assert set(bucket.s3.objects) == set(KEYS.values())
+
+
+# Read ---------------------------------------------------------------------------------------------------------------
+
+
+def test_version_exists_when_its_manifest_does(bucket: Bucket) -> None:
+    assert stored_versions(bucket) == tuple(sorted([FIRST, SECOND]))
+    del bucket.s3.objects[bundle_key(SECOND, MANIFEST)]
+    bucket.s3.objects["models/notes.txt"] = b""
+    assert stored_versions(bucket) == (FIRST,)
+
+
+def test_every_file_of_the_manifest_is_stored_and_read() -> None:
+    bucket, bundle = new_bucket(), with_evaluation()
+    store_bundle(bucket, bundle)
+    read = read_stored(bucket, FIRST)
+    assert read.files == bundle.files
+    assert (read.model_version, read.manifest_sha256) == (FIRST, bundle.manifest_sha256)
+    assert read_manifest(bucket, FIRST) == bundle.model.manifest
+
+
+@pytest.mark.parametrize("file", [FOREST, GOLDEN, "evaluation.json"])
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_bundle_with_a_wrong_or_missing_file_is_an_error(file: str, is_missing: bool) -> None:
+    bucket = new_bucket()
+    store_bundle(bucket, with_evaluation())
+    key = bundle_key(FIRST, file)
+    bucket.s3.objects[key] = bucket.s3.objects[key].swapcase()
+    if is_missing:
+        del bucket.s3.objects[key]
+    with pytest.raises(BundleError, match=rf"{file}: {'is missing' if is_missing else 'has other bytes'}"):
+        read_stored(bucket, FIRST)
+
+
+def test_manifest_that_does_not_decode_is_an_error() -> None:
+    bucket = new_bucket({bundle_key(FIRST, MANIFEST): b"{"})
+    with pytest.raises(BundleError, match=r"manifest\.json: does not decode"):
+        read_stored(bucket, FIRST)
+
+
+def test_listing_that_fails_is_an_error() -> None:
+    with pytest.raises(BucketError, match=r"models/ cannot be listed: .*ServiceUnavailable"):
+        stored_versions(new_bucket(script=[SERVICE_DOWN]))
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "version"), [(FIRST, FIRST), (SECOND[:-1], SECOND), ("stable", FIRST)])
+def test_name_is_a_version_its_beginning_or_a_channel(bucket: Bucket, name: str, version: str) -> None:
+    assert resolve_version(bucket, name) == version
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (BEGINNING, f"holds several versions .*{min(FIRST, SECOND)}, {max(FIRST, SECOND)}; give more"),
+        ("candidate", f"^s3://{BUCKET}/models holds no version and no channel 'candidate'; there is {BEGINNING}"),
+    ],
+)
+def test_name_of_none_or_several_is_an_error_with_the_versions(bucket: Bucket, name: str, problem: str) -> None:
+    with pytest.raises(NoSuchVersionError, match=problem):
+        resolve_version(bucket, name)
+
+
+def test_bucket_without_versions_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(NoSuchVersionError, match=r"holds no version yet, .*: train one"):
+        resolve_version(new_bucket(), "stable")
+
+
+def test_of_many_versions_the_newest_are_named() -> None:
+    error = NoSuchVersionError("file:build/bucket", "x", [f"{BEGINNING}{n:012d}" for n in range(8)])
+    assert str(error).startswith("file:build/bucket/models holds no version")
+    assert "3 older ones" in str(error)
+    assert str(error).count(BEGINNING) == 5
+
+
+def test_channels_are_read_by_name(bucket: Bucket) -> None:
+    publish_bundle(bucket.s3, small_bundle(2), "candidate")
+    assert {name: state.model_version for name, state in read_channels(bucket).items()} == {
+        "candidate": SECOND,
+        "stable": FIRST,
+    }
+
+
+# Artifacts ----------------------------------------------------------------------------------------------------------
+
+
+def test_artifact_may_be_written_again(bucket: Bucket) -> None:
+    assert read_file(bucket, FIRST, "report.html") is None
+    for text in (b"first", b"second"):
+        put_artifact(bucket, FIRST, "report.html", text)
+    assert read_file(bucket, FIRST, "report.html") == b"second"
+    assert list_artifacts(bucket, small_bundle().model.manifest) == ("report.html",)
+    read_stored(bucket, FIRST)
+
+
+@pytest.mark.parametrize("file", [FOREST, MANIFEST])
+def test_file_of_the_bundle_is_not_an_artifact(bucket: Bucket, file: str) -> None:
+    before = dict(bucket.s3.objects)
+    with pytest.raises(BucketError, match="is a file of the bundle, and a bundle is never changed"):
+        put_artifact(bucket, FIRST, file, b"")
+    assert bucket.s3.objects == before
+
+
+VERDICT = {"model_version": FIRST, "against": None, "channel": "stable", "passed": True}
+
+
+def test_verdict_is_read_from_the_gates_longer_report(bucket: Bucket) -> None:
+    put_artifact(bucket, FIRST, "gate-stable.json", json.dumps({**VERDICT, "rules": [1], "new": {}}).encode())
+    assert read_verdict(bucket, FIRST, "stable") == Verdict(FIRST, None, "stable", passed=True)
+    assert read_verdict(bucket, FIRST, "candidate") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"", r"gate-stable\.json holds no verdict: .*; gate the version again"),
+        (b"\xff", "holds no verdict"),
+        (b'{"passed": true}', "holds no verdict"),
+        (json.dumps({**VERDICT, "model_version": SECOND}).encode(), "is about .*: gate the version again"),
+        (json.dumps({**VERDICT, "channel": "candidate"}).encode(), "is about .*: gate the version again"),
+    ],
+)
+def test_damaged_verdict_or_one_on_something_else_is_an_error(bucket: Bucket, text: bytes, problem: str) -> None:
+    put_artifact(bucket, FIRST, "gate-stable.json", text)
+    with pytest.raises(BucketError, match=problem):
+        read_verdict(bucket, FIRST, "stable")
