@@ -94,24 +94,3 @@ class NoMetricsError(UserError):
         self.path = path
         self.problem = problem
         super().__init__(f"{path} {problem}: run `ridecast demo`, which writes build/function.log, or leave out --log")
-
-
-class FolderBucketError(UserError, OSError):
-    """A folder that stands in for a bucket cannot be read or written: a full disk, mostly.
-
-    Attributes:
-        folder: The folder.
-        action: "read", "write" or "list".
-        key: What was to be.
-        cause: What the machine said.
-    """
-
-    def __init__(self, folder: Path, action: str, key: str, cause: OSError) -> None:
-        self.folder = folder
-        self.action = action
-        self.key = key
-        self.cause = cause
-        super().__init__(
-            f"cannot {action} {key} in the bucket that is folder {folder} ({cause.strerror or cause}):"
-            " make room or make it accessible, or choose another with --bucket"
-        )

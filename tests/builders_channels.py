@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders import small_bundle
-from tests.builders_kept import ListingS3
-from tests.fakes import BUCKET, S3Outcome
+from tests.fakes import BUCKET, FakeS3, S3Outcome
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
 from training.registry.versions import put_artifact
@@ -18,7 +17,7 @@ def new_bucket(
     objects: dict[str, bytes] | None = None, script: Sequence[S3Outcome] = (), keys_per_page: int = 1000
 ) -> Bucket:
     """A bucket in memory."""
-    return Bucket(ListingS3(objects if objects is not None else {}, list(script), keys_per_page=keys_per_page), BUCKET)
+    return Bucket(FakeS3(objects if objects is not None else {}, list(script), keys_per_page=keys_per_page), BUCKET)
 
 
 def bucket_of_three() -> Bucket:

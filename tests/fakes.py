@@ -4,16 +4,16 @@ Faults are values: each fake has a `script`, a list of outcomes, one a call. `No
 that works; an exception is raised instead of the call; `AfterAccepting` does the call and raises nevertheless.
 """
 
-import hashlib
 import io
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from infra.local.s3 import MemoryS3, client_error
+from infra.local.simulation.kinesis import check_limits
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import Settings
@@ -26,17 +26,6 @@ from training.registry.channels import move_channel, store_bundle
 
 BUCKET = "ridecast-test"
 OUTPUT_STREAM = "ride-predictions"
-
-_MAX_REQUEST_BYTES = 5 * 1024 * 1024
-_MAX_RECORD_BYTES = 1024 * 1024
-_MAX_REQUEST_RECORDS = 500
-_MAX_KEY_CHARACTERS = 256
-
-
-def client_error(status: int, code: str, operation: str = "Operation") -> ClientError:
-    """An error as boto3 raises it for an answer of AWS."""
-    response: Any = {"Error": {"Code": code, "Message": f"{code}."}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, operation)
 
 
 def timed_out() -> ReadTimeoutError:
@@ -124,66 +113,51 @@ class _BrokenBody(io.BytesIO):
         raise self.error
 
 
-@dataclass(slots=True)
-class FakeS3:
-    """Objects with ETags, and conditional reads and writes as S3 has them.
+@dataclass
+class FakeS3(MemoryS3):
+    """A bucket in memory whose calls fail as the script says.
 
     Attributes:
-        calls: ("get" or "put", key) each.
+        calls: (operation, key) of each call: "get", "put" or "list".
         n_unchanged: Reads that were answered with 304, without a body.
+        keys_per_page: Keys that a listing returns at once.
     """
 
-    objects: dict[str, bytes] = field(default_factory=dict)
     script: list[S3Outcome] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     n_unchanged: int = 0
+    keys_per_page: int = 1000
 
-    def get_object(self, *, Bucket: str, Key: str, **conditions: str) -> dict[str, Any]:  # noqa: N803
-        """Reads an object."""
-        assert conditions.keys() <= {"IfNoneMatch"}
+    def get_object(self, *, Bucket: str, Key: str, **conditions: Any) -> dict[str, Any]:  # noqa: N803
+        """Read an object."""
         outcome = self._begin("get", Bucket, Key)
-        if Key not in self.objects:
-            raise client_error(HTTPStatus.NOT_FOUND, "NoSuchKey", "GetObject")
-        if conditions.get("IfNoneMatch") == self.etag(Key):
-            self.n_unchanged += 1
-            raise client_error(HTTPStatus.NOT_MODIFIED, "304", "GetObject")
-        body = _BrokenBody(outcome.error) if isinstance(outcome, WhileReading) else io.BytesIO(self.objects[Key])
-        return {"Body": body, "ETag": self.etag(Key)}
+        try:
+            answer = super().get_object(Bucket=Bucket, Key=Key, **conditions)
+        except ClientError as error:
+            self.n_unchanged += error.response["Error"]["Code"] == "304"
+            raise
+        return {**answer, "Body": _BrokenBody(outcome.error)} if isinstance(outcome, WhileReading) else answer
 
-    def put_object(
-        self,
-        *,
-        Bucket: str,  # noqa: N803
-        Key: str,  # noqa: N803
-        Body: bytes,  # noqa: N803
-        ContentType: str,  # noqa: N803
-        IfMatch: str | None = None,  # noqa: N803
-        IfNoneMatch: str | None = None,  # noqa: N803
-    ) -> dict[str, Any]:
-        """Stores an object."""
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **options: Any) -> dict[str, Any]:  # noqa: N803
+        """Store an object."""
         outcome = self._begin("put", Bucket, Key)
-        if IfNoneMatch == "*" and Key in self.objects:
-            raise client_error(HTTPStatus.PRECONDITION_FAILED, "PreconditionFailed", "PutObject")
-        if IfMatch is not None and Key not in self.objects:
-            raise client_error(HTTPStatus.NOT_FOUND, "NoSuchKey", "PutObject")
-        if IfMatch is not None and IfMatch != self.etag(Key):
-            raise client_error(HTTPStatus.PRECONDITION_FAILED, "PreconditionFailed", "PutObject")
-        self.objects[Key] = bytes(Body)
+        answer = super().put_object(Bucket=Bucket, Key=Key, Body=Body, **options)
         if isinstance(outcome, AfterAccepting):
             raise outcome.error
-        return {"ETag": self.etag(Key)}
+        return answer
 
-    def etag(self, key: str) -> str:
-        """The ETag of an object, in its quotes."""
-        return f'"{hashlib.md5(self.objects[key], usedforsecurity=False).hexdigest()}"'
+    def list_objects_v2(self, *, Bucket: str, Prefix: str = "", **page: Any) -> dict[str, Any]:  # noqa: N803
+        """List a page of objects."""
+        self._begin("list", Bucket, Prefix)
+        return super().list_objects_v2(Bucket=Bucket, Prefix=Prefix, MaxKeys=self.keys_per_page, **page)
 
     def keys(self, prefix: str) -> list[str]:
-        """The keys below a prefix, sorted."""
+        """Return the keys below a prefix, sorted."""
         return sorted(key for key in self.objects if key.startswith(prefix))
 
     def lines(self, prefix: str) -> list[bytes]:
-        """The lines of all objects below a prefix."""
-        return [line for key in self.keys(prefix) for line in self.objects[key].splitlines()]
+        """Return the lines of all objects below a prefix."""
+        return [line for body in self.bodies(prefix) for line in body.splitlines()]
 
     def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
         assert bucket == BUCKET
@@ -217,7 +191,7 @@ class FakeKinesis:
         assert StreamName == OUTPUT_STREAM
         self.requests.append(len(Records))
         self.clock.now_s += self.request_s
-        _check_limits(Records)
+        check_limits(Records)
         outcome = self.script.pop(0) if self.script else None
         if isinstance(outcome, Exception):
             raise outcome
@@ -232,18 +206,6 @@ class FakeKinesis:
             return {"ErrorCode": outcome.code, "ErrorMessage": "Rate exceeded for shard."}
         self.taken.append((record["PartitionKey"], record["Data"]))
         return {"ShardId": "shardId-000000000000", "SequenceNumber": str(len(self.taken))}
-
-
-def _check_limits(records: Sequence[dict[str, Any]]) -> None:
-    sizes = [len(record["Data"]) + len(record["PartitionKey"].encode()) for record in records]
-    within = (
-        1 <= len(records) <= _MAX_REQUEST_RECORDS
-        and sum(sizes) <= _MAX_REQUEST_BYTES
-        and max(sizes) <= _MAX_RECORD_BYTES
-        and all(1 <= len(record["PartitionKey"]) <= _MAX_KEY_CHARACTERS for record in records)
-    )
-    if not within:
-        raise client_error(400, "ValidationException", "PutRecords")
 
 
 def publish_bundle(s3: FakeS3, bundle: ExportedBundle, channel: str = "stable") -> Channel:

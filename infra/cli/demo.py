@@ -169,13 +169,13 @@ def _ended_by_signals() -> Iterator[None]:
 
 def bundle_bucket(folder: Path) -> "Bucket":
     """Returns a bucket in memory in which a channel points at one bundle, checked as a function checks it."""
-    from infra.local.memory_bucket import MemoryBucket
-    from training.model.export import read_bundle
+    from infra.local.s3 import MemoryS3
+    from training.model.bundle import read_bundle
     from training.registry.bucket import Bucket
     from training.registry.channels import move_channel, store_bundle
 
     exported = read_bundle(folder.resolve())
-    bucket = Bucket(MemoryBucket(), str(folder))
+    bucket = Bucket(MemoryS3(), str(folder))
     store_bundle(bucket, exported)
     move_channel(bucket, _BUNDLE_CHANNEL, exported.model_version, exported.manifest_sha256)
     return bucket

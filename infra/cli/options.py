@@ -123,7 +123,7 @@ def open_bucket(bucket: str, aws: Aws | None = None) -> "Bucket":
     if not bucket.startswith(FOLDER_PREFIX):
         return Bucket((aws or Aws()).client("s3"), bucket.removeprefix("s3://").rstrip("/"))
 
-    from infra.local.folder_bucket import FolderS3
+    from infra.local.s3 import FolderS3
 
     folder = bucket.removeprefix(FOLDER_PREFIX)
     if not folder:

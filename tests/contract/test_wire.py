@@ -25,7 +25,6 @@ from lambda_function.core.events import (
 from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
 from tests.builders import event_id, interval_bundle, kinesis_records, small_bundle, small_interval
-from tests.builders_kept import ListingS3
 from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
@@ -174,7 +173,7 @@ def test_channel_as_it_is_moved_has_the_golden_shape() -> None:
 
 
 def test_line_of_the_history_has_these_bytes_by_this_key() -> None:
-    s3 = ListingS3({"channels/stable.json": golden_bytes("channel_moved.json")})
+    s3 = FakeS3({"channels/stable.json": golden_bytes("channel_moved.json")})
     read_history(Bucket(s3, BUCKET), "stable")
     (key,) = s3.keys("history/")
     assert key == f"history/stable/20261121T220000.000000Z-{VERSION}.json"

@@ -11,7 +11,7 @@ import pytest
 
 from infra.cli.app import main
 from infra.local.aws import LocalAws
-from infra.local.folder_bucket import FolderS3
+from infra.local.s3 import FolderS3
 from lambda_function.core.bundle import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_bundle, vouched
 from training.data.load import synthetic_months
@@ -28,7 +28,7 @@ FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 _PROMOTER = """
 import sys
 from pathlib import Path
-from infra.local.folder_bucket import FolderS3
+from infra.local.s3 import FolderS3
 from training.errors import BucketError
 from training.registry.channels import promote
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from infra.cli.app import main
-from infra.local.folder_bucket import FolderS3
-from training.data.months import default_data_dir, months_in_hand, parse_months
+from infra.local.s3 import FolderS3
+from training.data.months import default_data_dir, local_months, parse_months
 from training.registry.bucket import Bucket
 from training.registry.versions import REPORT, list_artifacts, read_manifest
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all of a life's files are made."""
     folder = default_data_dir()
-    if missing := sorted(set(MONTHS) - set(months_in_hand("green", folder, Path("none")))):
+    if missing := sorted(set(MONTHS) - set(local_months("green", folder, Path("none")))):
         pytest.skip(f"TLC_DATA_DIR has no green rides of {missing[0]}")
     return tmp_path_factory.mktemp("life")
 

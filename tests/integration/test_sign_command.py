@@ -12,7 +12,7 @@ from moto import mock_aws
 from typer.testing import CliRunner
 
 from infra.cli.app import app
-from infra.local.folder_bucket import FolderS3
+from infra.local.s3 import FolderS3
 from lambda_function.aws.model_store import ModelStore
 from tests.builders import small_bundle
 from training.errors import BucketError

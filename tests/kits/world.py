@@ -99,10 +99,10 @@ class Account:
         return {record["eventID"]: data_of(record) for record in self._destination()}
 
     def _destination(self) -> Iterator[LambdaRecord]:
-        for key, stored in list(self.world.bucket.objects.items()):
+        for key, body in list(self.world.bucket.objects.items()):
             if key.startswith("aws/lambda/"):
                 if key not in self._parsed:
-                    self._parsed[key] = json.loads(json.loads(stored.body)["payload"])["Records"]
+                    self._parsed[key] = json.loads(json.loads(body)["payload"])["Records"]
                 yield from self._parsed[key]
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders_channels import new_bucket
-from tests.builders_kept import ListingS3, ProcessEnd
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, S3Outcome, point_channel, timed_out
+from tests.builders_failed import ProcessEnd
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, S3Outcome, point_channel, timed_out
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
@@ -46,7 +46,7 @@ def move(bucket: Bucket, version: int = 0, channel: str = "stable", by: Mover | 
     return move_channel(bucket, channel, VERSIONS[version], SHA256, mover=by or mover())
 
 
-class RecordingS3(ListingS3):
+class RecordingS3(FakeS3):
     """A bucket that records every state of a channel and checks the promises of its writers."""
 
     def __init__(self) -> None:

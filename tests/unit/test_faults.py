@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.memory_bucket import MemoryBucket
+from infra.local.s3 import MemoryS3
 from infra.local.runtime.in_process import FunctionExitError, FunctionTimeoutError
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.faults import (
@@ -135,7 +135,7 @@ def test_fault_that_cannot_happen_to_a_call_is_a_mistake() -> None:
 
 
 def test_spoilt_object_arrives_with_other_bytes_and_is_whole_in_the_bucket() -> None:
-    bucket, clock = MemoryBucket(), SimulatedClock()
+    bucket, clock = MemoryS3(), SimulatedClock()
     bucket.put_object(Bucket="b", Key="k", Body=b"12345")
     s3 = FaultyS3(bucket, scheduled(Place.S3_GET, Spoilt()), clock)
     bodies = [s3.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(2)]
@@ -144,7 +144,7 @@ def test_spoilt_object_arrives_with_other_bytes_and_is_whole_in_the_bucket() -> 
 
 
 def test_slow_call_takes_its_time_and_is_done() -> None:
-    bucket, clock = MemoryBucket(), SimulatedClock()
+    bucket, clock = MemoryS3(), SimulatedClock()
     FaultyS3(bucket, scheduled(Place.S3_PUT, Slow(3)), clock).put_object(Bucket="b", Key="k", Body=b"")
     assert clock.monotonic() == 3
     assert list(bucket.objects) == ["k"]

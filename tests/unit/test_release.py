@@ -7,8 +7,7 @@ import pytest
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
-from tests.builders_kept import ListingS3
-from tests.fakes import BUCKET, S3Outcome
+from tests.fakes import BUCKET, FakeS3, S3Outcome
 from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
 from training.data.rides import Rides
@@ -32,8 +31,8 @@ def load(months: Sequence[Month]) -> Rides:
     return small_rides() if months[-1] == JANUARY else synthetic_rides(months[-1], 1500, seed=7)
 
 
-def target(channel: str = "stable", s3: ListingS3 | None = None) -> Target:
-    return Target(Bucket(s3 or ListingS3(), BUCKET), channel)
+def target(channel: str = "stable", s3: FakeS3 | None = None) -> Target:
+    return Target(Bucket(s3 or FakeS3(), BUCKET), channel)
 
 
 def report(
@@ -68,7 +67,7 @@ def test_candidate_that_passed_is_stored_with_its_verdict_and_in_the_channel() -
 
 
 def test_candidate_is_signed_where_the_target_has_a_signer() -> None:
-    wanted = Target(Bucket(ListingS3(), BUCKET), "stable", Signer(FakeKms(), KEY))
+    wanted = Target(Bucket(FakeS3(), BUCKET), "stable", Signer(FakeKms(), KEY))
     release(wanted, small_bundle(), report(passed=True))
     assert bundle_key(small_bundle().model_version, SIGNATURE) in wanted.bucket.s3.objects
 
@@ -101,7 +100,7 @@ def test_verdict_against_what_the_channel_no_longer_holds_does_not_count() -> No
     assert holder(wanted.bucket.s3, "stable") == other.model_version
 
 
-class Interrupted(ListingS3):
+class Interrupted(FakeS3):
     """Ends after so many writes, as by Ctrl-C."""
 
     def __init__(self, n_writes: int) -> None:
@@ -159,18 +158,18 @@ def test_channel_that_holds_what_cannot_be_loaded_is_not_stuck() -> None:
     wanted.bucket.s3.objects[bundle_key(champion.model_version, "golden.json")] = b"[]"
     verdict = gate(wanted, small_bundle(), load, in_hand=[MARCH])
     assert verdict.against == champion.model_version
-    assert verdict.rival is not None
-    assert verdict.rival == gate(target(), small_bundle(), load, in_hand=[MARCH]).rival  # the baseline
+    assert verdict.champion is not None
+    assert verdict.champion == gate(target(), small_bundle(), load, in_hand=[MARCH]).champion  # the baseline
     passing = report(passed=True, against=champion.model_version)
     assert release(wanted, small_bundle(), passing).now.model_version == small_bundle().model_version
 
 
 def test_channel_moved_by_somebody_else_meanwhile_is_told() -> None:
-    s3, bundle, other = ListingS3(), small_bundle(), small_bundle(seed=2)
+    s3, bundle, other = FakeS3(), small_bundle(), small_bundle(seed=2)
     release(target(s3=s3), other, report(passed=True, bundle=other))
     release(target("candidate", s3), bundle, report(passed=True, channel="candidate"))
 
-    class Raced(ListingS3):
+    class Raced(FakeS3):
         """Somebody else moves the channel just before we do."""
 
         def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from infra.cli.demo import bundle_bucket
 from infra.errors import PortTakenError
-from infra.local.folder_bucket import FolderS3
+from infra.local.s3 import FolderS3
 from infra.local.runtime.http import (
     HOST,
     MAX_REQUEST_BYTES,

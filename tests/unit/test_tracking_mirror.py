@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.folder_bucket import FolderS3
+from infra.local.s3 import FolderS3
 from lambda_function.core.bundle import MANIFEST
 from tests.builders import small_bundle
 from tests.fakes_tracking import GONE, FakeTracking
 from training.errors import NoSuchVersionError, TrackingError
-from training.model.export import write_bundle
+from training.model.bundle import write_bundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.versions import put_artifact

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from infra.local.runtime.in_process import FunctionExitError
+from infra.local.s3 import client_error
 
 _SIGKILL_EXIT = 137
 _NO_ENDPOINT = "https://aws.invalid"
@@ -63,15 +64,6 @@ _STATUS = {
     Problem.DENIED: HTTPStatus.FORBIDDEN,
     Problem.NO_SUCH_KEY: HTTPStatus.NOT_FOUND,
 }
-
-
-def client_error(status: int, code: str, operation: str = "Operation") -> ClientError:
-    """Builds an error as boto3 raises it for an answer of AWS."""
-    response: Any = {
-        "Error": {"Code": code, "Message": f"{code}."},
-        "ResponseMetadata": {"HTTPStatusCode": int(status)},
-    }
-    return ClientError(response, operation)
 
 
 # -- for every call

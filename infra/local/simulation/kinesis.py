@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import count, pairwise
 from typing import Any
 
-from infra.local.simulation.faults import client_error
+from infra.local.s3 import client_error
 
 HASH_KEYS = 2**128
 MAX_REQUEST_RECORDS, MAX_REQUEST_BYTES, MAX_RECORD_BYTES = 500, 5 * 1024 * 1024, 1024 * 1024
@@ -99,7 +99,7 @@ class MemoryStream:
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         """Takes a request within Kinesis's limits."""
         self._check_name(StreamName)
-        _check_limits(Records)
+        check_limits(Records)
         arrival = datetime.fromtimestamp(self._wall_clock(), UTC)
         return {"FailedRecordCount": 0, "Records": [self._append(record, arrival) for record in Records]}
 
@@ -181,7 +181,8 @@ def _number(record: dict[str, Any]) -> int:
     return int(record["SequenceNumber"])
 
 
-def _check_limits(records: Sequence[dict[str, Any]]) -> None:
+def check_limits(records: Sequence[dict[str, Any]]) -> None:
+    """Raise ValidationException if a PutRecords request exceeds Kinesis's limits."""
     sizes = [len(record["Data"]) + len(record["PartitionKey"].encode()) for record in records]
     within = (
         1 <= len(records) <= MAX_REQUEST_RECORDS

@@ -13,8 +13,8 @@ from typing import Any
 from infra.local.event_source.config import MappingConfig, exponential_backoff_s
 from infra.local.event_source.lambda_event import LambdaRecord, count_done
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.memory_bucket import MemoryBucket
 from infra.local.runtime.in_process import FunctionError
+from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.faults import Fault, FaultSchedule, JumpClock, MergeShards, Place, ServeModel, SplitShard
 from infra.local.simulation.faulty import FaultyFunction, FaultyKinesis, FaultyS3
@@ -87,7 +87,7 @@ class MemoryWorld:
             options.mapping.stream_name, options.n_shards, self.clock.wall, keeps_read=options.keeps_all
         )
         self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, self.clock.wall)
-        self.bucket = MemoryBucket()
+        self.bucket = MemoryS3()
         self._schedule = schedule or FaultSchedule()
         self._bundles = bundles
         self._watch = watch

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from infra.errors import FolderBucketError
-from infra.local.folder_bucket import FolderS3
-from infra.local.memory_bucket import MemoryBucket
+from infra.local.s3 import FolderS3, MemoryS3
 from tests.fakes import BUCKET
+from training.errors import UserError
 
 KEY = "channels/stable.json"
 SLOW = pytest.param("moto", marks=pytest.mark.slow)  # half a second to import, tens of milliseconds a test
@@ -28,7 +27,7 @@ def made(kind: str, folder: Path) -> Iterator[Any]:
     if kind == "folder":
         yield FolderS3(folder / "bucket")
     elif kind == "memory":
-        yield MemoryBucket()
+        yield MemoryS3()
     else:
         with mock_aws():
             s3 = boto3.client("s3")
@@ -157,7 +156,7 @@ def test_no_key_leaves_the_folder(tmp_path_factory: pytest.TempPathFactory, key:
     s3 = FolderS3(outside / "bucket")
     try:
         put(s3, b"it", key)
-    except (ClientError, FolderBucketError, UnicodeEncodeError):
+    except (ClientError, UserError, UnicodeEncodeError):
         found = []
     else:
         found = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
@@ -197,20 +196,19 @@ def test_object_by_the_name_of_a_folder_is_not_there(folder_s3: FolderS3) -> Non
     put(folder_s3)
     assert refused(lambda: get(folder_s3, "channels")) == (404, "NoSuchKey")
     assert refused(lambda: get(folder_s3, f"{KEY}/x")) == (404, "NoSuchKey")
-    with pytest.raises(FolderBucketError):
+    with pytest.raises(UserError):
         put(folder_s3, key=f"{KEY}/x")
 
 
 FILL_A_DISK = """
 import resource, sys
 from pathlib import Path
-from infra.errors import FolderBucketError
-from infra.local.folder_bucket import FolderS3
+from training.errors import UserError
+from infra.local.s3 import FolderS3
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # a disk that takes a kilobyte a file
 try:
     FolderS3(Path(sys.argv[1])).put_object(Bucket="b", Key="channels/stable.json", Body=b"x" * 100_000)
-except FolderBucketError as error:
-    assert isinstance(error, OSError)
+except UserError as error:
     print(error)
 """
 
@@ -228,7 +226,7 @@ def test_full_disk_is_one_sentence_and_leaves_what_was_there(folder_s3: FolderS3
 def test_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "bucket").write_text("")
     s3 = FolderS3(tmp_path / "bucket")
-    with pytest.raises(FolderBucketError, match="in the bucket that is folder"):
+    with pytest.raises(UserError, match="in the bucket that is folder"):
         put(s3)
-    with pytest.raises(FolderBucketError, match="cannot list"):
+    with pytest.raises(UserError, match="cannot list"):
         s3.list_objects_v2(Bucket=BUCKET)
