@@ -12,7 +12,7 @@ from tests.builders import small_bundle
 from training.evaluation.backtest import AgeRow
 from training.evaluation.gate import GateReport
 from training.evaluation.gate_rules import RuleResult
-from training.model.evaluation import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
+from training.model.results import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
 from training.report.facts import FeatureImportance, PredictedRides, PreviousModel, ReportFacts
 
 OTHER_VERSION = "green-2020-12-0123456789ab"

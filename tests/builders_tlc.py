@@ -1,4 +1,4 @@
-"""Months as TLC publishes them, made small: rows by hand, files in every schema seen in the wild."""
+"""Builders of small TLC months: rows, and files in every schema that TLC has used."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from training.data.rides import MonthFacts, Source
 
 @dataclass(frozen=True, slots=True)
 class TlcRow:
-    """One row of a TLC file; None is a null. Times are New York wall-clock times without a zone."""
+    """A row of a TLC file; None is a null. Times are New York wall-clock times without a zone."""
 
     pickup: datetime | None = datetime(2021, 1, 5, 8, 15)  # noqa: DTZ001
     dropoff: datetime | None = datetime(2021, 1, 5, 8, 27, 30)  # noqa: DTZ001
@@ -25,7 +25,7 @@ class TlcRow:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """How a month's file is typed, and which columns it has besides those of every month."""
+    """The column types of a month's file, and the columns that not every month has."""
 
     zone: pa.DataType = field(default_factory=pa.int64)
     time: pa.DataType = field(default_factory=lambda: pa.timestamp("us"))
@@ -52,13 +52,13 @@ SCHEMAS = {
 
 
 def row_at(pickup: datetime | str, *, minutes: float = 12.5, **changes: float | None) -> TlcRow:
-    """A good row that begins at a time, ISO 8601 if a text, and lasts so many minutes."""
+    """Return a good row that begins at a time, ISO 8601 if a text, and lasts so many minutes."""
     start = datetime.fromisoformat(pickup) if isinstance(pickup, str) else pickup
     return replace(TlcRow(pickup=start, dropoff=start + timedelta(minutes=minutes)), **changes)  # type: ignore[arg-type]
 
 
 def tlc_table(rows: Iterable[TlcRow], service: Service = "green", schema: Schema = TO_2023_01) -> pa.Table:
-    """The rows as TLC's table of a service."""
+    """Return the rows as TLC's table of a service."""
     rows = list(rows)
     prefix = {"green": "lpep", "yellow": "tpep"}[service]
     nothing = [None] * len(rows)
@@ -80,27 +80,27 @@ def tlc_table(rows: Iterable[TlcRow], service: Service = "green", schema: Schema
 def write_month(
     folder: Path, rows: Iterable[TlcRow], month: Month, service: Service = "green", schema: Schema = TO_2023_01
 ) -> Path:
-    """Writes the rows under TLC's name for the month."""
+    """Write the rows under TLC's name for the month."""
     path = folder / tlc_file_name(service, month)
     pq.write_table(tlc_table(rows, service, schema), path)
     return path
 
 
 def month_bytes(rows: Iterable[TlcRow] = (TlcRow(),)) -> bytes:
-    """A green month's file as TLC would send it."""
+    """Return a green month's file as TLC would send it."""
     sink = pa.BufferOutputStream()
     pq.write_table(tlc_table(rows), sink)
     return bytes(sink.getvalue())
 
 
 def source_of(month: Month, n_rows: int = 60_000, *, facts: MonthFacts | None = None, **changes: object) -> Source:
-    """Where a month as it should be comes from, all of its rows kept, but for what is given."""
+    """Return the source of a good month, none of its rows dropped, with these changes."""
     source = Source(f"green_tripdata_{month}.parquet", month, "0" * 64, n_rows, n_rows, {}, facts or facts_of(month))
     return replace(source, **changes)  # type: ignore[arg-type]
 
 
 def facts_of(month: Month, **changes: object) -> MonthFacts:
-    """What a month as it should be looks like on the whole, but for what is given."""
+    """Return the facts of a good month, with these changes."""
     n_days = (month.end - month.start).astype("timedelta64[D]").astype(int)
     facts = MonthFacts((2_000,) * n_days, 0, 0, 12.0, 2.0)
     return replace(facts, **changes)  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ import typer
 
 from infra.cli.options import LOCAL_BUCKET, Aws, Json, ModelBucket, Version, on_aws, open_bucket
 from infra.cli.output import escaped, minutes_text, months_text, show_result, time_text, value_text, write_table
-from training.registry.catalog import Comparison, Model, ModelDetails, Pair, SlicePair, worse_than_baseline
+from training.model.results import worse_than_baseline
+from training.registry.catalog import Comparison, Model, ModelDetails, Pair, SlicePair
 
 if TYPE_CHECKING:  # it brings scikit-learn, which a comparison does not wait for
     from training.workflows.reproduce import Reproduction
@@ -156,7 +157,7 @@ def _tested(told: ModelDetails) -> str:
 def _worse(told: ModelDetails) -> str:
     if told.evaluation is None:
         return "unknown: this version was exported without an evaluation"
-    worse = worse_than_baseline(told.evaluation)
+    worse = worse_than_baseline(told.evaluation.validate)
     named = ", ".join(f"{one.by} {one.name}" for one in worse[:N_SLICES])
     return f"{named} and {len(worse) - N_SLICES} more slices" if len(worse) > N_SLICES else named or "no slice"
 

@@ -28,8 +28,7 @@ import msgspec
 from infra.cli.options import Bundles, Version, open_bucket
 from infra.cli.options import Service as ServiceOption
 from training.evaluation.backtest import BacktestResult
-from training.evaluation.metrics import worse_than_baseline
-from training.model.evaluation import Measured, MonthsResult
+from training.model.results import Measured, MonthsResult, worse_than_baseline
 from training.workflows.train import RunOutcome
 
 # What may stand in --config too has no default here: an option that is not given does not outrank it.
@@ -108,12 +107,12 @@ def _run(options: "RunOptions") -> "RunOutcome":
 def _show(outcome: "RunOutcome", *, as_json: bool) -> None:
     """Shows how a run ended, and ends the command with exit code 1 if the gate said no, and was not overruled."""
     from infra.cli.output import show_result
-    from training.evaluation.gate import lines
+    from training.evaluation.gate import report_lines
 
     manifest = outcome.run.bundle.model.manifest
     title = f"{manifest.service}, {', '.join(manifest.train_months)} → {', '.join(manifest.validate_months)}"
     if outcome.verdict and not as_json:
-        typer.echo("\n".join(lines(outcome.verdict)))
+        typer.echo("\n".join(report_lines(outcome.verdict)))
     show_result(title, run_rows(outcome), run_json(outcome), json_only=as_json)
     if outcome.verdict and not outcome.moved:
         raise typer.Exit(1)

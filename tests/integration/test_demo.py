@@ -121,7 +121,7 @@ def test_demo_without_data_or_network_makes_rides_up_and_says_so(made_up: tuple[
     assert ended.code == 0, ended.err
     check_nothing_is_lost(ended.result)
     assert ended.result["data"] == "synthetic"
-    assert "green_tripdata_2021-01.parquet cannot be had" in ended.told
+    assert "green_tripdata_2021-01.parquet is not available" in ended.told
     assert "set TLC_DATA_DIR to a folder that holds it" in ended.told
     assert "the demo runs on made-up rides: its errors say nothing about New York" in ended.told
 
@@ -153,7 +153,7 @@ def test_train_without_data_or_network_fails_with_one_sentence(tmp_path: Path) -
     assert ended.code == 2
     assert ended.out == ""
     (sentence,) = [line for line in ended.err.splitlines() if line.startswith("ridecast: ")]
-    assert "green_tripdata_2021-01.parquet cannot be had" in sentence
+    assert "green_tripdata_2021-01.parquet is not available" in sentence
     assert "set TLC_DATA_DIR" in sentence
     assert "Traceback" not in ended.err
     assert not (tmp_path / "bundles").exists()

@@ -1,4 +1,4 @@
-"""Slices, gate and backtest on real months: what must hold of real rides, and what the gate says of real models."""
+"""Slices, gate and backtest on real months and real models."""
 
 import os
 from collections.abc import Sequence
@@ -12,27 +12,28 @@ from training.data.load import load_rides
 from training.data.months import Month, Service, default_data_dir, parse_months
 from training.data.rides import Rides
 from training.evaluation.backtest import backtest
-from training.evaluation.gate import GateReport, judge, lines, unseen_month
-from training.evaluation.gate_rules import JUDGED_RIDES
-from training.evaluation.metrics import evaluate, worse_than_baseline
+from training.evaluation.gate import GateReport, report_lines, run_gate, unseen_month
+from training.evaluation.gate_rules import MIN_SLICE_RIDES
+from training.evaluation.metrics import evaluate
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
+from training.model.results import worse_than_baseline
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months"),
 ]
 
-IN_HAND = "2021-01,2021-02,2022-01..2022-03,2023-01..2023-03"
+LOCAL = "2021-01,2021-02,2022-01..2022-03,2023-01..2023-03"
 FIRST_OF_2022, FIRST_OF_2023, JANUARY_2023 = "2022-01..2022-03", "2023-01,2023-02", "2023-01"
 
 
 @cache
 def load(months: str) -> Rides:
-    """Loads real green months, or skips where the folder has not got them: a test downloads nothing."""
+    """Load real green months, or skip the test if the folder lacks them: a test downloads nothing."""
 
     def skip(service: Service, month: Month, cache_dir: object) -> Any:
         pytest.skip(f"TLC_DATA_DIR has no {service} rides of {month}")
@@ -44,10 +45,7 @@ def load(months: str) -> Rides:
 def bundle_of(
     train_months: str, n_trees: int | None = None, validate_months: str = "2021-02", below_miles: float = np.inf
 ) -> ExportedBundle:
-    """A model without intervals, of rides below a distance.
-
-    Nothing is done here with the month it says it was validated on.
-    """
+    """Return a model without intervals, fitted on rides below a distance. The validation month is only a name."""
     parameters = PARAMETERS if n_trees is None else {**PARAMETERS, "max_iter": n_trees}
     facts = TrainingFacts(
         service="green",
@@ -57,12 +55,12 @@ def bundle_of(
         metrics={},
     )
     rides = load(train_months)
-    rides = rides.take(~(rides.columns.trip_distance_miles >= below_miles))  # one without a distance stays
+    rides = rides.take(~(rides.columns.trip_distance_miles >= below_miles))  # rides without a distance stay
     return export_bundle(fit_forest(rides, parameters), rides, facts)
 
 
 def gate(candidate: ExportedBundle, champion: ExportedBundle | None, month: str = "2023-03") -> GateReport:
-    return judge(
+    return run_gate(
         candidate,
         champion,
         load(month),
@@ -78,14 +76,14 @@ def failed(report: GateReport) -> list[str]:
 
 def test_more_months_of_the_same_year_pass_the_gate() -> None:
     report = gate(bundle_of(FIRST_OF_2023), bundle_of(JANUARY_2023))
-    assert report.passed, "\n".join(lines(report))
+    assert report.passed, "\n".join(report_lines(report))
     assert report.comparison
     assert report.comparison.n_days == 31
 
 
 def test_first_model_passes_against_the_baseline() -> None:
     report = gate(bundle_of(JANUARY_2023), None)
-    assert report.passed, "\n".join(lines(report))
+    assert report.passed, "\n".join(report_lines(report))
 
 
 def test_worse_model_fails_as_worse_and_in_its_slices() -> None:
@@ -95,7 +93,7 @@ def test_worse_model_fails_as_worse_and_in_its_slices() -> None:
     assert report.comparison.low > 0
 
 
-def test_model_better_as_a_whole_does_not_pass_where_a_slice_pays_for_it() -> None:
+def test_model_better_as_a_whole_does_not_pass_with_a_worse_slice() -> None:
     """It has learnt from no ride of 5 miles or more; the 20 trees in the channel have."""
     report = gate(bundle_of(JANUARY_2023, below_miles=5.0), bundle_of(JANUARY_2023, n_trees=20))
     assert failed(report) == ["no slice is worse"]
@@ -107,9 +105,9 @@ def test_month_that_the_champion_learnt_from_fails_however_good_the_candidate() 
     assert failed(report) == ["unseen month"]
 
 
-def test_gates_month_is_the_latest_that_neither_has_met() -> None:
+def test_month_of_the_gate_is_the_latest_that_neither_has_met() -> None:
     candidate, champion = (bundle_of(months).model.manifest for months in (FIRST_OF_2023, FIRST_OF_2022))
-    assert unseen_month(candidate, champion, parse_months(IN_HAND)) == Month(2023, 3)
+    assert unseen_month(candidate, champion, parse_months(LOCAL)) == Month(2023, 3)
     assert unseen_month(candidate, champion, parse_months("2021-01..2023-02")) == Month(2022, 12)
     assert unseen_month(candidate, champion, parse_months(FIRST_OF_2022)) is None
 
@@ -117,7 +115,7 @@ def test_gates_month_is_the_latest_that_neither_has_met() -> None:
 def test_no_large_slice_is_worse_than_the_baseline() -> None:
     train = load(FIRST_OF_2023)
     result = evaluate(bundle_of(FIRST_OF_2023).model, fit_baseline(train), load("2023-03"), train)
-    assert [one for one in worse_than_baseline(result) if one.model.n_rides >= JUDGED_RIDES] == []
+    assert [one for one in worse_than_baseline(result) if one.model.n_rides >= MIN_SLICE_RIDES] == []
     unseen, missing = (
         next(one for one in result.slices if (one.by, one.name) == cut)
         for cut in (("zone pair", "unseen"), ("distance", "missing"))
@@ -130,8 +128,8 @@ def test_models_age_and_stay_ahead_of_the_baseline() -> None:
     def load_months(months: Sequence[Month]) -> Rides:
         return load(",".join(str(month) for month in months))
 
-    in_hand = parse_months("2021-01,2022-01,2023-01,2023-02")
-    result = backtest("green", in_hand, load_months, parameters={**PARAMETERS, "max_iter": 100})
+    months = parse_months("2021-01,2022-01,2023-01,2023-02")
+    result = backtest("green", months, load_months, parameters={**PARAMETERS, "max_iter": 100})
     assert [row.months_since_training for row in result.rows] == [12, 24, 25, 12, 13, 1]
     assert all(row.model.rmse_minutes < 0.78 * row.baseline.rmse_minutes for row in result.rows)
     by_age = {age.months_since_training: age for age in result.by_age}

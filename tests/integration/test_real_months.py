@@ -1,4 +1,4 @@
-"""Every real month at hand loads, cleans to what the field keeps, and comes sorted."""
+"""Every local real month loads, is cleaned and sorted, and meets the data contract."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tests.course import course_features, course_pipeline
 from training.data.contract import check_contract
 from training.data.load import load_rides
-from training.data.months import Month, Service, default_data_dir, months_in_hand, sample_span
+from training.data.months import Month, Service, default_data_dir, local_months, sample_span
 from training.data.rides import Rides
 from training.evaluation.metrics import measure_errors
-from training.model.baseline import course_features, course_pipeline, fit_baseline
+from training.model.baseline import fit_baseline
 
 pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
 
@@ -24,7 +25,7 @@ def real_files() -> list[Path]:
 
 
 def real_months() -> list[tuple[Service, Month]]:
-    """Service and month of every whole file, and of every month of a sample."""
+    """Return service and month of every whole file, and of every month of a sample."""
     found: list[tuple[Service, Month]] = []
     for path in real_files():
         service: Service = "green" if path.name.startswith("green") else "yellow"
@@ -58,7 +59,7 @@ def test_real_month_loads_clean_and_sorted(service: Service, month: Month) -> No
 
 @pytest.mark.parametrize("service", ["green", "yellow"])
 def test_all_real_months_together_keep_the_data_contract(service: Service) -> None:
-    months = months_in_hand(service, default_data_dir())
+    months = local_months(service, default_data_dir())
     assert {month for other, month in real_months() if other == service} <= set(months)
     rides = load_rides(service, months, data_dir=default_data_dir())
     assert check_contract(rides.sources) == ()
@@ -66,7 +67,7 @@ def test_all_real_months_together_keep_the_data_contract(service: Service) -> No
 
 @pytest.mark.parametrize(("service", "month"), real_months()[::5], ids=str)
 def test_baseline_is_as_good_as_the_courses_own_pipeline(service: Service, month: Month) -> None:
-    """To 0.01 minutes: to shuffle the rides moves the pipeline's own errors by 0.004, for its solver stops early."""
+    """Within 0.01 minutes: shuffling the rides changes the pipeline's own errors by 0.004."""
     rides = load(service, month)
     is_later = rides.pickup_time >= month.start + np.timedelta64(22, "D")
     train_rides, later = rides.take(~is_later), rides.take(is_later)
@@ -105,7 +106,7 @@ def test_months_of_both_schemas_load_together(zone_type: str) -> None:
         if path.name.startswith("green") and str(pq.read_schema(path).field("PULocationID").type) == zone_type
     ][:2]
     if not months:
-        pytest.skip(f"no green month at hand has {zone_type} zones")
+        pytest.skip(f"no local green month has {zone_type} zones")
     rides = load_rides("green", months, data_dir=default_data_dir())
     assert [source.month for source in rides.sources] == months
     assert (np.diff(rides.pickup_time) >= np.timedelta64(0, "s")).all()

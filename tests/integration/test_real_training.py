@@ -12,9 +12,8 @@ import pytest
 from training.data.load import load_rides
 from training.data.months import Month, Service, default_data_dir, parse_months
 from training.data.rides import Rides
-from training.evaluation.gate_rules import JUDGED_RIDES
-from training.evaluation.metrics import worse_than_baseline
-from training.model.evaluation import MonthsResult
+from training.evaluation.gate_rules import MIN_SLICE_RIDES
+from training.model.results import MonthsResult, worse_than_baseline
 from training.workflows.pipeline import TrainingRun, train
 
 pytestmark = [
@@ -98,7 +97,7 @@ def test_month_after_which_the_traffic_changed_has_less_of_them_but_evenly() -> 
     validated = run_of(FROM_2021_01).validated
     assert validated.coverage is not None
     assert 0.74 <= validated.coverage <= 0.82
-    judged = [one.coverage for one in validated.slices if one.model.n_rides >= JUDGED_RIDES and one.coverage]
+    judged = [one.coverage for one in validated.slices if one.model.n_rides >= MIN_SLICE_RIDES and one.coverage]
     assert min(judged) >= 0.69
 
 
@@ -113,7 +112,7 @@ def uneven_slices(result: MonthsResult) -> set[str]:
     return {
         one.name
         for one in result.slices
-        if one.model.n_rides >= JUDGED_RIDES and one.coverage is not None and not 0.74 <= one.coverage <= 0.86
+        if one.model.n_rides >= MIN_SLICE_RIDES and one.coverage is not None and not 0.74 <= one.coverage <= 0.86
     }
 
 

@@ -1,4 +1,4 @@
-"""The baseline is the course's model: what its own DictVectorizer and LinearRegression learn, from a few sums."""
+"""The baseline is the course's model: a few sums give what its DictVectorizer and LinearRegression learn."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from lambda_function.core.features import RideColumns
 from tests.builders import FEBRUARY, JANUARY, ride_columns_of
+from tests.course import course_features, course_pipeline
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.model.baseline import course_features, course_pipeline, fit_baseline
+from training.model.baseline import fit_baseline
 
 
 def rides_of(*rides: tuple[int, int, float, float]) -> Rides:
-    """Rides of pickup zone, dropoff zone, miles and minutes."""
+    """Return rides of pickup zone, dropoff zone, miles and minutes."""
     pickup, dropoff, miles, minutes = (np.array(column) for column in zip(*rides, strict=True))
     columns = RideColumns(pickup, dropoff, miles, np.zeros(len(rides), np.int64))
     return Rides(columns, np.full(len(rides), JANUARY.start), minutes, ())
@@ -39,20 +40,20 @@ few_rides = st.lists(
 
 @given(rides=few_rides)
 def test_any_few_rides_are_fitted_as_the_course_fits_them(rides: list[tuple[int, int, int, int]]) -> None:
-    two_pairs = [(8, 8, 1.0, 10.0), (9, 8, 2.0, 20.0)]  # on a single one, at one distance, scikit-learn runs away
+    two_pairs = [(8, 8, 1.0, 10.0), (9, 8, 2.0, 20.0)]  # with one pair at one distance, scikit-learn's solver diverges
     train_rides = rides_of(*two_pairs, *((one, other, miles / 100, s / 60) for one, other, miles, s in rides))
     asked = ride_columns_of(3, pickup_zone=[1, 2, 9], dropoff_zone=[1, 3, 9], trip_distance_miles=[0, 5, 1])
-    expected = course_minutes(train_rides, asked)  # a slope of thousands of minutes a mile, some of it rounding, too
+    expected = course_minutes(train_rides, asked)  # slopes of thousands of minutes a mile, partly rounding errors, too
     assert fit_baseline(train_rides).predict(asked) == pytest.approx(expected, rel=0.01, abs=0.05)
 
 
-def test_missing_distance_counts_as_none() -> None:
+def test_missing_distance_counts_as_zero() -> None:
     train_rides = rides_of((1, 2, 1.0, 10.0), (1, 2, 3.0, 14.0), (1, 2, float("nan"), 8.0))
     asked = ride_columns_of(2, pickup_zone=[1, 1], dropoff_zone=[2, 2], trip_distance_miles=[float("nan"), 2.0])
     assert fit_baseline(train_rides).predict(asked) == pytest.approx([8.0, 12.0], abs=1e-3)
 
 
-def test_pair_not_seen_gets_the_middle_of_the_pairs_seen() -> None:
+def test_pair_without_training_rides_gets_the_mean_of_the_pairs() -> None:
     train_rides = rides_of((1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (3, 4, 0.0, 20.0))
     asked = ride_columns_of(1, pickup_zone=[9], dropoff_zone=[9], trip_distance_miles=[0.0])
     assert fit_baseline(train_rides).predict(asked) == pytest.approx([15.0])

@@ -13,7 +13,7 @@ from infra.cli.options import Aws, open_bucket
 from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from training.model.bundle import ExportedBundle
-from training.model.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
+from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
 from training.registry.bucket import Bucket
 from training.registry.catalog import MIN_SLICE_RIDES
 from training.registry.channels import move_channel, store_bundle

@@ -1,4 +1,4 @@
-"""From a fitted forest to a bundle: what is in it, what changes its version and what does not."""
+"""Export a fitted forest as a bundle: its contents, and the changes that give another version."""
 
 import io
 import re
@@ -13,12 +13,12 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, decode_golden_rides, sha256
 from lambda_function.core.features import FEATURE_NAMES, feature_matrix
 from lambda_function.core.forest import FOREST_DTYPES
+from lambda_function.core.intervals import Interval
 from lambda_function.errors import BundleError
 from tests.builders import (
     FEBRUARY,
     JANUARY,
     SMALL_PARAMETERS,
-    forest_arrays_of,
     interval_bundle,
     random_matrix,
     small_bundle,
@@ -28,24 +28,26 @@ from tests.builders import (
 )
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.errors import ExportError
-from training.model.bundle import ExportedBundle
-from training.model.evaluation import EVALUATION
-from training.model.export import TrainingFacts, export_bundle, forest_arrays, read_bundle, write_bundle
+from training.errors import UserError
+from training.model.bundle import ExportedBundle, read_bundle, write_bundle
+from training.model.export import TrainingFacts, export_bundle, forest_arrays
 from training.model.fit import fit_forest
+from training.model.results import EVALUATION
 
 
 def fitted(rides: Rides | None = None, **parameters: Any) -> HistGradientBoostingRegressor:
     return fit_forest(rides or small_rides(), {**SMALL_PARAMETERS, "max_iter": 3, **parameters})
 
 
-def exported(facts: TrainingFacts | None = None, rides: Rides | None = None, **parameters: Any) -> ExportedBundle:
+def exported(
+    facts: TrainingFacts | None = None,
+    rides: Rides | None = None,
+    interval: Interval | None = None,
+    evaluation: bytes | None = None,
+    **parameters: Any,
+) -> ExportedBundle:
     rides = rides or small_rides()
-    return export_bundle(fitted(rides, **parameters), rides, facts or training_facts())
-
-
-def test_bundle_has_three_files() -> None:
-    assert set(small_bundle().files) == {FOREST, GOLDEN, MANIFEST}
+    return export_bundle(fitted(rides, **parameters), rides, facts or training_facts(), interval, evaluation)
 
 
 def test_exported_model_predicts_what_was_fitted() -> None:
@@ -56,7 +58,7 @@ def test_exported_model_predicts_what_was_fitted() -> None:
     )
 
 
-def test_manifest_says_what_the_model_is_made_of() -> None:
+def test_manifest_states_the_facts_of_the_training() -> None:
     manifest = exported(training_facts({"max_iter": 3})).model.manifest
     assert manifest.service == "green"
     assert manifest.train_months == ("2021-01",)
@@ -71,8 +73,9 @@ def test_manifest_says_what_the_model_is_made_of() -> None:
     assert data.sha256 == small_rides().sources[0].sha256
 
 
-def test_manifest_vouches_for_the_other_files() -> None:
+def test_manifest_has_the_digests_of_the_other_files() -> None:
     bundle = small_bundle()
+    assert set(bundle.files) == {FOREST, GOLDEN, MANIFEST}
     for name, digest in bundle.model.manifest.files.items():
         assert digest.n_bytes == len(bundle.files[name])
         assert digest.sha256 == sha256(bundle.files[name])
@@ -97,13 +100,15 @@ def test_version_names_service_and_last_month_and_a_digest() -> None:
         pytest.param(lambda: exported(replace(training_facts(), validate_months=(JANUARY,))), id="validation"),
         pytest.param(lambda: exported(replace(training_facts(), metrics={"rmse": 4.0})), id="metrics"),
         pytest.param(lambda: exported(replace(training_facts(), service="yellow")), id="service"),
+        pytest.param(lambda: exported(interval=small_interval()), id="interval"),
+        pytest.param(lambda: exported(evaluation=b"{}"), id="evaluation"),
     ],
 )
-def test_anything_else_gives_another_version(other: Any) -> None:
+def test_any_other_input_gives_another_version(other: Any) -> None:
     assert other().model_version[-12:] != exported().model_version[-12:]
 
 
-def test_forest_is_plain_arrays_of_the_dtypes_that_are_read() -> None:
+def test_forest_is_plain_arrays_of_the_expected_dtypes() -> None:
     with np.load(io.BytesIO(small_bundle().files[FOREST]), allow_pickle=False) as arrays:
         assert {name: arrays[name].dtype for name in arrays.files} == FOREST_DTYPES
 
@@ -118,7 +123,7 @@ def test_unused_leaves_hold_nothing() -> None:
 def test_tree_of_more_leaves_than_bits_is_refused() -> None:
     model = HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=33, min_samples_leaf=1, early_stopping=False)
     model.fit(feature_matrix(small_rides().columns), small_rides().duration_minutes)
-    with pytest.raises(ExportError, match=r"tree 0 has 33 leaves, bit masks hold 32"):
+    with pytest.raises(UserError, match="tree 0 has 33 leaves, bit masks have 32"):
         forest_arrays(model)
 
 
@@ -126,20 +131,16 @@ def test_split_on_a_category_is_refused() -> None:
     matrix = feature_matrix(small_rides().columns)
     model = HistGradientBoostingRegressor(max_iter=1, categorical_features=[2], early_stopping=False)
     model.fit(matrix[:, :3], np.where(matrix[:, 2] == 3, 10.0, 0.0))
-    with pytest.raises(ExportError, match="tree 0 splits on a category"):
+    with pytest.raises(UserError, match="tree 0 splits on a category"):
         forest_arrays(model)
 
 
-def test_few_rides_are_enough_for_a_bundle() -> None:
-    rides = small_rides().head(7)
-    assert export_bundle(fitted(rides, min_samples_leaf=1), rides, training_facts()).model_version
-
-
-def test_forest_without_a_split_on_distance_has_golden_rides_too() -> None:
+def test_few_rides_and_a_forest_without_splits_give_a_bundle() -> None:
+    assert exported(rides=small_rides().head(7), min_samples_leaf=1).model_version
     assert exported(min_samples_leaf=2000).model_version
 
 
-def test_interval_stands_in_the_manifest_and_with_the_golden_rides() -> None:
+def test_interval_is_in_the_manifest_and_golden_rides_have_theirs() -> None:
     bundle = interval_bundle()
     assert bundle.model.manifest.interval == small_interval()
     golden = decode_golden_rides(bundle.files[GOLDEN])
@@ -150,48 +151,28 @@ def test_interval_stands_in_the_manifest_and_with_the_golden_rides() -> None:
     assert len({round(high - low, 2) for low, high in [ride.interval or (0, 0) for ride in golden]}) > 4
 
 
-def test_interval_and_evaluation_give_another_version() -> None:
-    plain, evaluated = exported(), export_bundle(fitted(), small_rides(), training_facts(), None, b"{}")
-    with_interval = export_bundle(fitted(), small_rides(), training_facts(), small_interval())
-    assert len({bundle.model_version for bundle in (plain, evaluated, with_interval)}) == 3
-
-
-def test_evaluation_is_one_of_the_files_that_the_manifest_vouches_for() -> None:
-    bundle = export_bundle(fitted(), small_rides(), training_facts(), evaluation=b"{}")
-    assert bundle.files[EVALUATION] == b"{}"
-    assert bundle.model.manifest.files[EVALUATION].sha256 == sha256(b"{}")
-
-
 # On disk ------------------------------------------------------------------------------------------------------------
 
 
-def test_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
-    folder = write_bundle(small_bundle(), tmp_path)
-    assert folder == tmp_path / small_bundle().model_version
-    assert read_bundle(folder).files == small_bundle().files
-    assert read_bundle(folder).manifest_sha256 == small_bundle().manifest_sha256
-
-
-def test_bundle_written_twice_is_the_same(tmp_path: Path) -> None:
-    assert write_bundle(small_bundle(), tmp_path) == write_bundle(small_bundle(), tmp_path)
-    read_bundle(tmp_path / small_bundle().model_version)
-
-
-def test_whole_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
-    bundle = export_bundle(fitted(), small_rides(), training_facts(), small_interval(), b"{}")
-    folder = write_bundle(bundle, tmp_path)
-    assert {path.name for path in folder.iterdir()} == {FOREST, GOLDEN, MANIFEST, EVALUATION}
-    assert read_bundle(folder).files == bundle.files
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_bundle_is_read_as_it_was_written_once_or_twice(tmp_path: Path, is_whole: bool) -> None:
+    bundle = exported(interval=small_interval(), evaluation=b"{}") if is_whole else small_bundle()
+    for _ in range(2):
+        folder = write_bundle(bundle, tmp_path)
+        assert folder == tmp_path / bundle.model_version
+        assert {path.name for path in folder.iterdir()} == set(bundle.files)
+        assert read_bundle(folder).files == bundle.files
+        assert read_bundle(folder).manifest_sha256 == bundle.manifest_sha256
 
 
 def test_evaluation_that_was_changed_on_disk_is_named(tmp_path: Path) -> None:
-    folder = write_bundle(export_bundle(fitted(), small_rides(), training_facts(), evaluation=b"{}"), tmp_path)
+    folder = write_bundle(exported(evaluation=b"{}"), tmp_path)
     (folder / EVALUATION).write_bytes(b"[]")
     with pytest.raises(BundleError, match=f"{EVALUATION}: has other bytes than were exported"):
         read_bundle(folder)
 
 
-def test_paper_beside_a_bundle_is_none_of_its_files(tmp_path: Path) -> None:
+def test_artifact_beside_a_bundle_is_none_of_its_files(tmp_path: Path) -> None:
     folder = write_bundle(small_bundle(), tmp_path)
     (folder / "report.html").write_text("rewritten at will")
     assert read_bundle(folder).files == small_bundle().files
@@ -199,7 +180,7 @@ def test_paper_beside_a_bundle_is_none_of_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST, EVALUATION])
 def test_file_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
-    folder = write_bundle(export_bundle(fitted(), small_rides(), training_facts(), evaluation=b"{}"), tmp_path)
+    folder = write_bundle(exported(evaluation=b"{}"), tmp_path)
     (folder / name).unlink()
     with pytest.raises(BundleError, match=f"{name}: is missing"):
         read_bundle(folder)
@@ -209,8 +190,3 @@ def test_folder_of_another_name_is_no_bundle_of_that_version(tmp_path: Path) -> 
     folder = write_bundle(small_bundle(), tmp_path)
     with pytest.raises(BundleError, match="is of version"):
         read_bundle(folder.rename(tmp_path / "green-2021-01-000000000000"))
-
-
-def test_seeds_give_forests_of_their_own() -> None:
-    first, second = forest_arrays_of(small_bundle()), forest_arrays_of(small_bundle(seed=2))
-    assert first["split_threshold"].tolist() != second["split_threshold"].tolist()

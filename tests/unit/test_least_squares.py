@@ -1,4 +1,4 @@
-"""The solver finds the best fit, and of many the smallest; it stops where SciPy's stops."""
+"""The solver finds the best fit, and of several the smallest; it stops where SciPy's stops."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from training.model.least_squares import TOLERANCE, Matrix, Vector, solve_least_
 
 
 def matrix_of(rows: Vector) -> Matrix:
-    """A matrix whose products are sums in numpy's order."""
+    """Return a matrix whose products are sums in numpy's order."""
     return Matrix(lambda vector: (rows * vector).sum(axis=1), lambda vector: (rows.T * vector).sum(axis=1))
 
 
@@ -50,5 +50,5 @@ def test_stops_where_scipys_stops_on_the_way_to_a_perfect_fit(seed: int) -> None
 
 
 @pytest.mark.parametrize(("rows", "wanted"), [(np.ones((3, 2)), np.zeros(3)), (np.zeros((3, 2)), np.ones(3))])
-def test_nothing_to_explain_and_nothing_to_explain_it_with_give_zeros(rows: Vector, wanted: Vector) -> None:
+def test_zero_matrix_and_zero_target_give_zeros(rows: Vector, wanted: Vector) -> None:
     assert solve_least_squares(matrix_of(rows), wanted).tolist() == [0.0, 0.0]

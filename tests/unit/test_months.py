@@ -1,12 +1,24 @@
-"""Months are read from what people write, and are ordered."""
+"""Months are read from texts and file names, and are ordered."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.months import Month, parse_months, tlc_file_name
-from training.errors import MonthsError
+from training.data.months import (
+    Month,
+    default_cache_dir,
+    default_data_dir,
+    local_months,
+    parse_months,
+    sample_span,
+    tlc_file_name,
+)
+from training.errors import UserError
+
+JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 
 months = st.builds(Month, st.integers(0, 9998), st.integers(1, 12))
 
@@ -31,10 +43,6 @@ def test_next_month_begins_where_this_one_ends(month: Month) -> None:
 @given(st.lists(months, min_size=1, max_size=5, unique=True))
 def test_list_is_read_in_any_order_and_comes_back_sorted(chosen: list[Month]) -> None:
     assert parse_months(",".join(map(str, chosen))) == tuple(sorted(chosen))
-
-
-def test_months_are_keys() -> None:
-    assert {Month(2021, 1): "january"}[Month.parse("2021-01")] == "january"
 
 
 @pytest.mark.parametrize(
@@ -67,11 +75,53 @@ def test_months_lists_and_ranges_are_read(text: str, expected: list[str]) -> Non
     ],
 )
 def test_other_texts_are_refused_in_one_sentence(text: str, complaint: str) -> None:
-    with pytest.raises(MonthsError) as caught:
+    with pytest.raises(UserError, match=f"{complaint}: write months as 2021-01"):
         parse_months(text)
-    assert complaint in str(caught.value)
-    assert "write months as 2021-01" in str(caught.value)
 
 
-def test_file_name_is_the_one_tlc_gives() -> None:
-    assert tlc_file_name("yellow", Month(2009, 7)) == "yellow_tripdata_2009-07.parquet"
+# Files -------------------------------------------------------------------------------------------------------------
+
+
+def test_local_months_are_those_that_load_without_a_download(tmp_path: Path) -> None:
+    data_dir, cache_dir = tmp_path / "data", tmp_path / "cache"
+    for folder in (data_dir, cache_dir):
+        folder.mkdir()
+    (data_dir / tlc_file_name("green", FEBRUARY)).touch()
+    (data_dir / tlc_file_name("yellow", Month(2022, 1))).touch()
+    (cache_dir / tlc_file_name("green", JANUARY)).touch()
+    (cache_dir / tlc_file_name("green", FEBRUARY)).touch()
+    (data_dir / "green_tripdata_sample_2020-11_2020-12.parquet").touch()
+    (cache_dir / "green_tripdata_2021-03.parquet.0.part").touch()
+    (cache_dir / "green_tripdata_2021-13.parquet").touch()
+    expected = (Month(2020, 11), Month(2020, 12), JANUARY, FEBRUARY)
+    assert local_months("green", data_dir, cache_dir) == expected
+    assert local_months("green", None, cache_dir) == (JANUARY, FEBRUARY)
+    assert local_months("yellow", data_dir, tmp_path / "nowhere") == (Month(2022, 1),)
+    with pytest.raises(UserError, match="there is no data folder"):
+        local_months("green", tmp_path / "nowhere", cache_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "span"),
+    [
+        ("yellow_tripdata_sample_2019.parquet", (Month(2019, 1), Month(2019, 12))),
+        ("yellow_tripdata_sample_2019_2020.parquet", (Month(2019, 1), Month(2020, 12))),
+        ("green_tripdata_sample_2019-03.parquet", (Month(2019, 3), Month(2019, 3))),
+        ("yellow_tripdata_sample_2020-01_2020-06.parquet", (Month(2020, 1), Month(2020, 6))),
+        ("yellow_tripdata_sample_2020-13.parquet", None),
+        ("yellow_tripdata_2020-01.parquet", None),
+    ],
+)
+def test_span_of_a_sample_is_read_from_its_name(name: str, span: tuple[Month, Month] | None) -> None:
+    assert sample_span(name) == span
+
+
+def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_data_dir() == tmp_path
+    assert default_cache_dir() == tmp_path / "xdg" / "ridecast" / "tlc"
+    monkeypatch.setenv("TLC_DATA_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() is None
+    assert default_cache_dir() == Path.home() / ".cache" / "ridecast" / "tlc"

@@ -11,13 +11,13 @@ from lambda_function.core.features import feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
-from training.errors import ParameterError
-from training.evaluation.metrics import Errors, measure_errors, rounded
+from training.errors import UserError
+from training.evaluation.metrics import measure_errors
 from training.model.baseline import fit_baseline
+from training.model.bundle import read_bundle, write_bundle
 from training.model.calibrate import calibration_mask, split_calibration
-from training.model.evaluation import EVALUATION, decode_evaluation
-from training.model.export import read_bundle, write_bundle
 from training.model.parameters import PARAMETERS
+from training.model.results import EVALUATION, Measured, decode_evaluation
 from training.workflows.pipeline import TrainingRun, find_bundle, months_of, train
 
 TRAIN = small_rides()
@@ -36,13 +36,13 @@ def baseline_minutes(train_rides: Rides, rides: Rides) -> list[float]:
 
 def test_errors_are_those_of_the_exported_model_on_the_validation_rides(run: TrainingRun) -> None:
     minutes = run.bundle.model.predict(feature_matrix(VALIDATE.columns))
-    assert run.validated.model == rounded(measure_errors(minutes, VALIDATE.duration_minutes))
+    assert run.validated.model == measure_errors(minutes, VALIDATE.duration_minutes)
     assert run.validated.model.n_rides == 800
 
 
 def test_baseline_is_measured_on_the_same_rides(run: TrainingRun) -> None:
     minutes = run.baseline.predict(VALIDATE.columns)
-    assert run.validated.baseline == rounded(measure_errors(minutes, VALIDATE.duration_minutes))
+    assert run.validated.baseline == measure_errors(minutes, VALIDATE.duration_minutes)
     assert run.n_train == 2000
 
 
@@ -103,9 +103,9 @@ def test_version_names_the_last_training_month() -> None:
 
 
 def test_parameter_that_does_not_exist_or_that_masks_cannot_hold_fails_the_run() -> None:
-    with pytest.raises(ParameterError, match="did you mean max_iter"):
+    with pytest.raises(UserError, match="did you mean max_iter"):
         train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_itre": 40})
-    with pytest.raises(ParameterError, match="from 2 to 32"):
+    with pytest.raises(UserError, match="from 2 to 32"):
         train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_leaf_nodes": 40})
 
 
@@ -183,5 +183,5 @@ def test_missing_distance_counts_as_none_to_the_baseline() -> None:
 
 
 def test_errors_weigh_large_misses_in_rmse_only() -> None:
-    assert measure_errors(np.array([0.0, 0.0]), np.array([1.0, 7.0])) == Errors(2, 5.0, 4.0, -4.0)
-    assert measure_errors(np.array([5.0]), np.array([5.0])) == Errors(1, 0.0, 0.0, 0.0)
+    assert measure_errors(np.array([0.0, 0.0]), np.array([1.0, 7.0])) == Measured(2, 5.0, 4.0, -4.0)
+    assert measure_errors(np.array([5.0]), np.array([5.0])) == Measured(1, 0.0, 0.0, 0.0)

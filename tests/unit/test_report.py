@@ -34,7 +34,7 @@ from training.data.synthetic import synthetic_rides
 from training.errors import ZonesFileError
 from training.evaluation.backtest import BacktestResult, summarise
 from training.model.bundle import ExportedBundle
-from training.model.evaluation import EVALUATION, encode_evaluation
+from training.model.results import EVALUATION, encode_evaluation
 from training.report.drawing import inline_svg
 from training.report.facts import (
     PreviousModel,

@@ -17,7 +17,7 @@ from tests.fakes_tracking import GONE, LEGAL_NAME, URI, FakeTracking
 from training.errors import TrackingError, TrackingUnavailableError
 from training.evaluation.slices import slicings
 from training.model.bundle import ExportedBundle
-from training.model.evaluation import (
+from training.model.results import (
     EVALUATION,
     ArrivalResult,
     Evaluation,

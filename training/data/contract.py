@@ -1,13 +1,13 @@
-"""The data contract: what months have to look like before anything is fitted on them.
+"""The data contract: the rules that months must pass before a model is fitted on them.
 
-Each threshold stands well outside what was seen in 38 real months: eight whole green ones of 2021 to 2023, with 62,495
-to 78,537 rows, and samples of 10,000 yellow rides a month from 2018-01 to 2020-06. It catches a file that is cut off,
-doubled, in other units or of another service, not a month that is a little odd. What a file has to be in the first
-place (Parquet, its columns and their types) is checked where it is read, in `training.data.tlc_file`.
+Each threshold is well outside the values of 38 real months: eight whole green ones of 2021 to 2023, with 62,495 to
+78,537 rows, and samples of 10,000 yellow rides a month from 2018-01 to 2020-06. The contract catches a file that is cut
+off, doubled, in other units or of another service, not a month that is a little odd. `training.data.tlc_file` checks
+that a file is Parquet and has the right columns and types.
 """
 
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from training.data.months import Month
@@ -18,22 +18,24 @@ MIN_ROWS = 5_000
 """Half a sample. TLC's smallest months, green in 2020-04 and since 2024, have over 30,000 rows."""
 
 MIN_SHARE_OF_MEDIAN_ROWS = 0.5
-"""Of the months given. Seasons move a month by a quarter; to halve it took the spring of 2020."""
+"""Of the months given. Seasons change a month by a quarter; only the spring of 2020 halved one."""
 
 MIN_SHARE_KEPT = 0.9
-"""Seen: 0.948 to 0.986."""
+"""Measured: 0.948 to 0.986."""
 
 MEDIAN_DURATION_MINUTES = (5.0, 25.0)
-"""Seen: 7.6 in the empty streets of 2020-04 to 14.7."""
+"""Measured: 7.6 in the empty streets of 2020-04 to 14.7."""
 
 MEDIAN_DISTANCE_MILES = (1.0, 5.0)
-"""Of the rides that have a distance. Seen: 1.53 to 2.70."""
+"""Of the rides that have a distance. Measured: 1.53 to 2.70."""
 
 MAX_SHARE_WITHOUT_DISTANCE = 0.1
-"""Seen: 0.000 to 0.036."""
+"""Measured: 0.000 to 0.036."""
 
 MAX_SHARE_DUPLICATES = 0.01
-"""Seen: 0.0000 to 0.0015. A file appended to itself has 0.5."""
+"""Measured: 0.0000 to 0.0015. A file appended to itself has 0.5."""
+
+_N_BREACHES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ class Finding:
 
     Attributes:
         rule: One of RULES.
-        month: Which month.
-        seen: What the month has, as in ``312 rows``.
-        wanted: What the rule asks for, as in ``at least 5,000 rows``.
+        month: The month.
+        seen: The month's value, as in ``312 rows``.
+        wanted: The rule's limit, as in ``at least 5,000``.
     """
 
     rule: str
@@ -58,105 +60,99 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What every month has to keep.
+    """One rule of the contract.
 
     Attributes:
-        wanted: What the rule asks for, in words.
-        broken_by: Says what breaks the rule in a month, or nothing.
+        wanted: The limit in words.
+        breach: Returns a month's value in words if it breaks the rule, else None. Its second argument is the median
+            number of rows of all months that are checked together.
     """
 
     wanted: str
-    broken_by: Callable[["MonthInContext"], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class MonthInContext:
-    """A month, and the median of the rows of all months that are checked with it."""
-
-    source: Source
-    median_rows: float
+    breach: Callable[[Source, float], str | None]
 
 
 def check_contract(sources: Sequence[Source], allow: Collection[str] = ()) -> tuple[Finding, ...]:
-    """Checks months before anything is fitted on them.
+    """Check months before a model is fitted on them.
 
     Args:
         sources: The months, at least one, those for validation and test among them.
         allow: Names of RULES that a month may break.
 
     Returns:
-        What was found and allowed, by month and then in the order of RULES: to be told with what is trained.
+        The breaches that are allowed, by month and then in the order of RULES.
 
     Raises:
-        UnknownRuleError: A name in `allow` is no rule.
-        ContractError: A month breaks a rule that is not allowed; it tells every such month and rule.
+        UserError: A month breaks a rule that is not allowed. The message names the months and rules.
     """
-    unknown = sorted(set(allow) - set(RULES))
-    if unknown:
-        raise UnknownRuleError(unknown[0], tuple(RULES))
-    findings = _find(sources)
-    breaches = tuple(finding for finding in findings if finding.rule not in allow)
-    if breaches:
-        raise ContractError(breaches)
-    return findings
-
-
-def _find(sources: Sequence[Source]) -> tuple[Finding, ...]:
     median_rows = statistics.median(source.n_rows for source in sources)
-    return tuple(
+    findings = tuple(
         Finding(name, source.month, seen, rule.wanted)
         for source in sorted(sources, key=lambda source: source.month)
         for name, rule in RULES.items()
-        if (seen := rule.broken_by(MonthInContext(source, median_rows)))
+        if (seen := rule.breach(source, median_rows))
     )
+    if breaches := [finding for finding in findings if finding.rule not in allow]:
+        shown = "; ".join(str(breach) for breach in breaches[:_N_BREACHES_SHOWN])
+        n_more = len(breaches) - _N_BREACHES_SHOWN
+        options = " ".join(f"--allow {rule}" for rule in dict.fromkeys(breach.rule for breach in breaches))
+        raise UserError(
+            shown + (f"; and {n_more} more" if n_more > 0 else ""), f"check the files, or allow it with {options}"
+        )
+    return findings
 
 
-def _few_rows(month: MonthInContext) -> str | None:
-    return f"{month.source.n_rows:,} rows" if month.source.n_rows < MIN_ROWS else None
+def check_rule_names(names: Iterable[str]) -> None:
+    """Raise UserError if the contract has no rule of one of these names."""
+    for name in names:
+        if name not in RULES:
+            raise UserError(f"the data contract has no rule {name!r}", f"choose among {', '.join(RULES)}")
 
 
-def _far_below_median(month: MonthInContext) -> str | None:
-    is_far_below = month.source.n_rows < MIN_SHARE_OF_MEDIAN_ROWS * month.median_rows
-    return f"{month.source.n_rows:,} rows beside a median of {month.median_rows:,.0f}" if is_far_below else None
+def _few_rows(source: Source, _: float) -> str | None:
+    return f"{source.n_rows:,} rows" if source.n_rows < MIN_ROWS else None
 
 
-def _few_kept(month: MonthInContext) -> str | None:
-    if month.source.n_kept >= MIN_SHARE_KEPT * month.source.n_rows:
+def _far_below_median(source: Source, median_rows: float) -> str | None:
+    is_far_below = source.n_rows < MIN_SHARE_OF_MEDIAN_ROWS * median_rows
+    return f"{source.n_rows:,} rows beside a median of {median_rows:,.0f}" if is_far_below else None
+
+
+def _few_kept(source: Source, _: float) -> str | None:
+    if source.n_kept >= MIN_SHARE_KEPT * source.n_rows:
         return None
-    reasons = ", ".join(f"{reason} {n:,}" for reason, n in month.source.dropped.items() if n)
-    return f"{month.source.n_kept / month.source.n_rows:.1%} of its rows left after cleaning ({reasons})"
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in source.dropped.items() if n)
+    return f"{source.n_kept / source.n_rows:.1%} of its rows left after cleaning ({reasons})"
 
 
-def _odd_durations(month: MonthInContext) -> str | None:
-    minutes = month.source.facts.median_duration_minutes
-    return None if _is_in(minutes, MEDIAN_DURATION_MINUTES) else f"a median of {minutes:.1f} minutes"
+def _odd_durations(source: Source, _: float) -> str | None:
+    minutes = source.facts.median_duration_minutes
+    low, high = MEDIAN_DURATION_MINUTES
+    return None if low <= minutes <= high else f"a median of {minutes:.1f} minutes"
 
 
-def _odd_distances(month: MonthInContext) -> str | None:
-    miles = month.source.facts.median_distance_miles
-    return None if _is_in(miles, MEDIAN_DISTANCE_MILES) else f"a median of {miles:.2f} miles"
+def _odd_distances(source: Source, _: float) -> str | None:
+    miles = source.facts.median_distance_miles
+    low, high = MEDIAN_DISTANCE_MILES
+    return None if low <= miles <= high else f"a median of {miles:.2f} miles"
 
 
-def _without_distance(month: MonthInContext) -> str | None:
-    share = month.source.facts.n_without_distance / max(month.source.n_kept, 1)
+def _without_distance(source: Source, _: float) -> str | None:
+    share = source.facts.n_without_distance / max(source.n_kept, 1)
     return f"{share:.1%} of its rides without a distance" if share > MAX_SHARE_WITHOUT_DISTANCE else None
 
 
-def _days_without_rides(month: MonthInContext) -> str | None:
-    days = [day for day, n_rides in enumerate(month.source.facts.n_rides_by_day, start=1) if not n_rides]
+def _days_without_rides(source: Source, _: float) -> str | None:
+    days = [day for day, n_rides in enumerate(source.facts.n_rides_by_day, start=1) if not n_rides]
     if not days:
         return None
     shown = ", ".join(str(day) for day in days[:3]) + (", ..." if days[3:] else "")
     return f"no ride on {len(days)} of its days (day {shown})"
 
 
-def _duplicates(month: MonthInContext) -> str | None:
-    share = month.source.facts.n_duplicates / max(month.source.n_kept, 1)
+def _duplicates(source: Source, _: float) -> str | None:
+    share = source.facts.n_duplicates / max(source.n_kept, 1)
     return f"{share:.1%} of its rides twice" if share > MAX_SHARE_DUPLICATES else None
-
-
-def _is_in(value: float, span: tuple[float, float]) -> bool:
-    return span[0] <= value <= span[1]
 
 
 RULES: Mapping[str, Rule] = {
@@ -169,33 +165,4 @@ RULES: Mapping[str, Rule] = {
     "days": Rule("rides on every day from the first to the last", _days_without_rides),
     "duplicates": Rule(f"at most {MAX_SHARE_DUPLICATES:.0%}", _duplicates),
 }
-"""By the name that `--allow` takes: row counts, the share of rows kept, ranges, days covered, duplicates."""
-
-
-_N_BREACHES_SHOWN = 3
-
-
-class ContractError(UserError):
-    """Months that are not what the data contract asks for.
-
-    Attributes:
-        breaches: What was found: which rule, which month, what was seen and what is wanted.
-    """
-
-    def __init__(self, breaches: Sequence[Finding]) -> None:
-        self.breaches = tuple(breaches)
-        rules = dict.fromkeys(breach.rule for breach in self.breaches)
-        shown = "; ".join(str(breach) for breach in self.breaches[:_N_BREACHES_SHOWN])
-        n_more = len(self.breaches) - _N_BREACHES_SHOWN
-        more = f"; and {n_more} more" if n_more > 0 else ""
-        allow = " ".join(f"--allow {rule}" for rule in rules)
-        super().__init__(f"{shown}{more}: look at the files, or go on knowingly with {allow}")
-
-
-class UnknownRuleError(UserError):
-    """A rule that the data contract does not have."""
-
-    def __init__(self, name: str, rules: Sequence[str]) -> None:
-        self.name = name
-        self.rules = tuple(rules)
-        super().__init__(f"the data contract has no rule {name!r}: choose among {', '.join(rules)}")
+"""The rules, by the name that `--allow` takes."""

@@ -1,4 +1,4 @@
-"""One month's file from TLC's public address into the cache: whole, or not at all."""
+"""Download one month's file from TLC's public address into the cache: whole, or not at all."""
 
 import contextlib
 import errno
@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from training.data.months import Month, Service, tlc_file_name
-from training.errors import DownloadError, InterruptedDownloadError, MonthNotFoundError, NoSpaceError, OfflineError
+from training.errors import MonthUnavailableError
 
 TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
-"""Where the TLC trip record data is published."""
+"""The address of the TLC trip record data."""
 
 REACH_TIMEOUT_S = 3.0
-"""For resolving the name and connecting, together: enough on a slow line, bearable for a demo offline."""
+"""For resolving the name and connecting, together: enough on a slow line, short enough for a demo offline."""
 
 RETRY_DELAYS_S = (1.0, 3.0)
 """Waits between tries: three tries in all."""
@@ -35,26 +35,28 @@ RETRY_DELAYS_S = (1.0, 3.0)
 _STALL_TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 18
 _PARQUET_MAGIC = b"PAR1"
-_NOT_PUBLISHED = {
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-}  # CloudFront answers 403 for a key that is not there
-_PASSING = (ConnectionError, TimeoutError, http.client.HTTPException)
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # full, over quota, larger than the file system or ulimit lets
+_NOT_PUBLISHED = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}  # CloudFront answers 403 for a key that does not exist
+_TRANSIENT = (ConnectionError, TimeoutError, http.client.HTTPException)
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # full, over quota, over the file system's or ulimit's size
+_TRY_LATER = "try again later, or set TLC_DATA_DIR to a folder that contains it"
+
+
+class _InterruptedError(MonthUnavailableError):
+    """A failure that another try may mend."""
 
 
 def resolve_host(host: str, port: int) -> list[tuple[str, int]]:
-    """Asks the system's resolver. It may block for long: call it where that does no harm."""
+    """Return the addresses and ports of a host. May block for long; run it in a thread."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(str(address[0]), int(address[1])) for *_, address in found]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What a download needs of the world outside, replaceable in tests.
+    """The parts of a download that tests replace.
 
     Attributes:
-        resolve: Host and port to the addresses and ports to connect to; raises OSError where there are none.
+        resolve: Host and port to the addresses and ports to connect to; raises OSError if there are none.
         sleep: Waits so many seconds between two tries.
         reach_timeout_s: How long resolving and connecting may take before the machine counts as offline.
     """
@@ -75,23 +77,14 @@ def fetch_month(
     base_url: str = TLC_URL,
     network: Network = NETWORK,
 ) -> Path:
-    """Downloads a month's file into the cache, over one that is there already.
-
-    Args:
-        service: Whose rides.
-        month: Which month.
-        cache_dir: The folder for the file; made if it is not there.
-        base_url: The address that TLC's file names follow.
-        network: How hosts are found and how long is waited.
+    """Download a month's file into the cache folder, over an existing one.
 
     Returns:
-        The file, complete: as long as announced, and Parquet at both ends.
+        The file, complete: of the announced length, and Parquet at both ends.
 
     Raises:
-        MonthNotFoundError: TLC has not published the month.
-        OfflineError: TLC cannot be reached.
-        NoSpaceError: There is no room for it in the cache.
-        DownloadError: Every try broke off, or the answer was no such file, or it cannot be written.
+        MonthUnavailableError: TLC has not published the month or cannot be reached, every try broke off, the answer was
+            no such file, or the file cannot be written.
     """
     name = tlc_file_name(service, month)
     url = f"{base_url}/{name}"
@@ -99,13 +92,13 @@ def fetch_month(
     for delay_s in RETRY_DELAYS_S:
         try:
             return _download(url, cache_dir / name)
-        except InterruptedDownloadError:
+        except _InterruptedError:
             network.sleep(delay_s)
     return _download(url, cache_dir / name)
 
 
 def _first_hop(url: str) -> tuple[str, int]:
-    """Host and port that a connection to the URL goes to: its own, or those of the proxy in the way."""
+    """Return the host and port that a connection to the URL goes to: its own, or those of a proxy."""
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme)
     if proxy and not proxy_bypass(parts.hostname or ""):
@@ -114,10 +107,10 @@ def _first_hop(url: str) -> tuple[str, int]:
 
 
 def _check_reachable(name: str, address: tuple[str, int], network: Network) -> None:
-    """Raises OfflineError unless one connection succeeds in time.
+    """Raise MonthUnavailableError unless one connection succeeds in time.
 
-    A resolver without a network can block for half a minute and takes no timeout, and addresses are tried one
-    after the other: so both happen in a thread that is left behind when its time is up.
+    A resolver without a network can block for half a minute and takes no timeout, and addresses are tried one after the
+    other. So both happen in a thread that is abandoned when its time is up.
     """
     outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -135,7 +128,7 @@ def _check_reachable(name: str, address: tuple[str, int], network: Network) -> N
     except queue.Empty:
         error = TimeoutError(f"no answer in {network.reach_timeout_s:g} s")
     if error is not None:
-        raise OfflineError(name, address[0], _reason(error)) from error
+        raise _offline(name, address[0], error) from error
 
 
 def _connect_to_any(addresses: Sequence[tuple[str, int]], timeout_s: float) -> None:
@@ -151,24 +144,29 @@ def _connect_to_any(addresses: Sequence[tuple[str, int]], timeout_s: float) -> N
 
 
 def _download(url: str, target: Path) -> Path:
-    """One try: the body into a temporary file beside the target, checked, then renamed in one step."""
+    """Try once: write the body into a temporary file beside the target, check it, then rename it in one step."""
     with contextlib.closing(_open(url, target.name)) as response:
+        path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_file(target) as path:
-                _store(response, path, target.name)
-                path.replace(target)
-        except _PASSING as error:
-            raise InterruptedDownloadError(target.name, f"the download broke off ({_reason(error)})") from error
+            _store(response, path, target.name)
+            path.replace(target)
+        except _TRANSIENT as error:
+            raise _InterruptedError(target.name, f"the download broke off ({_reason(error)})", _TRY_LATER) from error
         except OSError as error:
             raise _write_error(error, target) from error
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
     return target
 
 
-def _write_error(error: OSError, target: Path) -> DownloadError:
+def _write_error(error: OSError, target: Path) -> MonthUnavailableError:
     if error.errno in _NO_SPACE:
-        return NoSpaceError(target.name, target.parent)
-    return DownloadError(target.name, f"{target.parent} took no file ({_reason(error)})")
+        hint = "free some there, or set XDG_CACHE_HOME to a folder that has room"
+        return MonthUnavailableError(target.name, f"there is no space left in {target.parent}", hint)
+    problem = f"the file cannot be written into {target.parent} ({_reason(error)})"
+    return MonthUnavailableError(target.name, problem, _TRY_LATER)
 
 
 def _open(url: str, name: str) -> http.client.HTTPResponse:
@@ -176,36 +174,32 @@ def _open(url: str, name: str) -> http.client.HTTPResponse:
         response: http.client.HTTPResponse = build_opener().open(url, timeout=_STALL_TIMEOUT_S)
     except HTTPError as error:
         error.close()
-        raise _error_for(error.code, name) from error
-    except URLError as error:
-        cause = error.reason if isinstance(error.reason, Exception) else error
-        if isinstance(cause, _PASSING):
-            raise InterruptedDownloadError(name, f"the connection broke ({_reason(cause)})") from error
-        raise OfflineError(name, urlsplit(url).hostname or url, _reason(cause)) from error
-    except _PASSING as error:
-        raise InterruptedDownloadError(name, f"the connection broke ({_reason(error)})") from error
+        raise _status_error(error.code, name) from error
+    except (URLError, *_TRANSIENT) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        cause = reason if isinstance(reason, Exception) else error
+        if isinstance(cause, _TRANSIENT):
+            raise _InterruptedError(name, f"the connection broke ({_reason(cause)})", _TRY_LATER) from error
+        raise _offline(name, urlsplit(url).hostname or url, cause) from error
     return response
 
 
-def _error_for(status: int, name: str) -> MonthNotFoundError | DownloadError:
+def _status_error(status: int, name: str) -> MonthUnavailableError:
     if status in _NOT_PUBLISHED:
-        return MonthNotFoundError(name, status)
-    passing = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
-    return (InterruptedDownloadError if passing else DownloadError)(name, f"TLC answered HTTP {status}")
+        problem = f"TLC has not published that month yet (HTTP {status})"
+        return MonthUnavailableError(name, problem, "choose another month")
+    transient = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    kind = _InterruptedError if transient else MonthUnavailableError
+    return kind(name, f"TLC answered HTTP {status}", _TRY_LATER)
 
 
-@contextlib.contextmanager
-def _temporary_file(target: Path) -> Iterator[Path]:
-    """A name of our own in the target's folder; what it holds at the end is removed, unless it was renamed."""
-    path = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+def _offline(name: str, host: str, error: Exception) -> MonthUnavailableError:
+    hint = "set TLC_DATA_DIR to a folder that contains it, or connect to the internet"
+    return MonthUnavailableError(name, f"{host} cannot be reached ({_reason(error)})", hint)
 
 
 def _store(response: http.client.HTTPResponse, path: Path, name: str) -> None:
-    """Writes the body through to the disk and checks that it is all there, and Parquet."""
+    """Write the body through to the disk and check that it is complete, and Parquet."""
     announced = response.headers.get("Content-Length")
     n_expected = int(announced) if announced else None
     n_bytes, head, tail = 0, b"", b""
@@ -218,14 +212,15 @@ def _store(response: http.client.HTTPResponse, path: Path, name: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     if n_expected is not None and n_bytes != n_expected:
-        raise InterruptedDownloadError(name, f"only {n_bytes} of {n_expected} bytes came")
+        raise _InterruptedError(name, f"only {n_bytes} of {n_expected} bytes arrived", _TRY_LATER)
     if (head, tail) != (_PARQUET_MAGIC, _PARQUET_MAGIC):
-        raise DownloadError(name, f"{urlsplit(response.url).hostname} sent something that is not Parquet")
+        problem = f"{urlsplit(response.url).hostname} sent something that is not Parquet"
+        raise MonthUnavailableError(name, problem, _TRY_LATER)
 
 
 @contextlib.contextmanager
 def _progress_bar(name: str, n_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's standard error, and nothing elsewhere."""
+    """Show a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -234,6 +229,6 @@ def _progress_bar(name: str, n_bytes: int | None) -> Iterator[Callable[[int], No
 
 
 def _reason(error: Exception) -> str:
-    """An error's cause in a few words, for a sentence."""
+    """Return an error's cause in a few words."""
     strerror = error.strerror if isinstance(error, OSError) else None
     return strerror or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""TLC's months: ordered values, read from what a person writes, and the names of the files that hold them."""
+"""TLC's months: ordered values, and the files on this machine that contain them."""
 
 import itertools
 import os
@@ -9,21 +9,21 @@ from typing import Literal
 
 import numpy as np
 
-from training.errors import DataFolderError, MonthsError
+from training.errors import UserError
 
 Service = Literal["green", "yellow"]
 """The two taxi services whose rides have zones, a distance and both times."""
 
+MONTHS_HINT = "write months as 2021-01, 2021-01,2021-02 or 2023-01..2023-03"
+
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
+_SAMPLE_SPAN = re.compile(r".*_sample_([0-9]{4})(-(?:0[1-9]|1[0-2]))?(?:_([0-9]{4})(-(?:0[1-9]|1[0-2]))?)?\.parquet")
+_WHOLE_MONTH = re.compile(r"_tripdata_([0-9]{4}-(?:0[1-9]|1[0-2]))\.parquet")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Month:
     """A calendar month in New York.
-
-    Attributes:
-        year: 0 to 9999.
-        month: 1 to 12.
 
     >>> Month(2021, 1) < Month(2021, 2) < Month.parse("2022-01")
     True
@@ -34,24 +34,24 @@ class Month:
 
     @classmethod
     def parse(cls, text: str) -> "Month":
-        """Reads a month as TLC writes it.
+        """Read a month as TLC writes it.
 
         Raises:
-            MonthsError: The text is not a year of four digits, a hyphen and a month of two.
+            UserError: The text is not a year of four digits, a hyphen and a month of two digits.
 
         >>> Month.parse("2021-01")
         Month(year=2021, month=1)
         """
         found = _MONTH.fullmatch(text)
         if found is None:
-            raise MonthsError(text, "is not a month")
+            raise UserError(f"{text!r} is not a month", MONTHS_HINT)
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
         return f"{self.year:04d}-{self.month:02d}"
 
     def next(self) -> "Month":
-        """The month after.
+        """Return the month after.
 
         >>> str(Month(2020, 12).next())
         '2021-01'
@@ -74,13 +74,10 @@ class Month:
 
 
 def parse_months(text: str) -> tuple[Month, ...]:
-    """Reads a month, a list, a range, or a mix of them.
-
-    Returns:
-        The months, at least one, ascending.
+    """Read a month, a list, a range, or a mix of them; return at least one month, ascending.
 
     Raises:
-        MonthsError: A part is no month, a range runs backwards, or a month is named twice.
+        UserError: A part is not a month, a range runs backwards, or a month is named twice.
 
     >>> [str(month) for month in parse_months("2023-03, 2022-12..2023-02")]
     ['2022-12', '2023-01', '2023-02', '2023-03']
@@ -88,17 +85,8 @@ def parse_months(text: str) -> tuple[Month, ...]:
     months = sorted(month for part in text.split(",") for month in _parse_part(part.strip()))
     for earlier, later in itertools.pairwise(months):
         if earlier == later:
-            raise MonthsError(text, f"names {later} twice")
+            raise UserError(f"{text!r} names {later} twice", MONTHS_HINT)
     return tuple(months)
-
-
-def tlc_file_name(service: Service, month: Month) -> str:
-    """The name that TLC gives the month's file.
-
-    >>> tlc_file_name("green", Month(2021, 1))
-    'green_tripdata_2021-01.parquet'
-    """
-    return f"{service}_tripdata_{month}.parquet"
 
 
 def _parse_part(part: str) -> list[Month]:
@@ -106,69 +94,72 @@ def _parse_part(part: str) -> list[Month]:
     first = Month.parse(first_text.strip())
     last = Month.parse(last_text.strip()) if dots else first
     if last < first:
-        raise MonthsError(part, "runs backwards")
+        raise UserError(f"{part!r} runs backwards", MONTHS_HINT)
+    return _months_between(first, last)
+
+
+def _months_between(first: Month, last: Month) -> list[Month]:
     months = [first]
     while months[-1] < last:
         months.append(months[-1].next())
     return months
 
 
-# MERGED FROM training/data/month_files.py
-# Where months lie on this machine: in the data folder, whole or in a sample, or in the cache of downloads.
-_SAMPLE_SPAN = re.compile(r".*_sample_([0-9]{4})(-(?:0[1-9]|1[0-2]))?(?:_([0-9]{4})(-(?:0[1-9]|1[0-2]))?)?\.parquet")
-_WHOLE_MONTH = re.compile(r"_tripdata_([0-9]{4}-(?:0[1-9]|1[0-2]))\.parquet")
+def tlc_file_name(service: Service, month: Month) -> str:
+    """Return TLC's name of the month's file.
+
+    >>> tlc_file_name("green", Month(2021, 1))
+    'green_tripdata_2021-01.parquet'
+    """
+    return f"{service}_tripdata_{month}.parquet"
 
 
 def default_data_dir() -> Path | None:
-    """The folder that TLC_DATA_DIR names, or None where it is not set."""
+    """Return the folder that TLC_DATA_DIR names, or None."""
     folder = os.environ.get("TLC_DATA_DIR")
     return Path(folder).expanduser() if folder else None
 
 
 def default_cache_dir() -> Path:
-    """Where downloaded months are kept: ``$XDG_CACHE_HOME/ridecast/tlc``, or ``~/.cache/ridecast/tlc``."""
+    """Return the folder of downloads: ``$XDG_CACHE_HOME/ridecast/tlc``, or ``~/.cache/ridecast/tlc``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ridecast" / "tlc"
 
 
 def find_month(service: Service, month: Month, data_dir: Path | None, cache_dir: Path) -> Path | None:
-    """The file to take a month from, or None: a whole month before a sample, the data folder before the cache.
+    """Return the file to load a month from, or None: a whole month before a sample, the data folder before the cache.
 
     Raises:
-        DataFolderError: The data folder is not there.
+        UserError: The data folder does not exist.
     """
     name = tlc_file_name(service, month)
-    paths = [cache_dir / name]
-    if data_dir:
-        samples = [sample for sample, span in _samples(service, data_dir) if span[0] <= month <= span[1]]
-        paths = [data_dir / name, *samples, *paths]
+    samples = [path for path, (first, last) in _samples(service, data_dir) if first <= month <= last]
+    paths = [*([data_dir / name] if data_dir else []), *samples, cache_dir / name]
     return next((path for path in paths if path.is_file()), None)
 
 
-def months_in_hand(service: Service, data_dir: Path | None = None, cache_dir: Path | None = None) -> tuple[Month, ...]:
-    """The months that `find_month` finds a file for, ascending: what can be loaded without a download.
+def local_months(service: Service, data_dir: Path | None = None, cache_dir: Path | None = None) -> tuple[Month, ...]:
+    """Return the months that load without a download, ascending: those that `find_month` finds.
 
     Args:
-        service: Whose rides.
-        data_dir: As in `training.data.load.load_rides`: only what is given counts.
+        service: The taxi service.
+        data_dir: As in `training.data.load.load_rides`; None stands for no folder.
         cache_dir: `default_cache_dir` if not given.
 
     Raises:
-        DataFolderError: The data folder is not there.
+        UserError: The data folder does not exist.
     """
     months: set[Month] = set()
+    for _, (first, last) in _samples(service, data_dir):
+        months.update(_months_between(first, last))
     for folder in filter(None, (data_dir, cache_dir or default_cache_dir())):
         names = (path.name.removeprefix(service) for path in folder.glob(f"{service}_tripdata_*.parquet"))
         months.update(Month.parse(found[1]) for name in names if (found := _WHOLE_MONTH.fullmatch(name)))
-    for _, (month, last) in _samples(service, data_dir) if data_dir else ():
-        while month <= last:
-            months.add(month)
-            month = month.next()  # noqa: PLW2901 - walks through the sample's months
     return tuple(sorted(months))
 
 
 def sample_span(file_name: str) -> tuple[Month, Month] | None:
-    """First and last month that a sample's name promises, or None where it promises none.
+    """Return the first and last month that a sample's name states, or None for any other file.
 
     >>> [str(month) for month in sample_span("yellow_tripdata_sample_2018.parquet")]
     ['2018-01', '2018-12']
@@ -183,9 +174,13 @@ def sample_span(file_name: str) -> tuple[Month, Month] | None:
     return Month.parse(first_year + (first_month or "-01")), Month.parse(last)
 
 
-def _samples(service: Service, data_dir: Path) -> list[tuple[Path, tuple[Month, Month]]]:
-    """The samples of a folder with the months they promise, by name."""
+def _samples(service: Service, data_dir: Path | None) -> list[tuple[Path, tuple[Month, Month]]]:
+    """Return a folder's samples with their first and last month, by name."""
+    if data_dir is None:
+        return []
     if not data_dir.is_dir():
-        raise DataFolderError(data_dir)
+        raise UserError(
+            f"there is no data folder {data_dir}", "set TLC_DATA_DIR to a folder of TLC months, or unset it"
+        )
     paths = sorted(data_dir.glob(f"{service}_tripdata_sample_*.parquet"))
     return [(path, span) for path in paths if (span := sample_span(path.name))]

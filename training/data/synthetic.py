@@ -1,8 +1,8 @@
-"""Made-up rides of a month that never was, for when no TLC data can be had: the same shape, the same dirt.
+"""Make up rides in the form of TLC's months, with the same kinds of bad values, for use without TLC data.
 
-The city is real (the zones' places), its habits are plausible and made up. What decides a ride's length works
-together rather than adds up: the hour slows the centre more than the outskirts, and long rides find faster
-roads. A model that only adds up distance, hour and zone pair cannot learn it.
+The places of the zones are real; demand and speed are plausible and made up. The factors of a duration interact: the
+hour slows the centre more than the outskirts, and long rides use faster roads. A model that adds up distance, hour and
+zone pair cannot learn that.
 """
 
 import hashlib
@@ -15,36 +15,32 @@ from training.data.months import Month
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, Source, compact_columns, month_facts
 
 SOURCE_NAME = "synthetic"
-"""What stands for the file's name in a Source."""
+"""The file name in a Source of made-up rides."""
 
 FloatArray = NDArray[np.float64]
 
 _MIDTOWN = (-73.985, 40.755)
-# Pickups by hour of day, from 0: a quiet night, a morning and an evening peak, a longer evening at weekends.
+# Pickups by hour of day, from 0: a morning and an evening peak, and a longer evening at weekends.
 _WORKDAY_DEMAND = (9, 5, 3, 2, 2, 4, 11, 24, 33, 29, 25, 26, 28, 28, 31, 34, 37, 42, 44, 37, 29, 24, 20, 14)
 _WEEKEND_DEMAND = (22, 19, 15, 11, 7, 5, 6, 8, 13, 19, 24, 27, 29, 30, 31, 31, 32, 33, 34, 32, 29, 27, 27, 25)
 # Miles an hour outside the centre, by hour of day.
 _WORKDAY_SPEED = (25, 26, 27, 28, 28, 26, 22, 16, 13, 14, 16, 16, 16, 15, 14, 13, 12, 11, 12, 15, 18, 19, 21, 23)
 _WEEKEND_SPEED = (20, 20, 21, 23, 26, 27, 26, 25, 23, 20, 19, 18, 17, 17, 17, 17, 17, 17, 17, 18, 19, 19, 20, 20)
 _NOWHERE_ZONES = (264, 265)
-_ZERO_DISTANCE_SHARE, _ABSURD_DISTANCE_SHARE, _NOWHERE_SHARE = (
-    0.03,
-    0.0003,
-    0.001,
-)  # as TLC's months have them
+_ZERO_DISTANCE_SHARE, _ABSURD_DISTANCE_SHARE, _NOWHERE_SHARE = 0.03, 0.0003, 0.001  # as in TLC's months
 
 
 def synthetic_rides(month: Month, n_rides: int, seed: int) -> Rides:
-    """Makes up a month of rides.
+    """Make up a month of rides.
 
     Args:
-        month: When they happen; two months of one seed differ.
-        n_rides: How many, at least 1.
-        seed: Not negative. The same month, number and seed give the same bytes.
+        month: The month; two months of one seed differ.
+        n_rides: At least 1.
+        seed: At least 0. The same month, number and seed give the same bytes.
 
     Returns:
-        Rides sorted by pickup, durations 1 to 60 minutes in whole seconds, distances in hundredths of a mile.
-        As at TLC, 3 in 100 distances are 0 and a few beyond any city, and 2 rides in 1000 have a zone
+        Rides sorted by pickup, with durations of 1 to 60 minutes in whole seconds, and distances in hundredths of a
+        mile. As in TLC's months, 3 in 100 distances are 0, a few are impossibly long, and 2 rides in 1000 have a zone
         without a place.
 
     >>> len(synthetic_rides(Month(2021, 1), n_rides=100, seed=7))
@@ -55,7 +51,7 @@ def synthetic_rides(month: Month, n_rides: int, seed: int) -> Rides:
     pickup_zone, dropoff_zone = _draw_zones(rng, n_rides)
     miles = _draw_miles(rng, _straight_miles()[pickup_zone, dropoff_zone])
     seconds = _draw_seconds(rng, pickup_time, _centre_share()[pickup_zone, dropoff_zone], miles)
-    _soil(rng, pickup_zone, dropoff_zone, miles)
+    _add_bad_values(rng, pickup_zone, dropoff_zone, miles)
     digest = hashlib.sha256()
     for array in (pickup_time.view(np.int64), pickup_zone, dropoff_zone, miles, seconds):
         digest.update(array)
@@ -75,7 +71,7 @@ def _draw_pickups(rng: np.random.Generator, month: Month, n_rides: int) -> NDArr
 
 
 def _draw_zones(rng: np.random.Generator, n_rides: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Zones near midtown are popular; near pairs more than far ones."""
+    """Draw pairs of zones: more of those near midtown, and of those near each other."""
     popularity = 0.02 + np.exp(-_miles_between(ZONE_PLACES, np.array(_MIDTOWN)) / 3)
     weight = np.nan_to_num(np.outer(popularity, popularity) * np.exp(-_straight_miles() / 2))
     pair = rng.choice(weight.size, n_rides, p=weight.ravel() / weight.sum())
@@ -83,7 +79,7 @@ def _draw_zones(rng: np.random.Generator, n_rides: int) -> tuple[NDArray[np.int6
 
 
 def _draw_miles(rng: np.random.Generator, straight_miles: FloatArray) -> FloatArray:
-    """A stretch inside the zones, the straight line with its detour, a spread of 12 % for the way taken."""
+    """Draw distances: some way inside the zones, the straight line with a detour, and a spread of 12 % for routes."""
     n_rides = len(straight_miles)
     inside_zones = rng.gamma(4, 0.15, n_rides)
     detour = 1.2 + 0.15 * np.exp(-straight_miles / 4)
@@ -102,13 +98,13 @@ def _draw_seconds(
     return np.round(in_range * 60).astype(np.int64)
 
 
-def _soil(
+def _add_bad_values(
     rng: np.random.Generator,
     pickup_zone: NDArray[np.int64],
     dropoff_zone: NDArray[np.int64],
     miles: FloatArray,
 ) -> None:
-    """Puts the dirt of real months into the columns, in place."""
+    """Put the bad values of real months into the columns, in place."""
     chance = rng.random(len(miles))
     miles[chance < _ZERO_DISTANCE_SHARE] = 0.0
     miles[chance > 1 - _ABSURD_DISTANCE_SHARE] *= 10_000
@@ -118,12 +114,12 @@ def _soil(
 
 
 def _straight_miles() -> FloatArray:
-    """Miles between every two zones, float64 (266, 266); NaN where one of them has no place."""
+    """Return the miles between every two zones, float64 (266, 266); NaN if one of them has no place."""
     return _miles_between(ZONE_PLACES[:, np.newaxis], ZONE_PLACES[np.newaxis])
 
 
 def _centre_share() -> FloatArray:
-    """How much of a way between two zones lies in the dense centre, 0 to 1, float64 (266, 266)."""
+    """Return the part of the way between two zones that lies in the dense centre, 0 to 1, float64 (266, 266)."""
     centre = np.exp(-((_miles_between(ZONE_PLACES, np.array(_MIDTOWN)) / 4) ** 2))
     share: FloatArray = (centre[:, np.newaxis] + centre[np.newaxis]) / 2
     return share
@@ -138,11 +134,11 @@ def _miles_between(places: FloatArray, others: FloatArray) -> FloatArray:
 
 
 def _hour_of_week(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    """Hours since Monday 00:00, 0 to 167: 1970-01-01 was a Thursday, 72 hours into its week."""
+    """Return hours since Monday 00:00, 0 to 167; 1970-01-01 was a Thursday, 72 hours into its week."""
     hours: NDArray[np.int64] = (times.astype("datetime64[h]").astype(np.int64) + 72) % 168
     return hours
 
 
 def _week(workday: tuple[float, ...], weekend: tuple[float, ...]) -> FloatArray:
-    """A value by hour of week, float64 (168,), from Monday 00:00."""
+    """Return values by hour of week, float64 (168,), from Monday 00:00."""
     return np.array(workday * 5 + weekend * 2, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""A TLC file's rows as they are, by batch: the few columns that training needs, whatever schema the month has."""
+"""Read the five columns that training needs from a TLC file, batch by batch, in any schema that TLC has used."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,25 +11,28 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from training.data.months import Service
-from training.errors import DataFileError
+from training.errors import UserError
+
+DOWNLOAD_AGAIN = "delete it, and it is downloaded from TLC again"
+
+BATCH_ROWS = 1 << 16
+"""About 3 MB of the five columns: as fast as whole row groups, which may contain a month."""
 
 _TIME_PREFIX: dict[Service, str] = {"green": "lpep", "yellow": "tpep"}
 _NUMBER_COLUMNS = ("PULocationID", "DOLocationID", "trip_distance")
-BATCH_ROWS = 1 << 16
-"""About 3 MB of the five columns: as fast as whole row groups, which may hold a month."""
 _NO_TIME, _NO_NUMBER = np.datetime64("NaT", "us"), np.float64("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows as published, uncleaned and unsorted, one entry a row.
+    """Rows as published, not cleaned and not sorted.
 
     Attributes:
-        pickup: datetime64[us] (n,), New York wall-clock time, NaT where it is null.
+        pickup: datetime64[us] (n,), New York wall-clock time; NaT for a null.
         dropoff: As pickup.
-        pickup_zone: float64 (n,), NaN where it is null.
+        pickup_zone: float64 (n,); NaN for a null.
         dropoff_zone: As pickup_zone.
-        trip_distance: float64 (n,), miles, NaN where it is null.
+        trip_distance: float64 (n,), miles; NaN for a null.
     """
 
     pickup: NDArray[np.datetime64]
@@ -41,32 +44,30 @@ class Rows:
     def __len__(self) -> int:
         return len(self.pickup)
 
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Return the five columns, in the order of the attributes."""
+        return self.pickup, self.dropoff, self.pickup_zone, self.dropoff_zone, self.trip_distance
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Rows":
-        """The rows that a mask or indices choose."""
-        return Rows(
-            self.pickup[rows],
-            self.dropoff[rows],
-            self.pickup_zone[rows],
-            self.dropoff_zone[rows],
-            self.trip_distance[rows],
-        )
+        """Return the rows of a mask or of indices."""
+        return Rows(*(column[rows] for column in self.columns()))
 
     def duration_minutes(self) -> NDArray[np.float64]:
-        """float64 (n,): from pickup to dropoff, NaN where a time is missing."""
+        """Return the minutes from pickup to dropoff, float64 (n,), NaN where a time is missing."""
         minutes: NDArray[np.float64] = (self.dropoff - self.pickup) / np.timedelta64(1, "m")
         return minutes
 
 
 def read_batches(file: BinaryIO, path: Path, service: Service) -> Iterator[Rows]:
-    """Takes the five columns out of a file, a batch of rows at a time, in the file's order.
+    """Yield a file's rows in the file's order, a batch at a time.
 
     Args:
         file: The file, open for reading and seeking.
-        path: Where it comes from, for errors.
-        service: Whose file: green and yellow name their times differently.
+        path: Its path, for errors.
+        service: The taxi service: green and yellow name their times differently.
 
     Raises:
-        DataFileError: It is not Parquet, is cut short, or lacks a column or has it in a type that makes no sense.
+        UserError: The file is not Parquet, is cut short, or lacks a column or has it in an unusable type.
     """
     times = tuple(f"{_TIME_PREFIX[service]}_{which}_datetime" for which in ("pickup", "dropoff"))
     names = [*times, *_NUMBER_COLUMNS]
@@ -75,40 +76,31 @@ def read_batches(file: BinaryIO, path: Path, service: Service) -> Iterator[Rows]
         for name in names:
             _check_column(parquet.schema_arrow, name, path, is_time=name in times)
         for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
-            yield _to_rows(batch, times)
+            time_columns = (_to_numpy(batch[name], pa.timestamp("us"), _NO_TIME) for name in times)
+            yield Rows(*time_columns, *(_to_numpy(batch[name], pa.float64(), _NO_NUMBER) for name in _NUMBER_COLUMNS))
     except (pa.ArrowException, OSError) as error:
-        raise DataFileError(path, "is not Parquet, or is cut short") from error
+        raise UserError(f"{path} is not Parquet, or is cut short", DOWNLOAD_AGAIN) from error
 
 
 def concat_rows(parts: Sequence[Rows]) -> Rows:
-    """Joins rows, one part after the other; no part gives no rows."""
-    return Rows(
-        _join([part.pickup for part in parts], _NO_TIME),
-        _join([part.dropoff for part in parts], _NO_TIME),
-        _join([part.pickup_zone for part in parts], _NO_NUMBER),
-        _join([part.dropoff_zone for part in parts], _NO_NUMBER),
-        _join([part.trip_distance for part in parts], _NO_NUMBER),
-    )
-
-
-def _join(arrays: list[NDArray[Any]], missing: np.generic) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, missing.dtype), *arrays])
-
-
-def _to_rows(batch: pa.RecordBatch, times: tuple[str, ...]) -> Rows:
-    pickup, dropoff = (_to_numpy(batch[name], pa.timestamp("us"), _NO_TIME) for name in times)
-    return Rows(pickup, dropoff, *(_to_numpy(batch[name], pa.float64(), _NO_NUMBER) for name in _NUMBER_COLUMNS))
+    """Join rows, one part after the other; no part gives no rows."""
+    times, numbers = np.empty(0, _NO_TIME.dtype), np.empty(0)
+    none = Rows(times, times, numbers, numbers, numbers)
+    return Rows(*map(np.concatenate, zip(*(rows.columns() for rows in (none, *parts)), strict=True)))
 
 
 def _check_column(schema: pa.Schema, name: str, path: Path, *, is_time: bool) -> None:
-    remedy = "use the trip record file of that service as TLC publishes it"
+    hint = "use the trip record file of that service as TLC publishes it"
     if schema.get_field_index(name) < 0:
-        raise DataFileError(path, f"has no column {name}", remedy)
+        raise UserError(f"{path} has no column {name}", hint)
     kind = schema.field(name).type
-    fits = pa.types.is_timestamp(kind) and kind.tz is None if is_time else _is_number(kind)
-    if not fits:
+    if not (_is_local_time(kind) if is_time else _is_number(kind)):
         wanted = "times without a zone" if is_time else "numbers"
-        raise DataFileError(path, f"holds {kind} in column {name} instead of {wanted}", remedy)
+        raise UserError(f"{path} has {kind} in column {name} instead of {wanted}", hint)
+
+
+def _is_local_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.tz is None)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -116,10 +108,10 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _to_numpy(column: pa.Array, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:
-    """A column as an array of the 8-byte kind, with `missing` for its nulls.
+    """Return a column as an array of the 8-byte kind, with `missing` for its nulls.
 
-    Read from Arrow's buffers, because Arrow's own to_numpy imports pandas: a second at every start. Nanoseconds are
-    cut to microseconds; TLC's times are whole seconds.
+    Reads Arrow's buffers, because Arrow's own to_numpy imports pandas, which takes a second at every start.
+    Nanoseconds are cut to microseconds; TLC's times are whole seconds.
     """
     array = column.cast(kind, safe=False)
     values = np.frombuffer(array.buffers()[1], missing.dtype)[array.offset : array.offset + len(array)]

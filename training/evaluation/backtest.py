@@ -1,7 +1,7 @@
-"""How a model ages: fitted on each month in hand, measured on every later one, the baseline beside it.
+"""Measure how models age: fit one on each local month, measure it on every later one, the baseline beside it.
 
-One walk forward in time: a month comes, all earlier models are measured on it, then a model is fitted that ends with
-it. So no model meets a month before it is measured there, and each month is loaded once to measure.
+The backtest walks forward in time. Each month, all earlier models are measured on it, then a model is fitted that ends
+with it. So no model meets a month before it is measured there, and each month is loaded once to measure.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,29 +13,20 @@ import msgspec
 
 from lambda_function.core.bundle import ModelBundle
 from training.data.months import Month, Service
-from training.data.rides import Rides
-from training.errors import TooFewMonthsError
-from training.evaluation.metrics import measure
-from training.evaluation.slices import Predictor, plain_predictor, predictor
+from training.data.rides import Load, Rides
+from training.errors import UserError
+from training.evaluation.metrics import Predictor, measure, plain_predictor, predictor
 from training.model.baseline import fit_baseline
-from training.model.evaluation import METRIC_DECIMALS, Measured
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
-
-Load = Callable[[Sequence[Month]], Rides]
-"""Loads the rides of months, at least one."""
+from training.model.results import METRIC_DECIMALS, Measured
 
 
 class AgeRow(msgspec.Struct, frozen=True):
-    """One model on one later month.
+    """The errors of one model, and of the baseline, on one later month.
 
-    Attributes:
-        train_months: What model and baseline were fitted on.
-        month: What they are measured on.
-        months_since_training: From the last training month to that, at least 1.
-        model: The model's errors.
-        baseline: The baseline's.
+    `months_since_training` counts from the last training month and is at least 1.
     """
 
     train_months: tuple[str, ...]
@@ -46,16 +37,16 @@ class AgeRow(msgspec.Struct, frozen=True):
 
 
 class AgeSummary(msgspec.Struct, frozen=True):
-    """All rows of one age: means over months, each of which counts the same.
+    """Means over all rows of one age; each month has the same weight.
 
     Attributes:
         months_since_training: The age.
-        n_rows: How many rows have it.
-        rmse_minutes: The model's mean RMSE.
-        baseline_rmse_minutes: The baseline's.
-        ratio_to_baseline: The mean of model over baseline, a row at a time.
-        ratio_to_newest: The mean of the model's RMSE over that of the model last trained before the same month: what
-            not retraining costs, whatever else makes months hard or easy.
+        n_rows: The number of rows of that age.
+        rmse_minutes: The models' mean RMSE.
+        baseline_rmse_minutes: The baselines' mean RMSE.
+        ratio_to_baseline: The mean of each row's model over baseline.
+        ratio_to_newest: The mean of the model's RMSE over that of the model last trained before the same month: the
+            cost of not retraining, whatever else makes months hard or easy.
     """
 
     months_since_training: int
@@ -67,7 +58,7 @@ class AgeSummary(msgspec.Struct, frozen=True):
 
 
 class BacktestResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A walk: `rows` ascending by the last training month, then by month; `by_age` ascending by age."""
+    """A backtest: `rows` ascending by the last training month, then by month; `by_age` ascending by age."""
 
     service: str
     train_window: int
@@ -83,7 +74,7 @@ class _Fitted:
     baseline: Predictor
 
     def on(self, rides: Rides, month: Month) -> AgeRow:
-        """Measures both on a later month."""
+        """Measure both on a later month."""
         last = self.train_months[-1]
         return AgeRow(
             train_months=tuple(str(one) for one in self.train_months),
@@ -103,24 +94,27 @@ def backtest(
     parameters: dict[str, Any] | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> BacktestResult:
-    """Walks forward over whatever months are in hand; there may be gaps.
+    """Walk forward over months, which may have gaps.
 
     Args:
-        service: Whose rides: stands in the result.
-        months: Those in hand, in any order.
-        load: Loads rides; no more than the training months' and one more month's are held at once.
-        train_window: How many months in hand, the latest ones, a model learns from; at least 1.
-        parameters: scikit-learn's; `fit.PARAMETERS` where not given.
-        on_step: Told what begins.
+        service: The taxi service, for the result.
+        months: The months, in any order.
+        load: Loads rides; at most those of the training months and of one more month are in memory at once.
+        train_window: The number of months, the latest ones, that a model learns from; at least 1.
+        parameters: The model's; PARAMETERS if not given.
+        on_step: Receives a message as each step begins.
 
     Raises:
-        TooFewMonthsError: After the first window there is no month to measure on.
-        ParameterError: A parameter is unknown, or has a value that it cannot have.
-        ExportError: A forest is not one that bit masks can hold.
+        UserError: After the first window there is no month to measure on, a parameter is unknown or out of its range,
+            or bit masks cannot represent a forest.
     """
     months = sorted(set(months))
     if train_window < 1 or len(months) <= train_window:
-        raise TooFewMonthsError(len(months), train_window)
+        raise UserError(
+            f"a backtest with {train_window} training month(s) needs at least {max(train_window, 1) + 1} months,"
+            f" and there are {len(months)}",
+            "name more months, or a window of at least 1 and less than the number of months",
+        )
     parameters = PARAMETERS if parameters is None else parameters
     fitted: list[_Fitted] = []
     rows: list[AgeRow] = []
@@ -144,16 +138,16 @@ def backtest(
 
 
 def ageing(model: ModelBundle, train_rides: Rides, months: Iterable[Month], load: Load) -> tuple[AgeRow, ...]:
-    """Measures one model, and a baseline fitted on the same rides, on each of the months after its last one.
+    """Measure one model, and a baseline fitted on the same rides, on each of the months after its training months.
 
     Args:
-        model: Which stays as it is.
-        train_rides: What it learnt from.
-        months: Those in hand, in any order; what is not after its training is passed over.
+        model: The model.
+        train_rides: Its training rides.
+        months: In any order; those up to its last training month are ignored.
         load: Loads rides.
 
     Returns:
-        Rows ascending by month, none where no month is later.
+        Rows ascending by month.
     """
     trained = tuple(source.month for source in train_rides.sources)
     fitted = _Fitted(trained, predictor(model), plain_predictor(fit_baseline(train_rides).predict))
@@ -161,11 +155,11 @@ def ageing(model: ModelBundle, train_rides: Rides, months: Iterable[Month], load
 
 
 def summarise(rows: Sequence[AgeRow]) -> tuple[AgeSummary, ...]:
-    """Returns the means by months since training."""
+    """Return the means by months since training."""
     ages = sorted({row.months_since_training for row in rows})
     newest = {
         row.month: row.model.rmse_minutes for row in sorted(rows, key=lambda row: -row.months_since_training)
-    }  # of a month's rows the youngest comes last, and stays
+    }  # of a month's rows the youngest model comes last, and overwrites the others
     return tuple(_summary(age, [row for row in rows if row.months_since_training == age], newest) for age in ages)
 
 
@@ -184,7 +178,7 @@ def _summary(age: int, rows: Sequence[AgeRow], newest_rmse_minutes: dict[str, fl
 
 
 def _fit(service: Service, months: Sequence[Month], rides: Rides, parameters: dict[str, Any]) -> _Fitted:
-    """Fits both; the model is measured as it would serve, which is also several times faster than scikit-learn."""
+    """Fit both. The exported model is measured, as it would serve; it is also several times faster."""
     facts = TrainingFacts(
         service=service, train_months=tuple(months), validate_months=(), parameters=parameters, metrics={}
     )

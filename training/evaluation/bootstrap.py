@@ -1,9 +1,9 @@
-"""Is one model better than another, or was it luck? A paired bootstrap over days.
+"""Test whether one model is better than another, or was lucky: a paired bootstrap over days.
 
-Rides of one day share its weather, traffic and events, so their errors are not independent: drawing rides one by one
-would promise more certainty than there is. So whole days are drawn, with replacement, and both models are measured on
-the same draw (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13: paired data, blocks,
-percentile intervals). As RMSE needs sums alone, a draw costs a few sums over days, however many rides there are.
+Rides of one day share its weather, traffic and events, so their errors are not independent: drawing single rides would
+give too narrow an interval. So whole days are drawn, with replacement, and both models are measured on the same draw
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13: paired data, blocks, percentile
+intervals). RMSE needs sums only, so a draw costs a few sums over days, however many rides there are.
 """
 
 import msgspec
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 N_DRAWS = 2000
-"""At 2,000 the ends of the interval move by about a fiftieth of its width from seed to seed."""
+"""At 2,000 the ends of the interval differ by about a fiftieth of its width from seed to seed."""
 
 _SEED = 20230331
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A candidate's RMSE less its champion's, in minutes: below 0 where the candidate is better.
+    """A candidate's RMSE less its champion's, in minutes: below 0 if the candidate is better.
 
     Attributes:
         difference_rmse_minutes: On the rides as they are.
@@ -28,7 +28,7 @@ class Comparison(msgspec.Struct, frozen=True):
         high: Its upper end.
         level: The share of draws between the two, 0 to 1.
         n_days: Days with rides.
-        n_rides: Rides, of all days.
+        n_rides: Rides of all days.
     """
 
     difference_rmse_minutes: float
@@ -39,29 +39,13 @@ class Comparison(msgspec.Struct, frozen=True):
     n_rides: int
 
 
-def compare_by_day(
-    candidate_squares: Floats, champion_squares: Floats, day: NDArray[np.integer], *, level: float = LEVEL
-) -> Comparison:
-    """Compares two models by their squared errors a ride.
-
-    Args:
-        candidate_squares: Square minutes (n,), n > 0.
-        champion_squares: Square minutes (n,), of the same rides in the same order.
-        day: A whole number a ride (n,), the same for rides of one day.
-        level: Of the interval, above 0 and below 1.
-    """
-    _, number, n_rides = np.unique(day, return_inverse=True, return_counts=True)
-    candidate, champion = (np.bincount(number, squares) for squares in (candidate_squares, champion_squares))
-    return compare_day_sums(n_rides, candidate, champion, level=level)
-
-
-def compare_day_sums(
+def compare_days(
     n_rides: NDArray[np.integer] | Floats, candidate_squares: Floats, champion_squares: Floats, *, level: float = LEVEL
 ) -> Comparison:
-    """Compares two models by what their squared errors sum up to a day.
+    """Compare two models by the sums of their squared errors a day.
 
     Args:
-        n_rides: Rides (n_days,), at least one in all; a day that has none is left out.
+        n_rides: Rides (n_days,), at least one in all; a day without rides is left out.
         candidate_squares: Square minutes (n_days,).
         champion_squares: Square minutes (n_days,).
         level: Of the interval, above 0 and below 1.
@@ -76,7 +60,7 @@ def compare_day_sums(
 
 
 def _differences(sums: Floats) -> Floats:
-    """Returns the RMSEs' differences (n,) of sums (n, 3): rides, the candidate's squares, the champion's."""
+    """Return the RMSEs' differences (n,) of sums (n, 3): rides, the candidate's squares, the champion's."""
     candidate, champion = np.sqrt(sums[:, 1:] / sums[:, :1]).T
     difference: Floats = candidate - champion
     return difference

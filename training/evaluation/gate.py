@@ -1,4 +1,4 @@
-"""The gate: whether a candidate may go into a channel, judged on rides that no model has met, a rule a line."""
+"""The gate: decide whether a candidate may go into a channel, by rules on rides that no model has met."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,10 +7,9 @@ import msgspec
 from lambda_function.core.bundle import Manifest, ModelBundle
 from training.data.months import Month
 from training.data.rides import Rides
-from training.evaluation.bootstrap import Comparison, compare_day_sums
+from training.evaluation.bootstrap import Comparison, compare_days
 from training.evaluation.gate_rules import (
     RuleResult,
-    predict_time_ratio,
     rule_better,
     rule_coverage,
     rule_parity,
@@ -21,27 +20,27 @@ from training.evaluation.gate_rules import (
     rule_unseen,
     used_months,
 )
-from training.evaluation.metrics import side_by_side
-from training.evaluation.slices import plain_predictor, predictor
+from training.evaluation.metrics import plain_predictor, predictor, side_by_side
+from training.evaluation.predict_time import predict_time_ratio
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
-from training.model.evaluation import Measured
+from training.model.results import Measured
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict, for one channel as it was.
+    """A verdict, for one channel as it was then.
 
     Attributes:
-        passed: Every rule did.
+        passed: Whether every rule passed.
         model_version: The candidate's.
-        manifest_sha256: Its manifest's digest.
-        against: The version in the channel; None where the channel was empty, and the baseline the rival.
-        channel: Its name.
-        months: What was judged on, as in ``2023-03``.
-        candidate: The candidate's errors there; None where there was no month to judge on.
-        rival: Those of the channel's model, or of the baseline.
-        comparison: The one less the other, by bootstrap over days.
-        rules: In the order of judging.
+        manifest_sha256: The digest of the candidate's manifest.
+        against: The version in the channel; None if the channel was empty and the comparison is with the baseline.
+        channel: The channel's name.
+        months: The months compared on, as in ``2023-03``.
+        candidate: The candidate's errors there; None without a month.
+        champion: Those of the channel's model, or of the baseline. The JSON calls it ``rival``.
+        comparison: The candidate less the champion, by bootstrap over days.
+        rules: The results, in the order of the rules.
     """
 
     passed: bool
@@ -51,7 +50,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     months: tuple[str, ...]
     candidate: Measured | None = None
-    rival: Measured | None = None
+    champion: Measured | None = msgspec.field(default=None, name="rival")
     comparison: Comparison | None = None
     rules: tuple[RuleResult, ...]
 
@@ -62,17 +61,17 @@ decode_gate_report = msgspec.json.Decoder(GateReport).decode
 
 
 def encode_gate_report(report: GateReport) -> bytes:
-    """Returns a report's bytes, as they are stored."""
+    """Return a report's bytes, as they are stored."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
-def unseen_month(candidate: Manifest, champion: Manifest | None, in_hand: Sequence[Month]) -> Month | None:
-    """Returns the latest month in hand that neither model has trained, calibrated or validated on; None without one."""
+def unseen_month(candidate: Manifest, champion: Manifest | None, months: Sequence[Month]) -> Month | None:
+    """Return the latest month that neither model has trained, calibrated or validated on; None if there is none."""
     met = used_months(candidate) | (used_months(champion) if champion else frozenset())
-    return max(set(in_hand) - met, default=None)
+    return max(set(months) - met, default=None)
 
 
-def judge(
+def run_gate(
     candidate: ExportedBundle,
     champion: ExportedBundle | None,
     rides: Rides,
@@ -81,28 +80,28 @@ def judge(
     channel: str,
     time_ratio: TimeRatio = predict_time_ratio,
 ) -> GateReport:
-    """Judges a candidate by all the rules.
+    """Apply all the rules to a candidate.
 
     Args:
-        candidate: Who wants into the channel.
-        champion: What the channel holds; None where it is empty: then the baseline is the rival.
-        rides: The months to judge on, at least one ride.
-        train_rides: What the candidate learnt from: the baseline is fitted on it, and it makes zone pairs known.
-        channel: Its name.
+        candidate: The model that is to go into the channel.
+        champion: The model in the channel; None if it is empty: then the comparison is with the baseline.
+        rides: The months to compare on, at least one ride.
+        train_rides: The candidate's training rides: the baseline is fitted on them, and they make zone pairs known.
+        channel: The channel's name.
         time_ratio: Measures the predict time.
     """
-    rival = predictor(champion.model) if champion else plain_predictor(fit_baseline(train_rides).predict)
-    measured = side_by_side(predictor(candidate.model), rival, rides, train_rides)
-    days, rival_days = measured.model_days, measured.rival_days
-    comparison = compare_day_sums(days.n_rides, days.squares, rival_days.squares)
-    ours, theirs = candidate.model.manifest, champion.model.manifest if champion else None
+    other = predictor(champion.model) if champion else plain_predictor(fit_baseline(train_rides).predict)
+    measured = side_by_side(predictor(candidate.model), other, rides, train_rides)
+    days = measured.model_days
+    comparison = compare_days(days.n_rides, days.squares, measured.baseline_days.squares)
+    manifest, champion_manifest = candidate.model.manifest, champion.model.manifest if champion else None
     against = champion.model_version if champion else None
     rules = (
-        rule_unseen([source.month for source in rides.sources], ours, theirs),
-        rule_service(ours, theirs),
+        rule_unseen([source.month for source in rides.sources], manifest, champion_manifest),
+        rule_service(manifest, champion_manifest),
         rule_better(measured.result, comparison, candidate.model_version, against),
         rule_slices(measured.result),
-        rule_coverage(measured.result, ours, theirs),
+        rule_coverage(measured.result, manifest, champion_manifest),
         rule_parity(candidate),
         rule_size(candidate),
         rule_predict_time(time_ratio(candidate.model, rides)),
@@ -115,15 +114,14 @@ def judge(
         channel=channel,
         months=measured.result.months,
         candidate=measured.result.model,
-        rival=measured.result.baseline,
+        champion=measured.result.baseline,
         comparison=comparison,
         rules=rules,
     )
 
 
-def no_month_to_judge(candidate: ExportedBundle, champion: ExportedBundle | None, *, channel: str) -> GateReport:
-    """Returns the failing report for where `unseen_month` found none."""
-    theirs = champion.model.manifest if champion else None
+def no_unseen_month(candidate: ExportedBundle, champion: ExportedBundle | None, *, channel: str) -> GateReport:
+    """Return the failing report for a case in which `unseen_month` returns None."""
     return GateReport(
         passed=False,
         model_version=candidate.model_version,
@@ -131,12 +129,12 @@ def no_month_to_judge(candidate: ExportedBundle, champion: ExportedBundle | None
         against=champion.model_version if champion else None,
         channel=channel,
         months=(),
-        rules=(rule_unseen((), candidate.model.manifest, theirs),),
+        rules=(rule_unseen((), candidate.model.manifest, champion.model.manifest if champion else None),),
     )
 
 
-def lines(report: GateReport) -> list[str]:
-    """Returns a report for people: the verdict, then a rule a line."""
+def report_lines(report: GateReport) -> list[str]:
+    """Return a report for people: the verdict, then a rule a line."""
     verdict = "passes" if report.passed else "fails"
     against = report.against or "the baseline"
     months = ", ".join(report.months) or "no month"

@@ -1,42 +1,127 @@
-"""How far predictions are off, in minutes: as a whole and by slice, beside the baseline."""
+"""Measure the errors of predictions, in minutes: as a whole and by slice, beside the baseline.
 
-from collections.abc import Mapping, Sequence
+Rides are predicted a block at a time and summed up by slice, so the memory needed does not grow with their number.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import ModelBundle
-from lambda_function.core.features import MINUTES_PER_DAY, RideColumns
+from lambda_function.core.features import MINUTES_PER_DAY, RideColumns, feature_matrix
 from training.data.rides import Rides
-from training.evaluation.slices import (
-    ALL,
-    Predictor,
-    Slicing,
-    Tally,
-    by_day,
-    plain_predictor,
-    predictor,
-    slicings,
-    tally_rides,
-    zone_pairs,
-)
+from training.evaluation.slices import ALL, Slicing, by_day, slicings, zone_pairs
 from training.model.baseline import Baseline
-from training.model.evaluation import METRIC_DECIMALS, Measured, MonthsResult, SliceResult
+from training.model.results import METRIC_DECIMALS, Measured, MonthsResult, SliceResult
+
+BLOCK_RIDES = 100_000
+"""Rides predicted at once. A block's matrix and intermediate results take some 30 MB.
+
+The last bits of an evaluation depend on it, because they depend on where sums are cut.
+"""
+
+DELAYS_MINUTES: Mapping[str, int] = {
+    "at pickup": 0,
+    "10 minutes late": 10,
+    "30 minutes late": 30,
+    "60 minutes late": 60,
+}
+"""Arrival scenarios in which every ride has the same delay."""
+
+ANY_TIME = "any time of the week"
+"""The scenario of a replay, whose time has nothing to do with that of the rides."""
+
+_MINUTES_PER_WEEK = 7 * MINUTES_PER_DAY
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """Errors over rides.
+class PredictionErrors:
+    """The errors of single rides: float64 (n,) each.
 
-    `rmse_minutes` weighs the large ones, `mae_minutes` is the everyday one, `bias_minutes` is above 0 where
-    predictions are too long on the whole.
+    Attributes:
+        error_minutes: Predicted less actual; below 0 if the prediction is too short.
+        covered: 1 if the published interval contains the actual duration; None without intervals.
+        width_minutes: From the interval's low to its high end; None without intervals.
     """
 
-    n_rides: int
-    rmse_minutes: float
-    mae_minutes: float
-    bias_minutes: float
+    error_minutes: Floats
+    covered: Floats | None = None
+    width_minutes: Floats | None = None
+
+
+Predictor = Callable[[Rides], PredictionErrors]
+"""Predicts rides and compares the predictions with their durations."""
+
+
+def predictor(model: ModelBundle) -> Predictor:
+    """Return a bundle's predictor, with its intervals if it has them."""
+
+    def predict(rides: Rides) -> PredictionErrors:
+        matrix = feature_matrix(rides.columns)
+        minutes = model.predict(matrix)
+        error = minutes - rides.duration_minutes
+        bounds = model.interval_bounds(matrix, minutes)
+        if bounds is None:
+            return PredictionErrors(error)
+        low, high = bounds
+        covered = (low <= rides.duration_minutes) & (rides.duration_minutes <= high)
+        return PredictionErrors(error, covered.astype(np.float64), high - low)
+
+    return predict
+
+
+def plain_predictor(predict: Callable[[RideColumns], Floats]) -> Predictor:
+    """Return the predictor of a function from rides by column to minutes, without intervals."""
+    return lambda rides: PredictionErrors(predict(rides.columns) - rides.duration_minutes)
+
+
+class Tally:
+    """Sums by slice of one slicing, float64 (n_slices,) each.
+
+    `squares` has square minutes, `absolutes` and `errors` have minutes. `covered` and `width_minutes` stay 0 without
+    intervals.
+    """
+
+    def __init__(self, slicing: Slicing) -> None:
+        self.slicing = slicing
+        self.has_intervals = False
+        sums = np.zeros((6, len(slicing.names)))
+        self.n_rides, self.squares, self.absolutes, self.errors, self.covered, self.width_minutes = sums
+
+    def add(self, rides: RideColumns, errors: PredictionErrors) -> None:
+        """Add rides and their errors; a ride in no slice of this slicing is not counted."""
+        number = self.slicing.number(rides)
+        error = errors.error_minutes
+        self.n_rides += self._sums(number, None)
+        self.squares += self._sums(number, error * error)
+        self.absolutes += self._sums(number, np.abs(error))
+        self.errors += self._sums(number, error)
+        if errors.covered is not None:
+            self.has_intervals = True
+            self.covered += self._sums(number, errors.covered)
+            self.width_minutes += self._sums(number, errors.width_minutes)
+
+    def _sums(self, number: NDArray[np.intp], values: Floats | None) -> Floats:
+        n_slices = len(self.slicing.names)
+        return np.bincount(number, values, minlength=n_slices + 1)[:n_slices].astype(np.float64)
+
+    def measured(self, i: int) -> Measured:
+        """Return the errors of slice i, which has at least one ride."""
+        n_rides = self.n_rides[i]
+        rmse_minutes = np.sqrt(self.squares[i] / n_rides)
+        return Measured(
+            int(n_rides), _round(rmse_minutes), _round(self.absolutes[i] / n_rides), _round(self.errors[i] / n_rides)
+        )
+
+    def interval_figures(self, i: int) -> tuple[float | None, float | None]:
+        """Return coverage and mean width in minutes of slice i, None without intervals."""
+        if not self.has_intervals:
+            return None, None
+        return _round(self.covered[i] / self.n_rides[i]), _round(self.width_minutes[i] / self.n_rides[i])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,140 +129,100 @@ class SideBySide:
     """Two predictors on the same rides.
 
     Attributes:
-        result: As a whole and by slice; its `baseline` is the second predictor, whatever that is.
+        result: As a whole and by slice; its `baseline` is the second predictor, in the gate the champion.
         model_days: The first one's sums by day of pickup.
-        rival_days: The second one's.
+        baseline_days: The second one's.
     """
 
     result: MonthsResult
     model_days: Tally
-    rival_days: Tally
+    baseline_days: Tally
 
 
-def measure_errors(predicted_minutes: NDArray[np.float64], actual_minutes: NDArray[np.float64]) -> Errors:
-    """Compares two arrays (n,), n > 0, of minutes.
+def measure_errors(predicted_minutes: Floats, actual_minutes: Floats) -> Measured:
+    """Compare two arrays (n,), n > 0, of minutes.
 
     >>> measure_errors(np.array([10.0, 20.0]), np.array([13.0, 16.0]))
-    Errors(n_rides=2, rmse_minutes=3.5355339059327378, mae_minutes=3.5, bias_minutes=0.5)
+    Measured(n_rides=2, rmse_minutes=3.5355, mae_minutes=3.5, bias_minutes=0.5)
     """
     error = predicted_minutes - actual_minutes
-    rmse_minutes = float(np.sqrt(np.mean(error * error)))
-    return Errors(len(error), rmse_minutes, float(np.mean(np.abs(error))), float(np.mean(error)))
+    rmse_minutes = np.sqrt(np.mean(error * error))
+    return Measured(len(error), _round(rmse_minutes), _round(np.mean(np.abs(error))), _round(np.mean(error)))
 
 
 def measure(predict: Predictor, rides: Rides) -> Measured:
-    """Measures a predictor on rides, of which there is at least one, block by block."""
-    (whole,) = tally_rides(predict, rides, [ALL])
-    return _measured(whole, 0)
-
-
-def rounded(errors: Errors) -> Measured:
-    """Returns errors as files have them."""
-    return Measured(
-        errors.n_rides, _round(errors.rmse_minutes), _round(errors.mae_minutes), _round(errors.bias_minutes)
-    )
+    """Measure a predictor on rides, at least one, block by block."""
+    (whole,) = _tally_rides(predict, rides, [ALL])
+    return whole.measured(0)
 
 
 def evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: Rides) -> MonthsResult:
-    """Measures a model beside the baseline on rides that neither has learnt from.
+    """Measure a model beside the baseline on rides that neither has learnt from.
 
     Args:
-        model: Its intervals are measured too, where it has them.
-        baseline: Fitted on what the model was fitted on.
+        model: Its intervals are measured too, if it has them.
+        baseline: Fitted on the same rides as the model.
         rides: At least one.
-        train_rides: What both learnt from: a zone pair that is not among them is an unseen one.
+        train_rides: The rides that both learnt from: a zone pair that is not among them is an unseen one.
     """
     return side_by_side(predictor(model), plain_predictor(baseline.predict), rides, train_rides).result
 
 
-def side_by_side(model: Predictor, rival: Predictor, rides: Rides, train_rides: Rides) -> SideBySide:
-    """Measures two predictors on the same rides, at least one; arguments as in `evaluate`."""
+def side_by_side(model: Predictor, baseline: Predictor, rides: Rides, train_rides: Rides) -> SideBySide:
+    """Measure two predictors on the same rides, at least one; arguments as in `evaluate`."""
     cuts = (ALL, by_day(rides), *slicings(zone_pairs(train_rides)))
-    (whole, model_days, *parts), (rival_whole, rival_days, *rival_parts) = (
-        tally_rides(predict, rides, cuts) for predict in (model, rival)
+    (whole, days, *parts), (baseline_whole, baseline_days, *baseline_parts) = (
+        _tally_rides(predict, rides, cuts) for predict in (model, baseline)
     )
-    coverage, width_minutes = _interval_figures(whole, 0)
+    coverage, width_minutes = whole.interval_figures(0)
     result = MonthsResult(
         months=tuple(str(source.month) for source in rides.sources),
-        model=_measured(whole, 0),
-        baseline=_measured(rival_whole, 0),
+        model=whole.measured(0),
+        baseline=baseline_whole.measured(0),
         coverage=coverage,
         width_minutes=width_minutes,
         slices=tuple(
-            one for part, rival_part in zip(parts, rival_parts, strict=True) for one in _slices(part, rival_part)
+            SliceResult(part.slicing.by, name, part.measured(i), other.measured(i), *part.interval_figures(i))
+            for part, other in zip(parts, baseline_parts, strict=True)
+            for i, name in enumerate(part.slicing.names)
+            if part.n_rides[i]
         ),
     )
-    return SideBySide(result, model_days, rival_days)
-
-
-def worse_than_baseline(result: MonthsResult) -> tuple[SliceResult, ...]:
-    """Returns the slices where the model's RMSE is above the baseline's, the one with the most rides first."""
-    worse = [one for one in result.slices if one.model.rmse_minutes > one.baseline.rmse_minutes]
-    return tuple(sorted(worse, key=lambda one: -one.model.n_rides))
-
-
-def _slices(model: Tally, rival: Tally) -> Sequence[SliceResult]:
-    """Returns the slices of one slicing that have rides."""
-    slicing: Slicing = model.slicing
-    return [
-        SliceResult(slicing.by, name, _measured(model, i), _measured(rival, i), *_interval_figures(model, i))
-        for i, name in enumerate(slicing.names)
-        if model.n_rides[i]
-    ]
-
-
-def _measured(tally: Tally, i: int) -> Measured:
-    n_rides = tally.n_rides[i]
-    rmse_minutes = np.sqrt(tally.squares[i] / n_rides)
-    return rounded(
-        Errors(int(n_rides), float(rmse_minutes), float(tally.absolutes[i] / n_rides), float(tally.errors[i] / n_rides))
-    )
-
-
-def _interval_figures(tally: Tally, i: int) -> tuple[float | None, float | None]:
-    """Returns coverage and mean width in minutes of slice i, None without intervals."""
-    if not tally.has_intervals:
-        return None, None
-    return _round(tally.covered[i] / tally.n_rides[i]), _round(tally.width_minutes[i] / tally.n_rides[i])
-
-
-def _round(value: float) -> float:
-    """Rounds to METRIC_DECIMALS; what is 0 then has no sign, which JSON would keep."""
-    return round(float(value), METRIC_DECIMALS) + 0.0
-
-
-# MERGED FROM training/arrival.py
-# Rides whose events carry no pickup time: when their records may arrive, and what then stands in for the pickup.
-DELAYS_MINUTES: Mapping[str, int] = {
-    "at pickup": 0,
-    "10 minutes late": 10,
-    "30 minutes late": 30,
-    "60 minutes late": 60,
-}
-"""The same delay for every ride, by name."""
-
-ANY_TIME = "any time of the week"
-"""A replay, which has nothing to do with when the rides took place."""
-
-_MINUTES_PER_WEEK = 7 * MINUTES_PER_DAY
+    return SideBySide(result, days, baseline_days)
 
 
 def arrival_scenarios(columns: RideColumns, seed: int = 0) -> dict[str, RideColumns]:
-    """Returns rides as the function sees them where events carry no pickup time: by the record's time of arrival.
+    """Return rides as the function sees them if events carry no pickup time: with the arrival of the record instead.
 
-    A stream that is kept up with delivers a ride as it begins, to the minute: "at pickup" is then as good as a pickup
-    time. Late records have the clock of their arrival, and so another traffic than the ride had. A replay may come at
-    any time: each ride arrives up to a week late, any hour of any day alike, which is the worst there is.
+    A stream without a backlog delivers a ride as it begins, to the minute: "at pickup" is then as good as a pickup
+    time. Late records have the clock of their arrival, and so other traffic than the ride had. A replay may come at any
+    time: each ride arrives up to a week late, at any hour with the same probability, which is the worst case.
 
     Args:
         columns: Rides whose pickup times are known.
         seed: Draws the delays of the replay.
 
     Returns:
-        The rides by scenario, from the best to the worst; nothing but `pickup_minute` differs. On the two nights a year
-        when the clocks change, delays are those of the wall clock.
+        The rides by scenario, from the best to the worst; only `pickup_minute` differs. On the two nights a year when
+        the clocks change, delays are those of the wall clock.
     """
     minute = columns.pickup_minute
     late = {name: replace(columns, pickup_minute=minute + delay) for name, delay in DELAYS_MINUTES.items()}
     delay = np.random.default_rng(seed).integers(0, _MINUTES_PER_WEEK, len(minute)).astype(minute.dtype)
     return {**late, ANY_TIME: replace(columns, pickup_minute=minute + delay)}
+
+
+def _tally_rides(predict: Predictor, rides: Rides, cuts: Sequence[Slicing]) -> list[Tally]:
+    """Predict rides, block by block, and sum up their errors by each of the slicings."""
+    tallies = [Tally(slicing) for slicing in cuts]
+    for start in range(0, len(rides), BLOCK_RIDES):
+        block = rides.take(slice(start, start + BLOCK_RIDES))
+        errors = predict(block)
+        for tally in tallies:
+            tally.add(block.columns, errors)
+    return tallies
+
+
+def _round(value: float) -> float:
+    """Round to METRIC_DECIMALS; adding 0.0 removes the sign of a negative zero, which JSON would write."""
+    return round(float(value), METRIC_DECIMALS) + 0.0

@@ -1,8 +1,7 @@
-"""From a fitted scikit-learn forest to a bundle: plain arrays, golden rides and a manifest that vouches for both."""
+"""Export a fitted scikit-learn forest as a bundle: plain arrays, golden rides and a manifest with their digests."""
 
 import io
 import platform
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +21,6 @@ from lambda_function.core.bundle import (
     GoldenRide,
     Manifest,
     TrainingData,
-    check_files,
     load_bundle,
     sha256,
 )
@@ -31,89 +29,16 @@ from lambda_function.core.features import FEATURE_NAMES, RideColumns, feature_ma
 from lambda_function.core.intervals import Interval, IntervalTables
 from training.data.months import Month, Service
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
-from training.errors import ExportError
-from training.model.bundle import ExportedBundle as ExportedBundle  # noqa: PLC0414 - imported from here as well
-from training.model.evaluation import EVALUATION
+from training.errors import UserError
+from training.model.bundle import ExportedBundle
+from training.model.results import EVALUATION
 
-# MERGED FROM training/golden.py
-# Golden rides: events and what is predicted for them, which a bundle carries and every function replays first.
+MAX_LEAVES = 32
 N_GOLDEN_RIDES = 100
+
 _N_AT_THRESHOLDS = 30
 _N_MISSING = 10
 _RANGE_MINUTES = MIN_DURATION_MINUTES, MAX_DURATION_MINUTES
-
-
-def golden_file(
-    fitted: HistGradientBoostingRegressor, arrays: dict[str, NDArray[Any]], rides: Rides, interval: Interval | None
-) -> bytes:
-    """Picks a hundred rides, some at thresholds and some with missing values, and has scikit-learn predict them.
-
-    Args:
-        fitted: The forest.
-        arrays: The same, as `forest_arrays` gives it.
-        rides: To pick from, at least one.
-        interval: What the rides' intervals are of, if they are to have any.
-
-    Returns:
-        The file's bytes, a ride a line.
-    """
-    chosen = rides.take(np.linspace(0, len(rides) - 1, N_GOLDEN_RIDES).astype(np.intp))
-    columns = chosen.columns
-    miles = np.where(columns.trip_distance_miles >= 0, columns.trip_distance_miles, 0.0)
-    at_thresholds = _distances_at_thresholds(arrays)
-    miles[: len(at_thresholds)] = at_thresholds
-    miles[-_N_MISSING:] = 0.0
-    dropoff_zone = columns.dropoff_zone.copy()
-    dropoff_zone[-_N_MISSING // 2 :] = 264
-    columns = RideColumns(columns.pickup_zone, dropoff_zone, miles, columns.pickup_minute)
-    matrix = feature_matrix(columns)
-    minutes = fitted.predict(matrix).clip(*_RANGE_MINUTES)
-    times = columns.pickup_minute.astype("datetime64[m]").astype("datetime64[s]").astype(str)
-    golden = [
-        GoldenRide(
-            msgspec.Raw(
-                msgspec.json.encode(RideEvent(Ride(int(pickup), int(dropoff), float(mile), str(time)), number))
-            ),
-            float(minute),
-            bounds,
-        )
-        for number, (pickup, dropoff, mile, time, minute, bounds) in enumerate(
-            zip(
-                columns.pickup_zone,
-                dropoff_zone,
-                miles,
-                times,
-                minutes,
-                _bounds(interval, minutes, matrix),
-                strict=True,
-            )
-        )
-    ]
-    return b"[\n" + b",\n".join(msgspec.json.encode(ride) for ride in golden) + b"\n]\n"
-
-
-def _bounds(
-    interval: Interval | None, minutes: NDArray[np.float64], matrix: NDArray[np.float64]
-) -> list[tuple[float, float]] | list[None]:
-    """Returns the intervals (n,) of predictions, if they have any."""
-    if interval is None:
-        return [None] * len(minutes)
-    low, high = IntervalTables.of(interval, _RANGE_MINUTES).bounds(minutes, matrix)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
-
-
-def _distances_at_thresholds(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """Returns distances (m,) at thresholds and one ulp to either side."""
-    of_distance = arrays["split_feature"] == FEATURE_NAMES.index("trip_distance_miles")
-    thresholds = np.unique(arrays["split_threshold"][of_distance])
-    thresholds = thresholds[np.isfinite(thresholds)]
-    if not len(thresholds):
-        return thresholds
-    picked = thresholds[np.linspace(0, len(thresholds) - 1, _N_AT_THRESHOLDS // 3).astype(np.intp)]
-    return np.concatenate([picked, np.nextafter(picked, -np.inf), np.nextafter(picked, np.inf)])
-
-
-MAX_LEAVES = 32
 _ALL_LEAVES = 0xFFFFFFFF
 _LOCK = Path(__file__).parents[2] / "uv.lock"
 _UNVERSIONED = "unversioned-0000-00-000000000000"
@@ -121,7 +46,7 @@ _UNVERSIONED = "unversioned-0000-00-000000000000"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """What the manifest says of a training run."""
+    """The facts of a training run that the manifest states."""
 
     service: Service
     train_months: tuple[Month, ...]
@@ -137,21 +62,21 @@ def export_bundle(
     interval: Interval | None = None,
     evaluation: bytes | None = None,
 ) -> ExportedBundle:
-    """Builds a bundle and loads it as the function would: all checks pass, the golden rides agree with scikit-learn.
+    """Build a bundle and load it as the function would: all checks pass, the golden rides agree with scikit-learn.
 
     Args:
         fitted: The forest.
-        train_rides: Whose files the manifest names, and some of which become golden rides.
-        facts: What else the manifest says.
-        interval: What `training.model.calibrate` found, if predictions are to have intervals.
-        evaluation: What becomes of it in `training.model.evaluation`'s file, if there is one.
+        train_rides: The rides whose files the manifest names; some of them become golden rides.
+        facts: The rest of the manifest.
+        interval: The result of `training.model.calibrate`, if predictions are to have intervals.
+        evaluation: The bytes of `evaluation.json`, if there is one.
 
     Raises:
-        ExportError: The forest is not one that bit masks can hold.
-        BundleError: What was exported predicts something else than scikit-learn.
+        UserError: Bit masks cannot represent the forest.
+        BundleError: The exported model predicts something else than scikit-learn.
     """
     arrays = forest_arrays(fitted)
-    files = {FOREST: _pack(arrays), GOLDEN: golden_file(fitted, arrays, train_rides, interval)}
+    files = {FOREST: _pack(arrays), GOLDEN: _golden_file(fitted, arrays, train_rides, interval)}
     if evaluation is not None:
         files[EVALUATION] = evaluation
     manifest = _manifest(files, train_rides, facts, interval)
@@ -160,12 +85,12 @@ def export_bundle(
 
 
 def forest_arrays(fitted: HistGradientBoostingRegressor) -> dict[str, NDArray[Any]]:
-    """Turns a fitted forest into the arrays of `lambda_function.core.forest.Forest`.
+    """Return a fitted forest as the arrays of `lambda_function.core.forest.Forest`.
 
-    Reads scikit-learn's private nodes: it offers no other way. Golden rides and parity tests stand guard.
+    Reads scikit-learn's private nodes, because there is no public access. Golden rides and parity tests check it.
 
     Raises:
-        ExportError: A tree has more than 32 leaves, or a split that is not a threshold.
+        UserError: A tree has more than 32 leaves, or a split that is not a threshold.
     """
     trees = [predictors[0].nodes for predictors in fitted._predictors]  # noqa: SLF001
     leaf_minutes = np.zeros((len(trees), MAX_LEAVES))
@@ -184,52 +109,25 @@ def forest_arrays(fitted: HistGradientBoostingRegressor) -> dict[str, NDArray[An
     }
 
 
-def write_bundle(bundle: ExportedBundle, folder: Path) -> Path:
-    """Writes a bundle into ``folder/<version>`` and returns that; the manifest comes last and makes it whole."""
-    target = folder / bundle.model_version
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (*bundle.model.manifest.files, MANIFEST):
-        part = target / f".{name}.part"
-        part.write_bytes(bundle.files[name])
-        part.replace(target / name)  # a run that ends half-way leaves no half of a file under its name
-    return target
-
-
-def read_bundle(folder: Path) -> ExportedBundle:
-    """Reads and checks a bundle that `write_bundle` wrote.
-
-    Raises:
-        BundleError: Something about it is wrong: which file, and what.
-    """
-    files = _read_files(folder, (FOREST, GOLDEN, MANIFEST))
-    model = load_bundle(folder.name, sha256(files.get(MANIFEST, b"")), files)
-    files |= _read_files(folder, model.manifest.files)
-    check_files(model.manifest, files)
-    return ExportedBundle(files, model)
-
-
-def _read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-
-
 def _add_tree(
     number: int, nodes: Any, splits: list[tuple[int, float, int, int, bool]], leaf_minutes: NDArray[np.float64]
 ) -> None:
-    """Adds one tree's splits, and its leaves from left to right."""
-    if int(nodes["is_leaf"].sum()) > MAX_LEAVES:
-        raise ExportError(f"tree {number} has {int(nodes['is_leaf'].sum())} leaves, bit masks hold {MAX_LEAVES}")
+    """Add one tree's splits, and its leaves from left to right."""
+    n_leaves = int(nodes["is_leaf"].sum())
+    if n_leaves > MAX_LEAVES:
+        raise UserError(f"tree {number} has {n_leaves} leaves, bit masks have {MAX_LEAVES}")
     if nodes["is_categorical"].any():
-        raise ExportError(f"tree {number} splits on a category, bit masks hold thresholds only")
-    n_leaves = 0
+        raise UserError(f"tree {number} splits on a category, bit masks only represent thresholds")
+    next_leaf = 0
 
     def leaves_below(index: int) -> int:
-        """Adds what is below a node and returns its leaves as bits."""
-        nonlocal n_leaves
+        """Add the part of the tree below a node and return its leaves as bits."""
+        nonlocal next_leaf
         node = nodes[index]
         if node["is_leaf"]:
-            leaf_minutes[number, n_leaves] = node["value"]
-            n_leaves += 1
-            return 1 << (n_leaves - 1)
+            leaf_minutes[number, next_leaf] = node["value"]
+            next_leaf += 1
+            return 1 << (next_leaf - 1)
         left = leaves_below(node["left"])
         right = leaves_below(node["right"])
         missing_right = not node["missing_go_to_left"]
@@ -240,14 +138,60 @@ def _add_tree(
 
 
 def _pack(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """Packs arrays into an .npz; its zip entries carry no time, so the same arrays give the same bytes."""
+    """Pack arrays into an .npz; its zip entries have no time, so the same arrays give the same bytes."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
+def _golden_file(
+    fitted: HistGradientBoostingRegressor, arrays: dict[str, NDArray[Any]], rides: Rides, interval: Interval | None
+) -> bytes:
+    """Return the file of golden rides, a ride a line: events with scikit-learn's predictions, which functions replay.
+
+    There are a hundred: some of them at thresholds of the forest, some with missing values.
+    """
+    columns = rides.take(np.linspace(0, len(rides) - 1, N_GOLDEN_RIDES).astype(np.intp)).columns
+    miles = np.where(columns.trip_distance_miles >= 0, columns.trip_distance_miles, 0.0)
+    at_thresholds = _distances_at_thresholds(arrays)
+    miles[: len(at_thresholds)] = at_thresholds
+    miles[-_N_MISSING:] = 0.0
+    dropoff_zone = columns.dropoff_zone.copy()
+    dropoff_zone[-_N_MISSING // 2 :] = 264
+    matrix = feature_matrix(RideColumns(columns.pickup_zone, dropoff_zone, miles, columns.pickup_minute))
+    minutes = fitted.predict(matrix).clip(*_RANGE_MINUTES)
+    times = columns.pickup_minute.astype("datetime64[m]").astype("datetime64[s]").astype(str)
+    lines = []
+    for i, bounds in enumerate(_bounds(interval, minutes, matrix)):
+        ride = Ride(int(columns.pickup_zone[i]), int(dropoff_zone[i]), float(miles[i]), str(times[i]))
+        event = msgspec.Raw(msgspec.json.encode(RideEvent(ride, i)))
+        lines.append(msgspec.json.encode(GoldenRide(event, float(minutes[i]), bounds)))
+    return b"[\n" + b",\n".join(lines) + b"\n]\n"
+
+
+def _bounds(
+    interval: Interval | None, minutes: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> list[tuple[float, float]] | list[None]:
+    """Return the intervals (n,) of predictions, or n times None."""
+    if interval is None:
+        return [None] * len(minutes)
+    low, high = IntervalTables.of(interval, _RANGE_MINUTES).bounds(minutes, matrix)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _distances_at_thresholds(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Return distances (m,) at thresholds and one ulp to either side."""
+    of_distance = arrays["split_feature"] == FEATURE_NAMES.index("trip_distance_miles")
+    thresholds = np.unique(arrays["split_threshold"][of_distance])
+    thresholds = thresholds[np.isfinite(thresholds)]
+    if not len(thresholds):
+        return thresholds
+    picked = thresholds[np.linspace(0, len(thresholds) - 1, _N_AT_THRESHOLDS // 3).astype(np.intp)]
+    return np.concatenate([picked, np.nextafter(picked, -np.inf), np.nextafter(picked, np.inf)])
+
+
 def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts, interval: Interval | None) -> Manifest:
-    """Builds the manifest; its version is a digest of everything else that stands in it."""
+    """Build the manifest; its version is a digest of everything else in it."""
     manifest = Manifest(
         format=BUNDLE_FORMAT,
         model_version=_UNVERSIONED,
@@ -255,7 +199,7 @@ def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts,
         train_months=tuple(str(month) for month in facts.train_months),
         validate_months=tuple(str(month) for month in facts.validate_months),
         feature_names=FEATURE_NAMES,
-        duration_range_minutes=(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES),
+        duration_range_minutes=_RANGE_MINUTES,
         files={name: FileDigest(len(data), sha256(data)) for name, data in sorted(files.items())},
         data=training_data(train_rides),
         parameters=facts.parameters,
@@ -268,7 +212,7 @@ def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts,
 
 
 def training_data(rides: Rides) -> tuple[TrainingData, ...]:
-    """Returns what a manifest says of the files that rides come from."""
+    """Return the manifest's entries for the files that rides come from."""
     return tuple(
         TrainingData(source.file, str(source.month), source.sha256, source.n_rows, source.n_kept)
         for source in rides.sources
@@ -276,7 +220,7 @@ def training_data(rides: Rides) -> tuple[TrainingData, ...]:
 
 
 def software() -> dict[str, str]:
-    """Returns the versions that a model's bytes depend on, and the digest of the lock file where there is one."""
+    """Return the versions that a model's bytes depend on, and the digest of the lock file if there is one."""
     versions = {name: version(name) for name in ("numpy", "ridecast", "scikit-learn")}
     versions["python"] = ".".join(platform.python_version_tuple()[:2])
     if _LOCK.is_file():

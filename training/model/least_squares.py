@@ -1,7 +1,7 @@
 """LSQR (Paige and Saunders 1982), the solver of scikit-learn's linear regression on sparse data: same steps, same stop.
 
-SciPy's adds up in an order that the kind of processor and the number of threads decide, and so decide the last digits
-of what is fitted. Here every sum is numpy's, in one order everywhere.
+The order of SciPy's sums, and so the last digits of its result, depends on the processor and the number of threads.
+Here every sum is numpy's, in the same order on every machine.
 """
 
 import math
@@ -20,21 +20,16 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A matrix (m, n) that is known by what it does to vectors.
-
-    Attributes:
-        times: Takes (n,) to (m,).
-        transposed_times: Takes (m,) to (n,).
-    """
+    """A matrix (m, n), given as its products: `times` maps (n,) to (m,), `transposed_times` (m,) to (n,)."""
 
     times: Callable[[Vector], Vector]
     transposed_times: Callable[[Vector], Vector]
 
 
 def solve_least_squares(matrix: Matrix, wanted: Vector) -> Vector:
-    """Finds coefficients (n,) with which the matrix comes near (m,), the smallest of them where many do.
+    """Find the coefficients (n,) that bring the matrix's product nearest to `wanted` (m,); of several, the smallest.
 
-    Stops as SciPy's lsqr does at `TOLERANCE`: where columns differ much in scale, well before the best fit.
+    Stops where SciPy's lsqr stops at `TOLERANCE`: well before the best fit if columns differ much in scale.
     """
     wanted_norm = _norm(wanted)
     found = np.zeros_like(matrix.transposed_times(wanted))
@@ -65,7 +60,7 @@ def solve_least_squares(matrix: Matrix, wanted: Vector) -> Vector:
 
 
 def _normalised(vector: Vector) -> tuple[Vector, float]:
-    """Returns the vector at length 1, unless it is 0, and its length."""
+    """Return the vector scaled to length 1, unless it is 0, and its length."""
     norm = _norm(vector)
     return (vector / norm if norm else vector), norm
 

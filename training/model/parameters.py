@@ -1,4 +1,4 @@
-"""The model's parameters: those it has unless told otherwise, and what they may be, told before anything is fitted."""
+"""The model's parameters: their defaults, and a check of their values before a fit."""
 
 import difflib
 import math
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from training.errors import ParameterError
+from training.errors import UserError
 
 PARAMETERS: dict[str, Any] = {
     "max_iter": 500,
@@ -20,8 +20,8 @@ PARAMETERS: dict[str, Any] = {
 }
 """Chosen inside training months: fitted before a day of the month, compared on the days after.
 
-`half_life_days` is ours, the others are scikit-learn's: a ride so much older than the latest counts half.
-See docs/decisions/0005 for what was compared.
+`half_life_days` is ours, the others are scikit-learn's: a ride so much older than the latest has half its weight.
+See docs/decisions/0005 for the comparison.
 """
 
 MAX_LEAF_NODES = 32
@@ -36,7 +36,7 @@ class Range:
     """Numbers from `low` to `high`, both included unless `above_low`.
 
     Attributes:
-        wanted: The same in words, as in ``a number above 0``.
+        wanted: The range in words, as in ``a number above 0``.
         whole: Whole numbers only.
     """
 
@@ -66,24 +66,18 @@ KNOWN_PARAMETERS: Mapping[str, Range] = {
     "random_state": Range(f"a whole number from 0 to {_MAX_SEED}", 0, _MAX_SEED, whole=True),
     "half_life_days": Range("a number above 0", 0, above_low=True),
 }
-"""Those of scikit-learn's `HistGradientBoostingRegressor` that leave a forest which bit masks can hold, and ours."""
+"""The parameters of scikit-learn's `HistGradientBoostingRegressor` whose forests fit into bit masks, and ours."""
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Passes parameters that a forest can be fitted with.
-
-    Raises:
-        ParameterError: One is called what none is called, or has a value that it cannot have.
+    """Raise UserError if a parameter is unknown or has a value out of its range.
 
     >>> check_parameters({"max_iter": 400, "learning_rate": 0.13})
     """
     for name, value in parameters.items():
         if name not in KNOWN_PARAMETERS:
-            raise ParameterError(name, "is no parameter", _suggest(name))
+            near = difflib.get_close_matches(name, KNOWN_PARAMETERS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"choose among {', '.join(KNOWN_PARAMETERS)}"
+            raise UserError(f"{name} is no parameter", hint)
         if value not in KNOWN_PARAMETERS[name]:
-            raise ParameterError(name, f"is {value!r}", f"give {KNOWN_PARAMETERS[name].wanted}")
-
-
-def _suggest(name: str) -> str:
-    near = difflib.get_close_matches(name, KNOWN_PARAMETERS, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose among {', '.join(KNOWN_PARAMETERS)}"
+            raise UserError(f"{name} is {value!r}", f"give {KNOWN_PARAMETERS[name].wanted}")

@@ -15,11 +15,10 @@ from training.data.rides import Rides
 from training.errors import ZonesFileError
 from training.evaluation.backtest import AgeRow
 from training.evaluation.gate import GateReport
-from training.evaluation.metrics import Errors, measure, measure_errors
-from training.evaluation.slices import predictor
+from training.evaluation.metrics import measure, measure_errors, predictor
 from training.model.baseline import Baseline
 from training.model.bundle import ExportedBundle
-from training.model.evaluation import EVALUATION, Evaluation, Measured, MonthsResult, decode_evaluation
+from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, decode_evaluation
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -209,7 +208,7 @@ class ZoneErrors:
     zone: int
     longitude: float
     latitude: float
-    errors: Errors
+    errors: Measured
 
 
 def by_predicted_duration(rides: PredictedRides) -> tuple[DurationBin, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 
-from training.evaluation.metrics import worse_than_baseline
+from training.model.results import worse_than_baseline
 from training.report import section_accuracy, section_behaviour, section_card
 from training.report.facts import ReportFacts
 from training.report.html import Html, element, join

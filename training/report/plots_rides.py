@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from numpy.typing import NDArray
 
-from training.evaluation.gate_rules import JUDGED_RIDES, SLICE_COVERAGE_SLACK
-from training.model.evaluation import SliceResult
+from training.evaluation.gate_rules import MIN_SLICE_RIDES, SLICE_COVERAGE_SLACK
+from training.model.results import SliceResult
 from training.report.drawing import BASELINE, GRID, INK, MODEL, MUTED, PAPER, WORSE, key_below, new_figure, to_svg
 from training.report.facts import BIN_MINUTES, DurationBin, PredictedRides
 
@@ -142,7 +142,7 @@ def slice_coverage(slices: Sequence[SliceResult], level: float) -> bytes:
         axes.axvline(100 * level, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         for each in slices:
             if each.coverage is not None:
-                full = each.model.n_rides >= JUDGED_RIDES
+                full = each.model.n_rides >= MIN_SLICE_RIDES
                 axes.plot(
                     100 * each.coverage,
                     kinds.index(each.by),
@@ -180,7 +180,7 @@ def _by_row(slices: Sequence[SliceResult]) -> bytes:
         for row, each in enumerate(slices):
             model, baseline = each.model.rmse_minutes, each.baseline.rmse_minutes
             colour = WORSE if model > baseline else MODEL
-            face = colour if each.model.n_rides >= JUDGED_RIDES else PAPER
+            face = colour if each.model.n_rides >= MIN_SLICE_RIDES else PAPER
             axes.plot([model, baseline], [row, row], color=GRID, linewidth=2.4, zorder=1)
             axes.plot(baseline, row, "o", color=BASELINE, markersize=4.5)
             axes.plot(model, row, "o", color=colour, markerfacecolor=face, markersize=6.5)

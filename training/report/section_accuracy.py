@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from training.evaluation.gate_rules import JUDGED_RIDES as FEW_RIDES
+from training.evaluation.gate_rules import MIN_SLICE_RIDES as FEW_RIDES
 from training.evaluation.gate_rules import RuleResult
-from training.evaluation.metrics import worse_than_baseline
-from training.model.evaluation import Measured, MonthsResult, SliceResult
+from training.model.results import Measured, MonthsResult, SliceResult, worse_than_baseline
 from training.report.facts import PredictedRides, PreviousModel, ReportFacts
 from training.report.html import Html, element, join
 from training.report.plots_rides import is_by_number

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from training.evaluation.backtest import AgeRow
-from training.evaluation.gate_rules import JUDGED_RIDES as FEW_RIDES
+from training.evaluation.gate_rules import MIN_SLICE_RIDES as FEW_RIDES
 from training.evaluation.slices import BOROUGH_OF_ZONE, BOROUGHS
-from training.model.evaluation import MonthsResult
+from training.model.results import MonthsResult
 from training.report.facts import (
     MIN_RIDES_A_ZONE,
     MIN_RIDES_LISTED,

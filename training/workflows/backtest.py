@@ -1,4 +1,4 @@
-"""A walk forward over the months in hand, its figures and its plot written into a folder."""
+"""Backtest a model over local months, and write the figures and the plot into a folder."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import NamedTuple
 import msgspec
 
 from training.data.load import tlc_months
-from training.data.months import Month, Service, default_data_dir, months_in_hand
+from training.data.months import Month, Service, default_data_dir, local_months
 from training.evaluation.backtest import BacktestResult, backtest
 from training.report.plots import backtest_figure
 from training.workflows.config import build_config
 
 
 class BacktestFiles(NamedTuple):
-    """Where a walk's figures and plot are."""
+    """The files of a backtest."""
 
     figures: Path
     plot: Path
@@ -29,15 +29,14 @@ def run_backtest(
     folder: Path,
     on_step: Callable[[str], None],
 ) -> tuple[BacktestResult, BacktestFiles]:
-    """Walks through the months from first to last, both included, that are in hand.
+    """Backtest over the local months from first to last, both included.
 
     Raises:
-        TooFewMonthsError: After the first window there is no month to measure on.
-        ConfigError: A parameter is no name and value.
+        UserError: No month follows the first training window, or a parameter is not valid.
     """
     months = [
         month
-        for month in months_in_hand(service, default_data_dir())
+        for month in local_months(service, default_data_dir())
         if (first is None or first <= month) and (last is None or month <= last)
     ]
     chosen = build_config(None, {}, parameters).parameters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from training.data.contract import RULES, UnknownRuleError
+from training.data.contract import check_rule_names
 from training.data.months import Month, Service, parse_months
 from training.errors import ConfigError
 from training.model.parameters import PARAMETERS, check_parameters
@@ -59,10 +59,8 @@ def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequ
         parameters: The model's, as in ``max_iter=400``: a TOML value each.
 
     Raises:
-        ParameterError: There is no such parameter, or it cannot have that value.
-        UnknownRuleError: There is no such rule to allow.
         ConfigError: Something is unknown, is no value, or the months don't follow each other.
-        MonthsError: A text that names no months.
+        UserError: A text names no months, a parameter is unknown or out of its range, or there is no such rule.
     """
     written = {} if file is None else _read(file)
     given = {name: value for name, value in options.items() if value is not None}
@@ -73,9 +71,7 @@ def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequ
     _check_order(months)
     chosen = {**PARAMETERS, **settings.get("parameters", {}), **dict(map(_parse_parameter, parameters))}
     check_parameters(chosen)
-    for rule in settings["allow"]:
-        if rule not in RULES:
-            raise UnknownRuleError(rule, tuple(RULES))
+    check_rule_names(settings["allow"])
     return TrainingConfig(
         service=settings["service"],
         train_months=months["train"],

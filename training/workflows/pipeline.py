@@ -16,15 +16,15 @@ from lambda_function.core.features import feature_matrix
 from lambda_function.errors import BundleError
 from training.data.months import Month, Service
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
-from training.errors import ExportError
-from training.evaluation.metrics import arrival_scenarios, evaluate, measure_errors, rounded
+from training.errors import UserError
+from training.evaluation.metrics import arrival_scenarios, evaluate, measure_errors
 from training.model.baseline import Baseline, fit_baseline
-from training.model.bundle import ExportedBundle
-from training.model.calibrate import Predict, calibrate, drift_stretch, split_calibration, stretch
-from training.model.evaluation import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
-from training.model.export import TrainingFacts, export_bundle, read_bundle, software, training_data
+from training.model.bundle import ExportedBundle, read_bundle
+from training.model.calibrate import Predict, calibrate, measure_stretch, split_calibration, stretch_interval
+from training.model.export import TrainingFacts, export_bundle, software, training_data
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
+from training.model.results import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
 
 _BLOCK_RIDES = 1 << 17
 _ARRIVAL_SEED = 1
@@ -62,8 +62,7 @@ def train(
         on_step: Told what begins.
 
     Raises:
-        ParameterError: There is no such parameter, or it cannot have that value.
-        ExportError: The forest is not one that bit masks can hold.
+        UserError: A parameter is unknown or out of its range, or bit masks cannot represent the forest.
         BundleError: The exported model predicts something else than the fitted one.
     """
     parameters = PARAMETERS if parameters is None else parameters
@@ -75,7 +74,7 @@ def train(
     on_step("calibrating the intervals")
     interval = calibrate(_predict(fitted, calibration_rides), calibration_rides, fit_rides)
     if interval is not None:
-        interval = stretch(interval, drift_stretch(train_rides, partial(_fit, parameters)))
+        interval = stretch_interval(interval, measure_stretch(train_rides, partial(_fit, parameters)))
     facts = TrainingFacts(
         service=service,
         train_months=months_of(train_rides),
@@ -133,7 +132,7 @@ def _evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides:
         validate=evaluate(model, baseline, rides, train_rides),
         without_pickup_time=tuple(
             ArrivalResult(
-                arrival, rounded(measure_errors(model.predict(feature_matrix(columns)), rides.duration_minutes))
+                arrival, measure_errors(model.predict(feature_matrix(columns)), rides.duration_minutes)
             )
             for arrival, columns in scenarios.items()
         ),
@@ -155,4 +154,4 @@ def _check_parity(model: ModelBundle, fitted: HistGradientBoostingRegressor, rid
         block = rides.take(slice(start, start + _BLOCK_RIDES))
         off_minutes = np.abs(model.predict(feature_matrix(block.columns)) - _predict(fitted, block)).max()
         if not off_minutes <= PARITY_MINUTES:
-            raise ExportError(f"the exported model is up to {off_minutes:.3g} minutes off scikit-learn's predictions")
+            raise UserError(f"the exported model is up to {off_minutes:.3g} minutes off scikit-learn's predictions")

@@ -1,43 +1,43 @@
-"""One training run, from months to a channel. Each step can be had alone; what is optional never undoes the rest."""
+"""One training run, from months to a channel: train, evaluate, gate, draw the report, release, and log to MLflow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.contract import Finding, check_contract
-from training.data.load import Load, synthetic_months, tlc_months
-from training.data.months import Month, default_data_dir, months_in_hand
-from training.data.rides import Rides
+from training.data.load import synthetic_months, tlc_months
+from training.data.months import Month, default_data_dir, local_months
+from training.data.rides import Load, Rides
 from training.errors import TrackingError
 from training.evaluation.gate import GateReport, encode_gate_report
 from training.evaluation.metrics import evaluate
-from training.model.bundle import ExportedBundle
-from training.model.evaluation import MonthsResult
-from training.model.export import write_bundle
+from training.model.bundle import ExportedBundle, write_bundle
+from training.model.results import MonthsResult
 from training.registry.channels import Moved
-from training.registry.versions import put_artifact, verdict_name
+from training.registry.sources import put_artifacts, write_artifacts
+from training.registry.versions import verdict_name
+from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
 from training.tracking.mirror import follow_channels, register
 from training.tracking.mlflow_store import open_store
 from training.tracking.runs import track_run
-from training.workflows.artifacts import ReportInputs, environment_paper, report_papers, write_papers
 from training.workflows.config import TrainingConfig
 from training.workflows.pipeline import TrainingRun, train
-from training.workflows.progress import Display
+from training.workflows.progress import Progress
 from training.workflows.release import Target, gate, release
+from training.workflows.report import draw_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What to do.
+    """What a training run does.
 
     Attributes:
         config: What to train.
-        folder: Where the bundle's folder is made.
-        target: The channel to bring it into, if any.
-        force: Into the channel `candidate` whatever the gate says.
-        synthetic: So many made-up rides a month instead of TLC's.
+        folder: The parent of the bundle's folder.
+        target: The channel to release into, if any.
+        force: Release into the channel `candidate` even if the gate fails.
+        synthetic: The number of made-up rides a month, in place of TLC's rides.
         report: Whether to draw the report.
-        track: Whether to tell MLflow.
         outlines: A GeoJSON of the zones for the report's map.
     """
 
@@ -47,121 +47,122 @@ class RunOptions:
     force: bool = False
     synthetic: int | None = None
     report: bool = True
-    track: bool = True
     outlines: Path | None = None
 
     @property
     def load(self) -> Load:
-        """What brings the rides."""
+        """Load rides of the service."""
         return tlc_months(self.config.service) if self.synthetic is None else synthetic_months(self.synthetic)
 
     @property
-    def in_hand(self) -> tuple[Month, ...]:
-        """Months that can be had without a download; those that can be made up are endless, and none."""
-        return months_in_hand(self.config.service, default_data_dir()) if self.synthetic is None else ()
+    def local_months(self) -> tuple[Month, ...]:
+        """Months that need no download. There are none with made-up rides, because those are endless."""
+        return local_months(self.config.service, default_data_dir()) if self.synthetic is None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """How it went.
+    """The result of a training run.
 
     Attributes:
-        run: The training itself.
+        run: The trained model and its evaluation.
         path: The bundle's folder.
         findings: Breaches of the data contract that were allowed.
-        test: How model and baseline do on the test months, if any.
-        verdict: The gate's, if a channel was named.
-        moved: The channel, if the gate let the model through or was overruled.
-        run_id: MLflow's, if it was told.
+        artifacts: The environment, the verdict and the report, by name.
+        test: The errors of model and baseline on the test months, if any.
+        verdict: The gate's report, if there is a target.
+        moved: The channel's move, if the model passed the gate or was forced.
     """
 
     run: TrainingRun
     path: Path
     findings: tuple[Finding, ...]
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
     test: MonthsResult | None = None
     verdict: GateReport | None = None
     moved: Moved | None = None
-    run_id: str | None = None
 
 
-def run_training(options: RunOptions, display: Display) -> RunOutcome:
-    """Trains, and does what is asked for besides.
+def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
+    """Train a model, write its bundle and, if there is a target, release it. MLflow is not contacted: see `log_run`.
 
     Raises:
-        UserError: The data or the parameters can't be used, or the channel can't be moved.
+        UserError: The data or the parameters cannot be used, or the channel cannot be moved.
         BundleError: The exported model predicts something else than the fitted one.
     """
-    config, load = options.config, options.load
-    display.step("loading rides")
+    config, load, target = options.config, options.load, options.target
+    progress.step("loading rides")
     train_rides, validate_rides = load(config.train_months), load(config.validate_months)
     test_rides = load(config.test_months) if config.test_months else None
-    findings = _check([train_rides, validate_rides, test_rides], config, display)
-    run = train(config.service, train_rides, validate_rides, config.parameters, display.step)
-    bundle = run.bundle
-    path = write_bundle(bundle, options.folder)
-    papers = environment_paper()
-    write_papers(path, papers)
-    test = evaluate(bundle.model, run.baseline, test_rides, train_rides) if test_rides else None
-    previous = options.target.champion() if options.target else None
-    verdict = moved = None
-    if options.target:
-        verdict = _judge(options, options.target, bundle, train_rides, display)
-        papers[verdict_name(options.target.channel)] = encode_gate_report(verdict)
+    findings = _check([train_rides, validate_rides, test_rides], config, progress)
+    run = train(config.service, train_rides, validate_rides, config.parameters, progress.step)
+    path = write_bundle(run.bundle, options.folder)
+    artifacts = {ENVIRONMENT: encode_environment(describe_environment())}
+    write_artifacts(path, artifacts)
+    test = evaluate(run.bundle.model, run.baseline, test_rides, train_rides) if test_rides else None
+    previous = target.champion() if target else None
+    verdict = _gate(options, target, run.bundle, train_rides, progress) if target else None
+    if target and verdict:
+        artifacts[verdict_name(target.channel)] = encode_gate_report(verdict)
     if options.report:
-        display.step("drawing the report")
-        inputs = ReportInputs(
+        progress.step("drawing the report")
+        artifacts |= draw_report(
+            run.bundle,
+            load,
             previous=previous,
             verdict=verdict,
-            in_hand=options.in_hand,
+            local_months=options.local_months,
             outlines=options.outlines,
         )
-        papers |= report_papers(bundle, load, inputs)
-    write_papers(path, papers)
-    if options.target and verdict and (verdict.passed or options.force):
-        display.step("publishing")
-        moved = release(options.target, bundle, verdict, force=options.force)
-        _store_papers(options.target, bundle, papers)
-    run_id = _track(options.target if moved else None, bundle, papers, display) if options.track else None
-    return RunOutcome(run=run, path=path, findings=findings, test=test, verdict=verdict, moved=moved, run_id=run_id)
+    write_artifacts(path, artifacts)
+    moved = None
+    if target and verdict and (verdict.passed or options.force):
+        progress.step("releasing")
+        moved = release(target, run.bundle, verdict, force=options.force)
+        put_artifacts(target.bucket, run.bundle.model_version, artifacts)
+    return RunOutcome(
+        run=run, path=path, findings=findings, artifacts=artifacts, test=test, verdict=verdict, moved=moved
+    )
 
 
-def _check(parts: list[Rides | None], config: TrainingConfig, display: Display) -> tuple[Finding, ...]:
-    """Holds all months against the data contract, and tells of what was allowed."""
+def log_run(options: RunOptions, outcome: RunOutcome, progress: Progress) -> str | None:
+    """Log a finished run to MLflow, and register a released version. A failure of MLflow is only a warning.
+
+    Returns:
+        MLflow's id of the run; None if MLflow failed.
+    """
+    progress.step("logging the run to MLflow")
+    bundle = outcome.run.bundle
+    bucket = options.target.bucket if options.target and outcome.moved else None
+    try:
+        store = open_store()
+        run_id = track_run(store, bundle, outcome.artifacts, bucket.name if bucket else None)
+        if bucket:
+            register(store, bucket.name, bundle, run_id)
+            follow_channels(store, bucket)
+    except TrackingError as error:
+        progress.warn(str(error))
+        return None
+    return run_id
+
+
+def _check(parts: list[Rides | None], config: TrainingConfig, progress: Progress) -> tuple[Finding, ...]:
+    """Check all months against the data contract, and warn of the breaches that are allowed."""
     findings = check_contract([source for part in parts if part for source in part.sources], config.allow)
     for finding in findings:
-        display.warn(f"{finding} (allowed)")
+        progress.warn(f"{finding} (allowed)")
     return findings
 
 
-def _judge(
-    options: RunOptions, target: Target, bundle: ExportedBundle, train_rides: Rides, display: Display
+def _gate(
+    options: RunOptions, target: Target, bundle: ExportedBundle, train_rides: Rides, progress: Progress
 ) -> GateReport:
-    display.step(f"judging it against what {target.channel} holds")
+    progress.step(f"gating against the model in {target.channel}")
     return gate(
         target,
         bundle,
         options.load,
         test_months=options.config.test_months,
-        in_hand=options.in_hand,
+        local_months=options.local_months,
         train_rides=train_rides,
     )
-
-
-def _store_papers(target: Target, bundle: ExportedBundle, papers: Mapping[str, bytes]) -> None:
-    for name, data in papers.items():
-        put_artifact(target.bucket, bundle.model_version, name, data)
-
-
-def _track(target: Target | None, bundle: ExportedBundle, papers: Mapping[str, bytes], display: Display) -> str | None:
-    """Tells MLflow of the run, and of the version and its channels where it was published; it may be away."""
-    display.step("telling MLflow")
-    try:
-        store = open_store()
-        run_id = track_run(store, bundle, papers, target.bucket.name if target else None)
-        if target:
-            register(store, target.bucket.name, bundle, run_id)
-            follow_channels(store, target.bucket)
-    except TrackingError as error:
-        display.warn(str(error))
-        return None
-    return run_id

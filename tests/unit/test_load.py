@@ -1,4 +1,4 @@
-"""Months are found, read in every schema, cleaned, counted and sorted."""
+"""Load months: found, read in every schema, cleaned, counted and sorted."""
 
 import hashlib
 import tracemalloc
@@ -19,35 +19,24 @@ from training.data.load import load_rides
 from training.data.months import (
     Month,
     Service,
-    default_cache_dir,
-    default_data_dir,
-    months_in_hand,
-    sample_span,
     tlc_file_name,
 )
 from training.data.rides import Rides, compact_columns, concat_rides
 from training.data.tlc_file import BATCH_ROWS
-from training.errors import DataFileError, DataFolderError, MonthNotFoundError, MonthsError
+from training.errors import MonthUnavailableError, UserError
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 GOOD = row_at("2021-01-05T08:15:00")
 
-dirty_rows = st.builds(
-    TlcRow,
-    pickup=st.none() | st.datetimes(datetime(2020, 12, 30), datetime(2021, 2, 2)),  # noqa: DTZ001
-    dropoff=st.none() | st.datetimes(datetime(2020, 12, 30), datetime(2021, 2, 2)),  # noqa: DTZ001
-    pickup_zone=st.none() | st.integers(-1, 267),
-    dropoff_zone=st.none() | st.integers(-1, 267),
-    trip_distance=st.none() | st.floats(),
-) | st.builds(
-    row_at,
-    st.datetimes(datetime(2020, 12, 31), datetime(2021, 2, 2)),  # noqa: DTZ001
-    minutes=st.floats(-5, 70) | st.sampled_from([0, 1, 60]),
+times = st.datetimes(datetime(2020, 12, 30), datetime(2021, 2, 2))  # noqa: DTZ001
+zones = st.none() | st.integers(-1, 267)
+dirty_rows = st.builds(TlcRow, st.none() | times, st.none() | times, zones, zones, st.none() | st.floats()) | st.builds(
+    row_at, times, minutes=st.floats(-5, 70) | st.sampled_from([0, 1, 60])
 )
 
 
 def no_fetch(service: Service, month: Month, cache_dir: Path) -> Path:
-    raise MonthNotFoundError(tlc_file_name(service, month), 403)
+    raise MonthUnavailableError(tlc_file_name(service, month), "nothing is downloaded", "name another")
 
 
 def load(folder: Path, *months: Month, service: Service = "green") -> Rides:
@@ -57,6 +46,12 @@ def load(folder: Path, *months: Month, service: Service = "green") -> Rides:
 def load_rows(folder: Path, *rows: TlcRow, schema: Schema = TO_2023_01) -> Rides:
     write_month(folder, rows, JANUARY, schema=schema)
     return load(folder)
+
+
+def write_sample(folder: Path, rows: list[TlcRow], span: str) -> Path:
+    path = folder / f"yellow_tripdata_sample_{span}.parquet"
+    pq.write_table(tlc_table(rows, "yellow"), path)
+    return path
 
 
 def dropped(rides: Rides) -> dict[str, int]:
@@ -76,10 +71,6 @@ def test_every_schema_gives_the_same_rides(tmp_path: Path, service: Service, sch
     assert rides.columns.pickup_minute.tolist() == [26830575]
     assert rides.pickup_time.tolist() == [datetime(2021, 1, 5, 8, 15, 59)]  # noqa: DTZ001
     assert rides.duration_minutes.tolist() == [12.5]
-
-
-def test_columns_have_the_promised_types(tmp_path: Path) -> None:
-    rides = load_rows(tmp_path, GOOD)
     assert rides.columns.pickup_zone.dtype == rides.columns.dropoff_zone.dtype == np.int32
     assert rides.columns.pickup_minute.dtype == np.int32
     assert rides.columns.trip_distance_miles.dtype == rides.duration_minutes.dtype == np.float64
@@ -244,73 +235,31 @@ def test_data_folder_goes_before_the_cache_and_the_cache_before_a_download(tmp_p
     assert first_zone() == 1
 
 
-def test_month_that_is_nowhere_is_told_by_the_download(tmp_path: Path) -> None:
-    with pytest.raises(MonthNotFoundError, match=r"green_tripdata_2021-01\.parquet cannot be had"):
-        load(tmp_path)
-
-
 def test_month_is_taken_out_of_a_sample_of_several(tmp_path: Path) -> None:
     rows = [
         row_at(start, pickup_zone=zone)
         for start, zone in [("2009-01-01T00:00:00", 9), ("2020-01-31T23:59:59", 1), ("2020-02-01T00:00:00", 2)]
     ]
-    pq.write_table(
-        tlc_table([*rows, row_at("2020-02-02T00:00:00", minutes=0)], "yellow"),
-        tmp_path / "yellow_tripdata_sample_2020-01_2020-02.parquet",
-    )
+    write_sample(tmp_path, [*rows, row_at("2020-02-02T00:00:00", minutes=0)], "2020-01_2020-02")
     (tmp_path / "yellow_tripdata_sample_of_old.parquet").touch()
     rides = load(tmp_path, Month(2020, 2), service="yellow")
     assert rides.columns.pickup_zone.tolist() == [2]
     assert (rides.sources[0].n_rows, dropped(rides)) == (2, {"duration_out_of_range": 1})
-    with pytest.raises(MonthNotFoundError):
+    with pytest.raises(MonthUnavailableError, match="yellow_tripdata_2020-03"):
         load(tmp_path, Month(2020, 3), service="yellow")
-
-
-def test_months_in_hand_are_those_that_load_without_a_download(tmp_path: Path) -> None:
-    data_dir, cache_dir = tmp_path / "data", tmp_path / "cache"
-    for folder in (data_dir, cache_dir):
-        folder.mkdir()
-    write_month(data_dir, [GOOD], FEBRUARY)
-    write_month(data_dir, [GOOD], Month(2022, 1), "yellow")
-    write_month(cache_dir, [GOOD], JANUARY)
-    write_month(cache_dir, [GOOD], FEBRUARY)
-    (data_dir / "green_tripdata_sample_2020-11_2020-12.parquet").touch()
-    (cache_dir / "green_tripdata_2021-03.parquet.0.part").touch()
-    (cache_dir / "green_tripdata_2021-13.parquet").touch()
-    expected = (Month(2020, 11), Month(2020, 12), JANUARY, FEBRUARY)
-    assert months_in_hand("green", data_dir, cache_dir) == expected
-    assert months_in_hand("green", None, cache_dir) == (JANUARY, FEBRUARY)
-    assert months_in_hand("yellow", data_dir, tmp_path / "nowhere") == (Month(2022, 1),)
-    with pytest.raises(DataFolderError):
-        months_in_hand("green", tmp_path / "nowhere", cache_dir)
 
 
 def test_whole_month_goes_before_a_sample(tmp_path: Path) -> None:
     whole = write_month(tmp_path, [GOOD], JANUARY, "yellow")
-    pq.write_table(tlc_table([GOOD], "yellow"), tmp_path / "yellow_tripdata_sample_2021.parquet")
+    write_sample(tmp_path, [GOOD], "2021")
     assert load(tmp_path, service="yellow").sources[0].file == whole.name
-
-
-@pytest.mark.parametrize(
-    ("name", "span"),
-    [
-        ("yellow_tripdata_sample_2019.parquet", (Month(2019, 1), Month(2019, 12))),
-        ("yellow_tripdata_sample_2019_2020.parquet", (Month(2019, 1), Month(2020, 12))),
-        ("green_tripdata_sample_2019-03.parquet", (Month(2019, 3), Month(2019, 3))),
-        ("yellow_tripdata_sample_2020-01_2020-06.parquet", (Month(2020, 1), Month(2020, 6))),
-        ("yellow_tripdata_sample_2020-13.parquet", None),
-        ("yellow_tripdata_2020-01.parquet", None),
-    ],
-)
-def test_span_of_a_sample_is_read_from_its_name(name: str, span: tuple[Month, Month] | None) -> None:
-    assert sample_span(name) == span
 
 
 @pytest.mark.parametrize(
     "column", ["lpep_pickup_datetime", "lpep_dropoff_datetime", "PULocationID", "DOLocationID", "trip_distance"]
 )
 def test_missing_column_is_named_with_its_file(tmp_path: Path, column: str) -> None:
-    with pytest.raises(DataFileError, match=rf"green_tripdata_2021-01.parquet has no column {column}: use "):
+    with pytest.raises(UserError, match=rf"green_tripdata_2021-01.parquet has no column {column}: use "):
         load_rows(tmp_path, GOOD, schema=Schema(without=(column,)))
 
 
@@ -318,56 +267,42 @@ def test_missing_column_is_named_with_its_file(tmp_path: Path, column: str) -> N
     ("schema", "complaint"),
     [
         (Schema(time=pa.timestamp("us", "UTC")), "lpep_pickup_datetime instead of times without a zone"),
-        (Schema(zone=pa.date32()), r"holds date32\[day\] in column PULocationID instead of numbers"),
+        (Schema(zone=pa.date32()), r"has date32\[day\] in column PULocationID instead of numbers"),
     ],
 )
-def test_column_of_a_senseless_type_is_named(tmp_path: Path, schema: Schema, complaint: str) -> None:
-    with pytest.raises(DataFileError, match=complaint):
+def test_column_of_a_wrong_type_is_named(tmp_path: Path, schema: Schema, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
         load_rows(tmp_path, GOOD, schema=schema)
 
 
 @given(kept=st.floats(0, 1, exclude_max=True))
-def test_file_cut_short_anywhere_is_told(tmp_path_factory: pytest.TempPathFactory, kept: float) -> None:
+def test_file_cut_short_anywhere_is_reported(tmp_path_factory: pytest.TempPathFactory, kept: float) -> None:
     path = write_month(tmp_path_factory.mktemp("tlc"), [GOOD], JANUARY)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(DataFileError, match="is not Parquet, or is cut short: delete it"):
+    with pytest.raises(UserError, match="is not Parquet, or is cut short: delete it"):
         load(path.parent)
 
 
-def test_file_of_another_month_is_told_with_what_became_of_its_rows(tmp_path: Path) -> None:
-    rows = [row_at("2021-03-01T00:00:00"), row_at("2021-03-02T00:00:00"), TlcRow(pickup=None)]
-    told = r"holds no usable ride of 2021-01 \(all of its 3 rows were dropped: time_missing 1, pickup_outside_month 2\)"
-    with pytest.raises(DataFileError, match=told):
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([], "it has no rows"),
+        (
+            [row_at("2021-03-01T00:00:00"), row_at("2021-03-02T00:00:00"), TlcRow(pickup=None)],
+            "all of its 3 rows were dropped: time_missing 1, pickup_outside_month 2",
+        ),
+    ],
+)
+def test_file_without_a_ride_of_its_month_is_reported(tmp_path: Path, rows: list[TlcRow], reason: str) -> None:
+    with pytest.raises(UserError, match=rf"contains no usable ride of 2021-01 \({reason}\): delete it"):
         load_rows(tmp_path, *rows)
 
 
-def test_empty_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match=r"holds no usable ride of 2021-01 \(it has no rows\): delete it"):
-        load_rows(tmp_path)
-
-
-def test_no_month_and_no_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MonthsError, match="names no month"):
-        load_rides("green", [], data_dir=tmp_path)
-    with pytest.raises(DataFolderError, match="set TLC_DATA_DIR"):
-        load(tmp_path / "nowhere")
-
-
-def test_month_given_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MonthsError, match=r"'2021-02,2021-01,2021-02' names 2021-02 twice"):
-        load(tmp_path, FEBRUARY, JANUARY, FEBRUARY)
-
-
-def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_data_dir() == tmp_path
-    assert default_cache_dir() == tmp_path / "xdg" / "ridecast" / "tlc"
-    monkeypatch.setenv("TLC_DATA_DIR", "")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_data_dir() is None
-    assert default_cache_dir() == Path.home() / ".cache" / "ridecast" / "tlc"
+@pytest.mark.parametrize("months", [[], [FEBRUARY, JANUARY, FEBRUARY]])
+def test_no_month_and_a_month_given_twice_are_refused(tmp_path: Path, months: list[Month]) -> None:
+    with pytest.raises(UserError, match="names no month, or one twice: write months as"):
+        load_rides("green", months, data_dir=tmp_path)
 
 
 def test_nanoseconds_below_a_second_do_not_move_a_ride(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation by slice: the same figures as by hand, a block at a time, intervals included."""
+"""Errors by slice, computed a block at a time, intervals included; and arrival scenarios."""
 
 import msgspec
 import numpy as np
@@ -7,27 +7,38 @@ from numpy.typing import NDArray
 
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.intervals import KINDS, Interval
-from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_bundle, small_rides, training_facts
+from tests.builders import FEBRUARY, SMALL_PARAMETERS, ride_columns_of, small_bundle, small_rides, training_facts
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.evaluation.metrics import evaluate, measure, measure_errors, rounded, side_by_side, worse_than_baseline
-from training.evaluation.slices import BLOCK_RIDES, Outcome, Predictor, plain_predictor
+from training.evaluation.metrics import (
+    ANY_TIME,
+    BLOCK_RIDES,
+    DELAYS_MINUTES,
+    PredictionErrors,
+    Predictor,
+    arrival_scenarios,
+    evaluate,
+    measure,
+    measure_errors,
+    plain_predictor,
+    side_by_side,
+)
 from training.model.baseline import fit_baseline
-from training.model.evaluation import Measured, MonthsResult, SliceResult
 from training.model.export import export_bundle
 from training.model.fit import fit_forest
+from training.model.results import Measured, MonthsResult, SliceResult, worse_than_baseline
 
 RIDES = synthetic_rides(FEBRUARY, 1500, seed=7)
 
 
 def off_by(error_minutes: float, **intervals: NDArray[np.float64]) -> Predictor:
-    """A predictor that is off by so much on every ride."""
-    return lambda rides: Outcome(np.full(len(rides), error_minutes), **intervals)
+    """Return a predictor with the same error on every ride."""
+    return lambda rides: PredictionErrors(np.full(len(rides), error_minutes), **intervals)
 
 
-def off_by_hour(rides: Rides) -> Outcome:
-    """A predictor that is off by as many minutes as the hour of the pickup."""
-    return Outcome((rides.columns.pickup_minute // 60 % 24).astype(np.float64))
+def off_by_hour(rides: Rides) -> PredictionErrors:
+    """Predict with an error of as many minutes as the hour of the pickup."""
+    return PredictionErrors((rides.columns.pickup_minute // 60 % 24).astype(np.float64))
 
 
 def slice_of(result: MonthsResult, by: str, name: str) -> SliceResult:
@@ -44,22 +55,22 @@ def result() -> MonthsResult:
     return evaluate(small_bundle().model, fit_baseline(small_rides()), RIDES, small_rides())
 
 
-def test_whole_is_what_both_models_errors_are(result: MonthsResult) -> None:
+def test_result_has_the_errors_of_both_models(result: MonthsResult) -> None:
     baseline_minutes = fit_baseline(small_rides()).predict(RIDES.columns)
     model_minutes = small_bundle().model.predict(feature_matrix(RIDES.columns))
     assert result.months == ("2021-02",)
-    assert result.model == rounded(measure_errors(model_minutes, RIDES.duration_minutes))
-    assert result.baseline == rounded(measure_errors(baseline_minutes, RIDES.duration_minutes))
+    assert result.model == measure_errors(model_minutes, RIDES.duration_minutes)
+    assert result.baseline == measure_errors(baseline_minutes, RIDES.duration_minutes)
 
 
-def test_slice_is_measured_as_its_rides_alone_would_be(result: MonthsResult) -> None:
+def test_slice_has_the_errors_of_its_rides(result: MonthsResult) -> None:
     at_eight = RIDES.take(RIDES.columns.pickup_minute // 60 % 24 == 8)
     alone = evaluate(small_bundle().model, fit_baseline(small_rides()), at_eight, small_rides())
     found = slice_of(result, "hour", "08")
     assert (found.model, found.baseline) == (alone.model, alone.baseline)
 
 
-def test_slices_without_rides_are_left_out_and_the_others_hold_every_ride(result: MonthsResult) -> None:
+def test_slices_without_rides_are_left_out_and_the_others_contain_every_ride(result: MonthsResult) -> None:
     assert all(one.model.n_rides for one in result.slices)
     for by in ("hour", "weekday", "boroughs", "distance", "zone pair"):
         assert sum(one.model.n_rides for one in result.slices if one.by == by) == len(RIDES)
@@ -77,7 +88,7 @@ def test_bundle_without_intervals_has_no_coverage(result: MonthsResult) -> None:
     assert {(one.coverage, one.width_minutes) for one in result.slices} == {(None, None)}
 
 
-def test_intervals_cover_what_ends_within_them_as_they_are_sent() -> None:
+def test_coverage_is_that_of_the_published_intervals() -> None:
     interval = Interval(0.8, (), (10.0,), dict.fromkeys(KINDS, (2.0, 4.0)))
     fitted = fit_forest(small_rides(), SMALL_PARAMETERS)
     model = export_bundle(fitted, small_rides(), training_facts(), interval).model
@@ -93,9 +104,9 @@ def test_intervals_cover_what_ends_within_them_as_they_are_sent() -> None:
 
 
 def test_coverage_and_width_are_means_over_the_slices_rides() -> None:
-    def covers_mornings(rides: Rides) -> Outcome:
+    def covers_mornings(rides: Rides) -> PredictionErrors:
         hour = rides.columns.pickup_minute // 60 % 24
-        return Outcome(np.zeros(len(rides)), (hour < 12).astype(np.float64), hour.astype(np.float64))
+        return PredictionErrors(np.zeros(len(rides)), (hour < 12).astype(np.float64), hour.astype(np.float64))
 
     result = side_by_side(covers_mornings, off_by(1.0), RIDES, small_rides()).result
     hours = RIDES.columns.pickup_minute // 60 % 24
@@ -106,35 +117,35 @@ def test_coverage_and_width_are_means_over_the_slices_rides() -> None:
     assert (evening.coverage, evening.width_minutes) == (0.0, 20.0)
 
 
-def test_days_sums_hold_both_predictors_squares() -> None:
+def test_sums_by_day_have_both_predictors_squares() -> None:
     sides = side_by_side(off_by(2.0), off_by(3.0), RIDES, small_rides())
     n_rides = np.unique(RIDES.pickup_time.astype("datetime64[D]"), return_counts=True)[1]
     assert sides.model_days.n_rides.tolist() == n_rides.tolist()
     assert sides.model_days.squares.tolist() == (4 * n_rides).tolist()
-    assert sides.rival_days.squares.tolist() == (9 * n_rides).tolist()
+    assert sides.baseline_days.squares.tolist() == (9 * n_rides).tolist()
 
 
-def test_blocks_of_rides_give_what_one_block_would() -> None:
+def test_several_blocks_give_the_same_as_one() -> None:
     many = synthetic_rides(FEBRUARY, BLOCK_RIDES + 1000, seed=3)
     seen: list[int] = []
 
-    def counted(rides: Rides) -> Outcome:
+    def counted(rides: Rides) -> PredictionErrors:
         seen.append(len(rides))
         return off_by_hour(rides)
 
     error = off_by_hour(many).error_minutes
-    expected = rounded(measure_errors(many.duration_minutes + error, many.duration_minutes))
+    expected = measure_errors(many.duration_minutes + error, many.duration_minutes)
     assert measure(counted, many) == expected
     assert seen == [BLOCK_RIDES, 1000]
 
 
-def test_plain_predictor_compares_minutes_with_what_rides_took() -> None:
-    outcome = plain_predictor(lambda columns: np.full(len(columns), 10.0))(RIDES)
-    assert (outcome.error_minutes == 10.0 - RIDES.duration_minutes).all()
-    assert (outcome.covered, outcome.width_minutes) == (None, None)
+def test_plain_predictor_compares_minutes_with_durations() -> None:
+    errors = plain_predictor(lambda columns: np.full(len(columns), 10.0))(RIDES)
+    assert (errors.error_minutes == 10.0 - RIDES.duration_minutes).all()
+    assert (errors.covered, errors.width_minutes) == (None, None)
 
 
-def test_slices_worse_than_the_baseline_are_named_the_largest_first() -> None:
+def test_slices_worse_than_the_baseline_come_largest_first() -> None:
     result = MonthsResult(
         months=("2021-02",),
         model=measured(100, 4.0),
@@ -148,3 +159,43 @@ def test_slices_worse_than_the_baseline_are_named_the_largest_first() -> None:
         ),
     )
     assert [(one.by, one.name) for one in worse_than_baseline(result)] == [("airport", "Newark"), ("hour", "03")]
+
+
+# Rides without a pickup time ----------------------------------------------------------------------------------------
+
+
+def test_scenarios_go_from_the_best_to_the_worst() -> None:
+    assert list(arrival_scenarios(ride_columns_of())) == [*DELAYS_MINUTES, ANY_TIME]
+    assert next(iter(DELAYS_MINUTES.values())) == 0
+    assert sorted(DELAYS_MINUTES.values()) == list(DELAYS_MINUTES.values())
+
+
+@pytest.mark.parametrize(("name", "delay"), DELAYS_MINUTES.items())
+def test_late_ride_has_the_time_of_its_arrival(name: str, delay: int) -> None:
+    rides = ride_columns_of(2, pickup_minute=[1000, 1435])
+    assert arrival_scenarios(rides)[name].pickup_minute.tolist() == [1000 + delay, 1435 + delay]
+
+
+def test_only_the_time_differs() -> None:
+    rides = small_rides().columns
+    for scenario in arrival_scenarios(rides).values():
+        assert scenario.pickup_zone is rides.pickup_zone
+        assert scenario.dropoff_zone is rides.dropoff_zone
+        assert scenario.trip_distance_miles is rides.trip_distance_miles
+        assert scenario.pickup_minute.dtype == rides.pickup_minute.dtype
+
+
+def test_replay_comes_within_a_week_at_any_hour() -> None:
+    rides = small_rides().columns
+    delay = arrival_scenarios(rides)[ANY_TIME].pickup_minute - rides.pickup_minute
+    assert delay.min() >= 0
+    assert delay.max() < 7 * 24 * 60
+    by_day = np.bincount(delay // 1440, minlength=7) / len(delay)
+    assert by_day == pytest.approx([1 / 7] * 7, abs=0.04)
+
+
+def test_replay_is_drawn_by_its_seed() -> None:
+    rides = small_rides().columns
+    first, again, other = (arrival_scenarios(rides, seed)[ANY_TIME].pickup_minute for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()
