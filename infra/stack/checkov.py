@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,43 +25,31 @@ HOME = ROOT / ".tools" / "checkov"
 
 
 class Failure(NamedTuple):
-    """A failed check of a resource.
+    """A failed check, as in ``CKV_AWS_18``, and a sentence about it."""
 
-    Attributes:
-        check: As in ``CKV_AWS_18``.
-        resource: Type and logical name.
-    """
-
-    template: str
     check: str
-    resource: str
-    message: str
-
-    def __str__(self) -> str:
-        """Return the sentence of a finding."""
-        return f"{self.template}: {self.resource}: {self.check} {self.message}"
+    sentence: str
 
 
 def read_failures(template: str, report: Any) -> list[Failure]:
-    """Read checkov's JSON report on one template."""
+    """Read checkov's JSON report on one template; it is a list if checkov found nothing to check."""
     results = report.get("results", {}) if isinstance(report, dict) else {}
     return [
-        Failure(template, found["check_id"], found["resource"], found["check_name"])
-        for found in results.get("failed_checks", ())
+        Failure(one["check_id"], f"{template}: {one['resource']}: {one['check_id']} {one['check_name']}")
+        for one in results.get("failed_checks", ())
     ]
 
 
-def findings(failures: Iterable[Failure], suppressed: Iterable[str]) -> list[str]:
+def findings(failures: Sequence[Failure], suppressed: Sequence[str]) -> list[str]:
     """Return a sentence for each failure that is not suppressed, and for each suppression that suppresses nothing.
 
-    >>> findings([Failure("t", "CKV_1", "A", "is open")], ["CKV_2"])
+    >>> findings([Failure("CKV_1", "t: A: CKV_1 is open")], ["CKV_2"])
     ['t: A: CKV_1 is open', '.checkov.yaml: CKV_2 suppresses nothing: remove it']
     """
-    failures, suppressed = list(failures), list(suppressed)
-    needed = {failure.check for failure in failures}
+    needless = [check for check in suppressed if check not in {one.check for one in failures}]
     return [
-        *(str(failure) for failure in failures if failure.check not in suppressed),
-        *(f".checkov.yaml: {check} suppresses nothing: remove it" for check in suppressed if check not in needed),
+        *(one.sentence for one in failures if one.check not in suppressed),
+        *(f".checkov.yaml: {check} suppresses nothing: remove it" for check in needless),
     ]
 
 

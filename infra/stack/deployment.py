@@ -29,18 +29,6 @@ HOLDS_DATA = frozenset({"AWS::KMS::Key", "AWS::Kinesis::Stream", "AWS::Logs::Log
 """Types whose replacement or removal the approver must not miss, although all of them are retained."""
 
 _GOOD_ENDS = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
-_BAD_ENDS = frozenset(
-    {
-        "CREATE_FAILED",
-        "DELETE_COMPLETE",
-        "DELETE_FAILED",
-        "ROLLBACK_COMPLETE",
-        "ROLLBACK_FAILED",
-        "UPDATE_FAILED",
-        "UPDATE_ROLLBACK_COMPLETE",
-        "UPDATE_ROLLBACK_FAILED",
-    }
-)
 _SHOWN_REASONS = 5
 _NOT_AVAILABLE = frozenset({"ChangeSetNotFound", "InvalidChangeSetStatus"})
 
@@ -202,7 +190,7 @@ def _new_events(cloudformation: Any, stack_name: str, before: set[str]) -> list[
 def _end(events: list[dict[str, Any]]) -> str:
     """Return the final status of the stack itself, or "" if it has none yet."""
     own = [event["ResourceStatus"] for event in events if event["PhysicalResourceId"] == event["StackId"]]
-    return next((status for status in own if status in _GOOD_ENDS | _BAD_ENDS), "")
+    return next((status for status in own if not status.endswith("IN_PROGRESS")), "")
 
 
 def _reasons(events: list[dict[str, Any]]) -> str:

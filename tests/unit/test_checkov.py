@@ -9,7 +9,7 @@ from infra.stack.checkov import CONFIG, REQUIREMENTS, Failure, findings, read_fa
 
 
 def failure(check: str) -> Failure:
-    return Failure("template", check, "AWS::S3::Bucket.Bucket", "is open")
+    return Failure(check, f"template: AWS::S3::Bucket.Bucket: {check} is open")
 
 
 def test_failed_check_is_a_finding_unless_it_is_suppressed() -> None:

@@ -14,11 +14,7 @@ _ALARMS_A_CALL = 100
 
 
 def probe_alarms(cloudwatch: Any, resources: Iterable[Resource]) -> tuple[AlarmFacts, ...]:
-    """Describe the stack's alarms, in the template's order.
-
-    Raises:
-        ClientError: CloudWatch refused.
-    """
+    """Describe the stack's alarms, in the template's order."""
     alarms = {one.physical_name: one for one in resources if one.type in _ALARM_TYPES}
     names = list(alarms)
     described: dict[str, dict[str, Any]] = {}
@@ -44,11 +40,7 @@ def _alarm(resource: Resource, described: dict[str, Any] | None) -> AlarmFacts:
 
 
 def count_subscribers(sns: Any, resources: Iterable[Resource]) -> int | None:
-    """Count confirmed subscriptions to the stack's alarm topic; None if it has no topic.
-
-    Raises:
-        ClientError: SNS refused.
-    """
+    """Count confirmed subscriptions to the stack's alarm topic; None if it has no topic."""
     topics = [one.physical_name for one in resources if one.type == "AWS::SNS::Topic"]
     attributes = [sns.get_topic_attributes(TopicArn=topic)["Attributes"] for topic in topics]
     return sum(int(one["SubscriptionsConfirmed"]) for one in attributes) if topics else None

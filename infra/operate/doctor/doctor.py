@@ -64,14 +64,12 @@ class Doctor:
         stack_name: The stack.
         window_minutes: How far back the metrics go.
         template: The local template to compare with; None compares nothing.
-        now: Returns the time, aware.
     """
 
     client: Callable[[str], Any]
     stack_name: str
     window_minutes: int = 60
     template: Path | None = None
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def gather(self) -> StackFacts:
         """Read all facts once.
@@ -121,9 +119,9 @@ class Doctor:
         self, alias_arn: str, probe: "_Probe"
     ) -> tuple[FunctionFacts | None, ModelFacts | None, WorkFacts | None]:
         """Read the function and, by its settings, its model and its work; wrong settings are a finding."""
-        nothing: Mapping[str, Any] = {}
-        configuration = probe("function", nothing, self._configuration, alias_arn)
-        if not configuration:
+        aws_lambda = self.client("lambda")
+        configuration = probe("function", None, aws_lambda.get_function_configuration, FunctionName=alias_arn)
+        if configuration is None:
             return None, None, None
         facts = function_facts(configuration)
         try:
@@ -133,10 +131,6 @@ class Doctor:
         work = probe("work", None, probe_work, self.client("cloudwatch"), facts.name, settings, self._window())
         return facts, probe_model(self.client, settings), work
 
-    def _configuration(self, alias_arn: str) -> Mapping[str, Any]:
-        answer: Mapping[str, Any] = self.client("lambda").get_function_configuration(FunctionName=alias_arn)
-        return answer
-
     def _streams(self, outputs: Mapping[str, str]) -> tuple[StreamFacts, ...]:
         clients, window = (self.client("kinesis"), self.client("cloudwatch")), self._window()
         return (
@@ -145,7 +139,7 @@ class Doctor:
         )
 
     def _window(self) -> tuple[datetime, datetime]:
-        end = self.now()
+        end = datetime.now(UTC)
         return end - timedelta(minutes=self.window_minutes), end
 
 

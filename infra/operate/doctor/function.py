@@ -138,9 +138,6 @@ def probe_work(
         function: The function's name, for Lambda's own metrics.
         settings: The function's: they name its metrics and its refresh interval.
         window: Start and end, aware.
-
-    Raises:
-        ClientError: CloudWatch refused.
     """
     namespace, dimension = settings.metrics_namespace, ("service", settings.service_name)
     ours = [Metric(namespace, name, dimension, "Sum") for name in _OUR_METRICS]

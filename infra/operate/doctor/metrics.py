@@ -23,9 +23,6 @@ def by_minute(cloudwatch: Any, window: tuple[datetime, datetime], wanted: Sequen
         cloudwatch: A boto3 client.
         window: Start and end, aware.
         wanted: At most 500.
-
-    Raises:
-        ClientError: CloudWatch refused.
     """
     queries = [_query(f"m{number}", metric) for number, metric in enumerate(wanted)]
     start, end = window

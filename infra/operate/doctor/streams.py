@@ -50,9 +50,6 @@ def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tu
         name: The stream's.
         role: "input" or "output".
         window: Start and end, aware.
-
-    Raises:
-        ClientError: Kinesis or CloudWatch refused.
     """
     summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
     wanted = [Metric("AWS/Kinesis", metric, ("StreamName", name), "Sum") for metric in _METRICS]
@@ -73,11 +70,7 @@ def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tu
 
 
 def probe_quotas(kinesis: Any, aws_lambda: Any) -> tuple[QuotaFacts, ...]:
-    """Read the account's quotas of shards, streams on demand and code storage.
-
-    Raises:
-        ClientError: Kinesis or Lambda refused.
-    """
+    """Read the account's quotas of shards, streams on demand and code storage."""
     streams: Mapping[str, int] = kinesis.describe_limits()
     code = aws_lambda.get_account_settings()
     used, limit = code["AccountUsage"]["TotalCodeSize"], code["AccountLimit"]["TotalCodeSize"]

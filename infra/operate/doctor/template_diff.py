@@ -22,9 +22,8 @@ def diff_deployed_template(cloudformation: Any, name: str, template: Path | None
     """Compare a local template with the one that a stack was deployed from; return None if there is no local one.
 
     Raises:
-        ClientError: CloudFormation refused.
         YAMLError: The deployed template can't be read.
-        TemplateError: The local template can't be read.
+        UserError: The local template can't be read.
     """
     if template is None:
         return None
