@@ -1,8 +1,7 @@
-"""A channel moves under load: rides flow, versions change, no batch is mixed, nothing is lost or comes twice."""
+"""A channel moves under load: each batch has one version, and no ride is lost or predicted twice."""
 
 import itertools
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from training.registry.versions import put_artifact
 N_RIDES = 20_000
 BATCH_SIZE = 500
 MIN_SWITCHES = 3
-_SHORT_S = "1e-9"  # looks at the channel before each batch
+_SHORT_S = "1e-9"  # reads the channel before each batch
 _TIMEOUT_S = 120
 
 BUNDLES = {bundle.model_version: bundle for bundle in (small_bundle(1), small_bundle(2))}
@@ -55,14 +54,13 @@ class Recorder:
 
 @dataclass
 class Moves:
-    """Somebody who promotes and rolls back without pause."""
+    """A process that promotes and rolls back without pause."""
 
-    s3: Any
-    bucket: str
+    bucket: Bucket
     n_moves: int = 0
 
     def run(self, enough: Event) -> None:
-        """Moves until told that it is enough."""
+        """Move until the event is set."""
         for move in itertools.cycle((self._promote, self._roll_back)):
             if enough.is_set():
                 return
@@ -70,16 +68,10 @@ class Moves:
             self.n_moves += 1
 
     def _promote(self) -> bool:
-        return promote(Bucket(self.s3, self.bucket), "stable", SECOND).has_moved
+        return promote(self.bucket, "stable", SECOND).has_moved
 
     def _roll_back(self) -> bool:
-        return rollback(Bucket(self.s3, self.bucket), "stable").has_moved
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        yield running
+        return rollback(self.bucket, "stable").has_moved
 
 
 @pytest.fixture(scope="module")
@@ -88,33 +80,35 @@ def stack(aws: LocalAws) -> DeployedStack:
 
 
 @pytest.fixture
-def bucket(aws: LocalAws, stack: DeployedStack) -> str:
+def bucket(aws: LocalAws, stack: DeployedStack) -> Bucket:
     """The stack's bucket: the first version serves, the second may follow it."""
-    s3 = aws.client("s3")
+    bucket = Bucket(aws.client("s3"), stack.bucket)
     for bundle in BUNDLES.values():
-        store_bundle(Bucket(s3, stack.bucket), bundle)
-    move_channel(Bucket(s3, stack.bucket), "stable", FIRST, BUNDLES[FIRST].manifest_sha256)
+        store_bundle(bucket, bundle)
+    move_channel(bucket, "stable", FIRST, BUNDLES[FIRST].manifest_sha256)
     verdict = {"model_version": SECOND, "against": FIRST, "channel": "stable", "passed": True}
-    put_artifact(Bucket(s3, stack.bucket), SECOND, "gate-stable.json", json.dumps(verdict).encode())
-    return stack.bucket
+    put_artifact(bucket, SECOND, "gate-stable.json", json.dumps(verdict).encode())
+    return bucket
 
 
-def test_rides_flow_while_the_channel_moves(aws: LocalAws, stack: DeployedStack, bucket: str, tmp_path: Path) -> None:
+def test_rides_flow_while_the_channel_moves(
+    aws: LocalAws, stack: DeployedStack, bucket: Bucket, tmp_path: Path
+) -> None:
     replay = Replay(synthetic_rides(FEBRUARY, N_RIDES, seed=7), n_malformed=0)
-    moves = Moves(aws.client("s3"), bucket)
+    moves = Moves(bucket)
     environment = {**stack.environment, **aws.environment, "MODEL_REFRESH_S": _SHORT_S}
     with (
         load_handler(stack.handler, environment, tmp_path / "function.log") as handler,
         ThreadPoolExecutor(2) as threads,
     ):
-        # GIVEN a producer that sends rides, and somebody who moves the channel to and fro meanwhile
+        # GIVEN a producer that sends rides while a mover moves the channel
         recorder = Recorder(InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name))
         mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), recorder)
         enough = Event()
         publisher = Publisher(aws.client("kinesis"), stack.input_stream)
         producing = threads.submit(lambda: sum(1 for _ in publish(publisher, replay.entries())))
         moving = threads.submit(moves.run, enough)
-        # WHEN the function has had them all
+        # WHEN the function has processed them all
         try:
             while mapping.stats.n_done < N_RIDES:
                 mapping.poll_once()
@@ -133,15 +127,15 @@ def test_rides_flow_while_the_channel_moves(aws: LocalAws, stack: DeployedStack,
     # and each has the minutes of the version that it carries
     for version, bundle in BUNDLES.items():
         assert_minutes(replay, [one for one in predictions if one.version == version], bundle)
-    # and the channel did move while rides flowed, each move a line in the history
+    # and the channel did move while rides flowed, each move an entry in the history
     n_switches = sum(one != other for one, other in itertools.pairwise(served))
     assert n_switches >= MIN_SWITCHES
-    history = read_history(Bucket(moves.s3, bucket), "stable")
-    assert [line.model_version for line in history] == [(FIRST, SECOND)[n % 2] for n in range(moves.n_moves + 1)]
+    history = read_history(bucket, "stable")
+    assert [entry.model_version for entry in history] == [(FIRST, SECOND)[n % 2] for n in range(moves.n_moves + 1)]
 
 
 def read_all(aws: LocalAws, stack: DeployedStack) -> list[Prediction]:
-    """Reads what stands in the output stream."""
+    """Read the output stream."""
     reader = StreamReader(aws.client("kinesis"), stack.output_stream, "TRIM_HORIZON")
     found: list[Prediction] = []
     while records := reader.read_once():
@@ -150,7 +144,7 @@ def read_all(aws: LocalAws, stack: DeployedStack) -> list[Prediction]:
 
 
 def assert_minutes(replay: Replay, predictions: list[Prediction], bundle: ExportedBundle) -> None:
-    """Holds predictions against what a bundle's model predicts for their rides."""
+    """Compare predictions with a bundle's model."""
     columns = replay.rides.columns
     minutes = bundle.model.predict(feature_matrix(columns)).round(DURATION_DECIMALS)
     rides = np.array([one.prediction.ride_id for one in predictions], np.intp)

@@ -1,9 +1,9 @@
-"""Redriving on the embedded AWS: what a function rejected or could not do is predicted once it is put right."""
+"""Redrive on the embedded AWS: failed records are predicted once the function is mended."""
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.redrive.marks import Marks
-from infra.operate.redrive.selection import REJECTS
 from infra.operate.redrive.redrive import Redrive
+from infra.operate.redrive.selection import REJECTS
 from infra.operate.streams import StreamReader, Timing
 from lambda_function.aws.publisher import Publisher
 from tests.builders import ride_bytes, small_bundle
-from tests.builders_kept import Countdown, Mortal, ProcessEnd
+from tests.builders_failed import Countdown, Mortal, ProcessEnd
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
@@ -36,7 +36,7 @@ Invoke = Callable[[dict[str, Any]], object]
 
 
 class Rides:
-    """A stack of its own on a local AWS, rides on its stream, and a function that can be put right in between."""
+    """A stack on the local AWS with rides on its stream, and a function that can be replaced."""
 
     def __init__(self, aws: LocalAws, log: Path, name: str) -> None:
         streams = {"RideEventsName": f"{name}-events", "RidePredictionsName": f"{name}-predictions"}
@@ -44,7 +44,7 @@ class Rides:
         self.s3, self.kinesis = aws.client("s3"), aws.client("kinesis")
         self._aws, self._log = aws, log
         self._invoke: Invoke
-        # No second try: what the function can't do is given up at once.
+        # No retry: a batch fails at the first error.
         config = replace(self.stack.mapping, maximum_retry_attempts=0, bisect_on_error=False, batch_size=40)
         self._mapping = EventSourceMapping(config, self.kinesis, self._current, backoff=lambda _: 0.0, s3=self.s3)
         self._reader = StreamReader(self.kinesis, self.stack.output_stream, "TRIM_HORIZON")
@@ -54,19 +54,19 @@ class Rides:
         return self._invoke(event)
 
     def publish(self) -> None:
-        """Sends rides, some of them long."""
+        """Send rides, some of them long."""
         entries = [(str(n), ride_bytes(n, trip_distance=9.0 if n in LONG_RIDES else 2.0)) for n in range(N_RIDES)]
         published = Publisher(self.kinesis, self.stack.input_stream).publish(entries, lambda: 60.0)
         assert published.unpublished == []
 
     def publish_model(self) -> None:
-        """Gives the function a model."""
-        bundle = small_bundle()
-        store_bundle(Bucket(self.s3, self.stack.bucket), bundle)
-        move_channel(Bucket(self.s3, self.stack.bucket), "stable", bundle.model_version, bundle.manifest_sha256)
+        """Release a model."""
+        bundle, bucket = small_bundle(), Bucket(self.s3, self.stack.bucket)
+        store_bundle(bucket, bundle)
+        move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)
 
     def handle(self, handler: str | None = None) -> None:
-        """Lets a function, the real one unless told otherwise, have all that is on the stream."""
+        """Process the whole stream with a function; the default is the real one."""
         environment = {**self.stack.environment, **self._aws.environment}
         with load_handler(handler or self.stack.handler, environment, self._log) as loaded:
             self._invoke = InProcessRuntime(loaded, self.stack.timeout_s, self.stack.memory_mb, "predictor")
@@ -80,12 +80,6 @@ Cli = Callable[..., Any]
 Stacks = Callable[[str], Rides]
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        yield running
-
-
 @pytest.fixture
 def rides_on(aws: LocalAws, tmp_path: Path) -> Stacks:
     return lambda name: Rides(aws, tmp_path / "function.log", name)
@@ -93,7 +87,7 @@ def rides_on(aws: LocalAws, tmp_path: Path) -> Stacks:
 
 @pytest.fixture
 def cli(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs `ridecast` on the local AWS, and returns its JSON."""
+    """Run `ridecast` on the local AWS and return its JSON."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
     def run(*arguments: str) -> Any:
@@ -108,9 +102,7 @@ def cli(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return run
 
 
-def test_rejects_of_a_function_with_a_bug_are_predicted_once_it_is_fixed_and_they_are_redriven(
-    rides_on: Stacks, cli: Cli
-) -> None:
+def test_rejects_of_a_function_with_a_bug_are_predicted_after_fix_and_redrive(rides_on: Stacks, cli: Cli) -> None:
     rides = rides_on("strict")
     where = ("--bucket", rides.stack.bucket)
     rides.publish_model()
@@ -127,7 +119,7 @@ def test_rejects_of_a_function_with_a_bug_are_predicted_once_it_is_fixed_and_the
     assert rides.predicted == Counter(range(N_RIDES))
 
 
-def test_batches_given_up_for_want_of_a_model_are_predicted_once_it_is_there_and_they_are_redriven(
+def test_batches_that_failed_without_a_model_are_predicted_after_release_and_redrive(
     rides_on: Stacks, cli: Cli
 ) -> None:
     rides = rides_on("modelless")
@@ -147,7 +139,7 @@ def test_batches_given_up_for_want_of_a_model_are_predicted_once_it_is_there_and
 
 
 def redrive(rides: Rides, countdown: Countdown) -> bool:
-    """Runs a redrive in chunks of ten, and tells whether it came to its end."""
+    """Run a redrive in chunks of ten; return whether it was completed."""
     bucket = Bucket(Mortal(rides.s3, countdown), rides.stack.bucket, n_threads=1)
     kinesis: Any = Mortal(rides.kinesis, countdown)
     marks = Marks(bucket)

@@ -15,7 +15,7 @@ from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.records import FailedObject, decode_rejects
 from lambda_function.core.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
-from tests.builders_kept import FAILURE_KEY, Account, failure, reject_at
+from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at
 from tests.fakes import BUCKET
 
 pytestmark = pytest.mark.slow  # moto in process: half a second to import, tens of milliseconds a test

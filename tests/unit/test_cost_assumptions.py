@@ -14,7 +14,7 @@ from lambda_function.api.handler import RequestReport, RequestTelemetry
 from lambda_function.aws.telemetry import BatchReport, Telemetry
 from lambda_function.core.events import MODEL_NAME, REJECT_REASONS, Prediction, RideDuration, encode_reject
 from tests.builders import event_id, ride_bytes
-from tests.builders_kept import reject_at
+from tests.builders_failed import reject_at
 
 
 def test_assumed_sizes_are_those_of_the_wire() -> None:

@@ -1,4 +1,4 @@
-"""Redriving: wherever it is interrupted, nothing is lost, all is marked once, and what may be doubled is known."""
+"""Redrive: wherever it is interrupted, no record is lost, each is marked once, and possible repeats are counted."""
 
 import pytest
 from hypothesis import given
@@ -8,11 +8,10 @@ from infra.operate.redrive.redrive import PATIENCE_S, Redrive
 from infra.operate.redrive.selection import REJECTS
 from lambda_function.aws.publisher import MAX_CHUNK_BYTES
 from tests.builders import SHARD_ID, STREAM, event_id
-from tests.builders_kept import FAILURE_KEY, Account, Countdown, ProcessEnd, failure, reject_at, store_rejects
-from tests.fakes import BUCKET, DENIED, AfterAccepting, Meanwhile, S3Outcome, timed_out
+from tests.builders_failed import FAILURE_KEY, Account, Countdown, ProcessEnd, failure, reject_at, store_rejects
+from tests.fakes import DENIED, AfterAccepting, Meanwhile, S3Outcome, timed_out
 from tests.fakes_kinesis import FakeKinesis
 from training.errors import BucketError, UserError
-from training.registry.bucket import Bucket
 
 
 def account_with(*sizes: int, first: int = 0) -> Account:
@@ -29,7 +28,7 @@ def data_of(n: int, first: int = 0) -> list[bytes]:
 
 
 def fail_at(account: Account, put: int, outcome: S3Outcome) -> None:
-    """Makes the n-th write of a run fail; before it go three listings, and the reads."""
+    """Make the n-th write of a run fail; three listings and the reads come before."""
     n_reads = len(account.s3.objects)
     account.s3.script = [*[None] * (3 + n_reads + put), outcome]
 
@@ -46,7 +45,7 @@ def test_every_record_is_sent_as_it_was_and_marked() -> None:
     assert report.by_stream == {STREAM: 4}
 
 
-def test_failures_go_back_to_the_stream_of_their_mapping() -> None:
+def test_failed_batches_are_sent_to_the_stream_of_their_mapping() -> None:
     account = Account()
     account.s3.objects[FAILURE_KEY] = failure(b"\xff\x00", b"b")
     account.redrive()
@@ -54,7 +53,7 @@ def test_failures_go_back_to_the_stream_of_their_mapping() -> None:
     assert account.s3.keys("redriven/") == [f"redriven/{FAILURE_KEY}"]
 
 
-def test_originals_stay_as_they_are() -> None:
+def test_originals_do_not_change() -> None:
     account = account_with(2)
     before = dict(account.s3.objects)
     account.redrive()
@@ -79,7 +78,7 @@ def test_new_record_in_an_object_that_a_repeated_batch_overwrote_is_redriven() -
     assert (report.n_redriven, report.n_redriven_before) == (1, 2)
 
 
-def test_record_that_stands_in_two_objects_is_sent_once() -> None:
+def test_record_in_two_objects_is_sent_once() -> None:
     account = account_with(2)
     store_rejects(account.s3, reject_at(1, b"1"))
     account.redrive()
@@ -110,7 +109,7 @@ def test_records_of_two_streams_are_not_mixed() -> None:
     assert sorted(sent) == [("other-events", 1), (STREAM, 2)]
 
 
-def test_pace_is_kept() -> None:
+def test_rate_is_kept() -> None:
     account = account_with(25)
     started_s = account.clock()
     account.redrive(rate_per_s=10.0)
@@ -118,7 +117,7 @@ def test_pace_is_kept() -> None:
     assert account.clock() - started_s == pytest.approx(2.0)
 
 
-def test_chunk_is_one_request_also_where_records_are_large() -> None:
+def test_chunk_of_large_records_is_one_request() -> None:
     account = Account()
     store_rejects(account.s3, *(reject_at(n, bytes([n]) * 900_000) for n in range(8)))
     account.redrive()
@@ -135,7 +134,7 @@ def test_throttled_records_are_sent_again_and_marked_once() -> None:
     assert len(account.marked()) == 4
 
 
-def test_unreadable_object_is_told_and_the_others_are_redriven() -> None:
+def test_unreadable_object_is_reported_and_the_others_are_redriven() -> None:
     account = account_with(2)
     broken = f"rejects/{STREAM}/{SHARD_ID}/0.ndjson"
     account.s3.objects[broken] = b"{"
@@ -151,7 +150,7 @@ def test_damaged_mark_stops_the_run_before_anything_is_sent() -> None:
     assert account.taken() == []
 
 
-def test_stream_that_refuses_ends_the_run_and_what_it_took_is_marked() -> None:
+def test_stream_that_refuses_ends_the_run_and_accepted_records_are_marked() -> None:
     account = account_with(3)
     n_tries = int(PATIENCE_S) + 10
     refusing = [frozenset({1}), *[frozenset({0})] * n_tries]
@@ -163,20 +162,6 @@ def test_stream_that_refuses_ends_the_run_and_what_it_took_is_marked() -> None:
     account.kinesis._put_faults = iter([])
     assert account.redrive().n_perhaps_repeated == 1
     assert sorted(account.taken()) == data_of(3)
-
-
-def test_mark_whose_answer_gets_lost_is_no_conflict() -> None:
-    """The client sends such a write again by itself, and S3 refuses it: the mark is there already."""
-    account = account_with(1)
-    where = Bucket(account.s3, BUCKET, n_threads=1)
-    etag = where.replace("redriven/x", b"ours", None)
-    assert etag
-    assert where.replace("redriven/x", b"ours", None) == etag
-    assert where.replace("redriven/x", b"theirs", None) is None
-    new_etag = where.replace("redriven/x", b"ours, later", etag)
-    assert new_etag
-    assert where.replace("redriven/x", b"ours, later", etag) == new_etag
-    assert where.replace("redriven/y", b"x", etag) is None
 
 
 @pytest.mark.parametrize("outcome", [DENIED, timed_out(), AfterAccepting(timed_out())], ids=str)
@@ -191,7 +176,7 @@ def test_mark_that_cannot_be_written_ends_the_run_and_the_next_one_completes_it(
     assert sorted(account.marked()) == [event_id(0), event_id(1)]
 
 
-# -- two at once
+# -- two at the same time
 
 
 def test_second_of_two_redrives_stops_before_it_sends() -> None:
@@ -199,19 +184,17 @@ def test_second_of_two_redrives_stops_before_it_sends() -> None:
     objects = list(REJECTS.read(account.bucket(), REJECTS.keys(account.bucket())))
     slow = account.prepare(writer="slow")
     account.redrive(writer="fast")
-    with pytest.raises(
-        UserError, match=r"another redrive has written s3://.*: this one stops; run it again"
-    ):
+    with pytest.raises(UserError, match=r"another redrive has written s3://.*: this one stops; run it again"):
         slow.run(objects)
     assert account.taken() == data_of(3)
     assert len(account.marked()) == 3
 
 
-def test_redrive_whose_chunk_is_taken_over_stops_and_says_what_may_be_doubled() -> None:
+def test_redrive_whose_chunk_is_taken_over_stops_with_the_number_of_possible_repeats() -> None:
     account = account_with(2, 1)
     first = account.prepare(rate_per_s=2.0)
     objects = list(REJECTS.read(account.bucket(), REJECTS.keys(account.bucket())))
-    # The mark that says "done" is written second; before it, another redrive comes and takes the chunk for abandoned.
+    # Before the second mark of a chunk, another redrive runs and takes the chunk over.
     account.s3.script = [None, Meanwhile(account.redrive)]
     with pytest.raises(UserError, match="it may send 2 records again that this one has just sent"):
         first.run(objects)
@@ -227,7 +210,7 @@ SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 
 
 def run_until(account: Account, countdown: Countdown | None, chunk_size: int) -> Redrive | None:
-    """Runs a redrive that may end anywhere; gives it back if it came to its end."""
+    """Run a redrive that may end anywhere; return it if it was completed."""
     try:
         run = account.prepare(countdown, rate_per_s=float(chunk_size))
         where = account.bucket(countdown)
@@ -238,7 +221,7 @@ def run_until(account: Account, countdown: Countdown | None, chunk_size: int) ->
 
 
 @given(SIZES, INTERRUPTIONS, st.integers(1, 5), st.integers(1, 3))
-def test_after_any_interruptions_all_is_accepted_at_least_once_and_marked_exactly_once(
+def test_after_any_interruptions_each_record_is_accepted_at_least_once_and_marked_once(
     sizes: list[int], interruptions: list[tuple[int, bool]], chunk_size: int, n_repeats: int
 ) -> None:
     account = account_with(*sizes)
@@ -261,7 +244,7 @@ def test_after_any_interruptions_all_is_accepted_at_least_once_and_marked_exactl
 
 
 @given(SIZES, INTERRUPTIONS, SIZES)
-def test_what_is_added_between_interrupted_runs_is_redriven_too(
+def test_records_added_between_interrupted_runs_are_redriven(
     sizes: list[int], interruptions: list[tuple[int, bool]], more: list[int]
 ) -> None:
     account = account_with(*sizes)
@@ -270,7 +253,7 @@ def test_what_is_added_between_interrupted_runs_is_redriven_too(
         run_until(account, Countdown(n_calls, is_after), chunk_size=2)
         old = [reject_at(number, str(number).encode()) for number in range(n - sizes[-1], n)]
         new = [reject_at(number, str(number).encode()) for number in range(n, n + size)]
-        store_rejects(account.s3, *old, *new)  # over the last object: a batch has come again, and longer
+        store_rejects(account.s3, *old, *new)  # over the last object: its batch was delivered again, with more records
         n, sizes = n + size, [*sizes[:-1], sizes[-1] + size]
     run_until(account, None, chunk_size=2)
     assert set(account.taken()) == set(data_of(n))

@@ -15,11 +15,11 @@ from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import Channel, bundle_key, channel_key
 from lambda_function.core.events import encode_reject
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
-from tests.builders_kept import FAILURE_KEY, failure, reject_at
+from tests.builders_failed import FAILURE_KEY, failure, reject_at
 from tests.builders_tlc import row_at, write_month
 from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
-from training.model.export import write_bundle
+from training.model.bundle import write_bundle
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
 REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
