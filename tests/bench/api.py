@@ -1,15 +1,14 @@
-"""One prediction over HTTP in AWS's own runtime, warm, beside a handler that asks scikit-learn.
+"""One prediction over HTTP in AWS's own runtime, warm, beside a handler that uses scikit-learn.
 
-Timed by the emulator around the function, as Lambda would bill it: from handing the event to the runtime until its
-answer is there. The runtime's own reading and writing of JSON is in it; API Gateway and the network are not.
+Timed by the emulator around the function, as Lambda would bill it: from the event's arrival at the runtime until its
+answer. The runtime's own parsing and writing of JSON is included; API Gateway and the network are not.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -18,13 +17,10 @@ from infra.local.aws import LocalAws
 from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.runtime.function import function_config
 from infra.local.runtime.http import http_event
-from infra.local.stack import DeployedStack, deploy
-from infra.stack.package import build_for_host
-from tests.bench.comparator_package import comparator_of, store_pickled
+from infra.local.stack import DeployedStack
+from tests.bench.deployed import comparator_of, deployed_models
 from tests.bench.figures import MS, TIMES, Figure
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
 
 API_HANDLER = "lambda_function.api.lambda_handler"
 P99_BUDGET_MS = 5.0
@@ -32,7 +28,6 @@ LEAST_RATIO = 1.5
 N_INVOCATIONS = 1000
 
 _N_WARM_UP = 20
-_COMPARATOR = Path(__file__).with_name("api_comparator.py")
 _ARRIVAL_TIME_S = 1_609_834_500.25
 _RIDE = (
     b'{"ride": {"PULocationID": 130, "DOLocationID": 205, "trip_distance": 3.66,'
@@ -40,26 +35,20 @@ _RIDE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Of many invocations, one after the other, warm.
-
-    Attributes:
-        p50_ms: The median.
-        p99_ms: One in a hundred took longer.
-    """
+class Latency(NamedTuple):
+    """Median and 99th percentile of many warm invocations, one after the other."""
 
     p50_ms: float
     p99_ms: float
 
 
 def prediction_event(body: bytes = _RIDE) -> dict[str, Any]:
-    """Returns the event with which API Gateway asks for predictions."""
+    """Return the event of API Gateway for a request for predictions."""
     return http_event("POST", "/predictions", {"content-type": "application/json"}, body, _ARRIVAL_TIME_S)
 
 
 def api_config(aws: LocalAws, stack: DeployedStack, package: Path) -> FunctionConfig:
-    """Tells the emulator what the stack says of the function behind the HTTP API."""
+    """Return the emulator's configuration of the stack's function behind the HTTP API."""
     (found,) = (one for one in aws.client("lambda").list_functions()["Functions"] if one["Handler"] == API_HANDLER)
     environment = {name: str(value) for name, value in found["Environment"]["Variables"].items()}
     return replace(
@@ -75,72 +64,37 @@ def api_config(aws: LocalAws, stack: DeployedStack, package: Path) -> FunctionCo
 def measure_latencies(
     functions: Mapping[str, FunctionConfig], event: Mapping[str, Any], n: int, folder: Path
 ) -> dict[str, Latency]:
-    """Invokes functions n times each, in turn: what else the machine does hits all of them alike.
-
-    Args:
-        functions: By name.
-        event: The same for all.
-        n: How often.
-        folder: For their logs.
+    """Invoke functions n times each, in turn, so that other load of the machine affects all of them alike.
 
     Raises:
         FunctionError: An invocation failed.
     """
-    with _running(functions, folder) as runtimes:
-        for _ in range(_N_WARM_UP):
-            for runtime in runtimes.values():
-                runtime(event)
-        times: dict[str, list[float]] = {name: [] for name in runtimes}
-        for _ in range(n):
-            for name, runtime in runtimes.items():
-                runtime(event)
-                times[name].append(runtime.last.duration_ms or 0.0)
-    return {name: Latency(*np.percentile(column, [50, 99]).tolist()) for name, column in times.items()}
-
-
-@contextmanager
-def _running(functions: Mapping[str, FunctionConfig], folder: Path) -> Iterator[dict[str, EmulatedRuntime]]:
     with ExitStack() as stack:
-        yield {
+        runtimes = {
             name: stack.enter_context(EmulatedRuntime(function, folder / f"{name}.log"))
             for name, function in functions.items()
         }
+        times: dict[str, list[float]] = {name: [] for name in runtimes}
+        for _ in range(_N_WARM_UP + n):
+            for name, runtime in runtimes.items():
+                runtime(event)
+                times[name].append(runtime.last.duration_ms or 0.0)
+    return {name: Latency(*np.percentile(column[_N_WARM_UP:], [50, 99]).tolist()) for name, column in times.items()}
 
 
 def bench_api(bundle: ExportedBundle, fitted: HistGradientBoostingRegressor, n: int = N_INVOCATIONS) -> list[Figure]:
-    """Measures our package with a bundle, and the comparator with the same model, on the embedded AWS.
+    """Measure our package with a bundle, and the comparator with the same model, with n invocations of each.
 
-    Both on one thread, as with the one vCPU that the template gives: scikit-learn's own threads would wait for another.
-
-    Args:
-        bundle: What our package loads.
-        fitted: What the comparator unpickles.
-        n: Invocations of each.
+    Both run on one thread, as with the one vCPU of the template: scikit-learn's own threads would wait for another.
 
     Raises:
-        UserError: There is no emulator here, or the package can't be built.
+        UserError: There is no emulator, or the package can't be built.
     """
-    with LocalAws() as aws, TemporaryDirectory(prefix="api-bench-") as name:
-        folder = Path(name)
-        stack, s3 = deploy(aws.client), aws.client("s3")
-        store_bundle(Bucket(s3, stack.bucket), bundle)
-        channel = stack.environment["MODEL_CHANNEL"]
-        move_channel(Bucket(s3, stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
-        store_pickled(s3, stack.bucket, _plain(fitted))
-        ours = api_config(aws, stack, build_for_host().folder)
-        functions = {"ours": ours, "scikit-learn": comparator_of(ours, _COMPARATOR, folder)}
-        latencies = measure_latencies(functions, prediction_event(), n, folder)
-    return _figures(latencies["ours"], latencies["scikit-learn"])
-
-
-def _plain(fitted: HistGradientBoostingRegressor) -> HistGradientBoostingRegressor:
-    """Returns a forest of scikit-learn's own class, which needs nothing of ours to be unpickled."""
-    plain = HistGradientBoostingRegressor()
-    vars(plain).update(vars(fitted))
-    return plain
-
-
-def _figures(ours: Latency, theirs: Latency) -> list[Figure]:
+    with deployed_models(bundle, fitted) as deployed:
+        function = api_config(deployed.aws, deployed.stack, deployed.package)
+        functions = {"ours": function, "theirs": comparator_of(function, "api_handler", deployed.folder)}
+        latencies = measure_latencies(functions, prediction_event(), n, deployed.folder)
+    ours, theirs = latencies["ours"], latencies["theirs"]
     return [
         Figure("HTTP: one prediction, warm, median", ours.p50_ms, MS),
         Figure("HTTP: one prediction, warm, p99", ours.p99_ms, MS, P99_BUDGET_MS),

@@ -1,4 +1,4 @@
-"""What people would use instead, kept runnable: the bench states every ratio against one of these."""
+"""Handlers that people would use instead of ours: the bench states its ratios against these."""
 
 import base64
 import json
@@ -16,9 +16,9 @@ _CHUNK = 500
 
 
 def plain_batched(fitted: HistGradientBoostingRegressor, kinesis: Any) -> Callable[[dict[str, Any]], object]:
-    """Builds the batched handler that most people would write: json, pandas, scikit-learn, put_records.
+    """Build the batched handler that most people would write: json, pandas, scikit-learn, put_records.
 
-    It has our features and model, and none of the checks, rejects or resending.
+    It has our features and model, and no checks, rejects or retries.
     """
 
     def run(event: dict[str, Any]) -> object:
@@ -36,9 +36,11 @@ def plain_batched(fitted: HistGradientBoostingRegressor, kinesis: Any) -> Callab
 
 
 def one_by_one(pipeline: Pipeline, kinesis: Any) -> Callable[[dict[str, Any]], object]:
-    """Builds the course's handler: each ride through DictVectorizer and linear model, and out by a put_record.
+    """Build the course's handler: it predicts each ride by DictVectorizer and model, and publishes it by a put_record.
 
-    Its model is that of `training.model.baseline.course_pipeline`.
+    Args:
+        pipeline: One of the course's models: `tests.course.course_pipeline` or `tests.bench.course.fit_course_forest`.
+        kinesis: A boto3 client.
     """
 
     def run(event: dict[str, Any]) -> object:

@@ -20,13 +20,14 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from infra.cli.output import ConsoleDisplay, counting, error_console
+from tests.course import course_features
 from training.data.load import tlc_months
 from training.data.months import parse_months
 from training.data.rides import Rides
 from training.errors import UserError
 from training.evaluation.metrics import evaluate, measure_errors
-from training.model.baseline import course_features, fit_baseline
-from training.model.export import read_bundle
+from training.model.baseline import fit_baseline
+from training.model.bundle import read_bundle
 from training.workflows.pipeline import train
 
 N_TREES = 50
@@ -105,10 +106,14 @@ def scores_table(title: str, scores: Mapping[str, Score]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, measure and print one table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.course", description="The course's models beside ours.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.course", description="The course's models beside ours."
+    )
     parser.add_argument("--train", default="2021-01", help="training months: 2021-01, a list, or 2022-01..2022-03")
     parser.add_argument("--validate", default="2021-02", help="later months to measure on")
-    parser.add_argument("--bundle", type=Path, help="our bundle's folder, trained on the same months; else one is fitted")
+    parser.add_argument(
+        "--bundle", type=Path, help="our bundle's folder, trained on the same months; else one is fitted"
+    )
     options = parser.parse_args(arguments)
     console = error_console()
     try:

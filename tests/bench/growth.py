@@ -1,4 +1,4 @@
-"""How time and memory grow: with the size of a batch in proportion, with the number of batches not at all."""
+"""Growth of time and memory: in proportion to the size of a batch, and not with the number of batches."""
 
 import json
 import os
@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.figures import MB, Figure
+from tests.bench.figures import MB, Figure, svg_axes
 from tests.bench.growth_probe import N_RIDES_A_BATCH
 from tests.bench.subjects import Subject, bucket_objects
 
 GROWTH_BUDGET_MB = 5.0
-
 
 _FUNCTION_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}  # as in template.yaml
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Measured in a process of its own, with nothing in it but the function.
+    """Measured in a process that contains only the function.
 
     Attributes:
         ms_by_batch_size: CPU of one batch, warm.
@@ -35,7 +34,7 @@ class Growth:
 
 
 def measure_growth(subject: Subject) -> Growth:
-    """Runs `growth_probe` on the subject."""
+    """Run `growth_probe` on the subject."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "records.ndjson").write_text("\n".join(map(json.dumps, subject.event["Records"])))
@@ -51,7 +50,7 @@ def measure_growth(subject: Subject) -> Growth:
 
 
 def growth_figures(growth: Growth) -> list[Figure]:
-    """Returns what the largest batch adds to the smallest one's peak, and what many batches add to a few."""
+    """Return what the largest batch adds to the smallest one's peak, and what many batches add to a few."""
     peaks_mb = list(growth.peak_mb_by_batch_size.values())
     later = growth.mb_by_batch[len(growth.mb_by_batch) // 10 :]
     return [
@@ -63,21 +62,12 @@ def growth_figures(growth: Growth) -> list[Figure]:
 
 
 def plot_growth(growth: Growth, path: Path) -> None:
-    """Draws time and memory against the size of a batch, and memory against the number of batches, as SVG."""
-    import matplotlib as mpl  # noqa: PLC0415 - takes half a second, and the bench alone draws
-
-    mpl.use("svg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    mpl.rcParams["svg.hashsalt"] = "ridecast"
-    figure, (time_axes, peak_axes, batches_axes) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    _line(time_axes, growth.ms_by_batch_size, "CPU, ms")
-    _line(peak_axes, growth.peak_mb_by_batch_size, "peak memory, MB")
-    batches_axes.plot(range(1, len(growth.mb_by_batch) + 1), growth.mb_by_batch)
-    batches_axes.set(xlabel=f"batches of {N_RIDES_A_BATCH:,} rides", ylabel="memory, MB", ylim=(0, None))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    """Draw time and memory against the size of a batch, and memory against the number of batches, as SVG."""
+    with svg_axes(path, 3, 12) as (time_axes, peak_axes, batches_axes):
+        _line(time_axes, growth.ms_by_batch_size, "CPU, ms")
+        _line(peak_axes, growth.peak_mb_by_batch_size, "peak memory, MB")
+        batches_axes.plot(range(1, len(growth.mb_by_batch) + 1), growth.mb_by_batch)
+        batches_axes.set(xlabel=f"batches of {N_RIDES_A_BATCH:,} rides", ylabel="memory, MB", ylim=(0, None))
 
 
 def _by_size(values: dict[str, float]) -> dict[int, float]:

@@ -1,9 +1,9 @@
-"""The process that the growth bench measures: the function, and nothing else.
+"""The process that the growth bench measures: only the function.
 
     python -m tests.bench.growth_probe FOLDER
 
-FOLDER holds records.ndjson, the records of an invocation of full size, and objects/, what stands in the bucket, a file
-an object. A batch is parsed anew before each invocation and forgotten after it, as in Lambda.
+FOLDER contains records.ndjson, the records of an invocation of full size, and objects/, the bucket, a file an object. A
+batch is parsed before each invocation and released after it, as in Lambda.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.stand_ins import fast_kinesis, function_around
+from tests.bench.timing import peak_bytes
 
 BATCH_SIZES = (1, 500, 1000, 2000, 4000, 6000, 8000, 9400)
 N_BATCHES, N_RIDES_A_BATCH = 400, 1000
@@ -22,7 +23,7 @@ REPEATS = 15
 
 
 def main(folder: Path) -> None:
-    """Prints CPU by batch size, peak memory by batch size, and memory batch after batch, as one JSON object."""
+    """Print CPU and peak memory by batch size, and memory batch after batch, as one JSON object."""
     lines = (folder / "records.ndjson").read_bytes().splitlines()
     objects = {
         path.relative_to(folder / "objects").as_posix(): path.read_bytes()
@@ -34,9 +35,9 @@ def main(folder: Path) -> None:
     peak_mb_by_batch_size = {}
     for size in BATCH_SIZES:
         function(_event(lines[:size]))
-        peak_mb_by_batch_size[size] = _peak_mb()
+        peak_mb_by_batch_size[size] = peak_bytes() / 1e6
     ms_by_batch_size = dict.fromkeys(BATCH_SIZES, math.inf)
-    for _ in range(REPEATS):  # round after round, so that a busy spell of the machine spoils no size for good
+    for _ in range(REPEATS):  # in rounds, so that a busy period of the machine does not affect one size only
         for size in BATCH_SIZES:
             ms_by_batch_size[size] = min(ms_by_batch_size[size], _cpu_ms(function, _event(lines[:size])))
     mb_by_batch = []
@@ -55,11 +56,6 @@ def _cpu_ms(function: Any, event: dict[str, Any]) -> float:
     started_s = time.process_time()
     function(event)
     return (time.process_time() - started_s) * 1000
-
-
-def _peak_mb() -> float:
-    status = Path("/proc/self/status").read_text()  # getrusage's peak is the parent's, where that was higher
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def _resident_mb() -> float:

@@ -1,4 +1,4 @@
-"""The whole handler, its parts, and the handlers that it replaces, publishing to clients without a socket."""
+"""CPU time of the trees, of the handler and its parts, and of what they replace, with clients without a socket."""
 
 from typing import Any
 
@@ -17,29 +17,56 @@ from tests.bench.comparators import one_by_one, plain_batched
 from tests.bench.figures import TIMES, US, Figure
 from tests.bench.stand_ins import fast_kinesis, kinesis_without_socket
 from tests.bench.subjects import Subject, ours
-from tests.bench.timing import Case, cpu_us_per_ride
+from tests.bench.timing import Case, cpu_us_per_ride, extra_cpu_us_per_ride
 
 BATCH_SIZES = (1, 100, 1000)
-"""Besides the largest: about what Lambda's 6 MB let through."""
+"""Beside the largest batch, whose rides nearly fill Lambda's 6 MB."""
 
-N_ONE_BY_ONE = 200
-"""Rides that the course's handler is timed on: at hundreds of microseconds each, more would tell no more."""
+N_LINEAR, N_FOREST = 200, 20
+"""Rides that the course's handler is timed on, with its linear model and its forest: they take 0.3 and 4 ms each."""
+
+N_INTERVAL_REPEATS = 41
+"""More than elsewhere, to find a small difference of two large times."""
+
+
+def bench_engine(subject: Subject) -> list[Figure]:
+    """Time the trees in a large batch and one ride at a time, beside scikit-learn's own predict."""
+    forest, fitted, matrix = subject.bundle.model.forest, subject.fitted, subject.matrix
+    one = matrix[:1]
+    us = cpu_us_per_ride(
+        {
+            "engine": (lambda: forest.predict(matrix), len(matrix)),
+            "scikit-learn": (lambda: fitted.predict(matrix), len(matrix)),
+            "engine, one": (lambda: [forest.predict(one) for _ in range(100)], 100),
+            "scikit-learn, one": (lambda: [fitted.predict(one) for _ in range(10)], 10),
+        }
+    )
+    return [
+        Figure(f"engine: {forest.n_trees} trees, batch of {len(matrix):,}", us["engine"], US, 2.2),
+        Figure("engine: the same by scikit-learn", us["scikit-learn"], US),
+        Figure("engine: faster than scikit-learn", us["scikit-learn"] / us["engine"], TIMES, 4.0),
+        Figure("engine: batch of one", us["engine, one"], US),
+        Figure("engine: batch of one by scikit-learn", us["scikit-learn, one"], US),
+    ]
 
 
 def bench_handler(subject: Subject) -> list[Figure]:
-    """Times ours, plain and packed, on batches of all sizes, and both comparators on the largest they can bear."""
+    """Time ours on batches of all sizes, a plain one on the largest batch, and the course's on a few rides."""
     event = subject.event
     n_rides = len(event["Records"])
-    few = {"Records": event["Records"][:N_ONE_BY_ONE]}
     handlers = {form: ours(subject.bundle, fast_kinesis(), form) for form in (JSON, KPL)}
     plain = plain_batched(subject.fitted, kinesis_without_socket(parameter_validation=True))
-    single = one_by_one(subject.baseline, kinesis_without_socket(parameter_validation=True))
+    linear, forest = (
+        one_by_one(model, kinesis_without_socket(parameter_validation=True))
+        for model in (subject.course_linear, subject.course_forest)
+    )
     us = cpu_us_per_ride(
         {
             JSON: (lambda: handlers[JSON](event), n_rides),
             KPL: (lambda: handlers[KPL](event), n_rides),
             "plain": (lambda: plain(event), n_rides),
-            "one by one": (lambda: single(few), N_ONE_BY_ONE),
+            "linear": (lambda: linear(_head(event, N_LINEAR)), N_LINEAR),
+            "forest": (lambda: forest(_head(event, N_FOREST)), N_FOREST),
             **{f"batch of {n:,}": _batch_case(handlers[JSON], event, n) for n in BATCH_SIZES},
         }
     )
@@ -47,16 +74,18 @@ def bench_handler(subject: Subject) -> list[Figure]:
         Figure(f"handler: batch of {n_rides:,}", us[JSON], US, 8.0),
         Figure(f"handler: batch of {n_rides:,}, packed output", us[KPL], US, 5.0),
         *(Figure(f"handler: batch of {n:,}", us[f"batch of {n:,}"], US) for n in BATCH_SIZES),
-        Figure("handler: the course's, put_record a ride, linear model", us["one by one"], US),
+        Figure("handler: the course's, put_record a ride, linear model", us["linear"], US),
+        Figure("handler: the course's, put_record a ride, random forest", us["forest"], US),
         Figure("handler: a plain batched one, scikit-learn, same model", us["plain"], US),
-        Figure("handler: cheaper than the course's", us["one by one"] / us[JSON], TIMES, 50.0),
+        Figure("handler: cheaper than the course's", us["linear"] / us[JSON], TIMES, 50.0),
+        Figure("handler: cheaper than the course's, random forest", us["forest"] / us[JSON], TIMES, 300.0),
         Figure("handler: cheaper than the plain one", us["plain"] / us[JSON], TIMES, 2.5),
         Figure("handler: packed, cheaper than the plain one", us["plain"] / us[KPL], TIMES, 4.5),
     ]
 
 
 def bench_parts(subject: Subject) -> list[Figure]:
-    """Times the handler's parts on the largest batch."""
+    """Time the handler's parts on the largest batch."""
     event, model = subject.event, subject.bundle.model
     records = decode_records(event)
     data = [record.data() for record in records]
@@ -80,6 +109,15 @@ def bench_parts(subject: Subject) -> list[Figure]:
     return [Figure(f"handler's part: {name}", us[name], US) for name in parts]
 
 
+def bench_intervals(subject: Subject) -> list[Figure]:
+    """Time what intervals add to the handler on the largest batch: bounds, JSON, and the bytes published for them."""
+    event = subject.event
+    n_rides = len(event["Records"])
+    plain, extended = (ours(bundle, fast_kinesis()) for bundle in (subject.bundle, subject.with_intervals))
+    extra_us = extra_cpu_us_per_ride(lambda: plain(event), lambda: extended(event), n_rides, N_INTERVAL_REPEATS)
+    return [Figure(f"handler: intervals, added to a batch of {n_rides:,}", extra_us, US, 0.3)]
+
+
 def _features(rides: list[Ride]) -> NDArray[np.float64]:
     minutes = usual_pickup_minutes([ride.pickup_datetime for ride in rides])
     assert minutes is not None
@@ -87,6 +125,10 @@ def _features(rides: list[Ride]) -> NDArray[np.float64]:
 
 
 def _batch_case(handler: Any, event: dict[str, Any], n_rides: int) -> Case:
-    batch = {"Records": event["Records"][:n_rides]}
+    batch = _head(event, n_rides)
     n_calls = max(1, 1000 // n_rides)
     return (lambda: [handler(batch) for _ in range(n_calls)]), n_rides * n_calls
+
+
+def _head(event: dict[str, Any], n_rides: int) -> dict[str, Any]:
+    return {"Records": event["Records"][:n_rides]}

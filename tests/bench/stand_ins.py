@@ -1,6 +1,6 @@
-"""The function with nothing behind it: a bucket in memory, and Kinesis clients without a socket.
+"""The function with a bucket in memory and Kinesis clients without a socket.
 
-Imports nothing but what the function itself does, so that a process which measures memory holds nothing else.
+It imports only what the function imports, so that a process that measures memory contains nothing else.
 """
 
 import io
@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
-from lambda_function.aws.clients import speed_up_put_records
+from lambda_function.aws.fast_kinesis import speed_up_put_records
 from lambda_function.aws.settings import JSON, Settings
 from lambda_function.handler import build_handler
 
@@ -25,7 +25,7 @@ _SEQUENCE_NUMBER = "49590338271490256608559692538361571095921575989136588898"
 def function_around(
     objects: Mapping[str, bytes], kinesis: Any, output_format: str = JSON
 ) -> Callable[[dict[str, Any]], object]:
-    """Builds the function around a bucket that holds these objects; what it prints goes nowhere."""
+    """Build the function with a bucket that contains these objects; its output is discarded."""
     settings = Settings(
         output_stream="ride-predictions",
         bucket="bucket",
@@ -46,14 +46,14 @@ def function_around(
 
 
 def fast_kinesis() -> Any:
-    """Makes the client as the function's cold start does, without a socket."""
+    """Make the client as the function's cold start does, without a socket."""
     client = kinesis_without_socket(parameter_validation=False)
     speed_up_put_records(client)
     return client
 
 
 def kinesis_without_socket(*, parameter_validation: bool) -> Any:
-    """Makes a boto3 client that builds and signs each request, and is answered before it would leave."""
+    """Make a boto3 client that builds and signs each request, and gets its answer before it would send it."""
     client: Any = boto3.client(
         "kinesis",
         region_name="us-east-1",
@@ -73,8 +73,8 @@ def _all_taken(request: Any, **_: object) -> AWSResponse:
     )
 
 
-# The bodies of aggregates are long, and looking through them would be timed: a few hundred results more or less in an
-# answer make no difference to them.
+# Searching the long bodies of aggregates would add to the measured time. Their answers may have a few hundred results
+# more or less without an effect.
 _MAX_COUNTED_BYTES = 250_000
 
 
@@ -85,13 +85,13 @@ def _taken(request: Any, **_: object) -> AWSResponse:
 
 @cache
 def _answer(n_records: int) -> bytes:
-    """Returns Kinesis's answer to a request of so many records: made once, as it is not ours to time."""
+    """Return Kinesis's answer to a request of n records; cached, so that it does not add to the measured time."""
     record = {"SequenceNumber": _SEQUENCE_NUMBER, "ShardId": "shardId-000000000000"}
     return msgspec.json.encode({"FailedRecordCount": 0, "Records": [record] * n_records})
 
 
 class _Raw(io.BytesIO):
-    """As much of urllib3's answer as botocore reads."""
+    """The part of urllib3's answer that botocore reads."""
 
     def stream(self, **_: object) -> list[bytes]:
         return [self.getvalue()]

@@ -1,4 +1,4 @@
-"""What is timed: a model of full size, and a full batch as Lambda brings it."""
+"""The subject of the benches: models of full size, and a full batch as Lambda brings it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from infra.local.event_source.lambda_event import lambda_records
 from lambda_function.aws.settings import JSON
 from lambda_function.core.bundle import Channel, bundle_key, channel_key
 from lambda_function.core.features import feature_matrix
+from tests.bench.course import fit_course_forest
 from tests.bench.stand_ins import function_around
+from tests.course import course_pipeline
 from training.data.months import Month
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.model.baseline import course_pipeline
 from training.model.bundle import ExportedBundle
 from training.model.calibrate import calibrate
 from training.model.export import TrainingFacts, export_bundle
@@ -30,7 +31,7 @@ from training.model.parameters import PARAMETERS
 N_TRAIN_RIDES = 60_000
 N_ENGINE_RIDES = 10_000
 N_BATCH_RIDES = 9_400
-"""About what Lambda's 6 MB let through in one batch."""
+"""Nearly the largest batch of Lambda's 6 MB."""
 
 _MONTH, _NEXT_MONTH = Month(2021, 1), Month(2021, 2)
 _FIRST_SEQUENCE_NUMBER = 49590338271490256608559692538361571095921575989136588898
@@ -39,24 +40,27 @@ _STREAM_ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/ride-events"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model with `fit.PARAMETERS`, in both its forms, the course's own, and rides that neither has seen.
+    """Our model with `PARAMETERS`, fitted and exported, the course's two models, and rides that no model has seen.
 
     Attributes:
-        with_intervals: The same model, whose predictions have intervals.
-        matrix: float64 (10,000, n_features), rows in no order.
+        with_intervals: The same model with prediction intervals.
+        course_linear: The linear model of the course's lessons.
+        course_forest: The forest of the course's streaming lambda.
+        matrix: float64 (10,000, n_features), rows shuffled.
         event: An invocation with 9,400 ride events.
     """
 
     fitted: HistGradientBoostingRegressor
     bundle: ExportedBundle
     with_intervals: ExportedBundle
-    baseline: Pipeline
+    course_linear: Pipeline
+    course_forest: Pipeline
     matrix: NDArray[np.float64]
     event: dict[str, Any]
 
 
 def build_subject() -> Subject:
-    """Fits on made-up rides, so that the bench needs no data and times the same trees everywhere."""
+    """Fit on made-up rides, so that the bench needs no data and times the same trees everywhere."""
     rides = synthetic_rides(_MONTH, N_TRAIN_RIDES, seed=1)
     fitted = fit_forest(rides, PARAMETERS)
     facts = TrainingFacts(
@@ -69,11 +73,11 @@ def build_subject() -> Subject:
     interval = calibrate(bundle.model.predict(feature_matrix(shuffled.columns)), shuffled, rides)
     with_intervals = export_bundle(fitted, rides, facts, interval)
     event = invocation(fresh.head(N_BATCH_RIDES))
-    return Subject(fitted, bundle, with_intervals, course_pipeline(rides), matrix, event)
+    return Subject(fitted, bundle, with_intervals, course_pipeline(rides), fit_course_forest(rides), matrix, event)
 
 
 def invocation(rides: Rides) -> dict[str, Any]:
-    """Builds the event with which Lambda would bring these rides."""
+    """Build the event with which Lambda would bring these rides."""
     arrival = datetime(2021, 2, 1, tzinfo=UTC)
     records = [
         {
@@ -88,12 +92,12 @@ def invocation(rides: Rides) -> dict[str, Any]:
 
 
 def ours(bundle: ExportedBundle, kinesis: Any, output_format: str = JSON) -> Callable[[dict[str, Any]], object]:
-    """Builds the function around a bucket in memory with this bundle."""
+    """Build the function with a bucket in memory that contains this bundle."""
     return function_around(bucket_objects(bundle), kinesis, output_format)
 
 
 def bucket_objects(bundle: ExportedBundle) -> dict[str, bytes]:
-    """Returns what a bucket holds in which a channel points at this bundle."""
+    """Return the objects of a bucket with a channel that points at this bundle."""
     channel = Channel(bundle.model_version, bundle.manifest_sha256, None, "2021-02-01T00:00:00+00:00")
     return {
         channel_key("stable"): msgspec.json.encode(channel),

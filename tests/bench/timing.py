@@ -1,20 +1,21 @@
-"""CPU time per ride: medians of interleaved repeats, so that a busy machine blurs the ratios little."""
+"""CPU time a ride and peak memory; time is a median of interleaved repeats, so other load hardly affects ratios."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 REPEATS = 9
 _US_PER_S = 1e6
 
 Case = tuple[Callable[[], object], int]
-"""What to time, and how many rides one call handles."""
+"""The call to time, and how many rides it handles."""
 
 
 def cpu_us_per_ride(
     cases: Mapping[str, Case], repeats: int = REPEATS, clock: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
-    """Times each case in turn, `repeats` times round, after a first call that nobody times.
+    """Time the cases in turn, `repeats` times each, after one call of each that is not timed.
 
     Returns:
         Microseconds of process CPU time a ride, the median, by case.
@@ -37,9 +38,9 @@ def extra_cpu_us_per_ride(
     repeats: int = REPEATS,
     clock: Callable[[], float] = time.process_time,
 ) -> float:
-    """Times two ways to handle the same rides in turns, and returns by how much the second one is slower.
+    """Time two ways to handle the same rides in turn, and return by how much the second one is slower.
 
-    It is the median of the differences between neighbours: what slows the machine down for a while slows down both.
+    The result is the median of the differences between neighbours, because other load affects both.
     """
     plain()
     extended()
@@ -51,3 +52,9 @@ def extra_cpu_us_per_ride(
         extended()
         extra_s.append(clock() - between_s - (between_s - started_s))
     return statistics.median(extra_s) / n_rides * _US_PER_S
+
+
+def peak_bytes() -> int:
+    """Return this process's peak resident memory."""
+    status = Path("/proc/self/status").read_text()  # getrusage returns the parent's peak if that was higher
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

@@ -1,15 +1,15 @@
-"""The process that the training bench measures: one training on made-up rides, and nothing else.
+"""The process that the training bench measures: one training on made-up rides.
 
     python -m tests.bench.training_growth_probe N_RIDES [N_TREES]
 
-Says on standard output what begins, a JSON object a line, and at last what it took.
+Prints each step as it begins, a JSON object a line, and at the end the time and memory that it took.
 """
 
 import json
 import sys
 import time
-from pathlib import Path
 
+from tests.bench.timing import peak_bytes
 from training.data.months import Month
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
@@ -22,13 +22,13 @@ _SEED = 1
 
 
 def main(n_rides: int, n_trees: int) -> None:
-    """Trains on twelve months with so many rides together, and validates on the month after."""
+    """Train on twelve months with this number of rides in total, and validate on the month after."""
     started_s = time.perf_counter()
     steps: dict[str, float] = {}
 
     def on_step(step: str) -> None:
         steps[step] = time.perf_counter() - started_s
-        _say({"step": step})
+        _write({"step": step})
 
     on_step("making up rides")
     *months, last = _months()
@@ -36,13 +36,13 @@ def main(n_rides: int, n_trees: int) -> None:
     run = train("yellow", _rides(months, n_rides), validate_rides, {**PARAMETERS, "max_iter": n_trees}, on_step)
     seconds = time.perf_counter() - started_s
     ends = [*list(steps.values())[1:], seconds]
-    _say(
+    _write(
         {
             "n_rides": run.n_train,
             "n_trees": n_trees,
             "seconds": seconds,
             "seconds_by_step": {step: end - began for (step, began), end in zip(steps.items(), ends, strict=True)},
-            "peak_gb": _peak_bytes() / 1e9,
+            "peak_gb": peak_bytes() / 1e9,
         }
     )
 
@@ -55,16 +55,11 @@ def _months() -> list[Month]:
 
 
 def _rides(months: list[Month], n_rides: int) -> Rides:
-    """Made up month by month: each is joined to the others and forgotten."""
+    """Make up month by month, so that no month is in memory twice."""
     return concat_rides(synthetic_rides(month, n_rides // len(months), _SEED) for month in months)
 
 
-def _peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text()  # getrusage's peak is the parent's, where that was higher
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
-def _say(message: dict[str, object]) -> None:
+def _write(message: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The bench is fair: its clock counts what it says, and both handlers publish the same durations for an event."""
+"""The bench is fair: its clock counts what it should, and both handlers publish the same durations for an event."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ def event() -> dict[str, Any]:
 
 
 class Recorder:
-    """A Kinesis client of the bench's, and the records in the bodies of its requests."""
+    """A Kinesis client of the bench, and the records in the bodies of its requests."""
 
     def __init__(self, *, parameter_validation: bool) -> None:
         self.client = kinesis_without_socket(parameter_validation=parameter_validation)
@@ -49,7 +49,7 @@ class Recorder:
         self.records += json.loads(request.body)["Records"]
 
     def predictions(self) -> list[dict[str, Any]]:
-        """Decodes what was sent."""
+        """Decode what was sent."""
         return [json.loads(base64.b64decode(record["Data"])) for record in self.records]
 
 
@@ -70,7 +70,7 @@ def test_both_handlers_publish_the_same_durations_for_the_same_event() -> None:
         )
 
 
-def test_ours_leaves_nothing_to_come_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ours_leaves_nothing_to_retry(capsys: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder(parameter_validation=False)
     handler = ours(fitted_and_exported()[1], recorder.client)
     assert handler(event()) == handler(event()) == {"batchItemFailures": []}
@@ -97,15 +97,15 @@ def test_time_is_the_median_a_ride_without_the_first_call() -> None:
     assert measured == {"steady": pytest.approx(2e3), "jumpy": pytest.approx(3e6)}
 
 
-def test_what_is_added_is_the_median_of_neighbours_differences_a_ride() -> None:
-    # GIVEN a machine that slows down, for both of two ways alike, and jumps once
+def test_extra_time_is_the_median_of_neighbours_differences_a_ride() -> None:
+    # GIVEN a machine that slows down for both ways alike, and once for one only
     clock = FakeClock()
     plain_s, extra_s = iter([9.0, 1.0, 2.0, 3.0]), iter([9.0, 1.1, 2.1, 50.0])
     # WHEN the second way takes a tenth of a second more for 100 rides
     extra_us = extra_cpu_us_per_ride(
         lambda: clock.advance(next(plain_s)), lambda: clock.advance(next(extra_s)), 100, repeats=3, clock=clock
     )
-    # THEN that is what is told
+    # THEN that is the result
     assert extra_us == pytest.approx(1e3)
 
 
@@ -117,7 +117,7 @@ def test_cases_take_turns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "is_kept"),
+    ("figure", "is_within_budget"),
     [
         (Figure("engine", 2.2, US, 2.2), True),
         (Figure("engine", 2.3, US, 2.2), False),
@@ -127,10 +127,10 @@ def test_cases_take_turns() -> None:
         (Figure("engine", float("nan"), US, 2.2), False),
     ],
 )
-def test_budget_is_a_most_for_times_spent_and_a_least_for_ratios(figure: Figure, is_kept: bool) -> None:
-    assert figure.is_kept is is_kept
+def test_budget_is_a_maximum_for_times_and_a_minimum_for_ratios(figure: Figure, is_within_budget: bool) -> None:
+    assert figure.is_within_budget is is_within_budget
 
 
 @pytest.mark.parametrize(("unit", "is_binding"), [(TIMES, True), (MB, True), (US, False), (MS, False)])
-def test_ratios_and_sizes_bind_and_times_of_a_shared_machine_do_not(unit: str, is_binding: bool) -> None:
+def test_budgets_of_ratios_and_sizes_bind_and_of_times_do_not(unit: str, is_binding: bool) -> None:
     assert Figure("name", 1.0, unit, 2.0).is_binding == is_binding
