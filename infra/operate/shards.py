@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
@@ -25,22 +25,6 @@ _NO_ANSWER = (HTTPClientError, BotoConnectionError, ResponseParserError)
 logger = logging.getLogger(__name__)
 
 
-class KinesisStream(Protocol):
-    """The part of a boto3 Kinesis client that reading needs."""
-
-    def describe_stream_summary(self, **request: Any) -> Any:
-        """Describe the stream, with its ARN."""
-
-    def list_shards(self, **request: Any) -> Any:
-        """List shards, a page at a time."""
-
-    def get_shard_iterator(self, **request: Any) -> Any:
-        """Return an iterator: a position in a shard."""
-
-    def get_records(self, **request: Any) -> Any:
-        """Read from an iterator; return records and the next iterator."""
-
-
 class Shard(NamedTuple):
     """A shard of a stream; its parents are the shard that it was split from, or the two that were merged into it."""
 
@@ -59,7 +43,7 @@ class ShardReader:
 
     def __init__(
         self,
-        kinesis: KinesisStream,
+        kinesis: Any,
         stream_name: str,
         shard_id: str,
         starting_position: StartingPosition,
@@ -113,18 +97,13 @@ class ShardReader:
             logger.warning("%s of %s can't be read now: %s", self.shard_id, self._stream_name, error)
 
     def _make_iterator(self) -> str:
+        request: dict[str, Any] = {"ShardIteratorType": self._starting_position}
         if self.position is not None:
-            where: dict[str, Any] = {
-                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
-                "StartingSequenceNumber": self.position,
-            }
+            request = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self.position}
         elif isinstance(self._starting_position, datetime):
-            where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": self._starting_position}
-        else:
-            where = {"ShardIteratorType": self._starting_position}
-        response = self._kinesis.get_shard_iterator(StreamName=self._stream_name, ShardId=self.shard_id, **where)
-        iterator: str = response["ShardIterator"]
-        return iterator
+            request = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": self._starting_position}
+        response = self._kinesis.get_shard_iterator(StreamName=self._stream_name, ShardId=self.shard_id, **request)
+        return str(response["ShardIterator"])
 
 
 def is_temporary(error: Exception) -> bool:
@@ -132,7 +111,7 @@ def is_temporary(error: Exception) -> bool:
     return may_pass(error) if isinstance(error, ClientError) else isinstance(error, _NO_ANSWER)
 
 
-def list_shards(kinesis: KinesisStream, stream_name: str) -> list[Shard]:
+def list_shards(kinesis: Any, stream_name: str) -> list[Shard]:
     """List all shards that the stream has now, including closed shards with records left.
 
     Raises:
@@ -152,19 +131,6 @@ def list_shards(kinesis: KinesisStream, stream_name: str) -> list[Shard]:
 def _shard(described: dict[str, Any]) -> Shard:
     parents = (described.get("ParentShardId"), described.get("AdjacentParentShardId"))
     return Shard(described["ShardId"], tuple(parent for parent in parents if parent))
-
-
-def open_shards(
-    kinesis: KinesisStream,
-    stream_name: str,
-    starting_position: StartingPosition,
-    wall_clock: Callable[[], float] = time.time,
-) -> list[ShardReader]:
-    """Make a reader for each shard that the stream has now, including closed shards with records left."""
-    return [
-        ShardReader(kinesis, stream_name, shard.shard_id, starting_position, wall_clock)
-        for shard in list_shards(kinesis, stream_name)
-    ]
 
 
 def next_idle_wait_s(last_wait_s: float, n_records: int) -> float:

@@ -18,7 +18,7 @@ from lambda_function.core.events import Prediction, RideEvent, decode_prediction
 from lambda_function.core.records import Entry
 from training.errors import UserError
 from training.registry.bucket import Bucket
-from training.registry.channel_history import Move, read_channel
+from training.registry.channel_history import read_channel
 from training.registry.versions import read_file, read_manifest
 
 ID_PREFIX = "smoke-"
@@ -154,24 +154,20 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
     golden = msgspec.json.decode(read_file(bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
     if not golden:
         raise UserError(f"model {version} has no golden rides", "train and release a new model")
+    followed_at = datetime.fromisoformat(state.moved_at) + timedelta(seconds=target.refresh_s + _LOADING_S)
     rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
     return Trial(
         entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),
         minutes={ride_id: ride.duration_minutes for ride_id, ride in rides.items()},
         model_version=version,
         range_minutes=read_manifest(bucket, version).duration_range_minutes,
-        followed_at=_followed_at(state, target.refresh_s),
+        followed_at=followed_at if state.previous else None,
     )
 
 
 def _event(golden: GoldenRide, ride_id: str) -> bytes:
     event = msgspec.json.decode(golden.event, type=RideEvent)
     return msgspec.json.encode(msgspec.structs.replace(event, ride_id=ride_id))
-
-
-def _followed_at(state: Move, refresh_s: float) -> datetime | None:
-    moved_at = datetime.fromisoformat(state.moved_at)
-    return moved_at + timedelta(seconds=refresh_s + _LOADING_S) if state.previous else None
 
 
 def seconds_to_wait(trial: Trial, now: datetime) -> float:

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from infra.operate.shards import (
     FIRST_IDLE_WAIT_S,
-    KinesisStream,
     ShardReader,
     StartingPosition,
     list_shards,
     next_idle_wait_s,
-    open_shards,
 )
 from lambda_function.aws.publisher import MAX_CHUNK_RECORDS, Publisher
 from lambda_function.core.kpl import is_aggregated, unpack
@@ -171,13 +169,11 @@ class Pace:
 class StreamReader:
     """Read all shards of a stream step by step; after a reshard, go on with the new shards."""
 
-    def __init__(
-        self, kinesis: KinesisStream, stream_name: str, starting_position: StartingPosition = "LATEST"
-    ) -> None:
+    def __init__(self, kinesis: Any, stream_name: str, starting_position: StartingPosition = "LATEST") -> None:
         self._kinesis = kinesis
         self._stream_name = stream_name
-        self._shards = open_shards(kinesis, stream_name, starting_position)
-        self._known = {shard.shard_id for shard in self._shards}
+        self._known = {shard.shard_id for shard in list_shards(kinesis, stream_name)}
+        self._shards = [ShardReader(kinesis, stream_name, one, starting_position) for one in sorted(self._known)]
 
     @property
     def is_closed(self) -> bool:
@@ -220,7 +216,7 @@ def _sub_records(partition_key: str, data: bytes) -> list[Entry]:
 
 
 def tail(
-    kinesis: KinesisStream,
+    kinesis: Any,
     stream_name: str,
     starting_position: StartingPosition,
     wait: Callable[[float], bool],

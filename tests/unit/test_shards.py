@@ -1,4 +1,4 @@
-"""One shard's reader: to the end, in order, past expired iterators and limits; and the list of all shards."""
+"""Read one shard to its end, in order, past expired iterators and limits; list all shards."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from infra.operate.shards import ShardReader, StartingPosition, list_shards, open_shards
+from infra.operate.shards import ShardReader, StartingPosition, list_shards
 from tests.fakes_kinesis import FakeKinesis
 
 SHARD = "shardId-000000000000"
@@ -52,7 +52,7 @@ def test_expired_iterator_is_made_again_from_the_position() -> None:
     assert data(shard.read()) == [b"b"]
 
 
-def test_latest_skips_nothing_though_its_iterator_expires_before_the_first_record() -> None:
+def test_latest_skips_no_record_if_its_iterator_expires() -> None:
     kinesis = FakeKinesis()
     kinesis.put(b"old")
     kinesis.clock.advance(1)
@@ -84,7 +84,7 @@ def test_reading_may_begin_at_a_time() -> None:
     ],
     ids=["throttled", "500", "timeout", "garbled"],
 )
-def test_what_cannot_be_read_now_is_read_later(fault: str | Exception) -> None:
+def test_temporary_failure_is_retried_at_the_next_read(fault: str | Exception) -> None:
     kinesis = FakeKinesis(read_faults=[fault])
     kinesis.put(b"a")
     shard = reader(kinesis)
@@ -96,14 +96,14 @@ def test_what_cannot_be_read_now_is_read_later(fault: str | Exception) -> None:
 @pytest.mark.parametrize(
     "fault",
     ["AccessDeniedException", "ResourceNotFoundException", ParamValidationError(report="x")],
-    ids=["denied", "gone", "a mistake of ours"],
+    ids=["denied", "gone", "invalid request"],
 )
-def test_refusal_for_good_is_raised(fault: str | Exception) -> None:
+def test_permanent_refusal_is_raised(fault: str | Exception) -> None:
     with pytest.raises((ClientError, ParamValidationError)):
         reader(FakeKinesis(read_faults=[fault])).read()
 
 
-def test_shards_know_their_parents() -> None:
+def test_shards_are_listed_with_their_parents() -> None:
     kinesis = FakeKinesis(n_shards=2)
     kinesis.merge_shards(0, 1)
     kinesis.split_shard(2)
@@ -114,9 +114,7 @@ def test_shards_know_their_parents() -> None:
     assert listed == [(), (), (first, second), (merged,), (merged,)]
 
 
-def test_all_shards_are_listed_though_they_come_in_pages() -> None:
+def test_shards_are_listed_page_by_page() -> None:
     kinesis = FakeKinesis(n_shards=5, shards_per_page=2)
 
-    readers = open_shards(kinesis, "ride-events", "LATEST", wall_clock=kinesis.clock)
-
-    assert [reader.shard_id for reader in readers] == list(kinesis.shards)
+    assert [shard.shard_id for shard in list_shards(kinesis, "ride-events")] == list(kinesis.shards)

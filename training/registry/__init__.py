@@ -1,1 +1,4 @@
-"""The models' bucket: bundles with their papers and signatures, channels and their history."""
+"""The models' bucket: bundles, artifacts and signatures, channels and their history.
+
+Every function raises `BucketError` if S3 fails; a docstring names it only for another reason.
+"""

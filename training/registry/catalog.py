@@ -1,9 +1,9 @@
 """Read the models of a bucket as values: all in a list, one with its artifacts, two side by side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from training.registry.versions import list_artifacts, read_channels, read_file,
 
 MIN_SLICE_RIDES = 100
 """Slices of fewer rides are not compared: their errors are noise."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +116,18 @@ def read_details(bucket: Bucket, model_version: str) -> ModelDetails:
     holders = _holders(read_channels(bucket), model_version)
     model = Model(model_version=model_version, manifest=manifest, channels=holders, stored_at=stored_at)
     names = list_artifacts(bucket, manifest)
-    reports = {
-        name.removeprefix("gate-").removesuffix(".json"): read_file(bucket, model_version, name)
+    verdicts = {
+        name.removeprefix("gate-").removesuffix(".json"): _read(bucket, model_version, name, msgspec.json.decode)
         for name in names
         if name.startswith("gate-") and name.endswith(".json")
     }
-    verdicts = {channel: _json(model_version, channel, data) for channel, data in reports.items() if data}
     return ModelDetails(model, manifest, _evaluation(bucket, manifest), verdicts, names)
 
 
 def compare(a: ModelDetails, b: ModelDetails) -> Comparison:
     """Put two models side by side."""
     facts_a, facts_b = _facts(a.manifest), _facts(b.manifest)
-    metrics_a, metrics_b = dict(_leaves(a.manifest.metrics)), dict(_leaves(b.manifest.metrics))
+    metrics_a, metrics_b = dict(leaves(a.manifest.metrics)), dict(leaves(b.manifest.metrics))
     return Comparison(
         a=a.model.model_version,
         b=b.model.model_version,
@@ -154,20 +155,17 @@ def _holders(pointed: Mapping[str, Move], version: str) -> tuple[str, ...]:
 def _evaluation(bucket: Bucket, manifest: Manifest) -> Evaluation | None:
     if EVALUATION not in manifest.files:
         return None
-    data = read_file(bucket, manifest.model_version, EVALUATION)
+    return _read(bucket, manifest.model_version, EVALUATION, decode_evaluation)
+
+
+def _read(bucket: Bucket, model_version: str, name: str, decode: Callable[[bytes], T]) -> T:
+    data = read_file(bucket, model_version, name)
     if data is None:
-        raise BundleError(manifest.model_version, EVALUATION, "is missing")
+        raise BundleError(model_version, name, "is missing")
     try:
-        return decode_evaluation(data)
+        return decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(manifest.model_version, EVALUATION, f"does not decode: {error}") from error
-
-
-def _json(model_version: str, channel: str, data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(model_version, f"gate-{channel}.json", f"does not decode: {error}") from error
+        raise BundleError(model_version, name, f"does not decode: {error}") from error
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
@@ -182,12 +180,13 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings with their dotted paths."""
     if not isinstance(node, Mapping):
         yield path, node
         return
     for name, value in node.items():
-        yield from _leaves(value, f"{path}.{name}" if path else str(name))
+        yield from leaves(value, f"{path}.{name}" if path else str(name))
 
 
 def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Pair]:

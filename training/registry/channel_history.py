@@ -63,11 +63,7 @@ class StoredChannel(NamedTuple):
 
 
 def read_channel(bucket: Bucket, channel: str) -> StoredChannel:
-    """Read a channel.
-
-    Raises:
-        BucketError: S3 failed, or the object is not a channel.
-    """
+    """Read a channel; `BucketError` if the object is not a channel."""
     key = channel_key(channel)
     stored = bucket.read(key)
     if stored is None:
@@ -104,11 +100,7 @@ def history_key(channel: str, move: Channel) -> str:
 
 
 def append_entry(bucket: Bucket, channel: str, state: Move) -> None:
-    """Append the entry of a state that a channel is or was in, unless the history has it.
-
-    Raises:
-        BucketError: S3 failed.
-    """
+    """Append the entry of a state that a channel is or was in, unless the history has it."""
     bucket.write_once(history_key(channel, state), encode_entry(_entry(channel, state)))
 
 
@@ -125,11 +117,7 @@ def has_served(bucket: Bucket, stored: StoredChannel, model_version: str) -> boo
 
 
 def read_history(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:
-    """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not.
-
-    Raises:
-        BucketError: S3 failed, or an entry does not decode.
-    """
+    """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not."""
     state = read_channel(bucket, channel).state
     by_key = {}
     if state:

@@ -63,7 +63,7 @@ def store_bundle(bucket: Bucket, bundle: ExportedBundle, signer: Signer | None =
     The manifest is last: so a version is visible only when it is complete, and signed if there is a signer.
 
     Raises:
-        BucketError: S3 failed, or holds other bytes or another key's signature under this version.
+        BucketError: The bucket holds other bytes or another key's signature under this version.
         UserError: KMS did not sign.
         KmsError: KMS did not check the signature that is there.
     """
@@ -95,7 +95,7 @@ def move_channel(
         move, so its `previous` stays.
 
     Raises:
-        BucketError: Somebody else moved it first, or S3 failed.
+        BucketError: Somebody else moved it first.
     """
     return _move(bucket, read_channel(bucket, channel), (model_version, manifest_sha256), why, mover).now
 
@@ -123,7 +123,7 @@ def promote(
         NoSuchVersionError: The bucket holds no such version.
         BundleError: The function would not serve the version.
         UserError: The channel takes nothing by force, or there is no passing verdict against what it holds.
-        BucketError: Somebody else moved it first, or the version has not the key's signature, or S3 failed.
+        BucketError: Somebody else moved it first, or the version does not have the key's signature.
         KmsError: KMS did not check the signature.
     """
     if force and channel != FORCED_CHANNEL:

@@ -72,7 +72,7 @@ def store_signature(
         Whether it was signed now.
 
     Raises:
-        BucketError: There is a signature by another key, or S3 failed.
+        BucketError: There is a signature by another key.
         UserError: KMS did not sign.
         KmsError: KMS did not check the signature that is there.
     """
@@ -107,7 +107,7 @@ def check_signed(bucket: Bucket, bundle: ExportedBundle, signer: Signer) -> None
     """Check that a stored version is signed by a key, as a function that trusts this key will do.
 
     Raises:
-        BucketError: It has no signature, or one by another key, or S3 failed.
+        BucketError: It has no signature, or one by another key.
         KmsError: KMS did not check it.
     """
     version = bundle.model_version

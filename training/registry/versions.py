@@ -113,7 +113,7 @@ def put_artifact(bucket: Bucket, model_version: str, name: str, data: bytes) -> 
     """Store an artifact beside a version, in place of an older one.
 
     Raises:
-        BucketError: The name is that of one of the bundle's files, or S3 failed.
+        BucketError: The name is that of one of the bundle's files.
     """
     manifest = read_file(bucket, model_version, MANIFEST)
     if name == MANIFEST or (manifest and name in _decode_manifest(model_version, manifest).files):

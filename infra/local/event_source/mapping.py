@@ -1,7 +1,7 @@
-"""The event source mapping: reads a stream's shards, hands batches to the function, brings back what failed.
+"""The event source mapping: reads a stream's shards, delivers batches to the function, retries failed batches.
 
-It takes steps instead of threads: `poll_once` looks at each shard once and waits for nothing, so that time can
-be injected. What becomes of a failed batch is decided in `retry.py`, and done in `lane.py`.
+It advances in steps and has no threads: `poll_once` steps each shard once and never waits, so time can be injected.
+`batcher.py` decides what happens to a failed batch.
 """
 
 import logging
@@ -15,14 +15,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from infra.local.event_source.batcher import Lane, Timing
-from infra.local.event_source.config import MappingConfig, MappingStats, exponential_backoff_s
-from infra.local.event_source.delivery import Delivery
-from infra.local.event_source.failures import FailureDestination, PutObject
-from infra.local.event_source.shard_reader import ShardLease
+from infra.local.event_source.batcher import Batcher, Timing, exponential_backoff_s
+from infra.local.event_source.config import MappingConfig, MappingStats
+from infra.local.event_source.delivery import Delivery, FailureDestination
+from infra.local.event_source.shard_consumer import ShardConsumer
 from infra.operate.shards import (
     FIRST_IDLE_WAIT_S,
-    KinesisStream,
     Shard,
     ShardReader,
     StartingPosition,
@@ -31,67 +29,62 @@ from infra.operate.shards import (
     next_idle_wait_s,
 )
 
+DISCOVERY_PERIOD_S = 10.0
+"""Time between two listings of the shards. A shard's end causes another listing."""
 
-# MERGED FROM infra/local/lineage.py
-# Which shards of a stream may be read now: parents before their children, so that a key's records stay in order.
-class Lineage:
-    """The shards of one stream, as they become known and done."""
+logger = logging.getLogger(__name__)
+
+
+class ShardGraph:
+    """The known shards of a stream: a shard is readable after its parents, so a key's records stay in order."""
 
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, ...]] = {}
         self._done: set[str] = set()
 
     def add(self, shards: Iterable[Shard]) -> list[Shard]:
-        """Takes a listing of the stream; returns the shards that are new in it."""
+        """Add a listing of the stream; return the shards that are new in it."""
         new = [shard for shard in shards if shard.shard_id not in self._parents]
         self._parents |= {shard.shard_id: shard.parent_ids for shard in new}
         return new
 
     def finish(self, shard_id: str) -> None:
-        """Notes that a shard has ended and all of its records are settled."""
+        """Record that a shard has ended and all of its records are settled."""
         self._done.add(shard_id)
 
     def may_be_read(self, shard_id: str) -> bool:
-        """Says whether all parents are done; one that was never listed has been dropped with its records."""
+        """Return whether all parents are done. A parent that was never listed is gone with its records."""
         return all(parent in self._done or parent not in self._parents for parent in self._parents[shard_id])
 
 
-__all__ = ["EventSourceMapping", "MappingConfig", "MappingStats"]
-
-DISCOVERY_PERIOD_S = 10.0
-"""How often the stream is asked for new shards; besides, whenever one has ended."""
-
-logger = logging.getLogger(__name__)
-
-
 class EventSourceMapping:
-    """Hands the records of a stream to a function, batch by batch, each partition key in order.
+    """Delivers the records of a stream to a function, batch by batch, each partition key in order.
 
     Args:
         config: The mapping's properties.
         kinesis: A boto3 Kinesis client.
         invoke: Runs the function on an event: returns its response, raises if it failed.
         clock: Monotonic seconds.
-        backoff: Seconds that a batch stays away after the n-th failure in a row that got nothing done.
-        s3: A boto3 S3 client, for what is given up. Without one, a mapping that has a failure destination gives
-            nothing up: what it can't put aside comes again for ever.
-        wall_clock: Unix time in seconds, which the age of records is measured by.
+        backoff: Seconds until a retry after the n-th failure in a row without progress.
+        s3: A boto3 S3 client, for failed batches. Without one, a mapping with a failure destination retries
+            for ever.
+        wall_clock: Unix time in seconds, for the age of records.
         new_id: Makes the unique part of names.
 
     Attributes:
-        stats: What it has done so far.
-        mapping_id: Its UUID, as the keys of the failure destination have it.
+        stats: Its counters.
+        mapping_id: Its UUID, which is part of the failed batches' keys.
     """
 
     def __init__(  # noqa: PLR0913 - six of them have the default that all but tests use
         self,
         config: MappingConfig,
-        kinesis: KinesisStream,
+        kinesis: Any,
         invoke: Callable[[dict[str, Any]], object],
         clock: Callable[[], float] = time.monotonic,
         backoff: Callable[[int], float] = exponential_backoff_s,
         *,
-        s3: PutObject | None = None,
+        s3: Any = None,
         wall_clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
@@ -112,29 +105,29 @@ class EventSourceMapping:
             self.stats,
             reads_response=config.report_batch_item_failures,
         )
-        self._lineage = Lineage()
-        self._waiting: dict[str, ShardLease] = {}  # until their parents are done
-        self._leases: dict[str, ShardLease] = {}
-        self._take_up(list_shards(kinesis, config.stream_name), config.starting_position)
+        self._graph = ShardGraph()
+        self._waiting: dict[str, ShardConsumer] = {}  # until their parents are done
+        self._consumers: dict[str, ShardConsumer] = {}
+        self._add_shards(list_shards(kinesis, config.stream_name), config.starting_position)
 
     def poll_once(self) -> int:
-        """Gives every shard one step.
+        """Step each shard once.
 
         Returns:
-            Records that went out, to the function or the failure destination, over all shards.
+            Records sent to the function or the failure destination, over all shards.
         """
         if self._timing.clock() >= self._next_discovery_s:
             self._discover()
-        n_records = sum(lease.step() for lease in self._leases.values())
-        if done := [shard_id for shard_id, lease in self._leases.items() if lease.is_done]:
+        n_records = sum(consumer.step() for consumer in self._consumers.values())
+        if done := [shard_id for shard_id, consumer in self._consumers.items() if consumer.is_done]:
             self._retire(done)
         return n_records
 
     def run(self, stop: threading.Event) -> None:
-        """Polls until `stop` is set, and waits on it while there is nothing to hand over.
+        """Poll until `stop` is set; wait on it while there is nothing to deliver.
 
         Raises:
-            ClientError: Kinesis refuses for good: the stream is gone, or may not be read.
+            ClientError: The stream does not exist, or reading is not permitted.
         """
         wait_s = FIRST_IDLE_WAIT_S
         while not stop.is_set():
@@ -143,7 +136,7 @@ class EventSourceMapping:
             if n_records == 0:
                 stop.wait(wait_s)
 
-    def _make_destination(self, s3: PutObject | None) -> FailureDestination | None:
+    def _make_destination(self, s3: Any) -> FailureDestination | None:
         if not (s3 and self._config.on_failure_bucket):
             return None
         region, account = self._stream_arn.split(":")[3:5]
@@ -157,30 +150,30 @@ class EventSourceMapping:
         except (BotoCoreError, ClientError, ResponseParserError) as error:
             if not is_temporary(error):
                 raise
-            logger.warning("shards of %s can't be listed now: %s", self._config.stream_name, error)
+            logger.warning("shards of %s cannot be listed now: %s", self._config.stream_name, error)
         else:
-            self._take_up(shards, "TRIM_HORIZON")  # whatever is in a shard that was not there before is new
+            self._add_shards(shards, "TRIM_HORIZON")  # all records of a new shard are new
 
-    def _take_up(self, shards: Iterable[Shard], starting_position: StartingPosition) -> None:
+    def _add_shards(self, shards: Iterable[Shard], starting_position: StartingPosition) -> None:
         self._next_discovery_s = self._timing.clock() + DISCOVERY_PERIOD_S
-        for shard in self._lineage.add(shards):
-            self._waiting[shard.shard_id] = self._make_lease(shard.shard_id, starting_position)
+        for shard in self._graph.add(shards):
+            self._waiting[shard.shard_id] = self._make_consumer(shard.shard_id, starting_position)
         self._begin()
 
-    def _make_lease(self, shard_id: str, starting_position: StartingPosition) -> ShardLease:
+    def _make_consumer(self, shard_id: str, starting_position: StartingPosition) -> ShardConsumer:
         config, timing = self._config, self._timing
         reader = ShardReader(self._kinesis, config.stream_name, shard_id, starting_position, timing.wall_clock)
-        lanes = [Lane(config, self._delivery, timing) for _ in range(config.parallelization_factor)]
-        return ShardLease(reader, self._stream_arn, lanes)
+        batchers = [Batcher(config, self._delivery, timing) for _ in range(config.parallelization_factor)]
+        return ShardConsumer(reader, self._stream_arn, batchers)
 
     def _begin(self) -> None:
-        """Begins with the shards whose parents are done."""
-        for shard_id in [shard_id for shard_id in self._waiting if self._lineage.may_be_read(shard_id)]:
-            self._leases[shard_id] = self._waiting.pop(shard_id)
+        """Begin with the shards whose parents are done."""
+        for shard_id in [shard_id for shard_id in self._waiting if self._graph.may_be_read(shard_id)]:
+            self._consumers[shard_id] = self._waiting.pop(shard_id)
 
     def _retire(self, shard_ids: list[str]) -> None:
         for shard_id in shard_ids:
-            del self._leases[shard_id]
-            self._lineage.finish(shard_id)
+            del self._consumers[shard_id]
+            self._graph.finish(shard_id)
         self._begin()
         self._discover()
