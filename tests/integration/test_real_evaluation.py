@@ -12,7 +12,7 @@ from training.data.load import load_rides
 from training.data.months import Month, Service, default_data_dir, parse_months
 from training.data.rides import Rides
 from training.evaluation.backtest import backtest
-from training.evaluation.gate import GateReport, report_lines, run_gate, unseen_month
+from training.evaluation.gate import GateReport, report_lines, run_gate
 from training.evaluation.gate_rules import MIN_SLICE_RIDES
 from training.evaluation.metrics import evaluate
 from training.model.baseline import fit_baseline
@@ -103,13 +103,6 @@ def test_model_better_as_a_whole_does_not_pass_with_a_worse_slice() -> None:
 def test_month_that_the_champion_learnt_from_fails_however_good_the_candidate() -> None:
     report = gate(bundle_of(FIRST_OF_2023), bundle_of(JANUARY_2023, validate_months="2023-03"))
     assert failed(report) == ["unseen month"]
-
-
-def test_month_of_the_gate_is_the_latest_that_neither_has_met() -> None:
-    candidate, champion = (bundle_of(months).model.manifest for months in (FIRST_OF_2023, FIRST_OF_2022))
-    assert unseen_month(candidate, champion, parse_months(LOCAL)) == Month(2023, 3)
-    assert unseen_month(candidate, champion, parse_months("2021-01..2023-02")) == Month(2022, 12)
-    assert unseen_month(candidate, champion, parse_months(FIRST_OF_2022)) is None
 
 
 def test_no_large_slice_is_worse_than_the_baseline() -> None:

@@ -88,25 +88,3 @@ def test_stray_pickups_of_whole_months_are_dropped(path: Path) -> None:
     (source,) = load(service, month).sources
     assert source.n_rows == len(pickups)
     assert source.dropped["pickup_outside_month"] == n_strays
-
-
-def test_months_of_a_sample_name_it_as_their_source() -> None:
-    for path in real_files():
-        span = sample_span(path.name)
-        if span:
-            (source,) = load("yellow", span[1]).sources
-            assert (source.file, source.month) == (path.name, span[1])
-
-
-@pytest.mark.parametrize("zone_type", ["int64", "int32"])
-def test_months_of_both_schemas_load_together(zone_type: str) -> None:
-    months = [
-        Month.parse(path.stem.rpartition("_")[2])
-        for path in real_files()
-        if path.name.startswith("green") and str(pq.read_schema(path).field("PULocationID").type) == zone_type
-    ][:2]
-    if not months:
-        pytest.skip(f"no local green month has {zone_type} zones")
-    rides = load_rides("green", months, data_dir=default_data_dir())
-    assert [source.month for source in rides.sources] == months
-    assert (np.diff(rides.pickup_time) >= np.timedelta64(0, "s")).all()

@@ -23,13 +23,11 @@ from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.model.calibrate import (
     EARLIER_SHARE,
-    EDGES_MINUTES,
     MAX_CALIBRATION_RIDES,
     MIN_CALIBRATION_RIDES,
     MIN_DAYS,
     RANGE,
     SHARE_TAKEN,
-    TYPICAL_HALF_MINUTES,
     Predict,
     calibrate,
     calibration_mask,
@@ -146,14 +144,6 @@ def test_model_that_is_never_off_has_the_narrowest_intervals() -> None:
     interval = interval_of(exact, replace(rides, duration_minutes=exact))
     halves = {half for stair in interval.half_minutes.values() for half in stair}
     assert halves == {MIN_HALF_MINUTES}
-
-
-def test_same_rides_give_the_same_interval() -> None:
-    assert interval_of(*made_up(500)) == interval_of(*made_up(500))
-
-
-def test_every_step_has_a_typical_width() -> None:
-    assert len(TYPICAL_HALF_MINUTES) == len(EDGES_MINUTES) + 1
 
 
 # Usual pickup zones -------------------------------------------------------------------------------------------------

@@ -225,10 +225,6 @@ def test_worst_slices_are_named_first_and_the_rest_counted() -> None:
     assert rule.seen.endswith("and 2 more")
 
 
-def test_small_slice_is_not_checked() -> None:
-    assert rule_slices(result_of(slice_of("08", 2.0, n_rides=10))).passed
-
-
 @pytest.mark.parametrize(
     ("overall", "of_slice", "n_rides", "passed"),
     [

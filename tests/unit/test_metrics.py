@@ -20,7 +20,6 @@ from training.evaluation.metrics import (
     evaluate,
     measure,
     measure_errors,
-    plain_predictor,
     side_by_side,
 )
 from training.model.baseline import fit_baseline
@@ -137,12 +136,6 @@ def test_several_blocks_give_the_same_as_one() -> None:
     expected = measure_errors(many.duration_minutes + error, many.duration_minutes)
     assert measure(counted, many) == expected
     assert seen == [BLOCK_RIDES, 1000]
-
-
-def test_plain_predictor_compares_minutes_with_durations() -> None:
-    errors = plain_predictor(lambda columns: np.full(len(columns), 10.0))(RIDES)
-    assert (errors.error_minutes == 10.0 - RIDES.duration_minutes).all()
-    assert (errors.covered, errors.width_minutes) == (None, None)
 
 
 def test_slices_worse_than_the_baseline_come_largest_first() -> None:

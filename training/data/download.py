@@ -53,13 +53,7 @@ def resolve_host(host: str, port: int) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The parts of a download that tests replace.
-
-    Attributes:
-        resolve: Host and port to the addresses and ports to connect to; raises OSError if there are none.
-        sleep: Waits so many seconds between two tries.
-        reach_timeout_s: How long resolving and connecting may take before the machine counts as offline.
-    """
+    """The parts of a download that tests replace; `resolve` raises OSError for a host without an address."""
 
     resolve: Callable[[str, int], Sequence[tuple[str, int]]] = resolve_host
     sleep: Callable[[float], None] = time.sleep
@@ -70,12 +64,7 @@ NETWORK = Network()
 
 
 def fetch_month(
-    service: Service,
-    month: Month,
-    cache_dir: Path,
-    *,
-    base_url: str = TLC_URL,
-    network: Network = NETWORK,
+    service: Service, month: Month, cache_dir: Path, *, base_url: str = TLC_URL, network: Network = NETWORK
 ) -> Path:
     """Download a month's file into the cache folder, over an existing one.
 
@@ -115,12 +104,15 @@ def _check_reachable(name: str, address: tuple[str, int], network: Network) -> N
     outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def probe() -> None:
+        error: Exception | None = OSError("it has no address")
         try:
-            _connect_to_any(network.resolve(*address), network.reach_timeout_s)
-        except (OSError, UnicodeError) as error:
-            outcome.put(error)
-        else:
-            outcome.put(None)
+            for found in network.resolve(*address):
+                error = _connection_error(found, network.reach_timeout_s)
+                if error is None:
+                    break
+        except (OSError, UnicodeError) as unresolved:
+            error = unresolved
+        outcome.put(error)
 
     threading.Thread(target=probe, daemon=True).start()
     try:
@@ -131,16 +123,12 @@ def _check_reachable(name: str, address: tuple[str, int], network: Network) -> N
         raise _offline(name, address[0], error) from error
 
 
-def _connect_to_any(addresses: Sequence[tuple[str, int]], timeout_s: float) -> None:
-    error = OSError("it has no address")
-    for address in addresses:
-        try:
-            socket.create_connection(address, timeout_s).close()
-        except OSError as refused:
-            error = refused
-        else:
-            return
-    raise error
+def _connection_error(address: tuple[str, int], timeout_s: float) -> OSError | None:
+    try:
+        socket.create_connection(address, timeout_s).close()
+    except OSError as error:
+        return error
+    return None
 
 
 def _download(url: str, target: Path) -> Path:

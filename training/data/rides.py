@@ -83,6 +83,11 @@ class Rides:
     def __len__(self) -> int:
         return len(self.duration_minutes)
 
+    @property
+    def months(self) -> tuple[Month, ...]:
+        """The months of the sources, ascending."""
+        return tuple(source.month for source in self.sources)
+
     def head(self, n_rides: int) -> "Rides":
         """Return the first rides, or all if there are fewer."""
         return self.take(slice(max(n_rides, 0)))

@@ -5,7 +5,6 @@ with it. So no model meets a month before it is measured there, and each month i
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +14,7 @@ from lambda_function.core.bundle import ModelBundle
 from training.data.months import Month, Service
 from training.data.rides import Load, Rides
 from training.errors import UserError
-from training.evaluation.metrics import Predictor, measure, plain_predictor, predictor
+from training.evaluation.metrics import measure, plain_predictor, predictor
 from training.model.baseline import fit_baseline
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
@@ -39,14 +38,9 @@ class AgeRow(msgspec.Struct, frozen=True):
 class AgeSummary(msgspec.Struct, frozen=True):
     """Means over all rows of one age; each month has the same weight.
 
-    Attributes:
-        months_since_training: The age.
-        n_rows: The number of rows of that age.
-        rmse_minutes: The models' mean RMSE.
-        baseline_rmse_minutes: The baselines' mean RMSE.
-        ratio_to_baseline: The mean of each row's model over baseline.
-        ratio_to_newest: The mean of the model's RMSE over that of the model last trained before the same month: the
-            cost of not retraining, whatever else makes months hard or easy.
+    `ratio_to_baseline` is the mean of each row's model over baseline. `ratio_to_newest` is the mean of the model's RMSE
+    over that of the model last trained before the same month: the cost of not retraining, whatever else makes months
+    hard or easy.
     """
 
     months_since_training: int
@@ -67,11 +61,13 @@ class BacktestResult(msgspec.Struct, frozen=True, kw_only=True):
     by_age: tuple[AgeSummary, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class _Fitted:
-    train_months: tuple[Month, ...]
-    model: Predictor
-    baseline: Predictor
+    """A model, and a baseline fitted on the same rides."""
+
+    def __init__(self, model: ModelBundle, train_rides: Rides) -> None:
+        self.train_months = train_rides.months
+        self.model = predictor(model)
+        self.baseline = plain_predictor(fit_baseline(train_rides).predict)
 
     def on(self, rides: Rides, month: Month) -> AgeRow:
         """Measure both on a later month."""
@@ -126,32 +122,22 @@ def backtest(
         window = months[max(0, number + 1 - train_window) : number + 1]
         if len(window) == train_window and month != months[-1]:
             on_step(f"fitting on {', '.join(str(one) for one in window)}")
-            fitted.append(_fit(service, window, load(window), parameters))
+            fitted.append(_fit(service, load(window), parameters))
     rows.sort(key=lambda row: (row.train_months[-1], row.month))
     return BacktestResult(
-        service=service,
-        train_window=train_window,
-        parameters=parameters,
-        rows=tuple(rows),
-        by_age=summarise(rows),
+        service=service, train_window=train_window, parameters=parameters, rows=tuple(rows), by_age=summarise(rows)
     )
 
 
 def ageing(model: ModelBundle, train_rides: Rides, months: Iterable[Month], load: Load) -> tuple[AgeRow, ...]:
-    """Measure one model, and a baseline fitted on the same rides, on each of the months after its training months.
-
-    Args:
-        model: The model.
-        train_rides: Its training rides.
-        months: In any order; those up to its last training month are ignored.
-        load: Loads rides.
+    """Measure one model, and a baseline fitted on its training rides, on each of the months after those.
 
     Returns:
-        Rows ascending by month.
+        Rows ascending by month. Months up to the last training month are ignored.
     """
-    trained = tuple(source.month for source in train_rides.sources)
-    fitted = _Fitted(trained, predictor(model), plain_predictor(fit_baseline(train_rides).predict))
-    return tuple(fitted.on(load([month]), month) for month in sorted(set(months)) if month > trained[-1])
+    fitted = _Fitted(model, train_rides)
+    later = (month for month in sorted(set(months)) if month > train_rides.months[-1])
+    return tuple(fitted.on(load([month]), month) for month in later)
 
 
 def summarise(rows: Sequence[AgeRow]) -> tuple[AgeSummary, ...]:
@@ -177,10 +163,9 @@ def _summary(age: int, rows: Sequence[AgeRow], newest_rmse_minutes: dict[str, fl
     )
 
 
-def _fit(service: Service, months: Sequence[Month], rides: Rides, parameters: dict[str, Any]) -> _Fitted:
+def _fit(service: Service, rides: Rides, parameters: dict[str, Any]) -> _Fitted:
     """Fit both. The exported model is measured, as it would serve; it is also several times faster."""
     facts = TrainingFacts(
-        service=service, train_months=tuple(months), validate_months=(), parameters=parameters, metrics={}
+        service=service, train_months=rides.months, validate_months=(), parameters=parameters, metrics={}
     )
-    model = export_bundle(fit_forest(rides, parameters), rides, facts).model
-    return _Fitted(tuple(months), predictor(model), plain_predictor(fit_baseline(rides).predict))
+    return _Fitted(export_bundle(fit_forest(rides, parameters), rides, facts).model, rides)

@@ -97,7 +97,7 @@ def run_gate(
     manifest, champion_manifest = candidate.model.manifest, champion.model.manifest if champion else None
     against = champion.model_version if champion else None
     rules = (
-        rule_unseen([source.month for source in rides.sources], manifest, champion_manifest),
+        rule_unseen(rides.months, manifest, champion_manifest),
         rule_service(manifest, champion_manifest),
         rule_better(measured.result, comparison, candidate.model_version, against),
         rule_slices(measured.result),
@@ -106,30 +106,32 @@ def run_gate(
         rule_size(candidate),
         rule_predict_time(time_ratio(candidate.model, rides)),
     )
-    return GateReport(
-        passed=all(rule.passed for rule in rules),
-        model_version=candidate.model_version,
-        manifest_sha256=candidate.manifest_sha256,
-        against=against,
-        channel=channel,
+    return msgspec.structs.replace(
+        _report(candidate, champion, channel, rules),
         months=measured.result.months,
         candidate=measured.result.model,
         champion=measured.result.baseline,
         comparison=comparison,
-        rules=rules,
     )
 
 
 def no_unseen_month(candidate: ExportedBundle, champion: ExportedBundle | None, *, channel: str) -> GateReport:
     """Return the failing report for a case in which `unseen_month` returns None."""
+    rule = rule_unseen((), candidate.model.manifest, champion.model.manifest if champion else None)
+    return _report(candidate, champion, channel, (rule,))
+
+
+def _report(
+    candidate: ExportedBundle, champion: ExportedBundle | None, channel: str, rules: tuple[RuleResult, ...]
+) -> GateReport:
     return GateReport(
-        passed=False,
+        passed=all(rule.passed for rule in rules),
         model_version=candidate.model_version,
         manifest_sha256=candidate.manifest_sha256,
         against=champion.model_version if champion else None,
         channel=channel,
         months=(),
-        rules=(rule_unseen((), candidate.model.manifest, champion.model.manifest if champion else None),),
+        rules=rules,
     )
 
 

@@ -176,7 +176,7 @@ def side_by_side(model: Predictor, baseline: Predictor, rides: Rides, train_ride
     )
     coverage, width_minutes = whole.interval_figures(0)
     result = MonthsResult(
-        months=tuple(str(source.month) for source in rides.sources),
+        months=tuple(str(month) for month in rides.months),
         model=whole.measured(0),
         baseline=baseline_whole.measured(0),
         coverage=coverage,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lambda_function.core.features import LAST_ZONE, RideColumns
 from training.data.rides import Rides
-from training.model.least_squares import Matrix, Vector, solve_least_squares
+from training.model.least_squares import Vector, solve_least_squares
 
 _N_ZONES = LAST_ZONE + 1
 _N_PAIRS = _N_ZONES * _N_ZONES
@@ -121,6 +121,6 @@ def _solve(rides: _PairRides) -> tuple[Vector, float]:
         return np.append(weighted.sum(axis=0) - pair_share * total, slope)
 
     wanted = (root * (rides.minutes - mean_minutes)).ravel()
-    coefficients = solve_least_squares(Matrix(times, transposed_times), wanted)
+    coefficients = solve_least_squares(times, transposed_times, wanted)
     intercept = mean_minutes - float((pair_share * coefficients[:-1]).sum()) - mean_miles * float(coefficients[-1])
     return coefficients, intercept

@@ -6,7 +6,6 @@ Here every sum is numpy's, in the same order on every machine.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,31 +17,27 @@ TOLERANCE = 1e-6
 """scikit-learn's default, of the residual and of the coefficients."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A matrix (m, n), given as its products: `times` maps (n,) to (m,), `transposed_times` (m,) to (n,)."""
-
-    times: Callable[[Vector], Vector]
-    transposed_times: Callable[[Vector], Vector]
+Product = Callable[[Vector], Vector]
 
 
-def solve_least_squares(matrix: Matrix, wanted: Vector) -> Vector:
-    """Find the coefficients (n,) that bring the matrix's product nearest to `wanted` (m,); of several, the smallest.
+def solve_least_squares(times: Product, transposed_times: Product, wanted: Vector) -> Vector:
+    """Find the coefficients (n,) that bring a matrix's product nearest to `wanted` (m,); of several, the smallest.
 
-    Stops where SciPy's lsqr stops at `TOLERANCE`: well before the best fit if columns differ much in scale.
+    The matrix (m, n) is given as its products: `times` maps (n,) to (m,), `transposed_times` (m,) to (n,). Stops where
+    SciPy's lsqr stops at `TOLERANCE`: well before the best fit if columns differ much in scale.
     """
     wanted_norm = _norm(wanted)
-    found = np.zeros_like(matrix.transposed_times(wanted))
+    found = np.zeros_like(transposed_times(wanted))
     if not wanted_norm:
         return found
     left = wanted / wanted_norm
-    right, alpha = _normalised(matrix.transposed_times(left))
+    right, alpha = _normalised(transposed_times(left))
     direction, rho_bar, residual_norm = right, alpha, wanted_norm
     matrix_norm2 = 0.0
     for _ in range(2 * len(found) if alpha else 0):
-        left, beta = _normalised(matrix.times(right) - alpha * left)
+        left, beta = _normalised(times(right) - alpha * left)
         matrix_norm2 += alpha * alpha + beta * beta
-        right, alpha = _normalised(matrix.transposed_times(left) - beta * right)
+        right, alpha = _normalised(transposed_times(left) - beta * right)
         rho = math.hypot(rho_bar, beta)
         cosine, sine = rho_bar / rho, beta / rho
         step, rho_bar = cosine * residual_norm / rho, -cosine * alpha
