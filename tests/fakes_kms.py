@@ -1,4 +1,4 @@
-"""A stand-in for KMS: keys that sign and verify as AWS's do, where moto differs (it takes a digest for a message)."""
+"""A fake KMS with keys that sign and verify as in AWS; moto differs (it takes a digest for a message)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ _DIGEST_BYTES = 32
 
 @cache
 def _private_key(key_arn: str) -> ec.EllipticCurvePrivateKey:
-    """A key for life: 0.1 ms, and nobody needs another."""
+    """Make a key once."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def public_key(key_arn: str) -> ec.EllipticCurvePublicKey:
-    """What KMS would give out of a key."""
+    """The public key as KMS returns it."""
     return _private_key(key_arn).public_key()
 
 
@@ -42,7 +42,7 @@ class FakeKms:
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def sign(self, *, KeyId: str, Message: bytes, MessageType: str, SigningAlgorithm: str) -> dict[str, Any]:  # noqa: N803
-        """Signs a digest."""
+        """Sign a digest."""
         key = self._begin("sign", KeyId, Message, MessageType, SigningAlgorithm)
         return {"KeyId": KeyId, "Signature": key.sign(Message, ec.ECDSA(utils.Prehashed(SHA256())))}
 
@@ -55,7 +55,7 @@ class FakeKms:
         Signature: bytes,  # noqa: N803
         SigningAlgorithm: str,  # noqa: N803
     ) -> dict[str, Any]:
-        """Verifies a digest's signature: AWS answers to a wrong one with an error."""
+        """Verify a digest's signature; AWS answers a wrong one with an error."""
         key = self._begin("verify", KeyId, Message, MessageType, SigningAlgorithm)
         try:
             key.public_key().verify(Signature, Message, ec.ECDSA(utils.Prehashed(SHA256())))
@@ -64,7 +64,7 @@ class FakeKms:
         return {"KeyId": KeyId, "SignatureValid": True, "SigningAlgorithm": SigningAlgorithm}
 
     def of_region(self) -> Callable[[str], "FakeKms"]:
-        """What makes a client: this one, in the keys' region alone."""
+        """A function that makes a client of the keys' region: this one."""
 
         def make(region: str) -> FakeKms:
             assert region == REGION

@@ -1,4 +1,4 @@
-"""Signed bundles with the clients that the function and training really use, on moto's S3 and KMS."""
+"""Signed bundles with the clients that the function and training use, on moto's S3 and KMS."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,19 +30,19 @@ class Account:
     other_key: str
 
     def store(self, key: str | None = None) -> ModelStore:
-        """A store as a cold start makes it."""
+        """A store of a cold start."""
         return ModelStore(make_clients()[0], BUCKET, "stable", 60.0, signing_key=key or self.key)
 
     def publish(self, key: str | None) -> None:
-        """Publishes the small bundle."""
-        bundle = small_bundle()
-        store_bundle(Bucket(self.s3, BUCKET), bundle, Signer(self.kms, key) if key else None)
-        move_channel(Bucket(self.s3, BUCKET), "stable", bundle.model_version, bundle.manifest_sha256)
+        """Store the small bundle and point the channel at it."""
+        bundle, bucket = small_bundle(), Bucket(self.s3, BUCKET)
+        store_bundle(bucket, bundle, Signer(self.kms, key) if key else None)
+        move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)
 
 
 @pytest.fixture
 def account() -> Iterator[Account]:
-    """An account of this test's own."""
+    """A new account for each test."""
     with mock_aws():
         s3, kms = boto3.client("s3"), boto3.client("kms")
         s3.create_bucket(Bucket=BUCKET)
@@ -50,26 +50,26 @@ def account() -> Iterator[Account]:
         yield Account(s3, kms, *(key["KeyMetadata"]["Arn"] for key in keys))
 
 
-def test_cold_start_serves_what_publishing_has_signed(account: Account) -> None:
+def test_cold_start_serves_a_signed_version(account: Account) -> None:
     account.publish(account.key)
     assert account.store().refresh().model.model_version == small_bundle().model_version
 
 
 @pytest.mark.parametrize("signed_by", [None, "other_key"])
-def test_cold_start_refuses_what_is_not_signed_with_the_key(account: Account, signed_by: str | None) -> None:
+def test_cold_start_refuses_a_version_without_the_keys_signature(account: Account, signed_by: str | None) -> None:
     account.publish(signed_by and getattr(account, signed_by))
     with pytest.raises(SignatureError):
         account.store().refresh()
 
 
-def test_key_that_is_not_there_is_told_and_not_taken_for_a_wrong_signature(account: Account) -> None:
+def test_missing_key_is_not_taken_for_a_wrong_signature(account: Account) -> None:
     account.publish(account.key)
     gone = account.key[:-12] + "000000000000"
     with pytest.raises(KmsError, match=f"cannot verify with the KMS key {gone}: .*NotFoundException"):
         account.store(gone).refresh()
 
 
-def test_stored_version_is_signed_later_by_a_key_that_goes_by_an_alias(account: Account) -> None:
+def test_stored_version_is_signed_later_by_the_alias_of_a_key(account: Account) -> None:
     account.publish(None)
     account.kms.create_alias(AliasName="alias/models", TargetKeyId=account.key)
     assert sign_stored(Bucket(account.s3, BUCKET), small_bundle().model_version, Signer(account.kms, "alias/models"))

@@ -21,8 +21,7 @@ from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from tests.builders_tlc import row_at, write_month
 from training.data.load import load_rides
-from training.model.bundle import ExportedBundle
-from training.model.export import write_bundle
+from training.model.bundle import ExportedBundle, write_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -70,12 +69,6 @@ def running(aws: LocalAws, stack: DeployedStack, log: Path) -> Iterator[Function
     with load_handler(stack.handler, environment, log) as handler:
         runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
         yield Function(EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime))
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running_aws:
-        yield running_aws
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +157,7 @@ def test_bundle_is_published_from_within_its_folder_to_another_channel(
     ("arguments", "sentence"),
     [
         ("tail --stream no-such-stream", "Stream no-such-stream under account 123456789012 not found"),
-        ("publish --stream no-such-stream", "stream no-such-stream took 0 records .* check that it exists"),
+        ("publish --stream no-such-stream", "stream no-such-stream accepted 0 records .* check that it exists"),
     ],
 )
 def test_stream_that_is_not_there_is_told_at_once(cli: Cli, arguments: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""A function that trusts a key serves nothing that is not signed with it, and asks for nothing where it trusts none."""
+"""A function that trusts a key serves only versions signed by it; without a key it reads no signature."""
 
 import msgspec
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lambda_function.aws.model_store import MAX_BYTES, ModelStore, Refreshed
 from lambda_function.aws.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
-from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, sha256
 from lambda_function.errors import BundleError, KmsError, SignatureError, StoreError
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, client_error, publish_bundle
@@ -34,22 +34,23 @@ def new() -> ExportedBundle:
 
 
 class Signed:
-    """A store that trusts KEY and follows `stable`, with the bucket and the KMS that it asks."""
+    """A store that trusts KEY and follows `stable`, with its bucket and KMS."""
 
     def __init__(self, key: str = KEY) -> None:
         self.s3, self.kms, self.clock = FakeS3(), FakeKms(), FakeClock()
+        self.bucket = Bucket(self.s3, BUCKET)
         self.store = ModelStore(
             self.s3, BUCKET, "stable", REFRESH_S, self.clock, signing_key=key, make_kms=self.kms.of_region()
         )
 
     def publish(self, bundle: ExportedBundle, key: str | None = KEY) -> None:
-        """Stores a bundle, signed or not, and moves the channel onto it."""
-        store_bundle(Bucket(self.s3, BUCKET), bundle, Signer(FakeKms(), key) if key else None)
-        move_channel(Bucket(self.s3, BUCKET), "stable", bundle.model_version, bundle.manifest_sha256)
+        """Store a bundle, signed or not, and move the channel to it."""
+        store_bundle(self.bucket, bundle, Signer(FakeKms(), key) if key else None)
+        move_channel(self.bucket, "stable", bundle.model_version, bundle.manifest_sha256)
         self.s3.calls.clear()
 
-    def look(self) -> Refreshed:
-        """Refreshes when it is due."""
+    def refresh(self) -> Refreshed:
+        """Refresh when it is due."""
         self.clock.sleep(REFRESH_S)
         return self.store.refresh()
 
@@ -71,15 +72,15 @@ def signature_by(key: str, manifest: bytes = MANIFEST_BYTES) -> bytes:
 SIGNATURE_BYTES = signature_by(KEY)
 
 
-def test_signed_bundle_is_served_after_one_question_to_kms() -> None:
+def test_signed_bundle_is_served_after_one_call_of_kms() -> None:
     signed = Signed()
     signed.publish(old())
     for _ in range(3):
-        assert signed.look().model.model_version == old().model_version
+        assert signed.refresh().model.model_version == old().model_version
     assert signed.kms.calls == [("verify", KEY)]
 
 
-def test_signature_is_checked_before_other_files_are_even_read() -> None:
+def test_signature_is_checked_before_other_files_are_read() -> None:
     signed = Signed()
     signed.publish(old(), key=None)
     with pytest.raises(SignatureError):
@@ -91,13 +92,13 @@ def test_signature_is_checked_before_other_files_are_even_read() -> None:
 def test_without_a_key_no_signature_is_read_and_no_client_made() -> None:
     signed = Signed(key="")
     signed.publish(old())
-    assert signed.look().model.model_version == old().model_version
+    assert signed.refresh().model.model_version == old().model_version
     assert signed.kms.calls == []
     assert [key.rpartition("/")[2] for _, key in signed.s3.calls] == ["stable.json", MANIFEST, FOREST, GOLDEN]
 
 
 @pytest.mark.parametrize("key", [None, OTHER_KEY], ids=["unsigned", "another key's"])
-def test_cold_start_on_a_bundle_that_is_not_signed_with_the_key_fails_with_a_sentence(key: str | None) -> None:
+def test_cold_start_on_a_bundle_without_the_keys_signature_fails(key: str | None) -> None:
     signed = Signed()
     signed.publish(old(), key)
     with pytest.raises(
@@ -110,32 +111,27 @@ def test_cold_start_on_a_bundle_that_is_not_signed_with_the_key_fails_with_a_sen
 def test_warm_function_keeps_the_last_good_model_until_the_new_one_is_signed(signed: Signed, key: str | None) -> None:
     signed.publish(new(), key)
     for _ in range(2):
-        refreshed = signed.look()
+        refreshed = signed.refresh()
         assert refreshed.model.model_version == old().model_version
         assert isinstance(refreshed.error, SignatureError)
     signed.s3.objects[bundle_key(new().model_version, SIGNATURE)] = signature_by(KEY, new().files[MANIFEST])
-    assert signed.look().model.model_version == new().model_version
+    assert signed.refresh().model.model_version == new().model_version
 
 
 def test_signature_of_another_version_by_the_same_key_is_refused(signed: Signed) -> None:
     signed.publish(new(), key=None)
     signed.s3.objects[bundle_key(new().model_version, SIGNATURE)] = signature_by(KEY, MANIFEST_BYTES)
-    assert isinstance(signed.look().error, SignatureError)
+    assert isinstance(signed.refresh().error, SignatureError)
 
 
 def test_manifest_forged_together_with_its_channel_is_refused(signed: Signed) -> None:
-    """Whoever writes both the bundle and the channel satisfies every digest, and still has no key."""
+    """A writer of both the bundle and the channel satisfies every digest, but has no key."""
     forged = msgspec.json.encode({**msgspec.json.decode(new().files[MANIFEST]), "metrics": {"rmse": 0}})
     signed.publish(new())
     signed.s3.objects[bundle_key(new().model_version, MANIFEST)] = forged
-    move_channel(Bucket(signed.s3, BUCKET), "stable", old().model_version, old().manifest_sha256)
-    move_channel(
-        Bucket(signed.s3, BUCKET),
-        "stable",
-        new().model_version,
-        ExportedBundle({MANIFEST: forged}, new().model).manifest_sha256,
-    )
-    assert isinstance(signed.look().error, SignatureError)
+    move_channel(signed.bucket, "stable", old().model_version, old().manifest_sha256)
+    move_channel(signed.bucket, "stable", new().model_version, sha256(forged))
+    assert isinstance(signed.refresh().error, SignatureError)
 
 
 @pytest.mark.parametrize(
@@ -143,17 +139,17 @@ def test_manifest_forged_together_with_its_channel_is_refused(signed: Signed) ->
     [SERVICE_DOWN, DENIED, client_error(400, "DisabledException"), EndpointConnectionError(endpoint_url="https://kms")],
     ids=["down", "denied", "disabled", "unreachable"],
 )
-def test_kms_that_does_not_say_keeps_the_last_good_model_and_is_asked_again(signed: Signed, failure: Exception) -> None:
+def test_failing_kms_keeps_the_last_good_model_and_is_called_again(signed: Signed, failure: Exception) -> None:
     signed.publish(new())
     signed.kms.script = [failure]
-    refreshed = signed.look()
+    refreshed = signed.refresh()
     assert refreshed.model.model_version == old().model_version
     assert isinstance(refreshed.error, KmsError)
     assert str(refreshed.error).startswith(f"cannot verify with the KMS key {KEY}: ")
-    assert signed.look().model.model_version == new().model_version
+    assert signed.refresh().model.model_version == new().model_version
 
 
-def test_missing_manifest_is_told_as_missing() -> None:
+def test_missing_manifest_is_reported_as_missing() -> None:
     signed = Signed()
     signed.publish(old())
     del signed.s3.objects[bundle_key(old().model_version, MANIFEST)]
@@ -162,8 +158,8 @@ def test_missing_manifest_is_told_as_missing() -> None:
     assert signed.kms.calls == []
 
 
-def test_signature_is_one_that_any_tool_verifies_with_the_public_key() -> None:
-    """As `openssl dgst -sha256 -verify key.pem -signature manifest.sig manifest.json` does; it raises if not."""
+def test_signature_verifies_with_the_public_key_in_any_tool() -> None:
+    """As `openssl dgst -sha256 -verify key.pem -signature manifest.sig manifest.json` does."""
     public_key(KEY).verify(SIGNATURE_BYTES, MANIFEST_BYTES, ECDSA(SHA256()))
 
 
@@ -180,20 +176,20 @@ def test_any_changed_byte_of_the_signature_is_refused(place: int, bits: int) -> 
 
 
 @given(st.binary(max_size=2 * MAX_SIGNATURE_BYTES))
-def test_what_is_no_signature_is_refused(signature: bytes) -> None:
+def test_other_bytes_are_refused(signature: bytes) -> None:
     with pytest.raises(SignatureError):
         check_signature(FakeKms(), KEY, VERSION, MANIFEST_BYTES, signature)
 
 
-def test_signature_too_long_to_be_one_is_not_sent_to_kms() -> None:
+def test_too_long_signature_is_not_sent_to_kms() -> None:
     kms = FakeKms()
     with pytest.raises(SignatureError):
         check_signature(kms, KEY, VERSION, MANIFEST_BYTES, bytes(MAX_SIGNATURE_BYTES + 1))
     assert kms.calls == []
 
 
-def test_answer_that_says_invalid_is_refused_whatever_the_status() -> None:
-    """As moto answers: only a plain yes is one."""
+def test_invalid_in_the_answer_is_refused_whatever_the_status() -> None:
+    """Moto answers so."""
 
     class Unsure(FakeKms):
         def verify(self, **_: object) -> dict[str, object]:
@@ -204,7 +200,7 @@ def test_answer_that_says_invalid_is_refused_whatever_the_status() -> None:
 
 
 @pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])
-def test_object_larger_than_any_honest_one_is_not_read(file: str) -> None:
+def test_too_large_object_is_not_read(file: str) -> None:
     s3 = SizedS3(bundle_key(old().model_version, file), MAX_BYTES[file] + 1)
     publish_bundle(s3, old())
     store = ModelStore(s3, BUCKET, "stable", REFRESH_S, FakeClock())
@@ -215,14 +211,14 @@ def test_object_larger_than_any_honest_one_is_not_read(file: str) -> None:
 
 
 class SizedS3(FakeS3):
-    """A bucket that says of one object that it is larger than it is."""
+    """A bucket that states too large a size for one object."""
 
     def __init__(self, key: str, n_bytes: int) -> None:
         super().__init__()
         self.large_key, self.n_bytes = key, n_bytes
 
     def get_object(self, *, Bucket: str, Key: str, **conditions: str) -> dict[str, object]:  # noqa: N803
-        """Reads an object."""
+        """Read an object."""
         answer = super().get_object(Bucket=Bucket, Key=Key, **conditions)
         return {**answer, "ContentLength": self.n_bytes} if self.large_key == Key else answer
 

@@ -1,4 +1,4 @@
-"""The command line's side of Kinesis: ride events encoded, paced onto a stream, and read back."""
+"""Ride events are encoded, sent to a stream at a steady rate, and read back."""
 
 import itertools
 import json
@@ -58,7 +58,7 @@ def encode(ride_ids: Sequence[int | str], miles: float = 3.66, when: str = "2021
         )
     )
 )
-def test_ride_events_are_what_json_would_write(rides: list[tuple[int, int, float, datetime, int | str]]) -> None:
+def test_ride_events_are_the_bytes_of_json_dumps(rides: list[tuple[int, int, float, datetime, int | str]]) -> None:
     encoded = ride_event_bytes(
         np.array([ride[0] for ride in rides], np.int64),
         np.array([ride[1] for ride in rides], np.int64),
@@ -99,10 +99,10 @@ def test_columns_of_different_length_are_refused() -> None:
         ride_event_bytes(np.full(2, 1), np.full(2, 1), np.full(2, 1.0), np.full(2, np.datetime64(0, "s")), [7])
 
 
-# -- publishing
+# -- send
 
 
-def test_entries_go_in_order_in_chunks_of_500_and_are_counted() -> None:
+def test_entries_are_sent_in_order_in_chunks_of_500() -> None:
     kinesis = FakeKinesis()
 
     counts = list(publish(publisher(kinesis), iter(entries(1_200)), timing=timing(kinesis)))
@@ -111,7 +111,7 @@ def test_entries_go_in_order_in_chunks_of_500_and_are_counted() -> None:
     assert taken(kinesis) == entries(1_200)
 
 
-def test_refused_entries_alone_are_sent_again_before_the_next_chunk() -> None:
+def test_only_refused_entries_are_resent_before_the_next_chunk() -> None:
     kinesis = FakeKinesis(put_faults=[{0, 499}, {1}])
 
     list(publish(publisher(kinesis), entries(501), timing=timing(kinesis)))
@@ -120,7 +120,7 @@ def test_refused_entries_alone_are_sent_again_before_the_next_chunk() -> None:
     assert [key for key, _ in taken(kinesis)[498:]] == ["0", "499", "500"]
 
 
-def test_stream_that_goes_on_refusing_is_given_up_with_counts_and_its_own_words() -> None:
+def test_stream_that_refuses_to_the_time_limit_is_an_error_with_counts() -> None:
     kinesis = FakeKinesis(put_faults=itertools.chain([set(), set(range(2, 400))], itertools.repeat(set(range(500)))))
     start_s = kinesis.clock()
     progress = publish(publisher(kinesis), entries(900), patience_s=10, timing=timing(kinesis))
@@ -133,7 +133,7 @@ def test_stream_that_goes_on_refusing_is_given_up_with_counts_and_its_own_words(
     assert kinesis.clock() - start_s <= 10
 
 
-def test_patience_begins_anew_with_each_chunk() -> None:
+def test_time_limit_applies_to_each_chunk() -> None:
     kinesis = FakeKinesis(put_faults=[{0}, set[int]()] * 3)
     progress = publish(publisher(kinesis), entries(1_500), patience_s=1, timing=timing(kinesis))
 
@@ -144,7 +144,7 @@ def test_patience_begins_anew_with_each_chunk() -> None:
 
 
 @given(st.integers(0, 1_100), st.lists(st.sets(st.integers(0, 499)), max_size=4))
-def test_every_entry_is_taken_once_whatever_is_refused(n_entries: int, refused: list[AbstractSet[int]]) -> None:
+def test_every_entry_is_accepted_once_whatever_is_refused(n_entries: int, refused: list[AbstractSet[int]]) -> None:
     kinesis = FakeKinesis(put_faults=refused)
 
     list(publish(publisher(kinesis), entries(n_entries), timing=timing(kinesis)))
@@ -164,7 +164,7 @@ def test_rate_is_kept(rate_per_s: float) -> None:
     assert n_before_last / last_sent_s == pytest.approx(rate_per_s, rel=1e-4)
 
 
-def test_stall_is_not_made_good_by_a_burst() -> None:
+def test_no_burst_follows_a_stall() -> None:
     kinesis = FakeKinesis()
     progress = publish(publisher(kinesis), entries(100), rate_per_s=10, timing=timing(kinesis))
     next(progress)
@@ -177,7 +177,7 @@ def test_stall_is_not_made_good_by_a_burst() -> None:
     assert kinesis.clock() - before_s == pytest.approx(0.1)
 
 
-# -- reading
+# -- read
 
 
 def test_stream_reader_reads_every_shard_once() -> None:
@@ -194,7 +194,7 @@ def test_stream_reader_reads_every_shard_once() -> None:
     assert stream.read_once() == []
 
 
-def test_tail_waits_longer_and_longer_for_records_until_it_is_told_to_end() -> None:
+def test_tail_doubles_its_wait_until_it_is_ended() -> None:
     kinesis = FakeKinesis()
     kinesis.put(b"a")
     waits_s: list[float] = []
@@ -209,7 +209,7 @@ def test_tail_waits_longer_and_longer_for_records_until_it_is_told_to_end() -> N
     assert waits_s == pytest.approx([0.01, 0.02, 0.04, 0.01, 0.02])
 
 
-def test_tail_ends_by_itself_when_every_shard_has_ended() -> None:
+def test_tail_ends_when_every_shard_has_ended() -> None:
     kinesis = FakeKinesis()
     kinesis.put(b"a")
     shards = tail(kinesis, "ride-events", "TRIM_HORIZON", wait=lambda seconds: False)
@@ -218,7 +218,7 @@ def test_tail_ends_by_itself_when_every_shard_has_ended() -> None:
     assert [record.data for record in shards] == [b"a"]
 
 
-def test_aggregates_and_plain_records_are_read_as_if_all_were_plain() -> None:
+def test_sub_records_of_aggregates_are_read_as_records() -> None:
     kinesis = FakeKinesis()
     (packed,) = pack(entries(3), n_groups=1)
     (number,) = kinesis.put(packed.data, partition_key=packed.partition_key)
@@ -230,7 +230,7 @@ def test_aggregates_and_plain_records_are_read_as_if_all_were_plain() -> None:
     assert [record.sequence_number for record in records[:3]] == [number] * 3
 
 
-def test_damaged_aggregate_is_shown_as_it_is() -> None:
+def test_damaged_aggregate_is_read_as_one_record() -> None:
     kinesis = FakeKinesis()
     (packed,) = pack(entries(3), n_groups=1)
     kinesis.put(packed.data[:-1], b"after")
@@ -240,7 +240,7 @@ def test_damaged_aggregate_is_shown_as_it_is() -> None:
     assert [record.data for record in shown] == [packed.data[:-1], b"after"]
 
 
-def test_reader_goes_on_with_the_children_of_a_shard_that_was_split() -> None:
+def test_reader_goes_on_with_the_children_of_a_split_shard() -> None:
     # GIVEN a reader of a stream with records before and after a split
     kinesis = FakeKinesis(n_shards=1)
     reader = StreamReader(kinesis, "ride-events", "TRIM_HORIZON")
