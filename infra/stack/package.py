@@ -2,6 +2,7 @@
 
 import argparse
 import compileall
+import fcntl
 import hashlib
 import os
 import platform
@@ -10,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,14 +197,13 @@ def build_for_host(builds: Path = HOST_BUILDS) -> Package:
     if architecture is None:
         raise UserError("the package runs on Linux on x86_64 or arm64, and this machine is neither")
     home = builds / f"{architecture}-{_source_digest()}"
-    if not home.exists():
-        builds.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="building-", dir=builds) as building:
-            package = build(architecture, Path(building) / "build")
-            # Another process may finish the same build first: both results are the same.
-            with suppress(OSError):
-                package.folder.parent.rename(home)
-        _drop_old_builds(builds)
+    builds.mkdir(parents=True, exist_ok=True)
+    with builds.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other processes wait for the same build instead of repeating it
+        if not home.exists():
+            with tempfile.TemporaryDirectory(prefix="building-", dir=builds) as building:
+                build(architecture, Path(building) / "build").folder.parent.rename(home)
+            _drop_old_builds(builds)
     return _package(home, architecture)
 
 

@@ -1,13 +1,11 @@
 """The deployable package of `sam build`: its contents, its size, and an import with nothing else on the path."""
 
 import json
-import platform
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from infra.stack.package import (
-    MAX_PACKAGE_BYTES,
-    PYTHON,
-    REQUIREMENTS,
-    ROOT,
-    Package,
-    build,
-    export_requirements,
-    find_uv,
-)
-
-ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "")
-"""The package contains machine code: to import it, it is built for this machine's own processor."""
-
-
-def of_the_built_package(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that needs `sam build`: slow, and skipped if that or the machine code does not run here."""
-    sam_builds = pytest.mark.skipif(
-        sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"
-    )
-    code_runs = pytest.mark.skipif(sys.platform != "linux" or not ARCHITECTURE, reason="the package is for Linux")
-    marked: Callable[..., None] = pytest.mark.slow(sam_builds(code_runs(test)))
-    return marked
-
+from infra.stack.package import MAX_PACKAGE_BYTES, REQUIREMENTS, ROOT, Package, export_requirements, find_uv
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
 """boto3 and its dependencies in Lambda's runtime; the package has its own jmespath."""
@@ -73,11 +48,6 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    return build(ARCHITECTURE or "x86_64", tmp_path_factory.mktemp("sam") / "build")
-
-
 @pytest.fixture
 def runtime(tmp_path: Path) -> Path:
     site_packages = Path(boto3.__file__).parent.parent
@@ -86,7 +56,6 @@ def runtime(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@of_the_built_package
 def test_handler_imports_with_the_package_and_the_runtime_only(package: Package, runtime: Path) -> None:
     isolated = [sys.executable, "-I", "-S", "-B", "-W", "error", "-c", IMPORT_ALONE]
     result = subprocess.run(  # noqa: S603 - our own words
@@ -100,18 +69,15 @@ def test_handler_imports_with_the_package_and_the_runtime_only(package: Package,
     assert not UNWANTED & set(found["modules"])
 
 
-@of_the_built_package
 def test_package_is_within_its_budget(package: Package) -> None:
     assert 10_000_000 < package.n_bytes < MAX_PACKAGE_BYTES
 
 
-@of_the_built_package
 def test_zipped_package_is_within_its_budget(package: Package, tmp_path: Path) -> None:
     zipped = Path(shutil.make_archive(str(tmp_path / "package"), "zip", package.folder))
     assert zipped.stat().st_size < MAX_ZIPPED_BYTES
 
 
-@of_the_built_package
 def test_package_holds_the_function_and_its_dependencies_only(package: Package) -> None:
     modules = {path.name for path in package.folder.iterdir() if not re.search(r"\.(dist-info|data|libs)$", path.name)}
 
@@ -128,7 +94,6 @@ def test_package_holds_the_function_and_its_dependencies_only(package: Package) 
     assert (package.folder / "lambda_function" / "core" / "zones.csv").is_file()
 
 
-@of_the_built_package
 def test_package_contains_bytecode_that_no_file_time_makes_stale(package: Package) -> None:
     sources = list(package.folder.rglob("*.py"))
 

@@ -1,7 +1,6 @@
 """Two builds of the same sources are the same package, to the byte: a new build of a commit gives what is deployed."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,25 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.stack.package import (
-    PYTHON,
-    Package,
-    build,
-    build_for_host,
-    export_with_digests,
-    find_uv,
-    function_folders,
-    host_architecture,
-)
+from infra.stack.package import Package, build, function_folders
 from infra.stack.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, Release, write_archive, write_release
 from training.errors import UserError
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"),
-    pytest.mark.skipif(find_uv() is None, reason="no uv here"),
-    pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +22,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def package(folder: Path) -> Package:
-    return build_for_host()  # may be built already, as the demo's package
-
-
-@pytest.fixture(scope="module")
-def release(package: Package, folder: Path) -> Release:
-    uv = find_uv()
-    assert uv is not None
-    return write_release(package.folder.parent, folder / "release", export_with_digests(uv))
+def release(package: Package, folder: Path, exported: str) -> Release:
+    return write_release(package.folder.parent, folder / "release", exported)
 
 
 def test_second_build_elsewhere_has_the_same_digest(package: Package, folder: Path) -> None:

@@ -2,29 +2,14 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.stack.package import PYTHON, Package, build_for_host, export_with_digests, find_uv, host_architecture
+from infra.stack.package import Package
 from infra.stack.sbom import SPEC_VERSION, write_sbom
 from training.errors import UserError
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="sam build wants the function's Python, 3.13"),
-    pytest.mark.skipif(find_uv() is None, reason="no uv here"),
-    pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
-]
-
-
-@pytest.fixture(scope="module")
-def exported() -> str:
-    uv = find_uv()
-    assert uv is not None
-    return export_with_digests(uv)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +18,6 @@ def sbom(exported: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     write_sbom(exported, path)  # validates it, too
     found: dict[str, Any] = json.loads(path.read_bytes())
     return found
-
-
-@pytest.fixture(scope="module")
-def package() -> Package:
-    return build_for_host()  # may be built already, as the demo's package
 
 
 def distributions(package: Package) -> set[tuple[str, str]]:
