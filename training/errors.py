@@ -1,13 +1,13 @@
-"""Errors of training and of everything above it; a class exists where somebody catches it or reads its attributes."""
+"""Errors of training and infra. A subclass exists if somebody catches it by type or reads its attributes."""
 
 from collections.abc import Sequence
 
 FOLDER_PREFIX = "file:"
-"""How a bucket's name begins that is a folder on this machine."""
+"""The prefix of a bucket's name that stands for a folder on this machine."""
 
 
 def bucket_address(bucket: str) -> str:
-    """Returns how a person writes a bucket.
+    """Return the address of a bucket for messages.
 
     >>> bucket_address("rides"), bucket_address("file:build/bucket")
     ('s3://rides', 'file:build/bucket')
@@ -20,7 +20,7 @@ class UserError(Exception):
 
     Attributes:
         sentence: What is wrong, and with what.
-        hint: What to do about it; "" where the sentence says it.
+        hint: What to do about it; "" if the sentence says it.
     """
 
     def __init__(self, sentence: str, hint: str = "") -> None:
@@ -37,16 +37,12 @@ class BucketError(UserError):
 
 
 class NoSuchVersionError(BucketError):
-    """No version in the bucket is called so, or several are.
+    """A name that is not a version, the beginning of exactly one, or a channel.
 
-    Attributes:
-        name: What was asked for: a version, the beginning of one, or a channel.
-        versions: Those that it may mean, where there are several; else all that there are.
+    `versions` are those that it may mean if it is ambiguous, else all versions of the bucket.
     """
 
     def __init__(self, bucket: str, name: str, versions: Sequence[str], *, is_ambiguous: bool = False) -> None:
-        self.name = name
-        self.versions = tuple(versions)
         if is_ambiguous:
             problem = f"holds several versions called {name}: {_some(versions)}; give more of the one"
         elif versions:
@@ -95,6 +91,6 @@ _N_NAMED = 5
 
 
 def _some(versions: Sequence[str]) -> str:
-    """Names versions, the last few of many."""
+    """List versions, only the last few of many."""
     more = f"{len(versions) - _N_NAMED} older ones, " if len(versions) > _N_NAMED else ""
     return more + ", ".join(versions[-_N_NAMED:])

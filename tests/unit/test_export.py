@@ -113,7 +113,7 @@ def test_forest_is_plain_arrays_of_the_expected_dtypes() -> None:
         assert {name: arrays[name].dtype for name in arrays.files} == FOREST_DTYPES
 
 
-def test_unused_leaves_hold_nothing() -> None:
+def test_unused_leaves_are_zero() -> None:
     leaves = forest_arrays(fitted(max_leaf_nodes=4))["leaf_minutes"]
     assert leaves.shape == (3, 32)
     assert (leaves[:, :4] != 0).all()

@@ -180,7 +180,7 @@ def test_compact_columns_give_the_same_features_to_the_bit(zone: int, miles: flo
     assert feature_matrix(compact).tobytes() == feature_matrix(wide).tobytes()
 
 
-def test_joining_a_generator_of_months_needs_little_more_than_what_comes_of_it() -> None:
+def test_joining_a_generator_of_months_needs_little_more_memory_than_the_result() -> None:
     n_rides, n_months = 20_000, 8
 
     def months() -> Iterator[Rides]:
@@ -230,7 +230,7 @@ def test_data_folder_goes_before_the_cache_and_the_cache_before_a_download(tmp_p
     assert first_zone() == 1
 
 
-def test_month_is_taken_out_of_a_sample_of_several(tmp_path: Path) -> None:
+def test_month_is_taken_from_a_sample_of_several(tmp_path: Path) -> None:
     rows = [
         row_at(start, pickup_zone=zone)
         for start, zone in [("2009-01-01T00:00:00", 9), ("2020-01-31T23:59:59", 1), ("2020-02-01T00:00:00", 2)]

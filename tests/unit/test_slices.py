@@ -1,4 +1,6 @@
-"""Slices: each ride in the slice it belongs to, whatever the rides look like."""
+"""Slicings: every ride is in the right slice."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from lambda_function.core.features import RideColumns
 from tests.builders import JANUARY, ride_columns_of, small_rides
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.evaluation.slices import Slicing, by_day, slicings, zone_pairs
+from training.evaluation.slices import by_day, slicings, zone_pairs
 
 NOTHING_KNOWN = np.zeros((266, 266), np.bool_)
 TUESDAY_8_15 = 26_830_575
@@ -17,7 +19,7 @@ CITY_HALL, GREENPOINT, JFK, LAGUARDIA, NEWARK, OUTSIDE = 209, 112, 132, 138, 1, 
 
 
 def slices_of(ride: RideColumns, by: str, known: Rides | None = None) -> list[str]:
-    """The names of the slices that a ride is in, of all slicings of a kind."""
+    """Return the names of the slices that a ride is in, of all slicings of a kind."""
     cuts = [cut for cut in slicings(zone_pairs(known) if known else NOTHING_KNOWN) if cut.by == by]
     assert cuts
     return [cut.names[number] for cut in cuts if (number := int(cut.number(ride)[0])) < len(cut.names)]
@@ -61,7 +63,7 @@ def test_boroughs_have_a_direction(pickup: int, dropoff: int, name: str) -> None
         (float("inf"), "missing"),
     ],
 )
-def test_distance_band_holds_its_lower_edge_and_what_features_miss_is_missing(miles: float, name: str) -> None:
+def test_distance_band_includes_its_lower_edge_and_missing_is_as_in_the_features(miles: float, name: str) -> None:
     assert slices_of(ride_columns_of(trip_distance_miles=[miles]), "distance") == [name]
 
 
@@ -78,7 +80,7 @@ def test_ride_counts_for_each_airport_at_either_end(pickup: int, dropoff: int, n
     assert slices_of(ride_columns_of(pickup_zone=[pickup], dropoff_zone=[dropoff]), "airport") == names
 
 
-def test_zone_pair_is_unseen_where_no_training_ride_went_that_way() -> None:
+def test_zone_pair_is_unseen_without_a_training_ride_in_that_direction() -> None:
     known = small_rides().take(slice(0, 1))
     there = ride_columns_of(pickup_zone=known.columns.pickup_zone, dropoff_zone=known.columns.dropoff_zone)
     back = ride_columns_of(pickup_zone=there.dropoff_zone, dropoff_zone=there.pickup_zone)
@@ -87,7 +89,7 @@ def test_zone_pair_is_unseen_where_no_training_ride_went_that_way() -> None:
     assert slices_of(back, "zone pair", known) == ["unseen"]
 
 
-def test_days_run_from_the_first_ride_to_the_last() -> None:
+def test_days_are_those_from_the_first_ride_to_the_last() -> None:
     rides = synthetic_rides(JANUARY, 500, seed=7)
     cut = by_day(rides)
     assert (cut.names[0], cut.names[-1], len(cut.names)) == ("2021-01-01", "2021-01-31", 31)
@@ -109,15 +111,14 @@ def test_every_ride_is_in_one_slice_of_each_kind(pickup: int, dropoff: int, mile
         assert len(slices_of(ride, by)) == 1
 
 
-def test_columns_of_fewer_bits_fall_into_the_same_slices() -> None:
+def test_columns_of_fewer_bits_give_the_same_slices() -> None:
     wide = small_rides().columns
-    narrow = RideColumns(
-        wide.pickup_zone.astype(np.int16),
-        wide.dropoff_zone.astype(np.int16),
-        wide.trip_distance_miles,
-        wide.pickup_minute.astype(np.int32),
+    narrow = replace(
+        wide,
+        pickup_zone=wide.pickup_zone.astype(np.int16),
+        dropoff_zone=wide.dropoff_zone.astype(np.int16),
+        pickup_minute=wide.pickup_minute.astype(np.int32),
     )
-    cuts: tuple[Slicing, ...] = (*slicings(zone_pairs(small_rides())), by_day(small_rides()))
-    for cut in cuts:
+    for cut in (*slicings(zone_pairs(small_rides())), by_day(small_rides())):
         assert cut.number(narrow).dtype == np.intp
         assert (cut.number(narrow) == cut.number(wide)).all()
