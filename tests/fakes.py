@@ -73,7 +73,7 @@ PutOutcome = Exception | AfterAccepting | PartlyFailed | None
 
 @dataclass(slots=True)
 class FakeClock:
-    """Seconds that pass when told to, or by sleeping."""
+    """A clock that passes only by `advance` and `sleep`. Calling it returns the time."""
 
     now_s: float = 1_609_834_510.0
     slept_s: list[float] = field(default_factory=list)
@@ -82,8 +82,12 @@ class FakeClock:
         """Returns the time."""
         return self.now_s
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
     def sleep(self, seconds: float) -> None:
-        """Lets time pass, and remembers that somebody slept."""
+        """Let time pass and record the sleep."""
         self.slept_s.append(seconds)
         self.now_s += seconds
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,6 @@ ONE_STREAM: dict[str, Any] = {
 
 IS_ONE = {"Fn::Equals": [{"Ref": "Shards"}, "1"]}
 MORE_THAN_ONE = {"Assertions": [{"Assert": {"Fn::Not": [IS_ONE]}, "AssertDescription": "one shard is not enough"}]}
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A deployment on the local AWS with the workflow's steps: `sam deploy` plans, our steps execute and undo."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,13 @@ Resources:
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        running.client("s3").create_bucket(Bucket=ARTEFACTS)
-        yield running
+def artefacts(aws: LocalAws) -> None:
+    aws.client("s3").create_bucket(Bucket=ARTEFACTS)
 
 
 @pytest.fixture
-def environment(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """The environment of the steps, with the local AWS."""
+def environment(aws: LocalAws, artefacts: None, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The environment of the steps, with the local AWS and a bucket for packages."""
     for name, value in {**aws.environment, "no_proxy": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
     return {**sam_environment(), **aws.environment}

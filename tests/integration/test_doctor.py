@@ -26,11 +26,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[TemplateStack]:
-    with LocalAws() as aws:
-        made = TemplateStack(aws, "ridecast-prod")
-        assert made.change() == "CREATE_COMPLETE"
-        yield made
+def stack(aws: LocalAws) -> TemplateStack:
+    made = TemplateStack(aws, "ridecast-prod")
+    assert made.change() == "CREATE_COMPLETE"
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
-"""The embedded AWS's Kinesis, over HTTP and through boto3: what readers and producers rely on."""
+"""The local Kinesis over HTTP, through boto3: what readers and producers rely on."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.errors import MotoVersionError
 from infra.local.aws import LocalAws
+from training.errors import UserError
 
 pytestmark = pytest.mark.slow  # starting the server takes one to two seconds
 
@@ -20,9 +19,8 @@ _numbers = count()
 
 
 @pytest.fixture(scope="module")
-def kinesis() -> Iterator[Any]:
-    with LocalAws() as aws:
-        yield aws.client("kinesis")
+def kinesis(aws: LocalAws) -> Any:
+    return aws.client("kinesis")
 
 
 @pytest.fixture
@@ -247,7 +245,7 @@ def test_stream_can_be_read_by_its_arn(kinesis: Any, stream: str) -> None:
 
 
 def test_another_moto_is_refused_before_anything_is_patched() -> None:
-    patch = import_module("infra.local.moto.kinesis")  # brings moto, which takes a second: not for every run of pytest
+    patch = import_module("infra.local.moto.kinesis")  # imports moto, which takes a second: not at collection
 
-    with pytest.raises(MotoVersionError, match=r"moto 9\.9\.9 is installed"):
+    with pytest.raises(UserError, match=r"moto 9\.9\.9 is installed"):
         patch.patch_kinesis(installed="9.9.9")

@@ -1,4 +1,4 @@
-"""The embedded AWS as a whole: it starts, holds the template's stack, keeps to itself and never outlives its parent."""
+"""The local AWS as a whole: it starts, has the template's stack, is isolated and does not outlive its parent."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,21 +14,15 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.errors import LocalAwsError, TemplateError
 from infra.local.aws import LocalAws
 from infra.local.event_source.config import MappingConfig
 from infra.local.stack import DeployedStack, deploy
 from lambda_function.aws.settings import Settings
+from training.errors import UserError
 
 pytestmark = pytest.mark.slow  # starting the server and creating the stack take about three seconds
 
-_PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        yield running
+_PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +35,8 @@ def connect(endpoint_url: str) -> socket.socket:
     return socket.create_connection((address.hostname, address.port), timeout=_PATIENCE_S)
 
 
-def hear_the_end(held: socket.socket) -> None:
-    """Returns once the server is gone; a server that stays makes it a timeout."""
+def wait_for_the_end(held: socket.socket) -> None:
+    """Wait until the server has closed the connection; raise TimeoutError if it stays."""
     with suppress(ConnectionResetError):
         assert held.recv(1) == b""
 
@@ -92,8 +85,8 @@ def test_parameters_reach_streams_environment_and_mapping(aws: LocalAws) -> None
     assert other.mapping.stream_name == "other-events"
 
 
-def test_stack_that_cannot_be_created_says_so(aws: LocalAws, stack: DeployedStack) -> None:
-    with pytest.raises(TemplateError, match=r"template\.yaml can't be deployed as second: .*ride-events"):
+def test_stack_that_cannot_be_created_is_reported(aws: LocalAws, stack: DeployedStack) -> None:
+    with pytest.raises(UserError, match=r"template\.yaml cannot be deployed as second: .*ride-events"):
         deploy(aws.client, "second")
 
 
@@ -114,7 +107,7 @@ def test_bucket_takes_conditional_writes_and_unusual_keys(aws: LocalAws, stack: 
     assert s3.head_object(**where)["ContentLength"] == 5
 
 
-def test_large_object_survives_the_way_there_and_back(aws: LocalAws, stack: DeployedStack) -> None:
+def test_large_object_is_stored_and_returned_unchanged(aws: LocalAws, stack: DeployedStack) -> None:
     body = os.urandom(20_000_000)
     s3 = aws.client("s3")
     s3.put_object(Bucket=stack.bucket, Key="models/large", Body=body)
@@ -122,7 +115,7 @@ def test_large_object_survives_the_way_there_and_back(aws: LocalAws, stack: Depl
     assert s3.get_object(Bucket=stack.bucket, Key="models/large")["Body"].read() == body
 
 
-def test_clients_are_deaf_to_the_users_settings(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_ignore_the_users_settings(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "AWS_PROFILE": "no-such-profile",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -136,7 +129,7 @@ def test_clients_are_deaf_to_the_users_settings(aws: LocalAws, monkeypatch: pyte
         assert another.client("kinesis").list_streams()["StreamNames"] == []
 
 
-def test_environment_brings_a_functions_own_clients_here(
+def test_environment_makes_a_functions_clients_use_this_aws(
     aws: LocalAws, stack: DeployedStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in aws.environment.items():
@@ -165,24 +158,24 @@ def test_server_does_not_outlive_a_killed_parent() -> None:
         "    aws.client('kinesis').list_streams()\n"
         "    print(aws.endpoint_url, flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen(  # noqa: S603 - our own words
+    with subprocess.Popen(  # noqa: S603 - our own arguments
         [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         with connect(process.stdout.readline().strip()) as held:
             process.send_signal(signal.SIGKILL)
-            hear_the_end(held)
+            wait_for_the_end(held)
 
 
 def test_server_that_ends_by_itself_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", "/no/such/python")  # no Python starts with this
 
     with (
-        pytest.raises(LocalAwsError, match=r"the embedded AWS ended with code \d+; its last words: "),
+        pytest.raises(UserError, match=r"the local AWS ended with code \d+; the end of its output: "),
         LocalAws() as aws,
         connect(aws.endpoint_url) as held,
     ):
-        hear_the_end(held)
+        wait_for_the_end(held)
 
 
 def test_lambda_is_created_without_a_container_engine(aws: LocalAws, stack: DeployedStack) -> None:

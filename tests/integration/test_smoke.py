@@ -21,12 +21,6 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
     return deploy(aws.client, STACK, parameters={"BatchWindowSeconds": 0})
 

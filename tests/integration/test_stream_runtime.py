@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig, FunctionRaisedError
+from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
 from infra.local.runtime.function import FunctionRun, function_config
-from infra.local.runtime.in_process import FunctionExitError
+from infra.local.runtime.in_process import FunctionError, FunctionExitError
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader
 from infra.stack.package import build_for_host
@@ -117,8 +117,7 @@ def test_cold_start_has_its_parts_and_a_warm_invocation_is_shorter(
 
     assert first.init_ms is not None
     assert first.duration_ms is not None
-    assert runtime.init_ms == first.init_ms > 10
-    assert runtime.stats.n_invocations == 4
+    assert first.init_ms > 10
     assert first.duration_ms > 2 * min(ms for ms in warm_ms if ms is not None)
     assert 30 < peak_mb < 200
     record_property("init_ms", first.init_ms)
@@ -182,11 +181,11 @@ def test_missing_settings_are_named_by_the_first_invocation(ours: FunctionConfig
     environment = {name: value for name, value in ours.environment.items() if name not in missing}
     with (
         EmulatedRuntime(replace(ours, environment=environment), log) as runtime,
-        pytest.raises(FunctionRaisedError, match="OUTPUT_STREAM, BUCKET is missing: set it in template") as raised,
+        pytest.raises(
+            FunctionError, match=r"ConfigurationError: .*OUTPUT_STREAM, BUCKET is missing: set it in template"
+        ),
     ):
         runtime(rides(1))
-
-    assert raised.value.error_type == "ConfigurationError"
 
 
 def with_kinesis(function: FunctionConfig, url: str, timeout_s: int, margin_ms: int) -> FunctionConfig:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +33,6 @@ class EmulatedLambda:
         """Invokes the one version that there is."""
         answer = self.runtime(json.loads(Payload))
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[LocalAws]:
-    with LocalAws() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A scripted function behind an event source mapping, on a fake stream whose clock is turned by hand."""
+"""A scripted function behind an event source mapping, on a fake stream with a clock that tests advance."""
 
 import base64
 import json
@@ -8,18 +8,15 @@ from itertools import count
 from typing import Any
 
 from infra.local.event_source.config import MappingConfig
-from infra.local.event_source.failures import PutObject
 from infra.local.event_source.lambda_event import count_done
 from infra.local.event_source.mapping import EventSourceMapping
-from tests.fakes import FakeS3
-from tests.fakes_kinesis import FakeClock, FakeKinesis
+from tests.fakes import FakeClock, FakeS3
+from tests.fakes_kinesis import FakeKinesis
 
-ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
-SHARD = "shardId-000000000000"
 BACKOFF_S = 1.0
 
 Respond = Callable[[list[str]], object]
-"""What the function does with the sequence numbers of its batch: returns a response, or raises."""
+"""Takes the sequence numbers of a batch; returns the function's response, or raises."""
 
 
 def succeed(batch: list[str]) -> object:
@@ -27,11 +24,11 @@ def succeed(batch: list[str]) -> object:
 
 
 def fail(batch: list[str]) -> object:
-    raise RuntimeError("out of luck")
+    raise RuntimeError("failing on purpose")
 
 
 def report(*positions: int) -> Respond:
-    """Reports the records at these positions of the batch, counted around its end."""
+    """Report the records at these positions of the batch (modulo its size)."""
 
     def respond(batch: list[str]) -> object:
         return {"batchItemFailures": [{"itemIdentifier": batch[i % len(batch)]} for i in positions]}
@@ -41,10 +38,11 @@ def report(*positions: int) -> Respond:
 
 @dataclass
 class ScriptedFunction:
-    """Does to its 1st, 2nd, … batch what the script says, then succeeds; keeps what it was given.
+    """A function that responds to its 1st, 2nd, … batch as the script says, and then succeeds.
 
     Attributes:
-        done: (partition key, text) of each record that it did, in the order in which it did them.
+        events: The events of all invocations.
+        done: (partition key, text) of each record done, in order.
     """
 
     script: Iterable[Respond] = ()
@@ -55,7 +53,7 @@ class ScriptedFunction:
         self._script = iter(self.script)
 
     def __call__(self, event: dict[str, Any]) -> object:
-        """Handles one batch."""
+        """Handle one batch."""
         self.events.append(event)
         response = next(self._script, succeed)(sequence_numbers(event))
         n_done = count_done(response, event["Records"])
@@ -63,7 +61,7 @@ class ScriptedFunction:
         return response
 
     def batches(self) -> list[list[str]]:
-        """Lists the texts of the records of each batch."""
+        """Return the texts of the records of each batch."""
         return [[text(record) for record in event["Records"]] for event in self.events]
 
 
@@ -83,7 +81,7 @@ def make_mapping(
     kinesis: FakeKinesis,
     function: Callable[[dict[str, Any]], object],
     *,
-    s3: PutObject | None = None,
+    s3: FakeS3 | None = None,
     backoff: Callable[[int], float] = lambda attempt: BACKOFF_S * attempt,
     **config: Any,
 ) -> EventSourceMapping:
@@ -102,7 +100,7 @@ def make_mapping(
 
 
 def drain(mapping: EventSourceMapping, clock: FakeClock, n_idle_rounds: int = 10) -> None:
-    """Polls until nothing has come for as long as a backoff could last."""
+    """Poll until no record was delivered for as long as a backoff could last."""
     n_idle = 0
     while n_idle < n_idle_rounds:
         n_idle = 0 if mapping.poll_once() else n_idle + 1
@@ -114,7 +112,7 @@ def rides(n: int) -> list[bytes]:
 
 
 def poisoned_by(*bad: str) -> ScriptedFunction:
-    """A function that raises for each batch with one of these texts in it."""
+    """Return a function that raises for each batch with one of these texts in it."""
 
     class PoisonedFunction(ScriptedFunction):
         def __call__(self, event: dict[str, Any]) -> object:
@@ -125,11 +123,11 @@ def poisoned_by(*bad: str) -> ScriptedFunction:
     return PoisonedFunction()
 
 
-def given_up(s3: FakeS3) -> list[dict[str, Any]]:
-    """Lists the invocation records in the failure destination, in the order in which they were stored."""
+def failed_batches(s3: FakeS3) -> list[dict[str, Any]]:
+    """Return the objects in the failure destination, in the order in which they were stored."""
     return [json.loads(body) for body in s3.objects.values()]
 
 
-def texts_given_up(s3: FakeS3) -> list[str]:
-    """Lists the texts of the records in the failure destination."""
-    return [text(record) for one in given_up(s3) for record in json.loads(one["payload"])["Records"]]
+def texts_of_failed(s3: FakeS3) -> list[str]:
+    """Return the texts of the records in the failure destination."""
+    return [text(record) for one in failed_batches(s3) for record in json.loads(one["payload"])["Records"]]

@@ -56,7 +56,7 @@ class SoakLedger:
         for reject in map(decode_reject, ndjson.splitlines()):
             self._add(_REJECTED, reject.partition_key, base64.b64decode(reject.data))
 
-    def add_given_up(self, invocation_record: bytes) -> None:
+    def add_failed(self, invocation_record: bytes) -> None:
         """Enters an object of the failure destination."""
         for record in json.loads(json.loads(invocation_record)["payload"])["Records"]:
             envelope = record["kinesis"]
@@ -74,7 +74,7 @@ class SoakLedger:
         return self._count(_REJECTED)
 
     @property
-    def n_given_up(self) -> int:
+    def n_failed(self) -> int:
         """Events in the failure destination."""
         return self._count(_GIVEN_UP)
 
@@ -84,7 +84,7 @@ class SoakLedger:
         return self._count(_PREDICTED | _REJECTED)
 
     @property
-    def n_given_up_though_done(self) -> int:
+    def n_failed_though_done(self) -> int:
         """Events that are given up and have a prediction or a reject."""
         return self._count(_GIVEN_UP | _PREDICTED) + self._places.count(_GIVEN_UP | _REJECTED)
 

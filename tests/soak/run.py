@@ -11,7 +11,7 @@ from typing import Any
 
 from infra.local.simulation.faults import FaultSchedule
 from infra.local.simulation.function import BUCKET
-from infra.local.simulation.world import MemoryWorld, WorldOptions
+from infra.local.simulation.simulation import Simulation, SimulationOptions
 from infra.local.stack import Stack
 from tests.soak.ledger import SoakLedger
 from tests.soak.plan import N_MODELS, N_STEPS, plan
@@ -32,7 +32,7 @@ _STEP_S = 1.0
 _PATIENCE_S = 600.0
 _N_MARKS = 10
 _MONTH, _NEXT_MONTH = Month(2021, 1), Month(2021, 2)
-_NAMES = {"RideEvents": "ride-events", "Predictor": "predictor", "Bucket": BUCKET}
+_NAMES = {"RideEvents": "ride-events", "PredictorAliaslive": "predictor:live", "Bucket": BUCKET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class SoakReport:
     Attributes:
         rides: Ride events sent, malformed ones among them.
         given_up: Events in the failure destination, put there for their age.
-        given_up_though_done: Those that have a prediction or reject as well: the function's word for it never came.
+        failed_though_done: Those that have a prediction or reject as well: the function's word for it never came.
         repeated: Predictions that came again.
         differing: Those among them with other bytes though the model was the same.
         spoilt: Rejects and given-up events with other bytes than were sent.
@@ -56,7 +56,7 @@ class SoakReport:
     given_up: int
     lost: int
     predicted_and_rejected: int
-    given_up_though_done: int
+    failed_though_done: int
     repeated: int
     differing: int
     spoilt: int
@@ -105,7 +105,7 @@ def run_soak(
 ) -> SoakReport:
     """Sends so many ride events and accounts for each, as the template's own mapping brings them to the function."""
     schedule = FaultSchedule(plan())
-    options = WorldOptions(
+    options = SimulationOptions(
         mapping=Stack().event_source_mapping(_NAMES),
         n_shards=N_SHARDS,
         n_output_shards=N_SHARDS,
@@ -113,7 +113,7 @@ def run_soak(
         output_groups=N_SHARDS,
         keeps_all=False,
     )
-    world, ledger = MemoryWorld(bundles, options, schedule), SoakLedger(n_events)
+    world, ledger = Simulation(bundles, options, schedule), SoakLedger(n_events)
     traffic = Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
     rss_mb: list[float] = []
     started_s = time.monotonic()
@@ -137,7 +137,7 @@ def resident_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)  # macOS counts bytes
 
 
-def _steps(world: MemoryWorld, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
+def _steps(world: Simulation, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
     """Sends a step's ride events, lets a second pass, and enters what came out; yields the events sent so far."""
     n_a_step = -(-n_events // N_STEPS)
     for first in range(0, n_events, n_a_step):
@@ -151,26 +151,26 @@ def _steps(world: MemoryWorld, ledger: SoakLedger, traffic: Traffic, n_events: i
         yield ledger.n_sent
 
 
-def _account(world: MemoryWorld, ledger: SoakLedger) -> None:
+def _account(world: Simulation, ledger: SoakLedger) -> None:
     for _, data in world.output.take():
         ledger.add_output(data)
     for body in world.bucket.take("rejects/"):
         ledger.add_rejects(body)
     for body in world.bucket.take("aws/lambda/"):
-        ledger.add_given_up(body)
+        ledger.add_failed(body)
 
 
 def _report(
-    world: MemoryWorld, ledger: SoakLedger, schedule: FaultSchedule, seconds: float, rss_mb: list[float]
+    world: Simulation, ledger: SoakLedger, schedule: FaultSchedule, seconds: float, rss_mb: list[float]
 ) -> SoakReport:
     return SoakReport(
         rides=ledger.n_sent,
         predicted=ledger.n_predicted,
         rejected=ledger.n_rejected,
-        given_up=ledger.n_given_up,
+        given_up=ledger.n_failed,
         lost=ledger.n_lost,
         predicted_and_rejected=ledger.n_predicted_and_rejected,
-        given_up_though_done=ledger.n_given_up_though_done,
+        failed_though_done=ledger.n_failed_though_done,
         repeated=ledger.n_repeated,
         differing=ledger.n_differing,
         spoilt=ledger.n_spoilt,

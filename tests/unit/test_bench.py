@@ -15,7 +15,7 @@ from tests.bench.stand_ins import kinesis_without_socket
 from tests.bench.subjects import invocation, ours
 from tests.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_rides, training_facts
-from tests.fakes_kinesis import FakeClock
+from tests.fakes import FakeClock
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
 from training.model.export import export_bundle

@@ -26,8 +26,8 @@ from infra.stack.deployment import (
 )
 from infra.stack.release import write_archive
 from infra.stack.sbom import requirements_of_the_runtime
-from tests.fakes import BUCKET, FakeS3
-from tests.fakes_kinesis import FakeClock, client_error
+from tests.fakes import BUCKET, FakeClock, FakeS3
+from tests.fakes_kinesis import kinesis_error
 from training.errors import UserError
 
 STACK = "ridecast"
@@ -66,7 +66,7 @@ class FakeCloudFormation:
         """Begin, or refuse."""
         assert StackName == STACK
         if self.refusal:
-            raise client_error(self.refusal, "ExecuteChangeSet")
+            raise kinesis_error(self.refusal)
         self.executed.append(ChangeSetName)
 
     def delete_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
@@ -81,7 +81,7 @@ class FakeCloudFormation:
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
         """Return the stack, if there is one."""
         if self._stack is None:
-            error = client_error("ValidationError", "DescribeStacks")
+            error = kinesis_error("ValidationError")
             error.response["Error"]["Message"] = f"Stack with id {StackName} does not exist"
             raise error
         return {"Stacks": [self._stack]}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.s3 import MemoryS3
 from infra.local.runtime.in_process import FunctionExitError, FunctionTimeoutError
+from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.faults import (
     AnswerLost,
@@ -16,6 +16,9 @@ from infra.local.simulation.faults import (
     EntriesRefused,
     Fault,
     FaultSchedule,
+    FaultyFunction,
+    FaultyKinesis,
+    FaultyS3,
     JumpClock,
     Place,
     Problem,
@@ -25,14 +28,13 @@ from infra.local.simulation.faults import (
     SplitShard,
     Spoilt,
 )
-from infra.local.simulation.faulty import FaultyFunction, FaultyKinesis, FaultyS3
 from infra.local.simulation.kinesis import MemoryStream
-from infra.local.simulation.world import MemoryWorld, WorldOptions
+from infra.local.simulation.simulation import Simulation, SimulationOptions
 from tests.builders import STREAM, invocation, sequence_number, small_bundle
-from tests.kits.world import Account, run
-from tests.kits.world_strategies import RIDES, mapping_config
+from tests.kits.simulation import Account, run
+from tests.kits.simulation_strategies import RIDES, mapping_config
 
-ONE_MAPPING = WorldOptions(mapping=mapping_config())
+ONE_MAPPING = SimulationOptions(mapping=mapping_config())
 
 
 def scheduled(place: Place, fault: Fault, position: int = 0) -> FaultSchedule:
@@ -128,7 +130,7 @@ def test_fault_that_cannot_happen_to_a_call_is_a_mistake() -> None:
     with pytest.raises(TypeError, match="Spoilt"):
         put(kinesis, 1)
     with pytest.raises(TypeError, match="Slow"):
-        MemoryWorld([small_bundle()], ONE_MAPPING, scheduled(Place.SENT, Slow(1))).send([("a", b"")])
+        Simulation([small_bundle()], ONE_MAPPING, scheduled(Place.SENT, Slow(1))).send([("a", b"")])
 
 
 # -- S3
@@ -188,7 +190,7 @@ def test_batch_reaches_the_function_as_its_fault_has_it(
 
 @pytest.mark.parametrize("place", [Place.S3_GET, Place.PUT_OUTPUT])
 def test_function_asleep_at_its_deadline_is_killed_there(place: Place) -> None:
-    world = MemoryWorld([small_bundle()], ONE_MAPPING, scheduled(place, Slow(61)))
+    world = Simulation([small_bundle()], ONE_MAPPING, scheduled(place, Slow(61)))
     with pytest.raises(FunctionTimeoutError):
         world.function(invocation(RIDES[0]))
     assert world.clock.monotonic() == 60
@@ -212,13 +214,13 @@ def test_records_after_a_split_go_to_the_children_and_all_are_handed_over() -> N
 
 
 @pytest.mark.parametrize(
-    ("jump", "n_given_up"),
+    ("jump", "n_failed"),
     [(JumpClock(61), 1), (JumpClock(61, wall_only=True), 1), (JumpClock(-61, wall_only=True), 0)],
 )
-def test_records_get_older_by_a_jump_of_the_clock(jump: JumpClock, n_given_up: int) -> None:
-    options = WorldOptions(mapping=mapping_config(maximum_record_age_s=60))
+def test_records_get_older_by_a_jump_of_the_clock(jump: JumpClock, n_failed: int) -> None:
+    options = SimulationOptions(mapping=mapping_config(maximum_record_age_s=60))
     account: Account = run([[("a", RIDES[0])]], options, [At(Place.SENT, 0, jump)])
-    assert account.given_up().total() == n_given_up
+    assert account.failed().total() == n_failed
 
 
 def test_stream_that_keeps_nothing_drops_what_its_reader_has_read_before() -> None:

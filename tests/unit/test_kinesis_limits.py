@@ -1,19 +1,18 @@
-"""A shard's limits, on a clock that is turned by hand."""
+"""A shard's limits, with a fake clock."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.moto.kinesis_shards import (
+from infra.local.moto.kinesis_limits import (
     MAX_READ_BYTES,
     PUT_BYTES_PER_S,
     PUT_RECORDS_PER_S,
     READ_BYTES_PER_S,
     READS_PER_S,
     ShardLimits,
-    rate_exceeded,
 )
-from tests.fakes_kinesis import FakeClock
+from tests.fakes import FakeClock
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def test_refused_record_costs_nothing(limits: ShardLimits) -> None:
     assert limits.may_put(10)
 
 
-def test_unused_seconds_are_not_saved_up(limits: ShardLimits, clock: FakeClock) -> None:
+def test_unused_capacity_does_not_accumulate(limits: ShardLimits, clock: FakeClock) -> None:
     clock.advance(3600)
 
     assert n_put(limits, 1_500, n_bytes=1) == PUT_RECORDS_PER_S
@@ -60,7 +59,7 @@ def test_five_reads_fit_into_a_second(limits: ShardLimits, clock: FakeClock) -> 
     assert [limits.may_read() for _ in range(2)] == [True, False]
 
 
-def test_largest_read_shuts_the_shard_for_five_seconds(limits: ShardLimits, clock: FakeClock) -> None:
+def test_largest_read_blocks_the_shard_for_five_seconds(limits: ShardLimits, clock: FakeClock) -> None:
     assert limits.may_read()
     limits.count_read(MAX_READ_BYTES)
     clock.advance((MAX_READ_BYTES - READ_BYTES_PER_S) / READ_BYTES_PER_S)
@@ -70,7 +69,7 @@ def test_largest_read_shuts_the_shard_for_five_seconds(limits: ShardLimits, cloc
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, PUT_BYTES_PER_S)), max_size=60))
-def test_no_schedule_gets_more_through_than_the_rate_and_one_burst(puts: list[tuple[float, int]]) -> None:
+def test_no_schedule_exceeds_the_rate_and_one_burst(puts: list[tuple[float, int]]) -> None:
     clock = FakeClock()
     limits = ShardLimits(clock)
     start_s, n_bytes_through = clock(), 0
@@ -79,12 +78,3 @@ def test_no_schedule_gets_more_through_than_the_rate_and_one_burst(puts: list[tu
         n_bytes_through += n_bytes if limits.may_put(n_bytes) else 0
 
     assert n_bytes_through <= PUT_BYTES_PER_S * (1 + clock() - start_s) + 1  # and rounding
-
-
-def test_refusal_is_said_in_awss_words() -> None:
-    message = rate_exceeded("shardId-000000000001", "exampleStreamName", "111111111111")
-
-    # The example of the PutRecords reference.
-    assert message == (
-        "Rate exceeded for shard shardId-000000000001 in stream exampleStreamName under account 111111111111."
-    )

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
+from tests.builders import SHARD_ID, STREAM_ARN
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import (
-    ARN,
     BACKOFF_S,
-    SHARD,
     Respond,
     ScriptedFunction,
     drain,
@@ -36,7 +35,7 @@ def test_event_tells_stream_and_shard_of_its_records() -> None:
     make_mapping(kinesis, function).poll_once()
 
     ((record,),) = [event["Records"] for event in function.events]
-    assert record["eventSourceARN"] == ARN
+    assert record["eventSourceARN"] == STREAM_ARN
     assert record["eventID"] == f"shardId-000000000001:{sequence_number}"
 
 
@@ -100,7 +99,7 @@ def test_full_payload_goes_before_the_window_has_passed() -> None:
 def test_payload_may_be_of_exactly_six_megabytes_and_not_one_byte_more() -> None:
     kinesis = FakeKinesis()
     kinesis.put(b"")
-    (empty,) = lambda_records(kinesis.shards[SHARD].records, SHARD, ARN)
+    (empty,) = lambda_records(kinesis.shards[SHARD_ID].records, SHARD_ID, STREAM_ARN)
     n_room = MAX_PAYLOAD_BYTES - payload_bytes({"Records": [empty, empty]})
     # The partition key takes what base64's steps of four leave over.
     kinesis = FakeKinesis()
@@ -138,7 +137,7 @@ def test_batches_never_exceed_their_size_or_payload(sizes: list[int], batch_size
 
     assert all(len(event["Records"]) <= batch_size for event in function.events)
     assert all(payload_bytes(event) <= MAX_PAYLOAD_BYTES for event in function.events)
-    assert [n for event in function.events for n in sequence_numbers(event)] == kinesis.shards[SHARD].sequence_numbers()
+    assert [n for event in function.events for n in sequence_numbers(event)] == kinesis.sequence_numbers(SHARD_ID)
 
 
 # -- what comes again
@@ -155,7 +154,7 @@ def test_exception_brings_the_whole_batch_again_and_nothing_with_it() -> None:
     drain(mapping, kinesis.clock)
 
     assert function.batches() == [["a", "b"], ["a", "b"], ["c"]]
-    assert mapping.stats.last_error == "RuntimeError: out of luck"
+    assert mapping.stats.last_error == "RuntimeError: failing on purpose"
 
 
 def test_failed_batch_stays_away_longer_each_time() -> None:
@@ -268,7 +267,7 @@ def test_every_record_succeeds_in_order_under_any_failures(
     mapping = make_mapping(kinesis, invoke, batch_size=batch_size, batching_window_s=window_s)
     drain(mapping, kinesis.clock, n_idle_rounds=50)
 
-    assert succeeded == {shard_id: shard.sequence_numbers() for shard_id, shard in kinesis.shards.items()}
+    assert succeeded == {shard_id: kinesis.sequence_numbers(shard_id) for shard_id in kinesis.shards}
     assert mapping.stats.n_done == len(records)
 
 

@@ -5,12 +5,13 @@ import threading
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.event_source.config import MappingConfig, exponential_backoff_s
+from infra.local.event_source.batcher import exponential_backoff_s
+from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.stack import Stack
 from tests.fakes import BUCKET, FakeS3
-from tests.fakes_kinesis import FakeKinesis, client_error
-from tests.kits.mapping import ScriptedFunction, drain, given_up, make_mapping, rides, texts_given_up
+from tests.fakes_kinesis import FakeKinesis, kinesis_error
+from tests.kits.mapping import ScriptedFunction, drain, failed_batches, make_mapping, rides, texts_of_failed
 
 pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
 
@@ -20,7 +21,7 @@ PUT_EVERY_S = 60
 RECOVERY_S = 600
 
 UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
-OUTAGES = [client_error("InternalFailure", "GetRecords"), client_error("ServiceUnavailable", "GetRecords"), UNREACHABLE]
+OUTAGES = [kinesis_error("InternalFailure"), kinesis_error("ServiceUnavailable"), UNREACHABLE]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_outage_longer_than_the_record_age_puts_the_old_records_aside_once_and_d
     outage.is_down = False
     outage.let_pass(RECOVERY_S)
 
-    aside = texts_given_up(outage.s3)
+    aside = texts_of_failed(outage.s3)
     assert aside + outage.done() == outage.sent()
     assert len(aside) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
 
@@ -120,10 +121,10 @@ def test_stream_that_was_away_for_longer_than_the_record_age_is_put_aside_unseen
     outage.kinesis.outage = None
     outage.let_pass(RECOVERY_S)
 
-    aside = texts_given_up(outage.s3)
+    aside = texts_of_failed(outage.s3)
     assert aside + outage.done() == outage.sent()
     assert len(aside) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
-    assert {one["requestContext"]["condition"] for one in given_up(outage.s3)} == {"RecordAgeExceeded"}
+    assert {one["requestContext"]["condition"] for one in failed_batches(outage.s3)} == {"RecordAgeExceeded"}
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,20 @@ import pytest
 from hypothesis import given
 
 from infra.local.simulation.faults import AnswerLost, At, Place, Problem
-from infra.local.simulation.world import WorldOptions
+from infra.local.simulation.simulation import SimulationOptions
 from lambda_function.core.records import Entry
 from tests.builders import small_bundle
-from tests.kits.world import Account, alone, data_of, run
-from tests.kits.world_strategies import ANY_OPTIONS, ARRIVALS, BAD, CLEAN_FAULTS, FAULTS, PATIENT, RIDES, mapping_config
+from tests.kits.simulation import Account, alone, data_of, run
+from tests.kits.simulation_strategies import (
+    ANY_OPTIONS,
+    ARRIVALS,
+    BAD,
+    CLEAN_FAULTS,
+    FAULTS,
+    PATIENT,
+    RIDES,
+    mapping_config,
+)
 
 pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
 
@@ -30,7 +39,7 @@ Faults = list[At]
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
 def test_every_record_is_predicted_or_rejected_or_in_the_failure_destination_with_its_payload(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
     ended, rejected, payloads = account.ended(), account.rejected(), account.payloads()
@@ -43,7 +52,7 @@ def test_every_record_is_predicted_or_rejected_or_in_the_failure_destination_wit
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
 def test_rides_alone_are_predicted_all_else_is_rejected_and_nothing_is_both(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
     parts = account.parts()
@@ -54,10 +63,10 @@ def test_rides_alone_are_predicted_all_else_is_rejected_and_nothing_is_both(
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
 def test_every_record_is_settled_once_as_done_or_as_given_up_and_what_is_done_has_ended(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
-    settled = [*account.confirmed, *account.given_up().elements()]
+    settled = [*account.confirmed, *account.failed().elements()]
     assert sorted(settled) == sorted(record["eventID"] for record in account.arrived())
     done = set(account.confirmed)
     assert {identity for identity, part in account.parts().items() if part.event_id in done} <= account.ended()
@@ -65,30 +74,30 @@ def test_every_record_is_settled_once_as_done_or_as_given_up_and_what_is_done_ha
 
 @given(ARRIVALS, ANY_OPTIONS, CLEAN_FAULTS)
 def test_every_record_is_in_exactly_one_place_where_no_fault_strikes_after_the_deed(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
-    ended, given_up = account.ended(), account.given_up()
+    ended, failed = account.ended(), account.failed()
     for identity, part in account.parts().items():
-        assert (identity in ended) + given_up[part.event_id] == 1
+        assert (identity in ended) + failed[part.event_id] == 1
 
 
 @pytest.mark.parametrize("fault", [AnswerLost(Problem.DIED), AnswerLost(Problem.NO_ANSWER, after_s=61)])
 def test_record_whose_answer_is_lost_to_the_end_is_given_up_beside_its_prediction(fault: AnswerLost) -> None:
     # GIVEN a function that does its work and whose answer never comes, and a mapping that does not try again
-    options = WorldOptions(mapping=mapping_config(maximum_retry_attempts=0))
+    options = SimulationOptions(mapping=mapping_config(maximum_retry_attempts=0))
     never = [At(Place.INVOKE, n, fault) for n in range(3)]
     # WHEN a ride and a bad record come
     account = run([[("a", RIDES[0]), ("b", BAD[0])]], options, never)
     # THEN both are in the failure destination, one beside its prediction and one beside its reject
     ride, bad = account.parts()
     assert (set(account.predicted()), set(account.rejected())) == ({ride}, {bad})
-    assert set(account.given_up()) == {ride, bad}
+    assert set(account.failed()) == {ride, bad}
 
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
 def test_predictions_of_one_id_and_model_version_are_byte_identical_to_the_record_handled_alone(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
     expected = {one.model_version: alone(account.arrived(), one) for one in (small_bundle(), small_bundle(seed=2))}
@@ -98,7 +107,7 @@ def test_predictions_of_one_id_and_model_version_are_byte_identical_to_the_recor
 
 
 @given(ARRIVALS, PATIENT)
-def test_bad_record_never_delays_its_neighbours(arrivals: Arrivals, options: WorldOptions) -> None:
+def test_bad_record_never_delays_its_neighbours(arrivals: Arrivals, options: SimulationOptions) -> None:
     # GIVEN the same arrivals with rides in the place of all that is bad
     good = [[(key, data if data in RIDES else RIDES[0]) for key, data in entries] for entries in arrivals]
     # WHEN nothing goes wrong
@@ -110,21 +119,21 @@ def test_bad_record_never_delays_its_neighbours(arrivals: Arrivals, options: Wor
 
 @given(ARRIVALS, PATIENT, FAULTS)
 def test_every_shard_makes_progress_once_faults_end_and_nothing_is_given_up_by_a_patient_mapping(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)  # no minute without a fault or a settled record
     assert sorted(account.confirmed) == sorted(record["eventID"] for record in account.arrived())
 
 
 @given(ARRIVALS, PATIENT, FAULTS)
-def test_rejects_saved_twice_are_one_object(arrivals: Arrivals, options: WorldOptions, faults: Faults) -> None:
+def test_rejects_saved_twice_are_one_object(arrivals: Arrivals, options: SimulationOptions, faults: Faults) -> None:
     identities = [identity for identity, _ in run(arrivals, options, faults).rejects()]
     assert len(identities) == len(set(identities))
 
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
 def test_reject_stands_twice_with_the_same_bytes_or_not_at_all(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     # A batch that was stored whole, given up in part and stored again leaves a reject in both objects.
     account = run(arrivals, options, faults)
@@ -133,7 +142,7 @@ def test_reject_stands_twice_with_the_same_bytes_or_not_at_all(
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
 def test_records_of_one_key_are_handed_over_in_order_each_after_those_before_it_are_settled(
-    arrivals: Arrivals, options: WorldOptions, faults: Faults
+    arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
     by_key: dict[str, list[str]] = {}

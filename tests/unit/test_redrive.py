@@ -159,7 +159,7 @@ def test_stream_that_refuses_ends_the_run_and_accepted_records_are_marked() -> N
         account.redrive()
     assert account.marked() == [event_id(0), event_id(2)]
     assert account.under_way() == [event_id(1)]
-    account.kinesis._put_faults = iter([])
+    account.kinesis.put_faults = iter([])
     assert account.redrive().n_perhaps_repeated == 1
     assert sorted(account.taken()) == data_of(3)
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes_kinesis import FakeKinesis, client_error
+from tests.fakes_kinesis import FakeKinesis, kinesis_error
 from tests.kits.mapping import Respond, ScriptedFunction, drain, fail, make_mapping, report, succeed
 
 
@@ -85,7 +85,7 @@ class UnlistedKinesis(FakeKinesis):
         """Lists shards in pages, or fails."""
         if self.calls("list_shards") and self.n_failures:
             self.n_failures -= 1
-            raise client_error("ServiceUnavailable", "ListShards")
+            raise kinesis_error("ServiceUnavailable")
         return super().list_shards(**request)
 
 

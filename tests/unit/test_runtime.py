@@ -1,4 +1,4 @@
-"""The in-process runtime: what a function is told, when it has failed, and where its output goes."""
+"""The in-process runtime: a function's context and environment, failures, and where its output goes."""
 
 import json
 import os
@@ -11,14 +11,14 @@ import pytest
 
 from infra.local.runtime.in_process import (
     MAX_RESPONSE_BYTES,
+    FunctionError,
     FunctionExitError,
-    FunctionResponseError,
     FunctionTimeoutError,
     Handler,
     InProcessRuntime,
     load_handler,
 )
-from tests.fakes_kinesis import FakeClock
+from tests.fakes import FakeClock
 
 PATH = "a_function.entry.lambda_handler"
 
@@ -28,7 +28,7 @@ def make_runtime(handler: Handler, clock: FakeClock | None = None, timeout_s: fl
 
 
 def make_function(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
-    """Writes a function's module where it can be imported by PATH; returns the place for its log."""
+    """Write a function's module that can be imported by PATH; return the path of its log."""
     package = folder / "a_function"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -51,7 +51,7 @@ def test_function_gets_the_event_itself_and_its_response_comes_back() -> None:
     assert seen[0] is event
 
 
-def test_context_tells_lambdas_facts() -> None:
+def test_context_has_lambdas_facts() -> None:
     contexts: list[Any] = []
     runtime = make_runtime(lambda event, context: contexts.append(context))
 
@@ -88,26 +88,9 @@ def test_function_that_took_longer_than_its_timeout_has_failed() -> None:
         make_runtime(lambda event, context: clock.advance(61), clock)({})
 
 
-def test_duration_is_measured_for_failures_too() -> None:
-    clock = FakeClock()
-
-    def handler(event: dict[str, Any], context: Any) -> None:
-        clock.advance(event["seconds"])
-        if event["seconds"] == 3:
-            raise RuntimeError("out of luck")
-
-    runtime = make_runtime(handler, clock)
-    runtime({"seconds": 2})
-    with pytest.raises(RuntimeError, match="out of luck"):
-        runtime({"seconds": 3})
-
-    stats = runtime.stats
-    assert (stats.n_invocations, stats.duration_s, stats.max_duration_s) == (2, 5, 3)
-
-
 @pytest.mark.parametrize("response", [{1, 2}, b"bytes", {"deep": object()}])
 def test_response_that_is_not_json_is_a_failure(response: object) -> None:
-    with pytest.raises(FunctionResponseError, match="is not JSON"):
+    with pytest.raises(FunctionError, match="is not JSON"):
         make_runtime(lambda event, context: response)({})
 
 
@@ -118,16 +101,16 @@ def test_response_may_have_six_megabytes_and_not_one_byte_more() -> None:
     runtime = make_runtime(handler)
 
     runtime({"more": ""})
-    with pytest.raises(FunctionResponseError, match=f"has {MAX_RESPONSE_BYTES + 1} bytes"):
+    with pytest.raises(FunctionError, match=f"has {MAX_RESPONSE_BYTES + 1} bytes"):
         runtime({"more": "x"})
 
 
-def test_function_that_ends_its_process_ends_its_invocation_alone() -> None:
+def test_function_that_ends_its_process_fails_only_its_invocation() -> None:
     with pytest.raises(FunctionExitError, match="exit code 3"):
         make_runtime(lambda event, context: sys.exit(3))({})
 
 
-def test_function_sees_its_environment_which_is_put_back_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_has_its_environment_which_is_restored_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIDECAST_OLD", "before")
     log = make_function(
         tmp_path,
@@ -158,7 +141,7 @@ def test_function_does_not_see_the_users_aws_settings_and_proxies(
     assert users.items() <= os.environ.items()
 
 
-def test_environment_and_output_are_put_back_though_the_cold_start_fails(
+def test_environment_and_output_are_restored_if_the_cold_start_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = make_function(tmp_path, monkeypatch, "raise KeyError('no setting')")
@@ -184,7 +167,7 @@ def test_each_load_is_a_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert counts == [1, 2, 1, 2]
 
 
-def test_what_the_function_prints_goes_to_its_log_and_nothing_else_does(
+def test_only_the_functions_output_goes_to_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = make_function(
@@ -201,7 +184,7 @@ def test_what_the_function_prints_goes_to_its_log_and_nothing_else_does(
     assert capsys.readouterr().out == "before\nafter\n"
 
 
-def test_logger_made_at_import_writes_to_the_log_during_invocations(
+def test_logger_created_at_import_writes_to_the_log_during_invocations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = make_function(
@@ -237,7 +220,7 @@ def test_other_threads_keep_the_terminal_while_the_function_runs(
 
 
 def test_event_of_records_is_unchanged_by_a_trip_through_json() -> None:
-    # Why the runtime may leave that trip out.
+    # The reason why the runtime may omit that trip.
     event = {"Records": [{"kinesis": {"data": "eA==", "approximateArrivalTimestamp": 1545084650.987}}]}
 
     assert json.loads(json.dumps(event)) == event

@@ -23,7 +23,7 @@ KEPT = SoakReport(
     given_up=1,
     lost=0,
     predicted_and_rejected=0,
-    given_up_though_done=0,
+    failed_though_done=0,
     repeated=0,
     differing=0,
     spoilt=0,
@@ -68,15 +68,15 @@ def test_event_that_is_nowhere_is_lost(ledger: SoakLedger) -> None:
     ledger.add_output(prediction(0))
     ledger.add_rejects(rejected(1, "b25l"))
     assert (ledger.n_predicted, ledger.n_rejected, ledger.n_lost) == (1, 1, 1)
-    ledger.add_given_up(given_up(("2", b"two")))
-    assert (ledger.n_given_up, ledger.n_lost) == (1, 0)
+    ledger.add_failed(given_up(("2", b"two")))
+    assert (ledger.n_failed, ledger.n_lost) == (1, 0)
 
 
 def test_event_in_two_places_is_told(ledger: SoakLedger) -> None:
     ledger.add_output(prediction(0))
     ledger.add_rejects(rejected(0, "emVybw==") + rejected(1, "b25l"))
-    ledger.add_given_up(given_up(("1", b"one")))
-    assert (ledger.n_predicted_and_rejected, ledger.n_given_up_though_done) == (1, 1)
+    ledger.add_failed(given_up(("1", b"one")))
+    assert (ledger.n_predicted_and_rejected, ledger.n_failed_though_done) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_repeated_prediction_differs_where_the_model_is_the_same_and_the_bytes_a
 
 def test_events_kept_with_other_bytes_than_were_sent_are_spoilt(ledger: SoakLedger) -> None:
     ledger.add_rejects(rejected(1, "b25m"))
-    ledger.add_given_up(given_up(("2", b"tow")))
+    ledger.add_failed(given_up(("2", b"tow")))
     assert ledger.n_spoilt == 2
 
 
@@ -106,8 +106,8 @@ def test_aggregates_are_entered_by_what_they_hold(ledger: SoakLedger) -> None:
     (out,) = pack([("k", prediction(0)), ("l", prediction(1))], n_groups=1)
     (back,) = pack([("1", b"one"), ("2", b"two")], n_groups=1)
     ledger.add_output(out.data)
-    ledger.add_given_up(given_up((back.partition_key, back.data)))
-    assert (ledger.n_predicted, ledger.n_given_up, ledger.n_spoilt, ledger.n_lost) == (2, 2, 0, 0)
+    ledger.add_failed(given_up((back.partition_key, back.data)))
+    assert (ledger.n_predicted, ledger.n_failed, ledger.n_spoilt, ledger.n_lost) == (2, 2, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from infra.operate.streams import StreamReader, Timing, publish, ride_event_byte
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.kpl import pack
 from lambda_function.core.records import Entry
-from tests.fakes_kinesis import FakeClock, FakeKinesis
+from tests.fakes import FakeClock
+from tests.fakes_kinesis import FakeKinesis
 from training.errors import UserError
 
 SHARD = "shardId-000000000000"

@@ -1,32 +1,27 @@
-"""A lane: records on their way to the function, one batch at a time, in order, kept until each one is settled.
+"""A batcher: delivers records in order, one batch at a time, and holds each record until it is settled.
 
-A shard has one lane, or as many as its mapping's parallelization factor says: then each partition key has its own.
+A shard has one batcher, or as many as the parallelization factor of its mapping. Then each batcher has a share of the
+partition keys.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import replace
-from itertools import accumulate
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
+from typing import NamedTuple
 
-from infra.local.event_source.config import Batch, Condition, MappingConfig, after_failure, count_aged
+from infra.local.event_source.config import MappingConfig
+from infra.local.event_source.delivery import Condition, Delivery, FailedBatch, Outcome
 from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, LambdaRecord
 
 
-class Outcome(NamedTuple):
-    """What an invocation did: how many leading records are done, and whether the function raised an error."""
-
-    n_done: int
-    raised: bool
-
-
 class Timing(NamedTuple):
-    """Time as lanes see it.
+    """The clocks and the backoff of a mapping.
 
     Attributes:
         clock: Monotonic seconds.
-        wall_clock: Unix time in seconds, which the age of records is measured by.
-        backoff: Seconds that a batch stays away after the n-th failure in a row that got nothing done.
+        wall_clock: Unix time in seconds, for the age of records.
+        backoff: Seconds until a retry after the n-th failure in a row without progress.
     """
 
     clock: Callable[[], float]
@@ -34,35 +29,77 @@ class Timing(NamedTuple):
     backoff: Callable[[int], float]
 
 
-class Outlet(Protocol):
-    """Where a lane's records go."""
+def exponential_backoff_s(attempt: int) -> float:
+    """Return the seconds until a retry: 0.1 after the first failure, doubling, at most 30.
 
-    def deliver(self, batch: list[LambdaRecord], n_redelivered: int) -> Outcome:
-        """Hands a batch to the function; `n_redelivered` of its records had been there before."""
-
-    def prepare_giving_up(
-        self, records: list[LambdaRecord], condition: Condition, n_invocations: int, *, raised: bool
-    ) -> Callable[[], bool]:
-        """Makes an attempt at giving records up, to be called until it says that they are settled."""
-
-    def note_bisect(self) -> None:
-        """Notes that a batch was cut in two."""
+    >>> [exponential_backoff_s(attempt) for attempt in (1, 2, 3, 1000)]
+    [0.1, 0.2, 0.4, 30.0]
+    """
+    return min(0.1 * 2.0 ** min(attempt - 1, 20), 30.0)
 
 
-class Lane:
-    """Records in order: what comes again stands in front, what was never handed over behind it."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A number of records that go to the function together, and how often exactly these went there and failed."""
 
-    def __init__(self, config: MappingConfig, outlet: Outlet, timing: Timing) -> None:
+    n_records: int
+    n_invocations: int = 0
+
+
+def after_failure(batch: Batch, n_done: int, config: MappingConfig) -> list[Batch]:
+    """Return the batches to deliver after a batch was not done to its end; none if no retry is left.
+
+    The rest of a batch that was partly done is a new batch: Lambda has moved its checkpoint, and all retries are
+    available again. A split uses no retry.
+
+    Args:
+        batch: The delivered batch.
+        n_done: Its leading records that are done, fewer than it has.
+        config: The mapping's properties.
+
+    >>> config = MappingConfig("rides", bisect_on_error=True, maximum_retry_attempts=1)
+    >>> after_failure(Batch(5), 0, config)
+    [Batch(n_records=3, n_invocations=0), Batch(n_records=2, n_invocations=0)]
+    >>> after_failure(Batch(5), 2, config)
+    [Batch(n_records=3, n_invocations=0)]
+    >>> after_failure(Batch(1), 0, config), after_failure(Batch(1, 1), 0, config)
+    ([Batch(n_records=1, n_invocations=1)], [])
+    """
+    if n_done:
+        return [Batch(batch.n_records - n_done)]
+    if config.bisect_on_error and batch.n_records > 1:
+        n_second = batch.n_records // 2
+        return [Batch(batch.n_records - n_second), Batch(n_second)]
+    if 0 <= config.maximum_retry_attempts <= batch.n_invocations:
+        return []
+    return [Batch(batch.n_records, batch.n_invocations + 1)]
+
+
+def count_aged(arrivals_s: Iterable[float], now_s: float, maximum_age_s: float) -> int:
+    """Count the leading records that are older than the maximum age (below 0: no maximum).
+
+    >>> count_aged([10, 20, 30], now_s=85, maximum_age_s=60), count_aged([10], now_s=85, maximum_age_s=-1)
+    (2, 0)
+    """
+    if maximum_age_s < 0:
+        return 0
+    return sum(1 for _ in takewhile(lambda arrival_s: now_s - arrival_s > maximum_age_s, arrivals_s))
+
+
+class Batcher:
+    """An in-order queue of records: batches to deliver again first, new records behind them."""
+
+    def __init__(self, config: MappingConfig, delivery: Delivery, timing: Timing) -> None:
         self._config = config
-        self._outlet = outlet
+        self._delivery = delivery
         self._timing = timing
         self._records: list[LambdaRecord] = []
         self._sizes: list[int] = []
         self._n_bytes = 0
-        self._returning: list[Batch] = []  # what comes again, with none added: what is repeated is the same batch
-        self._giving_up: tuple[int, Callable[[], bool]] | None = None  # leading records, and the attempt at it
-        self._due_s = 0.0  # when a batch goes though it isn't full: end of its window, or of its backoff
-        self._n_failures = 0  # in a row, without anything done
+        self._retries: list[Batch] = []  # delivered again without added records: the batch stays the same
+        self._failed: FailedBatch | None = None  # the leading records, if they must go to the failure destination
+        self._due_s = 0.0  # when a batch that is not full is delivered: end of its window or of its backoff
+        self._n_failures = 0  # in a row, without progress
 
     @property
     def n_records(self) -> int:
@@ -71,16 +108,16 @@ class Lane:
 
     @property
     def n_bytes(self) -> int:
-        """Their size as JSON."""
+        """Size of these records as JSON."""
         return self._n_bytes
 
     @property
     def wants_records(self) -> bool:
-        """Whether another record would bring the next batch nearer."""
+        """Whether another record would bring the next batch forward."""
         return not self._is_held_up and not self._holds_full_batch
 
     def add(self, records: list[LambdaRecord], sizes: list[int]) -> None:
-        """Takes records that follow those it has, and the size of each as JSON."""
+        """Append records, with the size of each as JSON."""
         if records and not self._records:
             self._open_window()
         self._records += records
@@ -88,23 +125,23 @@ class Lane:
         self._n_bytes += sum(sizes)
 
     def step(self) -> int:
-        """Invokes the function once, or gives records up, if a batch is due.
+        """Invoke the function once, or store failed records, if a batch is due.
 
         Returns:
-            Records that went out, to the function or the failure destination.
+            Records sent to the function or the failure destination.
         """
         if not self._records or not self._is_due():
             return 0
-        if self._giving_up:
-            return self._try_to_give_up(*self._giving_up)
-        batch = self._returning[0] if self._returning else Batch(self._n_fitting())
+        if self._failed:
+            return self._try_to_settle(self._failed)
+        batch = self._retries[0] if self._retries else Batch(self._n_fitting())
         if n_aged := self._count_aged(batch):
-            return self._give_up_aged(batch, n_aged)
-        return self._hand_over(batch)
+            return self._fail_aged(batch, n_aged)
+        return self._deliver(batch)
 
     @property
     def _is_held_up(self) -> bool:
-        return bool(self._returning) or self._giving_up is not None
+        return bool(self._retries) or self._failed is not None
 
     @property
     def _holds_full_batch(self) -> bool:
@@ -116,7 +153,7 @@ class Lane:
     def _n_fitting(self) -> int:
         room_bytes = MAX_PAYLOAD_BYTES - len('{"Records":[]}') + 1  # a comma after each record but the last
         ends = list(accumulate(size + 1 for size in self._sizes[: self._config.batch_size]))
-        # A record too large for any payload goes all the same, alone: held back, it would block its shard.
+        # A record too large for any payload is delivered alone, because it would block its shard.
         return max(bisect_right(ends, room_bytes), min(len(ends), 1))
 
     def _count_aged(self, batch: Batch) -> int:
@@ -125,58 +162,56 @@ class Lane:
         arrivals_s = (r["kinesis"]["approximateArrivalTimestamp"] for r in self._records[: batch.n_records])
         return count_aged(arrivals_s, self._timing.wall_clock(), self._config.maximum_record_age_s)
 
-    def _hand_over(self, batch: Batch) -> int:
-        outcome = self._outlet.deliver(self._records[: batch.n_records], batch.n_records if self._returning else 0)
-        del self._returning[:1]
+    def _deliver(self, batch: Batch) -> int:
+        outcome = self._delivery.deliver(self._records[: batch.n_records], is_redelivered=bool(self._retries))
+        del self._retries[:1]
         self._remove(outcome.n_done)
         if outcome.n_done < batch.n_records:
-            self._settle_failure(batch, outcome)
+            self._retry_or_fail(batch, outcome)
         else:
             self._n_failures = 0
             self._open_window()
         return batch.n_records
 
-    def _settle_failure(self, batch: Batch, outcome: Outcome) -> None:
+    def _retry_or_fail(self, batch: Batch, outcome: Outcome) -> None:
         self._n_failures = 1 if outcome.n_done else self._n_failures + 1
         again = after_failure(batch, outcome.n_done, self._config)
         if not again:
-            self._give_up(batch.n_records, "RetryAttemptsExhausted", batch.n_invocations + 1, raised=outcome.raised)
+            self._fail(batch.n_records, "RetryAttemptsExhausted", batch.n_invocations + 1, raised=outcome.raised)
             return
-        self._returning[:0] = again
-        if len(again) > 1:
-            self._outlet.note_bisect()
-        self._stay_away()
+        self._retries[:0] = again
+        self._delivery.stats.n_bisects += len(again) > 1
+        self._back_off()
 
-    def _give_up_aged(self, batch: Batch, n_aged: int) -> int:
-        if self._returning:
+    def _fail_aged(self, batch: Batch, n_aged: int) -> int:
+        if self._retries:
             rest = replace(batch, n_records=batch.n_records - n_aged)
-            self._returning[:1] = [rest] if rest.n_records else []
-        return self._give_up(n_aged, "RecordAgeExceeded", batch.n_invocations, raised=False)
+            self._retries[:1] = [rest] if rest.n_records else []
+        return self._fail(n_aged, "RecordAgeExceeded", batch.n_invocations, raised=False)
 
-    def _give_up(self, n_records: int, condition: Condition, n_invocations: int, *, raised: bool) -> int:
+    def _fail(self, n_records: int, condition: Condition, n_invocations: int, *, raised: bool) -> int:
         records = self._records[:n_records]
-        attempt = self._outlet.prepare_giving_up(records, condition, n_invocations, raised=raised)
-        self._giving_up = n_records, attempt
-        return self._try_to_give_up(n_records, attempt)
+        self._failed = self._delivery.failed_batch(records, condition, n_invocations, raised=raised)
+        return self._try_to_settle(self._failed)
 
-    def _try_to_give_up(self, n_records: int, attempt: Callable[[], bool]) -> int:
-        if not attempt():  # a record that is nowhere else yet stays here
+    def _try_to_settle(self, failed: FailedBatch) -> int:
+        if not self._delivery.settle(failed):  # the records stay here until they are stored
             self._n_failures += 1
-            self._stay_away()
+            self._back_off()
             return 0
-        self._giving_up = None
-        self._remove(n_records)
+        self._failed = None
+        self._remove(len(failed.records))
         self._n_failures = 0
-        self._due_s = self._timing.clock()  # what stood behind them has waited long enough
-        return n_records
+        self._due_s = self._timing.clock()  # the records behind them have waited long enough
+        return len(failed.records)
 
     def _remove(self, n_records: int) -> None:
         self._n_bytes -= sum(self._sizes[:n_records])
         del self._records[:n_records], self._sizes[:n_records]
 
     def _open_window(self) -> None:
-        """Lets the next batch wait for company, unless it is one that comes again."""
-        self._due_s = self._timing.clock() + (0 if self._returning else self._config.batching_window_s)
+        """Start the batching window of the next batch; a retry has none."""
+        self._due_s = self._timing.clock() + (0 if self._retries else self._config.batching_window_s)
 
-    def _stay_away(self) -> None:
+    def _back_off(self) -> None:
         self._due_s = self._timing.clock() + self._timing.backoff(self._n_failures)

@@ -1,31 +1,90 @@
-"""Where a mapping's batches end: the function, or the failure destination; both are counted here."""
+"""Delivery of batches to the function, and of failed batches to the failure destination in AWS's format."""
 
+import json
 import logging
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from infra.local.event_source.batcher import Outcome
-from infra.local.event_source.config import Condition, MappingStats
-from infra.local.event_source.failures import FailureDestination, GivenUp
+from infra.local.event_source.config import MappingStats
 from infra.local.event_source.lambda_event import LambdaRecord, count_done
 
 logger = logging.getLogger(__name__)
 
+Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
+"""Why a batch has failed, in AWS's words."""
+
+
+class Outcome(NamedTuple):
+    """The result of an invocation: how many leading records are done, and whether the function raised an error."""
+
+    n_done: int
+    raised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailedBatch:
+    """Records of one shard that are not delivered again.
+
+    All content of the stored object is fixed here, so a repeated attempt writes the same object.
+
+    Attributes:
+        records: At least one, in order.
+        condition: Why they failed.
+        n_invocations: Invocations of exactly these records.
+        raised: Whether the last invocation raised an error.
+        at_s: When they failed, Unix time.
+        object_id: Unique part of the object's key.
+        request_id: ID of the invocation.
+    """
+
+    records: list[LambdaRecord]
+    condition: Condition
+    n_invocations: int
+    raised: bool
+    at_s: float
+    object_id: str
+    request_id: str
+
+    @property
+    def shard_id(self) -> str:
+        """The shard of the records."""
+        return self.records[0]["eventID"].partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureDestination:
+    """The bucket for a mapping's failed batches. `s3` is a boto3 client."""
+
+    s3: Any
+    bucket: str
+    mapping_id: str
+    function_arn: str
+
+    def store(self, failed: FailedBatch) -> None:
+        """Store a failed batch; a repeated call overwrites the same object. Errors are botocore's."""
+        self.s3.put_object(
+            Bucket=self.bucket,
+            Key=object_key(failed, self.mapping_id),
+            Body=json.dumps(_invocation_record(failed, self.function_arn)).encode(),
+            ContentType="application/json",
+        )
+
 
 class Delivery:
-    """Runs the function on batches, and puts aside what is given up.
+    """Invokes the function with batches, stores failed batches and counts both.
 
     Args:
         invoke: Runs the function on an event: returns its response, raises if it failed.
-        destination: Takes what is given up; without one, that is dropped, as Lambda does.
+        destination: Stores failed batches; None drops them, as Lambda does.
         wall_clock: Unix time in seconds.
         new_id: Makes the unique part of names.
-        stats: Counted on.
-        reads_response: Whether the function's response says what failed.
+        stats: The counters to update.
+        reads_response: Whether the function's response names failed records.
     """
 
     def __init__(
@@ -42,56 +101,97 @@ class Delivery:
         self._destination = destination
         self._wall_clock = wall_clock
         self._new_id = new_id
-        self._stats = stats
         self._reads_response = reads_response
+        self.stats = stats
 
-    def deliver(self, batch: list[LambdaRecord], n_redelivered: int) -> Outcome:
-        """Hands a batch to the function; `n_redelivered` of its records had been there before."""
+    def deliver(self, batch: list[LambdaRecord], *, is_redelivered: bool) -> Outcome:
+        """Invoke the function with a batch."""
         outcome = self._invoke_on(batch)
-        self._stats.n_invocations += 1
-        self._stats.n_delivered += len(batch)
-        self._stats.n_redelivered += n_redelivered
-        self._stats.n_done += outcome.n_done
-        self._stats.n_failures += outcome.n_done < len(batch)
+        self.stats.n_invocations += 1
+        self.stats.n_delivered += len(batch)
+        self.stats.n_redelivered += len(batch) if is_redelivered else 0
+        self.stats.n_done += outcome.n_done
+        self.stats.n_failures += outcome.n_done < len(batch)
         return outcome
 
-    def prepare_giving_up(
+    def failed_batch(
         self, records: list[LambdaRecord], condition: Condition, n_invocations: int, *, raised: bool
-    ) -> Callable[[], bool]:
-        """Makes an attempt at giving records up, to be called until it says that they are settled."""
-        now_s, object_id, request_id = self._wall_clock(), self._new_id(), self._new_id()
-        given_up = GivenUp(records, condition, n_invocations, raised, now_s, object_id, request_id)
-        return partial(self._give_up, given_up)
+    ) -> FailedBatch:
+        """Build a failed batch from records that have failed now."""
+        return FailedBatch(
+            records, condition, n_invocations, raised, self._wall_clock(), self._new_id(), self._new_id()
+        )
 
-    def note_bisect(self) -> None:
-        """Notes that a batch was cut in two."""
-        self._stats.n_bisects += 1
+    def settle(self, failed: FailedBatch) -> bool:
+        """Store or drop a failed batch; return False if the destination fails and the call must be repeated."""
+        n_records, first = len(failed.records), failed.records[0]["eventID"]
+        if self._destination is None:
+            self.stats.n_dropped += n_records
+            logger.error("%d records from %s on are lost: %s", n_records, first, failed.condition)
+            return True
+        try:
+            self._destination.store(failed)
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
+            self._note(error)
+            logger.warning("%d failed records from %s on cannot be stored yet: %s", n_records, first, error)
+            return False
+        self.stats.n_failed += n_records
+        logger.warning("%d records from %s on are in the failure destination: %s", n_records, first, failed.condition)
+        return True
 
     def _invoke_on(self, batch: list[LambdaRecord]) -> Outcome:
         try:
             response = self._invoke({"Records": batch})
         except Exception as error:
-            # Whatever a function raises, Lambda brings the batch again.
+            # Lambda delivers the batch again, whatever the function raises.
             self._note(error)
             logger.warning("%d records from %s on are not done", len(batch), batch[0]["eventID"], exc_info=True)
             return Outcome(0, raised=True)
         return Outcome(count_done(response, batch) if self._reads_response else len(batch), raised=False)
 
-    def _give_up(self, given_up: GivenUp) -> bool:
-        n_records, first = len(given_up.records), given_up.records[0]["eventID"]
-        if self._destination is None:
-            self._stats.n_dropped += n_records
-            logger.error("%d records from %s on are lost: %s", n_records, first, given_up.condition)
-            return True
-        try:
-            self._destination.store(given_up)
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
-            self._note(error)
-            logger.warning("%d records from %s on can't be put aside yet: %s", n_records, first, error)
-            return False
-        self._stats.n_given_up += n_records
-        logger.warning("%d records from %s on are put aside: %s", n_records, first, given_up.condition)
-        return True
-
     def _note(self, error: Exception) -> None:
-        self._stats.last_error = f"{type(error).__name__}: {error}"
+        self.stats.last_error = f"{type(error).__name__}: {error}"
+
+
+def object_key(failed: FailedBatch, mapping_id: str) -> str:
+    """Build the key as Lambda does: `aws/lambda/<mapping>/<shard>/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-<uuid>`."""
+    at = datetime.fromtimestamp(failed.at_s, UTC)
+    return f"aws/lambda/{mapping_id}/{failed.shard_id}/{at:%Y/%m/%d/%Y-%m-%dT%H.%M.%S}-{failed.object_id}"
+
+
+def _invocation_record(failed: FailedBatch, function_arn: str) -> dict[str, Any]:
+    """Build the object that Lambda stores for a failed batch, with the event of the invocation as its payload."""
+    first, last = failed.records[0], failed.records[-1]
+    return {
+        "requestContext": {
+            "requestId": failed.request_id,
+            "functionArn": function_arn,
+            "condition": failed.condition,
+            "approximateInvokeCount": max(failed.n_invocations, 1),  # Lambda writes 1 for a batch never invoked, too
+        },
+        **_response_context(failed),
+        "version": "1.0",
+        "timestamp": _iso(failed.at_s),
+        "KinesisBatchInfo": {
+            "shardId": failed.shard_id,
+            "startSequenceNumber": first["kinesis"]["sequenceNumber"],
+            "endSequenceNumber": last["kinesis"]["sequenceNumber"],
+            "approximateArrivalOfFirstRecord": _iso(first["kinesis"]["approximateArrivalTimestamp"]),
+            "approximateArrivalOfLastRecord": _iso(last["kinesis"]["approximateArrivalTimestamp"]),
+            "batchSize": len(failed.records),
+            "streamArn": first["eventSourceARN"],
+        },
+        "payload": json.dumps({"Records": failed.records}, separators=(",", ":")),
+    }
+
+
+def _response_context(failed: FailedBatch) -> dict[str, Any]:
+    """Return the function's response; Lambda leaves it out if the record age was the only reason."""
+    if failed.condition == "RecordAgeExceeded":
+        return {}
+    error = "Unhandled" if failed.raised else None  # None: it returned and reported failed records
+    return {"responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": error}}
+
+
+def _iso(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Lambda's side of a batch: the event that a function gets for Kinesis records, and what its response says is done."""
+"""Lambda's events for Kinesis records: build the event of a batch, and read the function's response."""
 
 import json
 from binascii import b2a_base64
@@ -7,11 +7,11 @@ from json.encoder import encode_basestring_ascii  # C, and exactly what json.dum
 from typing import Any, TypedDict
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
-"""Lambda's limit of one invocation; counted here in compact ASCII JSON, which UTF-8 never exceeds."""
+"""Lambda's limit of one invocation. Sizes are of compact ASCII JSON, which UTF-8 never exceeds."""
 
 
 class Envelope(TypedDict):
-    """The part of a record that Kinesis made."""
+    """The part of a record that Kinesis creates."""
 
     kinesisSchemaVersion: str
     partitionKey: str
@@ -21,7 +21,7 @@ class Envelope(TypedDict):
 
 
 class LambdaRecord(TypedDict):
-    """One record of a Kinesis event, in AWS's words and order."""
+    """One record of a Kinesis event, with AWS's names and order."""
 
     kinesis: Envelope
     eventSource: str
@@ -34,7 +34,7 @@ class LambdaRecord(TypedDict):
 
 
 def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn: str) -> list[LambdaRecord]:
-    """Puts records of one shard, as boto3 gives them, into the envelope that Lambda gives the function."""
+    """Convert records of one shard from boto3's format to the event's."""
     region, account = stream_arn.split(":")[3:5]
     role_arn = f"arn:aws:iam::{account}:role/lambda-role"
     return [
@@ -59,10 +59,9 @@ def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn:
 
 
 def json_sizes(records: Sequence[LambdaRecord]) -> list[int]:
-    """Tells the bytes of each record as compact ASCII JSON; encodes one, and counts where the others differ.
+    """Return the bytes of each record of one shard as compact ASCII JSON.
 
-    Args:
-        records: Records of one shard.
+    Encodes only the first record and counts how the others differ from it, for speed.
     """
     if not records:
         return []
@@ -81,10 +80,11 @@ def _varying_bytes(record: LambdaRecord) -> int:
 
 
 def count_done(response: object, batch: Sequence[LambdaRecord]) -> int:
-    """Counts the leading records of a batch that are done, by the function's partial batch response.
+    """Count the leading records of a batch that are done, by the function's partial batch response.
 
-    All of them, if it reports no failure (no response, `{}`, `batchItemFailures` missing, null or empty). None, if
-    it is malformed or names a record that is not in the batch. Else those before the lowest sequence number named.
+    - No response, `{}`, `batchItemFailures` missing, null or empty: all records.
+    - A malformed response, or a record that is not in the batch: no record.
+    - Otherwise: the records before the lowest sequence number in the response.
     """
     if response is None:
         return len(batch)

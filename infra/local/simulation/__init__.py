@@ -1,1 +1,1 @@
-"""Streams, bucket, function and clock in memory, with faults on request."""
+"""A simulation in memory of producer, streams, function, bucket and clock, with scheduled faults."""

@@ -1,4 +1,4 @@
-"""Time that passes only when told to, for worlds in memory: by sleeping, or in a jump."""
+"""The clock of a simulation. Time passes only by `sleep` and `jump`."""
 
 import math
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class SimulatedClock:
-    """One machine's time, monotonic and on the wall.
+    """Monotonic time and wall-clock time.
 
     Attributes:
         now_s: Monotonic seconds.
         wall_ahead_s: Unix time less monotonic seconds; it begins on 2021-01-05.
-        deadline_s: Monotonic seconds at which whoever sleeps is killed.
+        deadline_s: Monotonic seconds at which a sleeping function is killed.
     """
 
     now_s: float = 0.0
@@ -19,18 +19,18 @@ class SimulatedClock:
     deadline_s: float = math.inf
 
     def monotonic(self) -> float:
-        """Returns monotonic seconds."""
+        """Return monotonic seconds."""
         return self.now_s
 
     def wall(self) -> float:
-        """Returns Unix time in seconds."""
+        """Return Unix time in seconds."""
         return self.now_s + self.wall_ahead_s
 
     def sleep(self, seconds: float) -> None:
-        """Lets time pass.
+        """Let time pass.
 
         Raises:
-            TimeoutError: The deadline comes first; it is now.
+            TimeoutError: The deadline is earlier; the clock stands at the deadline.
 
         >>> clock = SimulatedClock()
         >>> clock.sleep(1.5)
@@ -43,11 +43,11 @@ class SimulatedClock:
         self.now_s += seconds
 
     def jump(self, seconds: float, *, wall_only: bool = False) -> None:
-        """Lets time pass at once and without a deadline, as for a machine that was suspended.
+        """Let time pass at once and without a deadline, as for a machine that was suspended.
 
         Args:
-            seconds: Below 0 with `wall_only` alone: monotonic time never goes back.
-            wall_only: The clock on the wall is set, and no time passes.
+            seconds: Below 0 only with `wall_only`: monotonic time never goes back.
+            wall_only: Whether to set only the wall clock.
         """
         if wall_only:
             self.wall_ahead_s += seconds

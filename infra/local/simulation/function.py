@@ -1,4 +1,4 @@
-"""The real function in memory: its environment is built at a cold start, and gone when it is killed or dies."""
+"""The real function in memory. A cold start builds its environment; a kill or a crash ends it."""
 
 import io
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError
 from infra.local.simulation.clock import SimulatedClock
-from infra.local.simulation.faulty import FaultyKinesis, FaultyS3
+from infra.local.simulation.faults import FaultyKinesis, FaultyS3
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import Settings
@@ -18,11 +18,11 @@ from lambda_function.handler import StreamHandler
 
 BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
 
-_NAME = "memory-function"
+_NAME = "simulated-function"
 
 
 class _Nowhere(io.TextIOBase):
-    """Takes what is printed."""
+    """A file that discards its input."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -36,14 +36,14 @@ class _Context:
         return int(max(0.0, self.clock.deadline_s - self.clock.now_s) * MILLISECONDS_PER_S)
 
 
-class MemoryFunction:
-    """Runs the handler on events, an environment at a time, with simulated time.
+class SimulatedFunction:
+    """Runs the handler on events, in one environment at a time, in simulated time.
 
     Args:
         s3: Models and rejects.
         kinesis: The output stream.
-        clock: Time; it is told the deadline of each invocation.
-        timeout_s: How long one may take.
+        clock: The clock; each invocation sets its deadline.
+        timeout_s: The function's timeout.
         output_format: As in the function's settings.
         output_groups: As in the function's settings.
     """
@@ -72,12 +72,12 @@ class MemoryFunction:
         self._environment: StreamHandler | None = None
 
     def __call__(self, event: dict[str, Any]) -> object:
-        """Runs one invocation.
+        """Run one invocation.
 
         Raises:
             FunctionTimeoutError: It was killed at its deadline.
-            FunctionExitError: It died.
-            PredictorError: It raised.
+            FunctionExitError: Its process ended.
+            PredictorError: The handler raised it.
         """
         started_s = self._clock.now_s
         self._clock.deadline_s = started_s + self._timeout_s
@@ -96,7 +96,7 @@ class MemoryFunction:
             self._clock.deadline_s = math.inf
 
     def end_environment(self) -> None:
-        """Makes the next invocation a cold start."""
+        """End the environment: the next invocation is a cold start."""
         self._environment = None
 
     def _cold_start(self) -> StreamHandler:
@@ -117,6 +117,6 @@ class MemoryFunction:
 
 @cache
 def _telemetry() -> Telemetry:
-    """Returns the one for all: each has a logger, and a logger is there for ever."""
+    """Return one telemetry for all functions: a logger is never removed from memory."""
     with redirect_stdout(_Nowhere()):
         return Telemetry(_NAME, _NAME, "INFO")

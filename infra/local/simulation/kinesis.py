@@ -1,10 +1,10 @@
-"""One Kinesis stream in memory, with boto3's face: shards by hash range, resharding, 56-digit numbers, iterators.
+"""One Kinesis stream in memory with the methods of a boto3 client: shards by hash range, resharding, iterators.
 
-For a million rides in one process: a read drops what its reader has read before, unless all is to be kept.
+It serves a million rides in one process: with `keeps_read=False`, a read drops the records that were read before.
 """
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ _FIRST_SEQUENCE_NUMBER = 4959033827149025660855969253836157109592157598913658889
 
 @dataclass(slots=True)
 class MemoryShard:
-    """A shard. `records` are as GetRecords gives them; `n_dropped` more stood before them."""
+    """A shard. `records` are in GetRecords' format; `n_dropped` records before them are gone."""
 
     shard_id: str
     first_hash_key: int
@@ -34,7 +34,7 @@ class MemoryShard:
     n_dropped: int = 0
 
     def drop_before(self, place: int) -> None:
-        """Drops records up to a place, counted from the shard's first ever."""
+        """Drop records up to a place, counted from the shard's first record ever."""
         del self.records[: max(0, place - self.n_dropped)]
         self.n_dropped = max(place, self.n_dropped)
 
@@ -44,13 +44,14 @@ class MemoryStream:
 
     Args:
         name: Its name.
-        n_shards: Shards that share the hash keys evenly.
-        wall_clock: Unix time in seconds, of arrivals.
+        n_shards: Shards; they share the hash keys evenly.
+        wall_clock: Unix time in seconds, for arrival times.
         keeps_read: Whether records stay after they have been read.
 
     Attributes:
-        shards: All there ever were, oldest first.
-        n_put: Records taken so far.
+        shards: All open and closed shards, oldest first.
+        open_shards: The open ones, by hash key.
+        n_put: Records accepted so far.
     """
 
     def __init__(self, name: str, n_shards: int, wall_clock: Callable[[], float], *, keeps_read: bool = True) -> None:
@@ -65,11 +66,11 @@ class MemoryStream:
             self._add_shard(first, end - 1)
         self._route()
 
-    # -- what the world does to it
+    # -- changes from outside
 
     def split(self, n: int) -> None:
-        """Closes the n-th open shard, counted around its end, and adds two with half of its hash keys each."""
-        parent = self._open[n % len(self._open)]
+        """Split the n-th open shard (modulo their number) into two with half of its hash keys each."""
+        parent = self.open_shards[n % len(self.open_shards)]
         middle = (parent.first_hash_key + parent.last_hash_key) // 2
         parent.is_open = False
         self._add_shard(parent.first_hash_key, middle, parent)
@@ -77,40 +78,64 @@ class MemoryStream:
         self._route()
 
     def merge(self, n: int) -> None:
-        """Closes the n-th open shard and the next, and adds one with the hash keys of both; one alone stays."""
-        if len(self._open) == 1:
+        """Merge the n-th open shard with the next one; do nothing if only one is open."""
+        if len(self.open_shards) == 1:
             return
-        n %= len(self._open) - 1
-        left, right = self._open[n : n + 2]
+        n %= len(self.open_shards) - 1
+        left, right = self.open_shards[n : n + 2]
         left.is_open = right.is_open = False
         self._add_shard(left.first_hash_key, right.last_hash_key, left, right)
         self._route()
 
     def take(self) -> list[tuple[str, bytes]]:
-        """Takes all records off the stream: partition key and data, in order within a shard."""
+        """Remove all records; return partition key and data of each, in order within a shard."""
         taken = []
         for shard in self.shards.values():
             taken += [(record["PartitionKey"], record["Data"]) for record in shard.records]
             shard.drop_before(shard.n_dropped + len(shard.records))
         return taken
 
-    # -- boto3's face
+    def shard_of(self, partition_key: str) -> MemoryShard:
+        """Return the open shard of a partition key."""
+        digest = hashlib.md5(partition_key.encode(), usedforsecurity=False).digest()
+        return self.open_shards[bisect_right(self._bounds, int.from_bytes(digest, "big")) - 1]
+
+    def append(self, shard: MemoryShard, partition_key: str, data: bytes) -> str:
+        """Append a record to a shard and return its sequence number."""
+        sequence_number = str(next(self._sequence_numbers))
+        arrival = datetime.fromtimestamp(self._wall_clock(), UTC)
+        shard.records.append(
+            {
+                "SequenceNumber": sequence_number,
+                "ApproximateArrivalTimestamp": arrival,
+                "Data": data,
+                "PartitionKey": partition_key,
+            }
+        )
+        self.n_put += 1
+        return sequence_number
+
+    # -- methods of a boto3 client
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Takes a request within Kinesis's limits."""
+        """Put records, within Kinesis's limits of a request."""
         self._check_name(StreamName)
         check_limits(Records)
-        arrival = datetime.fromtimestamp(self._wall_clock(), UTC)
-        return {"FailedRecordCount": 0, "Records": [self._append(record, arrival) for record in Records]}
+        answers = []
+        for entry in Records:
+            shard = self.shard_of(entry["PartitionKey"])
+            sequence_number = self.append(shard, entry["PartitionKey"], entry["Data"])
+            answers.append({"ShardId": shard.shard_id, "SequenceNumber": sequence_number})
+        return {"FailedRecordCount": 0, "Records": answers}
 
     def describe_stream_summary(self, *, StreamName: str) -> dict[str, Any]:  # noqa: N803
-        """Tells the ARN."""
+        """Return the stream's ARN."""
         self._check_name(StreamName)
         arn = f"arn:aws:kinesis:us-east-1:123456789012:stream/{self.name}"
         return {"StreamDescriptionSummary": {"StreamName": self.name, "StreamARN": arn}}
 
     def list_shards(self, *, StreamName: str) -> dict[str, Any]:  # noqa: N803
-        """Lists all shards on one page."""
+        """List all shards on one page."""
         self._check_name(StreamName)
         names = ("ParentShardId", "AdjacentParentShardId")
         return {
@@ -121,7 +146,7 @@ class MemoryStream:
         }
 
     def get_shard_iterator(self, **request: Any) -> dict[str, Any]:
-        """Knows TRIM_HORIZON, LATEST and AFTER_SEQUENCE_NUMBER. An iterator is `<shard>|<place>`."""
+        """Create an iterator, `<shard>|<place>`, of any type but AT_SEQUENCE_NUMBER."""
         shard = self.shards[request["ShardId"]]
         match request["ShardIteratorType"]:
             case "TRIM_HORIZON":
@@ -131,12 +156,14 @@ class MemoryStream:
             case "AFTER_SEQUENCE_NUMBER":
                 number = int(request["StartingSequenceNumber"])
                 place = shard.n_dropped + bisect_right(shard.records, number, key=_number)
+            case "AT_TIMESTAMP":
+                place = shard.n_dropped + bisect_left(shard.records, request["Timestamp"], key=_arrival)
             case other:
                 raise client_error(400, "InvalidArgumentException", f"GetShardIterator of {other}")
         return {"ShardIterator": f"{shard.shard_id}|{place}"}
 
     def get_records(self, *, ShardIterator: str, Limit: int = MAX_READ_RECORDS) -> dict[str, Any]:  # noqa: N803
-        """Reads on from an iterator; a closed shard ends."""
+        """Read from an iterator on. The end of a closed shard has no next iterator."""
         shard_id, _, place = ShardIterator.partition("|")
         shard, start = self.shards[shard_id], int(place)
         if not self._keeps_read:
@@ -158,27 +185,17 @@ class MemoryStream:
         self.shards[shard_id] = MemoryShard(shard_id, first_hash_key, last_hash_key, parent_ids)
 
     def _route(self) -> None:
-        self._open = sorted((s for s in self.shards.values() if s.is_open), key=lambda s: s.first_hash_key)
-        self._bounds = [shard.first_hash_key for shard in self._open]
-
-    def _append(self, entry: dict[str, Any], arrival: datetime) -> dict[str, str]:
-        digest = hashlib.md5(entry["PartitionKey"].encode(), usedforsecurity=False).digest()
-        shard = self._open[bisect_right(self._bounds, int.from_bytes(digest, "big")) - 1]
-        sequence_number = str(next(self._sequence_numbers))
-        shard.records.append(
-            {
-                "SequenceNumber": sequence_number,
-                "ApproximateArrivalTimestamp": arrival,
-                "Data": entry["Data"],
-                "PartitionKey": entry["PartitionKey"],
-            }
-        )
-        self.n_put += 1
-        return {"ShardId": shard.shard_id, "SequenceNumber": sequence_number}
+        self.open_shards = sorted((s for s in self.shards.values() if s.is_open), key=lambda s: s.first_hash_key)
+        self._bounds = [shard.first_hash_key for shard in self.open_shards]
 
 
 def _number(record: dict[str, Any]) -> int:
     return int(record["SequenceNumber"])
+
+
+def _arrival(record: dict[str, Any]) -> datetime:
+    arrival: datetime = record["ApproximateArrivalTimestamp"]
+    return arrival
 
 
 def check_limits(records: Sequence[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
-"""The whole way of a ride in memory, one step at a time: producer, stream, mapping, function, stream, bucket.
+"""A simulation of the stream path end to end: producer, stream, mapping, function, stream and bucket in memory.
 
-The mapping and the function are the real ones. The streams, the bucket and time are simulated, and every call between
-them may meet a fault. Nothing runs by itself: whoever holds the world sends, polls, and looks.
+The mapping and the function are the real ones. Streams, bucket and time are simulated, and each call between the parts
+can have a fault. The simulation has no threads: its user sends rides and polls.
 """
 
 import math
@@ -10,15 +10,26 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from infra.local.event_source.config import MappingConfig, exponential_backoff_s
+from infra.local.event_source.batcher import exponential_backoff_s
+from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.lambda_event import LambdaRecord, count_done
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import FunctionError
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
-from infra.local.simulation.faults import Fault, FaultSchedule, JumpClock, MergeShards, Place, ServeModel, SplitShard
-from infra.local.simulation.faulty import FaultyFunction, FaultyKinesis, FaultyS3
-from infra.local.simulation.function import BUCKET, CHANNEL, OUTPUT_STREAM, MemoryFunction
+from infra.local.simulation.faults import (
+    Fault,
+    FaultSchedule,
+    FaultyFunction,
+    FaultyKinesis,
+    FaultyS3,
+    JumpClock,
+    MergeShards,
+    Place,
+    ServeModel,
+    SplitShard,
+)
+from infra.local.simulation.function import BUCKET, CHANNEL, OUTPUT_STREAM, SimulatedFunction
 from infra.local.simulation.kinesis import MemoryStream
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.records import Entry
@@ -27,25 +38,25 @@ from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 POLL_PERIOD_S = 1.0
-"""How long the world waits after a round in which nothing went out."""
+"""Waiting time after a poll without records."""
 
 _PRODUCER_PATIENCE_S = 30.0
 
 Watch = Callable[[list[LambdaRecord], int | None], None]
-"""Told of each invocation as the mapping sees it: the batch, and its leading records that are done; None: no answer."""
+"""Called after each invocation with the batch and the number of leading records that are done; None: no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorldOptions:
-    """How a world is built.
+class SimulationOptions:
+    """Options of a simulation.
 
     Attributes:
         mapping: The event source mapping's properties.
-        n_shards: Of the input stream.
-        n_output_shards: Of the output stream.
-        output_format: As in the function's settings; so is `output_groups`.
-        timeout_s: The function's.
-        keeps_all: Whether the input stream keeps what has been read.
+        n_shards: Shards of the input stream.
+        n_output_shards: Shards of the output stream.
+        output_format: The function's setting, like `output_groups`.
+        timeout_s: The function's timeout.
+        keeps_all: Whether the input stream keeps records after they have been read.
     """
 
     mapping: MappingConfig
@@ -57,28 +68,28 @@ class WorldOptions:
     keeps_all: bool = True
 
 
-class MemoryWorld:
+class Simulation:
     """A producer, the two streams, the mapping, the function and the bucket.
 
     Args:
-        bundles: Models that a fault may switch to; the first is served from the start.
-        options: How it is built.
+        bundles: Models that a fault may switch to; the first is served at the start.
+        options: Its options.
         schedule: The faults.
-        watch: Told of each invocation.
+        watch: Called after each invocation.
 
     Attributes:
-        clock: Its time.
+        clock: Its clock.
         input: The stream that the mapping reads.
-        output: The stream that the function publishes to; nobody reads it but whoever holds the world.
-        bucket: Bundles, rejects and what was given up.
-        mapping: The real one.
-        function: The real one, past the faults of its invocation.
+        output: The stream that the function publishes to.
+        bucket: Bundles, rejects and failed batches.
+        mapping: The event source mapping.
+        function: The function, without the faults of invocations.
     """
 
     def __init__(
         self,
         bundles: Sequence[ExportedBundle],
-        options: WorldOptions,
+        options: SimulationOptions,
         schedule: FaultSchedule | None = None,
         watch: Watch = lambda *_: None,
     ) -> None:
@@ -95,37 +106,37 @@ class MemoryWorld:
         self._wire(options)
 
     def send(self, entries: Sequence[Entry]) -> None:
-        """Sends entries as a producer does, until the input stream has taken each one; then a fault may strike."""
+        """Send entries as a producer does until the input stream has accepted each one; then apply a fault."""
         waiting = entries
         while waiting:
             deadline_s = self.clock.monotonic() + _PRODUCER_PATIENCE_S
             sent = self._producer.publish(waiting, lambda: deadline_s - self.clock.monotonic())  # noqa: B023
             waiting = [waiting[index] for index in sent.unpublished]
-        self._strike(self._schedule.next(Place.SENT))
+        self._apply(self._schedule.next(Place.SENT))
 
     def poll(self) -> int:
-        """Gives the mapping one step; returns the records that went out."""
+        """Poll once; return the records sent to the function or the failure destination."""
         return self.mapping.poll_once()
 
     @property
     def n_settled(self) -> int:
-        """Records of the input stream that the mapping is done with: the function did them, or they were given up."""
+        """Records of the input stream that are done or failed."""
         stats = self.mapping.stats
-        return stats.n_done + stats.n_given_up + stats.n_dropped
+        return stats.n_done + stats.n_failed + stats.n_dropped
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is on its way."""
+        """Whether all records of the input stream are settled."""
         return self.n_settled == self.input.n_put
 
     def settle(self, patience_s: float = math.inf) -> bool:
-        """Polls until nothing is on its way.
+        """Poll until all records are settled.
 
         Args:
-            patience_s: Ends after so many seconds of the world's time without a fault and without a record settled.
+            patience_s: Simulated seconds without a fault and without a settled record after which to stop.
 
         Returns:
-            Whether all is settled.
+            Whether all records are settled.
         """
         since_s, last = self.clock.monotonic(), (-1, -1)
         while not self.is_settled:
@@ -137,13 +148,13 @@ class MemoryWorld:
                 return False
         return True
 
-    def _wire(self, options: WorldOptions) -> None:
+    def _wire(self, options: SimulationOptions) -> None:
         clock, schedule = self.clock, self._schedule
         faulty_input = FaultyKinesis(self.input, schedule, clock, Place.PUT_INPUT, Place.READ_INPUT)
         faulty_output = FaultyKinesis(self.output, schedule, clock, Place.PUT_OUTPUT)
         s3 = FaultyS3(self.bucket, schedule, clock)
         self._producer = Publisher(faulty_input, self.input.name, clock.sleep, jitter=lambda _, longest_s: longest_s)
-        self.function = MemoryFunction(
+        self.function = SimulatedFunction(
             s3,
             faulty_output,
             clock,
@@ -175,7 +186,7 @@ class MemoryWorld:
         self._watch(event["Records"], count_done(response, event["Records"]))
         return response
 
-    def _strike(self, fault: Fault | None) -> None:
+    def _apply(self, fault: Fault | None) -> None:
         match fault:
             case None:
                 pass
@@ -188,7 +199,7 @@ class MemoryWorld:
             case ServeModel(n):
                 self._serve(self._bundles[n % len(self._bundles)])
             case _:
-                raise TypeError(f"{fault} can't happen to the world")
+                raise TypeError(f"{fault} is not a fault of the simulation's state")
 
     def _serve(self, bundle: ExportedBundle) -> None:
         models = Bucket(self.bucket, BUCKET)

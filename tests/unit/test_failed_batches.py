@@ -7,23 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.builders import SHARD_ID, STREAM_ARN
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, FakeS3, timed_out
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import (
-    ARN,
     BACKOFF_S,
-    SHARD,
     Respond,
     ScriptedFunction,
     drain,
     fail,
-    given_up,
+    failed_batches,
     make_mapping,
     poisoned_by,
     report,
     rides,
     succeed,
-    texts_given_up,
+    texts_of_failed,
 )
 
 # -- the cut
@@ -101,7 +100,7 @@ def test_all_retries_are_there_again_once_a_part_is_done() -> None:
 
     # As recorded on AWS: five invocations of the record, the first of them in company, and a count of those alone.
     assert [len(batch) for batch in function.batches()] == [2, 1, 1, 1]
-    assert given_up(s3)[0]["requestContext"]["approximateInvokeCount"] == 3
+    assert failed_batches(s3)[0]["requestContext"]["approximateInvokeCount"] == 3
 
 
 # -- the age
@@ -117,7 +116,7 @@ def test_only_records_over_age_are_given_up_and_that_before_they_are_ever_invoke
     drain(make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_record_age_s=60), kinesis.clock)
 
     assert function.batches() == [["young"]]
-    assert texts_given_up(s3) == ["old", "older than it looks"]
+    assert texts_of_failed(s3) == ["old", "older than it looks"]
 
 
 def test_record_that_comes_of_age_while_it_is_retried_is_given_up_and_the_rest_of_its_batch_is_not() -> None:
@@ -131,15 +130,15 @@ def test_record_that_comes_of_age_while_it_is_retried_is_given_up_and_the_rest_o
 
     drain(mapping, kinesis.clock)
 
-    assert texts_given_up(s3) == ["old"]
+    assert texts_of_failed(s3) == ["old"]
     assert function.batches() == [["old", "young"]] * 8 + [["young"]]
-    assert (mapping.stats.n_done, mapping.stats.n_given_up, mapping.stats.n_redelivered) == (1, 1, 7 * 2 + 1)
+    assert (mapping.stats.n_done, mapping.stats.n_failed, mapping.stats.n_redelivered) == (1, 1, 7 * 2 + 1)
 
 
 # -- the destination
 
 
-def given_up_batch(respond: Respond) -> tuple[FakeS3, FakeKinesis]:
+def failed_batch(respond: Respond) -> tuple[FakeS3, FakeKinesis]:
     kinesis, s3 = FakeKinesis(), FakeS3()
     kinesis.put(b"a")
     kinesis.clock.advance(0.25)
@@ -151,18 +150,18 @@ def given_up_batch(respond: Respond) -> tuple[FakeS3, FakeKinesis]:
 
 
 def test_invocation_record_has_the_shape_of_lambdas_and_the_whole_event() -> None:
-    s3, kinesis = given_up_batch(fail)
-    first, last = kinesis.shards[SHARD].sequence_numbers()
+    s3, kinesis = failed_batch(fail)
+    first, last = kinesis.sequence_numbers(SHARD_ID)
 
     ((key, body),) = s3.objects.items()
     record = json.loads(body)
     event = json.loads(record.pop("payload"))
 
-    assert key == f"aws/lambda/id-0/{SHARD}/2023/11/14/2023-11-14T22.13.21-id-1"
+    assert key == f"aws/lambda/id-0/{SHARD_ID}/2023/11/14/2023-11-14T22.13.21-id-1"
     assert record == {
         "requestContext": {
             "requestId": "id-2",
-            "functionArn": "arn:aws:lambda:eu-west-1:123456789012:function:predictor",
+            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:predictor",
             "condition": "RetryAttemptsExhausted",
             "approximateInvokeCount": 2,
         },
@@ -170,23 +169,23 @@ def test_invocation_record_has_the_shape_of_lambdas_and_the_whole_event() -> Non
         "version": "1.0",
         "timestamp": "2023-11-14T22:13:21.250Z",
         "KinesisBatchInfo": {
-            "shardId": SHARD,
+            "shardId": SHARD_ID,
             "startSequenceNumber": first,
             "endSequenceNumber": last,
             "approximateArrivalOfFirstRecord": "2023-11-14T22:13:20.000Z",
             "approximateArrivalOfLastRecord": "2023-11-14T22:13:20.250Z",
             "batchSize": 2,
-            "streamArn": ARN,
+            "streamArn": STREAM_ARN,
         },
     }
     assert [r["kinesis"]["sequenceNumber"] for r in event["Records"]] == [first, last]
-    assert event["Records"][0]["eventID"] == f"{SHARD}:{first}"
+    assert event["Records"][0]["eventID"] == f"{SHARD_ID}:{first}"
 
 
 def test_function_that_only_reported_failures_raised_no_error() -> None:
-    s3, _ = given_up_batch(report(0))
+    s3, _ = failed_batch(report(0))
 
-    assert given_up(s3)[0]["responseContext"]["functionError"] is None
+    assert failed_batches(s3)[0]["responseContext"]["functionError"] is None
 
 
 def test_record_that_was_only_too_old_tells_of_no_response() -> None:
@@ -196,7 +195,7 @@ def test_record_that_was_only_too_old_tells_of_no_response() -> None:
 
     make_mapping(kinesis, ScriptedFunction(), s3=s3, on_failure_bucket=BUCKET, maximum_record_age_s=60).poll_once()
 
-    (record,) = given_up(s3)
+    (record,) = failed_batches(s3)
     assert "responseContext" not in record
     context = record["requestContext"]
     # As recorded on AWS: a count of 1, though it was never invoked.
@@ -211,11 +210,11 @@ def test_nothing_is_given_up_while_the_destination_cannot_be_written() -> None:
     mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
 
     mapping.poll_once()
-    assert (mapping.stats.n_given_up, mapping.stats.n_dropped) == (0, 0)
+    assert (mapping.stats.n_failed, mapping.stats.n_dropped) == (0, 0)
     drain(mapping, kinesis.clock)
 
-    assert (mapping.stats.n_given_up, len(function.events)) == (1, 1)
-    assert texts_given_up(s3) == ["bad"]
+    assert (mapping.stats.n_failed, len(function.events)) == (1, 1)
+    assert texts_of_failed(s3) == ["bad"]
     assert mapping.stats.last_error.startswith("ReadTimeoutError")
 
 
@@ -243,7 +242,7 @@ def test_destination_whose_answer_was_lost_has_one_object_of_the_batch() -> None
     drain(mapping, kinesis.clock)
 
     assert [operation for operation, _ in s3.calls] == ["put", "put"]
-    assert texts_given_up(s3) == ["bad"]
+    assert texts_of_failed(s3) == ["bad"]
 
 
 def test_destination_without_a_client_gives_nothing_up() -> None:
@@ -303,9 +302,9 @@ def test_every_record_is_done_or_put_aside_exactly_once_and_each_key_in_order(
 
     drain(mapping, kinesis.clock, n_idle_rounds=60)
 
-    aside = texts_given_up(s3)
+    aside = texts_of_failed(s3)
     assert sorted([ride for _, ride in function.done] + aside) == [f"{i:02}" for i in range(len(keys))]
-    assert (mapping.stats.n_done, mapping.stats.n_given_up) == (len(function.done), len(aside))
+    assert (mapping.stats.n_done, mapping.stats.n_failed) == (len(function.done), len(aside))
     for key in set(keys):
         rides_done = [ride for partition_key, ride in function.done if partition_key == key]
         assert rides_done == sorted(rides_done)

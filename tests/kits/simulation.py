@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from infra.local.event_source.lambda_event import LambdaRecord, lambda_records
 from infra.local.simulation.faults import At, FaultSchedule
-from infra.local.simulation.world import MemoryWorld, WorldOptions
+from infra.local.simulation.simulation import Simulation, SimulationOptions
 from lambda_function.core.events import Reject, decode_prediction, decode_reject
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 from tests.builders import STREAM_ARN, small_bundle
-from tests.kits.world_strategies import mapping_config
+from tests.kits.simulation_strategies import mapping_config
 from training.model.bundle import ExportedBundle
 
 PATIENCE_S = 60.0
@@ -39,7 +39,7 @@ class Account:
         settled: What was settled before each invocation.
     """
 
-    world: MemoryWorld
+    world: Simulation
     confirmed: list[str] = field(default_factory=list)
     batches: list[list[LambdaRecord]] = field(default_factory=list)
     settled: list[set[str]] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Account:
     def watch(self, batch: list[LambdaRecord], n_done: int | None) -> None:
         """Notes an invocation."""
         self.batches.append(batch)
-        self.settled.append({*self.confirmed, *self.given_up()})
+        self.settled.append({*self.confirmed, *self.failed()})
         self.confirmed += [record["eventID"] for record in batch[: n_done or 0]]
 
     def arrived(self) -> list[LambdaRecord]:
@@ -90,7 +90,7 @@ class Account:
         """Identities that have a prediction or a reject."""
         return self.predicted().keys() | self.rejected().keys()
 
-    def given_up(self) -> Counter[str]:
+    def failed(self) -> Counter[str]:
         """How often each record stands in the failure destination."""
         return Counter(record["eventID"] for record in self._destination())
 
@@ -125,14 +125,14 @@ def parts_of(identity: str, data: bytes) -> list[tuple[str, bytes]]:
         return [(identity, data)]
 
 
-def run(arrivals: list[list[Entry]], options: WorldOptions, faults: Iterable[At] = ()) -> Account:
+def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterable[At] = ()) -> Account:
     """Runs a world until all is settled."""
     account: Account
 
     def watch(batch: list[LambdaRecord], n_done: int | None) -> None:
         account.watch(batch, n_done)
 
-    account = Account(MemoryWorld([small_bundle(), small_bundle(seed=2)], options, FaultSchedule(faults), watch))
+    account = Account(Simulation([small_bundle(), small_bundle(seed=2)], options, FaultSchedule(faults), watch))
     for entries in arrivals:
         account.world.send(entries)
         account.world.poll()
@@ -142,7 +142,7 @@ def run(arrivals: list[list[Entry]], options: WorldOptions, faults: Iterable[At]
 
 def alone(records: Iterable[LambdaRecord], bundle: ExportedBundle) -> dict[str, bytes]:
     """The predictions of records that come one by one, in JSON and without a fault, by id."""
-    world = MemoryWorld([bundle], WorldOptions(mapping=mapping_config()))
+    world = Simulation([bundle], SimulationOptions(mapping=mapping_config()))
     for record in records:
         world.function({"Records": [record]})
     return {decode_prediction(line).prediction_id: line for _, line in world.output.take()}

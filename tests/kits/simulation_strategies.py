@@ -25,7 +25,7 @@ from infra.local.simulation.faults import (
     Spoilt,
 )
 from infra.local.simulation.function import BUCKET
-from infra.local.simulation.world import WorldOptions
+from infra.local.simulation.simulation import SimulationOptions
 from lambda_function.core.kpl import pack
 from tests.builders import STREAM, ride_bytes
 
@@ -143,9 +143,9 @@ def mapping_config(**properties: Any) -> MappingConfig:
     return MappingConfig(STREAM, **{**config, **properties})
 
 
-def options_with(mappings: st.SearchStrategy[MappingConfig]) -> st.SearchStrategy[WorldOptions]:
+def options_with(mappings: st.SearchStrategy[MappingConfig]) -> st.SearchStrategy[SimulationOptions]:
     return st.builds(
-        WorldOptions,
+        SimulationOptions,
         mapping=mappings,
         n_shards=st.integers(1, 3),
         output_format=st.sampled_from(["json", "kpl"]),

@@ -1,6 +1,6 @@
 """Several batches of one shard at a time: each partition key in order, and none waits for another's failure."""
 
-from infra.local.event_source.shard_reader import lane_number
+from infra.local.event_source.shard_consumer import batcher_number
 from infra.operate.shards import MAX_RECORDS_PER_READ
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_by
@@ -8,15 +8,15 @@ from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_b
 FACTOR = 4
 
 
-def keys_in_different_lanes(n: int) -> list[str]:
+def keys_in_different_batchers(n: int) -> list[str]:
     by_lane: dict[int, str] = {}
     for i in range(100):
-        by_lane.setdefault(lane_number(str(i), FACTOR), str(i))
+        by_lane.setdefault(batcher_number(str(i), FACTOR), str(i))
     return list(by_lane.values())[:n]
 
 
 def test_keys_of_different_lanes_go_in_different_batches_and_take_turns() -> None:
-    one, other = keys_in_different_lanes(2)
+    one, other = keys_in_different_batchers(2)
     kinesis = FakeKinesis()
     for i in range(2):
         kinesis.put(f"one {i}".encode(), partition_key=one)
@@ -31,7 +31,7 @@ def test_keys_of_different_lanes_go_in_different_batches_and_take_turns() -> Non
 
 
 def test_failing_key_does_not_hold_up_the_keys_of_other_lanes() -> None:
-    bad, good = keys_in_different_lanes(2)
+    bad, good = keys_in_different_batchers(2)
     kinesis = FakeKinesis()
     kinesis.put(b"bad", b"behind it", partition_key=bad)
     function = poisoned_by("bad")
@@ -56,7 +56,7 @@ def test_one_lane_is_the_whole_shard() -> None:
 
 
 def test_lane_that_is_held_up_fills_the_shared_room_and_no_more() -> None:
-    bad, good = keys_in_different_lanes(2)
+    bad, good = keys_in_different_batchers(2)
     kinesis = FakeKinesis()
     kinesis.put(b"bad", partition_key=bad)
     kinesis.put(*[b"x"] * (6 * MAX_RECORDS_PER_READ), partition_key=bad)

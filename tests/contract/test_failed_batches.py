@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.local.event_source.failures import GivenUp, object_key
+from infra.local.event_source.delivery import FailedBatch, object_key
 from infra.local.stack import Stack
 from tests.builders import invocation, ride_bytes
 from tests.kits.alarms import Properties, alarms_of, threshold
@@ -26,7 +26,7 @@ def test_each_batch_that_lambda_gives_up_leaves_a_message(stack: Stack) -> None:
         "detail": {"bucket": {"name": [{"Ref": "Bucket"}]}, "object": {"key": [{"prefix": "aws/lambda/"}]}},
     }
     assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["GivenUpBatches", "Arn"]}]
-    given_up = GivenUp(
+    given_up = FailedBatch(
         records=invocation(ride_bytes())["Records"],
         condition="RecordAgeExceeded",
         n_invocations=1,
