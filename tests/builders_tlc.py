@@ -29,16 +29,13 @@ class Schema:
 
     zone: pa.DataType = field(default_factory=pa.int64)
     time: pa.DataType = field(default_factory=lambda: pa.timestamp("us"))
-    distance: pa.DataType = field(default_factory=pa.float64)
     flag: pa.DataType = field(default_factory=pa.string)
-    code: pa.DataType = field(default_factory=pa.float64)
-    ehail_fee: pa.DataType = field(default_factory=pa.null)
     extra_columns: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
 
 TO_2023_01 = Schema()
-FROM_2023_02 = Schema(zone=pa.int32(), flag=pa.large_string(), code=pa.int64(), ehail_fee=pa.float64())
+FROM_2023_02 = Schema(zone=pa.int32(), flag=pa.large_string())
 FROM_2025 = replace(FROM_2023_02, extra_columns=("cbd_congestion_fee", "Airport_fee"))
 SCHEMAS = {
     "to 2023-01": TO_2023_01,
@@ -67,11 +64,10 @@ def tlc_table(rows: Iterable[TlcRow], service: Service = "green", schema: Schema
         f"{prefix}_pickup_datetime": pa.array([row.pickup for row in rows], schema.time),
         f"{prefix}_dropoff_datetime": pa.array([row.dropoff for row in rows], schema.time),
         "store_and_fwd_flag": pa.array(["N" for _ in rows], schema.flag),
-        "RatecodeID": pa.array(nothing, schema.code),
         "PULocationID": pa.array([row.pickup_zone for row in rows], schema.zone),
         "DOLocationID": pa.array([row.dropoff_zone for row in rows], schema.zone),
-        "trip_distance": pa.array([row.trip_distance for row in rows], schema.distance),
-        "ehail_fee": pa.array(nothing, schema.ehail_fee),
+        "trip_distance": pa.array([row.trip_distance for row in rows], pa.float64()),
+        "ehail_fee": pa.array(nothing, pa.null()),
         **{name: pa.array(nothing, pa.float64()) for name in schema.extra_columns},
     }
     return pa.table({name: values for name, values in columns.items() if name not in schema.without})

@@ -20,11 +20,9 @@ def squares(seed: int, scale: float = 4.0) -> NDArray[np.float64]:
     return values
 
 
-def compare(
-    candidate: NDArray[np.float64], champion: NDArray[np.float64], day: NDArray[np.int64] = DAY, level: float = LEVEL
-) -> Comparison:
+def compare(candidate: NDArray[np.float64], champion: NDArray[np.float64], day: NDArray[np.int64] = DAY) -> Comparison:
     """Compare two models by their squared errors a ride."""
-    return compare_days(np.bincount(day), np.bincount(day, candidate), np.bincount(day, champion), level=level)
+    return compare_days(np.bincount(day), np.bincount(day, candidate), np.bincount(day, champion))
 
 
 def as_list(comparison: Comparison) -> list[float]:
@@ -79,11 +77,6 @@ def test_differences_between_days_widen_the_interval() -> None:
     alike_within_days = compare(gain * squares(1), squares(1))
     mixed_within_days = compare(np.random.default_rng(3).permuted(gain) * squares(1), squares(1))
     assert (alike_within_days.high - alike_within_days.low) > 2 * (mixed_within_days.high - mixed_within_days.low)
-
-
-def test_higher_level_gives_a_wider_interval() -> None:
-    narrow, wide = (compare(squares(1), squares(2), level=level) for level in (0.8, 0.99))
-    assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def test_days_without_rides_are_left_out() -> None:

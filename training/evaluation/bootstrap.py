@@ -40,7 +40,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare_days(
-    n_rides: NDArray[np.integer] | Floats, candidate_squares: Floats, champion_squares: Floats, *, level: float = LEVEL
+    n_rides: NDArray[np.integer] | Floats, candidate_squares: Floats, champion_squares: Floats
 ) -> Comparison:
     """Compare two models by the sums of their squared errors a day.
 
@@ -48,15 +48,14 @@ def compare_days(
         n_rides: Rides (n_days,), at least one in all; a day without rides is left out.
         candidate_squares: Square minutes (n_days,).
         champion_squares: Square minutes (n_days,).
-        level: Of the interval, above 0 and below 1.
     """
     days = np.column_stack([n_rides, candidate_squares, champion_squares]).astype(np.float64)
     days = days[days[:, 0] > 0]
     n_days = len(days)
     times_drawn = np.random.default_rng(_SEED).multinomial(n_days, np.full(n_days, 1 / n_days), size=N_DRAWS)
-    low, high = np.quantile(_differences(times_drawn @ days), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(_differences(times_drawn @ days), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     (difference,) = _differences(days.sum(axis=0, keepdims=True))
-    return Comparison(float(difference), float(low), float(high), level, n_days, int(days[:, 0].sum()))
+    return Comparison(float(difference), float(low), float(high), LEVEL, n_days, int(days[:, 0].sum()))
 
 
 def _differences(sums: Floats) -> Floats:

@@ -34,6 +34,7 @@ ANY_TIME = "any time of the week"
 """The scenario of a replay, whose time has nothing to do with that of the rides."""
 
 _MINUTES_PER_WEEK = 7 * MINUTES_PER_DAY
+_ARRIVAL_SEED = 1
 
 Floats = NDArray[np.float64]
 
@@ -191,16 +192,12 @@ def side_by_side(model: Predictor, baseline: Predictor, rides: Rides, train_ride
     return SideBySide(result, days, baseline_days)
 
 
-def arrival_scenarios(columns: RideColumns, seed: int = 0) -> dict[str, RideColumns]:
+def arrival_scenarios(columns: RideColumns) -> dict[str, RideColumns]:
     """Return rides as the function sees them if events carry no pickup time: with the arrival of the record instead.
 
     A stream without a backlog delivers a ride as it begins, to the minute: "at pickup" is then as good as a pickup
     time. Late records have the clock of their arrival, and so other traffic than the ride had. A replay may come at any
     time: each ride arrives up to a week late, at any hour with the same probability, which is the worst case.
-
-    Args:
-        columns: Rides whose pickup times are known.
-        seed: Draws the delays of the replay.
 
     Returns:
         The rides by scenario, from the best to the worst; only `pickup_minute` differs. On the two nights a year when
@@ -208,7 +205,7 @@ def arrival_scenarios(columns: RideColumns, seed: int = 0) -> dict[str, RideColu
     """
     minute = columns.pickup_minute
     late = {name: replace(columns, pickup_minute=minute + delay) for name, delay in DELAYS_MINUTES.items()}
-    delay = np.random.default_rng(seed).integers(0, _MINUTES_PER_WEEK, len(minute)).astype(minute.dtype)
+    delay = np.random.default_rng(_ARRIVAL_SEED).integers(0, _MINUTES_PER_WEEK, len(minute)).astype(minute.dtype)
     return {**late, ANY_TIME: replace(columns, pickup_minute=minute + delay)}
 
 

@@ -1,4 +1,4 @@
-"""A training run: split, fit, calibrate, evaluate beside the baseline, export. Publishing is a step of its own."""
+"""Train a model: split, fit, calibrate, evaluate beside the baseline, and export a bundle."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from lambda_function.core.bundle import MANIFEST, PARITY_MINUTES, ModelBundle
 from lambda_function.core.features import feature_matrix
 from lambda_function.errors import BundleError
-from training.data.months import Month, Service
+from training.data.months import Service
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
 from training.errors import UserError
 from training.evaluation.metrics import arrival_scenarios, evaluate, measure_errors
@@ -27,12 +27,11 @@ from training.model.parameters import PARAMETERS
 from training.model.results import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
 
 _BLOCK_RIDES = 1 << 17
-_ARRIVAL_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """What a run gives: the bundle, the baseline of the same rides, and how both do on the validation rides."""
+    """A trained bundle, the baseline of the same rides, and the evaluation of both on the validation rides."""
 
     bundle: ExportedBundle
     baseline: Baseline
@@ -41,7 +40,7 @@ class TrainingRun:
 
     @property
     def validated(self) -> MonthsResult:
-        """The validation rides' result: model, baseline, intervals, slices."""
+        """The results on the validation rides: model, baseline, intervals and slices."""
         return self.evaluation.validate
 
 
@@ -52,18 +51,19 @@ def train(
     parameters: dict[str, Any] | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> TrainingRun:
-    """Fits model and baseline on the training rides and measures both on the validation rides.
+    """Fit model and baseline on the training rides, and measure both on the validation rides.
 
     Args:
-        service: Names the version.
-        train_rides: All that anything is fitted or calibrated on; one in twenty only calibrates the intervals.
-        validate_rides: Later rides, only measured on.
-        parameters: The model's; `fit.PARAMETERS` where not given.
-        on_step: Told what begins.
+        service: The taxi service; part of the version's name.
+        train_rides: The rides to fit on; one in twenty is only for the calibration of the intervals.
+        validate_rides: Later rides to measure on.
+        parameters: The model's parameters; PARAMETERS if not given.
+        on_step: Receives the name of each step.
 
     Raises:
-        UserError: A parameter is unknown or out of its range, or bit masks cannot represent the forest.
-        BundleError: The exported model predicts something else than the fitted one.
+        UserError: A parameter is unknown or out of its range, or bit masks cannot represent the forest. Or the exported
+            model predicts something else than the fitted one.
+        BundleError: The exported model does not load.
     """
     parameters = PARAMETERS if parameters is None else parameters
     on_step("fitting the baseline")
@@ -77,13 +77,13 @@ def train(
         interval = stretch_interval(interval, measure_stretch(train_rides, partial(_fit, parameters)))
     facts = TrainingFacts(
         service=service,
-        train_months=months_of(train_rides),
-        validate_months=months_of(validate_rides),
+        train_months=train_rides.months,
+        validate_months=validate_rides.months,
         parameters=parameters,
         metrics={},
     )
     on_step("evaluating")
-    model = export_bundle(fitted, train_rides, facts, interval).model  # as the function would load it
+    model = export_bundle(fitted, train_rides, facts, interval).model  # as the function loads it
     _check_parity(model, fitted, validate_rides)
     evaluation = _evaluate(model, baseline, validate_rides, train_rides)
     on_step("exporting")
@@ -100,40 +100,33 @@ def train(
 def find_bundle(
     folder: Path, service: Service, train_rides: Rides, validate_rides: Rides, parameters: dict[str, Any] | None = None
 ) -> ExportedBundle | None:
-    """Returns a bundle in a folder that training on these rides would give again, or None.
+    """Return a bundle in a folder that training on these rides would produce again; None if there is none.
 
-    One that no longer loads is passed over, not an error: training makes it anew.
+    A bundle that does not load is skipped, because training replaces it.
     """
-    for manifest in sorted(folder.glob(f"{service}-*/{MANIFEST}")):
+    for path in sorted(folder.glob(f"{service}-*/{MANIFEST}")):
         try:
-            bundle = read_bundle(manifest.parent)
+            bundle = read_bundle(path.parent)
         except BundleError:
             continue
-        made = bundle.model.manifest
+        manifest = bundle.model.manifest
         if (
-            made.data == training_data(train_rides)
-            and made.validate_months == tuple(str(month) for month in months_of(validate_rides))
-            and made.parameters == (PARAMETERS if parameters is None else parameters)
-            and made.software == software()
+            manifest.data == training_data(train_rides)
+            and manifest.validate_months == tuple(str(month) for month in validate_rides.months)
+            and manifest.parameters == (PARAMETERS if parameters is None else parameters)
+            and manifest.software == software()
         ):
             return bundle
     return None
 
 
-def months_of(rides: Rides) -> tuple[Month, ...]:
-    """Returns the months that rides come from, ascending."""
-    return tuple(source.month for source in rides.sources)
-
-
 def _evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: Rides) -> Evaluation:
-    """Measures on the validation rides, and again as if their events carried no pickup time."""
-    scenarios = arrival_scenarios(rides.columns, _ARRIVAL_SEED)
+    """Measure on the validation rides, and again as if their events had no pickup time."""
+    scenarios = arrival_scenarios(rides.columns)
     return Evaluation(
         validate=evaluate(model, baseline, rides, train_rides),
         without_pickup_time=tuple(
-            ArrivalResult(
-                arrival, measure_errors(model.predict(feature_matrix(columns)), rides.duration_minutes)
-            )
+            ArrivalResult(arrival, measure_errors(model.predict(feature_matrix(columns)), rides.duration_minutes))
             for arrival, columns in scenarios.items()
         ),
     )
@@ -149,7 +142,7 @@ def _predict(fitted: HistGradientBoostingRegressor, rides: Rides) -> NDArray[np.
 
 
 def _check_parity(model: ModelBundle, fitted: HistGradientBoostingRegressor, rides: Rides) -> None:
-    """Compares the bundle with scikit-learn on every validation ride, not on the golden ones alone."""
+    """Compare the bundle with scikit-learn on every validation ride, not only on the golden rides."""
     for start in range(0, len(rides), _BLOCK_RIDES):
         block = rides.take(slice(start, start + _BLOCK_RIDES))
         off_minutes = np.abs(model.predict(feature_matrix(block.columns)) - _predict(fitted, block)).max()
