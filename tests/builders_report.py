@@ -1,4 +1,4 @@
-"""What a report shows, made small: facts by hand, and a page's elements as a browser would see them."""
+"""Builders of report facts, and a parser for the elements of a page."""
 
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
@@ -13,14 +13,15 @@ from training.evaluation.backtest import AgeRow
 from training.evaluation.gate import GateReport
 from training.evaluation.gate_rules import RuleResult
 from training.model.results import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
-from training.report.facts import FeatureImportance, PredictedRides, PreviousModel, ReportFacts
+from training.report.facts import PreviousModel, ReportFacts
+from training.report.measures import FeatureImportance, PredictedRides
 
 OTHER_VERSION = "green-2020-12-0123456789ab"
 SVG = b'<svg width="1pt" height="1pt" viewBox="0 0 1 1"><path d="M 0 0"/></svg>'
 
 
 class AnyPlot(Mapping[str, bytes]):
-    """A plot by every name, for pages of which nobody looks at the plots."""
+    """The same plot under every name, for tests that do not check plots."""
 
     def __getitem__(self, name: str) -> bytes:
         return SVG
@@ -36,7 +37,7 @@ class AnyPlot(Mapping[str, bytes]):
 
 
 class Elements(HTMLParser):
-    """A page's elements, in order: names, with attributes, and all text."""
+    """A page's elements in order: names, attributes and texts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -47,37 +48,37 @@ class Elements(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keeps an element."""
+        """Store an element."""
         self.names.append(tag)
         self.attributes += attrs
 
     def handle_data(self, data: str) -> None:
-        """Keeps a text."""
+        """Store a text."""
         self.texts.append(data)
 
     @property
     def text(self) -> str:
-        """All text, one space between words."""
+        """The whole text, with one space between words."""
         return " ".join(" ".join(self.texts).split())
 
 
 def manifest(**changes: Any) -> Manifest:
-    """The small bundle's manifest, with changes that nobody checks."""
+    """Return the small bundle's manifest with changes; they are not validated."""
     return msgspec.structs.replace(small_bundle().model.manifest, **changes)
 
 
 def measured(rmse_minutes: float = 4.0, n_rides: int = 2000) -> Measured:
-    """Errors of so many rides."""
+    """Return errors of a number of rides."""
     return Measured(n_rides, rmse_minutes, 2.5, -0.1)
 
 
 def slice_result(by: str, name: str, rmse_minutes: float = 4.0, n_rides: int = 2000) -> SliceResult:
-    """A slice where the baseline has an RMSE of 6 minutes."""
+    """Return a slice with a baseline RMSE of 6 minutes."""
     return SliceResult(by, name, measured(rmse_minutes, n_rides), measured(6.0, n_rides), 0.8, 7.5)
 
 
 def months_result(*slices: SliceResult, months: tuple[str, ...] = ("2021-02",)) -> MonthsResult:
-    """An evaluation of some months, with a few slices of two kinds where none are given."""
+    """Return results of some months; by default with slices of two kinds."""
     given = slices or (
         *(slice_result("hour", f"{hour:02d}") for hour in range(24)),
         slice_result("airport", "JFK", n_rides=500),
@@ -87,7 +88,7 @@ def months_result(*slices: SliceResult, months: tuple[str, ...] = ("2021-02",)) 
 
 
 def evaluation(*slices: SliceResult) -> Evaluation:
-    """A whole evaluation file."""
+    """Return a complete evaluation."""
     return Evaluation(
         validate=months_result(*slices),
         test=months_result(*slices, months=("2021-03",)),
@@ -96,7 +97,7 @@ def evaluation(*slices: SliceResult) -> Evaluation:
 
 
 def predicted_rides(n_rides: int = 600, **changes: Any) -> PredictedRides:
-    """Rides of three zones, predicted a few minutes off, with intervals that hold nearly all of them."""
+    """Return rides of three zones with errors of a few minutes and intervals that contain nearly all of them."""
     rng = np.random.default_rng(3)
     actual = rng.uniform(1, 59, n_rides)
     predicted = (actual + rng.normal(0, 3, n_rides)).clip(1, 60)
@@ -113,7 +114,7 @@ def predicted_rides(n_rides: int = 600, **changes: Any) -> PredictedRides:
 
 
 def gate_report(*, passed: bool = True, channel: str = "stable") -> GateReport:
-    """A verdict of two rules."""
+    """Return a verdict of two rules."""
     return GateReport(
         passed=passed,
         model_version=small_bundle().model_version,
@@ -129,31 +130,34 @@ def gate_report(*, passed: bool = True, channel: str = "stable") -> GateReport:
 
 
 def age_row(month: str = "2021-02", months_since_training: int = 1) -> AgeRow:
-    """A model of 2021-01 on a later month."""
+    """Return the errors of a model of 2021-01 on a later month."""
     return AgeRow(("2021-01",), month, months_since_training, measured(), measured(6.0))
 
 
 def bare_facts(**changes: Any) -> ReportFacts:
-    """What there is to show of a bundle alone."""
-    return ReportFacts(**{"manifest": manifest(), "manifest_sha256": small_bundle().manifest_sha256, **changes})
-
-
-def whole_facts(**changes: Any) -> ReportFacts:
-    """Every part of a report."""
+    """Return the facts of a bundle without evaluation, verdict, intervals, previous model or later months."""
     values = {
-        "evaluation": evaluation(),
+        "manifest": manifest(),
+        "manifest_sha256": small_bundle().manifest_sha256,
         "rides": predicted_rides(),
         "importance": (
             FeatureImportance("pickup place", ("pickup_longitude", "pickup_latitude"), 2.0, 1.9, 2.1),
             FeatureImportance("pickup_longitude", ("pickup_longitude",), 0.5, 0.4, 0.6),
         ),
         "n_importance_rides": 600,
+    }
+    return ReportFacts(**{**values, **changes})
+
+
+def whole_facts(**changes: Any) -> ReportFacts:
+    """Return facts for every part of a report."""
+    values = {
+        "evaluation": evaluation(),
         "previous": PreviousModel(OTHER_VERSION, measured(4.5)),
         "ageing": (age_row(), age_row("2021-03", 2), age_row("2021-03", 1)),
         "verdict": gate_report(),
         "breaches": ("2021-01 breaks rows: it has 312, wanted 5,000",),
         "outlines": (np.array([(-74.0, 40.7), (-73.9, 40.7), (-73.9, 40.8), (-74.0, 40.7)]),),
         "interval_level": 0.8,
-        "run": {"Code version": "0ac80f1"},
     }
     return bare_facts(**{**values, **changes})

@@ -1,6 +1,6 @@
-"""A stand-in for MLflow, as strict as it is: legal names, parameters that never change, runs and versions that exist.
+"""A stand-in for MLflow with its rules: legal names, parameters that never change, runs and versions that exist.
 
-Faults are values, as in `tests/fakes.py`: `script` holds an outcome a call, None (and its end) is a call that works.
+Faults are values, as in `tests/fakes.py`: `script` holds an outcome for each call; None, or no entry, is success.
 """
 
 import re
@@ -13,12 +13,12 @@ from training.tracking.store import RegisteredVersion, Registry, RunFacts
 
 LEGAL_NAME = re.compile(r"[\w.\- /:]{1,250}", re.ASCII)
 URI = "http://mlflow.invalid"
-GONE = TrackingError(URI, "does not do its part (Connection refused)")
+GONE = TrackingError(URI, "failed (Connection refused)")
 
 
 @dataclass(slots=True)
 class FakeRun:
-    """A run and all that was said of it."""
+    """A run and what was logged to it."""
 
     experiment: str
     name: str
@@ -31,11 +31,7 @@ class FakeRun:
 
 @dataclass(slots=True)
 class FakeTracking:
-    """A `TrackingStore` in memory.
-
-    Attributes:
-        n_calls: How often it was asked anything.
-    """
+    """A `TrackingStore` in memory that counts its calls."""
 
     script: list[Exception | None] = field(default_factory=list)
     runs: dict[str, FakeRun] = field(default_factory=dict)
@@ -45,20 +41,20 @@ class FakeTracking:
     uri: str = URI
 
     def find_run(self, experiment: str, tag: str, value: str) -> str | None:
-        """Returns the oldest run that has a tag."""
+        """Return the oldest run with a tag."""
         self._begin()
         found = (run_id for run_id, run in self.runs.items() if run.experiment == experiment)
         return next((run_id for run_id in found if self.runs[run_id].tags.get(tag) == value), None)
 
     def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Begins a run."""
+        """Begin a run."""
         self._begin()
         run_id = f"run{len(self.runs)}"
         self.runs[run_id] = FakeRun(experiment, name, dict(tags))
         return run_id
 
     def log(self, run_id: str, facts: RunFacts) -> None:
-        """Logs facts."""
+        """Log facts."""
         self._begin()
         run = self.runs[run_id]
         assert all(LEGAL_NAME.fullmatch(name) for names in (facts.parameters, facts.metrics) for name in names)
@@ -68,18 +64,18 @@ class FakeTracking:
         run.tags |= facts.tags
 
     def put_files(self, run_id: str, folder: Path) -> None:
-        """Keeps a folder's files."""
+        """Store a folder's files."""
         self._begin()
         found = (path for path in folder.rglob("*") if path.is_file())
         self.runs[run_id].files |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
     def end_run(self, run_id: str) -> None:
-        """Ends a run."""
+        """End a run."""
         self._begin()
         self.runs[run_id].has_ended = True
 
     def read_registry(self, registered_model: str) -> Registry:
-        """Reads a registered model."""
+        """Read a registered model."""
         self._begin()
         versions = self.models.get(registered_model, {})
         return Registry(
@@ -88,7 +84,7 @@ class FakeTracking:
         )
 
     def add_version(self, registered_model: str, run_id: str, description: str, tags: Mapping[str, str]) -> int:
-        """Adds a version."""
+        """Add a version."""
         self._begin()
         assert run_id in self.runs
         versions = self.models.setdefault(registered_model, {})
@@ -97,18 +93,18 @@ class FakeTracking:
         return number
 
     def tag_version(self, registered_model: str, number: int, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
+        """Set tags."""
         self._begin()
         self.models[registered_model][number] |= tags
 
     def set_alias(self, registered_model: str, alias: str, number: int) -> None:
-        """Points an alias."""
+        """Point an alias."""
         self._begin()
         assert number in self.models[registered_model]
         self.aliases.setdefault(registered_model, {})[alias] = number
 
     def delete_alias(self, registered_model: str, alias: str) -> None:
-        """Takes an alias away."""
+        """Delete an alias."""
         self._begin()
         del self.aliases[registered_model][alias]
 

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: it fits, loads nothing, breaks nothing, and every plot is drawn."""
+"""The report in headless Chromium: it fits the screen, loads nothing, has no errors, and shows every plot."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,23 +1,23 @@
-"""A training run put together: defaults, a file, options; what cannot be meant is one sentence."""
+"""The configuration of a training run: defaults, a file, options, and one sentence for each mistake."""
 
 from pathlib import Path
 
 import pytest
 
 from training.data.months import parse_months
-from training.errors import ConfigError, UserError
+from training.errors import UserError
 from training.model.parameters import PARAMETERS
 from training.workflows.config import TrainingConfig, build_config
 
 
 def config_of(text: str, tmp_path: Path, **options: object) -> TrainingConfig:
-    """The run that a file says, with these options beside it."""
+    """Build a run from the text of a file and options."""
     file = tmp_path / "run.toml"
     file.write_text(text)
     return build_config(file, options)
 
 
-def test_nothing_given_is_the_default_run() -> None:
+def test_default_run() -> None:
     config = build_config(None, {})
     assert config.service == "green"
     assert config.train_months == parse_months("2021-01")
@@ -52,23 +52,23 @@ def test_rules_to_allow_come_from_file_or_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"train": "2021-01,2021-02", "validate": "2021-02"}, "--validate names 2021-02, which is learnt from already"),
+        ({"train": "2021-01,2021-02", "validate": "2021-02"}, "--validate names 2021-02, which is a training month"),
         (
             {"train": "2021-02", "validate": "2021-01"},
-            "--validate names 2021-01, which lies before: choose months after",
+            "--validate names 2021-01, which is too early: choose months after",
         ),
-        ({"test": "2021-01"}, "--test names 2021-01, which is learnt from already"),
-        ({"test": "2021-02"}, "--test names 2021-02, which is validated on"),
+        ({"test": "2021-01"}, "--test names 2021-01, which is a training month"),
+        ({"test": "2021-02"}, "--test names 2021-02, which is a validation month"),
         ({"service": "blue"}, "service is 'blue': choose one of green, yellow"),
     ],
 )
-def test_run_that_cannot_be_meant_is_refused(options: dict[str, str], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+def test_invalid_run_is_refused(options: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
         build_config(None, options)
 
 
 @pytest.mark.parametrize("months", ["", "2021-13", "2021-01,2021-01", "2021-02..2021-01"])
-def test_months_that_are_none_or_twice_are_refused(months: str) -> None:
+def test_invalid_or_repeated_months_are_refused(months: str) -> None:
     with pytest.raises(UserError, match="write months as"):
         build_config(None, {"train": months})
 
@@ -85,17 +85,17 @@ def test_months_that_are_none_or_twice_are_refused(months: str) -> None:
         ("train = ", "is not TOML"),
     ],
 )
-def test_file_that_says_nothing_usable_is_refused_by_name(text: str, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=sentence.replace("?", r"\?")):
+def test_invalid_file_is_refused_by_name(text: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=sentence.replace("?", r"\?")):
         config_of(text, tmp_path)
 
 
-def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.toml cannot be read"):
         build_config(tmp_path / "none.toml", {})
 
 
 @pytest.mark.parametrize("text", ["max_iter", "=3", "max_iter=", "max_iter=many", "max_iter=1 2"])
-def test_parameter_that_is_no_name_and_value_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--set"):
+def test_parameter_without_name_and_value_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--set"):
         build_config(None, {}, [text])

@@ -1,4 +1,4 @@
-"""A candidate's way into a channel: through the gate, or by force into `candidate`; else nothing of it is stored."""
+"""Releases: a candidate goes through the gate, or by force into `candidate`; otherwise nothing of it is stored."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ MARCH = FEBRUARY.next()
 
 
 def load(months: Sequence[Month]) -> Rides:
-    """Brings made-up rides of the last month asked for."""
+    """Return made-up rides of the last month."""
     return small_rides() if months[-1] == JANUARY else synthetic_rides(months[-1], 1500, seed=7)
 
 
@@ -38,7 +38,7 @@ def target(channel: str = "stable", s3: FakeS3 | None = None) -> Target:
 def report(
     *, passed: bool, bundle: ExportedBundle | None = None, against: str | None = None, channel: str = "stable"
 ) -> GateReport:
-    """What the gate might say of a bundle."""
+    """Return a report of the gate on a bundle."""
     bundle = bundle or small_bundle()
     return GateReport(
         passed=passed,
@@ -61,25 +61,25 @@ def test_candidate_that_passed_is_stored_with_its_verdict_and_in_the_channel() -
     assert moved.has_moved
     assert holder(wanted.bucket.s3, "stable") == bundle.model_version
     assert stored_versions(wanted.bucket) == (bundle.model_version,)
-    paper = read_file(wanted.bucket, bundle.model_version, "gate-stable.json")
-    assert paper is not None
-    assert decode_gate_report(paper) == report(passed=True)
+    artifact = read_file(wanted.bucket, bundle.model_version, "gate-stable.json")
+    assert artifact is not None
+    assert decode_gate_report(artifact) == report(passed=True)
 
 
-def test_candidate_is_signed_where_the_target_has_a_signer() -> None:
+def test_candidate_is_signed_if_the_target_has_a_signer() -> None:
     wanted = Target(Bucket(FakeS3(), BUCKET), "stable", Signer(FakeKms(), KEY))
     release(wanted, small_bundle(), report(passed=True))
     assert bundle_key(small_bundle().model_version, SIGNATURE) in wanted.bucket.s3.objects
 
 
-def test_candidate_that_failed_leaves_nothing_behind() -> None:
+def test_failed_candidate_is_not_stored() -> None:
     wanted = target()
     with pytest.raises(UserError, match=r"failed the gate \(size\)"):
         release(wanted, small_bundle(), report(passed=False))
     assert wanted.bucket.s3.objects == {}
 
 
-def test_force_brings_a_failed_one_into_candidate_and_never_into_stable() -> None:
+def test_force_releases_a_failed_candidate_into_candidate_and_never_into_stable() -> None:
     wanted, bundle = target(), small_bundle()
     moved = release(wanted, bundle, report(passed=False), force=True)
     assert moved.channel == "candidate"
@@ -87,12 +87,12 @@ def test_force_brings_a_failed_one_into_candidate_and_never_into_stable() -> Non
     assert holder(wanted.bucket.s3, "stable") is None
 
 
-def test_force_changes_nothing_for_one_that_passed() -> None:
+def test_force_changes_nothing_for_a_passed_candidate() -> None:
     wanted = target()
     assert release(wanted, small_bundle(), report(passed=True), force=True).channel == "stable"
 
 
-def test_verdict_against_what_the_channel_no_longer_holds_does_not_count() -> None:
+def test_verdict_against_a_former_champion_does_not_count() -> None:
     wanted, other = target(), small_bundle(seed=2)
     release(wanted, other, report(passed=True, bundle=other))
     with pytest.raises(UserError, match="was gated against nothing"):
@@ -101,7 +101,7 @@ def test_verdict_against_what_the_channel_no_longer_holds_does_not_count() -> No
 
 
 class Interrupted(FakeS3):
-    """Ends after so many writes, as by Ctrl-C."""
+    """A bucket that raises KeyboardInterrupt after a number of writes."""
 
     def __init__(self, n_writes: int) -> None:
         super().__init__()
@@ -127,44 +127,44 @@ def test_bundle_is_visible_when_and_only_when_its_manifest_is_written_last() -> 
         assert ("channels/stable.json" in s3.objects) == (n_writes >= n_files + 2)  # files, verdict, then the channel
 
 
-def test_empty_channel_is_judged_on_the_latest_unseen_month_against_the_baseline() -> None:
-    verdict = gate(target(), small_bundle(), load, in_hand=[JANUARY, FEBRUARY, MARCH])
+def test_empty_channel_is_gated_on_the_latest_unseen_month_against_the_baseline() -> None:
+    verdict = gate(target(), small_bundle(), load, local_months=[JANUARY, FEBRUARY, MARCH])
     assert verdict.months == ("2021-03",)
     assert verdict.against is None
     assert verdict.channel == "stable"
 
 
-def test_months_named_are_those_judged_on() -> None:
+def test_gate_uses_the_given_months() -> None:
     april = MARCH.next()
-    verdict = gate(target(), small_bundle(), load, test_months=[MARCH], in_hand=[MARCH, april])
+    verdict = gate(target(), small_bundle(), load, test_months=[MARCH], local_months=[MARCH, april])
     assert verdict.months == ("2021-03",)
 
 
 def test_without_an_unseen_month_nothing_passes() -> None:
-    verdict = gate(target(), small_bundle(), load, in_hand=[JANUARY, FEBRUARY])
+    verdict = gate(target(), small_bundle(), load, local_months=[JANUARY, FEBRUARY])
     assert not verdict.passed
     assert [rule.rule for rule in verdict.rules] == ["unseen month"]
 
 
-def test_model_in_the_channel_is_the_rival() -> None:
+def test_gate_compares_with_the_model_in_the_channel() -> None:
     wanted, champion = target(), small_bundle(seed=2)
     release(wanted, champion, report(passed=True, bundle=champion))
-    assert gate(wanted, small_bundle(), load, in_hand=[MARCH]).against == champion.model_version
+    assert gate(wanted, small_bundle(), load, local_months=[MARCH]).against == champion.model_version
 
 
-def test_channel_that_holds_what_cannot_be_loaded_is_not_stuck() -> None:
+def test_channel_with_a_model_that_cannot_be_loaded_is_not_stuck() -> None:
     wanted, champion = target(), small_bundle(seed=2)
     release(wanted, champion, report(passed=True, bundle=champion))
     wanted.bucket.s3.objects[bundle_key(champion.model_version, "golden.json")] = b"[]"
-    verdict = gate(wanted, small_bundle(), load, in_hand=[MARCH])
+    verdict = gate(wanted, small_bundle(), load, local_months=[MARCH])
     assert verdict.against == champion.model_version
     assert verdict.champion is not None
-    assert verdict.champion == gate(target(), small_bundle(), load, in_hand=[MARCH]).champion  # the baseline
+    assert verdict.champion == gate(target(), small_bundle(), load, local_months=[MARCH]).champion  # the baseline
     passing = report(passed=True, against=champion.model_version)
     assert release(wanted, small_bundle(), passing).now.model_version == small_bundle().model_version
 
 
-def test_channel_moved_by_somebody_else_meanwhile_is_told() -> None:
+def test_channel_moved_by_somebody_else_is_an_error() -> None:
     s3, bundle, other = FakeS3(), small_bundle(), small_bundle(seed=2)
     release(target(s3=s3), other, report(passed=True, bundle=other))
     release(target("candidate", s3), bundle, report(passed=True, channel="candidate"))

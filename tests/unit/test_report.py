@@ -1,4 +1,4 @@
-"""The report's page: what it says, what it says where a part is missing, and that nothing in it becomes markup."""
+"""The report: its page, missing parts, escaping, plots, and the facts that it measures."""
 
 import html
 import json
@@ -31,26 +31,17 @@ from tests.builders_report import (
 )
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.errors import ZonesFileError
+from training.errors import UserError
 from training.evaluation.backtest import BacktestResult, summarise
+from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, encode_evaluation
 from training.report.drawing import inline_svg
-from training.report.facts import (
-    PreviousModel,
-    ReportFacts,
-    by_pickup_zone,
-    by_predicted_duration,
-    feature_importance,
-    gather_facts,
-    read_outlines,
-    sample_rides,
-)
-from training.report.html import Html, element, join
+from training.report.facts import PreviousModel, ReportFacts, gather_facts, read_outlines
+from training.report.html import Html, element, join, table
+from training.report.measures import by_pickup_zone, by_predicted_duration, feature_importance, sample_rides
 from training.report.page import POLICY, SECTIONS, build_report
 from training.report.plots import backtest_figure
-from training.report.plots_model import has_rivals
-from training.report.tables import table
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
 
@@ -69,26 +60,24 @@ def test_page_has_every_section_in_order() -> None:
 @pytest.mark.parametrize(
     ("anchor", "sentence"),
     [
-        ("metrics", "Train it again with ridecast train"),
-        ("slices", "Train it again with ridecast train"),
-        ("predicted", "Set TLC_DATA_DIR"),
-        ("residuals", "Set TLC_DATA_DIR"),
-        ("intervals", "gives no intervals"),
-        ("importance", "Set TLC_DATA_DIR"),
-        ("map", "Set TLC_DATA_DIR"),
+        ("metrics", "Train the model again with ridecast train"),
+        ("slices", "Train the model again with ridecast train"),
+        ("intervals", "has no intervals"),
+        ("map", "no zone has 20 rides or more"),
         ("ageing", "ridecast backtest --service green"),
-        ("arrival", "Train it again"),
+        ("arrival", "Train the model again"),
         ("gate", "Not gated yet: ridecast models gate green-2021-01-"),
-        ("breaches", "no breach of the data contract was recorded"),
+        ("breaches", "the months meet the data contract"),
     ],
 )
 def test_missing_part_says_how_to_get_it(anchor: str, sentence: str) -> None:
-    page = build_report(bare_facts(), {}).decode()
+    facts = bare_facts(rides=predicted_rides(10))
+    page = build_report(facts).decode()
     section = page[page.index(f'id="{anchor}"') :]
     assert sentence in section[: section.index("</section>")]
 
 
-def test_slices_worse_than_the_baseline_are_named_and_marked() -> None:
+def test_slices_worse_than_the_baseline_are_listed_and_marked() -> None:
     worse, better = slice_result("airport", "JFK", 6.2), slice_result("airport", "Newark", 5.8)
     page = build_report(whole_facts(evaluation=evaluation(worse, better)), AnyPlot()).decode()
     assert "JFK (by airport): RMSE 6.20 against 6.00 minutes, 2,000 rides" in page
@@ -97,13 +86,13 @@ def test_slices_worse_than_the_baseline_are_named_and_marked() -> None:
     assert '<tr class="marked"><th class="text" scope="row">Newark</th>' not in page
 
 
-def test_model_before_stands_between_model_and_baseline_and_what_flatters_it_is_said() -> None:
+def test_previous_model_stands_between_model_and_baseline_with_the_months_it_was_trained_on() -> None:
     text = page_of(whole_facts(previous=PreviousModel(OTHER_VERSION, measured(4.5), ("2021-02",)))).text
-    assert f"this model 2,000 4.00 2.50 \N{MINUS SIGN}0.10 \N{MINUS SIGN}33 % 2021-02 before: {OTHER_VERSION}" in text
-    assert f"{OTHER_VERSION} has learnt from 2021-02" in text
+    assert f"this model 2,000 4.00 2.50 \N{MINUS SIGN}0.10 \N{MINUS SIGN}33 % 2021-02 previous: {OTHER_VERSION}" in text
+    assert f"{OTHER_VERSION} was trained on 2021-02, so its errors" in text
 
 
-def test_verdict_is_a_rule_a_line() -> None:
+def test_verdict_has_a_line_for_each_rule() -> None:
     text = page_of(whole_facts(verdict=gate_report(passed=False))).text
     assert f"Failed for the channel stable, against {OTHER_VERSION}, on 2021-03" in text
     assert "✓ pass size 1,000 bytes wanted: at most 500,000 bytes ✗ fail coverage 0.9 overall" in text
@@ -134,7 +123,7 @@ def test_hostile_texts_stay_texts() -> None:
 
 
 def _facts_full_of(text: str) -> ReportFacts:
-    """Facts with a text wherever one may come from outside."""
+    """Return facts with a text in every place that comes from outside."""
     return whole_facts(
         manifest=manifest(
             model_version=text, service=text, train_months=(text,), parameters={text: text}, software={text: text}
@@ -144,7 +133,6 @@ def _facts_full_of(text: str) -> ReportFacts:
         previous=PreviousModel(text, measured(), (text,)),
         verdict=gate_report(channel=text),
         breaches=(text,),
-        run={text: text},
     )
 
 
@@ -188,11 +176,10 @@ def test_backtest_is_drawn_as_the_same_bytes_each_time() -> None:
     assert svg.startswith(b"<?xml")
 
 
-def test_one_model_alone_is_not_compared_with_newer_ones() -> None:
-    alone, rivals = (age_row(), age_row("2021-03", 2)), (age_row(), age_row("2021-03", 2), age_row("2021-03", 1))
-    assert [has_rivals(rows) for rows in (alone, rivals)] == [False, True]
+def test_only_models_of_different_ages_are_compared() -> None:
+    alone = age_row(), age_row("2021-03", 2)
     assert "Below:" not in page_of(whole_facts(ageing=alone)).text
-    assert "Below: how far each is behind" in page_of(whole_facts(ageing=rivals)).text
+    assert "Below: the loss of each model" in page_of(whole_facts(ageing=(*alone, age_row("2021-03", 1)))).text
 
 
 def test_predicted_durations_fall_into_bins_of_five_minutes() -> None:
@@ -218,9 +205,9 @@ def test_map_leaves_out_zones_without_a_place_or_with_too_few_rides() -> None:
     assert (zone.zone, zone.errors.n_rides) == (74, 40)
 
 
-def test_what_a_model_does_not_look_at_has_no_importance() -> None:
-    looks_at = FEATURE_NAMES.index("trip_distance_miles")
-    forest = Forest.from_arrays(stump_arrays(2.0, 5.0, 20.0, feature=looks_at), len(FEATURE_NAMES))
+def test_unused_features_have_no_importance() -> None:
+    used = FEATURE_NAMES.index("trip_distance_miles")
+    forest = Forest.from_arrays(stump_arrays(2.0, 5.0, 20.0, feature=used), len(FEATURE_NAMES))
     found = feature_importance(ModelBundle(manifest(), forest), synthetic_rides(FEBRUARY, 500, seed=1))
     rises = {each.name: each.rise_minutes for each in found}
     assert rises.pop("trip_distance_miles") > 1
@@ -238,7 +225,7 @@ def _few_rides() -> Rides:
     return synthetic_rides(FEBRUARY, 300, seed=1)
 
 
-def test_large_months_are_sampled_alike_each_time() -> None:
+def test_sample_of_a_large_month_is_always_the_same() -> None:
     rides = synthetic_rides(FEBRUARY, 2000, seed=1)
     drawn = sample_rides(rides, 500)
     assert len(drawn) == 500
@@ -250,28 +237,21 @@ def test_large_months_are_sampled_alike_each_time() -> None:
 def test_facts_of_a_bundle_hold_its_evaluation_and_its_predictions() -> None:
     bundle, rides = small_bundle(), _few_rides()
     files = {**bundle.files, EVALUATION: encode_evaluation(evaluation())}
-    facts = gather_facts(ExportedBundle(files, bundle.model), rides, previous=small_bundle(seed=2))
+    facts = gather_facts(ExportedBundle(files, bundle.model), rides, fit_baseline(rides), small_bundle(seed=2))
     assert facts.evaluation == evaluation()
-    assert facts.rides is not None
     assert (facts.rides.n_all, len(facts.rides), facts.n_importance_rides) == (300, 300, 300)
     assert facts.previous is not None
     assert facts.previous.model_version == small_bundle(seed=2).model_version
     assert facts.previous.errors.n_rides == 300
-    assert facts.previous.has_learnt == ()
+    assert facts.previous.trained_on == ()
     assert facts.interval_level is None
 
 
-def test_facts_without_rides_are_those_of_the_bundle_alone() -> None:
-    facts = gather_facts(small_bundle())
-    assert facts.manifest == small_bundle().model.manifest
-    assert (facts.evaluation, facts.rides, facts.importance, facts.previous) == (None, None, (), None)
-
-
-def test_months_that_the_model_before_has_learnt_from_are_told() -> None:
+def test_facts_contain_the_months_that_the_previous_model_was_trained_on() -> None:
     january = synthetic_rides(JANUARY, 300, seed=1)
-    facts = gather_facts(small_bundle(), january, previous=small_bundle(seed=2))
+    facts = gather_facts(small_bundle(), january, fit_baseline(january), small_bundle(seed=2))
     assert facts.previous is not None
-    assert facts.previous.has_learnt == ("2021-01",)
+    assert facts.previous.trained_on == ("2021-01",)
 
 
 RING = [[-74.0, 40.7], [-73.9, 40.7], [-73.9, 40.8], [-74.0, 40.7]]
@@ -294,5 +274,5 @@ def test_outlines_are_the_rings_of_polygons(tmp_path: Path, kind: str, coordinat
 def test_file_without_outlines_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "zones.geojson"
     path.write_text(content)
-    with pytest.raises(ZonesFileError, match=r"zones\.geojson holds no outlines"):
+    with pytest.raises(UserError, match=r"zones\.geojson holds no outlines"):
         read_outlines(path)

@@ -1,4 +1,4 @@
-"""Training again says identical, or what differs: causes before their consequences."""
+"""Reproduction: identical bytes, or differences with the causes first."""
 
 from typing import Any
 
@@ -22,18 +22,7 @@ def test_same_bytes_are_identical() -> None:
     assert (found.is_identical, found.is_code, found.differences) == (True, False, ())
 
 
-def test_training_is_told_what_the_stored_manifest_says() -> None:
-    told: list[Manifest] = []
-
-    def train_again(manifest: Manifest) -> ExportedBundle:
-        told.append(manifest)
-        return STORED
-
-    reproduce(STORED, train_again)
-    assert told == [STORED.model.manifest]
-
-
-def test_another_seed_is_named_before_what_it_led_to() -> None:
+def test_another_seed_comes_before_the_differences_that_it_causes() -> None:
     found = reproduce(STORED, lambda _: small_bundle(2))
     facts = [one.fact for one in found.differences]
     assert facts[0] == "parameters.random_state"
@@ -59,20 +48,20 @@ def test_each_fact_is_compared(change: dict[str, Any], difference: tuple[str, An
     assert len(found) == len([one for one in found if one.fact.partition(".")[0] in change])
 
 
-def test_data_that_is_new_stands_against_nothing() -> None:
+def test_new_data_differs_from_none() -> None:
     more = (*STORED.model.manifest.data, TrainingData("x", "2021-02", "ab", 2, 1))
     found = differences(STORED.model.manifest, changed(data=more))
     assert Difference("data.2021-02.n_kept", None, 1) in found
 
 
-def test_other_outcome_of_the_same_causes_is_laid_to_the_code() -> None:
+def test_another_result_of_the_same_inputs_comes_from_the_code() -> None:
     files = vouched(STORED.files, metrics={"validate": {"rmse_minutes": 4.0}})
     again = ExportedBundle(files, load_bundle(STORED.model_version, sha256(files[MANIFEST]), files))
     found = reproduce(STORED, lambda _: again)
     assert (found.is_identical, found.is_code) == (False, True)
 
 
-def test_manifest_that_says_the_same_in_other_bytes_is_not_identical() -> None:
+def test_equal_manifest_in_other_bytes_is_not_identical() -> None:
     files = {**STORED.files, MANIFEST: STORED.files[MANIFEST] + b"\n"}
     again = ExportedBundle(files, load_bundle(STORED.model_version, sha256(files[MANIFEST]), files))
     (one,) = reproduce(STORED, lambda _: again).differences

@@ -1,5 +1,6 @@
-"""A registry that mirrors a bucket of models: what is made of the bucket, where the two differ, and what mends it."""
+"""MLflow's registry as a mirror of a bucket: registering, catching up, following channels, and differences."""
 
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,27 +18,22 @@ from training.errors import NoSuchVersionError, TrackingError
 from training.model.bundle import write_bundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.sources import Sources
 from training.registry.versions import put_artifact
+from training.tracking.environment import ENVIRONMENT, Environment, encode_environment
 from training.tracking.mirror import (
     BUNDLE,
     BucketView,
-    Sources,
     catch_up,
     differences,
+    follow,
     follow_channels,
     register,
     registered_model,
     registry_tags,
-    see_bucket,
+    view_bucket,
 )
-from training.tracking.runs import (
-    ENVIRONMENT,
-    MANIFEST_SHA256,
-    MODEL_VERSION,
-    Environment,
-    encode_environment,
-    track_run,
-)
+from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, track_run
 from training.tracking.store import RegisteredVersion, Registry
 
 BUCKET = "rides"
@@ -59,7 +55,7 @@ def test_registered_version_is_tied_to_its_bundle() -> None:
     assert tags_of()[MANIFEST_SHA256] == bundle.manifest_sha256
 
 
-def test_version_is_registered_once_and_wrong_tags_are_put_right() -> None:
+def test_version_is_registered_once_and_wrong_tags_are_corrected() -> None:
     store, bundle = FakeTracking(), small_bundle()
     run_id = track_run(store, bundle)
     number = register(store, BUCKET, bundle, run_id)
@@ -68,7 +64,7 @@ def test_version_is_registered_once_and_wrong_tags_are_put_right() -> None:
     assert store.models[MODEL] == {number: tags_of()}
 
 
-def test_buckets_have_mirrors_of_their_own(tmp_path: Path) -> None:
+def test_each_bucket_has_its_own_registered_model(tmp_path: Path) -> None:
     names = {registered_model(name) for name in ("a", "b", f"file:{tmp_path}/a", f"file:{tmp_path}/x/a", "file:a")}
     assert len(names) == 5
 
@@ -81,11 +77,11 @@ def test_registering_that_fails_says_which_version_to_track_again() -> None:
         register(store, BUCKET, small_bundle(), run_id)
 
 
-# The way from a bucket to its mirror --------------------------------------------------------------------------------
+# From a bucket to its mirror ----------------------------------------------------------------------------------------
 
 
 def bucket_with(folder: Path, *seeds: int, **pointed: int) -> FolderS3:
-    """A bucket that holds small bundles, and channels by name that point at one each."""
+    """Return a bucket with small bundles, and with channels that point at them."""
     s3 = FolderS3(folder / "bucket")
     for seed in seeds:
         store_bundle(Bucket(s3, BUCKET), small_bundle(seed))
@@ -95,21 +91,19 @@ def bucket_with(folder: Path, *seeds: int, **pointed: int) -> FolderS3:
 
 
 def mirrored(store: FakeTracking, s3: Any, folder: Path) -> list[str]:
-    """Does what `models track --all` does, and returns what is different then."""
+    """Do what `models track --all` does, and return the remaining differences."""
     sources = Sources(Bucket(s3, BUCKET), folder / "bundles")
     for version in sources.all_versions():
         catch_up(store, sources, version)
     follow_channels(store, Bucket(s3, BUCKET))
-    return differences(see_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))
+    return differences(view_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))
 
 
 def test_aliases_follow_the_channels(tmp_path: Path) -> None:
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, 2, stable=1, candidate=2)
     assert mirrored(store, s3, tmp_path) == []
-    assert store.aliases[MODEL] == {"stable": 1, "candidate": 2} or store.aliases[MODEL] == {
-        "stable": 2,
-        "candidate": 1,
-    }
+    assert set(store.aliases[MODEL]) == {"stable", "candidate"}
+    assert set(store.aliases[MODEL].values()) == {1, 2}
     bucket_with(tmp_path, stable=2)
     store.aliases[MODEL]["champion"] = 1
     aliases = follow_channels(store, Bucket(s3, BUCKET))
@@ -121,24 +115,24 @@ def test_aliases_follow_the_channels(tmp_path: Path) -> None:
 def test_channel_onto_a_version_that_is_not_registered_has_no_alias(tmp_path: Path) -> None:
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
     assert follow_channels(store, Bucket(s3, BUCKET)) == {}
-    assert len(differences(see_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))) == 2
+    assert len(differences(view_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))) == 2
 
 
-def test_channel_whose_name_mlflow_keeps_for_versions_has_no_alias_and_is_no_difference(tmp_path: Path) -> None:
+def test_channel_with_a_name_that_mlflow_reserves_has_no_alias_and_is_no_difference(tmp_path: Path) -> None:
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, latest=1, v2=1, stable=1)
     assert mirrored(store, s3, tmp_path) == []
     assert store.aliases[MODEL].keys() == {"stable"}
 
 
 @pytest.mark.parametrize("n_calls_before", [0, 1, 5, 7])
-def test_mirror_that_fails_says_how_to_catch_up_from_which_bucket(tmp_path: Path, n_calls_before: int) -> None:
+def test_error_of_a_mirror_names_the_command_that_catches_up(tmp_path: Path, n_calls_before: int) -> None:
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
     store.script = [*[None] * n_calls_before, GONE]
     with pytest.raises(TrackingError, match=rf"`ridecast models track \S+ --bucket {BUCKET}`"):
         mirrored(store, s3, tmp_path)
 
 
-def test_papers_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
+def test_artifacts_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
     s3, version = bucket_with(tmp_path, 1), small_bundle().model_version
     put_artifact(Bucket(s3, BUCKET), version, "report.html", b"the bucket's")
     left = write_bundle(small_bundle(), tmp_path / "bundles")
@@ -154,7 +148,7 @@ def test_papers_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
     assert (run.files.keys() & {MANIFEST, "forest.npz"}, tracked.registered) == (set(), 1)
 
 
-def test_version_that_training_left_is_tracked_and_not_registered(tmp_path: Path) -> None:
+def test_version_in_the_folder_only_is_tracked_and_not_registered(tmp_path: Path) -> None:
     write_bundle(small_bundle(), tmp_path / "bundles")
     store, sources = FakeTracking(), Sources(Bucket(bucket_with(tmp_path), BUCKET), tmp_path / "bundles")
     version = sources.resolve(small_bundle().model_version)
@@ -162,7 +156,7 @@ def test_version_that_training_left_is_tracked_and_not_registered(tmp_path: Path
     assert (len(store.runs), store.models) == (1, {})
 
 
-def test_version_that_is_nowhere_is_told(tmp_path: Path) -> None:
+def test_unknown_version_is_an_error(tmp_path: Path) -> None:
     sources = Sources(Bucket(bucket_with(tmp_path, 1), BUCKET), tmp_path / "bundles")
     with pytest.raises(NoSuchVersionError):
         sources.resolve("yellow")
@@ -178,6 +172,22 @@ def test_all_versions_are_those_of_bucket_and_folder_that_load(tmp_path: Path) -
     assert sources.all_versions() == (small_bundle(1).model_version, small_bundle(2).model_version)
 
 
+def test_follow_does_nothing_where_mlflow_is_not_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    follow(Bucket(bucket_with(tmp_path, 1, stable=1), BUCKET))
+    assert not (tmp_path / "build").exists()
+
+
+def test_failure_to_follow_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    follow(Bucket(bucket_with(tmp_path, 1, stable=1), BUCKET))
+    assert "mlflow is not installed: run `uv sync" in capsys.readouterr().err
+
+
 # Differences --------------------------------------------------------------------------------------------------------
 
 VERSIONS = st.sampled_from([f"green-2021-{month:02d}-{'0' * 12}" for month in range(1, 6)])
@@ -186,7 +196,7 @@ CHANNELS = st.sampled_from(["stable", "candidate", "canary"])
 
 @st.composite
 def bucket_views(draw: st.DrawFn) -> BucketView:
-    """Buckets that are in order: channels point at what is stored."""
+    """Draw consistent buckets: channels point at stored versions."""
     versions = draw(st.lists(VERSIONS, unique=True))
     pointing = st.dictionaries(CHANNELS, st.sampled_from(versions)) if versions else st.just({})
     return BucketView(BUCKET, {version: f"{number:064d}" for number, version in enumerate(versions)}, draw(pointing))
@@ -202,12 +212,12 @@ def mirror_of(bucket: BucketView) -> Registry:
 
 
 @given(bucket_views())
-def test_mirror_tells_the_same_story(bucket: BucketView) -> None:
+def test_mirror_of_a_bucket_has_no_differences(bucket: BucketView) -> None:
     assert differences(bucket, mirror_of(bucket)) == []
 
 
 @given(bucket_views(), bucket_views())
-def test_other_stories_are_told_apart(a: BucketView, b: BucketView) -> None:
+def test_mirror_of_another_bucket_has_differences(a: BucketView, b: BucketView) -> None:
     assert (differences(a, mirror_of(b)) == []) == (a == b)
 
 
@@ -251,26 +261,26 @@ FOREIGN = RegisteredVersion(3, {})
         (
             replace(STORED, channels={}),
             SAME,
-            [f"alias stable is no channel: {TRACK} --all {FROM}, which takes it away"],
+            [f"alias stable is no channel: {TRACK} --all {FROM}, which deletes it"],
         ),
         (
             STORED,
             replace(SAME, versions=(*SAME.versions, FOREIGN)),
-            [f"registered version 3 has no tag {MODEL_VERSION}, so it is none of the bucket's: delete it in MLflow"],
+            [f"registered version 3 has no tag {MODEL_VERSION}, so it is not from the bucket: delete it in MLflow"],
         ),
         (
             STORED,
             replace(SAME, versions=(*SAME.versions, RegisteredVersion(3, SAME.versions[0].tags))),
-            [f"{V1} is registered version 3 and 1 too: delete 3 in MLflow"],
+            [f"{V1} is registered version 3 and also 1: delete 3 in MLflow"],
         ),
         (
             replace(STORED, channels={"stable": "green-2021-03-000000000003"}),
             SAME,
-            ["channel stable points at green-2021-03-000000000003, which is not stored: move it onto one that is"],
+            ["channel stable points at green-2021-03-000000000003, which is not stored: move it to a stored version"],
         ),
     ],
 )
-def test_each_difference_is_a_sentence_that_says_what_mends_it(
+def test_each_difference_is_a_sentence_with_a_remedy(
     bucket: BucketView, registry: Registry, sentences: list[str]
 ) -> None:
     assert differences(bucket, registry) == sentences
@@ -281,14 +291,14 @@ TAG_CHANGES = st.dictionaries(st.sampled_from([MANIFEST_SHA256, BUNDLE]), st.jus
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeTracking]:
-    """A folder whose bucket holds two versions and a channel, and its mirror."""
+    """Return a folder whose bucket has two versions and a channel, and its mirror."""
     folder, store = tmp_path_factory.mktemp("mirror"), FakeTracking()
     assert mirrored(store, bucket_with(folder, 1, 2, stable=1), folder) == []
     return folder, store
 
 
 @given(st.data())
-def test_whatever_befell_the_registry_track_all_mends_it(mirror: tuple[Path, FakeTracking], data: Any) -> None:
+def test_track_all_repairs_any_change_of_the_registry(mirror: tuple[Path, FakeTracking], data: Any) -> None:
     folder, store = mirror[0], deepcopy(mirror[1])
     versions, aliases = store.models[MODEL], store.aliases[MODEL]
     for number in data.draw(st.sets(st.sampled_from([1, 2]))):

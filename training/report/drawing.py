@@ -1,8 +1,8 @@
-"""One look for every plot: colours, sizes, and SVG whose bytes depend on the facts alone."""
+"""The style of every plot: colours, sizes, and SVG files whose bytes depend only on the facts."""
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,21 +10,24 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+Plots = Mapping[str, bytes]
+"""SVG files by name, without the ending."""
+
 INK, MUTED, GRID, PAPER = "#1c2024", "#5c636b", "#dfe3e7", "#fefefe"
 MODEL, BASELINE, WORSE = "#0b62b5", "#8c929a", "#c4510c"
-"""Told apart without seeing red or green, and by lightness in print. `inline_svg` lets the page repaint all seven."""
+"""Distinct for colour-blind readers, and by lightness in print. `inline_svg` replaces all seven by page variables."""
 
 MINUTES, SIGNED_MINUTES = "viridis", "PuOr"
-"""Colour maps for an error's size, and for an error with a sign."""
+"""Colour maps for the size of an error, and for an error with a sign."""
 
 WIDTH_INCHES = 5.0
-"""360 points: a phone shows a figure at its full size, so a text of 9.5 points is legible there."""
+"""360 points: a phone shows a figure at full size, so a text of 9.5 points is legible."""
 
 _POINTS = 9.5
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # texts stay texts: small, sharp, searchable
     "svg.hashsalt": "ridecast",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: every machine measures texts alike
+    "font.family": "DejaVu Sans",  # part of matplotlib, so text widths are equal on every machine
     "font.size": _POINTS,
     "axes.titlesize": _POINTS,
     "axes.labelsize": _POINTS,
@@ -51,7 +54,7 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "axes.unicode_minus": True,
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.parse_math": False,  # a dollar sign in a name stays one
 }
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _VARIABLES = {
@@ -67,14 +70,14 @@ _VARIABLES = {
 
 @contextmanager
 def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Iterator[Figure]:
-    """Gives an empty figure; what is drawn and saved inside has the style, whatever this machine's settings are."""
+    """Yield an empty figure; inside the block the style holds, whatever the machine's settings are."""
     with rc_context():
         _use_style()
         yield Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def to_svg(figure: Figure) -> bytes:
-    """Returns a figure as an SVG file that stands alone; call it inside `new_figure`."""
+    """Return a figure as a standalone SVG file. Call it inside `new_figure`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", dpi=220, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().decode()
@@ -84,15 +87,15 @@ def to_svg(figure: Figure) -> bytes:
 
 
 def inline_svg(svg: bytes, name: str, description: str) -> str:
-    """Makes an SVG file of `to_svg` part of a page.
+    """Convert an SVG file of `to_svg` for use inside a page.
 
-    Its ids, which repeat from file to file, begin with `name`; its colours become the page's variables, so that it
-    follows light and dark; its style sheet, which would reach the whole page, goes: the page's has its rule.
+    Ids get the prefix `name`, because they repeat from file to file. Colours become the page's variables, so the plot
+    follows light and dark mode. The style sheet is removed, because it would apply to the whole page.
 
     Args:
         svg: The file.
         name: Letters, digits and hyphens, unique in the page.
-        description: What one hears who does not see it; markup-safe.
+        description: The text for screen readers; markup-safe.
     """
     text = svg.decode()
     text = text[text.index("<svg") :]
@@ -106,8 +109,8 @@ def inline_svg(svg: bytes, name: str, description: str) -> str:
     return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} role="img" aria-label="{description}">{rest}'
 
 
-def key_below(axes: Axes, n_columns: int = 2) -> None:
-    """Puts the legend above the plot, where it covers nothing."""
+def legend_above(axes: Axes, n_columns: int = 2) -> None:
+    """Put the legend above the plot, where it covers nothing."""
     axes.figure.legend(loc="outside upper left", ncols=n_columns, handlelength=1.4, columnspacing=1.6, borderpad=0.1)
 
 
@@ -119,7 +122,7 @@ def _use_style() -> None:
 
 
 def _coarser(attribute: str) -> str:
-    """Cuts coordinates to a hundredth of a point, and joins their lines."""
+    """Cut coordinates to a hundredth of a point, and join their lines."""
     return re.sub(r"(?<=\d)(\.\d\d)\d+", r"\1", attribute).replace(" \n", " ").replace("\n", " ")
 
 

@@ -1,26 +1,23 @@
-"""All plots of a report by name, as SVG files that stand alone: what the page shows and what tracking keeps."""
+"""All plots of a report, as standalone SVG files by name."""
 
 from training.evaluation.backtest import BacktestResult
 from training.report import plots_model, plots_rides
-from training.report.facts import PredictedRides, ReportFacts, by_pickup_zone, by_predicted_duration
+from training.report.facts import ReportFacts
+from training.report.measures import PredictedRides, by_pickup_zone, by_predicted_duration
 from training.report.section_accuracy import by_kind, plot_name
 
 
 def draw_plots(facts: ReportFacts) -> dict[str, bytes]:
-    """Draws what the facts allow: SVG files by name, without the ending. The same facts give the same bytes."""
-    drawn = _slice_plots(facts)
-    if facts.rides is not None and len(facts.rides):
-        drawn |= _ride_plots(facts.rides, facts.interval_level)
-        drawn |= _maps(facts, facts.rides)
-    if facts.importance:
-        drawn["importance"] = plots_model.importance(facts.importance)
+    """Draw the plots that the facts allow. The same facts give the same bytes."""
+    drawn = _slice_plots(facts) | _ride_plots(facts.rides, facts.interval_level) | _maps(facts)
+    drawn["importance"] = plots_model.importance(facts.importance)
     if facts.ageing:
         drawn["ageing"] = plots_model.ageing(facts.ageing)
     return drawn
 
 
 def backtest_figure(result: BacktestResult) -> bytes:
-    """Draws how models age, as an SVG file."""
+    """Draw how models age, as an SVG file."""
     return plots_model.ageing(result.rows)
 
 
@@ -48,8 +45,8 @@ def _ride_plots(rides: PredictedRides, level: float | None) -> dict[str, bytes]:
     return drawn
 
 
-def _maps(facts: ReportFacts, rides: PredictedRides) -> dict[str, bytes]:
-    zones = by_pickup_zone(rides)
+def _maps(facts: ReportFacts) -> dict[str, bytes]:
+    zones = by_pickup_zone(facts.rides)
     if not zones:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Plots of the model as such: what it looks at, where in New York it errs, and how it ages."""
+"""Plots of the model: feature importance, maps of errors, and ageing."""
 
 from collections.abc import Sequence
 
@@ -17,18 +17,18 @@ from training.report.drawing import (
     MODEL,
     MUTED,
     SIGNED_MINUTES,
-    key_below,
+    legend_above,
     new_figure,
     to_svg,
 )
-from training.report.facts import FeatureImportance, ZoneErrors
+from training.report.measures import FeatureImportance, ZoneErrors
 
 _MARGIN_MILES = 1.2
 _MAX_DOT_POINTS2, _MIN_DOT_POINTS2 = 330.0, 14.0
 
 
 def importance(features: Sequence[FeatureImportance]) -> bytes:
-    """A bar a group, and a feature that is in none; the most important above."""
+    """Draw a bar for each group and for each feature without a group, the most important on top."""
     grouped = {feature for each in features if len(each.features) > 1 for feature in each.features}
     ranked = sorted((each for each in features if each.name not in grouped), key=lambda each: -each.rise_minutes)
     with new_figure(0.75 + 0.3 * len(ranked)) as figure:
@@ -43,14 +43,14 @@ def importance(features: Sequence[FeatureImportance]) -> bytes:
 
 
 def map_rmse(zones: Sequence[ZoneErrors], outlines: Sequence[NDArray[np.float64]]) -> bytes:
-    """How far predictions are off, by pickup zone."""
+    """Draw the size of the errors by pickup zone."""
     values = np.array([zone.errors.rmse_minutes for zone in zones])
     low, high = np.percentile(values, (5, 95))
     return _map(zones, outlines, values, Normalize(low, max(high, low + 0.1)), MINUTES, "RMSE, minutes")
 
 
 def map_bias(zones: Sequence[ZoneErrors], outlines: Sequence[NDArray[np.float64]]) -> bytes:
-    """Where predictions are too long, and where too short, by pickup zone."""
+    """Draw by pickup zone where predictions are too long or too short."""
     values = np.array([zone.errors.bias_minutes for zone in zones])
     half = max(float(np.percentile(np.abs(values), 95)), 0.1)
     norm = CenteredNorm(0, half)
@@ -58,14 +58,13 @@ def map_bias(zones: Sequence[ZoneErrors], outlines: Sequence[NDArray[np.float64]
 
 
 def ageing(rows: Sequence[AgeRow]) -> bytes:
-    """The RMSE against the months since training; below, where `has_rivals`, how far behind the newest model it is."""
+    """Draw the RMSE by months since training; below, if there are models of different ages, the loss to the newest."""
     ages = summarise(rows)
     where = [age.months_since_training for age in ages]
-    rivals = has_rivals(rows)
-    with new_figure(4.6 if rivals else 3.3) as figure:
-        panels = figure.subplots(
-            2 if rivals else 1, 1, sharex=True, height_ratios=(2, 1) if rivals else (1,), squeeze=False
-        )
+    compared = has_newer_models(rows)
+    with new_figure(4.6 if compared else 3.3) as figure:
+        ratios = (2, 1) if compared else (1,)
+        panels = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)
         errors, lowest = panels[0, 0], panels[-1, 0]
         months = [row.months_since_training for row in rows]
         for label, colour, dots, line in (
@@ -73,20 +72,20 @@ def ageing(rows: Sequence[AgeRow]) -> bytes:
             ("model", MODEL, [r.model.rmse_minutes for r in rows], [a.rmse_minutes for a in ages]),
         ):
             errors.plot(months, dots, "o", color=colour, alpha=0.4, markersize=4)
-            errors.plot(where, line, color=colour, label=label, marker="" if rivals else "o")
-        if rivals:
+            errors.plot(where, line, color=colour, label=label, marker="" if compared else "o")
+        if compared:
             lowest.axhline(0, color=MUTED, linewidth=0.9)
             lowest.plot(where, [100 * (age.ratio_to_newest - 1) for age in ages], color=MODEL, marker="o")
             lowest.set_ylabel("% above the\nnewest model")
         errors.set(ylabel="RMSE, minutes", ylim=(0, None))
         lowest.set(xlabel="months since training", xlim=(min(where) - 0.5, max(where) + 0.5))
         lowest.xaxis.get_major_locator().set_params(integer=True)
-        key_below(errors)
+        legend_above(errors)
         return to_svg(figure)
 
 
-def has_rivals(rows: Sequence[AgeRow]) -> bool:
-    """Says whether any month is predicted by models of different ages."""
+def has_newer_models(rows: Sequence[AgeRow]) -> bool:
+    """Return whether models of different ages predict the same month."""
     return len({row.month for row in rows}) < len(rows)
 
 
@@ -102,7 +101,7 @@ def _map(
         axes = figure.subplots()
         axes.add_collection(LineCollection(_coarse(outlines), colors=BASELINE, linewidths=0.35, alpha=0.8))
         n_rides = np.array([zone.errors.n_rides for zone in zones])
-        order = np.argsort(-n_rides, kind="stable")  # small ones last, above the large
+        order = np.argsort(-n_rides, kind="stable")  # small dots last, above the large ones
         dots = axes.scatter(
             np.array([zone.longitude for zone in zones])[order],
             np.array([zone.latitude for zone in zones])[order],
@@ -126,7 +125,7 @@ def _map(
 
 
 def _window(zones: Sequence[ZoneErrors]) -> dict[str, tuple[float, float]]:
-    """Returns the ranges of longitude and latitude that a map shows: a square, in miles, around where rides start."""
+    """Return a map's ranges of longitude and latitude: a square, in miles, around the pickup zones."""
     places = np.array([(zone.longitude, zone.latitude) for zone in zones])
     low, high = places.min(axis=0), places.max(axis=0)
     scale = np.array([MILES_PER_DEGREE_LONGITUDE, MILES_PER_DEGREE_LATITUDE])
@@ -136,7 +135,7 @@ def _window(zones: Sequence[ZoneErrors]) -> dict[str, tuple[float, float]]:
 
 
 def _coarse(outlines: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Drops what is finer than the eye: places half a thousandth of a degree apart are one."""
+    """Drop details that are too small to see: points within half a thousandth of a degree become one."""
     coarse = []
     for ring in outlines:
         cell = np.round(ring * 2000)

@@ -1,4 +1,4 @@
-"""Plots of rides one by one: predicted against actual, what is left over, and how wide the intervals are."""
+"""Plots of rides and slices: predicted against actual, residuals, intervals, and errors by slice."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,22 @@ from numpy.typing import NDArray
 
 from training.evaluation.gate_rules import MIN_SLICE_RIDES, SLICE_COVERAGE_SLACK
 from training.model.results import SliceResult
-from training.report.drawing import BASELINE, GRID, INK, MODEL, MUTED, PAPER, WORSE, key_below, new_figure, to_svg
-from training.report.facts import BIN_MINUTES, DurationBin, PredictedRides
+from training.report.drawing import BASELINE, GRID, INK, MODEL, MUTED, PAPER, WORSE, legend_above, new_figure, to_svg
+from training.report.measures import BIN_MINUTES, DurationBin, PredictedRides
+
+MIN_COVERAGE_RIDES = 100
+"""With fewer rides, chance alone changes the coverage by more than the width of the band."""
+
+_ROW_INCHES, _AROUND_INCHES = 0.235, 0.75
 
 MAX_MINUTES = 60
 _RESIDUAL_RANGE_MINUTES = 20
 _DENSITY = LinearSegmentedColormap.from_list("density", [(0.18, 0.49, 0.82, 0.13), (0.05, 0.4, 0.78, 1.0)])
-"""From faint to full, on light and on dark paper alike."""
+"""From faint to full, on light and on dark pages."""
 
 
 def predicted_against_actual(rides: PredictedRides) -> bytes:
-    """A map of all rides, a cell a minute: on the line, prediction and ride agree."""
+    """Draw the number of rides by actual and predicted minute; on the line, both agree."""
     edges = np.arange(MAX_MINUTES + 1)
     counts, _, _ = np.histogram2d(rides.actual_minutes, rides.predicted_minutes, bins=(edges, edges))
     with new_figure(4.4) as figure:
@@ -36,13 +41,12 @@ def predicted_against_actual(rides: PredictedRides) -> bytes:
 
 
 def residuals(rides: PredictedRides) -> bytes:
-    """How often a prediction is off by how much, in half minutes, the baseline beside it."""
+    """Draw the distribution of the errors in half minutes, beside that of the baseline."""
     edges = np.arange(-_RESIDUAL_RANGE_MINUTES, _RESIDUAL_RANGE_MINUTES + 0.5, 0.5)
     with new_figure(3.3) as figure:
         axes = figure.subplots()
-        if rides.baseline_minutes is not None:
-            axes.stairs(_shares(rides.baseline_minutes - rides.actual_minutes, edges), edges, color=BASELINE)
-            axes.plot([], [], color=BASELINE, label="baseline")
+        axes.stairs(_shares(rides.baseline_minutes - rides.actual_minutes, edges), edges, color=BASELINE)
+        axes.plot([], [], color=BASELINE, label="baseline")
         shares = _shares(rides.predicted_minutes - rides.actual_minutes, edges)
         axes.stairs(shares, edges, fill=True, color=MODEL, alpha=0.25)
         axes.stairs(shares, edges, color=MODEL)
@@ -51,12 +55,12 @@ def residuals(rides: PredictedRides) -> bytes:
         axes.set(xlabel="predicted less actual, minutes", ylabel="% of rides", xlim=(edges[0], edges[-1]))
         axes.set_ylim(0, None)
         axes.grid(visible=False, axis="x")
-        key_below(axes)
+        legend_above(axes)
         return to_svg(figure)
 
 
 def residuals_by_predicted(bins: tuple[DurationBin, ...]) -> bytes:
-    """Where the middle and the outer tenths of the errors lie as predictions grow."""
+    """Draw the median and the 10th and 90th percentile of the errors by predicted duration."""
     middle = [each.middle_minutes for each in bins]
     low, median, high = np.array([each.error_minutes for each in bins]).T
     with new_figure(3.3) as figure:
@@ -65,17 +69,17 @@ def residuals_by_predicted(bins: tuple[DurationBin, ...]) -> bytes:
         axes.plot(middle, median, color=MODEL, marker="o", label="median")
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set(xlabel="predicted, minutes", ylabel="predicted less actual, minutes", xlim=(0, MAX_MINUTES))
-        key_below(axes)
+        legend_above(axes)
         return to_svg(figure)
 
 
 def slice_band(level: float) -> tuple[float, float]:
-    """Returns where the coverage of a large slice may lie, 0 to 1: what the gate wants."""
+    """Return the range that the gate allows for the coverage of a large slice, 0 to 1."""
     return level - SLICE_COVERAGE_SLACK, level + SLICE_COVERAGE_SLACK
 
 
 def interval_coverage(bins: tuple[DurationBin, ...], level: float) -> bytes:
-    """The share of rides inside their interval as predictions grow, the level asked for as a line."""
+    """Draw the share of rides inside their interval by predicted duration; the line is the wanted share."""
     with new_figure(3.0) as figure:
         axes = figure.subplots()
         axes.axhspan(*(100 * end for end in slice_band(level)), color=MODEL, alpha=0.12, linewidth=0)
@@ -89,7 +93,7 @@ def interval_coverage(bins: tuple[DurationBin, ...], level: float) -> bytes:
 
 
 def interval_width(bins: tuple[DurationBin, ...]) -> bytes:
-    """How wide the intervals are, on average, as predictions grow."""
+    """Draw the mean width of the intervals by predicted duration."""
     with new_figure(3.0) as figure:
         axes = figure.subplots()
         left = [each.low_minutes for each in bins]
@@ -107,33 +111,23 @@ def interval_width(bins: tuple[DurationBin, ...]) -> bytes:
 
 
 def _shares(errors_minutes: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the percentage of all rides in each bin; the few beyond the edges count, but are in none."""
+    """Return the percentage of all rides in each bin; rides beyond the edges count as rides, but are in no bin."""
     shares: NDArray[np.float64] = 100 * np.histogram(errors_minutes, edges)[0] / len(errors_minutes)
     return shares
 
 
-# MERGED FROM training/report/plots_slices.py
-# Plots of slices: the model beside the baseline, and the coverage of the intervals.
-MIN_COVERAGE_RIDES = 100
-"""Of fewer, chance alone moves the share inside by more than the band is wide."""
-
-_ROW_INCHES, _AROUND_INCHES = 0.235, 0.75
-
-
 def slice_errors(slices: Sequence[SliceResult]) -> bytes:
-    """One kind of slice: a line over hours, else a row a slice."""
-    if is_by_number(slices):
-        return _by_number(slices)
-    return _by_row(slices)
+    """Draw one kind of slice: a line over hours, else a row for each slice."""
+    return _by_number(slices) if is_by_number(slices) else _by_row(slices)
 
 
 def is_by_number(slices: Sequence[SliceResult]) -> bool:
-    """Says whether slices are steps of one scale, like hours; two points would make no line."""
+    """Return whether slices are steps of a scale, like hours, and enough of them for a line."""
     return len(slices) > 2 and all(each.name.isdecimal() for each in slices)  # noqa: PLR2004
 
 
 def slice_coverage(slices: Sequence[SliceResult], level: float) -> bytes:
-    """Slices that are not tiny, a dot each in the row of its kind; in the band is where large ones belong."""
+    """Draw a dot for each slice that is not tiny, in the row of its kind; large slices belong in the band."""
     slices = [each for each in slices if each.model.n_rides >= MIN_COVERAGE_RIDES]
     kinds = list(dict.fromkeys(each.by for each in slices))
     with new_figure(_AROUND_INCHES + 0.32 * len(kinds)) as figure:
@@ -170,7 +164,7 @@ def _by_number(slices: Sequence[SliceResult]) -> bytes:
         counts.set(ylabel="rides, k", xlabel=slices[0].by.replace("_", " "), xticks=where[:: max(1, len(where) // 8)])
         for axes in (errors, counts):
             axes.grid(visible=False, axis="x")
-        key_below(errors)
+        legend_above(errors)
         return to_svg(figure)
 
 
@@ -188,12 +182,12 @@ def _by_row(slices: Sequence[SliceResult]) -> bytes:
         axes.set(yticks=range(len(slices)), yticklabels=[_short(each.name) for each in slices])
         axes.set(ylim=(len(slices) - 0.4, -0.6), xlim=(0, None), xlabel="RMSE, minutes")
         axes.grid(visible=False, axis="y")
-        key_below(axes, 3)
+        legend_above(axes, 3)
         return to_svg(figure)
 
 
 def _row_keys(axes: object, slices: Sequence[SliceResult]) -> None:
-    """Names what stands in the plot, and nothing else."""
+    """Add the legend of the marks that the plot contains."""
     worse = any(each.model.rmse_minutes > each.baseline.rmse_minutes for each in slices)
     keys = {"model": (MODEL, 6.5), "baseline": (BASELINE, 4.5), **({"model, worse": (WORSE, 6.5)} if worse else {})}
     for label, (colour, size) in keys.items():
@@ -201,6 +195,6 @@ def _row_keys(axes: object, slices: Sequence[SliceResult]) -> None:
 
 
 def _short(name: str, n_letters: int = 28) -> str:
-    """Cuts a name to the room there is; what cannot be drawn in any font becomes a question mark."""
+    """Cut a name to the available space; characters that a font may lack become a question mark."""
     drawn = "".join(letter if letter.isprintable() and letter.isascii() else "?" for letter in name)
     return drawn if len(drawn) <= n_letters else f"{drawn[: n_letters - 1]}…"

@@ -1,60 +1,64 @@
-"""The model card: what the model is for, what it is not for, where it ends, and whose work and data it is."""
+"""The model card: purpose, limits, how the model was made, the gate's verdict, and allowed breaches."""
 
 import re
 
 from lambda_function.core.bundle import Manifest
+from training.evaluation.gate_rules import RuleResult
+from training.report.drawing import Plots
 from training.report.facts import ReportFacts
-from training.report.html import Html, element, join
-from training.report.tables import bullets, facts_list, paragraph, percent, table
+from training.report.html import Html, bullets, element, facts_list, join, paragraph, percent, table
 
 TLC_DATA = "New York City Taxi and Limousine Commission (TLC), trip record data"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def purpose(facts: ReportFacts) -> Html:
-    """What it is for, and what not."""
+def purpose(facts: ReportFacts, _: Plots) -> Html:
+    """Show the purpose and the limits of the model."""
     manifest = facts.manifest
     low, high = manifest.duration_range_minutes
     return join(
         paragraph(
-            f"It estimates, at the moment of pickup, how many minutes a {manifest.service}-taxi ride in New York City "
-            "will take: from the two taxi zones, the distance expected, and the time and day. It serves a stream of "
-            "ride events: arrival times shown to riders, plans of a fleet, and courses that teach how to run models."
+            f"At pickup, the model estimates how many minutes a {manifest.service}-taxi ride in New York City will "
+            "take. Its inputs are the two taxi zones, the expected distance, and the time and day. It predicts for a "
+            "stream of ride events. Uses are arrival times for riders, fleet planning, and courses on running models."
         ),
         element("h3", "Not for"),
         bullets(
-            "Fares, pricing, drivers' pay or anybody's performance. It knows nothing of money, and its errors differ "
-            "from place to place.",
-            "Deciding whether a ride is offered or to whom.",
-            f"Other cities, other services than {manifest.service} taxis, or months far from {_span(manifest)}, "
-            "the last it has seen: look at how it ages.",
-            "Anything where a late arrival endangers somebody.",
+            "Fares, pricing, drivers' pay or the evaluation of people. The model has no data about money, and its "
+            "errors differ between places.",
+            "Decisions on whether, or to whom, a ride is offered.",
+            f"Other cities, other services than {manifest.service} taxis, or months far from the training months "
+            f"({_span(manifest)}): see Ageing.",
+            "Any use where a late arrival endangers somebody.",
         ),
         element("h3", "Limits"),
         bullets(
-            f"It has learnt from rides of {low:g} to {high:g} minutes, and predicts nothing outside of that.",
-            "Places are the middles of TLC's zones: two ends within one zone look alike to it.",
-            "It knows no traffic, weather, road works, closed streets or events of the day.",
-            "A distance of 0 or above 60 miles and zones without a place (264, 265) count as missing. "
-            "Such rides are predicted, less well.",
+            f"It is trained on rides of {low:g} to {high:g} minutes, and every prediction is in that range.",
+            "A place is the centre of a TLC zone, so all places in one zone are equal.",
+            "It has no data about traffic, weather, road works, closed streets or events.",
+            "A distance of 0 or above 60 miles and the zones without a place (264, 265) count as missing. "
+            "Predictions for such rides are less accurate.",
         ),
         element("h3", "People"),
         paragraph(
-            "The records name zones and minutes, no rider and no driver. Yet zones are neighbourhoods, and where fewer "
-            "rides start the model errs more: look at the slices by borough and at the map before you let it decide "
-            "anything about a place."
+            "The records contain zones and times, but no riders and no drivers. Zones are neighbourhoods, and errors "
+            "are larger where fewer rides start. Check the slices by borough and the map before you use predictions "
+            "for a decision about a place."
         ),
         facts_list(
             [
                 ("Made by", "the ridecast maintainers; code under the MIT licence"),
-                ("Data", f"{TLC_DATA}, published by TLC for the public; TLC vouches neither for it nor for this model"),
+                (
+                    "Data",
+                    f"{TLC_DATA}, published by TLC for the public; TLC guarantees neither the data nor this model",
+                ),
             ]
         ),
     )
 
 
-def made(facts: ReportFacts) -> Html:
-    """Version, months, digests, parameters and software."""
+def made(facts: ReportFacts, _: Plots) -> Html:
+    """Show version, months, digests, parameters and software."""
     manifest = facts.manifest
     n_kept = sum(source.n_kept for source in manifest.data)
     files = [(name, f"{file.n_bytes:,}", _digest(file.sha256)) for name, file in manifest.files.items()]
@@ -68,18 +72,17 @@ def made(facts: ReportFacts) -> Html:
                 ("Version", element("code", manifest.model_version)),
                 ("Manifest", _digest(facts.manifest_sha256)),
                 ("Service", manifest.service),
-                ("Learnt from", f"{_span(manifest)}: {n_kept:,} rides"),
+                ("Trained on", f"{_span(manifest)}: {n_kept:,} rides"),
                 ("Measured on", ", ".join(manifest.validate_months) or "no month"),
-                *facts.run.items(),
             ]
         ),
         paragraph(
-            "A bundle carries no time of its making: the same months, parameters and software give the same bytes, and "
-            "so the same version.",
+            "A bundle contains no time of creation: the same months, parameters and software give the same bytes, and "
+            "therefore the same version.",
             class_="note",
         ),
         table(
-            f"Months learnt from ({TLC_DATA})",
+            f"Training months ({TLC_DATA})",
             ("month", "file", "rows", "rides kept", "share kept", "SHA-256"),
             [(*cells, _digest(source.sha256)) for cells, source in zip(sources, manifest.data, strict=True)],
             kinds="ttnnnt",
@@ -95,13 +98,39 @@ def made(facts: ReportFacts) -> Html:
     )
 
 
+def gate(facts: ReportFacts, _: Plots) -> Html:
+    """Show the gate's verdict, a line for each rule."""
+    verdict = facts.verdict
+    if verdict is None:
+        return paragraph("Not gated yet: ridecast models gate ", facts.manifest.model_version, class_="missing")
+    champion = verdict.against or "the baseline, because the channel was empty"
+    months = ", ".join(verdict.months) or "no month"
+    return join(
+        paragraph(
+            element("span", "Passed", class_="pass") if verdict.passed else element("span", "Failed", class_="fail"),
+            f" for the channel {verdict.channel}, against {champion}, on {months}.",
+        ),
+        element("ul", *(_rule(rule) for rule in verdict.rules), class_="rules"),
+    )
+
+
+def breaches(facts: ReportFacts, _: Plots) -> Html:
+    """Show the breaches of the data contract that were allowed."""
+    if not facts.breaches:
+        return paragraph("None: the months meet the data contract.")
+    return join(
+        paragraph("The training or validation months break these rules of the data contract, and the run allowed it:"),
+        bullets(*facts.breaches),
+    )
+
+
 def _span(manifest: Manifest) -> str:
     months = manifest.train_months
     return f"{months[0]} to {months[-1]}" if len(months) > 1 else "".join(months)
 
 
 def _versions(manifest: Manifest) -> list[tuple[str, object]]:
-    """Returns the software by name; a digest among the versions, like the lock file's, is shown as one."""
+    """Return the software by name; a version that is a digest, like the lock file's, is shown as one."""
     return [(name, _digest(text) if _SHA256.fullmatch(text) else text) for name, text in manifest.software.items()]
 
 
@@ -110,5 +139,11 @@ def _kept(n_kept: int, n_rows: int) -> str:
 
 
 def _digest(sha256: str) -> Html:
-    """Shows a digest's beginning, and the whole to whoever points at it or prints it."""
+    """Show the beginning of a digest; the whole digest appears on hover and in print."""
     return element("code", sha256, class_="digest", title=sha256)
+
+
+def _rule(rule: RuleResult) -> Html:
+    mark = element("span", "✓ pass", class_="pass") if rule.passed else element("span", "✗ fail", class_="fail")
+    texts = element("div", element("b", rule.rule), element("p", rule.seen), element("p", f"wanted: {rule.wanted}"))
+    return element("li", mark, texts)

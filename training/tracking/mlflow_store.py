@@ -1,4 +1,4 @@
-"""MLflow as the place where runs and registered models are kept. Nothing else in this project imports mlflow."""
+"""The tracking store in MLflow. No other file of this project imports mlflow."""
 
 import os
 import sqlite3
@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from training.errors import TrackingError, TrackingUnavailableError
+from training.errors import TrackingError
 from training.tracking.store import RegisteredVersion, Registry, RunFacts
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-"""MLflow's own variable: a server, or a database."""
+"""MLflow's own variable: the URI of a server or of a database."""
 
 LOCAL_FOLDER = Path("build/mlflow")
-"""Where everything is tracked unless told otherwise: mlflow.db, and artifacts/ beside it."""
+"""The default folder: mlflow.db, and artifacts/ beside it."""
 
 LOCAL_DATABASE = LOCAL_FOLDER / "mlflow.db"
 
 _SQLITE = "sqlite:///"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its pages take it for a chat model's
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its pages show it as a chat model's
 _MAX_WHY_CHARACTERS = 300
 
-# What MLflow reads from the environment, unless somebody has set it: a server that is gone costs seconds, not the four
-# minutes of its defaults; nothing goes to its makers; only this project's words are on the screen.
+# Defaults for MLflow's environment variables: a server that does not answer costs seconds, not four minutes as with
+# MLflow's own defaults; no telemetry; and MLflow prints nothing.
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -39,12 +39,12 @@ _ENVIRONMENT = {
 
 
 def open_store(uri: str | None = None) -> "MlflowStore":
-    """Returns MLflow at a URI; without one at MLFLOW_TRACKING_URI, else in LOCAL_FOLDER. Asks it nothing yet."""
+    """Return the store at a URI; without one at MLFLOW_TRACKING_URI, else in LOCAL_FOLDER. Does not connect yet."""
     return MlflowStore(uri or os.environ.get(TRACKING_URI) or f"{_SQLITE}{LOCAL_DATABASE.resolve()}")
 
 
 class MlflowStore:
-    """A `TrackingStore`. mlflow is imported, and a database made, at the first question."""
+    """A `TrackingStore` in MLflow. The first call imports mlflow and creates the database."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -56,21 +56,22 @@ class MlflowStore:
     def _client(self) -> Any:
         os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
         try:
-            import mlflow  # noqa: PLC0415 - takes a second, and may not be there
+            import mlflow  # noqa: PLC0415 - takes a second, and is optional
         except ModuleNotFoundError as error:
-            raise TrackingUnavailableError(self.uri) from error
+            hint = "run `uv sync --inexact --extra tracking`, then `ridecast models track --all`"
+            raise TrackingError(self.uri, "cannot be used because mlflow is not installed", hint) from error
         if folder := self._database_folder:
             folder.mkdir(parents=True, exist_ok=True)
         return mlflow.MlflowClient(self._uri)
 
     @property
     def _database_folder(self) -> Path | None:
-        """The folder of a SQLite file; None for anything else."""
+        """The folder of a SQLite database; None for anything else."""
         return Path(self._uri.removeprefix(_SQLITE)).parent.resolve() if self._uri.startswith(_SQLITE) else None
 
     def find_run(self, experiment: str, tag: str, value: str) -> str | None:
-        """Returns the id of the oldest run that has a tag; None where there is none."""
-        with self._telling():
+        """Return the id of the oldest run with a tag; None if there is none."""
+        with self._tracking_errors():
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 return None
@@ -80,50 +81,52 @@ class MlflowStore:
             return str(runs[0].info.run_id) if runs else None
 
     def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Begins a run, in an experiment that is made where it is new, and returns its id."""
-        with self._telling():
+        """Begin a run, create its experiment if that is new, and return the run's id."""
+        with self._tracking_errors():
             found = self._client.get_experiment_by_name(experiment)
             experiment_id = found.experiment_id if found else self._make_experiment(experiment)
             return str(self._client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
 
     def _make_experiment(self, experiment: str) -> str:
-        """Makes one whose files go beside the database; a server decides by itself where they go."""
+        """Create an experiment with its files beside the database; a server chooses the place itself."""
         folder = self._database_folder
         location = (folder / "artifacts" / experiment).as_uri() if folder else None
         return str(self._client.create_experiment(experiment, location, _KIND))
 
     def log(self, run_id: str, facts: RunFacts) -> None:
-        """Logs facts, up to a thousand metrics a call. Once more with the same facts changes nothing."""
-        with self._telling():
+        """Log facts, up to a thousand metrics a call. Logging the same facts again changes nothing."""
+        with self._tracking_errors():
             from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
-            began_ms = self._client.get_run(run_id).info.start_time  # the same each time, so the same points
+            began_ms = self._client.get_run(
+                run_id
+            ).info.start_time  # the same each time, so MLflow stores the same points
             metrics = [Metric(name, value, began_ms, 0) for name, value in facts.metrics.items()]
             parameters = [Param(name, value) for name, value in facts.parameters.items()]
             tags = [RunTag(name, value) for name, value in facts.tags.items()]
-            self._client.log_batch(run_id, metrics, parameters, tags)  # splits what is more than a server takes
+            self._client.log_batch(run_id, metrics, parameters, tags)  # splits what exceeds the server's limit
 
     def put_files(self, run_id: str, folder: Path) -> None:
-        """Lays a folder's files beside a run, in place of those of the same names."""
-        with self._telling():
+        """Store a folder's files with a run, in place of those with the same names."""
+        with self._tracking_errors():
             self._client.log_artifacts(run_id, str(folder))
 
     def end_run(self, run_id: str) -> None:
-        """Says that a run has all that belongs to it."""
-        with self._telling():
+        """Mark a run as finished."""
+        with self._tracking_errors():
             self._client.set_terminated(run_id, "FINISHED", int(time.time() * 1000))
 
     def read_registry(self, registered_model: str) -> Registry:
-        """Reads a registered model; one that is not there has no versions."""
-        with self._telling():
+        """Read a registered model; one that does not exist has no versions."""
+        with self._tracking_errors():
             if not self._has_model(registered_model):
                 return Registry()
             aliases = self._client.get_registered_model(registered_model).aliases
             versions = tuple(
                 RegisteredVersion(int(one.version), dict(one.tags)) for one in self._versions(registered_model)
             )
-            by_number = sorted(versions, key=lambda one: one.number)
-            return Registry(tuple(by_number), {alias: int(number) for alias, number in aliases.items()})
+            by_number = tuple(sorted(versions, key=lambda one: one.number))
+            return Registry(by_number, {alias: int(number) for alias, number in aliases.items()})
 
     def _versions(self, registered_model: str) -> Iterator[Any]:
         page = self._client.search_model_versions(f"name = '{registered_model}'")
@@ -136,8 +139,8 @@ class MlflowStore:
         return bool(self._client.search_registered_models(f"name = '{registered_model}'"))
 
     def add_version(self, registered_model: str, run_id: str, description: str, tags: Mapping[str, str]) -> int:
-        """Adds a version to a registered model, which is made where it is new, and returns its number."""
-        with self._telling():
+        """Add a version to a registered model, create the model if it is new, and return the version's number."""
+        with self._tracking_errors():
             if not self._has_model(registered_model):
                 self._client.create_registered_model(registered_model)
             made = self._client.create_model_version(
@@ -151,49 +154,49 @@ class MlflowStore:
             return int(made.version)
 
     def tag_version(self, registered_model: str, number: int, tags: Mapping[str, str]) -> None:
-        """Sets tags of a version."""
-        with self._telling():
+        """Set tags of a version."""
+        with self._tracking_errors():
             for name, value in tags.items():
                 self._client.set_model_version_tag(registered_model, str(number), name, value)
 
     def set_alias(self, registered_model: str, alias: str, number: int) -> None:
-        """Points an alias at a version."""
-        with self._telling():
+        """Point an alias at a version."""
+        with self._tracking_errors():
             self._client.set_registered_model_alias(registered_model, alias, str(number))
 
     def delete_alias(self, registered_model: str, alias: str) -> None:
-        """Takes an alias away."""
-        with self._telling():
+        """Delete an alias."""
+        with self._tracking_errors():
             self._client.delete_registered_model_alias(registered_model, alias)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Makes one error of all that MLflow and what it stands on raise, and keeps their warnings to them."""
+    def _tracking_errors(self) -> Iterator[None]:
+        """Turn every error of MLflow and its libraries into a TrackingError, and hide their warnings."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         except TrackingError:
             raise
-        except Exception as error:  # of a server that is none, or half of one, they raise a dozen kinds
+        except Exception as error:  # a broken server makes them raise a dozen kinds
             why = _why(error).replace(self._login, "***") if self._login else _why(error)
-            raise TrackingError(self.uri, f"does not do its part ({why})") from error
+            raise TrackingError(self.uri, f"failed ({why})") from error
 
 
 def _why(error: BaseException) -> str:
-    """Returns what lies behind an error, in a line: of a chain the innermost from network, disk or database."""
+    """Return an error's cause in one line: the innermost error of network, disk or database in its chain."""
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with mlflow
 
-    told, behind = error, _behind(error)
-    while behind:
-        if isinstance(behind, HTTPError | OSError | sqlite3.Error):
-            told = behind
-        behind = _behind(behind)
-    lines = str(told).strip().splitlines() or [type(told).__name__]
+    cause, inner = error, _inner(error)
+    while inner:
+        if isinstance(inner, HTTPError | OSError | sqlite3.Error):
+            cause = inner
+        inner = _inner(inner)
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return lines[0][:_MAX_WHY_CHARACTERS]
 
 
-def _behind(error: BaseException) -> BaseException | None:
-    """Returns what an error comes from; urllib3 has some of it among the arguments."""
-    among = (argument for argument in error.args if isinstance(argument, BaseException))
-    return error.__cause__ or error.__context__ or next(among, None)
+def _inner(error: BaseException) -> BaseException | None:
+    """Return the error that caused an error; urllib3 passes some as arguments."""
+    arguments = (argument for argument in error.args if isinstance(argument, BaseException))
+    return error.__cause__ or error.__context__ or next(arguments, None)

@@ -1,4 +1,4 @@
-"""What to train: months, parameters and knowing exceptions, from a TOML file and from options that outrank it."""
+"""Configure a training run: months, parameters and allowed breaches, from a TOML file and from options."""
 
 import difflib
 import tomllib
@@ -9,37 +9,36 @@ from typing import Any, get_args
 
 from training.data.contract import check_rule_names
 from training.data.months import Month, Service, parse_months
-from training.errors import ConfigError
+from training.errors import UserError
 from training.model.parameters import PARAMETERS, check_parameters
 
 DEFAULTS: dict[str, Any] = {"service": "green", "train": "2021-01", "validate": "2021-02", "test": "", "allow": ()}
-"""What holds where neither a file nor an option says otherwise."""
+"""The values without a file and options."""
 
 SETTINGS = (*DEFAULTS, "parameters")
-"""What a file may set."""
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+"""The settings that a file may have."""
 
 
 _SHAPES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "allow": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of rules"),
+    "allow": (
+        lambda value: isinstance(value, list) and all(isinstance(rule, str) for rule in value),
+        "a list of rules",
+    ),
     "parameters": (lambda value: isinstance(value, dict), "a table"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """A training run, decided: no month twice, none measured on that is not later than all that is learnt from.
+    """A valid training run: no month is used twice, and validation and test months are later than training months.
 
     Attributes:
-        service: Whose rides.
-        train_months: Learnt from, ascending.
-        validate_months: Measured on, later.
-        test_months: Kept for the gate, later than those learnt from; may be none.
-        parameters: All of the model's.
-        allow: Rules of the data contract that may be broken.
+        service: The taxi service.
+        train_months: Months to train on, ascending.
+        validate_months: Months to measure on.
+        test_months: Months for the gate; may be empty.
+        parameters: All parameters of the model.
+        allow: Rules of the data contract that the months may break.
     """
 
     service: Service
@@ -51,22 +50,21 @@ class TrainingConfig:
 
 
 def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequence[str] = ()) -> TrainingConfig:
-    """Puts a run together: defaults, then a file, then options.
+    """Build a run from the defaults, a file and options: an option overrides the file, which overrides the default.
 
     Args:
-        file: TOML with any of SETTINGS, `parameters` a table.
-        options: Any of DEFAULTS; None stands for "not given".
-        parameters: The model's, as in ``max_iter=400``: a TOML value each.
+        file: A TOML file with any of SETTINGS; `parameters` is a table.
+        options: Any of DEFAULTS; None means "not given".
+        parameters: Parameters of the model with TOML values, as in ``max_iter=400``.
 
     Raises:
-        ConfigError: Something is unknown, is no value, or the months don't follow each other.
-        UserError: A text names no months, a parameter is unknown or out of its range, or there is no such rule.
+        UserError: A setting, parameter or rule is unknown or has a wrong value, or the months are in a wrong order.
     """
     written = {} if file is None else _read(file)
     given = {name: value for name, value in options.items() if value is not None}
     settings = {**DEFAULTS, **written, **given}
     if settings["service"] not in get_args(Service):
-        raise ConfigError("service", f"is {settings['service']!r}", f"choose one of {', '.join(get_args(Service))}")
+        raise UserError(f"service is {settings['service']!r}", f"choose one of {', '.join(get_args(Service))}")
     months = {name: _months(name, settings[name]) for name in ("train", "validate", "test")}
     _check_order(months)
     chosen = {**PARAMETERS, **settings.get("parameters", {}), **dict(map(_parse_parameter, parameters))}
@@ -86,15 +84,15 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         written = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), "cannot be read", "name a TOML file") from error
+        raise UserError(f"{file} cannot be read", "name a TOML file") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(file), f"is not TOML ({error})", "put that line right") from error
+        raise UserError(f"{file} is not TOML ({error})", "correct that line") from error
     for name, value in written.items():
         if name not in SETTINGS:
-            raise ConfigError(f"{file}: {name}", "is no setting", _suggest(name, SETTINGS))
-        fits, shape = _SHAPES.get(name, (_is_text, "a text in quotes"))
+            raise UserError(f"{file}: {name} is no setting", _suggest(name))
+        fits, shape = _SHAPES.get(name, (lambda value: isinstance(value, str), "a text in quotes"))
         if not fits(value):
-            raise ConfigError(f"{file}: {name}", f"is {value!r}", f"write {shape}")
+            raise UserError(f"{file}: {name} is {value!r}", f"write {shape}")
     return written
 
 
@@ -107,27 +105,24 @@ def _check_order(months: Mapping[str, tuple[Month, ...]]) -> None:
     for name in ("validate", "test"):
         for month in months[name]:
             if month in months["train"]:
-                raise ConfigError(
-                    f"--{name}", f"names {month}, which is learnt from already", f"choose months after {last}"
-                )
+                raise UserError(f"--{name} names {month}, which is a training month", f"choose months after {last}")
             if month < last:
-                raise ConfigError(f"--{name}", f"names {month}, which lies before", f"choose months after {last}")
+                raise UserError(f"--{name} names {month}, which is too early", f"choose months after {last}")
     if shared := sorted(set(months["validate"]) & set(months["test"])):
-        raise ConfigError("--test", f"names {shared[0]}, which is validated on", "choose months of their own for it")
+        raise UserError(f"--test names {shared[0]}, which is a validation month", "choose other months")
 
 
 def _parse_parameter(text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not (name and equals):
-        raise ConfigError("--set", f"is given {text!r}", "write NAME=VALUE, as in max_iter=400")
+        raise UserError(f"--set got {text!r}", "write NAME=VALUE, as in max_iter=400")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            "--set", f"gives {name} the value {value!r}", "write a number, true, false or a text in quotes"
-        ) from error
+        hint = "write a number, true, false or a text in quotes"
+        raise UserError(f"--set gives {name} the value {value!r}", hint) from error
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose among {', '.join(known)}"
+def _suggest(name: str) -> str:
+    near = difflib.get_close_matches(name, SETTINGS, n=1)
+    return f"did you mean {near[0]}?" if near else f"choose among {', '.join(SETTINGS)}"

@@ -3,11 +3,11 @@
 from typing import Protocol
 
 
-class Display(Protocol):
+class Progress(Protocol):
     """Receive progress messages."""
 
     def step(self, text: str) -> None:
-        """A new step begins."""
+        """Report that a step begins."""
 
     def warn(self, text: str) -> None:
-        """Something that the reader should know."""
+        """Report a problem that does not stop the workflow."""

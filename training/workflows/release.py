@@ -1,4 +1,4 @@
-"""A candidate's way into a channel: judged against what the channel holds, stored, and only then moved onto."""
+"""Release a candidate into a channel: gate it against the channel's champion, store it, then move the channel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,33 +16,28 @@ from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import FORCED_CHANNEL, Moved, not_gated, promote, store_bundle
 from training.registry.signing import Signer
+from training.registry.sources import Sources, write_artifacts
 from training.registry.versions import put_artifact, read_stored, verdict_name
-from training.tracking.mirror import Sources
-from training.workflows.artifacts import write_papers
-from training.workflows.progress import Display
+from training.workflows.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The channel of a bucket that a candidate wants into.
-
-    Attributes:
-        signer: Signs what is stored, if anybody does.
-    """
+    """The channel of a bucket to release into, and the signer of stored versions, if any."""
 
     bucket: Bucket
     channel: str
     signer: Signer | None = None
 
     def holds(self) -> str | None:
-        """Returns the version that the channel points at; None where it is empty."""
+        """Return the version that the channel points at; None if it is empty."""
         return read_channel(self.bucket, self.channel).model_version
 
     def champion(self) -> ExportedBundle | None:
-        """Returns what the channel holds; None where it is empty, or holds what this code cannot serve.
+        """Return the channel's model; None if the channel is empty, or if this code cannot load the model.
 
         Raises:
-            BucketError: S3 did not answer as needed.
+            BucketError: S3 failed.
         """
         version = self.holds()
         try:
@@ -57,27 +52,27 @@ def gate(
     load: Load,
     *,
     test_months: Sequence[Month] = (),
-    in_hand: Sequence[Month] = (),
+    local_months: Sequence[Month] = (),
     train_rides: Rides | None = None,
 ) -> GateReport:
-    """Judges a candidate against what a channel holds, on months that neither has met.
+    """Compare a candidate with a channel's champion, on months that neither has used.
 
-    Where that cannot be loaded, as after the features have changed, the baseline is the rival in its place: the channel
-    must not be stuck with what no new deployment can serve.
+    If the champion cannot be loaded, for example after a change of the features, the comparison is with the baseline:
+    otherwise the channel would be stuck with a version that no new deployment can serve.
 
     Args:
-        target: Where it wants to.
-        candidate: What wants there.
-        load: Brings rides of the candidate's service.
-        test_months: What to judge on; the latest unseen month in hand where not given.
-        in_hand: Months that `load` brings without a download.
-        train_rides: What the candidate learnt from, where they are loaded already.
+        target: The channel.
+        candidate: The model to release.
+        load: Loads rides of the candidate's service.
+        test_months: The months to compare on; by default the latest unused one of `local_months`.
+        local_months: Months that `load` gets without a download.
+        train_rides: The candidate's training rides, if they are loaded already.
 
     Raises:
-        UserError: Rides or the channel's model cannot be had.
+        UserError: Rides or the champion are not available.
     """
     champion, held = target.champion(), target.holds()
-    found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, in_hand)
+    found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, local_months)
     months = tuple(test_months) or ((found,) if found else ())
     if not months:
         report = no_unseen_month(candidate, champion, channel=target.channel)
@@ -89,19 +84,17 @@ def gate(
 
 
 def release(target: Target, candidate: ExportedBundle, report: GateReport, *, force: bool = False) -> Moved:
-    """Stores a candidate with its verdict, and moves the channel onto it.
+    """Store a candidate with its verdict, and move the channel to it.
 
     Args:
-        target: Where to; FORCED_CHANNEL of the same bucket where the verdict is overruled.
-        candidate: What the report is about.
-        report: The gate's.
-        force: Whatever the gate says.
+        target: The channel; a forced candidate goes into FORCED_CHANNEL of the same bucket.
+        candidate: The model.
+        report: The gate's report on it.
+        force: Release it even if the gate failed.
 
     Raises:
-        UserError: It did not pass, and is not forced: nothing of it is stored.
-        ChannelMovedError: Somebody else moved the channel since it was judged.
-        SigningError: KMS did not sign it.
-        BucketError: S3 did not answer as needed.
+        UserError: The gate failed and `force` is not set; then nothing is stored. Or KMS did not sign.
+        BucketError: S3 failed, or somebody else moved the channel since the gate ran.
     """
     if not (report.passed or force):
         failed = ", ".join(rule.rule for rule in report.rules if not rule.passed)
@@ -114,44 +107,41 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
     return promote(target.bucket, channel, candidate.model_version, force=forced)
 
 
-# MERGED FROM infra/models/release_run.py
-# A trained bundle judged, or judged and published, from the command line.
-def judge_version(sources: Sources, target: Target, name: str, test: str | None, display: Display) -> GateReport:
-    """Judges a version that a person names, and lays the verdict beside it wherever it is.
+def gate_version(sources: Sources, target: Target, name: str, test: str | None, progress: Progress) -> GateReport:
+    """Gate the version that a name means, and store the verdict beside it in the bucket and in the folder.
 
     Raises:
-        UserError: There is no such version, or rides cannot be had.
-        BundleError: Something about it, or about what the channel holds, is wrong.
+        UserError: There is no such version, or rides are not available.
+        BundleError: A file of the candidate is missing or wrong.
     """
     version = sources.resolve(name)
     bundle, _, is_stored = sources.read(version)
-    report = _judge(target, bundle, test, display)
-    paper = verdict_name(target.channel)
+    report = _gate_bundle(target, bundle, test, progress)
+    artifact, data = verdict_name(target.channel), encode_gate_report(report)
     if is_stored:
-        put_artifact(target.bucket, version, paper, encode_gate_report(report))
+        put_artifact(target.bucket, version, artifact, data)
     if (sources.folder / version).is_dir():
-        write_papers(sources.folder / version, {paper: encode_gate_report(report)})
+        write_artifacts(sources.folder / version, {artifact: data})
     return report
 
 
-def publish_bundle(
-    target: Target, bundle: ExportedBundle, test: str | None, *, force: bool, display: Display
+def release_bundle(
+    target: Target, bundle: ExportedBundle, test: str | None, *, force: bool, progress: Progress
 ) -> tuple[GateReport, Moved | None]:
-    """Judges a bundle, and publishes it if it passes or is forced.
+    """Gate a bundle, and release it if it passes or is forced; else the move is None.
 
     Raises:
-        UserError: Rides cannot be had, or the channel cannot be moved.
-        BundleError: Something about it, or about what the channel holds, is wrong.
+        UserError: Rides are not available, or the channel cannot be moved.
+        BundleError: A file of the bundle is missing or wrong.
     """
-    report = _judge(target, bundle, test, display)
+    report = _gate_bundle(target, bundle, test, progress)
     if not (report.passed or force):
         return report, None
-    display.step("publishing")
-    moved = release(target, bundle, report, force=force)
-    return report, moved
+    progress.step("releasing")
+    return report, release(target, bundle, report, force=force)
 
 
-def _judge(target: Target, bundle: ExportedBundle, test: str | None, display: Display) -> GateReport:
-    load, in_hand = rides_of(bundle.model.manifest)
-    display.step(f"judging {bundle.model_version} against what {target.channel} holds")
-    return gate(target, bundle, load, test_months=parse_months(test) if test else (), in_hand=in_hand)
+def _gate_bundle(target: Target, bundle: ExportedBundle, test: str | None, progress: Progress) -> GateReport:
+    load, local_months = rides_of(bundle.model.manifest)
+    progress.step(f"gating {bundle.model_version} against the model in {target.channel}")
+    return gate(target, bundle, load, test_months=parse_months(test) if test else (), local_months=local_months)

@@ -1,72 +1,122 @@
-"""A version's report drawn again, with what is known by now: the gate's verdict, later months, the model before."""
+"""Draw the report of a version: at the end of training, or again later with the gate's verdict and later months."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from lambda_function.errors import BundleError
+from training.data.contract import RULES, check_contract
 from training.data.load import rides_of
+from training.data.months import Month
+from training.data.rides import Load
 from training.errors import UserError
+from training.evaluation.backtest import ageing
 from training.evaluation.gate import GateReport, decode_gate_report
+from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.registry.channel_history import read_history
-from training.registry.versions import REPORT, put_artifact, read_stored
-from training.tracking.mirror import Sources
-from training.workflows.artifacts import ReportInputs, report_papers, write_papers
-from training.workflows.progress import Display
+from training.registry.sources import Sources, put_artifacts, write_artifacts
+from training.registry.versions import REPORT, read_stored
+from training.report.facts import gather_facts, read_outlines
+from training.report.page import build_report
+from training.report.plots import draw_plots
+from training.workflows.progress import Progress
 
 
 class WrittenReport(NamedTuple):
-    """A report and where it is."""
+    """A version and the file of its report."""
 
     model_version: str
     path: Path
 
 
 def run_report(
-    sources: Sources, name: str, output: Path | None, outlines: Path | None, display: Display
+    sources: Sources, name: str, output: Path | None, outlines: Path | None, progress: Progress
 ) -> WrittenReport:
-    """Draws the report of a version that a person names, and writes it: to `output`, or into the bundle's folder.
+    """Draw the report of the version that a name means, and write it to `output` or into the bundle's folder.
 
-    A version that the bucket holds has it there, too.
+    If the bucket holds the version, the report is also stored there.
 
     Raises:
-        UserError: There is no such version, or its months cannot be had.
-        BundleError: Something about it is wrong.
+        UserError: There is no such version, or its months are not available.
+        BundleError: A file of the bundle is missing or wrong.
     """
     version = sources.resolve(name)
-    bundle, papers, is_stored = sources.read(version)
-    load, in_hand = rides_of(bundle.model.manifest)
-    display.step("drawing the report")
-    inputs = ReportInputs(
+    bundle, artifacts, is_stored = sources.read(version)
+    load, local_months = rides_of(bundle.model.manifest)
+    progress.step("drawing the report")
+    drawn = draw_report(
+        bundle,
+        load,
         previous=_previous(sources, version) if is_stored else None,
-        verdict=_verdict(papers),
-        in_hand=in_hand,
+        verdict=_verdict(artifacts),
+        local_months=local_months,
         outlines=outlines,
     )
-    drawn = report_papers(bundle, load, inputs)
     if is_stored:
-        for paper, content in drawn.items():
-            put_artifact(sources.bucket, version, paper, content)
+        put_artifacts(sources.bucket, version, drawn)
     if output is None:
-        write_papers(sources.folder / version, drawn)
+        write_artifacts(sources.folder / version, drawn)
         return WrittenReport(version, sources.folder / version / REPORT)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(drawn[REPORT])
     return WrittenReport(version, output)
 
 
-def _verdict(papers: dict[str, bytes]) -> GateReport | None:
-    """Returns the gate's report, that for `stable` before others."""
-    names = sorted((name for name in papers if name.startswith("gate-")), key=lambda name: "stable" not in name)
-    return decode_gate_report(papers[names[0]]) if names else None
+def draw_report(
+    bundle: ExportedBundle,
+    load: Load,
+    *,
+    previous: ExportedBundle | None = None,
+    verdict: GateReport | None = None,
+    local_months: Sequence[Month] = (),
+    outlines: Path | None = None,
+) -> dict[str, bytes]:
+    """Draw a version's report.
+
+    Args:
+        bundle: The version.
+        load: Loads rides of its service.
+        previous: The model that this one replaces.
+        verdict: The gate's report.
+        local_months: Months that `load` gets without a download; those after training show how the model ages.
+        outlines: A GeoJSON of the taxi zones for the map.
+
+    Returns:
+        The page and its plots by name, as in ``plots/residuals.svg``.
+
+    Raises:
+        UserError: The training or validation months are not available, or the outlines cannot be read.
+    """
+    manifest = bundle.model.manifest
+    train_rides, rides = (
+        load([*map(Month.parse, months)]) for months in (manifest.train_months, manifest.validate_months)
+    )
+    breaches = check_contract((*train_rides.sources, *rides.sources), RULES)  # training allowed each of them
+    facts = replace(
+        gather_facts(bundle, rides, fit_baseline(train_rides), previous),
+        ageing=ageing(bundle.model, train_rides, local_months, load),
+        verdict=verdict,
+        breaches=tuple(map(str, breaches)),
+        outlines=read_outlines(outlines) if outlines else (),
+    )
+    plots = draw_plots(facts)
+    return {REPORT: build_report(facts, plots), **{f"plots/{name}.svg": svg for name, svg in plots.items()}}
+
+
+def _verdict(artifacts: dict[str, bytes]) -> GateReport | None:
+    """Return the gate's report, the one for `stable` if there are several."""
+    names = sorted((name for name in artifacts if name.startswith("gate-")), key=lambda name: "stable" not in name)
+    return decode_gate_report(artifacts[names[0]]) if names else None
 
 
 def _previous(sources: Sources, version: str) -> ExportedBundle | None:
-    """Returns what `stable` held before it held this version."""
-    lines = [line for line in read_history(sources.bucket, "stable") if line.model_version == version]
-    if not lines or lines[0].previous is None:
+    """Return the model that `stable` held before it held this version."""
+    entries = [entry for entry in read_history(sources.bucket, "stable") if entry.model_version == version]
+    if not entries or entries[0].previous is None:
         return None
     try:
-        return read_stored(sources.bucket, lines[0].previous)
+        return read_stored(sources.bucket, entries[0].previous)
     except (BundleError, UserError):
-        return None  # it is only shown beside
+        return None  # the report only shows it for comparison
