@@ -27,7 +27,6 @@ from infra.stack.deployment import (
 from infra.stack.release import write_archive
 from infra.stack.sbom import requirements_of_the_runtime
 from tests.fakes import BUCKET, FakeClock, FakeS3
-from tests.fakes_kinesis import kinesis_error
 from training.errors import UserError
 
 STACK = "ridecast"
@@ -48,7 +47,7 @@ def event(number: int, status: str, logical_id: str = STACK, reason: str = "") -
     }
 
 
-class FakeCloudFormation:
+class _CloudFormation:
     """One stack with given events: after its change set is executed, each read adds one."""
 
     def __init__(self, *to_come: dict[str, Any], stack: dict[str, Any] | None = None, template: Any = "{}") -> None:
@@ -63,48 +62,37 @@ class FakeCloudFormation:
         self._template = template
 
     def execute_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Begin, or refuse."""
         assert StackName == STACK
         if self.refusal:
-            raise kinesis_error(self.refusal)
+            raise client_error(self.refusal, "ExecuteChangeSet")
         self.executed.append(ChangeSetName)
 
     def delete_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Delete it."""
         assert StackName == STACK
         self.change_sets = [one for one in self.change_sets if one["ChangeSetName"] != ChangeSetName]
 
     def create_change_set(self, **request: Any) -> None:
-        """Create one that can be executed."""
         self.created.append(request)
 
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
-        """Return the stack, if there is one."""
         if self._stack is None:
-            error = kinesis_error("ValidationError")
+            error = client_error("ValidationError", "DescribeStacks")
             error.response["Error"]["Message"] = f"Stack with id {StackName} does not exist"
             raise error
         return {"Stacks": [self._stack]}
 
     def get_template(self, **request: str) -> dict[str, Any]:
-        """Return the template as it was sent: text, or JSON decoded by boto3."""
         assert request["TemplateStage"] == "Original"
         return {"TemplateBody": self._template}
 
-    def get_waiter(self, name: str) -> "FakeCloudFormation":
-        """Return itself as the waiter."""
+    def get_waiter(self, name: str) -> Any:
         assert name == "change_set_create_complete"
-        return self
+        return SimpleNamespace(wait=lambda **_: None)
 
-    def wait(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
-        """Return at once."""
-        assert (StackName, ChangeSetName) == (STACK, self.created[-1]["ChangeSetName"])
+    def get_paginator(self, operation: str) -> Any:
+        return SimpleNamespace(paginate=lambda **_: self._pages(operation))
 
-    def get_paginator(self, operation: str) -> "Pages":
-        """Return pages of one item."""
-        return Pages(self, operation)
-
-    def pages(self, operation: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str) -> Iterator[dict[str, Any]]:
         """Yield one item a page."""
         if operation == "list_change_sets":
             yield from ({"Summaries": [one]} for one in self.change_sets)
@@ -122,21 +110,9 @@ class AddressedS3(FakeS3):
     meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
 
-class Pages:
-    """A paginator."""
-
-    def __init__(self, cloudformation: FakeCloudFormation, operation: str) -> None:
-        self._cloudformation = cloudformation
-        self._operation = operation
-
-    def paginate(self, **request: str) -> Iterator[dict[str, Any]]:
-        """Return the pages."""
-        return self._cloudformation.pages(self._operation)
-
-
 def executed(*to_come: dict[str, Any]) -> tuple[str, FakeClock]:
     clock = FakeClock()
-    return execute(FakeCloudFormation(*to_come), STACK, CHANGE_SET, clock.sleep), clock
+    return execute(_CloudFormation(*to_come), STACK, CHANGE_SET, clock.sleep), clock
 
 
 # -- choosing and showing
@@ -149,31 +125,24 @@ def summary(name: str, minutes: int, status: str = "AVAILABLE") -> dict[str, Any
 
 
 def test_newest_change_set_that_can_be_executed_is_chosen() -> None:
-    cloudformation = FakeCloudFormation()
-    cloudformation.change_sets = [summary("old", 1), summary("new", 2), summary("failed", 3, "UNAVAILABLE")]
+    cloudformation = _CloudFormation()
+    assert newest_change_set(cloudformation, STACK) is None
 
+    cloudformation.change_sets = [summary("old", 1), summary("new", 2), summary("failed", 3, "UNAVAILABLE")]
     assert newest_change_set(cloudformation, STACK) == "new"
 
 
-def test_stack_without_changes_has_no_change_set() -> None:
-    assert newest_change_set(FakeCloudFormation(), STACK) is None
-
-
 def test_change_sets_that_were_never_executed_are_deleted_before_the_next_plan() -> None:
-    cloudformation = FakeCloudFormation(stack=DEPLOYED)
+    cloudformation = _CloudFormation(stack=DEPLOYED)
     cloudformation.change_sets = [summary("refused", 1), summary("done", 2, "EXECUTE_COMPLETE")]
 
     assert clear_change_sets(cloudformation, STACK) == ["refused"]
     assert [one["ChangeSetName"] for one in cloudformation.change_sets] == ["done"]
-    assert newest_change_set(cloudformation, STACK) is None
-
-
-def test_missing_stack_has_no_change_sets() -> None:
-    assert clear_change_sets(FakeCloudFormation(), STACK) == []
+    assert clear_change_sets(_CloudFormation(), STACK) == []  # there is no stack
 
 
 def test_changes_that_endanger_data_are_shown_first() -> None:
-    cloudformation = FakeCloudFormation()
+    cloudformation = _CloudFormation()
     cloudformation.changes = [
         {"Action": "Add", "LogicalResourceId": "Alarm", "ResourceType": "AWS::CloudWatch::Alarm"},
         {
@@ -242,7 +211,7 @@ def test_rollback_is_an_error_with_its_first_reasons() -> None:
 
 @pytest.mark.parametrize("code", ["ChangeSetNotFound", "InvalidChangeSetStatus"])
 def test_change_set_that_was_executed_already_is_an_error(code: str) -> None:
-    cloudformation = FakeCloudFormation()
+    cloudformation = _CloudFormation()
     cloudformation.refusal = code
 
     with pytest.raises(
@@ -252,7 +221,7 @@ def test_change_set_that_was_executed_already_is_an_error(code: str) -> None:
 
 
 def test_any_other_refusal_is_raised_as_it_is() -> None:
-    cloudformation = FakeCloudFormation()
+    cloudformation = _CloudFormation()
     cloudformation.refusal = "AccessDenied"
 
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -263,7 +232,7 @@ def test_execution_does_not_wait_for_ever() -> None:
     clock = FakeClock()
 
     with pytest.raises(UserError, match="has not ended after 60 minutes"):
-        execute(FakeCloudFormation(), STACK, CHANGE_SET, clock.sleep)
+        execute(_CloudFormation(), STACK, CHANGE_SET, clock.sleep)
 
     assert len(clock.slept_s) == MAX_WAITS
 
@@ -280,9 +249,9 @@ DEPLOYED = {
 
 
 def test_undo_deploys_the_former_template_with_its_parameters_tags_and_role() -> None:
-    before = read_deployed(FakeCloudFormation(stack=DEPLOYED, template="Resources: {}"), STACK)
+    before = read_deployed(_CloudFormation(stack=DEPLOYED, template="Resources: {}"), STACK)
     assert before is not None
-    cloudformation, s3 = FakeCloudFormation(event(1, "UPDATE_COMPLETE")), AddressedS3()
+    cloudformation, s3 = _CloudFormation(event(1, "UPDATE_COMPLETE")), AddressedS3()
 
     status = undo(cloudformation, s3, BUCKET, before, FakeClock().sleep)
 
@@ -303,7 +272,7 @@ def test_undo_takes_over_at_once_and_no_alarm_rolls_it_back() -> None:
     # GIVEN a stack that shifts traffic in steps and watches alarms, one of which the bad release has raised
     usual = {"CodeRollout": "ByEnvironment", "RideEventsShards": "2", "RolloutAlarms": "Watched"}
     deployed = Deployed(STACK, "Resources: {}", parameters=usual, tags={}, capabilities=[])
-    cloudformation = FakeCloudFormation(event(1, "UPDATE_COMPLETE"))
+    cloudformation = _CloudFormation(event(1, "UPDATE_COMPLETE"))
 
     undo(cloudformation, AddressedS3(), BUCKET, deployed, FakeClock().sleep)
 
@@ -313,7 +282,7 @@ def test_undo_takes_over_at_once_and_no_alarm_rolls_it_back() -> None:
 
 
 def test_json_template_stays_json() -> None:
-    before = read_deployed(FakeCloudFormation(stack=DEPLOYED, template={"Resources": {}}), STACK)
+    before = read_deployed(_CloudFormation(stack=DEPLOYED, template={"Resources": {}}), STACK)
 
     assert before is not None
     assert before.template == '{"Resources":{}}'
@@ -321,7 +290,7 @@ def test_json_template_stays_json() -> None:
 
 @pytest.mark.parametrize("stack", [None, {"StackStatus": "REVIEW_IN_PROGRESS"}], ids=["no stack", "only planned"])
 def test_before_a_first_deployment_there_is_nothing_to_undo(stack: dict[str, Any] | None) -> None:
-    assert read_deployed(FakeCloudFormation(stack=stack), STACK) is None
+    assert read_deployed(_CloudFormation(stack=stack), STACK) is None
 
 
 # -- parameters

@@ -1,8 +1,239 @@
-"""All checks of the doctor together: their order, and parts that could not be read."""
+"""The doctor's checks: what is a problem, how bad it is, and its remedy."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infra.operate.doctor.doctor import check
-from infra.operate.doctor.facts import Severity, StackFacts
-from tests.builders_doctor import HEALTHY, problems, stack_with
+from infra.operate.doctor.facts import (
+    AlarmFacts,
+    ConcurrencyFacts,
+    Finding,
+    FunctionFacts,
+    MappingFacts,
+    ModelFacts,
+    ModelTrouble,
+    QuotaFacts,
+    ReleaseFacts,
+    Severity,
+    StackFacts,
+    WorkFacts,
+)
+from tests.builders_doctor import HEALTHY, INPUT, OUTPUT, WORK, only_problem, problems, stack_with
+
+BAD, WARNING = Severity.bad, Severity.warning
+WELL = AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK")
+AGE = AlarmFacts("ridecast-age", "IteratorAgeAlarm", "ALARM", "1 datapoint was over 300")
+STACK = AlarmFacts("ridecast-all", "StackAlarm", "ALARM", "age is in alarm", is_composite=True)
+MUTED = AlarmFacts("ridecast-all", "StackAlarm", "OK", is_muted=True, is_composite=True)
+
+
+def with_input(**changes: Any) -> StackFacts:
+    return stack_with(streams=(replace(INPUT, **changes), OUTPUT))
+
+
+def with_work(**changes: Any) -> StackFacts:
+    return stack_with(work=replace(WORK, **changes))
+
+
+def with_model(trouble: ModelTrouble) -> StackFacts:
+    return stack_with(model=ModelFacts("rides", "stable", None, "the reason", trouble))
+
+
+def with_concurrency(reserved: int | None, unreserved: int = 1000, account: int = 1000, factor: int = 3) -> StackFacts:
+    """A stack whose two shards take six invocations at a time by default."""
+    return stack_with(
+        mapping=MappingFacts("Enabled", "OK", factor), concurrency=ConcurrencyFacts(reserved, unreserved, account)
+    )
+
+
+def changed_by_hand() -> StackFacts:
+    return stack_with(parameters={**HEALTHY.parameters, "RideEventsShards": "1", "MemoryMb": "512"})
+
+
+PROBLEMS: list[tuple[StackFacts, str, Severity, tuple[str, ...]]] = [
+    (stack_with(status="UPDATE_ROLLBACK_COMPLETE"), "stack", WARNING, ("describe-stack-events",)),
+    (stack_with(status="UPDATE_IN_PROGRESS"), "stack", WARNING, ("again when the operation has ended",)),
+    (stack_with(status="REVIEW_IN_PROGRESS"), "stack", WARNING, ("change set",)),
+    (stack_with(status="ROLLBACK_COMPLETE"), "stack", BAD, ("delete it and deploy again",)),
+    (stack_with(status="UPDATE_ROLLBACK_FAILED"), "stack", BAD, ("continue-update-rollback",)),
+    (stack_with(status="DELETE_FAILED"), "stack", BAD, ("delete it again",)),
+    (
+        stack_with(template_diff=tuple(f"{name} differs" for name in "ABCDE")),
+        "template diff",
+        WARNING,
+        ("A differs; B differs; C differs and 2 more",),
+    ),
+    (
+        changed_by_hand(),
+        "parameters",
+        WARNING,
+        (
+            "RideEventsShards is 2, deployed as 1; MemoryMb is 1769, deployed as 512",
+            "deploy with RideEventsShards=2 MemoryMb=1769",
+        ),
+    ),
+    (stack_with(resource_drift="DRIFTED"), "resources", WARNING, ("describe-stack-resource-drifts",)),
+    (
+        stack_with(release=ReleaseFacts("predictor", "live", "7", "8")),
+        "release",
+        WARNING,
+        ("version 7 serves, and the stack published 8",),
+    ),
+    (
+        stack_with(release=ReleaseFacts("predictor", "live", "7", "8", "8", 0.1)),
+        "release",
+        WARNING,
+        ("version 8 gets 10% of the batches, 7 the rest",),
+    ),
+    (stack_with(parameters={"RolloutAlarms": "Ignored"}), "release", WARNING, ("RolloutAlarms=Watched",)),
+    (with_input(peak_records_per_s=1401.0), "input stream", WARNING, ("RideEventsShards=4",)),
+    (with_input(peak_bytes_per_s=1.5 * 1024 * 1024), "input stream", WARNING, ("RideEventsShards=4",)),
+    (with_input(n_throttled=1), "input stream", BAD, ("RideEventsShards=4",)),
+    (with_input(n_throttled=1, is_on_demand=True), "input stream", BAD, ("send at a lower rate",)),
+    (
+        stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9))),
+        "output stream",
+        BAD,
+        ("RidePredictionsShards=4",),
+    ),
+    (stack_with(mapping=MappingFacts("Updating", "OK")), "mapping", WARNING, ("again in a minute",)),
+    (stack_with(mapping=MappingFacts("Enabled", "PROBLEM: Function call failed")), "mapping", BAD, ("log",)),
+    (stack_with(mapping=MappingFacts("Disabled")), "mapping", BAD, ("update-event-source-mapping --enabled",)),
+    (stack_with(mapping=MappingFacts("")), "mapping", BAD, ("deploy again",)),
+    (with_concurrency(None, 6), "concurrency", WARNING, ("2 shards x ParallelizationFactor 3 take 6 at a time",)),
+    (with_concurrency(5, 995), "concurrency", WARNING, (" → deploy with ReservedConcurrency=6",)),
+    (with_concurrency(0), "concurrency", BAD, ("does not invoke",)),
+    (
+        with_concurrency(2, 102, 104),
+        "concurrency",
+        WARNING,
+        ("Service Quotas from 104 to 106 at least", "then deploy with ReservedConcurrency=6"),
+    ),
+    (
+        with_concurrency(None, 10, 10, factor=10),
+        "concurrency",
+        WARNING,
+        ("`Concurrent executions` (L-B99A9384) in Service Quotas",),
+    ),
+    (
+        replace(with_input(is_on_demand=True, n_open_shards=4), concurrency=ConcurrencyFacts(7, 993, 1000)),
+        "concurrency",
+        WARNING,
+        ("4 shards that may become 2 times as many x ParallelizationFactor 1 take 8", "ReservedConcurrency=8"),
+    ),
+    (
+        with_model(ModelTrouble.missing),
+        "model",
+        BAD,
+        ("holds no model", "`ridecast models release build/bundles/<version> --bucket rides`"),
+    ),
+    (
+        with_model(ModelTrouble.unfit),
+        "model",
+        BAD,
+        ("the reason", "`ridecast models rollback VERSION --bucket rides`"),
+    ),
+    (with_model(ModelTrouble.unread), "model", BAD, ("the reason", "the model itself was not read")),
+    (stack_with(function=FunctionFacts("predictor", "Pending", "no room")), "function", WARNING, ("no room",)),
+    (stack_with(function=FunctionFacts("predictor", "Failed", "no room")), "function", BAD, ("no room",)),
+    (
+        stack_with(function=FunctionFacts("predictor", settings_problem="setting BUCKET is missing")),
+        "function",
+        BAD,
+        ("BUCKET",),
+    ),
+    (with_work(n_refresh_failures=3, n_recent_refresh_failures=2), "refresh", BAD, ("2 refresh failures",)),
+    (with_work(n_refresh_failures=1, n_recent_records=0), "refresh", BAD, ("no ride has arrived since",)),
+    (with_work(n_refresh_failures=3), "refresh", WARNING, ("none in the last 10 minutes",)),
+    (with_work(n_errors=3, n_exceptions=3), "work", BAD, ("`invocation failed`",)),
+    (with_work(n_errors=3), "work", BAD, ("`Task timed out`",)),
+    (with_work(n_exceptions=3), "work", BAD, ("`invocation failed`",)),
+    (with_work(n_predictions=0, n_rejects=1000), "work", BAD, ("ridecast records list --kind reject",)),
+    (with_work(n_predictions=0, n_rejects=0), "work", BAD, ("`output stream`",)),
+    (with_work(n_rejects=11), "work", WARNING, ("ridecast records list --kind reject",)),
+    (with_work(n_throttles=1), "work", WARNING, ("`concurrency`",)),
+    (with_work(max_record_age_s=301.0), "work", WARNING, ("ParallelizationFactor",)),
+    (
+        stack_with(work=WorkFacts()),
+        "work",
+        WARNING,
+        ("1,000 records arrived on ride-events, and the function reports none",),
+    ),
+    (
+        stack_with(alarms=(WELL, AGE)),
+        "alarm",
+        BAD,
+        ("ridecast-age: 1 datapoint was over 300 → docs/runbook.md#iteratoragealarm describes",),
+    ),
+    (stack_with(alarms=(AGE, STACK)), "alarm", BAD, ("ridecast-age",)),  # its cause stands for the composite alarm
+    (stack_with(alarms=(WELL, STACK)), "alarm", BAD, ("docs/runbook.md describes",)),
+    (
+        stack_with(alarms=(WELL, MUTED)),
+        "alarm",
+        WARNING,
+        ("nobody is notified → `aws cloudwatch enable-alarm-actions --alarm-names ridecast-all`",),
+    ),
+    (stack_with(alarms=(WELL, replace(AGE, state=""))), "alarm", BAD, ("somebody has deleted ridecast-age",)),
+    (stack_with(n_subscribers=0), "alarm topic", WARNING, ("AlarmEmail",)),
+    (
+        stack_with(quotas=(QuotaFacts("shards", 451, 500),)),
+        "quota",
+        WARNING,
+        ("451 of the account's 500 shards are used",),
+    ),
+    (stack_with(n_waiting={"rejects": 2}), "rejects", WARNING, ("`ridecast records redrive --kind reject`",)),
+    (stack_with(n_waiting={"failures": 1}), "failures", BAD, ("`ridecast records redrive --kind failure`",)),
+    (
+        stack_with(alarms=(), unread={"alarms": "AccessDenied"}, denied=frozenset({"alarms"})),
+        "alarms",
+        WARNING,
+        ("AccessDenied", "DoctorPolicy"),
+    ),
+    (
+        stack_with(template_diff=None, unread={"template diff": "it is not YAML"}),
+        "template diff",
+        WARNING,
+        ("it is not YAML → remove the cause",),
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "name", "severity", "words"), PROBLEMS)
+def test_problem_has_a_severity_and_a_remedy(
+    facts: StackFacts, name: str, severity: Severity, words: tuple[str, ...]
+) -> None:
+    found = only_problem(facts)
+
+    assert (found.check, found.severity) == (name, severity)
+    for one in words:
+        assert one in f"{found.what} → {found.remedy}"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        stack_with(status="CREATE_COMPLETE"),
+        stack_with(resource_drift="IN_SYNC"),
+        stack_with(release=ReleaseFacts("predictor", "live", "7", "")),  # the stack lists no version
+        stack_with(parameters={"RolloutAlarms": "Watched"}),
+        with_input(peak_records_per_s=1400.0),
+        with_input(peak_records_per_s=9000.0, is_on_demand=True),
+        stack_with(mapping=MappingFacts("Enabled", "No records processed")),
+        stack_with(mapping=MappingFacts("Enabled")),
+        with_concurrency(None, 7),
+        with_concurrency(6, 994),
+        stack_with(function=FunctionFacts("predictor", "Inactive", "unused")),
+        stack_with(work=WorkFacts(), streams=()),
+        stack_with(n_subscribers=None),  # unknown
+        stack_with(quotas=(QuotaFacts("shards", 450, 500),)),
+    ],
+)
+def test_other_healthy_states_have_no_problem(facts: StackFacts) -> None:
+    assert problems(facts) == []
 
 
 def test_healthy_stack_has_only_good_findings_without_a_remedy() -> None:
@@ -25,15 +256,33 @@ def test_worst_findings_come_first() -> None:
     assert [one.severity for one in findings] == sorted((one.severity for one in findings), key=list(Severity).index)
 
 
+def test_one_problem_does_not_hide_another() -> None:
+    found = problems(with_work(n_errors=1, n_throttles=1, n_rejects=500))
+    assert [one.severity for one in found] == [Severity.bad, Severity.warning, Severity.warning]
+
+
 def test_stack_of_which_only_the_status_is_known_has_one_finding() -> None:
     assert [one.check for one in check(StackFacts("ridecast", "CREATE_IN_PROGRESS", 60))] == ["stack"]
 
 
-def test_part_that_may_not_be_read_is_a_warning_that_names_the_policy() -> None:
-    unread = {"alarms": "AccessDenied", "template diff": "it is not YAML"}
-    alarms, template = problems(stack_with(alarms=(), template_diff=None, unread=unread, denied=frozenset({"alarms"})))
+@pytest.mark.parametrize("missing", [{"streams": ()}, {"mapping": None}, {"concurrency": None}])
+def test_concurrency_is_not_checked_if_a_part_of_the_sum_is_unknown(missing: dict[str, object]) -> None:
+    assert "concurrency" not in {one.check for one in check(stack_with(**missing))}
 
-    assert (alarms.check, alarms.severity) == ("alarms", Severity.warning)
-    assert "DoctorPolicy" in alarms.remedy
-    assert "it is not YAML" in template.what
-    assert "DoctorPolicy" not in template.remedy
+
+def finding(facts: StackFacts, name: str) -> Finding:
+    (found,) = [one for one in check(facts) if one.check == name]
+    return found
+
+
+@given(st.integers(0, 50), st.integers(0, 2000), st.integers(1, 10), st.integers(1, 40))
+def test_reservation_deployed_as_the_remedy_says_is_good(reserved: int, unreserved: int, factor: int, n: int) -> None:
+    stream, mapping = replace(INPUT, n_open_shards=n), MappingFacts("Enabled", "OK", factor)
+    concurrency = ConcurrencyFacts(reserved, unreserved, reserved + unreserved)
+    facts = stack_with(streams=(stream, OUTPUT), mapping=mapping, concurrency=concurrency)
+
+    advised = finding(facts, "concurrency").remedy.rpartition("=")[2]
+
+    if advised:
+        raised = replace(concurrency, reserved=int(advised))
+        assert finding(replace(facts, concurrency=raised), "concurrency").severity is Severity.good
