@@ -30,7 +30,7 @@ class RuleResult(msgspec.Struct, frozen=True):
 
 
 def rule_unseen(months: Sequence[Month], candidate: Manifest, champion: Manifest | None) -> RuleResult:
-    """Neither model has met the months."""
+    """Check that neither model has met the months."""
     met = [
         f"{manifest.model_version} has met {month}"
         for manifest in (candidate, champion)
@@ -46,7 +46,7 @@ def rule_unseen(months: Sequence[Month], candidate: Manifest, champion: Manifest
 
 
 def rule_service(candidate: Manifest, champion: Manifest | None) -> RuleResult:
-    """The model is for the taxi service whose rides the channel serves."""
+    """Check that the model is for the taxi service whose rides the channel serves."""
     service = champion.service if champion else candidate.service
     return RuleResult(
         "same service",
@@ -61,7 +61,7 @@ MIN_DAYS = 7
 
 
 def rule_better(result: MonthsResult, comparison: Comparison, candidate: str, champion: str | None) -> RuleResult:
-    """The candidate is better than the champion, and not by luck.
+    """Check that the candidate is better than the champion, and not by luck.
 
     Args:
         result: Candidate and champion on the month.
@@ -96,7 +96,7 @@ MAX_SLICE_RATIO = 1.03
 
 
 def rule_slices(result: MonthsResult) -> RuleResult:
-    """No large slice gets worse for the gain of the others."""
+    """Check that no large slice gets worse for the gain of the others."""
     checked = sorted(_checked(result), key=_ratio, reverse=True)
     worse = [one for one in checked if _ratio(one) > MAX_SLICE_RATIO]
     named = [
@@ -115,18 +115,18 @@ COVERAGE_SLACK, SLICE_COVERAGE_SLACK = 0.02, 0.06
 month of 65,000 rides; the rest is the difference between a month and the ones before."""
 
 CHANCE_DEVIATIONS = 2.0
-"""Standard deviations that chance may add to a slice's coverage: 0.025 over 1,000 rides. Of forty slices that hold
-their level, one or two deviate that far by chance, and would fail the rule without it."""
+"""Standard deviations that chance may add to a slice's coverage: 0.025 over 1,000 rides. Of forty slices with the
+right coverage, one or two deviate that far by chance, and would fail the rule without it."""
 
 
 def rule_coverage(result: MonthsResult, candidate: Manifest, champion: Manifest | None) -> RuleResult:
-    """The intervals hold their level; a model without intervals may only follow one without."""
+    """Check that the intervals have their level of coverage; without intervals, that the champion has none either."""
     if candidate.interval is None or result.coverage is None:
         lost = champion is not None and champion.interval is not None
         return RuleResult(
             "coverage",
             passed=not lost,
-            wanted="intervals that hold their level, or none if the champion has none",
+            wanted="intervals, or none if the champion has none",
             seen="it has no intervals" + (", and the champion has" if lost else ""),
         )
     level = candidate.interval.level
@@ -153,7 +153,7 @@ def _is_off(one: SliceResult, level: float) -> bool:
 
 
 def rule_parity(candidate: ExportedBundle) -> RuleResult:
-    """The golden rides, some of them at thresholds or with missing values, get scikit-learn's predictions."""
+    """Check the golden rides, some of them at thresholds or with missing values, against scikit-learn's predictions."""
     golden = decode_golden_rides(candidate.files[GOLDEN])
     rides = [decode_ride_event(bytes(ride.event)).ride for ride in golden]
     minutes = np.array([pickup_minute(ride.pickup_datetime, 0.0) for ride in rides], np.int64)
@@ -173,7 +173,7 @@ MAX_BUNDLE_BYTES = 500_000
 
 
 def rule_size(candidate: ExportedBundle) -> RuleResult:
-    """A cold start can load the bundle in time."""
+    """Check that a cold start can load the bundle in time."""
     n_bytes = sum(len(data) for data in candidate.files.values())
     return RuleResult(
         "size",
@@ -189,7 +189,7 @@ and intervals take 0.3 us more: 2.5 / 1.65."""
 
 
 def rule_predict_time(ratio: float) -> RuleResult:
-    """The function can evaluate the trees in time; their number decides."""
+    """Check that the function can evaluate the trees in time, which depends on their number."""
     return RuleResult(
         "predict time",
         passed=ratio <= MAX_PREDICT_RATIO,
