@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import pytest
 from botocore.exceptions import ClientError
 
+from infra.local.s3 import client_error
 from infra.stack.deployment import (
     MAX_WAITS,
     WAIT_S,
@@ -64,7 +65,7 @@ class _CloudFormation:
     def execute_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
         assert StackName == STACK
         if self.refusal:
-            raise client_error(self.refusal, "ExecuteChangeSet")
+            raise client_error(400, self.refusal)
         self.executed.append(ChangeSetName)
 
     def delete_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
@@ -76,7 +77,7 @@ class _CloudFormation:
 
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
         if self._stack is None:
-            error = client_error("ValidationError", "DescribeStacks")
+            error = client_error(400, "ValidationError")
             error.response["Error"]["Message"] = f"Stack with id {StackName} does not exist"
             raise error
         return {"Stacks": [self._stack]}
