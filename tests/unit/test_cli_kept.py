@@ -185,13 +185,13 @@ def test_redrive_goes_to_another_stream_where_told(cli: Cli) -> None:
     ("arguments", "sentence"),
     [
         (f"rejects show {event_id(9)} --bucket {BUCKET}", "names no single one of the rejects"),
-        (f"rejects show ndjson --bucket {BUCKET}", "2 objects end in it, give more of the key"),
-        (f"failures show nothing --bucket {BUCKET}", "see `list` for what there is"),
+        (f"rejects show ndjson --bucket {BUCKET}", "2 keys end in it, give more of the key"),
+        (f"failures show nothing --bucket {BUCKET}", "`list` shows all"),
         (f"rejects list --bucket {BUCKET} --since yesterday", "'yesterday' is no time: write it as"),
         (f"rejects list --bucket {BUCKET} --since 999999w", "'--since'"),
         ("rejects list --bucket no-such-bucket", "NoSuchBucket"),
         ("failures redrive", "Missing option '--bucket'"),
-        (f"failures redrive --bucket {BUCKET} --to nowhere", "stream nowhere took 0 records"),
+        (f"failures redrive --bucket {BUCKET} --to nowhere", "stream nowhere accepted 0 records"),
     ],
 )
 def test_mistake_is_one_sentence(cli: Cli, arguments: str, sentence: str) -> None:

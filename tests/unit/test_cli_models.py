@@ -134,7 +134,7 @@ def test_show_tells_all_of_a_version(cli: Cli) -> None:
     assert found["manifest"]["parameters"]["max_iter"] == 20
     assert found["evaluation"]["test"]["model"]["rmse_minutes"] == 6.25
     assert found["verdicts"]["stable"]["against"] == FIRST
-    assert found["papers"] == ["gate-stable.json", "report.html"]
+    assert found["artifacts"] == ["gate-stable.json", "report.html"]
 
 
 def test_version_of_old_is_shown_without_evaluation(cli: Cli) -> None:
@@ -231,8 +231,8 @@ def test_history_of_all_channels_is_in_order_of_time(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["promote", SECOND], f"may not go to stable, which holds {FIRST}, for it has no verdict of the gate"),
-        (["promote", SECOND, "--force"], "nothing is forced into stable, only into candidate: leave out --force"),
+        (["promote", SECOND], f"may not go to stable, which holds {FIRST}: it has no verdict of the gate"),
+        (["promote", SECOND, "--force"], "stable takes no version by force, only candidate does: leave out --force"),
         (["promote", "green"], "holds several versions called green"),
         (["promote", "blue"], "holds no version and no channel 'blue'; there is green-2021-01-"),
         (["promote", SECOND, "--channel", "../x"], "'../x' is no channel's name"),
@@ -259,7 +259,7 @@ def test_bucket_of_no_folder_is_one_sentence(cli: Cli) -> None:
 @pytest.mark.parametrize("name", ["rides", "s3://rides/"])
 def test_other_names_are_buckets_of_an_aws(name: str) -> None:
     bucket = open_bucket(name, Aws("http://127.0.0.1:1"))
-    assert bucket == "rides"
+    assert bucket.name == "rides"
     assert bucket.s3.meta.endpoint_url == "http://127.0.0.1:1"
 
 
