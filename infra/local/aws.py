@@ -1,4 +1,4 @@
-"""The embedded AWS as a context manager: moto's server in a process of its own, gone as soon as its parent is."""
+"""The local AWS as a context manager: moto's server in a process that ends with its parent."""
 
 import os
 import socket
@@ -18,20 +18,20 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
-from infra.errors import LocalAwsError
+from training.errors import UserError
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
-"""The account that moto gives to unknown credentials."""
+"""The account that moto uses for unknown credentials."""
 
-_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}  # nosec B105 - moto checks none
+_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}  # nosec B105 - moto checks no passwords
 _LOG_TAIL_BYTES = 2000
-_STOP_WITHIN_S = 10
+_STOP_WITHIN_S = 60  # generous: the machine may be busy
 
 _CLIENT_CONFIG = Config(
     region_name=REGION,
-    proxies={},  # never through a proxy that the user has set: the server is on this machine
+    proxies={},  # ignore the user's proxies: the server is on this machine
     max_pool_connections=32,
     connect_timeout=5,
     read_timeout=60,
@@ -40,17 +40,17 @@ _CLIENT_CONFIG = Config(
 
 
 class LocalAws:
-    """An AWS on this machine, alive inside its `with` block and never longer than this process.
+    """An AWS on this machine. It runs inside its `with` block and ends with this process at the latest.
 
-    It is ready for clients at once: the listening socket is made here and handed down, so requests wait in its
-    queue for the second that the server takes to import moto, while the caller gets on with something else.
+    Clients can be used at once: this process creates the listening socket and the server inherits it, so requests wait
+    in the socket's queue for the second that the server takes to import moto.
 
     Args:
-        limits: Whether Kinesis has AWS's limits: what a shard takes and gives in a second, iterators that expire.
-            Off, it is as fast as it can be.
+        limits: Whether Kinesis has AWS's limits: records and bytes a second for each shard, iterators that expire.
+            Without limits it is as fast as the machine allows.
 
     Raises:
-        LocalAwsError: On leaving the block, where the server has ended by itself; carries its last words.
+        UserError: On leaving the block, if the server has failed; with the end of its output.
     """
 
     def __init__(self, *, limits: bool = False) -> None:
@@ -63,12 +63,12 @@ class LocalAws:
             self.endpoint_url = f"http://{HOST}:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no outside input
                 [sys.executable, "-m", "infra.local.moto.server", str(listener.fileno()), *self._options],
-                stdin=subprocess.PIPE,  # never written to: its end tells the server that the parent is gone
+                stdin=subprocess.PIPE,  # never written to: its end makes the server stop
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
                 pass_fds=[listener.fileno()],
                 env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-                start_new_session=True,  # Ctrl-C is the parent's business: it may still want to read the streams
+                start_new_session=True,  # Ctrl-C goes to the parent only: it may still read the streams
             )
         return self
 
@@ -77,12 +77,13 @@ class LocalAws:
     ) -> None:
         self._process.communicate(timeout=_STOP_WITHIN_S)  # closes its standard input and waits
         with self._log:
-            if code := self._process.returncode:  # the end of its input makes it end with 0
-                raise LocalAwsError(f"ended with code {code}", self._last_words()) from error
+            if code := self._process.returncode:  # after the end of its input the server exits with 0
+                output = self._last_output() or "none"
+                raise UserError(f"the local AWS ended with code {code}; the end of its output: {output}") from error
 
     @property
     def environment(self) -> dict[str, str]:
-        """Returns what a function's environment needs so that its boto3 clients come here."""
+        """Environment variables that make a function's boto3 clients use this AWS."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": _CREDENTIALS["aws_access_key_id"],
@@ -91,12 +92,12 @@ class LocalAws:
         }
 
     def client(self, service: str, n_attempts: int = 2, credentials: Mapping[str, str] | None = None) -> Any:
-        """Makes a boto3 client, deaf to the user's profiles, proxies and endpoint settings. Thread-safe to use.
+        """Create a boto3 client that ignores the user's profiles, proxies and endpoint settings. It is thread-safe.
 
         Args:
-            service: The service, as boto3 calls it.
-            n_attempts: How often it sends a request that is throttled or lost; with 1, every refusal is seen.
-            credentials: Whose it is, as `assume` gives them; None for who may do anything while nothing is enforced.
+            service: The service's name in boto3.
+            n_attempts: How often it sends a request that is throttled or lost; with 1, every throttling is an error.
+            credentials: As `assume` returns them; None for credentials without restrictions while none are enforced.
         """
         config = _CLIENT_CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": n_attempts}))
         return self._session.client(
@@ -104,7 +105,7 @@ class LocalAws:
         )
 
     def assume(self, role_name: str) -> dict[str, str]:
-        """Returns credentials of a role of this account, as `client` takes them; not while policies are enforced."""
+        """Return credentials of a role of this account for `client`. Call it before `enforcing`."""
         arn = f"arn:aws:iam::{ACCOUNT_ID}:role/{role_name}"
         found = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="local")["Credentials"]
         return {
@@ -115,8 +116,8 @@ class LocalAws:
 
     @contextmanager
     def enforcing(self) -> Iterator[None]:
-        """Holds each request against the caller's IAM policies in the block: moto_cloudformation/enforcement.py."""
-        self.client("cloudformation").list_stacks()  # until it is loaded, the check is still moto's
+        """Check each request in the block against the caller's IAM policies: infra/local/moto/enforcement.py."""
+        self.client("cloudformation").list_stacks()  # waits until our check has replaced moto's
         self._enforce_after("0")
         try:
             yield
@@ -129,13 +130,13 @@ class LocalAws:
             connection.request("POST", "/moto-api/reset-auth", n_requests)
             connection.getresponse().read()
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         return self._log.read().decode(errors="replace").strip()
 
 
 def _hermetic_session() -> Any:
-    """Makes a session that reads no file and no profile of the user's."""
+    """Return a session that reads no files and no profile of the user."""
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     core.set_config_variable("config_file", os.devnull)
     core.set_config_variable("credentials_file", os.devnull)
@@ -144,7 +145,7 @@ def _hermetic_session() -> Any:
 
 
 def _utc(value: float | str) -> datetime:
-    """Reads a timestamp. botocore's own way to the local zone takes half of the time of reading a record."""
+    """Parse a timestamp as UTC. botocore converts to the local zone, which takes half of the time to read a record."""
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     parsed: datetime = parse_timestamp(value)

@@ -1,25 +1,22 @@
-"""A stack: the template's resources as the embedded AWS creates them, and as the rest of `infra` asks about them."""
+"""The template's stack on the local AWS: deploy it, and read its function's and its event source mapping's settings."""
 
 import json
-import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
-from infra.errors import TemplateError
 from infra.local.event_source.config import MappingConfig
 from infra.operate.shards import StartingPosition
+from infra.stack.conditions import decide
 from infra.stack.describe import describe_stack, physical_names
-from infra.stack.template import TEMPLATE, decide, transform
+from infra.stack.template import TEMPLATE, transform
+from training.errors import UserError
 
-# MERGED FROM infra/template/mapping_properties.py
-# An event source mapping's properties in the template, as the local mapping's configuration.
-_KNOWN = frozenset(
+_SUPPORTED = frozenset(
     {
         "BatchSize",
         "BisectBatchOnFunctionError",
@@ -38,75 +35,18 @@ _KNOWN = frozenset(
         "Tags",
     }
 )
-"""Filters and tumbling windows are not among them: ignored, they would change what the function gets. Metrics are
-CloudWatch's, which is not here."""
+"""Properties of an event source mapping. Filters and tumbling windows are not among them: if they were ignored, the
+function would get other records than on AWS. `MetricsConfig` concerns CloudWatch only."""
 
 _BEFORE_THE_NAME = ":function:"  # in a function's ARN
 _S3_ARN = "arn:aws:s3:::"
 
-
-def mapping_config(path: Path, properties: Mapping[str, Any]) -> MappingConfig:
-    """Reads properties, references in them resolved to physical names.
-
-    Raises:
-        TemplateError: There is a property that the local mapping does not know.
-    """
-    if unknown := sorted(properties.keys() - _KNOWN):
-        raise TemplateError(path, f"gives the event source mapping {', '.join(unknown)}, which is not known locally")
-    return MappingConfig(
-        stream_name=properties["EventSourceArn"],
-        starting_position=_starting_position(properties),
-        batch_size=int(properties.get("BatchSize", 100)),
-        batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
-        parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
-        bisect_on_error=bool(properties.get("BisectBatchOnFunctionError", False)),
-        maximum_retry_attempts=int(properties.get("MaximumRetryAttempts", -1)),
-        maximum_record_age_s=int(properties.get("MaximumRecordAgeInSeconds", -1)),
-        on_failure_bucket=_bucket(path, properties.get("DestinationConfig", {})),
-        report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
-        function_name=properties["FunctionName"].rpartition(_BEFORE_THE_NAME)[2],
-    )
-
-
-def _starting_position(properties: Mapping[str, Any]) -> StartingPosition:
-    position: StartingPosition = properties["StartingPosition"]
-    if position == "AT_TIMESTAMP":
-        return datetime.fromtimestamp(float(properties["StartingPositionTimestamp"]), UTC)
-    return position
-
-
-def _bucket(path: Path, destinations: Mapping[str, Any]) -> str | None:
-    destination: str | None = destinations.get("OnFailure", {}).get("Destination")
-    if destination is None:
-        return None
-    if destination.startswith("arn:") and not destination.startswith(_S3_ARN):
-        raise TemplateError(path, f"has the failure destination {destination}: only S3 is known locally")
-    return destination.removeprefix(_S3_ARN)
-
-
-_MOTO_CREATES = frozenset(
-    {
-        "AWS::IAM::Role",
-        "AWS::Kinesis::Stream",
-        "AWS::Lambda::Function",
-        "AWS::Logs::LogGroup",
-        "AWS::S3::Bucket",
-    }
-)
-"""What goes into the embedded AWS. The event source mapping stays out: local/mapping.py does its work. Nor has what
-encrypts, watches, or takes new code over bit by bit anything to do there."""
-
-_ALIAS = "AWS::Lambda::Alias"
-
-_IN_SUB = re.compile(r"\$\{(\w+)(\.[\w.]+)?\}")
-"""A reference in a text of `Fn::Sub`: to a resource, or an attribute of it. `${AWS::Region}` and its kin are none."""
-
-_INLINE_CODE = {"ZipFile": "# runs in this machine's own Python: see infra/local"}
+_INLINE_CODE = {"ZipFile": "# runs in Python on this machine: see infra/local/runtime"}
 
 
 @dataclass(frozen=True, slots=True)
 class DeployedStack:
-    """A stack that exists: physical names, and the function's settings as the AWS at hand resolved them.
+    """A stack on the local AWS: physical names, and the settings of its stream function.
 
     Attributes:
         environment: The function's variables.
@@ -129,81 +69,57 @@ class Stack:
     """A translated template with its parameters resolved.
 
     Attributes:
-        template: As CloudFormation would get it, conditions and all.
-        decided: Of it, what there is with these parameters.
+        template: As CloudFormation gets it, with conditions.
+        decided: The template without conditions: what exists with these parameters.
     """
 
     def __init__(self, path: Path = TEMPLATE, parameters: Mapping[str, object] | None = None) -> None:
-        """Translates the template.
+        """Translate the template.
 
         Raises:
-            TemplateError: The template can't be used, or has no such parameter, or needs a value for one.
+            UserError: The template cannot be used, or a parameter is unknown or has no value.
         """
         self.path = path
         self.template = transform(path, parameters)
         self.parameters = self._resolve_parameters(parameters or {})
-        self.decided = decide(path, self.template, self.parameters)
+        self.decided = decide(self.template, self.parameters)
 
     def _resolve_parameters(self, given: Mapping[str, object]) -> dict[str, str]:
         declared: dict[str, dict[str, Any]] = self.template.get("Parameters", {})
         if unknown := sorted(given.keys() - declared.keys()):
-            raise TemplateError(self.path, f"has no parameter {', '.join(unknown)}")
+            raise UserError(f"{self.path.name} has no parameter {', '.join(unknown)}")
         values = {name: given.get(name, declaration.get("Default")) for name, declaration in declared.items()}
         if missing := sorted(name for name, value in values.items() if value is None):
-            raise TemplateError(self.path, f"needs a value for {', '.join(missing)}")
+            raise UserError(f"{self.path.name} needs a value for {', '.join(missing)}")
         return {name: str(value) for name, value in values.items()}
 
     def only(self, kind: str) -> dict[str, Any]:
-        """Returns the properties of the one resource of a type.
+        """Return the properties of the one resource of a type.
 
         Raises:
-            TemplateError: There is none, or more than one.
+            UserError: The template has none, or more than one.
         """
         found = [r for r in self.decided["Resources"].values() if r["Type"] == kind]
         if len(found) != 1:
-            raise TemplateError(self.path, f"has {len(found)} resources of type {kind}, not one")
+            raise UserError(f"{self.path.name} has {len(found)} resources of type {kind}, not one")
         properties: dict[str, Any] = found[0]["Properties"]
         return properties
 
-    def for_moto(self) -> dict[str, Any]:
-        """Returns the template cut down to what moto can create; names stand in for the rest where it is referred to.
-
-        No output of the rest is left: a name that stands in is no fact.
-        """
-        resources = {
-            name: _with_inline_code(resource)
-            for name, resource in self.decided["Resources"].items()
-            if resource["Type"] in _MOTO_CREATES
-        }
-        dropped = self.decided["Resources"].keys() - resources.keys()
-        outputs = {name: output for name, output in self.decided["Outputs"].items() if not dropped & _mentions(output)}
-        return {**self.decided, "Resources": _with_stand_ins(resources, dropped), "Outputs": outputs}
-
     def event_source_mapping(self, physical_names: Mapping[str, str]) -> MappingConfig:
-        """Reads the mapping's properties.
+        """Return the configuration of the stack's event source mapping.
 
         Args:
-            physical_names: By the template's logical names, once the stack exists.
+            physical_names: By logical names, as the deployed stack has them.
 
         Raises:
-            TemplateError: There is not one mapping, it has a property that the local one does not know, or a value
-                refers to something unknown.
+            UserError: The template has not one mapping, or one with an unsupported property or an unknown reference.
         """
         names = {**self.parameters, **physical_names}
-        names = {**self._aliases(names), **names}
         properties = self.only("AWS::Lambda::EventSourceMapping")
-        return mapping_config(self.path, {name: self._value(value, names) for name, value in properties.items()})
-
-    def _aliases(self, names: Mapping[str, str]) -> dict[str, str]:
-        """Names the aliases of functions that have a name, as `Ref` does: moto creates none."""
-        aliases = {name: r["Properties"] for name, r in self.decided["Resources"].items() if r["Type"] == _ALIAS}
-        functions = {name: names.get(alias["FunctionName"]["Ref"]) for name, alias in aliases.items()}
-        return {
-            name: f"{functions[name]}:{alias['Name']}" for name, alias in aliases.items() if functions[name] is not None
-        }
+        return mapping_config({name: self._value(value, names) for name, value in properties.items()})
 
     def _value(self, node: Any, names: Mapping[str, str]) -> Any:
-        """Resolves references: `Ref x` and `GetAtt x.Arn` both to the name of x, which is all that is needed."""
+        """Resolve references: `Ref x` and `GetAtt x.Arn` both to the name of x, which is enough for a mapping."""
         if isinstance(node, list):
             return [self._value(item, names) for item in node]
         if not isinstance(node, dict):
@@ -212,8 +128,50 @@ class Stack:
         if target is None:
             return {key: self._value(value, names) for key, value in node.items()}
         if target not in names:
-            raise TemplateError(self.path, f"refers to {target}, which has no value here")
+            raise UserError(f"{self.path.name} refers to {target}, which has no value here")
         return names[target]
+
+
+def mapping_config(properties: Mapping[str, Any]) -> MappingConfig:
+    """Convert an event source mapping's CloudFormation properties.
+
+    Args:
+        properties: With references resolved to physical names.
+
+    Raises:
+        UserError: A property is not supported locally.
+    """
+    if unsupported := sorted(properties.keys() - _SUPPORTED):
+        raise UserError(f"the event source mapping has {', '.join(unsupported)}, which is not supported locally")
+    return MappingConfig(
+        stream_name=properties["EventSourceArn"],
+        starting_position=_starting_position(properties),
+        batch_size=int(properties.get("BatchSize", 100)),
+        batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
+        parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
+        bisect_on_error=bool(properties.get("BisectBatchOnFunctionError", False)),
+        maximum_retry_attempts=int(properties.get("MaximumRetryAttempts", -1)),
+        maximum_record_age_s=int(properties.get("MaximumRecordAgeInSeconds", -1)),
+        on_failure_bucket=_bucket(properties.get("DestinationConfig", {})),
+        report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
+        function_name=properties["FunctionName"].rpartition(_BEFORE_THE_NAME)[2],
+    )
+
+
+def _starting_position(properties: Mapping[str, Any]) -> StartingPosition:
+    position: StartingPosition = properties["StartingPosition"]
+    if position == "AT_TIMESTAMP":
+        return datetime.fromtimestamp(float(properties["StartingPositionTimestamp"]), UTC)
+    return position
+
+
+def _bucket(destinations: Mapping[str, Any]) -> str | None:
+    destination: str | None = destinations.get("OnFailure", {}).get("Destination")
+    if destination is None:
+        return None
+    if destination.startswith("arn:") and not destination.startswith(_S3_ARN):
+        raise UserError(f"the failure destination is {destination}", "locally, only an S3 bucket is supported")
+    return destination.removeprefix(_S3_ARN)
 
 
 def deploy(
@@ -222,80 +180,65 @@ def deploy(
     path: Path = TEMPLATE,
     parameters: Mapping[str, object] | None = None,
 ) -> DeployedStack:
-    """Creates the template's stack in the embedded AWS.
+    """Create the template's stack on the local AWS, by a change set as `sam deploy` does, but without building code.
 
     Args:
         client: Makes a boto3 client for a service: `LocalAws.client`.
         stack_name: The stack's name.
         path: The template.
-        parameters: Values for its parameters; the defaults stand for the others.
+        parameters: Values for its parameters; others have their defaults.
 
     Raises:
-        TemplateError: The template can't be used, or the stack was not created.
+        UserError: The template cannot be used, or the stack was not created.
     """
-    stack = Stack(path, parameters)
-    cloudformation = client("cloudformation")
+    stack, cloudformation = Stack(path, parameters), client("cloudformation")
     try:
-        cloudformation.create_stack(
+        change_set = cloudformation.create_change_set(
             StackName=stack_name,
-            TemplateBody=json.dumps(stack.for_moto()),
+            ChangeSetName="create",
+            ChangeSetType="CREATE",
+            TemplateBody=json.dumps(_with_inline_code(stack.template)),
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in stack.parameters.items()],
             Capabilities=["CAPABILITY_IAM"],
         )
-        cloudformation.get_waiter("stack_create_complete").wait(
-            StackName=stack_name, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-        )
-    except (BotoCoreError, ClientError, ResponseParserError) as error:
-        raise TemplateError(path, f"can't be deployed as {stack_name}: {' '.join(str(error).split())}") from error
-    return _describe(client, stack, stack_name)
-
-
-def _describe(client: Callable[[str], Any], stack: Stack, stack_name: str) -> DeployedStack:
-    cloudformation = client("cloudformation")
-    outputs = describe_stack(cloudformation, stack_name).outputs
-    function = client("lambda").get_function_configuration(FunctionName=outputs["FunctionName"])
+        cloudformation.execute_change_set(ChangeSetName=change_set["Id"])  # returns when the stack is ready
+        described = describe_stack(cloudformation, stack_name)
+        if described.status != "CREATE_COMPLETE":
+            raise _not_created(path, stack_name, _failure_reason(cloudformation, stack_name))
+        function = client("lambda").get_function_configuration(FunctionName=described.outputs["FunctionName"])
+        mapping = stack.event_source_mapping(physical_names(cloudformation, stack_name))
+    except (BotoCoreError, ClientError) as error:
+        raise _not_created(path, stack_name, str(error)) from error
     return DeployedStack(
-        input_stream=outputs["RideEventsStream"],
-        output_stream=outputs["RidePredictionsStream"],
-        bucket=outputs["BucketName"],
-        function_name=outputs["FunctionName"],
+        input_stream=described.outputs["RideEventsStream"],
+        output_stream=described.outputs["RidePredictionsStream"],
+        bucket=described.outputs["BucketName"],
+        function_name=described.outputs["FunctionName"],
         handler=function["Handler"],
         runtime=function["Runtime"],
-        timeout_s=int(function["Timeout"]),  # a text, where it is a parameter's
+        timeout_s=int(function["Timeout"]),  # moto returns text if the value comes from a parameter
         memory_mb=int(function["MemorySize"]),
         environment={name: str(value) for name, value in function["Environment"]["Variables"].items()},
-        mapping=stack.event_source_mapping(physical_names(cloudformation, stack_name)),
+        mapping=mapping,
     )
 
 
-def _with_inline_code(resource: dict[str, Any]) -> dict[str, Any]:
-    if resource["Type"] != "AWS::Lambda::Function":
-        return resource
-    return {**resource, "Properties": {**resource["Properties"], "Code": _INLINE_CODE}}
+def _with_inline_code(template: Mapping[str, Any]) -> dict[str, Any]:
+    resources = {
+        name: {**resource, "Properties": {**resource["Properties"], "Code": _INLINE_CODE}}
+        if resource["Type"] == "AWS::Lambda::Function"
+        else resource
+        for name, resource in template["Resources"].items()
+    }
+    return {**template, "Resources": resources}
 
 
-def _mentions(node: Any) -> set[str]:
-    """Returns every string in a piece of template: among them the logical names that it refers to."""
-    if isinstance(node, str):
-        return {node, *_names_within(node)}
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return set().union(*map(_mentions, children))
+def _failure_reason(cloudformation: Any, stack_name: str) -> str:
+    events = cloudformation.describe_stack_events(StackName=stack_name)["StackEvents"]
+    return next(
+        (one["ResourceStatusReason"] for one in events if one["ResourceStatus"].endswith("FAILED")), "no reason given"
+    )
 
 
-def _names_within(text: str) -> set[str]:
-    """Returns the logical names in a text of `Fn::Sub`, or in any other."""
-    return {name for name, _ in _IN_SUB.findall(text)}
-
-
-def _with_stand_ins(node: Any, dropped: Set[str]) -> Any:
-    """Returns a piece of template in which what refers to resources that are gone has their logical names instead."""
-    if isinstance(node, list):
-        return [_with_stand_ins(item, dropped) for item in node]
-    if isinstance(node, str):
-        return _IN_SUB.sub(lambda found: found[1] if found[1] in dropped else found[0], node)
-    if not isinstance(node, dict):
-        return node
-    target = node.get("Ref") or next(iter(node.get("Fn::GetAtt", ())), None)
-    if target in dropped:
-        return target
-    return {key: _with_stand_ins(value, dropped) for key, value in node.items()}
+def _not_created(path: Path, stack_name: str, reason: str) -> UserError:
+    return UserError(f"{path.name} cannot be deployed as {stack_name}: {' '.join(reason.split())}")

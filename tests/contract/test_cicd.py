@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.moto.cloudformation.policies import is_allowed
+from infra.local.moto.policies import is_allowed
 from infra.local.stack import Stack
 from infra.stack.template import read_template
 from tests.kits.bootstrap import (

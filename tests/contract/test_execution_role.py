@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.moto.cloudformation.policies import is_allowed
+from infra.local.moto.policies import is_allowed
 from infra.local.stack import Stack
 from tests.kits.aws_lists import is_action, resource_kinds, resource_type
 from tests.kits.bootstrap import (

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from infra.local.stack import Stack
-from infra.stack.template import TEMPLATE, broken_rules
+from infra.stack.conditions import broken_rules
+from infra.stack.template import TEMPLATE
 from lambda_function.aws.settings import ServingSettings
 
 ISSUER = {"ApiJwtIssuer": "https://id.example/pool", "ApiJwtAudience": "rides"}
@@ -48,7 +49,7 @@ def test_every_route_wants_a_signed_request(resources: dict[str, Any]) -> None:
 )
 def test_issuer_is_refused_without_an_audience(issuer: str, audience: str, is_taken: bool) -> None:
     given = Stack(TEMPLATE, {"ApiJwtIssuer": issuer, "ApiJwtAudience": audience})
-    broken = broken_rules(TEMPLATE, given.template, given.parameters)  # SAM's translator keeps them, for CloudFormation
+    broken = broken_rules(given.template, given.parameters)  # SAM's translator keeps them, for CloudFormation
 
     assert broken == ([] if is_taken else ["ApiJwtIssuer needs ApiJwtAudience, the audience that its tokens are for."])
 

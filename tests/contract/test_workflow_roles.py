@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.local.moto.cloudformation.policies import is_allowed
+from infra.local.moto.policies import is_allowed
 from tests.kits.bootstrap import ACCOUNT, DEV, REGION, actions, bootstrap_resources, document, resolved
 
 STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/ridecast-dev/0a1b-2c3d"

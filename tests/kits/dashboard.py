@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from infra.errors import TemplateError
 from infra.stack.template import TEMPLATE, read_template
+from training.errors import UserError
 
 Axis = Literal["left", "right"]
 
@@ -60,24 +60,24 @@ def read_panels(path: Path = TEMPLATE) -> list[Panel]:
     """Reads the panels of a template's dashboard.
 
     Raises:
-        TemplateError: The template can't be read, has not one dashboard, or its body is none.
+        UserError: The template can't be read, has not one dashboard, or its body is none.
     """
     try:
         body = msgspec.json.decode(_body_text(path), type=_Body)
         return [_panel(widget) for widget in body.widgets]
     except msgspec.DecodeError as error:
-        raise TemplateError(path, f"has a dashboard whose body can't be used: {error}") from error
+        raise UserError(f"{path.name} has a dashboard whose body can't be used: {error}") from error
 
 
 def _body_text(path: Path) -> str:
     resources = read_template(path)["Resources"].values()
     bodies = [one["Properties"]["DashboardBody"] for one in resources if one["Type"] == "AWS::CloudWatch::Dashboard"]
     if len(bodies) != 1:
-        raise TemplateError(path, f"has {len(bodies)} dashboards, not one")
+        raise UserError(f"{path.name} has {len(bodies)} dashboards, not one")
     body = bodies[0]
     text = body.get("Fn::Sub") if isinstance(body, dict) else body
     if not isinstance(text, str):
-        raise TemplateError(path, "has a dashboard whose body is no text: write it as !Sub |")
+        raise UserError(f"{path.name} has a dashboard whose body is no text: write it as !Sub |")
     return text
 
 

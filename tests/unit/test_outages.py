@@ -27,7 +27,7 @@ OUTAGES = [kinesis_error("InternalFailure"), kinesis_error("ServiceUnavailable")
 @pytest.fixture(scope="module")
 def templates() -> MappingConfig:
     """The mapping's properties in template.yaml."""
-    names = {"RideEvents": "ride-events", "Predictor": "predictor", "Bucket": BUCKET}
+    names = {"RideEvents": "ride-events", "PredictorAliaslive": "predictor:live", "Bucket": BUCKET}
     return Stack().event_source_mapping(names)
 
 

@@ -1,11 +1,11 @@
-"""Policies as IAM decides them, and templates as CloudFormation takes them."""
+"""IAM policies evaluated as AWS does, and templates checked as CloudFormation does."""
 
 from typing import Any
 
 import pytest
 
-from infra.local.moto.cloudformation.engine import TemplateRefusedError, check_parameters, expand
-from infra.local.moto.cloudformation.policies import UnknownConditionError, is_allowed
+from infra.local.moto.cloudformation.templates import TemplateRefusedError, check_parameters, expand
+from infra.local.moto.policies import UnknownConditionError, is_allowed
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/a"
 
@@ -38,11 +38,11 @@ def decide(*statements: dict[str, Any], **context: str) -> bool:
         ([statement(), statement("Deny", Resource="arn:aws:kms:*:key/other")], True),
     ],
 )
-def test_something_must_allow_it_and_nothing_deny_it(statements: list[dict[str, Any]], allowed: bool) -> None:
+def test_a_statement_must_allow_and_none_deny(statements: list[dict[str, Any]], allowed: bool) -> None:
     assert decide(*statements) is allowed
 
 
-def test_condition_must_hold_and_what_is_not_known_equals_nothing() -> None:
+def test_condition_must_hold_and_a_missing_key_equals_nothing() -> None:
     through_s3 = statement(Condition={"StringEquals": {"kms:ViaService": ["s3.us-east-1.amazonaws.com"]}})
 
     assert decide(through_s3, kms__ViaService="s3.us-east-1.amazonaws.com")
@@ -50,7 +50,7 @@ def test_condition_must_hold_and_what_is_not_known_equals_nothing() -> None:
     assert not decide(through_s3)
 
 
-def test_condition_that_asks_only_if_a_key_exists_holds_without_it() -> None:
+def test_if_exists_condition_holds_without_the_key() -> None:
     of_the_project = statement(Condition={"StringEqualsIfExists": {"aws:ResourceTag/project": "ridecast"}})
 
     assert decide(of_the_project)
@@ -62,7 +62,7 @@ def test_denial_whose_condition_does_not_hold_denies_nothing() -> None:
     assert decide(statement(), statement("Deny", Condition={"Bool": {"aws:SecureTransport": False}}))
 
 
-def test_condition_that_is_not_known_here_is_no_guess() -> None:
+def test_unsupported_condition_is_an_error() -> None:
     with pytest.raises(UnknownConditionError, match="IpAddress"):
         decide(statement(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}))
 
@@ -76,16 +76,16 @@ def test_condition_that_is_not_known_here_is_no_guess() -> None:
         ({"Type": "Number", "MaxValue": 2}, "3", "must be a number not greater than 2"),
     ],
 )
-def test_parameter_that_may_not_be_so_is_refused(slot: dict[str, Any], value: str, problem: str) -> None:
+def test_parameter_value_that_is_not_allowed_is_refused(slot: dict[str, Any], value: str, problem: str) -> None:
     with pytest.raises(TemplateRefusedError, match=f"Parameter 'Name' {problem}"):
         check_parameters({"Name": slot}, {"Name": value})
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "Resources: {}", "[]"])
-def test_text_that_is_no_template_is_refused(text: str) -> None:
+def test_text_that_is_not_a_template_is_refused(text: str) -> None:
     with pytest.raises(TemplateRefusedError, match="Template format error"):
         expand(text, {}, "us-east-1")
 
 
-def test_template_without_macros_is_taken_as_it_stands() -> None:
+def test_template_without_macros_is_unchanged() -> None:
     assert expand("Resources: {A: {Type: x}}", {}, "us-east-1") == {"Resources": {"A": {"Type": "x"}}}

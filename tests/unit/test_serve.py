@@ -1,4 +1,4 @@
-"""`ridecast serve`: HTTP on the loopback interface to API Gateway's events and back, and nothing lost on the way."""
+"""`ridecast serve`: HTTP on the loopback interface, converted to API Gateway's events and back without loss."""
 
 import base64
 import io
@@ -16,28 +16,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.cli.demo import bundle_bucket
-from infra.errors import PortTakenError
-from infra.local.s3 import FolderS3
 from infra.local.runtime.http import (
     HOST,
     MAX_REQUEST_BYTES,
     ApiServer,
     RequestCount,
-    example_curl,
     http_event,
     model_version,
 )
+from infra.local.s3 import FolderS3
 from lambda_function.api.handler import build_handler
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import BundleError
 from tests.builders import ride_bytes, small_bundle
+from training.errors import UserError
 
+PATIENCE_S = 60
 JSON = {"Content-Type": "application/json"}
 PROBLEM = "application/problem+json"
 
 
 def echo(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """A function that answers with the event that it got."""
+    """A function that answers with its event."""
     assert context is None
     return {
         "statusCode": 207,
@@ -54,14 +54,14 @@ def seen() -> list[tuple[str, str, int]]:
 
 @pytest.fixture(scope="module")
 def echoing(seen: list[tuple[str, str, int]]) -> Iterator[ApiServer]:
-    with ApiServer(echo, seen=lambda method, path, status, _: seen.append((method, path, status))) as server:
+    with ApiServer(echo, on_request=lambda method, path, status, _: seen.append((method, path, status))) as server:
         yield server
 
 
 def connect(server: ApiServer) -> HTTPConnection:
     port = urlsplit(server.url).port
     assert port
-    return HTTPConnection(HOST, port, timeout=5)
+    return HTTPConnection(HOST, port, timeout=PATIENCE_S)
 
 
 def ask(
@@ -74,15 +74,15 @@ def ask(
     return response, json.loads(text) if text else None
 
 
-def say(server: ApiServer, words: bytes) -> bytes:
-    """Sends bytes that no HTTP client would, and returns all that comes back until the server hangs up."""
+def send_raw(server: ApiServer, sent: bytes) -> bytes:
+    """Send bytes that no HTTP client would send; return all bytes until the server closes the connection."""
     port = urlsplit(server.url).port
-    with socket.create_connection((HOST, port or 0), timeout=5) as connection:
-        connection.sendall(words)
+    with socket.create_connection((HOST, port or 0), timeout=PATIENCE_S) as connection:
+        connection.sendall(sent)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def test_request_arrives_as_api_gateway_would_bring_it(echoing: ApiServer) -> None:
+def test_request_is_converted_as_by_api_gateway(echoing: ApiServer) -> None:
     response, event = ask(echoing, "POST", "/a/b?c=d", b'{"e":"\xc3\xa9"}', {**JSON, "X-Mixed": "Case"})
 
     assert (response.status, response.headers["X-Echo"]) == (207, "1")
@@ -93,7 +93,7 @@ def test_request_arrives_as_api_gateway_would_bring_it(echoing: ApiServer) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "BREW"])
-def test_function_is_asked_whatever_the_method(echoing: ApiServer, method: str) -> None:
+def test_every_method_reaches_the_function(echoing: ApiServer, method: str) -> None:
     _, event = ask(echoing, method, "/")
 
     assert event["requestContext"]["http"]["method"] == method
@@ -115,23 +115,21 @@ def test_one_connection_takes_many_requests(echoing: ApiServer) -> None:
 
 
 @given(st.binary(max_size=50))
-def test_body_is_brought_byte_for_byte(body: bytes) -> None:
+def test_body_is_passed_byte_for_byte(body: bytes) -> None:
     event = http_event("POST", "/", {}, body, 0.0)
     text = event.get("body", "")
 
     assert (base64.b64decode(text) if event["isBase64Encoded"] else text.encode()) == body
 
 
-def test_nobody_else_can_reach_it(echoing: ApiServer) -> None:
+def test_server_listens_on_the_loopback_interface_only(echoing: ApiServer) -> None:
     assert echoing.url.startswith("http://127.0.0.1:")
 
 
-def test_port_that_is_taken_is_named_with_what_to_do(echoing: ApiServer) -> None:
+def test_taken_port_is_named_with_a_remedy(echoing: ApiServer) -> None:
     port = urlsplit(echoing.url).port
 
-    with pytest.raises(
-        PortTakenError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*choose another port with --port"
-    ):
+    with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*choose another port with --port"):
         ApiServer(echo, port or 0)
 
 
@@ -148,8 +146,8 @@ def test_port_that_is_taken_is_named_with_what_to_do(echoing: ApiServer) -> None
     ],
     ids=["too large", "no length", "chunked", "another's name", "another's name alone", "unknown HTTP", "no HTTP"],
 )
-def test_what_is_not_for_the_function_is_a_problem_and_the_end(echoing: ApiServer, head: bytes, status: int) -> None:
-    answer = say(echoing, head + b"\r\n\r\n")
+def test_invalid_request_is_answered_with_a_problem_and_closed(echoing: ApiServer, head: bytes, status: int) -> None:
+    answer = send_raw(echoing, head + b"\r\n\r\n")
 
     response = HTTPResponse(_Read(answer))  # type: ignore[arg-type]
     response.begin()
@@ -158,27 +156,27 @@ def test_what_is_not_for_the_function_is_a_problem_and_the_end(echoing: ApiServe
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "127.0.0.1:1"])
-def test_own_names_are_taken(echoing: ApiServer, host: str) -> None:
+def test_own_host_names_are_accepted(echoing: ApiServer, host: str) -> None:
     response, _ = ask(echoing, "GET", "/", headers={"Host": host})
 
     assert response.status == 207
 
 
-def test_client_that_waits_for_leave_to_send_gets_it(echoing: ApiServer) -> None:
+def test_client_that_waits_for_continue_gets_it(echoing: ApiServer) -> None:
     head = (
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection((HOST, urlsplit(echoing.url).port or 0), timeout=5) as connection:
+    with socket.create_connection((HOST, urlsplit(echoing.url).port or 0), timeout=PATIENCE_S) as connection:
         connection.sendall(head)
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
         connection.sendall(b"{}")
         assert connection.recv(100).startswith(b"HTTP/1.1 207 ")
 
 
-def test_each_request_is_told(echoing: ApiServer, seen: list[tuple[str, str, int]]) -> None:
+def test_each_request_is_reported(echoing: ApiServer, seen: list[tuple[str, str, int]]) -> None:
     seen.clear()
     ask(echoing, "GET", "/one?two")
-    say(echoing, b"GET / HTTP/1.1\r\nHost: other\r\n\r\n")
+    send_raw(echoing, b"GET / HTTP/1.1\r\nHost: other\r\n\r\n")
 
     assert seen == [("GET", "/one", 207), ("GET", "/", 421)]
 
@@ -229,12 +227,8 @@ def test_function_without_a_model_has_no_version(tmp_path: Path) -> None:
     assert model_version(build_handler(settings, empty)) == ""
 
 
-def test_example_names_the_address_and_a_ride() -> None:
-    assert example_curl("http://127.0.0.1:8080").startswith("curl http://127.0.0.1:8080/predictions ")
-
-
 class _Read:
-    """As much of a socket as HTTPResponse asks for."""
+    """The part of a socket that HTTPResponse uses."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,1 +1,1 @@
-"""The moto server with its Kinesis and CloudFormation mended."""
+"""moto's server, with corrections to its Kinesis and CloudFormation."""

@@ -1,8 +1,9 @@
-"""moto's Kinesis made quick and true: constant-time puts, real sequence numbers, shards that close, end and refuse.
+"""Patch moto's Kinesis: constant-time puts, real sequence numbers, resharding and limits as on AWS.
 
-What moto 5.2.5 does otherwise: a put copies the shard's keys (quadratic), sequence numbers are "1", "2", …, puts go
-to closed parents after a reshard, records move out of their shard, an iterator of a closed shard never ends, nothing
-is ever too much, and every field of every record goes through a generic serializer.
+moto 5.2.5 differs from AWS: a put copies the shard's keys (quadratic time); sequence numbers are "1", "2", …; after a
+reshard, puts still go to the closed parents, and records move out of their shard; an iterator of a closed shard never
+ends; there are no limits; and every field of every record goes through a slow generic serializer.
+The shards are in kinesis_shards.py, their limits in kinesis_limits.py.
 """
 
 import json
@@ -16,7 +17,6 @@ from moto.kinesis.exceptions import RecordSizeExceedsLimit, TooManyRecords, Tota
 from moto.kinesis.responses import KinesisResponse
 from moto.kinesis.utils import compose_shard_iterator, decompose_shard_iterator
 
-from infra.errors import MotoVersionError
 from infra.local.moto.kinesis_shards import (
     LimitedShard,
     LocalShard,
@@ -25,6 +25,7 @@ from infra.local.moto.kinesis_shards import (
     ThroughputExceededError,
     data_bytes,
 )
+from training.errors import UserError
 
 EXPECTED_MOTO = "5.2.5"
 INSTALLED_MOTO = version("moto")
@@ -39,11 +40,11 @@ MAX_RECORD_BYTES = 1024 * 1024
 """Data and partition key of one record."""
 
 MAX_READ_RECORDS = 10_000
-"""Records that one GetRecords gives at most."""
+"""Records in the answer to one GetRecords."""
 
 
 class Iterator(NamedTuple):
-    """What a shard iterator says: where to go on reading, and the Unix time at which it was made."""
+    """A shard iterator: the position to read from, and the Unix time at which it was made."""
 
     stream_name: str
     shard: LocalShard
@@ -51,13 +52,13 @@ class Iterator(NamedTuple):
     made_s: float
 
     def encode(self) -> str:
-        """Writes it as moto does, with the time behind."""
+        """Return moto's form of the iterator, with the time appended."""
         text: str = compose_shard_iterator(self.stream_name, self.shard, f"{self.position}:{self.made_s}")
         return text
 
     @classmethod
     def decode(cls, backend: models.KinesisBackend, text: str) -> "Iterator":
-        """Reads what `encode` wrote."""
+        """Parse the result of `encode`."""
         stream_name, shard_id, position, made_s = decompose_shard_iterator(text)
         shard = backend.describe_stream(None, stream_name).get_shard(shard_id)
         return cls(stream_name, shard, int(position), float(made_s))
@@ -77,7 +78,7 @@ _moto_get_shard_iterator = models.KinesisBackend.get_shard_iterator
 
 
 def _get_shard_iterator(backend: models.KinesisBackend, arn: str | None, name: str | None, *rest: Any) -> str:
-    """Answers with an iterator that knows its age, and its stream where the caller gave the ARN only."""
+    """Return an iterator with the time it was made, and with the stream's name even if the caller gave only the ARN."""
     stream = backend.describe_stream(arn, name)
     iterator: str = _moto_get_shard_iterator(backend, arn, stream.stream_name, *rest)
     stream_name, shard_id, position = decompose_shard_iterator(iterator)
@@ -85,7 +86,7 @@ def _get_shard_iterator(backend: models.KinesisBackend, arn: str | None, name: s
 
 
 def _put_records(response: KinesisResponse) -> str:
-    """Answers PutRecords: 200, whichever entries a shard refuses."""
+    """Answer PutRecords: with status 200, even if a shard refuses entries."""
     request = json.loads(response.body)
     stream = response.kinesis_backend.describe_stream(request.get("StreamARN"), request.get("StreamName"))
     _check_sizes(request["Records"])
@@ -102,11 +103,11 @@ def _put(stream: LocalStream, record: dict[str, str]) -> dict[str, str]:
 
 
 def _get_records(response: KinesisResponse) -> str:
-    """Answers GetRecords; at the end of a closed shard without an iterator, but with its children."""
+    """Answer GetRecords. At the end of a closed shard the answer has no iterator, but the shard's children."""
     request = json.loads(response.body)
     iterator = Iterator.decode(response.kinesis_backend, request["ShardIterator"])
     shard, stream = iterator.shard, response.kinesis_backend.describe_stream(None, iterator.stream_name)
-    if not shard.honours_iterator(iterator.made_s):
+    if not shard.accepts_iterator(iterator.made_s):
         raise JsonRESTError("ExpiredIteratorException", "Iterator expired: it was made more than 5 minutes ago.")
     try:
         page = shard.read(iterator.position, min(request.get("Limit", MAX_READ_RECORDS), MAX_READ_RECORDS))
@@ -139,17 +140,20 @@ def _as_child(shard: LocalShard) -> dict[str, Any]:
 
 
 def patch_kinesis(installed: str = INSTALLED_MOTO, *, limits: bool = False) -> None:
-    """Puts the classes and answers of this file in the place of moto's, for the whole process.
+    """Replace moto's classes and answers with those of this file, in the whole process.
 
     Args:
-        installed: The version of moto that is there.
+        installed: The installed version of moto.
         limits: Whether shards have AWS's limits.
 
     Raises:
-        MotoVersionError: Another moto than EXPECTED_MOTO is installed.
+        UserError: The installed moto is not EXPECTED_MOTO.
     """
     if installed != EXPECTED_MOTO:
-        raise MotoVersionError(installed, EXPECTED_MOTO)
+        raise UserError(
+            f"moto {installed} is installed, but infra/local/moto/kinesis.py patches {EXPECTED_MOTO}",
+            "run `make setup`",
+        )
     models.Shard = LimitedShard if limits else LocalShard
     models.Stream = LocalStream
     models.KinesisBackend.get_shard_iterator = _get_shard_iterator

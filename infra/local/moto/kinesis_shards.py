@@ -1,10 +1,9 @@
-"""Shards and streams in moto's place: records in one list, real sequence numbers, shards that close, end and refuse."""
+"""Shards and streams that replace moto's: records in one list, real sequence numbers, closed shards, shard limits."""
 
 import hashlib
 import itertools
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
@@ -13,110 +12,22 @@ from moto.core.exceptions import JsonRESTError
 from moto.kinesis import models
 from moto.kinesis.exceptions import InvalidArgumentError
 
-# MERGED FROM infra/local/kinesis_limits.py
-# What a shard bears: token buckets for what is put and read, and the age at which an iterator expires.
-# The figures are those of a provisioned stream ("Quotas and limits" in the Kinesis developer guide).
-PUT_RECORDS_PER_S = 1_000
-PUT_BYTES_PER_S = 1024 * 1024
-READS_PER_S = 5
-READ_BYTES_PER_S = 2 * 1024 * 1024
-
-MAX_READ_BYTES = 10 * 1024 * 1024
-"""Data of one GetRecords."""
-
-MAX_ITERATOR_AGE_S = 300
-
-
-class TokenBucket:
-    """Tokens that come back with time, a second's worth at most; it may run into debt.
-
-    Args:
-        per_s: Tokens that come back in a second.
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
-        self._per_s = per_s
-        self._clock = clock
-        self._tokens = float(per_s)
-        self._filled_s = clock()
-
-    def has(self, n_tokens: float) -> bool:
-        """Says whether so many tokens are there."""
-        now_s = self._clock()
-        self._tokens = min(self._per_s, self._tokens + (now_s - self._filled_s) * self._per_s)
-        self._filled_s = now_s
-        return self._tokens >= n_tokens
-
-    def take(self, n_tokens: float) -> None:
-        """Takes tokens, those too that are not there yet."""
-        self._tokens -= n_tokens
-
-
-class ShardLimits:
-    """The limits of one shard. Safe to use from several threads.
-
-    Args:
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lock = Lock()
-        self._put_records = TokenBucket(PUT_RECORDS_PER_S, clock)
-        self._put_bytes = TokenBucket(PUT_BYTES_PER_S, clock)
-        self._reads = TokenBucket(READS_PER_S, clock)
-        self._read_bytes = TokenBucket(READ_BYTES_PER_S, clock)
-
-    def may_put(self, n_bytes: int) -> bool:
-        """Says whether the shard takes a record now, and counts it if so; a refused one costs nothing."""
-        with self._lock:
-            if not (self._put_records.has(1) and self._put_bytes.has(n_bytes)):
-                return False
-            self._put_records.take(1)
-            self._put_bytes.take(n_bytes)
-            return True
-
-    def may_read(self) -> bool:
-        """Says whether the shard takes a read now: not beyond five a second, nor before the last one is worked off."""
-        with self._lock:
-            if not (self._reads.has(1) and self._read_bytes.has(1)):
-                return False
-            self._reads.take(1)
-            return True
-
-    def count_read(self, n_bytes: int) -> None:
-        """Notes what a read gave: 10 MiB shut the shard for the five seconds that 2 MiB a second need for it."""
-        with self._lock:
-            self._read_bytes.take(n_bytes)
-
-
-def is_expired(made_s: float, now_s: float) -> bool:
-    """Says whether an iterator is too old to be read from.
-
-    >>> is_expired(made_s=1000.0, now_s=1300.0), is_expired(made_s=1000.0, now_s=1300.1)
-    (False, True)
-    """
-    return now_s - made_s > MAX_ITERATOR_AGE_S
-
-
-def rate_exceeded(shard_id: str, stream_name: str, account_id: str) -> str:
-    """Builds AWS's message for a request beyond a shard's limits."""
-    return f"Rate exceeded for shard {shard_id} in stream {stream_name} under account {account_id}."
-
+from infra.local.moto.kinesis_limits import MAX_ITERATOR_AGE_S, MAX_READ_BYTES, ShardLimits
 
 MAX_KEY_CHARACTERS = 256
 
-# 56 digits that begin as real ones do. One counter for all streams: it rises in each, with gaps, as in AWS.
+# 56 digits that begin as on AWS. One counter for all streams: numbers rise in each stream, with gaps, as on AWS.
 _sequence_numbers = itertools.count(49590338271490256608559692538361571095921575989136588898)
 
 
 class ThroughputExceededError(JsonRESTError):  # type: ignore[misc] # moto is not typed
-    """A request beyond a shard's limits, or one entry of a PutRecords."""
+    """A request, or one entry of a PutRecords, beyond a shard's limits."""
 
     def __init__(self, shard: "LocalShard", stream: "LocalStream") -> None:
         super().__init__(
             "ProvisionedThroughputExceededException",
-            rate_exceeded(shard.shard_id, stream.stream_name, stream.account_id),
+            f"Rate exceeded for shard {shard.shard_id} in stream {stream.stream_name}"
+            f" under account {stream.account_id}.",
         )
 
 
@@ -125,11 +36,11 @@ class ShardBusyError(Exception):
 
 
 class ShardClosedError(Exception):
-    """The shard was split or merged: its records go to its children."""
+    """The shard was split or merged: its children take its records."""
 
 
 class StoredRecord(NamedTuple):
-    """A record as a shard keeps it. `data` stays the base64 that came, so that a read copies text only."""
+    """A record in a shard. `data` is the base64 text of the request, so that a read only copies text."""
 
     sequence_number: int
     arrival_s: float
@@ -138,7 +49,7 @@ class StoredRecord(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What one read of a shard gives: the next one starts after `position`, unless the shard `ended`."""
+    """The result of one read: the next read starts after `position`, unless the shard has `ended`."""
 
     records: list[StoredRecord]
     position: int
@@ -147,21 +58,21 @@ class Page(NamedTuple):
 
 
 class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
-    """A shard whose records stand in one list, in order of sequence number.
+    """A shard with its records in one list, in order of sequence number.
 
-    moto's own `records` stays empty on purpose: its split and merge move what is in there to the children, while
-    in AWS records stay in the shard that took them.
+    moto's own `records` stays empty on purpose: moto's split and merge move its content to the children, while on AWS
+    records stay in the shard that accepted them.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._lock = Lock()  # the server has a thread for each connection, and a number must not overtake another
+        self._lock = Lock()  # the server has one thread a connection; records must be stored in order of their numbers
         super().__init__(*args, **kwargs)
         self.first_sequence_number = next(_sequence_numbers)
         self._log: list[StoredRecord] = []
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes records. Once it says no, none is on its way any more."""
+        """Whether the shard accepts records. Once it is False, no append is in progress."""
         return self._is_open
 
     @is_open.setter
@@ -170,11 +81,11 @@ class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
             self._is_open = value
 
     def append(self, partition_key: str, data: str) -> int:
-        """Stores a record and returns its sequence number.
+        """Store a record and return its sequence number.
 
         Raises:
-            ShardClosedError: Its records go elsewhere.
-            ShardBusyError: It takes none now.
+            ShardClosedError: The shard is closed.
+            ShardBusyError: The shard has reached its limits.
         """
         with self._lock:
             if not self._is_open:
@@ -184,33 +95,33 @@ class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
         return number
 
     def read(self, position: int, limit: int) -> Page:
-        """Returns at most `limit` records whose sequence number is beyond `position`.
+        """Return at most `limit` records with sequence numbers above `position`.
 
         Raises:
-            ShardBusyError: It takes no reads now.
+            ShardBusyError: The shard has reached its limits.
         """
-        is_open = self.is_open  # asked first: a record that comes after the reading must not be overlooked for ever
+        is_open = self.is_open  # read before the records: otherwise a record stored in between would never be read
         start = bisect_right(self._log, position, key=attrgetter("sequence_number"))
         records = self._log[start : start + limit]
         at_tip = start + len(records) >= len(self._log)
-        behind_ms = 0 if at_tip else 1 + int((time.time() - self._log[start].arrival_s) * 1000)  # 0 means: at the tip
+        behind_ms = 0 if at_tip else 1 + int((time.time() - self._log[start].arrival_s) * 1000)  # 0 means at the tip
         last = records[-1].sequence_number if records else position
         return Page(records, last, behind_ms, ended=at_tip and not is_open)
 
-    def honours_iterator(self, made_s: float) -> bool:  # noqa: ARG002 - the limits are LimitedShard's
-        """Says whether an iterator made at a Unix time may still be read from."""
+    def accepts_iterator(self, made_s: float) -> bool:  # noqa: ARG002 - only LimitedShard has limits
+        """Return whether an iterator made at a Unix time is still valid."""
         return True
 
     def get_min_sequence_number(self) -> int:
-        """Returns the number that the shard began with; its first record has a greater one."""
+        """Return the shard's starting number; its first record has a greater one."""
         return self.first_sequence_number
 
     def get_max_sequence_number(self) -> int:
-        """Returns the last record's number, which is where LATEST stands."""
+        """Return the last record's number: the position of LATEST."""
         return self._log[-1].sequence_number if self._log else self.first_sequence_number
 
     def get_sequence_number_at(self, at_timestamp: float) -> int:
-        """Returns the number of the last record that arrived before a Unix time in seconds."""
+        """Return the number of the last record that arrived before a Unix time in seconds."""
         index = bisect_left(self._log, at_timestamp, key=attrgetter("arrival_s"))
         return self._log[index - 1].sequence_number if index else self.first_sequence_number
 
@@ -223,13 +134,13 @@ class LimitedShard(LocalShard):
         self._limits = ShardLimits()
 
     def append(self, partition_key: str, data: str) -> int:
-        """Stores a record, unless the shard has taken its share for now."""
+        """Store a record, unless the shard has reached its limits."""
         if self.is_open and not self._limits.may_put(data_bytes(data) + len(partition_key.encode())):
             raise ShardBusyError
         return super().append(partition_key, data)
 
     def read(self, position: int, limit: int) -> Page:
-        """Returns records, 10 MiB at most, unless the shard has given its share for now."""
+        """Return records, 10 MiB at most, unless the shard has reached its limits."""
         if not self._limits.may_read():
             raise ShardBusyError
         page = super().read(position, limit)
@@ -238,19 +149,19 @@ class LimitedShard(LocalShard):
         self._limits.count_read(ends[:n_fitting][-1] if ends else 0)
         return page if n_fitting >= len(ends) else super().read(position, n_fitting)
 
-    def honours_iterator(self, made_s: float) -> bool:
-        """Says whether an iterator made at a Unix time may still be read from."""
-        return not is_expired(made_s, time.time())
+    def accepts_iterator(self, made_s: float) -> bool:
+        """Return whether an iterator made at a Unix time is still valid."""
+        return time.time() - made_s <= MAX_ITERATOR_AGE_S
 
 
 class LocalStream(models.Stream):  # type: ignore[misc] # moto is not typed
-    """A stream that routes to open shards only and knows no Lambda: mapping.py polls it, as Lambda does."""
+    """A stream that routes records to open shards only; infra/local/event_source polls it, as Lambda does."""
 
     def put_record(self, partition_key: str, explicit_hash_key: str | None, data: str) -> tuple[str, str]:
-        """Stores one record; returns its sequence number and shard.
+        """Store one record and return its sequence number and shard.
 
         Raises:
-            ThroughputExceededError: The shard takes none now.
+            ThroughputExceededError: The shard has reached its limits.
         """
         while True:
             shard = self.get_shard_for_key(partition_key, explicit_hash_key)
@@ -259,23 +170,23 @@ class LocalStream(models.Stream):  # type: ignore[misc] # moto is not typed
             except ShardBusyError:
                 raise ThroughputExceededError(shard, self) from None
             except ShardClosedError:
-                continue  # split or merged a moment ago: its children are there already
+                continue  # it was split or merged a moment ago, and its children exist already
 
     def get_shard_for_key(self, partition_key: str, explicit_hash_key: str | None) -> LocalShard:
-        """Returns the open shard whose range holds the explicit hash key, or else the key's MD5."""
+        """Return the open shard whose range includes the explicit hash key, or else the key's MD5."""
         if not 1 <= len(partition_key) <= MAX_KEY_CHARACTERS:
             raise InvalidArgumentError("partition_key")
         if explicit_hash_key:
             position = int(explicit_hash_key)
         else:
             position = int.from_bytes(hashlib.md5(partition_key.encode(), usedforsecurity=False).digest())
-        for shard in list(self.shards.values()):  # a copy: another thread may be resharding
+        for shard in list(self.shards.values()):  # a copy: another thread may split or merge shards
             if shard.is_open and shard.starting_hash <= position <= shard.ending_hash:
                 return shard  # type: ignore[no-any-return] # moto is not typed
         raise InvalidArgumentError("explicit_hash_key")
 
     def merge_shards(self, shard_to_merge: str, adjacent_shard_to_merge: str) -> None:
-        """Merges two open shards, named in either order; moto knows one order, and merges closed ones too."""
+        """Merge two open shards, named in either order. moto accepts one order only, and closed shards too."""
         shards = [self.get_shard(shard_id) for shard_id in (shard_to_merge, adjacent_shard_to_merge)]
         for shard in shards:
             if not shard.is_open:
@@ -287,12 +198,12 @@ class LocalStream(models.Stream):  # type: ignore[misc] # moto is not typed
         super().merge_shards(lower.shard_id, upper.shard_id)
 
     def children_of(self, shard_id: str) -> list[LocalShard]:
-        """Lists the shards that a closed one was split or merged into."""
+        """Return the shards that a closed shard was split or merged into."""
         return [s for s in list(self.shards.values()) if shard_id in {s.parent, s.adjacent_parent}]
 
 
 def data_bytes(data: str) -> int:
-    """Tells the length of data from its base64.
+    """Return the length of the data from its base64 text.
 
     >>> data_bytes("Zm9vYg=="), data_bytes("Zm9vYmE="), data_bytes("Zm9vYmFy"), data_bytes("")
     (4, 5, 6, 0)

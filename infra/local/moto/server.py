@@ -1,8 +1,9 @@
-"""The process behind LocalAws: moto over HTTP/1.1 on a socket that it is handed, until its standard input ends.
+"""The server process of LocalAws: moto over HTTP/1.1 on an inherited socket, until standard input ends.
 
     python -m infra.local.moto.server LISTENING_FILE_DESCRIPTOR [--limits]
 
-werkzeug's own handler closes each connection after one answer; kept alive, a small request takes 2.8 ms, not 4.8.
+werkzeug's own handler closes the connection after each answer. With keep-alive a small request takes 2.8 ms instead
+of 4.8 ms.
 """
 
 import importlib
@@ -23,29 +24,29 @@ from werkzeug.test import run_wsgi_app
 from infra.local.moto.kinesis import patch_kinesis
 
 LIMITS_OPTION = "--limits"
-"""With it, Kinesis has AWS's limits."""
+"""Gives Kinesis AWS's limits."""
 
 
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not typed
-    """Reads each body whole and gives each answer a length: then a connection can serve the next request."""
+    """A handler that reads each body completely and sends a Content-Length, so that a connection can be reused."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body leave in one packet
+    wbufsize = -1  # headers and body go out in one packet
     disable_nagle_algorithm = True
 
     def run_wsgi(self) -> None:
-        """Serves one request."""
+        """Serve one request."""
         environ = self.make_environ()
         environ["wsgi.input"] = io.BytesIO(self._read_body(environ))
         try:
             chunks, status, headers = run_wsgi_app(self.server.app, environ)
-        except Exception as error:  # noqa: BLE001 - a crash of moto is one request's answer, not the server's end
+        except Exception as error:  # noqa: BLE001 - an error in moto fails one request, not the server
             traceback.print_exc()
             chunks, status, headers = run_wsgi_app(InternalServerError(repr(error)), environ)
         self._answer(status, list(headers), b"".join(chunks))
 
     def _read_body(self, environ: dict[str, object]) -> bytes:
-        if "wsgi.input_terminated" in environ:  # chunked: werkzeug's reader knows the end
+        if "wsgi.input_terminated" in environ:  # chunked: werkzeug's reader finds the end
             body: bytes = environ["wsgi.input"].read()  # type: ignore[attr-defined]
             return body
         length = int(self.headers.get("Content-Length") or 0)
@@ -64,13 +65,13 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not 
         self.wfile.flush()
 
     def handle_expect_100(self) -> bool:
-        """Asks for the body at once: left in the buffer, this line would cost every S3 upload a second."""
+        """Send `100 Continue` at once: left in the buffer, it would delay every S3 upload by a second."""
         go_on: bool = super().handle_expect_100()
         self.wfile.flush()
         return go_on
 
     def log_request(self, *_: object) -> None:
-        """Logs nothing: a line a request is noise."""
+        """Log nothing."""
 
 
 def _end_with_parent() -> None:
@@ -80,13 +81,15 @@ def _end_with_parent() -> None:
 
 def _load_cloudformation() -> None:
     importlib.import_module("infra.local.moto.cloudformation.change_sets").patch_cloudformation()
+    importlib.import_module("infra.local.moto.enforcement").patch_enforcement()
+    importlib.import_module("infra.local.moto.missing_calls").patch_missing_calls()
 
 
 def _create_app(cloudformation: Future[None], service: str) -> object:
-    """Makes moto's application of one service: once CloudFormation is loaded, for it brings most others with it.
+    """Create moto's application for one service, for all but Kinesis after CloudFormation is loaded.
 
-    Two threads that import modules of moto at once meet in a circle, and one of them finds half a module. Kinesis alone
-    is there already.
+    CloudFormation imports most other services. If two threads import modules of moto at the same time, their circular
+    imports can leave one thread with a partly imported module. Kinesis is imported already.
     """
     if service != "kinesis":
         cloudformation.result()
@@ -94,11 +97,11 @@ def _create_app(cloudformation: Future[None], service: str) -> object:
 
 
 def main(listener_fd: int, *, limits: bool) -> None:
-    """Serves until the parent closes our standard input, or dies, which closes it too."""
+    """Serve until the parent closes our standard input, or ends, which closes it too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     patch_kinesis(limits=limits)
-    cloudformation = ThreadPoolExecutor(1).submit(_load_cloudformation)  # takes a second, Kinesis need not wait for it
+    cloudformation = ThreadPoolExecutor(1).submit(_load_cloudformation)  # takes a second; Kinesis does not wait for it
     application = DomainDispatcherApplication(partial(_create_app, cloudformation))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler, fd=listener_fd)
     server.serve_forever()

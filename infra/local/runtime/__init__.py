@@ -1,1 +1,1 @@
-"""Ways to run the function here: in this process, in AWS's own runtime, behind HTTP."""
+"""Ways to run a function on this machine: in this process, in AWS's own runtime, behind HTTP."""

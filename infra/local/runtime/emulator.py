@@ -1,9 +1,9 @@
 """The function in AWS's own runtime: its package under the runtime interface emulator and client, without Docker.
 
-What it shares with Lambda: the runtime client, init at the first invocation, the timeout, the process that is made
-anew after a crash or a timeout, the limit of the response, a path with the package and boto3 on it and nothing else.
-What it does not: memory is neither enforced nor measured (see `peak_rss_bytes`), one environment serves all shards,
-and the processor is this machine's. An event goes over HTTP as JSON: some 20 ms for one of 6 MB.
+As in Lambda: the runtime client, init at the first invocation, the timeout, a new process after a crash or a timeout,
+the response's size limit, and an import path with only the package and boto3.
+Other than in Lambda: memory is not enforced (see `peak_rss_bytes`), one environment serves all shards, and the
+processor is this machine's. An event goes over HTTP as JSON: some 20 ms for one of 6 MB.
 """
 
 import importlib.util
@@ -23,53 +23,30 @@ from typing import Any, Self
 
 import msgspec
 
-from infra.errors import EmulatorError
-from infra.local.runtime.in_process import (
-    FunctionError,
-    FunctionExitError,
-    FunctionResponseError,
-    FunctionTimeoutError,
-    RuntimeStats,
-)
+from infra.local.runtime.in_process import FunctionError, FunctionExitError, FunctionTimeoutError
 from infra.local.runtime.rie import HOST, RieProcess
+from training.errors import UserError
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "urllib3", "dateutil", "six")
-"""boto3 and what it needs: what Lambda's runtime has besides the package."""
+"""boto3 and its dependencies, which Lambda's runtime provides."""
 
 RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot_restore_py", "runtime_client")
-"""AWS's own program around a handler, and what it needs."""
+"""AWS's program that runs a handler, and its dependencies."""
 
 _INVOKE = "/2015-03-31/functions/function/invocations"
-_INIT_AND_SPARE_S = 30.0  # what an answer may take beyond the timeout: Lambda's init has 10 s
+_INIT_AND_SPARE_S = 120.0  # for init and the answer, beyond the timeout: Lambda's init has 10 s
 _INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
 _DONE = re.compile(r"INVOKE RTDONE\(status: \w+, .*duration: ([\d.]+)ms\)")
 _EXITED = re.compile(r"Process runtime-\d+ exited: (?:exit status (\d+)|(.+))")
 
 
-class FunctionRaisedError(FunctionError):
-    """The function raised, at import or in the invocation.
-
-    Attributes:
-        error_type: The exception's class, without its module.
-        error_message: Its text.
-        stack_trace: As the runtime renders it, a frame an entry.
-    """
-
-    def __init__(self, function_name: str, error_type: str, error_message: str, stack_trace: Sequence[str]) -> None:
-        self.function_name = function_name
-        self.error_type = error_type
-        self.error_message = error_message
-        self.stack_trace = stack_trace
-        super().__init__(f"{function_name} raised {error_type}: {error_message}")
-
-
 @dataclass(frozen=True, slots=True)
 class InvocationReport:
-    """What the emulator reports of one invocation.
+    """The emulator's report of one invocation.
 
     Attributes:
-        init_ms: How long the runtime and the function's imports took before it; None if they were there already.
-        duration_ms: How long the function took; None if it never answered.
+        init_ms: Time that starting the runtime and importing the function took; None for a warm start.
+        duration_ms: Time that the function took; None if it did not answer.
     """
 
     init_ms: float | None
@@ -78,15 +55,15 @@ class InvocationReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionConfig:
-    """What Lambda knows of a function.
+    """The configuration of a function.
 
     Attributes:
         package: The folder that would be zipped.
         handler: Module and name, as in a template.
         environment: Its variables, and AWS settings for its clients.
         timeout_s: Whole seconds, as in Lambda.
-        memory_mb: Told to the function; not enforced.
-        site_packages: Folders that are importable besides; what a package would hold if it were built.
+        memory_mb: Passed to the function; not enforced.
+        site_packages: More importable folders, for dependencies that a built package would contain.
     """
 
     package: Path
@@ -99,20 +76,16 @@ class FunctionConfig:
 
 
 class EmulatedRuntime:
-    """Runs a package under the emulator: `runtime(event)` returns the response or raises; use it in a `with` block.
+    """Runs a package under the emulator, inside its `with` block: `runtime(event)` returns the response or raises.
 
-    Events are taken one at a time, from any thread: this is one execution environment.
+    It is one execution environment: it processes one event at a time, from any thread.
 
     Attributes:
-        stats: What it has run so far, with the way over HTTP and the init.
         last: The last invocation's report.
-        init_ms: The last init's time; 0 before the first invocation.
     """
 
     def __init__(self, function: FunctionConfig, log_path: Path) -> None:
-        self.stats = RuntimeStats()
         self.last = InvocationReport(None, None)
-        self.init_ms = 0.0
         self._function = function
         self._log_path = log_path
         self._lock = threading.Lock()
@@ -122,8 +95,8 @@ class EmulatedRuntime:
         with ExitStack() as stack:
             runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runtime-")))
             link_modules(runtime, (*IN_THE_RUNTIME, *RUNTIME_CLIENT))
-            # -S: no site-packages, -P: nothing out of the working directory but the package, -B: no bytecode left in
-            # the package, which is read-only in Lambda.
+            # -S: no site-packages, -P: no imports from the working directory, -B: no bytecode in the package, which is
+            # read-only in Lambda.
             command = [sys.executable, "-S", "-P", "-B", "-m", "awslambdaric", self._function.handler]
             environment = runtime_environment(self._function, runtime)
             self._rie = stack.enter_context(RieProcess(command, environment, self._function.package, self._log_path))
@@ -136,14 +109,13 @@ class EmulatedRuntime:
         self._stack.close()
 
     def __call__(self, event: Mapping[str, Any]) -> object:
-        """Invokes the function.
+        """Invoke the function.
 
         Raises:
-            FunctionRaisedError: It raised.
+            FunctionError: It raised, or its response is over the limit or not JSON.
             FunctionTimeoutError: It was killed at its timeout.
             FunctionExitError: Its process ended.
-            FunctionResponseError: Its response is over the limit, or not JSON.
-            EmulatorError: The emulator itself has ended.
+            UserError: The emulator itself has ended.
         """
         body = msgspec.json.encode(event)
         with self._lock:
@@ -151,13 +123,12 @@ class EmulatedRuntime:
             start_s = time.monotonic()
             status, answer = self._post(body)
             duration_s = time.monotonic() - start_s
-            self._count(duration_s)
             log = self._log_after(log_end)
-        self._note(log)
+        self.last = _report(log)
         return self._response(status, answer, log, duration_s)
 
     def peak_rss_bytes(self) -> int:
-        """Returns the most memory that the function's process of now has had, 0 before the first invocation."""
+        """Return the peak memory of the function's present process, 0 before the first invocation."""
         return self._rie.peak_rss_bytes()
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
@@ -167,27 +138,14 @@ class EmulatedRuntime:
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, HTTPException) as error:
-            raise EmulatorError("gave no answer", self._log_path) from error
+            raise UserError("the runtime interface emulator gave no answer", f"see {self._log_path}") from error
         finally:
             connection.close()
-
-    def _count(self, duration_s: float) -> None:
-        self.stats.n_invocations += 1
-        self.stats.duration_s += duration_s
-        self.stats.max_duration_s = max(self.stats.max_duration_s, duration_s)
 
     def _log_after(self, offset: int) -> str:
         with self._log_path.open("rb") as log:
             log.seek(offset)
             return log.read().decode(errors="replace")
-
-    def _note(self, log: str) -> None:
-        inits, dones = _INIT.findall(log), _DONE.findall(log)
-        # An init that failed is tried a second time at once: the first one took the time.
-        self.last = InvocationReport(
-            init_ms=max(map(float, inits)) if inits else None, duration_ms=float(dones[-1]) if dones else None
-        )
-        self.init_ms = self.last.init_ms or self.init_ms
 
     def _response(self, status: int, answer: bytes, log: str, duration_s: float) -> object:
         name = self._function.name
@@ -196,30 +154,39 @@ class EmulatedRuntime:
         try:
             response: Any = msgspec.json.decode(answer or b"{}")
         except msgspec.DecodeError as error:
-            raise FunctionResponseError(name, f"is not JSON: {error}") from error
-        if status != 200 or _tells_an_error(response):  # noqa: PLR2004 - HTTP's OK
+            raise FunctionError(f"the response of {name} is not JSON: {error}") from error
+        if status != 200 or _is_error(response):  # noqa: PLR2004 - HTTP's OK
             raise self._error(response, log)
         return response
 
     def _error(self, answer: Mapping[str, Any], log: str) -> FunctionError:
         name, kind, message = self._function.name, answer.get("errorType", ""), answer.get("errorMessage", "")
-        if kind == "Function.ResponseSizeTooLarge":
-            return FunctionResponseError(name, f"is too large: {message}")
-        if kind == "Runtime.MarshalError":
-            return FunctionResponseError(name, f"is not JSON: {message}")
-        if kind in {"", "Runtime.ExitError"}:
-            exited = _EXITED.search(log)
-            return FunctionExitError(name, exited and (int(exited[1]) if exited[1] else exited[2]))
-        return FunctionRaisedError(name, kind, message, answer.get("stackTrace", []))
+        match kind:
+            case "Function.ResponseSizeTooLarge":
+                return FunctionError(f"the response of {name} is too large: {message}")
+            case "Runtime.MarshalError":
+                return FunctionError(f"the response of {name} is not JSON: {message}")
+            case "" | "Runtime.ExitError":
+                exited = _EXITED.search(log)
+                return FunctionExitError(name, exited and (int(exited[1]) if exited[1] else exited[2]))
+        return FunctionError(f"{name} raised {kind}: {message}")
 
 
-def _tells_an_error(response: object) -> bool:
-    """Whether this is how the runtime client tells an exception: the emulator leaves out the header that says so."""
+def _report(log: str) -> InvocationReport:
+    inits, dones = _INIT.findall(log), _DONE.findall(log)
+    # The runtime retries a failed init at once; the first one took the time.
+    return InvocationReport(
+        init_ms=max(map(float, inits)) if inits else None, duration_ms=float(dones[-1]) if dones else None
+    )
+
+
+def _is_error(response: object) -> bool:
+    """Return whether this is the runtime client's report of an exception: the emulator omits its header."""
     return isinstance(response, dict) and response.keys() == {"errorMessage", "errorType", "requestId", "stackTrace"}
 
 
 def runtime_environment(function: FunctionConfig, runtime: Path) -> dict[str, str]:
-    """Returns the environment that Lambda gives a function, whose runtime's modules are linked into a folder."""
+    """Return a function's environment as in Lambda; the folder `runtime` has links to the runtime's modules."""
     paths = [function.package, runtime, *function.site_packages]
     return {
         **function.environment,
@@ -235,15 +202,15 @@ def runtime_environment(function: FunctionConfig, runtime: Path) -> dict[str, st
 
 
 def link_modules(folder: Path, names: Sequence[str]) -> None:
-    """Makes installed modules importable from a folder, and nothing of what is installed beside them.
+    """Link installed modules into a folder, so that no other installed module is importable from there.
 
     Raises:
-        EmulatorError: One of them is not installed.
+        UserError: A module is not installed.
     """
     for name in names:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
-            raise EmulatorError(f"needs {name}, which is not installed: run `make setup`", None)
+            raise UserError(f"the runtime interface emulator needs {name}, which is not installed", "run `make setup`")
         origin = Path(spec.origin)
         source = origin.parent if spec.submodule_search_locations else origin
         (folder / source.name).symlink_to(source)

@@ -1,4 +1,4 @@
-"""A stack's function at work: its source in this process, or its built package in AWS's own runtime."""
+"""Run a stack's function: its source in this process, or its built package in AWS's own runtime."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ class FunctionRun:
     """How to run a stack's function.
 
     Attributes:
-        log_path: What it prints is appended here.
-        package: The built package, to run under the emulator: each batch goes over HTTP as JSON there, which takes
-            some 5 µs a ride. None runs the source in this process.
+        log_path: Its output is appended here.
+        package: The built package, to run under the emulator, where each batch goes over HTTP as JSON (some 5 µs a
+            ride). None runs the source in this process.
     """
 
     log_path: Path
@@ -26,10 +26,10 @@ class FunctionRun:
 
     @contextmanager
     def start(self, aws: LocalAws, stack: DeployedStack) -> Iterator[Runtime]:
-        """Starts the function; it ends with the block.
+        """Start the function and stop it at the end of the block.
 
         Raises:
-            EmulatorError: The emulator is not here or does not start.
+            UserError: The emulator is not available or does not start.
         """
         if self.package:
             with EmulatedRuntime(function_config(aws, stack, self.package), self.log_path) as runtime:
@@ -41,7 +41,7 @@ class FunctionRun:
 
 
 def function_config(aws: LocalAws, stack: DeployedStack, package: Path) -> FunctionConfig:
-    """Tells the emulator what the stack says of its function, with clients that come to this machine's AWS."""
+    """Return the configuration of a stack's function, with the local AWS for its clients."""
     return FunctionConfig(
         package=package,
         handler=stack.handler,

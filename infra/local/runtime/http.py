@@ -1,7 +1,6 @@
-"""The HTTP API on this machine: plain HTTP on the loopback interface in, API Gateway's events to the very same handler.
+"""The HTTP API on this machine: plain HTTP on the loopback interface, converted to API Gateway's events.
 
-What API Gateway does besides is not here: nobody has to sign, and nothing is throttled. It takes one request at a time,
-as one execution environment does.
+It requires no signatures and does not throttle. It processes one request at a time, as one execution environment does.
 """
 
 import base64
@@ -15,23 +14,35 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from infra.errors import PortTakenError
 from lambda_function.api.rides import answer_error
 from lambda_function.errors import RequestError
+from training.errors import UserError
+
+HOST = "127.0.0.1"
+
+MAX_REQUEST_BYTES = 6 * 1024 * 1024
+"""Lambda's limit for an invocation: API Gateway itself refuses more."""
+
+_NAMES = frozenset({HOST, "localhost"})
+_IDLE_S = 30.0
+
+Function = Callable[[dict[str, Any], object], dict[str, Any]]
+"""A Lambda entry point."""
+
+OnRequest = Callable[[str, str, int, float], None]
+"""Called for each request before its answer goes out: method, path, status, milliseconds that the function took."""
 
 
-# MERGED FROM infra/http/event.py
-# API Gateway's payload format 2.0: an HTTP request as the event that a function gets, and its response's body.
 def http_event(
     method: str, target: str, headers: Mapping[str, str], body: bytes, arrival_time_s: float
 ) -> dict[str, Any]:
-    """Builds the event that API Gateway would make of a request: payload format 2.0.
+    """Convert a request to API Gateway's event, payload format 2.0.
 
     Args:
         method: As in ``POST``.
         target: Path and query.
-        headers: Of any case.
-        body: Text as it stands, anything else in base64.
+        headers: In any case.
+        body: Text is passed unchanged, other bytes in base64.
         arrival_time_s: In seconds since the epoch, UTC.
 
     >>> event = http_event("GET", "/model?full", {"Accept": "*/*"}, b"", 1.0)
@@ -65,48 +76,36 @@ def _text(body: bytes) -> tuple[str, bool]:
 
 
 def response_body(response: Mapping[str, Any]) -> bytes:
-    """Returns the body that API Gateway would send of a function's response."""
+    """Return the body that API Gateway would send for a function's response."""
     body: str = response.get("body") or ""
     return base64.b64decode(body) if response.get("isBase64Encoded") else body.encode()
 
 
-HOST = "127.0.0.1"
-
-MAX_REQUEST_BYTES = 6 * 1024 * 1024
-"""What Lambda takes of an invocation: API Gateway refuses more on its own."""
-
-_NAMES = frozenset({HOST, "localhost"})
-_IDLE_S = 30.0
-
-Function = Callable[[dict[str, Any], object], dict[str, Any]]
-"""An entry point as Lambda has it."""
-
-Seen = Callable[[str, str, int, float], None]
-"""Is told of each request before its answer goes out: method, path, status, milliseconds that the function took."""
-
-
 class ApiServer:
-    """Serves a function on a port of HOST, inside of its `with` block.
+    """Serves a function on a port of HOST, inside its `with` block.
 
     Args:
         function: Answers the events.
-        port: 0 for any that is free.
-        seen: Is told of each request.
+        port: 0 for any free port.
+        on_request: Called for each request.
 
     Raises:
-        PortTakenError: Somebody else listens there.
+        UserError: The port is taken, or may not be used.
     """
 
-    def __init__(self, function: Function, port: int = 0, seen: Seen = lambda *_: None) -> None:
+    def __init__(self, function: Function, port: int = 0, on_request: OnRequest = lambda *_: None) -> None:
         try:
             self._server = _Server((HOST, port), _RequestHandler)
         except OSError as error:
-            raise PortTakenError(f"{HOST}:{port}", error.strerror or str(error)) from error
-        self._server.function, self._server.seen = function, seen
+            raise UserError(
+                f"cannot listen on {HOST}:{port} ({error.strerror or error})",
+                "choose another port with --port, or 0 for a free one",
+            ) from error
+        self._server.function, self._server.on_request = function, on_request
 
     @property
     def url(self) -> str:
-        """Where it listens, as in ``http://127.0.0.1:8080``."""
+        """The server's address, as in ``http://127.0.0.1:8080``."""
         return f"http://{HOST}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -122,22 +121,22 @@ class ApiServer:
         self._server.server_close()
 
     def wait(self) -> None:
-        """Waits until the process is interrupted."""
+        """Wait until the process is interrupted."""
         self._thread.join()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # an idle connection would hold up the end
+    block_on_close = False  # an idle connection would delay the end
     function: Function
-    seen: Seen
+    on_request: OnRequest
 
     def __init__(self, address: tuple[str, int], handler: "type[_RequestHandler]") -> None:
         super().__init__(address, handler)
         self._lock = threading.Lock()
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Runs the function, which takes one event at a time."""
+        """Run the function, one event at a time."""
         with self._lock:
             return self.function(event, None)
 
@@ -146,30 +145,30 @@ class _RequestHandler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = default_request_version = "HTTP/1.1"
     timeout = _IDLE_S
-    wbufsize = -1  # head and body in one packet
+    wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
 
     def __getattr__(self, name: str) -> Any:
-        """Every method is answered, if only by saying that it is not allowed."""
+        """Route every HTTP method to the function, which refuses those that it does not support."""
         if name.startswith("do_"):
             return self._answer
         raise AttributeError(name)
 
     def version_string(self) -> str:
-        """Names no versions: who asks has no use for them."""
+        """Return the Server header, without versions."""
         return "ridecast"
 
     def handle_expect_100(self) -> bool:
-        """Says that a large body may come, at once: curl would wait for it."""
-        may_come = super().handle_expect_100()
+        """Send `100 Continue` at once: curl waits for it."""
+        accepted = super().handle_expect_100()
         self.wfile.flush()
-        return may_come
+        return accepted
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's signature
-        """Says nothing: `seen` is told."""
+        """Log nothing: `on_request` is called instead."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Refuses what is no HTTP, in the API's own form."""
+        """Refuse an invalid HTTP request in the API's format."""
         self._refuse(HTTPStatus(code), message or HTTPStatus(code).phrase)
 
     def _answer(self) -> None:
@@ -182,26 +181,28 @@ class _RequestHandler(BaseHTTPRequestHandler):
         start_s = time.perf_counter()
         response = self.server.invoke(event)
         took_ms = (time.perf_counter() - start_s) * 1000
-        self.server.seen(self.command, urlsplit(self.path).path, response["statusCode"], took_ms)
+        self.server.on_request(self.command, urlsplit(self.path).path, response["statusCode"], took_ms)
         self._send(response["statusCode"], response["headers"], response_body(response))
 
     def _body(self) -> bytes:
-        if self.headers.get("host", HOST).partition(":")[0] not in _NAMES:  # a page that has had its name point here
-            raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, f"this is {HOST}, and nothing else")
+        if (
+            self.headers.get("host", HOST).partition(":")[0] not in _NAMES
+        ):  # protects against DNS rebinding by a web page
+            raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, f"the host must be {HOST} or localhost")
         length = self.headers.get("content-length", "0")
         if "transfer-encoding" in self.headers or not length.isdecimal():
-            raise RequestError(HTTPStatus.LENGTH_REQUIRED, "send the body in one piece, and say how long it is")
+            raise RequestError(HTTPStatus.LENGTH_REQUIRED, "send the body in one piece, with a Content-Length")
         if int(length) > MAX_REQUEST_BYTES:
             raise RequestError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has {MAX_REQUEST_BYTES:,} bytes at most"
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {MAX_REQUEST_BYTES:,} bytes at most"
             )
         return self.rfile.read(int(length))
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answers without the function, and hangs up: what is left of the request is not read."""
+        """Answer without the function and close the connection: the rest of the request is not read."""
         self.close_connection = True
         answer = answer_error(RequestError(status, detail))
-        self.server.seen(self.command or "-", urlsplit(getattr(self, "path", "")).path, status, 0.0)
+        self.server.on_request(self.command or "-", urlsplit(getattr(self, "path", "")).path, status, 0.0)
         self._send(status, {"Content-Type": answer.content_type, "Connection": "close"}, answer.body)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -216,39 +217,39 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
 
 def example_curl(url: str) -> str:
-    """Returns a command that asks for a ride."""
+    """Return a curl command that requests a prediction."""
     ride = {"PULocationID": 130, "DOLocationID": 205, "trip_distance": 3.66, "pickup_datetime": "2021-01-05T08:15:00"}
     event = json.dumps({"ride": ride, "ride_id": 256})
     return f"curl {url}/predictions -H 'content-type: application/json' -d '{event}'"
 
 
 class RequestCount:
-    """Counts requests, and tells of each in a line.
+    """Counts requests and writes one line for each.
 
     Attributes:
-        n_errors: Answers of the function's own fault: a status of 500 or more.
+        n_errors: Answers with a status of 500 or more.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
+    def __init__(self, write_line: Callable[[str], object]) -> None:
         self.n_requests = 0
         self.n_errors = 0
-        self._tell = tell
+        self._write_line = write_line
         self._lock = threading.Lock()
 
     def __call__(self, method: str, path: str, status: int, took_ms: float) -> None:
-        """Takes one request."""
+        """Count one request."""
         with self._lock:
             self.n_requests += 1
             self.n_errors += status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        self._tell(f"{method} {_printable(path)} {status} {took_ms:.1f} ms")
+        self._write_line(f"{method} {_printable(path)} {status} {took_ms:.1f} ms")
 
 
 def _printable(path: str) -> str:
-    """Escapes what would move a terminal's cursor or begin another line."""
+    """Escape control characters, which could move a terminal's cursor or begin a line."""
     return path.encode("unicode_escape").decode()
 
 
 def model_version(function: Function) -> str:
-    """Asks a function which model it serves; "" if it has none."""
+    """Return the version of the model that a function serves; "" if it has none."""
     response = function(http_event("GET", "/model", {}, b"", time.time()), None)
     return str(json.loads(response["body"]).get("model_version", ""))

@@ -1,4 +1,4 @@
-"""The in-process runtime: a function's handler run as Lambda would run it: context, deadline, environment, log."""
+"""The in-process runtime: runs a handler as Lambda does, with its context, deadline, environment and log."""
 
 import importlib
 import json
@@ -18,47 +18,33 @@ from training.errors import UserError
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024
 
 Handler = Callable[[dict[str, Any], Any], object]
-"""The function's entry point: event and context in, response out."""
+"""A function's entry point: takes event and context, returns the response."""
 
 Runtime = Callable[[dict[str, Any]], object]
 """Runs a function on an event: returns its response, raises if it failed."""
 
 
 class FunctionError(UserError):
-    """The invocation failed outside of the function's own code; Lambda would bring the batch again."""
+    """A failed invocation; Lambda would retry the batch."""
 
 
 class FunctionTimeoutError(FunctionError):
-    """The function took longer than it may: Lambda would have killed it, and never seen its response."""
+    """The function exceeded its timeout: Lambda would have killed it before it answered."""
 
     def __init__(self, function_name: str, duration_s: float, timeout_s: float) -> None:
-        self.function_name = function_name
-        self.duration_s = duration_s
-        self.timeout_s = timeout_s
         super().__init__(f"{function_name} took {duration_s:.3f} s, its timeout is {timeout_s:g} s")
-
-
-class FunctionResponseError(FunctionError):
-    """The function returned what Lambda can't pass on."""
-
-    def __init__(self, function_name: str, problem: str) -> None:
-        self.function_name = function_name
-        self.problem = problem
-        super().__init__(f"the response of {function_name} {problem}")
 
 
 class FunctionExitError(FunctionError):
     """The function ended its process instead of returning."""
 
     def __init__(self, function_name: str, code: object) -> None:
-        self.function_name = function_name
-        self.code = code
         super().__init__(f"{function_name} ended its process with exit code {code}")
 
 
 @dataclass(frozen=True, slots=True)
 class LambdaContext:
-    """What Lambda tells a function about its invocation, under Lambda's names."""
+    """Lambda's context object: facts about the function and the invocation, under Lambda's names."""
 
     function_name: str
     function_version: str
@@ -71,33 +57,21 @@ class LambdaContext:
     clock: Callable[[], float]
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function would be killed, 0 at least."""
+        """Return the milliseconds until the timeout, at least 0."""
         return max(0, int((self.deadline_s - self.clock()) * 1000))
 
 
-@dataclass(slots=True)
-class RuntimeStats:
-    """What a runtime has run so far: invocations, failed ones among them, and the seconds that they took."""
-
-    n_invocations: int = 0
-    duration_s: float = 0.0
-    max_duration_s: float = 0.0
-
-
 class InProcessRuntime:
-    """Runs a handler in this process, an event at a time: `runtime(event)` returns the response or raises.
+    """Runs a handler in this process, one event at a time: `runtime(event)` returns the response or raises.
 
-    It can't stop a function at its timeout; one that ran longer has failed all the same, whatever it returned.
+    It cannot stop a function at its timeout, but an invocation that took longer fails, whatever it returned.
 
     Args:
         handler: The function's entry point.
         timeout_s: How long an invocation may take.
-        memory_mb: Told to the function; not enforced.
-        function_name: Told to the function.
+        memory_mb: Passed to the function; not enforced.
+        function_name: Passed to the function.
         clock: Seconds, monotonic.
-
-    Attributes:
-        stats: What it has run so far.
     """
 
     def __init__(
@@ -108,7 +82,6 @@ class InProcessRuntime:
         function_name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stats = RuntimeStats()
         self._handler = handler
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
@@ -116,13 +89,13 @@ class InProcessRuntime:
         self._clock = clock
 
     def __call__(self, event: dict[str, Any]) -> object:
-        """Invokes the function.
+        """Invoke the function.
 
-        The event is handed over as it is: a round trip through JSON costs some 4 µs a record and changes nothing in
-        an event of strings and floats. The response is small, and does make the trip: so a tuple arrives as a list.
+        The event is passed without a round trip through JSON, which costs some 4 µs a record and changes nothing in an
+        event of strings and floats. The response makes the round trip: so a tuple arrives as a list.
 
         Raises:
-            FunctionError: It took too long, ended the process, or returned what isn't JSON or is over 6 MiB.
+            FunctionError: It took too long, ended the process, or returned what is not JSON or is over 6 MiB.
             Exception: Whatever the handler raised.
         """
         start_s = self._clock()
@@ -130,14 +103,10 @@ class InProcessRuntime:
             response = self._handler(event, self._context(start_s))
         except SystemExit as error:
             raise FunctionExitError(self._function_name, error.code) from error
-        finally:
-            duration_s = self._clock() - start_s
-            self.stats.n_invocations += 1
-            self.stats.duration_s += duration_s
-            self.stats.max_duration_s = max(self.stats.max_duration_s, duration_s)
+        duration_s = self._clock() - start_s
         if duration_s > self._timeout_s:
             raise FunctionTimeoutError(self._function_name, duration_s, self._timeout_s)
-        return self._as_lambda_passes_it_on(response)
+        return self._json_response(response)
 
     def _context(self, start_s: float) -> LambdaContext:
         name = self._function_name
@@ -153,29 +122,29 @@ class InProcessRuntime:
             clock=self._clock,
         )
 
-    def _as_lambda_passes_it_on(self, response: object) -> object:
+    def _json_response(self, response: object) -> object:
         try:
             body = json.dumps(response, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise FunctionResponseError(self._function_name, f"is not JSON: {error}") from error
+            raise FunctionError(f"the response of {self._function_name} is not JSON: {error}") from error
         n_bytes = len(body.encode("utf-8", "surrogatepass"))
         if n_bytes > MAX_RESPONSE_BYTES:
-            raise FunctionResponseError(self._function_name, f"has {n_bytes} bytes, over {MAX_RESPONSE_BYTES}")
-        passed_on: object = json.loads(body)
-        return passed_on
+            raise FunctionError(f"the response of {self._function_name} has {n_bytes} bytes, over {MAX_RESPONSE_BYTES}")
+        decoded: object = json.loads(body)
+        return decoded
 
 
 @contextmanager
 def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> Iterator[Handler]:
-    """Gives a function a cold start in this process, and its own environment and log while the context is open.
+    """Import a handler with a cold start in this process, with its own environment and log inside the `with` block.
 
-    What it prints during the import and its invocations is appended to the log; what other threads print is not.
-    A live display of rich's needs `redirect_stdout=False`: its own redirection would come in between.
+    Its output during the import and its invocations is appended to the log; the output of other threads is not.
+    A live display of rich needs `redirect_stdout=False`: its own redirection would interfere.
 
     Args:
         path: Module and name of the entry point, as in a template: ``lambda_function.handler.lambda_handler``.
-        environment: The function's environment variables, on top of this process's own; the user's AWS settings
-            and proxies are put away, as the function would not have them in Lambda either.
+        environment: The function's environment variables, in addition to this process's own; the user's AWS settings
+            and proxies are removed, as Lambda has none.
         log_path: The log.
     """
     module_name, _, handler_name = path.rpartition(".")
@@ -186,7 +155,7 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
                 return handler(event, context)
 
         with stdout.to(log):
-            # Imported anew: clients and settings of an earlier load belong to its environment.
+            # Import again: clients and settings of an earlier import belong to another environment.
             sys.modules.pop(module_name, None)
             handler: Handler = getattr(importlib.import_module(module_name), handler_name)
         yield logged
@@ -210,10 +179,10 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 class _SwitchedStdout:
-    """A standard output that goes, thread by thread, where it was switched to, else where it went before.
+    """A standard output whose target can be set for each thread; without a target it writes where stdout went before.
 
-    `redirect_stdout` would take the terminal from all threads, from a live display too. And a logger keeps for ever
-    the stream that it was made with: it is given this one, which looks up its target at each call.
+    `redirect_stdout` would redirect all threads, and a live display with them. Loggers keep the stream that they were
+    created with, so they get this object, which finds its target at each call.
     """
 
     def __init__(self) -> None:
@@ -222,7 +191,7 @@ class _SwitchedStdout:
 
     @contextmanager
     def to(self, target: TextIO) -> Iterator[None]:
-        """Switches this thread's output to a file, and flushes it at the end."""
+        """Send this thread's output to a file, and flush it at the end."""
         previous = getattr(self._thread, "target", None)
         self._thread.target = target
         try:

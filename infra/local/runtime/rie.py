@@ -1,4 +1,4 @@
-"""AWS's runtime interface emulator as a process: on the loopback interface, and never longer than its parent."""
+"""AWS's runtime interface emulator as a process on the loopback interface that ends with its parent at the latest."""
 
 import importlib.util
 import os
@@ -13,25 +13,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.errors import EmulatorError
+from training.errors import UserError
 
 HOST = "127.0.0.1"
 
 _STARTS = 5  # another process may take a port between its choice and its use
-_READY_WITHIN_S = 10.0
+_READY_WITHIN_S = 60.0  # generous, as the machine may be busy
 _STOP_WITHIN_S = 5.0
-_LOOK_AGAIN_S = 0.005
+_POLL_S = 0.005
 
 _LISTENS = "0A"  # a socket's state in /proc/net/tcp
 
 _GUARDED = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -TERM 0; } & exec 3<&-; exec "$@"'
-"""Becomes the emulator, beside a guard in its process group that ends both when the parent's end of the pipe closes,
-be it on purpose or with the parent's last breath. The emulator ends the function's process, which has a group of its
-own."""
+"""A shell script that becomes the emulator. A guard in its process group ends both when the parent closes its end of
+the pipe or dies. The emulator ends the function's process, which has its own group."""
 
 
 def find_rie() -> Path | None:
-    """Returns the emulator that comes with aws-sam-cli, for this machine's processor; None where there is none."""
+    """Return the path of the emulator in aws-sam-cli for this machine's processor; None if it is not available."""
     spec = importlib.util.find_spec("samcli")
     architecture = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
     if spec is None or spec.origin is None or architecture is None or platform.system() != "Linux":
@@ -41,26 +40,26 @@ def find_rie() -> Path | None:
 
 
 def free_ports() -> tuple[int, int]:
-    """Returns two ports that nobody listens on just now."""
+    """Return two ports that are free at present."""
     with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as two:
         return one.getsockname()[1], two.getsockname()[1]
 
 
 class RieProcess:
-    """The emulator around a runtime's command, alive inside its `with` block.
+    """The emulator with a runtime's command; it runs inside its `with` block.
 
     Args:
-        command: Starts the runtime, the function's process; the emulator does so at the first invocation.
-        environment: The whole environment of both.
+        command: Starts the runtime, which is the function's process; the emulator runs it at the first invocation.
+        environment: The complete environment of both.
         folder: Their working directory.
-        log_path: What both write is appended here.
-        ports: Chooses where the emulator takes invocations, and where the runtime client asks it for them.
+        log_path: The output of both is appended here.
+        ports: Chooses a port for invocations and one for the runtime client's API.
 
     Attributes:
-        port: Where it takes invocations.
+        port: The port for invocations.
 
     Raises:
-        EmulatorError: On entering: there is no emulator here, or it does not start.
+        UserError: On entering: the emulator is not available, or does not start.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class RieProcess:
     def __enter__(self) -> Self:
         rie = find_rie()
         if rie is None:
-            raise EmulatorError("is not here: it comes with aws-sam-cli, for Linux", None)
+            raise UserError("the runtime interface emulator is not available", "it comes with aws-sam-cli, for Linux")
         for _ in range(_STARTS):
             self.port, api_port = self._ports()
             self._process = self._start(rie, api_port)
@@ -91,7 +90,7 @@ class RieProcess:
                 self._stop()
                 raise
             self._stop()
-        raise EmulatorError("does not start", self._log_path)
+        raise UserError("the runtime interface emulator does not start", f"see {self._log_path}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -99,9 +98,9 @@ class RieProcess:
         self._stop()
 
     def peak_rss_bytes(self) -> int:
-        """Returns the most memory that the function's process has had, 0 while there is none.
+        """Return the peak memory of the function's process, 0 if there is none.
 
-        The emulator reports the configured memory instead, and holds nobody to it.
+        The emulator reports the configured memory instead, and does not enforce it.
         """
         peaks = (_peak_rss_bytes(pid) for pid, parent, _ in _processes() if parent == self._process.pid)
         return max(peaks, default=0)
@@ -110,28 +109,28 @@ class RieProcess:
         listen = ["--runtime-interface-emulator-address", f"{HOST}:{self.port}"]  # its default is every interface
         listen += ["--runtime-api-address", f"{HOST}:{api_port}", "--log-level", "info"]
         with self._log_path.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 - the emulator's path, and words of ours
+            return subprocess.Popen(  # noqa: S603 - the emulator's path and our own arguments
                 ["/bin/sh", "-c", _GUARDED, "sh", str(rie), *listen, *self._command],
                 cwd=self._folder,
                 env=dict(self._environment),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is the parent's business
+                start_new_session=True,  # Ctrl-C goes to the parent only
             )
 
     def _is_ready(self, api_port: int) -> bool:
-        """Waits until both ports are this very process's, not somebody else's; False if it ended instead."""
+        """Wait until this process, and no other, listens on both ports; return False if it ended."""
         give_up_s = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < give_up_s and self._process.poll() is None:
             if {self.port, api_port} <= _listening_ports(self._process.pid):
                 return True
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_S)
         return False
 
     def _stop(self) -> None:
-        """Ends the emulator; what then still runs of its session would be a function that it left behind."""
-        assert self._process.stdin is not None  # noqa: S101 - it is a pipe, for mypy to know
+        """End the emulator, and then any function process that remains in its session."""
+        assert self._process.stdin is not None  # noqa: S101 - for mypy: it is a pipe
         self._process.stdin.close()
         try:
             self._process.wait(_STOP_WITHIN_S)
@@ -145,7 +144,7 @@ class RieProcess:
 
 
 def _listening_ports(pid: int) -> set[int]:
-    """Tells on which ports of HOST a process listens, out of /proc."""
+    """Return the ports of HOST on which a process listens, from /proc."""
     address = socket.inet_aton(HOST)[::-1].hex().upper()
     lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     ports = {
@@ -157,16 +156,16 @@ def _listening_ports(pid: int) -> set[int]:
 
 
 def _open_files(pid: int) -> Iterator[str]:
-    with suppress(OSError):  # closed, or the process ended, in the meantime
+    with suppress(OSError):  # closed, or the process has ended
         for file in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
                 yield str(file.readlink())
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
-    """Yields every process: its id, its parent's and its session's."""
+    """Yield every process: its id, its parent's id and its session's id."""
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # ended in the meantime
+        with suppress(OSError):  # it has ended
             _, parent, _, session = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
             yield int(folder.name), int(parent), int(session)
 

@@ -1,86 +1,36 @@
-"""CloudFormation's calls as `sam deploy` and `sam delete` use them, answered by `engine.py` instead of moto's code.
+"""The CloudFormation calls of `sam deploy` and `sam delete`; engine.py applies the templates instead of moto's code.
 
-What is not here: nested stacks and change sets of several pages; drift detection; DisableRollback; and a stack's
-resources are all made within the one call that starts it, so nobody ever sees CREATE_IN_PROGRESS last.
+Not supported: nested stacks, change sets of several pages, drift detection, DisableRollback. The call that starts a
+change creates all resources before it returns, so a stack is never seen in progress.
 """
 
-import importlib
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from moto.awslambda import urls
-from moto.awslambda.responses import LambdaResponse
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
 from moto.cloudformation.parsing import OutputMap
 from moto.cloudformation.responses import CloudFormationResponse
-from moto.codedeploy.responses import CodeDeployResponse
-from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.s3.models import s3_backends
 
-from infra.local.moto.cloudformation.engine import (
-    TemplateRefusedError,
-    apply,
-    check_types,
-    creation_order,
-    expand,
-    remove,
-)
-from infra.local.moto.cloudformation.policies import patch_enforcement
-from infra.local.moto.cloudformation.resources import KINDS, repair, stand_in
-
-
-# MERGED FROM infra/local/moto_cloudformation/rollout.py
-# Calls of a rollout of new code that moto lacks: so that whoever may make them is answered, and not only let through.
-# A verdict is kept as its deployment's status, and nothing else follows from it: here no traffic shifts. No version has
-# provisioned concurrency.
-def patch_rollout() -> None:
-    """Adds them to moto's, for the whole process; before its applications are made."""
-    CodeDeployResponse.put_lifecycle_event_hook_execution_status = _put_verdict
-    LambdaResponse.get_provisioned_concurrency_config = _find_no_provisioned_concurrency
-    urls.url_paths[r"{0}/(?P<api_version>[^/]+)/functions/(?P<function_name>[\w_:%-]+)/provisioned-concurrency$"] = (
-        LambdaResponse.dispatch
-    )
-
-
-def _put_verdict(response: CodeDeployResponse) -> ActionResult:
-    deployment = response.codedeploy_backend.get_deployment(response._get_param("deploymentId"))  # noqa: SLF001
-    deployment.status = response._get_param("status")  # noqa: SLF001
-    hook = response._get_param("lifecycleEventHookExecutionId")  # noqa: SLF001
-    return ActionResult({"lifecycleEventHookExecutionId": hook})
-
-
-def _find_no_provisioned_concurrency(_: LambdaResponse) -> None:
-    raise _NoProvisionedConcurrencyError
-
-
-class _NoProvisionedConcurrencyError(JsonRESTError):  # type: ignore[misc] # moto is not typed
-    code = 404
-
-    def __init__(self) -> None:
-        super().__init__("ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found")
-
+from infra.local.moto.cloudformation.engine import apply, check_types, creation_order, remove
+from infra.local.moto.cloudformation.repairs import patch_resources
+from infra.local.moto.cloudformation.resources import STAND_INS  # noqa: F401 - moto finds classes once imported
+from infra.local.moto.cloudformation.templates import TemplateRefusedError, expand
 
 _NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
 
 
 def patch_cloudformation() -> None:
-    """Puts the answers of this file in the place of moto's, and the missing types beside its own."""
-    for kind in KINDS:
-        stand_in(kind)
-    # To have its classes is enough: moto finds them by itself, as it does the stand-ins'.
-    importlib.import_module("infra.local.moto.cloudformation.resources")
-    repair()
-    patch_enforcement()
-    patch_rollout()
-    patch_account_settings()
+    """Replace moto's answers with those of this file, and correct its resource types, in the whole process."""
+    patch_resources()
     ChangeSet._parse_template = _expand_change_set  # noqa: SLF001
     CloudFormationBackend.create_change_set = _create_change_set
     CloudFormationBackend.execute_change_set = _execute_change_set
-    Stack.has_template = lambda *_: False  # moto's puts the template with its macros back; _says_the_same decides
+    Stack.has_template = lambda *_: False  # moto's version restores the template with its macros; _is_unchanged decides
     Stack.delete = _delete
     CloudFormationResponse.get_template = _get_template
     CloudFormationResponse._get_stack_from_s3_url = _read_uploaded_template  # noqa: SLF001
@@ -98,7 +48,7 @@ _moto_create_change_set = CloudFormationBackend.create_change_set
 
 
 def _create_change_set(backend: CloudFormationBackend, **request: Any) -> tuple[str, str]:
-    """Makes a change set; one that would change nothing has failed, as in AWS."""
+    """Create a change set; one without changes has failed, as on AWS."""
     parameters = {name: _as_sent(value) for name, value in request["parameters"].items()}
     stack = _find(backend, request["stack_name"])
     if request["change_set_type"] == "UPDATE" and stack is None:
@@ -107,7 +57,7 @@ def _create_change_set(backend: CloudFormationBackend, **request: Any) -> tuple[
         _clear_review(backend, stack)
     change_set_id, stack_id = _moto_create_change_set(backend, **{**request, "parameters": parameters})
     change_set = backend.change_sets[change_set_id]
-    is_same = stack is not None and _says_the_same(stack, change_set)
+    is_same = stack is not None and _is_unchanged(stack, change_set)
     change_set.status, change_set.execution_status = (
         ("FAILED", "UNAVAILABLE") if is_same else ("CREATE_COMPLETE", "AVAILABLE")
     )
@@ -116,7 +66,7 @@ def _create_change_set(backend: CloudFormationBackend, **request: Any) -> tuple[
 
 
 def _as_sent(value: object) -> str:
-    """Writes a value as a request has it: moto keeps previous ones parsed."""
+    """Return a value as in a request: moto stores earlier values parsed."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -125,13 +75,13 @@ def _find(backend: CloudFormationBackend, name: str) -> Stack | None:
 
 
 def _clear_review(backend: CloudFormationBackend, stack: Stack) -> None:
-    """Makes way for a new stack where the one of that name was never begun."""
+    """Delete a stack that has never been created, so that a new one can have its name."""
     if stack.status != "REVIEW_IN_PROGRESS":
         raise ValidationError(message=f"Stack [{stack.name}] already exists and cannot be created again")
     del backend.stacks[stack.stack_id]
 
 
-def _says_the_same(stack: Stack, change_set: ChangeSet) -> bool:
+def _is_unchanged(stack: Stack, change_set: ChangeSet) -> bool:
     if change_set.change_set_type != "UPDATE" or stack.template_dict != change_set.template_dict:
         return False
     declared = stack.template_dict.get("Parameters", {})
@@ -141,7 +91,7 @@ def _says_the_same(stack: Stack, change_set: ChangeSet) -> bool:
 
 
 def _execute_change_set(backend: CloudFormationBackend, change_set_name: str, **_: object) -> None:
-    """Applies a change set; if it fails, the stack goes back to what it was, and says so in its events."""
+    """Apply a change set; if that fails, roll the stack back and record events about it."""
     change_set = backend.describe_change_set(change_set_name)
     if change_set.execution_status != "AVAILABLE":
         raise ValidationError(message=f"ChangeSet [{change_set_name}] cannot be executed in its current status")
@@ -153,7 +103,7 @@ def _execute_change_set(backend: CloudFormationBackend, change_set_name: str, **
     exported = [] if verb == "CREATE" else [export.name for export in stack.exports]
     try:
         apply(stack, change_set.template_dict, change_set.parameters)
-    except Exception as error:  # noqa: BLE001 - whatever a resource's class raises: its stack is rolled back
+    except Exception as error:  # noqa: BLE001 - a resource's class may raise anything
         _roll_back(stack, verb, before, str(error))
         change_set.execution_status = "EXECUTE_FAILED"
         return
@@ -170,24 +120,24 @@ def _roll_back(stack: Stack, verb: str, before: tuple[dict[str, Any], Mapping[st
     stack._add_stack_event(f"{prefix}ROLLBACK_IN_PROGRESS", resource_status_reason=reason)  # noqa: SLF001
     template, parameters = before
     if verb == "CREATE":
-        _remove_all(stack, never_was=True)
+        _remove_all(stack, creation_failed=True)
     else:
         apply(stack, template, parameters)
     _end(stack, f"{prefix}ROLLBACK_COMPLETE")
 
 
 def _delete(stack: Stack) -> None:
-    """Deletes a stack's resources, the last made first; those with a policy to be retained stay."""
+    """Delete a stack's resources, the last created first, except those that their policy retains."""
     stack._add_stack_event("DELETE_IN_PROGRESS", resource_status_reason="User Initiated")  # noqa: SLF001
     _remove_all(stack)
     _end(stack, "DELETE_COMPLETE")
 
 
-def _remove_all(stack: Stack, *, never_was: bool = False) -> None:
-    resources = stack.resource_map._resource_json_map  # noqa: SLF001 - moto has no other door
+def _remove_all(stack: Stack, *, creation_failed: bool = False) -> None:
+    resources = stack.resource_map._resource_json_map  # noqa: SLF001 - moto has no public way
     for name in reversed(list(creation_order(resources))):
-        remove(stack, name, resources[name], never_was=never_was)
-    # Described once more, moto would make what it finds missing.
+        remove(stack, name, resources[name], creation_failed=creation_failed)
+    # Otherwise moto would create the missing resources when it describes the stack.
     stack.resource_map._resource_json_map = {}  # noqa: SLF001
     stack.output_map = OutputMap(stack.resource_map, {}, stack.stack_id)
 
@@ -198,7 +148,7 @@ def _end(stack: Stack, status: str) -> None:
 
 
 def _get_template(response: CloudFormationResponse) -> ActionResult:
-    """Answers GetTemplate: as it was sent, or, for the stage Processed, without macros."""
+    """Answer GetTemplate: the template as it was sent or, for the stage Processed, without macros."""
     stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))  # noqa: SLF001
     processed = response._get_param("TemplateStage") == "Processed"  # noqa: SLF001
     body = json.dumps(stack.template_dict) if processed else stack.template
@@ -206,39 +156,10 @@ def _get_template(response: CloudFormationResponse) -> ActionResult:
 
 
 def _read_uploaded_template(response: CloudFormationResponse, template_url: str) -> str:
-    """Reads a template that was uploaded: its address is this server's, which moto takes for a bucket's."""
+    """Read an uploaded template. Its URL has this server's host, which moto would take for a bucket's name."""
     bucket, _, key = urlsplit(template_url).path.lstrip("/").partition("/")
     stored = s3_backends[response.current_account][response.partition].get_object(bucket, unquote(key))
     if stored is None:
         raise ValidationError(message=f"S3 error: there is no template at {template_url}")
     text: str = stored.value.decode()
     return text
-
-
-# MERGED FROM infra/local/moto_cloudformation/account_settings.py
-# Lambda's GetAccountSettings, which moto lacks: AWS's usual quotas, less what this server's functions take of them.
-CONCURRENT_EXECUTIONS = 1000
-TOTAL_CODE_BYTES = 75 << 30
-UNZIPPED_CODE_BYTES, ZIPPED_CODE_BYTES = 250 << 20, 50 << 20
-"""What AWS gives an account, but for very new ones, whose first is 10."""
-
-
-def patch_account_settings() -> None:
-    """Adds it to moto's, for the whole process; before its applications are made."""
-    LambdaResponse.get_account_settings = _account_settings
-    urls.url_paths[r"{0}/(?P<api_version>[^/]+)/account-settings/?$"] = LambdaResponse.dispatch
-
-
-def _account_settings(response: LambdaResponse) -> str:
-    functions = list(response.backend.list_functions())
-    versions = list(response.backend.list_functions("ALL"))
-    n_reserved = sum(int(function.reserved_concurrency or 0) for function in functions)
-    limit = {
-        "ConcurrentExecutions": CONCURRENT_EXECUTIONS,
-        "UnreservedConcurrentExecutions": CONCURRENT_EXECUTIONS - n_reserved,
-        "TotalCodeSize": TOTAL_CODE_BYTES,
-        "CodeSizeUnzipped": UNZIPPED_CODE_BYTES,
-        "CodeSizeZipped": ZIPPED_CODE_BYTES,
-    }
-    usage = {"FunctionCount": len(functions), "TotalCodeSize": sum(int(version.code_size) for version in versions)}
-    return json.dumps({"AccountLimit": limit, "AccountUsage": usage})

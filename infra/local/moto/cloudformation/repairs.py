@@ -1,0 +1,108 @@
+"""Corrections of resource types that moto's CloudFormation has, but handles in another way than AWS."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from moto.awslambda.models import LambdaVersion, Permission
+from moto.awslambda.utils import get_backend
+from moto.cloudformation import parsing
+from moto.cloudformation.models import Stack
+from moto.iam.models import Role
+from moto.kms.models import Key
+from moto.logs.models import LogGroup
+
+
+def patch_resources() -> None:
+    """Apply all corrections, in the whole process."""
+    Stack.stack_resources = property(_stack_resources)
+    _leave_out_no_value()
+    _name_permissions()
+    _name_versions()
+    _write_policies_of_roles()
+    _tag_keys()
+    _end_arns_of_log_groups()
+
+
+def _stack_resources(stack: Stack) -> list[Any]:
+    """Return the existing resources. moto's own list also creates deleted ones again."""
+    known = stack.resource_map
+    return [
+        model
+        for name in known._resource_json_map  # noqa: SLF001 - moto has no public way
+        if (model := known._parsed_resources.get(name)) is not None  # noqa: SLF001
+    ]
+
+
+def _leave_out_no_value() -> None:
+    """Remove `AWS::NoValue` from lists. moto leaves a null, which is not valid in a policy."""
+    moto_clean = parsing.clean_json
+
+    def clean(node: Any, known: Any) -> Any:
+        cleaned = moto_clean(node, known)
+        return [item for item in cleaned if item is not None] if isinstance(node, list) else cleaned
+
+    parsing.clean_json = clean  # it calls itself by this name
+
+
+def _name_permissions() -> None:
+    """Name function permissions. moto gives them no name."""
+    moto_create = Permission.create_from_cloudformation_json
+
+    def create(name: str, *rest: Any, **more: Any) -> Any:
+        permission = moto_create(name, *rest, **more)
+        permission.physical_resource_id = name
+        return permission
+
+    Permission.create_from_cloudformation_json = staticmethod(create)
+
+
+def _name_versions() -> None:
+    """Name versions by ARN and give them the attribute `Version`, which an alias needs. moto has neither."""
+    moto_create = LambdaVersion.create_from_cloudformation_json
+
+    def create(name: str, resource: Mapping[str, Any], account: str, region: str, **more: Any) -> Any:
+        version = moto_create(name, resource, account, region, **more)
+        function = get_backend(account, region).get_function(resource["Properties"]["FunctionName"])
+        version.physical_resource_id = f"{function.function_arn.partition(':$')[0]}:{version.version}"
+        return version
+
+    LambdaVersion.create_from_cloudformation_json = staticmethod(create)
+    LambdaVersion.get_cfn_attribute = lambda version, _: str(version.version)
+    LambdaVersion.has_cfn_attr = classmethod(lambda _, attr: attr == "Version")
+
+
+def _write_policies_of_roles() -> None:
+    """Store a role's inline policies as JSON text, on update too. moto stores no text, and ignores updates."""
+    moto_create, moto_update = Role.create_from_cloudformation_json, Role.update_from_cloudformation_json
+
+    def create(name: str, resource: Mapping[str, Any], account: str, region: str, **more: Any) -> Any:
+        return write(moto_create(name, resource, account, region, **more), resource)
+
+    def update(*, cloudformation_json: Mapping[str, Any], **request: Any) -> Any:
+        return write(moto_update(cloudformation_json=cloudformation_json, **request), cloudformation_json)
+
+    def write(role: Any, resource: Mapping[str, Any]) -> Any:
+        policies = resource["Properties"].get("Policies", ())
+        role.policies = {one["PolicyName"]: json.dumps(one["PolicyDocument"]) for one in policies}
+        return role
+
+    Role.create_from_cloudformation_json = staticmethod(create)
+    Role.update_from_cloudformation_json = staticmethod(update)
+
+
+def _tag_keys() -> None:
+    """Rename a key's tags to the names in KMS's API, which moto expects."""
+    moto_create = Key.create_from_cloudformation_json
+
+    def create(name: str, cloudformation_json: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
+        properties = cloudformation_json["Properties"]
+        tags = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in properties.get("Tags", ())]
+        return moto_create(name, {**cloudformation_json, "Properties": {**properties, "Tags": tags}}, *rest, **more)
+
+    Key.create_from_cloudformation_json = staticmethod(create)
+
+
+def _end_arns_of_log_groups() -> None:
+    """End a log group's ARN in `:*` as CloudFormation does, so that a policy with it covers the group's streams."""
+    LogGroup.get_cfn_attribute = lambda group, _: f"{group.arn}:*"

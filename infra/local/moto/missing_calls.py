@@ -1,0 +1,57 @@
+"""API calls that moto lacks: Lambda's account settings, and the calls that a code rollout makes.
+
+A rollout's verdict is only stored as its deployment's status: no traffic shifts here. No version has provisioned
+concurrency. The permission tests need these calls so that an allowed caller gets an answer.
+"""
+
+import json
+
+from moto.awslambda import urls
+from moto.awslambda.responses import LambdaResponse
+from moto.codedeploy.responses import CodeDeployResponse
+from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult
+
+CONCURRENT_EXECUTIONS = 1000
+TOTAL_CODE_BYTES = 75 << 30
+UNZIPPED_CODE_BYTES, ZIPPED_CODE_BYTES = 250 << 20, 50 << 20
+"""AWS's default quotas. Very new accounts have 10 concurrent executions at first."""
+
+_LAMBDA_PATH = r"{0}/(?P<api_version>[^/]+)"
+
+
+def patch_missing_calls() -> None:
+    """Add the calls to moto, in the whole process; call it before moto creates its applications."""
+    LambdaResponse.get_account_settings = _account_settings
+    LambdaResponse.get_provisioned_concurrency_config = _no_provisioned_concurrency
+    CodeDeployResponse.put_lifecycle_event_hook_execution_status = _store_verdict
+    for path in ("account-settings/?$", r"functions/(?P<function_name>[\w_:%-]+)/provisioned-concurrency$"):
+        urls.url_paths[f"{_LAMBDA_PATH}/{path}"] = LambdaResponse.dispatch
+
+
+def _account_settings(response: LambdaResponse) -> str:
+    functions = list(response.backend.list_functions())
+    versions = list(response.backend.list_functions("ALL"))
+    n_reserved = sum(int(function.reserved_concurrency or 0) for function in functions)
+    limit = {
+        "ConcurrentExecutions": CONCURRENT_EXECUTIONS,
+        "UnreservedConcurrentExecutions": CONCURRENT_EXECUTIONS - n_reserved,
+        "TotalCodeSize": TOTAL_CODE_BYTES,
+        "CodeSizeUnzipped": UNZIPPED_CODE_BYTES,
+        "CodeSizeZipped": ZIPPED_CODE_BYTES,
+    }
+    usage = {"FunctionCount": len(functions), "TotalCodeSize": sum(int(version.code_size) for version in versions)}
+    return json.dumps({"AccountLimit": limit, "AccountUsage": usage})
+
+
+def _no_provisioned_concurrency(_: LambdaResponse) -> None:
+    error = JsonRESTError("ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found")
+    error.code = 404
+    raise error
+
+
+def _store_verdict(response: CodeDeployResponse) -> ActionResult:
+    deployment = response.codedeploy_backend.get_deployment(response._get_param("deploymentId"))  # noqa: SLF001
+    deployment.status = response._get_param("status")  # noqa: SLF001
+    hook = response._get_param("lifecycleEventHookExecutionId")  # noqa: SLF001
+    return ActionResult({"lifecycleEventHookExecutionId": hook})
