@@ -20,6 +20,7 @@ MAX_RECORDS_PER_READ = 10_000  # GetRecords' limit
 # A shard takes five reads a second, so 0.2 s is the longest useful wait; 5 ms is about one local read.
 FIRST_IDLE_WAIT_S, MAX_IDLE_WAIT_S = 0.005, 0.2
 
+_PARENTS = ("ParentShardId", "AdjacentParentShardId")
 _NO_ANSWER = (HTTPClientError, BotoConnectionError, ResponseParserError)
 
 logger = logging.getLogger(__name__)
@@ -112,25 +113,15 @@ def is_temporary(error: Exception) -> bool:
 
 
 def list_shards(kinesis: Any, stream_name: str) -> list[Shard]:
-    """List all shards that the stream has now, including closed shards with records left.
-
-    Raises:
-        BotoCoreError: Kinesis cannot be reached.
-        ClientError: Kinesis refused.
-    """
+    """List all shards that the stream has now, including closed shards with records left."""
     request: dict[str, Any] = {"StreamName": stream_name}
     shards: list[Shard] = []
     while True:
         page = kinesis.list_shards(**request)
-        shards += map(_shard, page["Shards"])
+        shards += [Shard(one["ShardId"], tuple(filter(None, map(one.get, _PARENTS)))) for one in page["Shards"]]
         if not (token := page.get("NextToken")):
             return shards
         request = {"NextToken": token}  # Kinesis refuses a token together with a stream name
-
-
-def _shard(described: dict[str, Any]) -> Shard:
-    parents = (described.get("ParentShardId"), described.get("AdjacentParentShardId"))
-    return Shard(described["ShardId"], tuple(parent for parent in parents if parent))
 
 
 def next_idle_wait_s(last_wait_s: float, n_records: int) -> float:

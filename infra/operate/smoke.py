@@ -99,7 +99,7 @@ def smoke(
     Args:
         clients: Makes a boto3 client for a service.
         stack_name: The stack.
-        n_rides: Rides to send.
+        n_rides: Rides to send; the golden rides repeat if there are fewer.
         patience_s: Time limit, for functions to follow the channel and for all predictions.
         progress: Receives messages and counts.
         timing: Clock and sleep.
@@ -119,11 +119,7 @@ def smoke(
 
 
 def target_of(cloudformation: Any, stack_name: str) -> Target:
-    """Read a stack's outputs and parameters.
-
-    Raises:
-        UserError: There is no such stack, or the caller may not describe it, or it is another project's.
-    """
+    """Read a stack's outputs and parameters; `UserError` if it is not a stack of this project."""
     stack = describe_stack(cloudformation, stack_name)
     names = ("RideEventsStream", "RidePredictionsStream", "BucketName", "ModelChannel", "ModelRefreshSeconds")
     values = {**stack.parameters, **stack.outputs}  # parameter BucketName may be empty: the output outranks it
@@ -134,17 +130,7 @@ def target_of(cloudformation: Any, stack_name: str) -> Target:
 
 
 def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
-    """Take rides from the golden file of the model that the stack's channel points at.
-
-    Args:
-        s3: A boto3 client.
-        target: The stack.
-        n_rides: 1 or more; the golden rides repeat if there are fewer.
-        run: Part of the ride ids, different for each run.
-
-    Raises:
-        UserError: The channel holds no model, or the model has no golden rides.
-    """
+    """Take rides from the golden file of the model that the stack's channel points at; `run` is part of their ids."""
     bucket = Bucket(s3, target.bucket)
     state = read_channel(bucket, target.channel).state
     if state is None:
@@ -183,11 +169,7 @@ def run_trial(
     timing: Timing = Timing(),  # noqa: B008 - immutable
     progress: Progress = Progress(),
 ) -> SmokeResult:
-    """Send the rides and wait at most `patience_s` seconds for their predictions.
-
-    Raises:
-        UserError: The input stream did not accept the rides.
-    """
+    """Send the rides and wait at most `patience_s` seconds for their predictions."""
     reader = StreamReader(kinesis, target.output_stream, "LATEST")
     begun_s = timing.clock()
     for _ in publish(Publisher(kinesis, target.input_stream), trial.entries, timing=timing):

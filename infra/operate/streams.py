@@ -106,7 +106,7 @@ def publish(
 
     Args:
         publisher: Sends to the stream, and resends refused entries.
-        entries: Partition keys and data; read as they are sent, so they may be endless.
+        entries: Read as they are sent, so they may be endless.
         rate_per_s: Entries a second at most, above 0.
         patience_s: Time limit for one chunk of 500 entries at most.
         timing: Clock and sleep.
@@ -216,18 +216,11 @@ def _sub_records(partition_key: str, data: bytes) -> list[Entry]:
 
 
 def tail(
-    kinesis: Any,
-    stream_name: str,
-    starting_position: StartingPosition,
-    wait: Callable[[float], bool],
+    kinesis: Any, stream_name: str, starting_position: StartingPosition, wait: Callable[[float], bool]
 ) -> Iterator[Record]:
     """Read a stream, aggregates as sub-records, until every shard has ended or `wait` returns true.
 
-    Args:
-        kinesis: A boto3 Kinesis client.
-        stream_name: The stream.
-        starting_position: Where to begin in each shard.
-        wait: Waits for seconds while there are no records; true ends the reading. `threading.Event.wait` fits.
+    While there are no records, `wait` waits for seconds; `threading.Event.wait` fits.
     """
     reader = StreamReader(kinesis, stream_name, starting_position)
     wait_s = FIRST_IDLE_WAIT_S

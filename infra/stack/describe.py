@@ -1,4 +1,7 @@
-"""What CloudFormation says of a deployed stack: its status, outputs, parameters and resources."""
+"""Read a deployed stack from CloudFormation: its status, outputs, parameters and resources.
+
+A refusal is a `ClientError`, except in `describe_stack`.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,11 +58,7 @@ def describe_stack(cloudformation: Any, name: str) -> DescribedStack:
 
 
 def find_stack(cloudformation: Any, name: str) -> DescribedStack | None:
-    """Return what is deployed under a stack's name; None if there is no such stack.
-
-    Raises:
-        ClientError: CloudFormation refused.
-    """
+    """Return what is deployed under a stack's name; None if there is no such stack."""
     try:
         return _describe(cloudformation, name)
     except ClientError as error:
@@ -69,11 +68,7 @@ def find_stack(cloudformation: Any, name: str) -> DescribedStack | None:
 
 
 def list_resources(cloudformation: Any, name: str) -> tuple[Resource, ...]:
-    """List the resources of a stack, without those that have no physical name yet.
-
-    Raises:
-        ClientError: CloudFormation refused.
-    """
+    """List the resources of a stack, without those that have no physical name yet."""
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     return tuple(
         Resource(one["LogicalResourceId"], one["PhysicalResourceId"], one["ResourceType"])
@@ -84,11 +79,7 @@ def list_resources(cloudformation: Any, name: str) -> tuple[Resource, ...]:
 
 
 def physical_names(cloudformation: Any, name: str) -> dict[str, str]:
-    """Return the physical names of a stack's resources by their logical names.
-
-    Raises:
-        ClientError: CloudFormation refused.
-    """
+    """Return the physical names of a stack's resources by their logical names."""
     return {one.logical_name: one.physical_name for one in list_resources(cloudformation, name)}
 
 

@@ -62,7 +62,7 @@ def store_signature(
     """Sign a manifest and store the signature; one by the same key stays.
 
     Args:
-        bucket: Where to store it.
+        bucket: The models' bucket.
         model_version: The manifest's version.
         manifest: The manifest's bytes.
         signer: The key.

@@ -41,12 +41,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Marks:
-    """All marks of a bucket: loaded once, and written by one run of a redrive.
-
-    Args:
-        bucket: Where they are.
-        writer: A name for this run that no other run has.
-    """
+    """All marks of a bucket: loaded once, and written by one run of a redrive under a name that no other run has."""
 
     def __init__(self, bucket: Bucket, writer: str | None = None) -> None:
         self._bucket = bucket
@@ -60,11 +55,7 @@ class Marks:
         return list(self._bucket.keys(PREFIX))
 
     def load(self, keys: Iterable[str]) -> None:
-        """Read marks.
-
-        Raises:
-            BucketError: A mark cannot be read, so the state of its records is unknown.
-        """
+        """Read marks. One that cannot be read is an error, since the state of its records is unknown."""
         for stored in self._bucket.read_all(keys):
             mark = self._decode(stored)
             self._marks[stored.key.removeprefix(PREFIX)] = mark, stored.etag
@@ -82,19 +73,11 @@ class Marks:
         return record.identity in self._under_way
 
     def begin(self, chunk: Iterable[FailedRecord]) -> None:
-        """Mark records as under way.
-
-        Raises:
-            UserError: Another run has written one of the marks since it was loaded.
-        """
+        """Mark records as under way; `UserError` if another run has written one of the marks since it was loaded."""
         self._write_all(self._begin_object, chunk)
 
     def end(self, chunk: Iterable[FailedRecord]) -> None:
-        """Mark records that were under way as redriven.
-
-        Raises:
-            UserError: Another run has taken them over and may send them once more.
-        """
+        """Mark records under way as redriven; `UserError` if another run has taken them over and may resend them."""
         self._write_all(self._end_object, chunk)
 
     def _write_all(self, write: Callable[[list[FailedRecord]], None], chunk: Iterable[FailedRecord]) -> None:

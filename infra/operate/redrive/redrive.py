@@ -57,10 +57,8 @@ class Redrive:
 
     Attributes:
         marks: Loaded.
-        publisher_to: Makes the publisher to a stream.
         to_stream: Send to this stream, not to the streams that the records came from.
         rate_per_s: Records a second at most, above 0.
-        is_dry_run: Send and mark nothing.
         report: The progress, exact to the last chunk even if the run ends in an exception.
     """
 
@@ -78,7 +76,6 @@ class Redrive:
         Raises:
             UserError: A stream did not accept a whole chunk (accepted records are marked), or another redrive is
                 running on the same objects.
-            BucketError: S3 did not store a mark.
         """
         pace = Pace(self.rate_per_s, self.timing)
         for chunk in self._chunks(self._pending(objects)):
