@@ -1,60 +1,48 @@
-"""`make deploy-local`: a stack's whole life by the real `sam`, on the embedded AWS, with rides under way all the time.
+"""`make deploy-local`: deploy, update, roll back and delete a stack with the real `sam` while rides arrive.
 
-Deployed without a model, given one, updated, updated in a way that must fail, put back to the release before, deleted.
-The function is the package that sam uploaded, in AWS's own runtime; its mapping runs on through every deployment.
+The steps: deploy without a model, release a model, update, update in a way that must fail, deploy the first release
+again, delete. The function is the package that sam uploaded, in AWS's own runtime; its event source mapping runs during
+each deployment.
 """
 
 import argparse
 import json
-import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 from infra.local.aws import LocalAws
+from infra.local.event_source.mapping import logging_to
 from infra.stack.package import ROOT
 from tests.deploy_local.run import DeployReport, DeployRun
 from training.errors import UserError
 
 FOLDER = ROOT / "build" / "deploy-local"
-"""Where the logs go."""
+"""The default folder for logs."""
 
 _STOPPED = 130
-"""The exit code of a program that Ctrl-C ended."""
-
-
-@contextmanager
-def _failed_batches_to(path: Path) -> Iterator[None]:
-    """Takes what the mapping logs, a traceback for each batch that failed, from the terminal: the first ones must."""
-    handler, logger = logging.FileHandler(path, encoding="utf-8"), logging.getLogger("infra")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+"""The exit code after Ctrl-C."""
 
 
 def run_deploy_local(folder: Path, say: Callable[[str], object]) -> DeployReport:
-    """Runs it once.
+    """Run all steps once.
 
     Args:
-        folder: Where the logs go.
-        say: Told a line a step.
+        folder: Folder for logs.
+        say: Receives a line after each step.
 
     Raises:
-        UserError: A step did not end as it must.
+        UserError: A step failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for log in folder.glob("*.log"):
         log.unlink()
     with (
-        _failed_batches_to(folder / "mapping.log"),
+        logging_to(folder / "mapping.log"),
         LocalAws() as aws,
         tempfile.TemporaryDirectory(prefix="deploy-local-") as scratch,
     ):
@@ -64,7 +52,7 @@ def run_deploy_local(folder: Path, say: Callable[[str], object]) -> DeployReport
 
 
 def _stop(*_: object) -> NoReturn:
-    """Ends the run as Ctrl-C does: on the way out processes are ended and the scratch folder goes."""
+    """End the run like Ctrl-C: `with` blocks end processes and remove the scratch folder."""
     raise KeyboardInterrupt
 
 
@@ -74,9 +62,9 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs it, prints the report as one JSON object on the last line, and returns the exit code."""
+    """Run all steps, print the report as one JSON object on the last line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy_local", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the logs go")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder for logs")
     options = parser.parse_args(arguments)
     for by in (signal.SIGINT, signal.SIGTERM):
         signal.signal(by, _stop)

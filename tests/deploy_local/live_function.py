@@ -1,22 +1,22 @@
-"""A deployed function behind its event source mapping, running on while deployments change its code beneath it."""
+"""A deployed function behind its event source mapping. Both run on while deployments change the function's code."""
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from infra.local.aws import LocalAws
 from infra.local.event_source.config import MappingConfig, MappingStats
-from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
 
 
 class LiveFunction:
-    """The function that a mapping invokes: one package at a time in AWS's own runtime, changed between two batches.
+    """A function that runs one package at a time in AWS's own runtime. The package changes between two batches.
 
-    Lambda too ends an invocation with the code that it began with. Use it in a `with` block.
+    Lambda, too, ends an invocation with the code that it began with. Use it in a `with` block.
     """
 
     def __init__(self, log_path: Path) -> None:
@@ -32,10 +32,10 @@ class LiveFunction:
         self._running.close()
 
     def use(self, function: FunctionConfig) -> None:
-        """Goes on with this package and configuration, from the next batch on.
+        """Use this package and configuration from the next batch on.
 
         Raises:
-            EmulatorError: The emulator is not here or does not start: the function goes on as it was.
+            UserError: The emulator is not available or does not start; the function continues with the package before.
         """
         self._log_path.touch()
         with ExitStack() as starting:
@@ -45,7 +45,7 @@ class LiveFunction:
                 self._runtime, self._running = runtime, starting.pop_all()
 
     def __call__(self, event: dict[str, Any]) -> object:
-        """Invokes it.
+        """Invoke the function.
 
         Raises:
             FunctionError: The invocation failed.
@@ -56,7 +56,7 @@ class LiveFunction:
 
 
 class LiveMapping(NamedTuple):
-    """A mapping that polls: what it has done so far, and what ends as soon as polling has failed."""
+    """A running mapping: its counters, and a future that is done early only if polling fails."""
 
     stats: MappingStats
     polling: Future[None]
@@ -64,11 +64,7 @@ class LiveMapping(NamedTuple):
 
 @contextmanager
 def mapping_running(aws: LocalAws, config: MappingConfig, function: LiveFunction) -> Iterator[LiveMapping]:
-    """Runs a mapping in a thread until the block ends."""
-    stop = threading.Event()
+    """Run a mapping in a thread until the block ends."""
     mapping = EventSourceMapping(config, aws.client("kinesis"), function, backoff=lambda _: 0.2, s3=aws.client("s3"))
-    with ThreadPoolExecutor(1, thread_name_prefix="mapping") as thread:
-        try:
-            yield LiveMapping(mapping.stats, thread.submit(mapping.run, stop))
-        finally:
-            stop.set()
+    with polling(mapping) as polls:
+        yield LiveMapping(mapping.stats, polls)

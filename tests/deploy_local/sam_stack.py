@@ -1,4 +1,4 @@
-"""A stack as `sam` builds, deploys and deletes it: the real command, pointed at the embedded AWS."""
+"""A stack that the real `sam` builds, deploys and deletes on the embedded AWS."""
 
 import json
 import shutil
@@ -10,29 +10,32 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from infra.errors import SamError
 from infra.local.aws import HOST, REGION, LocalAws
 from infra.local.event_source.config import MappingConfig
 from infra.local.runtime.emulator import FunctionConfig
 from infra.local.stack import Stack
 from infra.stack.describe import describe_stack, physical_names
 from infra.stack.package import ROOT, sam_command, sam_environment
+from training.errors import UserError
 
 _SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
-"""What a build reads."""
+"""The sources of a build."""
 
 _POLL_S = "0.2"  # the embedded AWS is done at once; sam asks every 0.5 s
-_LAST_LINES = 12
+
+
+class SamError(UserError):
+    """A `sam` command failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A source tree to deploy, apart from the project's own, so that a run may change it.
+    """A copy of the project's sources to deploy, which a run may change.
 
     Attributes:
         source: The copied tree; `sam build` writes into it.
-        parameters: Of its stack.
-        template_name: The file to deploy among what `sam build` made.
+        parameters: The stack's parameters.
+        template_name: The name of the template to deploy in the build folder.
     """
 
     source: Path
@@ -41,16 +44,16 @@ class Release:
 
     @property
     def template(self) -> Path:
-        """What is deployed: the template whose code is in the folders beside it."""
+        """The template to deploy. Its code is in the folders beside it."""
         return self.source / ".aws-sam" / "build" / self.template_name
 
 
 @dataclass(frozen=True, slots=True)
 class SamStack:
-    """A stack's name on an embedded AWS, and what `sam` says about it.
+    """A stack on an embedded AWS.
 
     Attributes:
-        log_path: What sam writes is appended here.
+        log_path: `sam`'s output is appended here.
     """
 
     aws: LocalAws
@@ -58,7 +61,7 @@ class SamStack:
     log_path: Path
 
     def build(self, release: Release) -> None:
-        """Runs `sam build` on a release's tree.
+        """Run `sam build` on a release's tree.
 
         Raises:
             SamError: It failed.
@@ -67,17 +70,17 @@ class SamStack:
         self._sam("build", *overrides, cwd=release.source)
 
     def deploy(self, release: Release) -> None:
-        """Runs `sam deploy` with what samconfig.toml says; new or an update.
+        """Run `sam deploy` with samconfig.toml, for a new or an existing stack.
 
         Raises:
-            SamError: It failed; what the stack is then, `status` tells.
+            SamError: It failed; `status` returns the stack's state.
         """
         options = ["--template-file", str(release.template), "--config-file", str(release.source / "samconfig.toml")]
         options += ["--stack-name", self.name, "--region", REGION, "--no-confirm-changeset", "--no-progressbar"]
         self._sam("deploy", *options, "--parameter-overrides", *_pairs(release.parameters), cwd=release.source)
 
     def delete(self, release: Release) -> None:
-        """Runs `sam delete`: the stack, and what its deployments uploaded.
+        """Run `sam delete`, which deletes the stack and the uploaded packages.
 
         Raises:
             SamError: It failed.
@@ -85,30 +88,30 @@ class SamStack:
         self._sam("delete", "--stack-name", self.name, "--region", REGION, "--no-prompts", cwd=release.source)
 
     def status(self) -> str:
-        """Returns CloudFormation's word for how the stack stands."""
+        """Return the stack's status in CloudFormation."""
         return describe_stack(self._cloudformation(), self.name).status
 
     def outputs(self) -> Mapping[str, str]:
-        """Returns the stack's outputs by name."""
+        """Return the stack's outputs by name."""
         return describe_stack(self._cloudformation(), self.name).outputs
 
     def physical_names(self) -> dict[str, str]:
-        """Returns physical by logical names."""
+        """Return the physical names of the resources by logical name."""
         return physical_names(self._cloudformation(), self.name)
 
     def mapping(self, release: Release) -> MappingConfig:
-        """Returns the event source mapping as the release's template has it."""
+        """Return the event source mapping in the release's template."""
         return Stack(release.source / "template.yaml", release.parameters).event_source_mapping(self.physical_names())
 
     def function(self, name: str, folder: Path) -> FunctionConfig:
-        """Fetches a function as it is deployed: its package out of S3, and its configuration.
+        """Fetch a deployed function: its package from S3, and its configuration.
 
         Args:
-            name: Its name or ARN; with an alias behind it, what the alias points at.
-            folder: Packages are unpacked here, a folder a digest.
+            name: Its name or ARN. An alias in it selects the alias's version.
+            folder: Packages are unpacked here, one folder for each digest.
 
         Returns:
-            What the emulator needs to run it.
+            The function as the emulator runs it.
         """
         found = self.aws.client("lambda").get_function_configuration(FunctionName=name)
         variables = {key: str(value) for key, value in found["Environment"]["Variables"].items()}  # moto keeps numbers
@@ -150,11 +153,12 @@ class SamStack:
         with self.log_path.open("a", encoding="utf-8") as log:
             log.write(f"$ sam {' '.join(arguments)}\n{done.stdout}\n")
         if done.returncode:
-            raise SamError(arguments[0], done.stdout.strip().splitlines()[-_LAST_LINES:], self.log_path)
+            last_line = (done.stdout.strip().splitlines() or ["no output"])[-1]
+            raise SamError(f"sam {arguments[0]} failed: {last_line}; see {self.log_path}")
 
 
 def copy_sources(folder: Path) -> Path:
-    """Copies what a build reads to a folder that is not there yet, and returns it."""
+    """Copy the sources of a build to a new folder and return it."""
     folder.mkdir(parents=True)
     for name in _SOURCES:
         source, target = ROOT / name, folder / name

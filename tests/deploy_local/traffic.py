@@ -1,4 +1,4 @@
-"""Rides under way while a stack is deployed: sent at an even pace, and each accounted for by where it ended."""
+"""Rides that arrive at an even rate while a stack is deployed, and where each of them ended."""
 
 import threading
 import time
@@ -7,22 +7,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from infra.local.demo.replay import MALFORMED
+from infra.local.demo.replay import MALFORMED, ride_events
 from infra.operate.redrive.selection import REJECTS
-from infra.operate.streams import StreamReader, publish, ride_event_bytes
+from infra.operate.streams import StreamReader, publish
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import decode_prediction, partition_key
 from lambda_function.core.records import Entry
 from training.data.rides import Rides
 from training.registry.bucket import Bucket
 
-_LOOK_AGAIN_S = 0.02
+_POLL_PERIOD_S = 0.02
 
 
 class Traffic:
-    """Sends rides to one stream and reads what comes of them from another and from the rejects.
+    """Sends rides to one stream, and reads predictions from another and rejects from the bucket.
 
     Attributes:
         n_sent: Ride events sent so far.
@@ -40,7 +38,7 @@ class Traffic:
 
     @contextmanager
     def sending(self, rides: Rides, rate_per_s: float) -> Iterator[None]:
-        """Sends rides, and one event that is no ride, while the block runs and until all are sent."""
+        """Send rides and one malformed event while the block runs; leave the block when all are sent."""
         entries = self._entries(rides)
         with ThreadPoolExecutor(1, thread_name_prefix="producer") as thread:
             sent = thread.submit(self._send, entries, rate_per_s)
@@ -49,10 +47,7 @@ class Traffic:
 
     def _entries(self, rides: Rides) -> list[Entry]:
         ids = range(self.n_sent, self.n_sent + len(rides))
-        columns = rides.columns
-        miles = np.where(columns.trip_distance_miles > 0, columns.trip_distance_miles, 0.0)
-        data = ride_event_bytes(columns.pickup_zone, columns.dropoff_zone, miles, rides.pickup_time, ids)
-        entries = [(partition_key(number), event) for number, event in zip(ids, data, strict=True)]
+        entries = [(partition_key(number), event) for number, event in zip(ids, ride_events(rides, ids), strict=True)]
         return [*entries, (f"malformed-{ids.stop}", MALFORMED[0])]
 
     def _send(self, entries: list[Entry], rate_per_s: float) -> None:
@@ -67,19 +62,19 @@ class Traffic:
 
     @property
     def n_lost(self) -> int:
-        """Ride events sent that have not ended yet."""
+        """Ride events sent that are neither predicted nor rejected."""
         return self.n_sent - len(self.predicted) - self.n_rejected
 
     @property
     def n_repeated(self) -> int:
-        """Predictions that were there already: a batch that failed came again."""
+        """Predictions of a ride that had one: its batch was delivered again."""
         return sum(self.predicted.values()) - len(self.predicted)
 
     def settle(self, mapping: Future[None], stall_s: float, clock: Any = time.monotonic) -> None:
-        """Reads until every event sent has ended, or nothing new has ended for so many seconds.
+        """Read until no event is missing, or until nothing new has come for `stall_s`.
 
         Raises:
-            Exception: What ended the mapping.
+            Exception: The error that ended the mapping.
         """
         news_s, n_lost = clock(), self.n_lost
         pause = threading.Event()
@@ -89,7 +84,7 @@ class Traffic:
             self._read()
             if self.n_lost < n_lost:
                 news_s, n_lost = clock(), self.n_lost
-            pause.wait(_LOOK_AGAIN_S)
+            pause.wait(_POLL_PERIOD_S)
 
     def _read(self) -> None:
         for record in self._reader.read_once():

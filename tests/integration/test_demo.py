@@ -1,4 +1,4 @@
-"""The demo as a user runs it: on real months, without any, offline, in AWS's own runtime, and with a ride lost."""
+"""The demo as a user runs it: on real months, on made-up rides, offline, in AWS's own runtime, with a lost ride."""
 
 import json
 import os
@@ -40,7 +40,7 @@ DEAD_PROXY = "http://127.0.0.1:9"
 
 
 class Ended(NamedTuple):
-    """What a run of `ridecast` left."""
+    """The exit code and output of a `ridecast` command."""
 
     code: int
     out: str
@@ -53,8 +53,8 @@ class Ended(NamedTuple):
         return result
 
     @property
-    def told(self) -> str:
-        """Standard error, however it was wrapped."""
+    def messages(self) -> str:
+        """Standard error without line breaks."""
         return " ".join(self.err.split())
 
 
@@ -70,11 +70,11 @@ def demo(folder: Path, environment: Mapping[str, str] = os.environ) -> Ended:
 
 
 def offline(cache: Path) -> dict[str, str]:
-    """An environment without TLC data or a way to it, and with AWS settings that lead nowhere."""
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    kept.pop("TLC_DATA_DIR", None)
+    """Return an environment without TLC data and network, and with AWS settings of no AWS."""
+    others = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    others.pop("TLC_DATA_DIR", None)
     return {
-        **kept,
+        **others,
         "XDG_CACHE_HOME": str(cache),
         "HTTPS_PROXY": DEAD_PROXY,
         "HTTP_PROXY": DEAD_PROXY,
@@ -93,7 +93,7 @@ def check_nothing_is_lost(result: Mapping[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """A demo without TLC data: its folder, and how it ended."""
+    """A demo without TLC data: its folder and its output."""
     folder = tmp_path_factory.mktemp("made-up")
     return folder, demo(folder, offline(folder / "empty"))
 
@@ -116,17 +116,17 @@ def test_demo_on_real_rides_loses_nothing_and_trains_once(tmp_path: Path) -> Non
     assert "fitting" not in second.err
 
 
-def test_demo_without_data_or_network_makes_rides_up_and_says_so(made_up: tuple[Path, Ended]) -> None:
+def test_demo_without_data_or_network_uses_made_up_rides_with_a_warning(made_up: tuple[Path, Ended]) -> None:
     _, ended = made_up
     assert ended.code == 0, ended.err
     check_nothing_is_lost(ended.result)
     assert ended.result["data"] == "synthetic"
-    assert "green_tripdata_2021-01.parquet is not available" in ended.told
-    assert "set TLC_DATA_DIR to a folder that holds it" in ended.told
-    assert "the demo runs on made-up rides: its errors say nothing about New York" in ended.told
+    assert "green_tripdata_2021-01.parquet is not available" in ended.messages
+    assert "set TLC_DATA_DIR to a folder that holds it" in ended.messages
+    assert "This demo uses made-up rides instead: its errors say nothing about New York" in ended.messages
 
 
-def test_functions_log_is_in_a_file_not_in_the_way(made_up: tuple[Path, Ended]) -> None:
+def test_functions_log_is_in_a_file_and_not_on_the_terminal(made_up: tuple[Path, Ended]) -> None:
     folder, ended = made_up
     assert len(ended.out.splitlines()) == 1
     assert '"n_records":' in (folder / "function.log").read_text()
@@ -160,19 +160,19 @@ def test_train_without_data_or_network_fails_with_one_sentence(tmp_path: Path) -
 
 
 class QuietDisplay(ConsoleDisplay):
-    """Shows nothing, and keeps the warnings."""
+    """A display that only stores warnings."""
 
     def __init__(self) -> None:
         super().__init__(Console(quiet=True))
         self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
-        """Keeps what the reader should know."""
+        """Store a warning."""
         self.warnings.append(text)
 
 
 def options_with_handler(folder: Path, handler: str) -> DemoOptions:
-    """A small demo on made-up rides with the bundle in the folder and another function in the template."""
+    """Return options of a small demo with the folder's bundle and another function."""
     template = folder / "template.yaml"
     template.write_text(TEMPLATE.read_text().replace("lambda_function.handler.lambda_handler", handler))
     return DemoOptions(
@@ -188,7 +188,7 @@ def options_with_handler(folder: Path, handler: str) -> DemoOptions:
 
 @pytest.fixture
 def made_up_folder(made_up: tuple[Path, Ended], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder with the bundle of the made-up rides; this process has neither data nor network now."""
+    """The folder with the bundle of the made-up rides, in a process without data and network."""
     folder, _ = made_up
     environment = offline(folder / "empty")
     for name in os.environ.keys() - environment.keys():
@@ -210,7 +210,7 @@ def test_ride_that_a_function_drops_is_counted_as_lost(made_up_folder: Path, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_function_that_never_works_loses_every_ride_and_is_told_why(
+def test_function_that_never_works_loses_every_ride_with_a_warning(
     made_up_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     display = QuietDisplay()
@@ -218,6 +218,6 @@ def test_function_that_never_works_loses_every_ride_and_is_told_why(
 
     assert report.lost == report.rides
     assert report.rmse_minutes is None
-    assert "nothing new for 3 s; the function's last error: TypeError: " in display.warnings[-1]
+    assert "no new result for 3 s; last error: TypeError: " in display.warnings[-1]
     assert str(made_up_folder / "function.log") in display.warnings[-1]
     assert capfd.readouterr() == ("", "")

@@ -3,9 +3,7 @@
 import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.cli.app import main
-from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.event_source.mapping import EventSourceMapping, polling
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.processor import process
 from lambda_function.core.records import decode_records
@@ -159,11 +157,6 @@ def function_running(account: Account, mine: Mapping[str, Any]) -> Iterator[None
         return {"batchItemFailures": []}
 
     mapping = EventSourceMapping(account.mapping, mine["kinesis"], predict, s3=mine["s3"])
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as thread:
-        polling = thread.submit(mapping.run, stop)
-        try:
-            yield
-        finally:
-            stop.set()
-        polling.result()
+    with polling(mapping) as polls:
+        yield
+    polls.result()

@@ -1,1 +1,1 @@
-"""The soak: a million rides through a world that misbehaves, each accounted for, in memory that stays flat."""
+"""The soak: a million rides through a simulation with faults. Each ride is accounted for; memory must not grow."""

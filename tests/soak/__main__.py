@@ -1,4 +1,4 @@
-"""`make soak`: runs a soak, prints a table and one JSON object; exit code 1 where the promise is not kept."""
+"""`make soak`: run a soak, print a table and one JSON object; exit code 1 if the soak has problems."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -12,7 +12,7 @@ from tests.soak.run import SoakReport, fit_models, run_soak
 
 
 class OutputFormat(StrEnum):
-    """How predictions leave."""
+    """Format of the output stream."""
 
     json = "json"
     kpl = "kpl"
@@ -20,10 +20,12 @@ class OutputFormat(StrEnum):
 
 def main(
     rides: Annotated[int, typer.Option(min=1000, help="Ride events to send.")] = 1_000_000,
-    output_format: Annotated[OutputFormat, typer.Option(help="The function's output.")] = OutputFormat.json,
+    output_format: Annotated[
+        OutputFormat, typer.Option(help="Format of the predictions: json or kpl (aggregates).")
+    ] = OutputFormat.json,
     json_only: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Send rides through four shards with faults, two reshards and two model switches; account for each."""
+    """Send rides through four shards with faults, two reshards and two model switches, and account for each ride."""
     console = error_console()
     bundles = fit_models(lambda text: console.print(f"[dim]·[/dim] {escape(text)}", highlight=False))
     with counting(console, "rides", rides) as advance:
@@ -31,7 +33,7 @@ def main(
     problems = report.problems
     for problem in problems:
         console.print(f"[red]✗[/red] {escape(problem)}", highlight=False)
-    result = asdict(report) | {"rss_growth_mb": report.rss_growth_mb, "kept": not problems}
+    result = asdict(report) | {"rss_growth_mb": report.rss_growth_mb, "passed": not problems}
     show_result("Soak", _rows(report), result, json_only=json_only)
     raise typer.Exit(1 if problems else 0)
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a soak: a fault every so many calls, of each kind in turn, and what happens to the world."""
+"""The faults of a soak: at each place one every n calls, in turn, and changes of the simulation's state."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,13 +21,13 @@ from infra.local.simulation.faults import (
 )
 
 N_STEPS = 250
-"""A soak of any size takes so many steps: so the same calls meet the same faults."""
+"""Steps of a soak of any size, so that the same calls have the same faults."""
 
 N_MODELS = 3
 
 _N_CALLS = 20 * N_STEPS  # more than any place sees
-_LONGER_THAN_A_RECORD_MAY_WAIT_S = 25 * 3600.0
-_GIVING_UP_AT = 401
+_BEYOND_RECORD_AGE_S = 25 * 3600.0
+_FAILED_BATCH_AT = 401
 
 _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
     Place.PUT_INPUT: (
@@ -68,7 +68,7 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.2, SplitShard(1)),
     (0.35, ServeModel(1)),
-    (0.5, JumpClock(_LONGER_THAN_A_RECORD_MAY_WAIT_S)),
+    (0.5, JumpClock(_BEYOND_RECORD_AGE_S)),
     (0.6, MergeShards(0)),
     (0.75, ServeModel(2)),
     (0.9, JumpClock(-3600, wall_only=True)),
@@ -76,13 +76,13 @@ _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
 
 
 def plan() -> Iterator[At]:
-    """Lists the faults of a soak.
+    """Return the faults of a soak.
 
-    Two of them outlast the age at which records are given up: one before the function had them, one after it was done.
+    Two of them last longer than the maximum record age: one before the function processes the records, one after.
     """
     for place, (every, faults) in _IN_TURN.items():
         for n, position in enumerate(range(every, _N_CALLS, every)):
             yield At(place, position, faults[n % len(faults)])
-    yield At(Place.INVOKE, _GIVING_UP_AT, AnswerLost(Problem.DIED, _LONGER_THAN_A_RECORD_MAY_WAIT_S))
+    yield At(Place.INVOKE, _FAILED_BATCH_AT, AnswerLost(Problem.DIED, _BEYOND_RECORD_AGE_S))
     for share, fault in _AT_SHARE_OF_STEPS:
         yield At(Place.SENT, round(share * N_STEPS), fault)

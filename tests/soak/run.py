@@ -1,4 +1,4 @@
-"""A soak, run: rides through four shards of a world that misbehaves, step by step, each entered into the ledger."""
+"""Run a soak: rides through four shards of a simulation with faults, each recorded in the ledger."""
 
 import logging
 import resource
@@ -37,23 +37,23 @@ _NAMES = {"RideEvents": "ride-events", "PredictorAliaslive": "predictor:live", "
 
 @dataclass(frozen=True, slots=True)
 class SoakReport:
-    """What a soak ends with.
+    """The result of a soak.
 
     Attributes:
-        rides: Ride events sent, malformed ones among them.
-        given_up: Events in the failure destination, put there for their age.
-        failed_though_done: Those that have a prediction or reject as well: the function's word for it never came.
-        repeated: Predictions that came again.
-        differing: Those among them with other bytes though the model was the same.
-        spoilt: Rejects and given-up events with other bytes than were sent.
-        faults: How many struck.
-        rss_mb: The process's memory after each tenth of the rides.
+        rides: Ride events sent, including malformed ones.
+        failed: Events in the failure destination, because of their age.
+        failed_though_done: Failed events that have a prediction or reject: the function's answer was lost.
+        repeated: Predictions of an event that had one.
+        differing: Repeated predictions of the same model with different bytes.
+        spoilt: Rejects and failed events whose bytes differ from those sent.
+        faults: Faults that occurred.
+        rss_mb: Memory of the process after each tenth of the rides.
     """
 
     rides: int
     predicted: int
     rejected: int
-    given_up: int
+    failed: int
     lost: int
     predicted_and_rejected: int
     failed_though_done: int
@@ -75,19 +75,19 @@ class SoakReport:
 
     @property
     def problems(self) -> list[str]:
-        """What is not as promised, a sentence each."""
+        """The broken promises, a sentence each."""
         broken = {
             f"{self.lost} events are lost": self.lost,
             f"{self.predicted_and_rejected} events are predicted and rejected": self.predicted_and_rejected,
-            f"{self.differing} predictions came again with other bytes": self.differing,
-            f"{self.spoilt} events were kept with other bytes than were sent": self.spoilt,
+            f"{self.differing} predictions were repeated with different bytes": self.differing,
+            f"{self.spoilt} events were stored with different bytes than sent": self.spoilt,
             f"memory grew by {self.rss_growth_mb} MB": self.rss_growth_mb >= MAX_GROWTH_MB,
         }
         return [sentence for sentence, is_broken in broken.items() if is_broken]
 
 
 def fit_models(on_step: Callable[[str], None], parameters: dict[str, Any] = PARAMETERS) -> list[ExportedBundle]:
-    """Fits the models that a soak switches between, on made-up rides."""
+    """Fit the models of a soak on made-up rides."""
     rides = synthetic_rides(_MONTH, _N_TRAIN_RIDES, seed=1)
     bundles = []
     for seed in range(1, N_MODELS + 1):
@@ -103,7 +103,7 @@ def fit_models(on_step: Callable[[str], None], parameters: dict[str, Any] = PARA
 def run_soak(
     n_events: int, bundles: list[ExportedBundle], output_format: str, on_sent: Callable[[int], None]
 ) -> SoakReport:
-    """Sends so many ride events and accounts for each, as the template's own mapping brings them to the function."""
+    """Send ride events through the template's event source mapping and account for each."""
     schedule = FaultSchedule(plan())
     options = SimulationOptions(
         mapping=Stack().event_source_mapping(_NAMES),
@@ -113,72 +113,72 @@ def run_soak(
         output_groups=N_SHARDS,
         keeps_all=False,
     )
-    world, ledger = Simulation(bundles, options, schedule), SoakLedger(n_events)
+    simulation, ledger = Simulation(bundles, options, schedule), SoakLedger(n_events)
     traffic = Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
     rss_mb: list[float] = []
     started_s = time.monotonic()
     with _nothing_logged():
-        for n_sent in _steps(world, ledger, traffic, n_events):
+        for n_sent in _steps(simulation, ledger, traffic, n_events):
             on_sent(n_sent)
             if n_sent * _N_MARKS >= n_events * (len(rss_mb) + 1):
                 rss_mb.append(resident_mb())
-        world.settle(_PATIENCE_S)
-        _account(world, ledger)
+        simulation.settle(_PATIENCE_S)
+        _account(simulation, ledger)
     seconds = time.monotonic() - started_s
     rss_mb[-1] = resident_mb()
-    return _report(world, ledger, schedule, seconds, rss_mb)
+    return _report(simulation, ledger, schedule, seconds, rss_mb)
 
 
 def resident_mb() -> float:
-    """Returns the memory that this process holds now; where the system does not tell, the most it ever held."""
+    """Return this process's memory; its maximum so far if the system has no /proc."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return round(int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)  # macOS counts bytes
 
 
-def _steps(world: Simulation, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
-    """Sends a step's ride events, lets a second pass, and enters what came out; yields the events sent so far."""
+def _steps(simulation: Simulation, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
+    """Send each step's ride events, let a second pass and record the output; yield the events sent so far."""
     n_a_step = -(-n_events // N_STEPS)
     for first in range(0, n_events, n_a_step):
         events = traffic.events(first, min(n_a_step, n_events - first))
         ledger.add_sent(events)
-        world.send(traffic.entries(first, events))
+        simulation.send(traffic.entries(first, events))
         for _ in range(_POLLS_PER_STEP):
-            world.clock.sleep(_STEP_S / _POLLS_PER_STEP)
-            world.poll()
-        _account(world, ledger)
+            simulation.clock.sleep(_STEP_S / _POLLS_PER_STEP)
+            simulation.poll()
+        _account(simulation, ledger)
         yield ledger.n_sent
 
 
-def _account(world: Simulation, ledger: SoakLedger) -> None:
-    for _, data in world.output.take():
+def _account(simulation: Simulation, ledger: SoakLedger) -> None:
+    for _, data in simulation.output.take():
         ledger.add_output(data)
-    for body in world.bucket.take("rejects/"):
+    for body in simulation.bucket.take("rejects/"):
         ledger.add_rejects(body)
-    for body in world.bucket.take("aws/lambda/"):
+    for body in simulation.bucket.take("aws/lambda/"):
         ledger.add_failed(body)
 
 
 def _report(
-    world: Simulation, ledger: SoakLedger, schedule: FaultSchedule, seconds: float, rss_mb: list[float]
+    simulation: Simulation, ledger: SoakLedger, schedule: FaultSchedule, seconds: float, rss_mb: list[float]
 ) -> SoakReport:
     return SoakReport(
         rides=ledger.n_sent,
         predicted=ledger.n_predicted,
         rejected=ledger.n_rejected,
-        given_up=ledger.n_failed,
+        failed=ledger.n_failed,
         lost=ledger.n_lost,
         predicted_and_rejected=ledger.n_predicted_and_rejected,
         failed_though_done=ledger.n_failed_though_done,
         repeated=ledger.n_repeated,
         differing=ledger.n_differing,
         spoilt=ledger.n_spoilt,
-        invocations=world.mapping.stats.n_invocations,
-        redelivered_records=world.mapping.stats.n_redelivered,
+        invocations=simulation.mapping.stats.n_invocations,
+        redelivered_records=simulation.mapping.stats.n_redelivered,
         faults=schedule.n_struck,
         model_versions=len(ledger.versions),
-        shards=len(world.input.shards),
+        shards=len(simulation.input.shards),
         rides_per_s=round(ledger.n_sent / seconds, 1),
         rss_mb=rss_mb,
     )
@@ -186,7 +186,7 @@ def _report(
 
 @contextmanager
 def _nothing_logged() -> Iterator[None]:
-    """Keeps what the mapping says of each fault to itself."""
+    """Suppress the mapping's log, which has an entry for each fault."""
     logger = logging.getLogger("infra")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

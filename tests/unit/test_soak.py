@@ -1,4 +1,4 @@
-"""The soak's account: what it calls lost, doubled or changed, and what it sends."""
+"""The soak: its ledger finds lost, repeated and changed events; its traffic is complete."""
 
 import json
 from dataclasses import replace
@@ -7,20 +7,19 @@ import pytest
 
 from infra.local.event_source.lambda_event import lambda_records
 from lambda_function.core.events import Reject, encode_reject
-from lambda_function.core.kpl import is_aggregated, pack, unpack
-from lambda_function.errors import RejectError
+from lambda_function.core.kpl import pack
 from tests.builders import STREAM_ARN, small_rides
 from tests.fakes_kinesis import FakeKinesis
-from tests.soak.ledger import SoakLedger
+from tests.soak.ledger import SoakLedger, parts_of
 from tests.soak.run import SoakReport
 from tests.soak.traffic import Traffic
 
 EVENTS = [b"zero", b"one", b"two"]
-KEPT = SoakReport(
+PASSED = SoakReport(
     rides=3,
     predicted=1,
     rejected=1,
-    given_up=1,
+    failed=1,
     lost=0,
     predicted_and_rejected=0,
     failed_though_done=0,
@@ -54,7 +53,7 @@ def rejected(number: int, data: str) -> bytes:
     return encode_reject(Reject("not_json", "", "shard", "1", "", str(number), data)) + b"\n"
 
 
-def given_up(*entries: tuple[str, bytes]) -> bytes:
+def failed(*entries: tuple[str, bytes]) -> bytes:
     kinesis = FakeKinesis()
     for key, data in entries:
         kinesis.put(data, partition_key=key)
@@ -63,19 +62,19 @@ def given_up(*entries: tuple[str, bytes]) -> bytes:
     return json.dumps({"payload": payload}).encode()
 
 
-def test_event_that_is_nowhere_is_lost(ledger: SoakLedger) -> None:
+def test_event_without_a_result_is_lost(ledger: SoakLedger) -> None:
     assert ledger.n_lost == 3
     ledger.add_output(prediction(0))
     ledger.add_rejects(rejected(1, "b25l"))
     assert (ledger.n_predicted, ledger.n_rejected, ledger.n_lost) == (1, 1, 1)
-    ledger.add_failed(given_up(("2", b"two")))
+    ledger.add_failed(failed(("2", b"two")))
     assert (ledger.n_failed, ledger.n_lost) == (1, 0)
 
 
-def test_event_in_two_places_is_told(ledger: SoakLedger) -> None:
+def test_event_in_two_places_is_counted(ledger: SoakLedger) -> None:
     ledger.add_output(prediction(0))
     ledger.add_rejects(rejected(0, "emVybw==") + rejected(1, "b25l"))
-    ledger.add_failed(given_up(("1", b"one")))
+    ledger.add_failed(failed(("1", b"one")))
     assert (ledger.n_predicted_and_rejected, ledger.n_failed_though_done) == (1, 1)
 
 
@@ -88,7 +87,7 @@ def test_event_in_two_places_is_told(ledger: SoakLedger) -> None:
         (prediction(0, prediction_id="shard:2"), 0),
     ],
 )
-def test_repeated_prediction_differs_where_the_model_is_the_same_and_the_bytes_are_not(
+def test_repeated_prediction_differs_if_its_model_is_the_same_and_its_bytes_are_not(
     ledger: SoakLedger, again: bytes, n_differing: int
 ) -> None:
     ledger.add_output(prediction(0))
@@ -96,17 +95,17 @@ def test_repeated_prediction_differs_where_the_model_is_the_same_and_the_bytes_a
     assert (ledger.n_repeated, ledger.n_differing) == (1, n_differing)
 
 
-def test_events_kept_with_other_bytes_than_were_sent_are_spoilt(ledger: SoakLedger) -> None:
+def test_events_stored_with_different_bytes_than_sent_are_spoilt(ledger: SoakLedger) -> None:
     ledger.add_rejects(rejected(1, "b25m"))
-    ledger.add_failed(given_up(("2", b"tow")))
+    ledger.add_failed(failed(("2", b"tow")))
     assert ledger.n_spoilt == 2
 
 
-def test_aggregates_are_entered_by_what_they_hold(ledger: SoakLedger) -> None:
+def test_aggregates_count_by_their_sub_records(ledger: SoakLedger) -> None:
     (out,) = pack([("k", prediction(0)), ("l", prediction(1))], n_groups=1)
     (back,) = pack([("1", b"one"), ("2", b"two")], n_groups=1)
     ledger.add_output(out.data)
-    ledger.add_failed(given_up((back.partition_key, back.data)))
+    ledger.add_failed(failed((back.partition_key, back.data)))
     assert (ledger.n_predicted, ledger.n_failed, ledger.n_spoilt, ledger.n_lost) == (2, 2, 0, 0)
 
 
@@ -115,29 +114,22 @@ def test_aggregates_are_entered_by_what_they_hold(ledger: SoakLedger) -> None:
     [
         ({"lost": 2}, "2 events are lost"),
         ({"predicted_and_rejected": 1}, "predicted and rejected"),
-        ({"differing": 1}, "other bytes"),
-        ({"spoilt": 1}, "other bytes than were sent"),
+        ({"differing": 1}, "different bytes"),
+        ({"spoilt": 1}, "different bytes than sent"),
         ({"rss_mb": [100.0, 120.0]}, "memory grew by 20.0 MB"),
     ],
 )
-def test_soak_says_what_is_not_as_promised(change: dict[str, object], words: str) -> None:
-    assert KEPT.problems == []
-    (problem,) = replace(KEPT, **change).problems  # type: ignore[arg-type]
+def test_report_names_each_broken_promise(change: dict[str, object], words: str) -> None:
+    assert PASSED.problems == []
+    (problem,) = replace(PASSED, **change).problems  # type: ignore[arg-type]
     assert words in problem
 
 
-def test_traffic_holds_every_number_once_under_its_key_plain_or_packed() -> None:
+def test_traffic_has_every_number_once_plain_or_aggregated() -> None:
     traffic = Traffic(small_rides())
     events = traffic.events(4900, 250)
     assert events[100:] == traffic.events(5000, 150)
     entries = traffic.entries(4900, events)
-    sent = [one for key, data in entries for one in _unpacked(key, data)]
+    sent = [one for key, data in entries for one in parts_of(key, data)]
     assert sent == [(str(number), event) for number, event in enumerate(events, 4900)]
     assert len(entries) < len(events)
-
-
-def _unpacked(key: str, data: bytes) -> list[tuple[str, bytes]]:
-    try:
-        return unpack(data) if is_aggregated(data) else [(key, data)]
-    except RejectError:
-        return [(key, data)]

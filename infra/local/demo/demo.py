@@ -1,46 +1,64 @@
-"""The demo: real rides through Kinesis, the function with its model from S3, and out as predictions, all local."""
+"""The demo: trains a model, deploys the stack to the AWS on this machine and replays real rides through it."""
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from infra.local.aws import LocalAws
-from infra.local.demo.replay import Display, Ledger, Replay, run_replay
+from infra.local.demo.replay import Ledger, Replay
+from infra.local.event_source.mapping import EventSourceMapping, logging_to, polling
 from infra.local.runtime.function import FunctionRun
-from infra.local.stack import deploy
+from infra.local.stack import DeployedStack, deploy
+from infra.operate.streams import StreamReader, publish
 from infra.stack.package import build_for_host
 from infra.stack.template import TEMPLATE
+from lambda_function.aws.publisher import Publisher
 from training.data.load import load_rides
 from training.data.months import Month, Service, default_data_dir
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.errors import MonthUnavailableError
 from training.model.baseline import Baseline, fit_baseline
-from training.model.bundle import ExportedBundle
-from training.model.export import write_bundle
+from training.model.bundle import ExportedBundle, write_bundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.workflows.pipeline import find_bundle, train
 
 LOG_NAME = "function.log"
-"""What the function printed, in the demo's folder."""
+"""The function's log file in the demo's folder."""
 
 _N_SYNTHETIC_RIDES = 60_000
 _SEED = 2021
+_IDLE_S = 0.01
+
+
+class Display(Protocol):
+    """Receives the progress of a demo."""
+
+    def step(self, text: str) -> None:
+        """Show that a step begins."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+
+    def progress(self, n_events: int, n_sent: int, ledger: Ledger, seconds: float) -> None:
+        """Show the progress of the replay; called many times a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """What to run.
+    """Options of a demo.
 
     Attributes:
-        n_events: Ride events to send, a few malformed ones among them.
-        folder: Where bundles are kept between runs, and the function's log.
-        n_shards: Of the input and of the output stream.
-        template: What the stack is created from.
-        stall_s: Without a new prediction for so long, what is still out counts as lost.
-        runtime: Where the function runs: its source in this process, or its built package in AWS's own runtime.
+        n_events: Ride events to send, including a few malformed ones.
+        folder: Folder for bundles, which later runs use again, and for the function's log.
+        n_shards: Shards of each stream.
+        template: The stack's template.
+        stall_s: Seconds without a new result after which the missing events count as lost.
+        runtime: "in-process" runs the function's source, "emulator" its built package in AWS's own runtime.
     """
 
     service: Service
@@ -56,7 +74,7 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What a demo ends with. `rides` are the events sent, `lost` must be 0, errors are None without a prediction."""
+    """The result of a demo. `rides` are the events sent; `lost` must be 0; errors are None without a prediction."""
 
     rides: int
     predicted: int
@@ -72,14 +90,13 @@ class DemoReport:
 
 
 def run_demo(options: DemoOptions, display: Display) -> DemoReport:
-    """Runs the whole way once.
+    """Run the demo once.
 
     Raises:
-        UserError: The embedded AWS, the template or the function did not do their part.
-        UserError: The data can't be used or the bundle can't be made.
+        UserError: The local AWS, the template, the function or the data cannot be used.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
-    function = _function(options, display)
+    function = _function(options, display)  # first, because this machine may not be able to run it
     with LocalAws() as aws:  # starts while the model is trained
         display.step("loading rides")
         train_rides, validate_rides, data = _load(options, display)
@@ -97,7 +114,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         replay = Replay.of(validate_rides, options.n_events)
         ledger = Ledger(replay, baseline.predict(replay.rides.columns))
         display.step("replaying rides in order of pickup")
-        seconds = run_replay(aws, stack, replay, ledger, function, display, options.stall_s)
+        seconds = _run_replay(aws, stack, replay, ledger, function, display, options.stall_s)
     return DemoReport(
         rides=len(replay),
         predicted=ledger.n_predicted,
@@ -114,7 +131,6 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
 
 
 def _function(options: DemoOptions, display: Display) -> FunctionRun:
-    """Makes what runs the function: first of all, for it may turn out that it can't be had here."""
     log_path = options.folder / LOG_NAME
     if options.runtime == "in-process":
         return FunctionRun(log_path)
@@ -123,7 +139,7 @@ def _function(options: DemoOptions, display: Display) -> FunctionRun:
 
 
 def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:
-    """Loads training and validation rides; makes some up where TLC's can't be had."""
+    """Load training and validation rides; generate synthetic rides if TLC's are not available."""
     folder = default_data_dir()
     try:
         return (
@@ -132,7 +148,7 @@ def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal
             "tlc",
         )
     except MonthUnavailableError as error:
-        display.warn(f"{error}. Until then the demo runs on made-up rides: its errors say nothing about New York.")
+        display.warn(f"{error}. This demo uses made-up rides instead: its errors say nothing about New York.")
         made_up = [
             synthetic_rides(months[-1], _N_SYNTHETIC_RIDES, _SEED)
             for months in (options.train_months, options.validate_months)
@@ -143,15 +159,76 @@ def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal
 def _model(
     options: DemoOptions, train_rides: Rides, validate_rides: Rides, display: Display
 ) -> tuple[ExportedBundle, Baseline]:
-    """Returns the bundle of these months, trained if there is none yet, and the baseline beside it."""
+    """Return the bundle of these months and the baseline; train the bundle if the folder has none."""
     bundles = options.folder / "bundles"
     found = find_bundle(bundles, options.service, train_rides, validate_rides)
     if found:
-        display.step(f"using {found.model_version}, trained before")
+        display.step(f"using model {found.model_version} from an earlier run")
         return found, fit_baseline(train_rides)
     run = train(options.service, train_rides, validate_rides, on_step=display.step)
     write_bundle(run.bundle, bundles)
     return run.bundle, run.baseline
+
+
+def _run_replay(
+    aws: LocalAws,
+    stack: DeployedStack,
+    replay: Replay,
+    ledger: Ledger,
+    function: FunctionRun,
+    display: Display,
+    stall_s: float,
+) -> float:
+    """Send a replay's events and add the results to the ledger until no event is missing or nothing new comes.
+
+    Returns:
+        Seconds from the first event sent to the last result.
+    """
+    kinesis, s3 = aws.client("kinesis"), aws.client("s3")
+    reader = StreamReader(kinesis, stack.output_stream, "TRIM_HORIZON")
+    sent, etags = _Sent(), dict[str, str]()
+    with logging_to(function.log_path), function.start(aws, stack) as runtime, ThreadPoolExecutor(1) as thread:
+        mapping = EventSourceMapping(stack.mapping, kinesis, runtime, s3=s3)
+        with polling(mapping) as mapping_polls:
+            started_s = last_news_s = time.monotonic()
+            producer = thread.submit(_send, kinesis, stack.input_stream, replay, sent)
+            while (n_missing := ledger.n_lost) > 0:
+                records = reader.read_once()
+                ledger.add_predictions(record.data for record in records)
+                if not records:
+                    _add_new_rejects(s3, stack.bucket, etags, ledger)
+                    for future in (producer, mapping_polls):
+                        if future.done():
+                            future.result()
+                    time.sleep(_IDLE_S)
+                now_s = time.monotonic()
+                display.progress(len(replay), sent.n, ledger, now_s - started_s)
+                if ledger.n_lost < n_missing:  # a repeated prediction does not count as progress
+                    last_news_s = now_s
+                if now_s - last_news_s > stall_s:
+                    last_error = mapping.stats.last_error or "none"
+                    display.warn(f"no new result for {stall_s:g} s; last error: {last_error}; see {function.log_path}")
+                    break
+            return time.monotonic() - started_s
+
+
+@dataclass(slots=True)
+class _Sent:
+    n: int = 0
+
+
+def _send(kinesis: Any, stream: str, replay: Replay, sent: _Sent) -> None:
+    for n_sent in publish(Publisher(kinesis, stream), replay.entries()):
+        sent.n = n_sent
+
+
+def _add_new_rejects(s3: Any, bucket: str, etags: dict[str, str], ledger: Ledger) -> None:
+    """Add the objects of rejects that are new or have changed since the last call."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="rejects/"):
+        for entry in page.get("Contents", ()):
+            if etags.get(entry["Key"]) != entry["ETag"]:
+                ledger.add_rejects(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
+                etags[entry["Key"]] = entry["ETag"]
 
 
 def _rounded(minutes: float) -> float | None:

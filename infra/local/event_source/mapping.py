@@ -8,8 +8,11 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -177,3 +180,26 @@ class EventSourceMapping:
             self._graph.finish(shard_id)
         self._begin()
         self._discover()
+
+
+@contextmanager
+def polling(mapping: EventSourceMapping) -> Iterator[Future[None]]:
+    """Run a mapping in a thread until the block ends. The future is done earlier only if polling fails."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="mapping") as thread:
+        try:
+            yield thread.submit(mapping.run, stop)
+        finally:
+            stop.set()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Write what mappings log to a file: it has a traceback for each failed batch."""
+    handler, package_logger = logging.FileHandler(path, encoding="utf-8"), logging.getLogger("infra")
+    package_logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        package_logger.removeHandler(handler)
+        handler.close()
