@@ -78,14 +78,10 @@ def test_bundle_stored_twice_keeps_its_first_signature(bucket: Bucket, kms: Fake
     assert [operation for operation, _ in kms.calls] == ["sign", "verify"]
 
 
-def test_bundle_stored_without_a_signer_has_no_signature(bucket: Bucket, bundle: ExportedBundle) -> None:
-    store_bundle(bucket, bundle)
-    assert signature_key(bundle) not in bucket.s3.objects
-
-
 def test_stored_version_can_be_signed_later(bucket: Bucket, kms: FakeKms, bundle: ExportedBundle) -> None:
     store_bundle(bucket, bundle)
     before = dict(bucket.s3.objects)
+    assert signature_key(bundle) not in before
     assert sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
     assert is_signed(bucket, bundle)
     assert bucket.s3.objects == {**before, signature_key(bundle): bucket.s3.objects[signature_key(bundle)]}

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,15 +85,17 @@ def test_ride_events_are_the_bytes_of_json_dumps(rides: list[tuple[int, int, flo
     ]
 
 
-@pytest.mark.parametrize("miles", [np.nan, np.inf])
-def test_ride_without_a_distance_is_not_encoded(miles: float) -> None:
-    with pytest.raises(ValueError, match="finite trip distance"):
-        encode([1], miles=miles)
-
-
-def test_ride_without_a_pickup_time_is_not_encoded() -> None:
-    with pytest.raises(ValueError, match="pickup time"):
-        encode([1], when="NaT")
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"miles": np.nan}, "finite trip dist"),
+        ({"miles": np.inf}, "finite trip dist"),
+        ({"when": "NaT"}, "pickup time"),
+    ],
+)
+def test_ride_without_a_distance_or_a_pickup_time_is_not_encoded(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        encode([1], **changes)
 
 
 def test_columns_of_different_length_are_refused() -> None:
