@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError, WaiterError
 
-from infra.stack.describe import find_stack
+from infra.stack.describe import DescribedStack, find_stack
 from training.errors import UserError
 
 WAIT_S = 10.0
@@ -207,15 +207,10 @@ class Deployed(msgspec.Struct, frozen=True):
 
     Attributes:
         template: As it was sent: the zips that it names are in the artefact bucket, under names made of their digests.
-        role_arn: The role that CloudFormation deploys with, or "".
     """
 
-    stack_name: str
+    stack: DescribedStack
     template: str
-    parameters: dict[str, str]
-    tags: dict[str, str]
-    capabilities: list[str]
-    role_arn: str = ""
 
 
 def read_deployed(cloudformation: Any, stack_name: str) -> Deployed | None:
@@ -228,14 +223,7 @@ def read_deployed(cloudformation: Any, stack_name: str) -> Deployed | None:
     if stack is None or stack.status == "REVIEW_IN_PROGRESS":  # it has a first change set that was never executed
         return None
     template = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
-    return Deployed(
-        stack_name=stack_name,
-        template=template if isinstance(template, str) else msgspec.json.encode(template).decode(),
-        parameters=dict(stack.parameters),
-        tags=dict(stack.tags),
-        capabilities=list(stack.capabilities),
-        role_arn=stack.role_arn,
-    )
+    return Deployed(stack, template if isinstance(template, str) else msgspec.json.encode(template).decode())
 
 
 def undo(
@@ -256,24 +244,25 @@ def undo(
     Raises:
         UserError: The change set could not be created or executed.
     """
+    stack = deployed.stack
     name = f"undo-{hashlib.sha256(deployed.template.encode()).hexdigest()[:12]}-{time.time_ns()}"
-    key = f"{deployed.stack_name}/{name}.template"
+    key = f"{stack.name}/{name}.template"
     s3.put_object(Bucket=bucket, Key=key, Body=deployed.template.encode(), ContentType="text/plain")
-    parameters = {**deployed.parameters, **{n: v for n, v in _WITHOUT_DELAY.items() if n in deployed.parameters}}
-    role = {"RoleARN": deployed.role_arn} if deployed.role_arn else {}
+    parameters = {**stack.parameters, **{n: v for n, v in _WITHOUT_DELAY.items() if n in stack.parameters}}
+    role = {"RoleARN": stack.role_arn} if stack.role_arn else {}
     cloudformation.create_change_set(
-        StackName=deployed.stack_name,
+        StackName=stack.name,
         ChangeSetName=name,
         ChangeSetType="UPDATE",
         TemplateURL=f"{s3.meta.endpoint_url}/{bucket}/{key}",
         Parameters=[{"ParameterKey": one, "ParameterValue": value} for one, value in parameters.items()],
-        Tags=[{"Key": one, "Value": value} for one, value in deployed.tags.items()],
-        Capabilities=deployed.capabilities,
+        Tags=[{"Key": one, "Value": value} for one, value in stack.tags.items()],
+        Capabilities=list(stack.capabilities),
         **role,
     )
     try:
         waiter = cloudformation.get_waiter("change_set_create_complete")
-        waiter.wait(ChangeSetName=name, StackName=deployed.stack_name)
+        waiter.wait(ChangeSetName=name, StackName=stack.name)
     except WaiterError as error:
-        raise UserError(f"stack {deployed.stack_name} is not undone ({error})", "deploy an older commit") from error
-    return execute(cloudformation, deployed.stack_name, name, sleep)
+        raise UserError(f"stack {stack.name} is not undone ({error})", "deploy an older commit") from error
+    return execute(cloudformation, stack.name, name, sleep)

@@ -92,24 +92,16 @@ def require_uv() -> Path:
 
 
 def export_requirements(uv: Path) -> str:
-    """Return the text of requirements.txt according to uv.lock.
+    """Return the text of requirements.txt: the requirements of `export` without digests."""
+    return _HEADER + export(uv, "--no-hashes")
+
+
+def export(uv: Path, *more: str) -> str:
+    """Return the function's requirements from uv.lock, each with the digests of its files.
 
     Raises:
         UserError: uv failed.
     """
-    return _HEADER + _export(uv, "--no-hashes")
-
-
-def export_with_digests(uv: Path) -> str:
-    """Return the same requirements, each with the digests of its files from uv.lock.
-
-    Raises:
-        UserError: uv failed.
-    """
-    return _export(uv)
-
-
-def _export(uv: Path, *more: str) -> str:
     options = ["--no-dev", "--no-emit-project", "--no-annotate", "--no-header", *more]
     return _run([str(uv), "export", "--frozen", "--quiet", *options])
 

@@ -9,14 +9,13 @@ import argparse
 import hashlib
 import stat
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import yaml
 
-from infra.stack.package import ROOT, build, export_with_digests, function_folders, require_uv
+from infra.stack.package import ROOT, build, export, function_folders, require_uv
 from infra.stack.sbom import write_sbom
 from infra.stack.template import read_template
 from training.errors import UserError
@@ -31,24 +30,13 @@ _LEVEL = 9
 _READABLE, _EXECUTABLE = 0o644, 0o755  # Lambda runs as another user than the files' owner
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A folder with all that is deployed.
+def write_release(build_dir: Path, folder: Path, exported: str) -> None:
+    """Write a release: zips, template, bill of materials, and SHA256SUMS, which `sha256sum --check` reads.
 
-    Attributes:
-        folder: Contains SHA256SUMS too, which `sha256sum --check` reads.
-        archives: Names of the zips; functions with the same files share one.
-    """
-
-    folder: Path
-    archives: tuple[str, ...]
-
-
-def write_release(build_dir: Path, folder: Path, exported: str) -> Release:
-    """Write a release from the result of `infra.stack.package.build`.
+    Functions with the same files share a zip.
 
     Args:
-        build_dir: Contains the built template and a folder for each function.
+        build_dir: Made by `infra.stack.package.build`: the built template and a folder for each function.
         folder: The release's; it must be empty or missing.
         exported: The output of `uv export`, with digests.
 
@@ -64,7 +52,6 @@ def write_release(build_dir: Path, folder: Path, exported: str) -> Release:
     write_sbom(exported, folder / SBOM_NAME)
     digests = [f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
     (folder / DIGESTS_NAME).write_text("".join(digests), encoding="utf-8")
-    return Release(folder, tuple(sorted(set(archives.values()))))
 
 
 def write_archive(folder: Path, path: Path) -> str:
@@ -131,13 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RELEASE_DIR)
     options = parser.parse_args(arguments)
     try:
-        uv = require_uv()
-        package = build(options.architecture)
-        release = write_release(package.folder.parent, options.output, export_with_digests(uv))
+        exported = export(require_uv())
+        write_release(build(options.architecture).folder.parent, options.output, exported)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write((release.folder / DIGESTS_NAME).read_text(encoding="utf-8"))
+    sys.stdout.write((options.output / DIGESTS_NAME).read_text(encoding="utf-8"))
     return 0
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from infra.stack.package import PYTHON, Package, build_for_host, export_with_digests, find_uv, host_architecture
+from infra.stack.package import PYTHON, Package, build_for_host, export, find_uv, host_architecture
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +22,4 @@ def exported() -> str:
     uv = find_uv()
     if uv is None:
         pytest.skip("no uv here")
-    return export_with_digests(uv)
+    return export(uv)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from infra.stack.package import Package, build, function_folders
-from infra.stack.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, Release, write_archive, write_release
+from infra.stack.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, write_archive, write_release
 from training.errors import UserError
 
 
@@ -22,8 +22,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def release(package: Package, folder: Path, exported: str) -> Release:
-    return write_release(package.folder.parent, folder / "release", exported)
+def release(package: Package, folder: Path, exported: str) -> Path:
+    write_release(package.folder.parent, folder / "release", exported)
+    return folder / "release"
+
+
+def archives(release: Path) -> list[str]:
+    return [path.name for path in release.glob("package-*.zip")]
 
 
 def test_second_build_elsewhere_has_the_same_digest(package: Package, folder: Path) -> None:
@@ -33,24 +38,24 @@ def test_second_build_elsewhere_has_the_same_digest(package: Package, folder: Pa
     assert first == second
 
 
-def test_every_function_has_the_same_package(package: Package, release: Release) -> None:
+def test_every_function_has_the_same_package(package: Package, release: Path) -> None:
     assert len(function_folders(package.folder.parent)) > 1
-    assert len(release.archives) == 1  # so sam uploads it once
+    assert len(archives(release)) == 1  # so sam uploads it once
 
 
-def test_template_of_the_release_names_the_zip(release: Release) -> None:
-    template: dict[str, Any] = yaml.safe_load((release.folder / TEMPLATE_NAME).read_text(encoding="utf-8"))
+def test_template_of_the_release_names_the_zip(release: Path) -> None:
+    template: dict[str, Any] = yaml.safe_load((release / TEMPLATE_NAME).read_text(encoding="utf-8"))
     functions = [one for one in template["Resources"].values() if one["Type"] == "AWS::Serverless::Function"]
 
-    assert {one["Properties"]["CodeUri"] for one in functions} == set(release.archives)
+    assert {one["Properties"]["CodeUri"] for one in functions} == set(archives(release))
 
 
-def test_digests_are_of_every_file_of_the_release(release: Release) -> None:
-    lines = (release.folder / DIGESTS_NAME).read_text(encoding="utf-8").splitlines()
+def test_digests_are_of_every_file_of_the_release(release: Path) -> None:
+    lines = (release / DIGESTS_NAME).read_text(encoding="utf-8").splitlines()
 
-    assert [line.split("  ")[1] for line in lines] == sorted([*release.archives, SBOM_NAME, TEMPLATE_NAME])
+    assert [line.split("  ")[1] for line in lines] == sorted([*archives(release), SBOM_NAME, TEMPLATE_NAME])
 
 
-def test_release_is_not_mixed_with_an_older_one(package: Package, release: Release) -> None:
+def test_release_is_not_mixed_with_an_older_one(package: Package, release: Path) -> None:
     with pytest.raises(UserError, match="already contains SHA256SUMS, package-"):
-        write_release(package.folder.parent, release.folder, "")
+        write_release(package.folder.parent, release, "")

@@ -15,7 +15,6 @@ from infra.stack.deployment import (
     MAX_WAITS,
     WAIT_S,
     Change,
-    Deployed,
     as_markdown,
     clear_change_sets,
     deployment_parameters,
@@ -272,10 +271,12 @@ def test_undo_deploys_the_former_template_with_its_parameters_tags_and_role() ->
 def test_undo_takes_over_at_once_and_no_alarm_rolls_it_back() -> None:
     # GIVEN a stack that shifts traffic in steps and watches alarms, one of which the bad release has raised
     usual = {"CodeRollout": "ByEnvironment", "RideEventsShards": "2", "RolloutAlarms": "Watched"}
-    deployed = Deployed(STACK, "Resources: {}", parameters=usual, tags={}, capabilities=[])
+    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in usual.items()]
+    before = read_deployed(_CloudFormation(stack={**DEPLOYED, "Parameters": parameters}), STACK)
+    assert before is not None
     cloudformation = _CloudFormation(event(1, "UPDATE_COMPLETE"))
 
-    undo(cloudformation, AddressedS3(), BUCKET, deployed, FakeClock().sleep)
+    undo(cloudformation, AddressedS3(), BUCKET, before, FakeClock().sleep)
 
     (request,) = cloudformation.created
     given = {one["ParameterKey"]: one["ParameterValue"] for one in request["Parameters"]}
