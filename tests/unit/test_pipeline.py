@@ -13,10 +13,9 @@ from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.evaluation.metrics import measure_errors
-from training.model.baseline import fit_baseline
 from training.model.bundle import read_bundle, write_bundle
 from training.model.calibrate import calibration_mask, split_calibration
-from training.model.results import EVALUATION, Measured, decode_evaluation
+from training.model.results import EVALUATION, decode_evaluation
 from training.workflows.pipeline import TrainingRun, find_bundle, train
 
 TRAIN = small_rides()
@@ -26,11 +25,6 @@ VALIDATE = synthetic_rides(FEBRUARY, 800, seed=7)
 @pytest.fixture(scope="module")
 def run() -> TrainingRun:
     return train("green", TRAIN, VALIDATE, SMALL_PARAMETERS)
-
-
-def baseline_minutes(train_rides: Rides, rides: Rides) -> list[float]:
-    minutes: list[float] = fit_baseline(train_rides).predict(rides.columns).tolist()
-    return minutes
 
 
 def test_errors_are_those_of_the_exported_model_on_the_validation_rides(run: TrainingRun) -> None:
@@ -148,34 +142,3 @@ def test_writing_a_bundle_again_repairs_a_broken_one(folder: Path, run: Training
     (folder / run.bundle.model_version / "forest.npz").write_bytes(b"")
     write_bundle(run.bundle, folder)
     assert read_bundle(folder / run.bundle.model_version).files == run.bundle.files
-
-
-# The baseline and the measures --------------------------------------------------------------------------------------
-
-
-def test_baseline_learns_pairs_of_zones_and_distance() -> None:
-    # its prediction is the pair's own offset plus so many minutes a mile: within a pair it is linear in distance
-    rides = TRAIN.take(np.array([0, 0, 0]))
-    rides.columns.trip_distance_miles[:] = [1.0, 2.0, 3.0]
-    one, two, three = baseline_minutes(TRAIN, rides)
-    assert three - two == pytest.approx(two - one)
-    assert two > one
-
-
-def test_baseline_takes_a_pair_that_it_has_not_seen() -> None:
-    rides = TRAIN.take(np.array([0]))
-    rides.columns.pickup_zone[:] = 264
-    rides.columns.dropoff_zone[:] = 1
-    assert np.isfinite(baseline_minutes(TRAIN.head(100), rides)).all()
-
-
-def test_missing_distance_counts_as_none_to_the_baseline() -> None:
-    missing, zero = TRAIN.take(np.array([0])), TRAIN.take(np.array([0]))
-    missing.columns.trip_distance_miles[:] = np.nan
-    zero.columns.trip_distance_miles[:] = 0.0
-    assert baseline_minutes(TRAIN, missing) == baseline_minutes(TRAIN, zero)
-
-
-def test_errors_weigh_large_misses_in_rmse_only() -> None:
-    assert measure_errors(np.array([0.0, 0.0]), np.array([1.0, 7.0])) == Measured(2, 5.0, 4.0, -4.0)
-    assert measure_errors(np.array([5.0]), np.array([5.0])) == Measured(1, 0.0, 0.0, 0.0)

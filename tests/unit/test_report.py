@@ -32,7 +32,6 @@ from tests.builders_report import (
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
-from training.evaluation.backtest import BacktestResult, summarise
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, encode_evaluation
@@ -41,7 +40,7 @@ from training.report.facts import PreviousModel, ReportFacts, gather_facts, read
 from training.report.html import Html, element, join, table
 from training.report.measures import by_pickup_zone, by_predicted_duration, feature_importance, sample_rides
 from training.report.page import POLICY, SECTIONS, build_report
-from training.report.plots import backtest_figure
+from training.report.plots_model import ageing
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
 
@@ -66,7 +65,7 @@ def test_page_has_every_section_in_order() -> None:
         ("map", "no zone has 20 rides or more"),
         ("ageing", "ridecast backtest --service green"),
         ("arrival", "Train the model again"),
-        ("gate", "Not gated yet: ridecast models gate green-2021-01-"),
+        ("gate", "Not gated yet. Run ridecast models release --judge-only green-2021-01-"),
         ("breaches", "the months meet the data contract"),
     ],
 )
@@ -169,9 +168,8 @@ def test_plots_in_one_page_share_no_ids_and_follow_its_colours() -> None:
 
 def test_backtest_is_drawn_as_the_same_bytes_each_time() -> None:
     rows = (age_row(), age_row("2021-03", 2))
-    result = BacktestResult(service="green", train_window=1, parameters={}, rows=rows, by_age=summarise(rows))
-    svg = backtest_figure(result)
-    assert svg == backtest_figure(result)
+    svg = ageing(rows)
+    assert svg == ageing(rows)
     assert b"months since training" in svg
     assert svg.startswith(b"<?xml")
 

@@ -183,7 +183,7 @@ def test_slices_need_no_calls_of_their_own() -> None:
 @pytest.mark.parametrize("n_before", range(N_CALLS_OF_A_RUN))
 def test_interrupted_run_is_completed(n_before: int) -> None:
     store, version = FakeTracking(script=[*[None] * n_before, GONE]), small_bundle().model_version
-    sentence = rf"^MLflow at {URI} .*refused.*the bundle is saved; run `ridecast models track {version}` when"
+    sentence = rf"^MLflow at {URI} .*refused.*the bundle is saved; run `ridecast models sync {version}` when"
     with pytest.raises(TrackingError, match=sentence):
         track_run(store, small_bundle())
     run_id = track_run(store, small_bundle())

@@ -73,7 +73,7 @@ def test_registering_that_fails_says_which_version_to_track_again() -> None:
     store = FakeTracking()
     run_id = track_run(store, small_bundle())
     store.script = [None, GONE]
-    with pytest.raises(TrackingError, match=f"models track {small_bundle().model_version} --bucket {BUCKET}`"):
+    with pytest.raises(TrackingError, match=f"models sync {small_bundle().model_version} --bucket {BUCKET}`"):
         register(store, BUCKET, small_bundle(), run_id)
 
 
@@ -91,7 +91,7 @@ def bucket_with(folder: Path, *seeds: int, **pointed: int) -> FolderS3:
 
 
 def mirrored(store: FakeTracking, s3: Any, folder: Path) -> list[str]:
-    """Do what `models track --all` does, and return the remaining differences."""
+    """Do what `models sync --all` does, and return the remaining differences."""
     sources = Sources(Bucket(s3, BUCKET), folder / "bundles")
     for version in sources.all_versions():
         catch_up(store, sources, version)
@@ -128,7 +128,7 @@ def test_channel_with_a_name_that_mlflow_reserves_has_no_alias_and_is_no_differe
 def test_error_of_a_mirror_names_the_command_that_catches_up(tmp_path: Path, n_calls_before: int) -> None:
     store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
     store.script = [*[None] * n_calls_before, GONE]
-    with pytest.raises(TrackingError, match=rf"`ridecast models track \S+ --bucket {BUCKET}`"):
+    with pytest.raises(TrackingError, match=rf"`ridecast models sync \S+ --bucket {BUCKET}`"):
         mirrored(store, s3, tmp_path)
 
 
@@ -226,7 +226,7 @@ def without(registry: Registry, number: int) -> Registry:
 
 
 V1, V2 = "green-2021-01-000000000001", "green-2021-02-000000000002"
-TRACK = "run `ridecast models track"
+TRACK = "run `ridecast models sync"
 FROM = f"--bucket {BUCKET}`"
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
 STORED = BucketView(BUCKET, {V1: FIRST, V2: SECOND}, {"stable": V1})
@@ -298,7 +298,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeTracking
 
 
 @given(st.data())
-def test_track_all_repairs_any_change_of_the_registry(mirror: tuple[Path, FakeTracking], data: Any) -> None:
+def test_sync_of_all_repairs_any_change_of_the_registry(mirror: tuple[Path, FakeTracking], data: Any) -> None:
     folder, store = mirror[0], deepcopy(mirror[1])
     versions, aliases = store.models[MODEL], store.aliases[MODEL]
     for number in data.draw(st.sets(st.sampled_from([1, 2]))):

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,8 +76,12 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     """
     for name, value in parameters.items():
         if name not in KNOWN_PARAMETERS:
-            near = difflib.get_close_matches(name, KNOWN_PARAMETERS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"choose among {', '.join(KNOWN_PARAMETERS)}"
-            raise UserError(f"{name} is no parameter", hint)
+            raise UserError(f"{name} is no parameter", suggest_name(name, KNOWN_PARAMETERS))
         if value not in KNOWN_PARAMETERS[name]:
             raise UserError(f"{name} is {value!r}", f"give {KNOWN_PARAMETERS[name].wanted}")
+
+
+def suggest_name(name: str, known: Collection[str]) -> str:
+    """Return a hint for an unknown name: the closest known one, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"choose among {', '.join(known)}"

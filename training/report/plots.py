@@ -1,6 +1,5 @@
 """All plots of a report, as standalone SVG files by name."""
 
-from training.evaluation.backtest import BacktestResult
 from training.report import plots_model, plots_rides
 from training.report.facts import ReportFacts
 from training.report.measures import PredictedRides, by_pickup_zone, by_predicted_duration
@@ -14,11 +13,6 @@ def draw_plots(facts: ReportFacts) -> dict[str, bytes]:
     if facts.ageing:
         drawn["ageing"] = plots_model.ageing(facts.ageing)
     return drawn
-
-
-def backtest_figure(result: BacktestResult) -> bytes:
-    """Draw how models age, as an SVG file."""
-    return plots_model.ageing(result.rows)
 
 
 def _slice_plots(facts: ReportFacts) -> dict[str, bytes]:

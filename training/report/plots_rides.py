@@ -36,6 +36,7 @@ def predicted_against_actual(rides: PredictedRides) -> bytes:
         axes.set(xlabel="actual, minutes", ylabel="predicted, minutes", aspect="equal")
         axes.set(xlim=(0, MAX_MINUTES), ylim=(0, MAX_MINUTES), xticks=edges[::10], yticks=edges[::10])
         bar = figure.colorbar(mesh, ax=axes, shrink=0.7, label="rides", format="{x:,.0f}")
+        bar.minorticks_off()  # their labels would be TeX
         bar.outline.set_visible(False)
         return to_svg(figure)
 

@@ -102,7 +102,12 @@ def gate(facts: ReportFacts, _: Plots) -> Html:
     """Show the gate's verdict, a line for each rule."""
     verdict = facts.verdict
     if verdict is None:
-        return paragraph("Not gated yet: ridecast models gate ", facts.manifest.model_version, class_="missing")
+        return paragraph(
+            "Not gated yet. Run ridecast models release --judge-only ",
+            facts.manifest.model_version,
+            ".",
+            class_="missing",
+        )
     champion = verdict.against or "the baseline, because the channel was empty"
     months = ", ".join(verdict.months) or "no month"
     return join(

@@ -17,7 +17,7 @@ from training.registry.sources import Sources
 from training.registry.versions import read_channels, read_file, stored_versions
 from training.tracking.mlflow_store import LOCAL_DATABASE, TRACKING_URI, open_store
 from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, track_run, with_remedy
-from training.tracking.store import Registry, TrackingStore, track_command
+from training.tracking.store import Registry, TrackingStore, sync_command
 
 BUNDLE = "ridecast.bundle"
 """Tag of a registered version: the address of its bundle."""
@@ -192,14 +192,14 @@ def differences(bucket: BucketView, registry: Registry) -> list[str]:
     A channel that cannot be an alias is left out.
 
     >>> differences(BucketView("rides", {}, {}), Registry(aliases={"stable": 1}))
-    ['alias stable is no channel: run `ridecast models track --all --bucket rides`, which deletes it']
+    ['alias stable is no channel: run `ridecast models sync --all --bucket rides`, which deletes it']
     """
     return [*_unregistered(bucket, registry), *_wrongly_registered(bucket, registry), *_wrong_aliases(bucket, registry)]
 
 
 def _unregistered(bucket: BucketView, registry: Registry) -> Iterator[str]:
     for version in sorted(bucket.versions.keys() - _registered_numbers(registry).keys()):
-        yield f"{version} is stored and not registered: run `{track_command(bucket.name, version)}`"
+        yield f"{version} is stored and not registered: run `{sync_command(bucket.name, version)}`"
 
 
 def _wrongly_registered(bucket: BucketView, registry: Registry) -> Iterator[str]:
@@ -217,13 +217,13 @@ def _wrongly_registered(bucket: BucketView, registry: Registry) -> Iterator[str]
             digest = one.tags.get(MANIFEST_SHA256, "none")
             yield (
                 f"{version} is stored with manifest digest {bucket.versions[version]} and registered with {digest}:"
-                f" run `{track_command(bucket.name, version)}`"
+                f" run `{sync_command(bucket.name, version)}`"
             )
 
 
 def _wrong_aliases(bucket: BucketView, registry: Registry) -> Iterator[str]:
     versions = {one.number: one.tags.get(MODEL_VERSION) for one in registry.versions}
-    track_all = f"run `{track_command(bucket.name)}`"
+    track_all = f"run `{sync_command(bucket.name)}`"
     for channel, version in sorted(bucket.channels.items()):
         if version not in bucket.versions:
             yield f"channel {channel} points at {version}, which is not stored: move it to a stored version"

@@ -58,7 +58,7 @@ class MlflowStore:
         try:
             import mlflow  # noqa: PLC0415 - takes a second, and is optional
         except ModuleNotFoundError as error:
-            hint = "run `uv sync --inexact --extra tracking`, then `ridecast models track --all`"
+            hint = "run `uv sync --inexact --extra tracking`, then `ridecast models sync --all`"
             raise TrackingError(self.uri, "cannot be used because mlflow is not installed", hint) from error
         if folder := self._database_folder:
             folder.mkdir(parents=True, exist_ok=True)

@@ -70,24 +70,24 @@ class TrackingStore(Protocol):
         """Delete an alias."""
 
 
-def track_command(bucket: str | None, model_version: str | None = None) -> str:
+def sync_command(bucket: str | None, model_version: str | None = None) -> str:
     """Return the command that logs one version of a bucket, or all of them, to MLflow.
 
-    >>> track_command("rides", "green-2021-01-3f2a9c1d0b7e")
-    'ridecast models track green-2021-01-3f2a9c1d0b7e --bucket rides'
-    >>> track_command("file:my bucket")
-    "ridecast models track --all --bucket 'file:my bucket'"
+    >>> sync_command("rides", "green-2021-01-3f2a9c1d0b7e")
+    'ridecast models sync green-2021-01-3f2a9c1d0b7e --bucket rides'
+    >>> sync_command("file:my bucket")
+    "ridecast models sync --all --bucket 'file:my bucket'"
     """
     where = ("--bucket", bucket) if bucket else ()
-    return shlex.join(("ridecast", "models", "track", model_version or "--all", *where))
+    return shlex.join(("ridecast", "models", "sync", model_version or "--all", *where))
 
 
 def remedy(bucket: str | None, model_version: str | None = None) -> str:
     """Return what to do when MLflow works again.
 
     >>> remedy("rides", "green-2021-01-3f2a9c1d0b7e")
-    'the bundle is saved; run `ridecast models track green-2021-01-3f2a9c1d0b7e --bucket rides` when it is back'
+    'the bundle is saved; run `ridecast models sync green-2021-01-3f2a9c1d0b7e --bucket rides` when it is back'
     """
     if model_version:
-        return f"the bundle is saved; run `{track_command(bucket, model_version)}` when it is back"
-    return f"check that MLFLOW_TRACKING_URI names a running server, then run `{track_command(bucket)}`"
+        return f"the bundle is saved; run `{sync_command(bucket, model_version)}` when it is back"
+    return f"check that MLFLOW_TRACKING_URI names a running server, then run `{sync_command(bucket)}`"

@@ -9,7 +9,7 @@ import msgspec
 from training.data.load import tlc_months
 from training.data.months import Month, Service, default_data_dir, local_months
 from training.evaluation.backtest import BacktestResult, backtest
-from training.report.plots import backtest_figure
+from training.report.plots_model import ageing
 from training.workflows.config import build_config
 
 
@@ -46,5 +46,5 @@ def run_backtest(
     folder.mkdir(parents=True, exist_ok=True)
     files = BacktestFiles(folder / f"{service}.json", folder / f"{service}.svg")
     files.figures.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    files.plot.write_bytes(backtest_figure(result))
+    files.plot.write_bytes(ageing(result.rows))
     return result, files

@@ -1,6 +1,5 @@
 """Configure a training run: months, parameters and allowed breaches, from a TOML file and from options."""
 
-import difflib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, get_args
 from training.data.contract import check_rule_names
 from training.data.months import Month, Service, parse_months
 from training.errors import UserError
-from training.model.parameters import PARAMETERS, check_parameters
+from training.model.parameters import PARAMETERS, check_parameters, suggest_name
 
 DEFAULTS: dict[str, Any] = {"service": "green", "train": "2021-01", "validate": "2021-02", "test": "", "allow": ()}
 """The values without a file and options."""
@@ -89,7 +88,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is not TOML ({error})", "correct that line") from error
     for name, value in written.items():
         if name not in SETTINGS:
-            raise UserError(f"{file}: {name} is no setting", _suggest(name))
+            raise UserError(f"{file}: {name} is no setting", suggest_name(name, SETTINGS))
         fits, shape = _SHAPES.get(name, (lambda value: isinstance(value, str), "a text in quotes"))
         if not fits(value):
             raise UserError(f"{file}: {name} is {value!r}", f"write {shape}")
@@ -121,8 +120,3 @@ def _parse_parameter(text: str) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError as error:
         hint = "write a number, true, false or a text in quotes"
         raise UserError(f"--set gives {name} the value {value!r}", hint) from error
-
-
-def _suggest(name: str) -> str:
-    near = difflib.get_close_matches(name, SETTINGS, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose among {', '.join(SETTINGS)}"
