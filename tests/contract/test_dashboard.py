@@ -43,17 +43,17 @@ def test_the_way_from_ride_to_prediction_is_on_it(panels: list[Panel]) -> None:
     assert [panel.title for panel in panels] == [
         "Alarms",
         "Rides in",
-        "What became of them",
+        "Results",
         "Rejects by reason",
-        "How long rides wait",
-        "Time of a batch",
+        "Waiting time",
+        "Batch time",
         "Model",
         "Model versions",
         "Errors",
         "Output stream",
-        "Given up, waiting for a person",
-        "Over HTTP",
-        "What costs",
+        "Failed batches",
+        "HTTP API",
+        "Cost drivers",
     ]
 
 

@@ -214,8 +214,8 @@ def test_no_rule_ever_ends_what_a_channel_may_point_at_or_be_rolled_back_to(key:
 def test_rejects_and_given_up_batches_end_after_days_that_a_parameter_says(prefix: str) -> None:
     rules = [rule for rule in lifecycle().values() if rule.get("Prefix") == prefix]
 
-    assert [rule["ExpirationInDays"] for rule in rules] == [{"Ref": "FailedRecordsDays"}]
-    assert stack().template["Parameters"]["FailedRecordsDays"] | {"Description": ""} == {
+    assert [rule["ExpirationInDays"] for rule in rules] == [{"Ref": "KeptRecordsDays"}]
+    assert stack().template["Parameters"]["KeptRecordsDays"] | {"Description": ""} == {
         "Type": "Number",
         "Default": 365,
         "MinValue": 30,
