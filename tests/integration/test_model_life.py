@@ -1,4 +1,4 @@
-"""A model's whole life from the command line, on real months: trained, tracked, gated, promoted, rolled back."""
+"""The life of a model by commands, on real months: training, tracking, gate, promotion and rollback."""
 
 import json
 import os
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all of a life's files are made."""
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for all files of this test."""
     folder = default_data_dir()
     if missing := sorted(set(MONTHS) - set(local_months("green", folder, Path("none")))):
         pytest.skip(f"TLC_DATA_DIR has no green rides of {missing[0]}")
@@ -35,12 +35,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ridecast(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in the workplace, expects its exit code, and returns its JSON."""
+def ridecast(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs a command in the workspace, checks its exit code and returns its JSON."""
     data_dir = Path(os.environ["TLC_DATA_DIR"]).resolve()
     monkeypatch.setenv("TLC_DATA_DIR", str(data_dir))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(workplace)
+    monkeypatch.chdir(workspace)
 
     def run(*words: str, code: int = 0) -> Any:
         monkeypatch.setattr(sys, "argv", ["ridecast", *words, "--json"])
@@ -54,14 +54,14 @@ def ridecast(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return run
 
 
-def test_model_is_trained_tracked_gated_promoted_and_rolled_back(ridecast: Run, workplace: Path) -> None:
+def test_model_is_trained_tracked_gated_promoted_and_rolled_back(ridecast: Run, workspace: Path) -> None:
     first = ridecast("train", *FIRST, "--channel", "stable")
     assert first["gate"]["passed"]
     assert first["gate"]["against"] is None
     assert first["gate"]["months"] == ["2022-03"]
     assert first["channel"] == {"name": "stable", "model_version": first["model_version"]}
 
-    # A poor one does not get in, leaves nothing in the bucket, and by force gets no further than `candidate`.
+    # A poor model fails the gate and is not stored; by force it gets only into `candidate`.
     poor = ridecast("train", *SECOND, *FEW_TREES, "--channel", "stable", "--no-report", code=1)
     failed = {rule["rule"] for rule in poor["gate"]["rules"] if not rule["passed"]}
     assert "beats the model in the channel" in failed
@@ -72,39 +72,40 @@ def test_model_is_trained_tracked_gated_promoted_and_rolled_back(ridecast: Run, 
     refused = ridecast("models", "promote", poor["model_version"], "--channel", "stable", code=2)
     assert "did not pass the gate" in refused
 
-    # A good one is trained alone, judged, and then promoted.
+    # A good model is trained without a channel, then released.
     second = ridecast("train", *SECOND)
     assert second["rmse_minutes"] < 3.92
-    published = ridecast("models", "publish", second["bundle"], "--test", "2023-03")
-    assert published["model_version"] == second["model_version"]
-    assert published["previous"] == first["model_version"]
+    released = ridecast("models", "release", second["bundle"], "--test", "2023-03")
+    assert released["model_version"] == second["model_version"]
+    assert released["previous"] == first["model_version"]
 
-    assert ridecast("models", "rollback")["model_version"] == first["model_version"]
+    rolled_back = ridecast("models", "rollback", first["model_version"])
+    assert rolled_back["model_version"] == first["model_version"]
     assert ridecast("models", "promote", second["model_version"])["model_version"] == second["model_version"]
     history = ridecast("models", "history", "--channel", "stable")["moves"]
-    assert [line["why"] for line in history] == ["promote", "promote", "rollback", "promote"]
+    assert [entry["why"] for entry in history] == ["promote", "promote", "rollback", "promote"]
     assert ridecast("models", "check")["differences"] == []
-    beside = list_artifacts(
-        Bucket(FolderS3(workplace / "build" / "bucket"), "b"), stored_manifest(workplace, first["model_version"])
+    artifacts = list_artifacts(
+        Bucket(FolderS3(workspace / "build" / "bucket"), "b"), stored_manifest(workspace, first["model_version"])
     )
-    assert {REPORT, "gate-stable.json", "environment.json"} <= set(beside)
+    assert {REPORT, "gate-stable.json", "environment.json"} <= set(artifacts)
 
 
-def test_version_is_reproduced_and_reported_by_the_channels_name(ridecast: Run, workplace: Path) -> None:
+def test_version_is_reproduced_and_reported_by_the_channels_name(ridecast: Run, workspace: Path) -> None:
     assert ridecast("models", "reproduce", "stable")["identical"] is True
     report = Path(ridecast("report", "stable", "--output", "card.html")["report"])
-    assert b"Model report and card" in (workplace / report).read_bytes()
+    assert b"Model report and card" in (workspace / report).read_bytes()
 
 
-def stored_manifest(workplace: Path, version: str) -> Any:
-    return read_manifest(Bucket(FolderS3(workplace / "build" / "bucket"), "b"), version)
+def stored_manifest(workspace: Path, version: str) -> Any:
+    return read_manifest(Bucket(FolderS3(workspace / "build" / "bucket"), "b"), version)
 
 
-def test_months_age_a_model_and_the_plot_says_so(ridecast: Run, workplace: Path) -> None:
+def test_backtest_measures_how_models_age_and_draws_it(ridecast: Run, workspace: Path) -> None:
     result = ridecast("backtest", "--from", "2022-01", "--to", "2022-03", "--set", "max_iter=20")
     assert [(row["month"], row["months_since_training"]) for row in result["rows"]] == [
         ("2022-02", 1),
         ("2022-03", 2),
         ("2022-03", 1),
     ]
-    assert b"<svg" in (workplace / "build" / "backtest" / "green.svg").read_bytes()
+    assert b"<svg" in (workspace / "build" / "backtest" / "green.svg").read_bytes()

@@ -1,4 +1,4 @@
-"""Training on real months: as accurate as promised, better than the baseline, and the same to the byte each time."""
+"""Training on real months: the promised accuracy, better than the baseline, and the same bytes each time."""
 
 import os
 import subprocess
@@ -25,10 +25,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Split:
-    """Months to train on, a month to validate on, and what has to come of it.
+    """Months to train on, a month to validate on, and the required results.
 
     Attributes:
-        off_slices: Slices of 1,000 rides or more in which intervals hold under 74 or over 86 rides in a hundred.
+        off_slices: Slices of 1,000 rides or more whose intervals contain less than 74% or more than 86% of the rides.
     """
 
     service: Service
@@ -49,8 +49,8 @@ PROMISED = [
     Split("green", "2023-01", "2023-02", 3.99, 2.57, 0.68),
     Split("green", "2023-01,2023-02", "2023-03", 4.04, 2.58, 0.68, frozenset({"Manhattan to Bronx"})),
 ]
-# Bars 1 % above what was measured: room for another release of scikit-learn, none for a fault. Of yellow there is a
-# sample of 10,000 rides a month; December 2018 is far from the eleven months before it, for either model.
+# Limits are 1% above the measured values: enough for another release of scikit-learn, too little for a fault. The
+# yellow months are samples of 10,000 rides; December 2018 differs from the eleven months before it, for both models.
 OTHER = [
     Split("green", "2022-01..2022-03,2023-01", "2023-02", 3.92, 2.52, 0.65),
     Split("green", "2022-01..2022-03,2023-01,2023-02", "2023-03", 4.00, 2.56, 0.65, frozenset({"LaGuardia"})),
@@ -62,7 +62,7 @@ OTHER = [
 
 
 def load(service: Service, months: str) -> Rides:
-    """Loads real months, or skips where the folder has not got them: a test downloads nothing."""
+    """Load real months, or skip the test if the folder lacks them: a test downloads nothing."""
 
     def skip(service: Service, month: Month, cache_dir: Path) -> Path:
         pytest.skip(f"TLC_DATA_DIR has no {service} rides of {month}")
@@ -76,7 +76,7 @@ def run_of(split: Split) -> TrainingRun:
 
 
 @pytest.mark.parametrize("split", [*PROMISED, *OTHER], ids=str)
-def test_accuracy_is_reached_and_the_baseline_beaten(split: Split) -> None:
+def test_model_is_accurate_and_better_than_the_baseline(split: Split) -> None:
     validated = run_of(split).validated
     assert validated.model.rmse_minutes <= split.max_rmse_minutes
     assert validated.model.mae_minutes <= split.max_mae_minutes
@@ -85,20 +85,20 @@ def test_accuracy_is_reached_and_the_baseline_beaten(split: Split) -> None:
 
 
 @pytest.mark.parametrize("split", [*PROMISED[1:], *OTHER], ids=str)
-def test_next_months_rides_end_within_their_intervals_as_often_as_promised(split: Split) -> None:
+def test_intervals_have_their_coverage_in_the_next_month(split: Split) -> None:
     validated = run_of(split).validated
     assert validated.coverage is not None
     assert 0.78 <= validated.coverage <= 0.82
     assert uneven_slices(validated) == split.off_slices
 
 
-def test_month_after_which_the_traffic_changed_has_less_of_them_but_evenly() -> None:
+def test_month_with_changed_traffic_has_less_coverage_but_evenly() -> None:
     # Rides of 2021-02 took 1.2 minutes longer than those of the month before, most of all in the snow of its first week
     validated = run_of(FROM_2021_01).validated
     assert validated.coverage is not None
     assert 0.74 <= validated.coverage <= 0.82
-    judged = [one.coverage for one in validated.slices if one.model.n_rides >= MIN_SLICE_RIDES and one.coverage]
-    assert min(judged) >= 0.69
+    coverages = [one.coverage for one in validated.slices if one.model.n_rides >= MIN_SLICE_RIDES and one.coverage]
+    assert min(coverages) >= 0.69
 
 
 @pytest.mark.parametrize("split", [*PROMISED, *OTHER], ids=str)
@@ -108,7 +108,7 @@ def test_no_slice_of_many_rides_is_worse_than_the_baseline(split: Split) -> None
 
 
 def uneven_slices(result: MonthsResult) -> set[str]:
-    """Slices of many rides in which intervals hold too few rides, or too many."""
+    """Return the slices of many rides whose coverage is too low or too high."""
     return {
         one.name
         for one in result.slices
@@ -131,10 +131,10 @@ print(bundle.model_version, *(f"{name}={sha256(data)}" for name, data in sorted(
 
 
 def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
-    load("green", "2021-01,2021-02")  # or there is nothing to compare
+    load("green", "2021-01,2021-02")  # skips if they are missing
 
     def digests(hash_seed: str, n_threads: str) -> str:
-        """What another process, with other hashes and threads, makes of the same rides."""
+        """Train in another process with other hashes and threads, and return the digests."""
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": n_threads}
         finished = subprocess.run(  # noqa: S603 - our own code
             [sys.executable, "-c", TRAIN_AND_PRINT_DIGESTS],

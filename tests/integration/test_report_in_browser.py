@@ -19,18 +19,18 @@ pytestmark = pytest.mark.skipif(
 DESKTOP, PHONE = (1280, 900), (390, 844)
 MAX_BYTES = 3_000_000
 
-# What is drawn: the size on the page of every plot, and how many shapes or pictures are in it.
+# The size of every plot on the page, and its number of shapes and pictures.
 DRAWN = """return [...document.querySelectorAll('figure svg')].map(svg => {
   const box = svg.getBoundingClientRect();
   return [box.width, box.height, svg.querySelectorAll('path, use, image').length];
 })"""
-# What sticks out to the right of the page, but for what scrolls in a box of its own.
-STICKING_OUT = """return [...document.querySelectorAll('body *')].filter(
+# Elements that extend beyond the right edge of the page, except in boxes that scroll.
+TOO_WIDE = """return [...document.querySelectorAll('body *')].filter(
   e => !e.closest('.scroll') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 0.5
 ).map(e => e.outerHTML.slice(0, 80))"""
 BLOCKED = """window.blocked = []; document.addEventListener(
   'securitypolicyviolation', e => window.blocked.push(e.violatedDirective + ' ' + e.blockedURI))"""
-# Texts of plots that lie on one another, by more than a hair.
+# Texts of plots that overlap visibly.
 OVERLAPS = """return [...document.querySelectorAll('figure svg')].flatMap(svg => {
   const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
   return texts.flatMap(([one, a], i) => texts.slice(i + 1).filter(([_, b]) =>
@@ -76,11 +76,11 @@ def show(browser: Any, path: Path, size: tuple[int, int], *, scheme: str = "ligh
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_report_has_no_errors_and_nothing_sticks_out(browser: Any, report: Path, size: tuple[int, int]) -> None:
+def test_report_has_no_errors_and_fits_the_width(browser: Any, report: Path, size: tuple[int, int]) -> None:
     show(browser, report, size)
     assert browser.get_log("browser") == []
     assert browser.execute_script("return window.blocked") == []
-    assert browser.execute_script(STICKING_OUT) == []
+    assert browser.execute_script(TOO_WIDE) == []
     assert browser.execute_script("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
 
 
@@ -107,7 +107,7 @@ def test_every_section_has_its_heading(browser: Any, report: Path) -> None:
     assert browser.title.endswith("report and model card")
 
 
-def test_dark_paper_has_light_ink_in_the_plots_too(browser: Any, report: Path) -> None:
+def test_dark_mode_has_light_text_in_the_plots_too(browser: Any, report: Path) -> None:
     ink = "return getComputedStyle(document.querySelector('figure svg text')).fill"
     paper = "return getComputedStyle(document.body).backgroundColor"
     show(browser, report, DESKTOP)
@@ -122,7 +122,7 @@ def test_report_of_a_bundle_alone_is_shown(browser: Any, tmp_path: Path) -> None
     path.write_bytes(build_report(bare_facts()))
     show(browser, path, PHONE)
     assert browser.get_log("browser") == []
-    assert browser.execute_script(STICKING_OUT) == []
+    assert browser.execute_script(TOO_WIDE) == []
 
 
 def test_browser_fetches_nothing_but_the_page(browser: Any, report: Path) -> None:
@@ -140,7 +140,7 @@ def test_same_facts_give_the_same_bytes_and_no_more_than_3_mb() -> None:
     assert len(page) < MAX_BYTES
 
 
-def test_names_of_slices_that_no_font_has_are_drawn_as_far_as_they_go() -> None:
+def test_names_of_slices_with_characters_that_fonts_lack_are_drawn() -> None:
     slices = (slice_result("$kind$", "$\\frac</svg>\x00\u4e2d"), slice_result("$kind$", "é" * 99))
     plots = draw_plots(bare_facts(evaluation=evaluation(*slices), interval_level=0.8))
     assert all(b"</svg>" not in plot.strip().removesuffix(b"</svg>") for plot in plots.values())

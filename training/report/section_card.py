@@ -102,12 +102,8 @@ def gate(facts: ReportFacts, _: Plots) -> Html:
     """Show the gate's verdict, a line for each rule."""
     verdict = facts.verdict
     if verdict is None:
-        return paragraph(
-            "Not gated yet. Run ridecast models release --judge-only ",
-            facts.manifest.model_version,
-            ".",
-            class_="missing",
-        )
+        command = f"ridecast models release --judge-only {facts.manifest.model_version}"
+        return paragraph(f"Not gated yet. Run {command}.", class_="missing")
     champion = verdict.against or "the baseline, because the channel was empty"
     months = ", ".join(verdict.months) or "no month"
     return join(
