@@ -244,21 +244,19 @@ def test_missing_stack_is_an_error_of_one_sentence(stack: TemplateStack) -> None
         Doctor(stack.aws.client, "nowhere").gather()
 
 
-def test_command_ends_with_one_object_and_exit_code_1_for_a_stack_with_problems(
+def test_command_writes_one_object_and_exits_with_1_for_a_stack_with_problems(
     changed: TemplateStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {**changed.aws.environment, "no_proxy": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)  # where no template.yaml is
     where = ["--stack", changed.name, "--endpoint-url", changed.aws.endpoint_url]
-    monkeypatch.setattr(sys, "argv", ["ridecast", "doctor", *where])
+    monkeypatch.setattr(sys, "argv", ["ridecast", "doctor", "--json", *where])
 
     with pytest.raises(SystemExit) as ended:
         main()
 
-    *lines, last = capsys.readouterr().out.splitlines()
-    result = json.loads(last)
+    result = json.loads(capsys.readouterr().out)
     assert ended.value.code == 1
     assert set(result) == {"stack", "good", "warning", "bad", "findings"}
     assert (result["stack"], result["bad"]) == (changed.name, 3)  # model, mapping, alarm
-    assert lines[0].startswith("✗ mapping: ")
