@@ -14,8 +14,8 @@ from lambda_function.core.events import NOT_JSON, Reject, encode_reject
 from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
 from tests.builders import SHARD_ID, STREAM, STREAM_ARN, kinesis_records, lambda_record, sequence_number
-from tests.fakes import BUCKET, FakeS3
-from tests.fakes_kinesis import FakeClock, FakeKinesis
+from tests.fakes import BUCKET, FakeClock, FakeS3
+from tests.fakes_kinesis import FakeKinesis
 from training.registry.bucket import Bucket
 
 FAILURE_KEY = f"aws/lambda/6f5e/{SHARD_ID}/2021/01/05/2021-01-05T20.15.00-0b1c"

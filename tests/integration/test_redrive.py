@@ -109,11 +109,11 @@ def test_rejects_of_a_function_with_a_bug_are_predicted_after_fix_and_redrive(ri
     rides.publish()
     rides.handle(STRICT)
     assert set(rides.predicted) == set(range(N_RIDES)) - LONG_RIDES
-    assert cli("rejects", "list", *where)["records"] == len(LONG_RIDES)
+    assert cli("records", "list", *where)["records"] == len(LONG_RIDES)
 
-    assert cli("rejects", "redrive", *where)["by_stream"] == {rides.stack.input_stream: len(LONG_RIDES)}
-    assert cli("rejects", "redrive", *where)["redriven"] == 0
-    assert cli("rejects", "list", "--pending", *where)["records"] == 0
+    assert cli("records", "redrive", *where)["by_stream"] == {rides.stack.input_stream: len(LONG_RIDES)}
+    assert cli("records", "redrive", *where)["redriven"] == 0
+    assert cli("records", "list", "--pending", *where)["records"] == 0
 
     rides.handle()
     assert rides.predicted == Counter(range(N_RIDES))
@@ -127,13 +127,15 @@ def test_batches_that_failed_without_a_model_are_predicted_after_release_and_red
     rides.publish()
     rides.handle()
     assert not rides.predicted
-    found = cli("failures", "list", *where)
+    found = cli("records", "list", "--kind", "failure", *where)
     assert (found["records"], found["unreadable"]) == (N_RIDES, {})
     assert {group["reason"] for group in found["groups"]} == {"RetryAttemptsExhausted"}
-    assert cli("failures", "show", found["newest"][0]["id"], *where)["key"] == found["newest"][0]["id"]
+    assert (
+        cli("records", "show", "--kind", "failure", found["newest"][0]["id"], *where)["key"] == found["newest"][0]["id"]
+    )
 
     rides.publish_model()
-    assert cli("failures", "redrive", *where)["redriven"] == N_RIDES
+    assert cli("records", "redrive", "--kind", "failure", *where)["redriven"] == N_RIDES
     rides.handle()
     assert rides.predicted == Counter(range(N_RIDES))
 

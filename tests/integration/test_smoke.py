@@ -17,7 +17,7 @@ from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 STACK = "ridecast"
-PATIENCE_S = 30.0
+PATIENCE_S = 180.0
 
 
 @pytest.fixture(scope="module")
