@@ -6,15 +6,19 @@ from functools import cache
 from typing import Any
 
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.pipeline import make_pipeline
 
 from lambda_function.core.processor import DURATION_DECIMALS
 from tests.bench.comparators import plain_batched
+from tests.bench.course import fit_course_forest
 from tests.bench.figures import MB, MS, TIMES, US, Figure
 from tests.bench.stand_ins import kinesis_without_socket
 from tests.bench.subjects import invocation, ours
 from tests.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, small_rides, training_facts
+from tests.course import course_features
 from tests.fakes import FakeClock
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
@@ -134,3 +138,11 @@ def test_budget_is_a_maximum_for_times_and_a_minimum_for_ratios(figure: Figure, 
 @pytest.mark.parametrize(("unit", "is_binding"), [(TIMES, True), (MB, True), (US, False), (MS, False)])
 def test_budgets_of_ratios_and_sizes_bind_and_of_times_do_not(unit: str, is_binding: bool) -> None:
     assert Figure("name", 1.0, unit, 2.0).is_binding == is_binding
+
+
+def test_course_forest_fitted_in_steps_is_that_of_one_fit() -> None:
+    rides = small_rides()
+    features = course_features(rides.columns)
+    recipe = RandomForestRegressor(n_estimators=50, max_depth=20, min_samples_leaf=10, random_state=0)
+    whole = make_pipeline(DictVectorizer(), recipe).fit(features, rides.duration_minutes)
+    assert fit_course_forest(rides).predict(features).tolist() == whole.predict(features).tolist()
