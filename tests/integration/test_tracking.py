@@ -291,8 +291,8 @@ class Server:
                 threading.Event().wait(0.1)
             else:
                 return True
-        log = self._log.read_text()
-        assert "address already in use" in log.lower(), log
+        output = self._log.read_text()
+        assert "address already in use" in output.lower(), output
         return False
 
     def kill(self) -> None:

@@ -80,68 +80,68 @@ def test_registering_that_fails_says_which_version_to_track_again() -> None:
 # From a bucket to its mirror ----------------------------------------------------------------------------------------
 
 
-def bucket_with(folder: Path, *seeds: int, **pointed: int) -> FolderS3:
+def bucket_with(folder: Path, *seeds: int, **pointed: int) -> Bucket:
     """Return a bucket with small bundles, and with channels that point at them."""
-    s3 = FolderS3(folder / "bucket")
+    bucket = Bucket(FolderS3(folder / "bucket"), BUCKET)
     for seed in seeds:
-        store_bundle(Bucket(s3, BUCKET), small_bundle(seed))
+        store_bundle(bucket, small_bundle(seed))
     for channel, seed in pointed.items():
-        move_channel(Bucket(s3, BUCKET), channel, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
-    return s3
+        move_channel(bucket, channel, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
+    return bucket
 
 
-def mirrored(store: FakeTracking, s3: Any, folder: Path) -> list[str]:
+def mirrored(store: FakeTracking, bucket: Bucket, folder: Path) -> list[str]:
     """Do what `models sync --all` does, and return the remaining differences."""
-    sources = Sources(Bucket(s3, BUCKET), folder / "bundles")
+    sources = Sources(bucket, folder / "bundles")
     for version in sources.all_versions():
         catch_up(store, sources, version)
-    follow_channels(store, Bucket(s3, BUCKET))
-    return differences(view_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))
+    follow_channels(store, bucket)
+    return differences(view_bucket(bucket), store.read_registry(MODEL))
 
 
 def test_aliases_follow_the_channels(tmp_path: Path) -> None:
-    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, 2, stable=1, candidate=2)
-    assert mirrored(store, s3, tmp_path) == []
+    store, bucket = FakeTracking(), bucket_with(tmp_path, 1, 2, stable=1, candidate=2)
+    assert mirrored(store, bucket, tmp_path) == []
     assert set(store.aliases[MODEL]) == {"stable", "candidate"}
     assert set(store.aliases[MODEL].values()) == {1, 2}
     bucket_with(tmp_path, stable=2)
     store.aliases[MODEL]["champion"] = 1
-    aliases = follow_channels(store, Bucket(s3, BUCKET))
+    aliases = follow_channels(store, bucket)
     assert aliases == dict.fromkeys(["stable", "candidate"], small_bundle(2).model_version)
     assert store.aliases[MODEL].keys() == {"stable", "candidate"}
     assert len(set(store.aliases[MODEL].values())) == 1
 
 
 def test_channel_onto_a_version_that_is_not_registered_has_no_alias(tmp_path: Path) -> None:
-    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
-    assert follow_channels(store, Bucket(s3, BUCKET)) == {}
-    assert len(differences(view_bucket(Bucket(s3, BUCKET)), store.read_registry(MODEL))) == 2
+    store, bucket = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
+    assert follow_channels(store, bucket) == {}
+    assert len(differences(view_bucket(bucket), store.read_registry(MODEL))) == 2
 
 
 def test_channel_with_a_name_that_mlflow_reserves_has_no_alias_and_is_no_difference(tmp_path: Path) -> None:
-    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, latest=1, v2=1, stable=1)
-    assert mirrored(store, s3, tmp_path) == []
+    store, bucket = FakeTracking(), bucket_with(tmp_path, 1, latest=1, v2=1, stable=1)
+    assert mirrored(store, bucket, tmp_path) == []
     assert store.aliases[MODEL].keys() == {"stable"}
 
 
 @pytest.mark.parametrize("n_calls_before", [0, 1, 5, 7])
 def test_error_of_a_mirror_names_the_command_that_catches_up(tmp_path: Path, n_calls_before: int) -> None:
-    store, s3 = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
+    store, bucket = FakeTracking(), bucket_with(tmp_path, 1, stable=1)
     store.script = [*[None] * n_calls_before, GONE]
     with pytest.raises(TrackingError, match=rf"`ridecast models sync \S+ --bucket {BUCKET}`"):
-        mirrored(store, s3, tmp_path)
+        mirrored(store, bucket, tmp_path)
 
 
 def test_artifacts_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
-    s3, version = bucket_with(tmp_path, 1), small_bundle().model_version
-    put_artifact(Bucket(s3, BUCKET), version, "report.html", b"the bucket's")
+    bucket, version = bucket_with(tmp_path, 1), small_bundle().model_version
+    put_artifact(bucket, version, "report.html", b"the bucket's")
     left = write_bundle(small_bundle(), tmp_path / "bundles")
     (left / "report.html").write_bytes(b"the folder's")
     (left / ENVIRONMENT).write_bytes(
         encode_environment(Environment(git_commit=COMMIT, python="3.13.0", platform="Linux", packages={}))
     )
     store = FakeTracking()
-    tracked = catch_up(store, Sources(Bucket(s3, BUCKET), tmp_path / "bundles"), version)
+    tracked = catch_up(store, Sources(bucket, tmp_path / "bundles"), version)
     run = store.runs[tracked.run_id]
     assert run.files["report.html"] == b"the bucket's"
     assert run.tags["mlflow.source.git.commit"] == COMMIT
@@ -150,14 +150,14 @@ def test_artifacts_of_a_stored_version_are_tracked_too(tmp_path: Path) -> None:
 
 def test_version_in_the_folder_only_is_tracked_and_not_registered(tmp_path: Path) -> None:
     write_bundle(small_bundle(), tmp_path / "bundles")
-    store, sources = FakeTracking(), Sources(Bucket(bucket_with(tmp_path), BUCKET), tmp_path / "bundles")
+    store, sources = FakeTracking(), Sources(bucket_with(tmp_path), tmp_path / "bundles")
     version = sources.resolve(small_bundle().model_version)
     assert catch_up(store, sources, version).registered is None
     assert (len(store.runs), store.models) == (1, {})
 
 
 def test_unknown_version_is_an_error(tmp_path: Path) -> None:
-    sources = Sources(Bucket(bucket_with(tmp_path, 1), BUCKET), tmp_path / "bundles")
+    sources = Sources(bucket_with(tmp_path, 1), tmp_path / "bundles")
     with pytest.raises(NoSuchVersionError):
         sources.resolve("yellow")
     with pytest.raises(NoSuchVersionError):
@@ -168,14 +168,14 @@ def test_all_versions_are_those_of_bucket_and_folder_that_load(tmp_path: Path) -
     for seed in (1, 2, 3):
         write_bundle(small_bundle(seed), tmp_path / "bundles")
     (tmp_path / "bundles" / small_bundle(3).model_version / "forest.npz").write_bytes(b"cut short")
-    sources = Sources(Bucket(bucket_with(tmp_path, 1), BUCKET), tmp_path / "bundles")
+    sources = Sources(bucket_with(tmp_path, 1), tmp_path / "bundles")
     assert sources.all_versions() == (small_bundle(1).model_version, small_bundle(2).model_version)
 
 
 def test_follow_does_nothing_where_mlflow_is_not_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    follow(Bucket(bucket_with(tmp_path, 1, stable=1), BUCKET))
+    follow(bucket_with(tmp_path, 1, stable=1))
     assert not (tmp_path / "build").exists()
 
 
@@ -184,7 +184,7 @@ def test_failure_to_follow_is_a_warning(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    follow(Bucket(bucket_with(tmp_path, 1, stable=1), BUCKET))
+    follow(bucket_with(tmp_path, 1, stable=1))
     assert "mlflow is not installed: run `uv sync" in capsys.readouterr().err
 
 

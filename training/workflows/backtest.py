@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -13,13 +12,6 @@ from training.report.plots_model import ageing
 from training.workflows.config import build_config
 
 
-class BacktestFiles(NamedTuple):
-    """The files of a backtest."""
-
-    figures: Path
-    plot: Path
-
-
 def run_backtest(
     service: Service,
     first: Month | None,
@@ -28,8 +20,11 @@ def run_backtest(
     parameters: Sequence[str],
     folder: Path,
     on_step: Callable[[str], None],
-) -> tuple[BacktestResult, BacktestFiles]:
+) -> tuple[BacktestResult, Path, Path]:
     """Backtest over the local months from first to last, both included.
+
+    Returns:
+        The result, and the files of its figures and its plot.
 
     Raises:
         UserError: No month follows the first training window, or a parameter is not valid.
@@ -44,7 +39,7 @@ def run_backtest(
         service, months, tlc_months(service), train_window=train_window, parameters=chosen, on_step=on_step
     )
     folder.mkdir(parents=True, exist_ok=True)
-    files = BacktestFiles(folder / f"{service}.json", folder / f"{service}.svg")
-    files.figures.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    files.plot.write_bytes(ageing(result.rows))
-    return result, files
+    figures, plot = folder / f"{service}.json", folder / f"{service}.svg"
+    figures.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    plot.write_bytes(ageing(result.rows))
+    return result, figures, plot

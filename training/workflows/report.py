@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from lambda_function.errors import BundleError
 from training.data.contract import RULES, check_contract
@@ -24,19 +23,15 @@ from training.report.plots import draw_plots
 from training.workflows.progress import Progress
 
 
-class WrittenReport(NamedTuple):
-    """A version and the file of its report."""
-
-    model_version: str
-    path: Path
-
-
 def run_report(
     sources: Sources, name: str, output: Path | None, outlines: Path | None, progress: Progress
-) -> WrittenReport:
+) -> tuple[str, Path]:
     """Draw the report of the version that a name means, and write it to `output` or into the bundle's folder.
 
     If the bucket holds the version, the report is also stored there.
+
+    Returns:
+        The version, and the report's file.
 
     Raises:
         UserError: There is no such version, or its months are not available.
@@ -58,10 +53,10 @@ def run_report(
         put_artifacts(sources.bucket, version, drawn)
     if output is None:
         write_artifacts(sources.folder / version, drawn)
-        return WrittenReport(version, sources.folder / version / REPORT)
+        return version, sources.folder / version / REPORT
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(drawn[REPORT])
-    return WrittenReport(version, output)
+    return version, output
 
 
 def draw_report(
