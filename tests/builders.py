@@ -1,4 +1,4 @@
-"""What arrives and what serves, with good defaults: ride events, Kinesis records, invocations, bundles, matrices."""
+"""Builders with defaults: ride events, Kinesis records, invocations, bundles, matrices."""
 
 import base64
 import io
@@ -43,7 +43,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def ride_event(ride_id: object = 256, **ride: object) -> dict[str, Any]:
-    """A ride event as a producer builds it; keyword arguments are the ride's fields, None leaves a field out."""
+    """Return a ride event; keyword arguments are the ride's fields, None leaves a field out."""
     fields = {
         "PULocationID": 130,
         "DOLocationID": 205,
@@ -55,29 +55,29 @@ def ride_event(ride_id: object = 256, **ride: object) -> dict[str, Any]:
 
 
 def ride_bytes(ride_id: object = 256, **ride: object) -> bytes:
-    """A ride event as a producer sends it."""
+    """Return a ride event as a producer sends it."""
     return json.dumps(ride_event(ride_id, **ride)).encode()
 
 
 def raw_ride_bytes(ride_id: str = "256", *, extra: str = "", **ride: str) -> bytes:
-    """A ride event whose values are JSON texts, for what no encoder would write; `extra` follows the last field."""
+    """Return a ride event whose values are JSON texts that an encoder may not write; `extra` follows the last field."""
     fields = {"PULocationID": "130", "DOLocationID": "205", "trip_distance": "3.66", **ride}
     inside = ",".join(f'"{name}":{text}' for name, text in fields.items())
     return f'{{"ride":{{{inside}}},"ride_id":{ride_id}{extra}}}'.encode("utf-8", "surrogatepass")
 
 
 def sequence_number(position: int) -> str:
-    """The sequence number of the n-th record of the stream."""
+    """Return the sequence number of the n-th record of the stream."""
     return str(FIRST_SEQUENCE_NUMBER + position)
 
 
 def event_id(position: int) -> str:
-    """The id of the n-th record of the stream, and of its prediction."""
+    """Return the id of the n-th record of the stream and of its prediction."""
     return f"{SHARD_ID}:{sequence_number(position)}"
 
 
 def lambda_record(data: bytes | str, position: int = 0) -> dict[str, Any]:
-    """One record in Lambda's envelope; data that is a text stands in it as it is, without base64."""
+    """Return a record in Lambda's format; data that is a string is not encoded as base64."""
     return {
         "kinesis": {
             "kinesisSchemaVersion": "1.0",
@@ -97,22 +97,22 @@ def lambda_record(data: bytes | str, position: int = 0) -> dict[str, Any]:
 
 
 def lambda_records(datas: Iterable[bytes | str]) -> list[dict[str, Any]]:
-    """The stream's first records, in Lambda's envelope."""
+    """Return the stream's first records in Lambda's format."""
     return [lambda_record(data, position) for position, data in enumerate(datas)]
 
 
 def invocation(*datas: bytes | str) -> dict[str, Any]:
-    """An invocation with the stream's first records."""
+    """Return an invocation with the stream's first records."""
     return {"Records": lambda_records(datas)}
 
 
 def kinesis_records(*datas: bytes | str) -> list[KinesisRecord]:
-    """The stream's first records, decoded."""
+    """Return the stream's first records, decoded."""
     return decode_records(invocation(*datas))
 
 
 def ride_columns_of(n: int = 1, **columns: Iterable[float]) -> RideColumns:
-    """Columns of n equal rides, but for those given."""
+    """Return the columns of n equal rides, with the given columns instead of the defaults."""
     defaults: dict[str, Iterable[float]] = {
         "pickup_zone": [130] * n,
         "dropoff_zone": [205] * n,
@@ -129,10 +129,10 @@ def ride_columns_of(n: int = 1, **columns: Iterable[float]) -> RideColumns:
 
 
 def random_matrix(n: int, seed: int = 0, missing_share: float = 0.1) -> NDArray[np.float64]:
-    """A feature matrix of made-up rides, a share of every feature missing."""
+    """Return a feature matrix of made-up rides with a share of missing values."""
     matrix = feature_matrix(synthetic_rides(JANUARY, n, seed).columns)
     rng = np.random.default_rng(seed)
-    rng.shuffle(matrix)  # by pickup no more
+    rng.shuffle(matrix)  # the rides were in order of pickup
     matrix[rng.random(matrix.shape) < missing_share] = np.nan
     return matrix
 
@@ -140,7 +140,7 @@ def random_matrix(n: int, seed: int = 0, missing_share: float = 0.1) -> NDArray[
 def stump_arrays(
     threshold: float = 2.0, left: float = 10.0, right: float = 20.0, *, feature: int = 0, missing_right: bool = False
 ) -> Arrays:
-    """The arrays of a forest of one tree with one split and two leaves, base 0."""
+    """Return the arrays of a forest of one tree with one split and two leaves, base 0."""
     leaf_minutes = np.zeros((1, 32))
     leaf_minutes[0, :2] = left, right
     return {
@@ -156,19 +156,19 @@ def stump_arrays(
 
 @cache
 def small_rides() -> Rides:
-    """Two thousand made-up rides of 2021-01."""
+    """Return two thousand made-up rides of 2021-01."""
     return synthetic_rides(JANUARY, 2000, seed=7)
 
 
 @cache
 def small_bundle(seed: int = 1) -> ExportedBundle:
-    """A real bundle of twenty trees, fitted once a session; another seed gives another version."""
+    """Return a bundle of twenty trees, fitted once a session; another seed gives another version."""
     parameters = {**SMALL_PARAMETERS, "max_features": 0.5, "random_state": seed}
     return export_bundle(fit_forest(small_rides(), parameters), small_rides(), training_facts(parameters))
 
 
 def small_interval(**changes: Any) -> Interval:
-    """An interval of three steps, wider from kind to kind, around rides from the builders' own zone."""
+    """Return an interval of three steps that is wider from kind to kind, for rides from the builders' zone."""
     half_minutes: dict[str, tuple[float, ...]] = {
         kind: (1.25 + number, 2.5 + number, 5.25 + number) for number, kind in enumerate(KINDS)
     }
@@ -178,14 +178,14 @@ def small_interval(**changes: Any) -> Interval:
 
 @cache
 def interval_bundle() -> ExportedBundle:
-    """The small bundle with intervals."""
+    """Return the small bundle with intervals."""
     parameters = {**SMALL_PARAMETERS, "max_features": 0.5, "random_state": 1}
     fitted = fit_forest(small_rides(), parameters)
     return export_bundle(fitted, small_rides(), training_facts(parameters), small_interval())
 
 
 def training_facts(parameters: dict[str, Any] | None = None) -> TrainingFacts:
-    """What the manifest of the small bundle says of its training."""
+    """Return the training facts of the small bundle."""
     return TrainingFacts(
         service="green",
         train_months=(JANUARY,),
@@ -196,26 +196,26 @@ def training_facts(parameters: dict[str, Any] | None = None) -> TrainingFacts:
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Arrays as an .npz, pickled where they hold objects."""
+    """Return arrays as an .npz; arrays of objects are pickled."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=True, **arrays)
     return buffer.getvalue()
 
 
 def forest_arrays_of(bundle: ExportedBundle) -> Arrays:
-    """The arrays of a bundle's forest."""
+    """Return the arrays of a bundle's forest."""
     with np.load(io.BytesIO(bundle.files[FOREST])) as arrays:
         return dict(arrays)
 
 
 def golden_of(bundle: ExportedBundle) -> list[dict[str, Any]]:
-    """The golden rides of a bundle."""
+    """Return the golden rides of a bundle."""
     golden: list[dict[str, Any]] = json.loads(bundle.files[GOLDEN])
     return golden
 
 
 def vouched(files: Mapping[str, bytes], **manifest: object) -> dict[str, bytes]:
-    """The files of a bundle with a manifest that has their digests, whatever they hold, and these changes."""
+    """Return the files of a bundle with a manifest that has their digests and these changes."""
     old = msgspec.json.decode(files[MANIFEST], type=Manifest)
     digests = {name: FileDigest(len(data), sha256(data)) for name, data in files.items() if name != MANIFEST}
     new = msgspec.structs.replace(old, **{"files": digests, **manifest})
@@ -223,6 +223,6 @@ def vouched(files: Mapping[str, bytes], **manifest: object) -> dict[str, bytes]:
 
 
 def decoded_ride(ride_id: int | str = 256, **ride: Any) -> RideEvent:
-    """A ride event as the function decodes it."""
+    """Return a decoded ride event."""
     event = ride_event(ride_id, **ride)
     return RideEvent(msgspec.convert(event["ride"], Ride), ride_id)

@@ -1,4 +1,4 @@
-"""For every test: how hard hypothesis tries, an AWS account that is none, and one small model a session."""
+"""Settings for all tests: hypothesis profiles, AWS credentials of no account, the fast tier, one small model."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ settings.register_profile("fast", max_examples=20, deadline=None, suppress_healt
 settings.register_profile("ci", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
-# Whoever runs the tests may be logged in to AWS: they must not reach it.
+# A developer may be logged in to AWS; tests must not reach it.
 os.environ.pop("AWS_PROFILE", None)
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -30,7 +30,7 @@ _FIT_OR_DRAW = """
     gate pipeline release report synthetic tracking tracking_mirror
 """
 FIT_OR_DRAW = {f"test_{name}.py" for name in _FIT_OR_DRAW.split()}
-"""Unit tests that fit models, draw, or ask git: a second each where others take milliseconds."""
+"""Unit tests that fit models, draw or run git: they take seconds, others milliseconds."""
 
 
 def _is_slow(path: Path) -> bool:
@@ -38,12 +38,12 @@ def _is_slow(path: Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Doesn't even import, for the fast tier, what it would leave out: scikit-learn and matplotlib take seconds."""
+    """Do not import slow test files for the fast tier: scikit-learn and matplotlib take seconds."""
     return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps what needs servers, real months, the built package or a model of its own out of the fast tier."""
+    """Mark tests that need servers, real months, the built package or their own model as slow."""
     for item in items:
         if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
@@ -51,11 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def bundle() -> ExportedBundle:
-    """A small bundle, as training exports it."""
+    """Return a small bundle of a training run."""
     return small_bundle()
 
 
 @pytest.fixture(scope="session")
 def model(bundle: ExportedBundle) -> ModelBundle:
-    """The small bundle's model."""
+    """Return the small bundle's model."""
     return bundle.model

@@ -1,4 +1,4 @@
-"""Stand-ins for what the function talks to: S3, a stream that takes records, time, Lambda's context.
+"""Fakes of the function's environment: S3, the output stream, the clock and Lambda's context.
 
 Faults are values: each fake has a `script`, a list of outcomes, one a call. `None` (and the end of the list) is a call
 that works; an exception is raised instead of the call; `AfterAccepting` does the call and raises nevertheless.
@@ -29,7 +29,7 @@ OUTPUT_STREAM = "ride-predictions"
 
 
 def timed_out() -> ReadTimeoutError:
-    """An error as boto3 raises it when no answer came: what was asked may have been done."""
+    """Build the error that boto3 raises without an answer: the call may have been done."""
     return ReadTimeoutError(endpoint_url="https://aws.invalid")
 
 
@@ -40,28 +40,28 @@ DENIED = client_error(403, "AccessDeniedException")
 
 @dataclass(frozen=True, slots=True)
 class AfterAccepting:
-    """The call is done, and its answer never arrives."""
+    """The call is done, and its answer is lost."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class WhileReading:
-    """The object is found, and its body breaks off."""
+    """The object is found, and reading its body fails."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Meanwhile:
-    """Something that somebody else does just before the call."""
+    """An action of another client just before the call."""
 
     action: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
 class PartlyFailed:
-    """PutRecords answers 200, and these positions of the request were not taken."""
+    """PutRecords answers 200 and refuses the entries at these positions."""
 
     positions: Collection[int]
     code: str = "ProvisionedThroughputExceededException"
@@ -79,7 +79,7 @@ class FakeClock:
     slept_s: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        """Returns the time."""
+        """Return the time."""
         return self.now_s
 
     def advance(self, seconds: float) -> None:
@@ -94,7 +94,7 @@ class FakeClock:
 
 @dataclass(slots=True)
 class FakeContext:
-    """Lambda's context: the time that is left runs on the clock."""
+    """Lambda's context; the remaining time is by the clock."""
 
     clock: FakeClock
     timeout_s: float = 60.0
@@ -104,7 +104,7 @@ class FakeContext:
         self.started_s = self.clock()
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the timeout."""
+        """Return the milliseconds until the timeout."""
         return max(0, int((self.started_s + self.timeout_s - self.clock()) * 1000))
 
 
@@ -176,10 +176,10 @@ class FakeS3(MemoryS3):
 
 @dataclass(slots=True)
 class FakeKinesis:
-    """A stream that takes records, and refuses requests beyond the limits as Kinesis does.
+    """An output stream that refuses requests beyond Kinesis's limits.
 
     Attributes:
-        taken: What the stream took: (partition key, data) each, in order, repeats included.
+        taken: (partition key, data) of each record on the stream, in order and with repeats.
         requests: The number of records of each request.
         request_s: Seconds that a request takes.
     """
@@ -191,7 +191,7 @@ class FakeKinesis:
     requests: list[int] = field(default_factory=list)
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Takes a request."""
+        """Put records."""
         assert StreamName == OUTPUT_STREAM
         self.requests.append(len(Records))
         self.clock.now_s += self.request_s
@@ -213,18 +213,18 @@ class FakeKinesis:
 
 
 def publish_bundle(s3: FakeS3, bundle: ExportedBundle, channel: str = "stable") -> Channel:
-    """Stores a bundle and moves a channel to it, as a training run does."""
+    """Store a bundle and move a channel to it."""
     store_bundle(Bucket(s3, BUCKET), bundle)
     return move_channel(Bucket(s3, BUCKET), channel, bundle.model_version, bundle.manifest_sha256)
 
 
 def spoil_bundle(s3: FakeS3, bundle: ExportedBundle, file: str = MANIFEST) -> None:
-    """Makes a stored bundle unusable."""
+    """Make a stored bundle unusable."""
     s3.objects[bundle_key(bundle.model_version, file)] += b" "
 
 
 def point_channel(s3: FakeS3, text: bytes, channel: str = "stable") -> None:
-    """Writes something into a channel, whatever it points at."""
+    """Write bytes into a channel."""
     s3.objects[channel_key(channel)] = text
 
 
@@ -233,9 +233,9 @@ _service_numbers = itertools.count()
 
 @dataclass(slots=True)
 class FakeFunction:
-    """The whole function on fakes, its model published.
+    """The function on fakes, with a model in its channel.
 
-    Each has a logger of its own, which writes to what is the standard output when the function is made.
+    Each has a logger of its own, which writes to the standard output of the time when the function is made.
     """
 
     bundle: ExportedBundle
@@ -269,7 +269,7 @@ class FakeFunction:
         )
 
     def invoke(self, event: dict[str, Any]) -> str:
-        """Handles an invocation and returns the sequence number that must come again, or ""."""
+        """Handle an invocation; return the sequence number to retry from, or ""."""
         answer = self.handler(event, FakeContext(self.clock, self.timeout_s))
         assert answer.keys() == {"batchItemFailures"}
         failures = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]

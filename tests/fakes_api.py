@@ -1,4 +1,4 @@
-"""The function behind the HTTP API on fakes, how it is asked, and what a problem looks like."""
+"""The API function on fakes, requests to it, and the check of its problem responses."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ _service_numbers = itertools.count()
 
 @dataclass(slots=True)
 class Response:
-    """What a caller gets."""
+    """A response of the API."""
 
     status: int
     headers: dict[str, str]
@@ -28,13 +28,13 @@ class Response:
 
     @property
     def json(self) -> Any:
-        """The body, decoded."""
+        """Return the decoded body."""
         return json.loads(self.body)
 
 
 @dataclass(slots=True)
 class FakeApi:
-    """The whole function behind the API on fakes, its model published unless it is None."""
+    """The API function on fakes, with a model in its channel unless `bundle` is None."""
 
     bundle: ExportedBundle | None = field(default_factory=small_bundle)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -52,29 +52,29 @@ class FakeApi:
         )
 
     def ask(self, method: str, path: str, body: bytes = b"", content_type: str | None = JSON) -> Response:
-        """Sends a request that arrives at ARRIVAL_TIME_S."""
+        """Send a request that arrives at ARRIVAL_TIME_S."""
         headers = {} if content_type is None else {"Content-Type": content_type}
         return self.take(http_event(method, path, headers, body, ARRIVAL_TIME_S))
 
     def take(self, event: dict[str, Any]) -> Response:
-        """Takes an event of API Gateway's."""
+        """Handle an event of API Gateway."""
         answer = self.handler(event, None)
         body: str = answer["body"]
         assert answer["isBase64Encoded"] is False
         return Response(answer["statusCode"], answer["headers"], body.encode())
 
     def predict(self, body: bytes) -> Response:
-        """Asks for predictions."""
+        """Request predictions."""
         return self.ask("POST", "/predictions", body)
 
 
 def rides_bytes(*events: bytes) -> bytes:
-    """A body that asks for several rides."""
+    """Build a request body with several rides."""
     return b'{"rides": [' + b" , ".join(events) + b"]}"
 
 
 def assert_is_problem(response: Response, status: int, path: str = "") -> None:
-    """Holds a response against what every problem has, and against its status and the path of the field to blame."""
+    """Check that a response is a problem with this status and this path of the invalid field."""
     assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
     assert response.json["status"] == status
     assert response.json["title"]

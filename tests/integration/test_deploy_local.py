@@ -1,4 +1,4 @@
-"""Stacks by change sets on the local AWS, as `sam deploy` makes, changes and deletes them."""
+"""Stacks on the local AWS, made and changed by change sets like those of `sam deploy`."""
 
 import json
 import os
@@ -30,17 +30,17 @@ MORE_THAN_ONE = {"Assertions": [{"Assert": {"Fn::Not": [IS_ONE]}, "AssertDescrip
 
 @pytest.fixture
 def stack(aws: LocalAws, request: pytest.FixtureRequest) -> TemplateStack:
-    """A stack to be, with a name of its own."""
+    """A stack that does not exist yet, with a name of its own."""
     return TemplateStack(aws, f"stack-{zlib.crc32(request.node.name.encode())}")
 
 
 def alias_target(stack: TemplateStack) -> tuple[str, int]:
-    """The version that `live` points at, and its timeout."""
+    """Return the version of the alias `live` and its timeout."""
     found = stack.aws.client("lambda").get_function_configuration(FunctionName=stack.outputs()["FunctionAliasArn"])
     return found["Version"], int(found["Timeout"])
 
 
-def test_the_templates_whole_stack_is_created_updated_kept_through_a_failure_and_deleted(stack: TemplateStack) -> None:
+def test_template_is_created_updated_rolled_back_and_deleted(stack: TemplateStack) -> None:
     # GIVEN every resource of the template
     assert stack.change() == "CREATE_COMPLETE"
     conditional = {name for name, one in template()["Resources"].items() if "Condition" in one}
@@ -48,10 +48,10 @@ def test_the_templates_whole_stack_is_created_updated_kept_through_a_failure_and
     assert all(stack.names().values())
     assert alias_target(stack) == ("1", 60)
 
-    # WHEN nothing is different THEN nothing is done
+    # WHEN nothing is different THEN there is no change set
     assert "didn't contain changes" in stack.change()
 
-    # WHEN code and parameters change THEN what depends on them does, `live` with it, and nothing else
+    # WHEN code and parameters change THEN only resources that depend on them change, with the alias
     stack.upload_code("second", "second.zip")
     second = _with_code(template(), "second.zip")
     n_before = len(stack.events())
@@ -61,7 +61,7 @@ def test_the_templates_whole_stack_is_created_updated_kept_through_a_failure_and
     assert not changed & {"Bucket", "Key", "PredictorRole", "RidePredictions"}
     assert alias_target(stack) == ("2", 90)
 
-    # WHEN an update fails half-way THEN everything is as before
+    # WHEN an update fails THEN all is as before
     names, outputs = stack.names(), stack.outputs()
     broken = _with_code(template(), CODE["S3Key"])
     broken["Resources"]["Taken"] = {
@@ -74,7 +74,7 @@ def test_the_templates_whole_stack_is_created_updated_kept_through_a_failure_and
     assert (stack.names(), stack.outputs()) == (names, outputs)
     assert alias_target(stack)[1] == 90
 
-    # WHEN it is deleted THEN what holds data stays, and what computes is gone
+    # WHEN it is deleted THEN streams and bucket stay, and the function is gone
     outputs = stack.outputs()
     stack.delete()
     aws = stack.aws
@@ -85,7 +85,7 @@ def test_the_templates_whole_stack_is_created_updated_kept_through_a_failure_and
 
 
 def _with_code(wanted: dict[str, Any], key: str) -> dict[str, Any]:
-    """Gives the functions other code, and a version of its own to it, as SAM's translator names it by the code."""
+    """Give the functions other code and a version resource that is named by it, as SAM's translator does."""
     text = json.dumps(wanted).replace(json.dumps(CODE["S3Key"]), json.dumps(key))
     (version,) = [name for name in wanted["Resources"] if name.startswith("PredictorVersion")]
     changed: dict[str, Any] = json.loads(text.replace(version, "PredictorVersion" + key.partition(".")[0]))
@@ -106,9 +106,7 @@ def test_stack_whose_creation_fails_leaves_nothing_behind(stack: TemplateStack) 
     assert (kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]) == before
 
 
-def test_bucket_name_that_is_taken_is_told_and_the_stack_comes_up_under_another(
-    aws: LocalAws, stack: TemplateStack
-) -> None:
+def test_taken_bucket_name_fails_the_creation_and_another_name_works(aws: LocalAws, stack: TemplateStack) -> None:
     names: dict[str, Any] = {"RideEventsName": "some-events", "RidePredictionsName": "some-predictions"}
     aws.client("s3").create_bucket(Bucket="taken")
     assert stack.change(**names, BucketName="taken") == "ROLLBACK_COMPLETE"
@@ -122,21 +120,19 @@ def test_bucket_name_that_is_taken_is_told_and_the_stack_comes_up_under_another(
     again.delete()
 
 
-def test_deleted_stack_comes_up_again_once_its_kept_streams_are_out_of_the_way(
-    aws: LocalAws, stack: TemplateStack
-) -> None:
-    # GIVEN a stack that was deleted, and the streams that it left
+def test_deleted_stack_is_created_again_with_other_stream_names(aws: LocalAws, stack: TemplateStack) -> None:
+    # GIVEN a deleted stack whose streams exist
     first: dict[str, Any] = {"RideEventsName": "first-events", "RidePredictionsName": "first-predictions"}
     assert stack.change(**first) == "CREATE_COMPLETE"
     stack.delete()
 
-    # WHEN it is deployed as before THEN its streams' names are taken
+    # WHEN it is deployed as before THEN it fails, because the names of the streams are taken
     again = TemplateStack(aws, stack.name)
     assert again.change(**first) == "ROLLBACK_COMPLETE"
     assert ("RideEvents", "CREATE_FAILED") in again.events()
     again.delete()
 
-    # WHEN the streams have other names THEN it comes up, and nothing is ever lost
+    # WHEN the streams have other names THEN it is created, and no stream is lost
     second: dict[str, Any] = {"RideEventsName": "second-events", "RidePredictionsName": "second-predictions"}
     elsewhere = TemplateStack(aws, stack.name)
     assert elsewhere.change(**second) == "CREATE_COMPLETE"
@@ -165,7 +161,7 @@ def test_exports_follow_the_stack(aws: LocalAws, stack: TemplateStack) -> None:
         ({"Resources": {}}, {}, "At least one Resources member must be defined"),
     ],
 )
-def test_template_or_parameter_that_cannot_be_is_refused_before_anything_is_made(
+def test_invalid_template_or_parameter_is_refused_before_any_resource_is_made(
     stack: TemplateStack, change: dict[str, Any], parameters: dict[str, object], problem: str
 ) -> None:
     before = stack.aws.client("kinesis").list_streams()["StreamNames"]
@@ -192,7 +188,7 @@ def test_run_that_is_stopped_leaves_nothing_behind(tmp_path: Path, by: signal.Si
         while begun.poll() is None and not list(scratch.glob("deploy-local-*/first/lambda_function")):
             pause.wait(0.05)
         os.killpg(begun.pid, by)
-        _, said = begun.communicate(timeout=60)
+        _, errors = begun.communicate()
 
-    assert (begun.returncode, said) == (130, f"deploy-local: stopped; the logs are in {logs}\n")
+    assert (begun.returncode, errors) == (130, f"deploy-local: stopped; the logs are in {logs}\n")
     assert list(scratch.iterdir()) == []

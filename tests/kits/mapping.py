@@ -107,6 +107,22 @@ def drain(mapping: EventSourceMapping, clock: FakeClock, n_idle_rounds: int = 10
         clock.advance(BACKOFF_S)
 
 
+def stream(*data: bytes, partition_key: str = "key") -> FakeKinesis:
+    """Return a stream of one shard with these records."""
+    kinesis = FakeKinesis()
+    kinesis.put(*data, partition_key=partition_key)
+    return kinesis
+
+
+def run(
+    kinesis: FakeKinesis, function: Callable[[dict[str, Any]], object], n_idle_rounds: int = 10, **options: Any
+) -> EventSourceMapping:
+    """Make a mapping and poll until no record was delivered for as long as a backoff could last."""
+    mapping = make_mapping(kinesis, function, **options)
+    drain(mapping, kinesis.clock, n_idle_rounds)
+    return mapping
+
+
 def rides(n: int) -> list[bytes]:
     return [f"ride {i}".encode() for i in range(n)]
 

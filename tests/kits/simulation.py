@@ -1,4 +1,4 @@
-"""Worlds for tests: one is run until all is settled, and its account says where each record has ended."""
+"""Simulations for tests: run one until all records are settled, and find where each record ended."""
 
 import base64
 import json
@@ -19,11 +19,11 @@ from tests.kits.simulation_strategies import mapping_config
 from training.model.bundle import ExportedBundle
 
 PATIENCE_S = 60.0
-"""The longest backoff is 30 s, and new shards are looked for every 10."""
+"""The longest backoff is 30 s, and shards are listed every 10 s."""
 
 
 class Part(NamedTuple):
-    """Its record's event id, and the bytes of the ride event."""
+    """The event id of a record, and the bytes of a ride event in it."""
 
     event_id: str
     data: bytes
@@ -31,33 +31,33 @@ class Part(NamedTuple):
 
 @dataclass
 class Account:
-    """A world that has run, and what it left.
+    """A simulation that has run, and its output.
 
     Attributes:
-        confirmed: Records that the function has said are done, as the mapping heard it, in order.
+        confirmed: Records that the function has reported as done, in order.
         batches: Each invocation's records.
         settled: What was settled before each invocation.
     """
 
-    world: Simulation
+    simulation: Simulation
     confirmed: list[str] = field(default_factory=list)
     batches: list[list[LambdaRecord]] = field(default_factory=list)
     settled: list[set[str]] = field(default_factory=list)
     _parsed: dict[str, list[LambdaRecord]] = field(default_factory=dict)
 
     def watch(self, batch: list[LambdaRecord], n_done: int | None) -> None:
-        """Notes an invocation."""
+        """Record an invocation."""
         self.batches.append(batch)
         self.settled.append({*self.confirmed, *self.failed()})
         self.confirmed += [record["eventID"] for record in batch[: n_done or 0]]
 
     def arrived(self) -> list[LambdaRecord]:
-        """Every record that the input stream took."""
-        shards = self.world.input.shards.values()
+        """Return every record of the input stream."""
+        shards = self.simulation.input.shards.values()
         return [one for s in shards for one in lambda_records(s.records, s.shard_id, STREAM_ARN)]
 
     def parts(self) -> dict[str, Part]:
-        """Everything that is predicted or rejected by itself, by its identity: records, and sub-records."""
+        """Return all parts, records and sub-records, by their identity. Each is predicted or rejected."""
         return {
             identity: Part(record["eventID"], data)
             for record in self.arrived()
@@ -65,12 +65,12 @@ class Account:
         }
 
     def published(self) -> list[bytes]:
-        """Each prediction on the output stream, those in aggregates too, repeats included."""
-        datas = [record["Data"] for shard in self.world.output.shards.values() for record in shard.records]
+        """Return each prediction on the output stream, including those in aggregates and repeats."""
+        datas = [record["Data"] for shard in self.simulation.output.shards.values() for record in shard.records]
         return [one for data in datas for _, one in parts_of("", data)]
 
     def predicted(self) -> dict[str, dict[str, set[bytes]]]:
-        """The different bytes of each prediction, by its id and model version."""
+        """Return the different bytes of each prediction by its id and model version."""
         found: dict[str, dict[str, set[bytes]]] = defaultdict(lambda: defaultdict(set))
         for line in self.published():
             prediction = decode_prediction(line)
@@ -78,28 +78,28 @@ class Account:
         return found
 
     def rejects(self) -> list[tuple[str, bytes]]:
-        """Identity and line of each reject, in all objects."""
-        lines = [line for body in self.world.bucket.bodies("rejects/") for line in body.splitlines()]
+        """Return identity and line of each reject in all objects."""
+        lines = [line for body in self.simulation.bucket.bodies("rejects/") for line in body.splitlines()]
         return [(identity_of(decode_reject(line)), line) for line in lines]
 
     def rejected(self) -> dict[str, bytes]:
-        """The original bytes of each reject, by identity."""
+        """Return the original bytes of each reject by identity."""
         return {identity: base64.b64decode(decode_reject(line).data) for identity, line in self.rejects()}
 
     def ended(self) -> set[str]:
-        """Identities that have a prediction or a reject."""
+        """Return the identities that have a prediction or a reject."""
         return self.predicted().keys() | self.rejected().keys()
 
     def failed(self) -> Counter[str]:
-        """How often each record stands in the failure destination."""
+        """Count how often each record is in the failure destination."""
         return Counter(record["eventID"] for record in self._destination())
 
     def payloads(self) -> dict[str, bytes]:
-        """The bytes of each record in the failure destination."""
+        """Return the bytes of each record in the failure destination."""
         return {record["eventID"]: data_of(record) for record in self._destination()}
 
     def _destination(self) -> Iterator[LambdaRecord]:
-        for key, body in list(self.world.bucket.objects.items()):
+        for key, body in list(self.simulation.bucket.objects.items()):
             if key.startswith("aws/lambda/"):
                 if key not in self._parsed:
                     self._parsed[key] = json.loads(json.loads(body)["payload"])["Records"]
@@ -116,7 +116,7 @@ def data_of(record: LambdaRecord) -> bytes:
 
 
 def parts_of(identity: str, data: bytes) -> list[tuple[str, bytes]]:
-    """Identity and bytes of what a record holds: sub-records, or itself."""
+    """Return identity and bytes of a record's parts: its sub-records, or itself."""
     if not is_aggregated(data):
         return [(identity, data)]
     try:
@@ -126,7 +126,7 @@ def parts_of(identity: str, data: bytes) -> list[tuple[str, bytes]]:
 
 
 def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterable[At] = ()) -> Account:
-    """Runs a world until all is settled."""
+    """Run a simulation until all records are settled."""
     account: Account
 
     def watch(batch: list[LambdaRecord], n_done: int | None) -> None:
@@ -134,15 +134,15 @@ def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterabl
 
     account = Account(Simulation([small_bundle(), small_bundle(seed=2)], options, FaultSchedule(faults), watch))
     for entries in arrivals:
-        account.world.send(entries)
-        account.world.poll()
-    assert account.world.settle(PATIENCE_S), "a shard is blocked"
+        account.simulation.send(entries)
+        account.simulation.poll()
+    assert account.simulation.settle(PATIENCE_S), "a shard is blocked"
     return account
 
 
 def alone(records: Iterable[LambdaRecord], bundle: ExportedBundle) -> dict[str, bytes]:
-    """The predictions of records that come one by one, in JSON and without a fault, by id."""
-    world = Simulation([bundle], SimulationOptions(mapping=mapping_config()))
+    """Return the predictions of records that are delivered one by one, in JSON and without a fault, by id."""
+    simulation = Simulation([bundle], SimulationOptions(mapping=mapping_config()))
     for record in records:
-        world.function({"Records": [record]})
-    return {decode_prediction(line).prediction_id: line for _, line in world.output.take()}
+        simulation.function({"Records": [record]})
+    return {decode_prediction(line).prediction_id: line for _, line in simulation.output.take()}

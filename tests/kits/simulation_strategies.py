@@ -1,4 +1,4 @@
-"""Hypothesis's worlds: what arrives, what goes wrong, and how the mapping is set."""
+"""Hypothesis strategies for simulations: arrivals, faults and options."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -31,14 +31,14 @@ from tests.builders import STREAM, ride_bytes
 
 HOUR_S = 3600.0
 
-# -- what arrives
+# -- arrivals
 
 RIDES = tuple(ride_bytes(number, trip_distance=number + 0.5, pickup_datetime=None) for number in range(6))
 BAD = (b"not a ride", *MALFORMED)
 
 
 def aggregate(datas: Iterable[bytes]) -> bytes:
-    """Packs ride events as a producer's KPL would."""
+    """Pack ride events as a producer's KPL does."""
     (packed,) = pack([(str(number), data) for number, data in enumerate(datas)], n_groups=1)
     return packed.data
 
@@ -48,10 +48,9 @@ AGGREGATES = st.lists(ONE, min_size=1, max_size=3).map(aggregate)
 DAMAGED = AGGREGATES.map(lambda data: data[:-1])
 ENTRIES = st.tuples(st.sampled_from("abcde"), ONE | ONE | AGGREGATES | DAMAGED)
 ARRIVALS = st.lists(st.lists(ENTRIES, min_size=1, max_size=12), min_size=1, max_size=6)
-"""What a producer sends at a time; the mapping takes a step after each."""
+"""The entries of each send; the mapping polls after each send."""
 
-# -- what goes wrong
-
+# -- faults
 
 N_USUAL_CALLS = {
     Place.SENT: 5,
@@ -65,7 +64,7 @@ N_USUAL_CALLS = {
 
 
 def at(place: Place, faults: st.SearchStrategy[Fault]) -> st.SearchStrategy[list[At]]:
-    """One fault, or the same one several times in a row, as in an outage."""
+    """One fault, or the same fault several times in a row, as in an outage."""
     starts = st.integers(0, N_USUAL_CALLS[place])
     return st.builds(
         lambda start, n_calls, fault: [At(place, start + n, fault) for n in range(n_calls)],
@@ -96,7 +95,7 @@ PASSING = (Problem.THROTTLED, Problem.INTERNAL, Problem.DOWN, *LOST)
 FOR_SOME: st.SearchStrategy[Fault] = st.builds(
     EntriesRefused, st.integers(0, 2), st.integers(1, 3), st.sampled_from([Problem.THROTTLED, Problem.INTERNAL])
 )
-AT_THE_WORLD: st.SearchStrategy[Fault] = st.one_of(
+STATE_FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(SplitShard, st.integers(0, 3)),
     st.builds(MergeShards, st.integers(0, 3)),
     st.builds(ServeModel, st.integers(0, 1)),
@@ -105,7 +104,7 @@ AT_THE_WORLD: st.SearchStrategy[Fault] = st.one_of(
 
 
 def some_put_and_then_denied() -> st.SearchStrategy[list[At]]:
-    """A request that is taken in part, and no other to resend the rest: most of the time."""
+    """A request that is partly stored, followed by one that usually fails for good."""
     first = at(Place.PUT_OUTPUT, FOR_SOME).map(lambda faults: faults[0])
     return st.builds(
         lambda one, problem: [one, At(Place.PUT_OUTPUT, one.position + 1, Refused(problem))],
@@ -114,8 +113,8 @@ def some_put_and_then_denied() -> st.SearchStrategy[list[At]]:
     )
 
 
-WITHOUT_DOUBT = st.one_of(
-    at(Place.SENT, AT_THE_WORLD),
+BEFORE_ANY_WRITE = st.one_of(
+    at(Place.SENT, STATE_FAULTS),
     at(Place.PUT_INPUT, refused(*PASSING) | lost(*LOST) | FOR_SOME),
     at(Place.READ_INPUT, refused(*PASSING, Problem.EXPIRED) | lost(*LOST) | slow(1.0)),
     at(Place.INVOKE, refused(Problem.DIED) | slow(1.0, HOUR_S)),
@@ -123,19 +122,19 @@ WITHOUT_DOUBT = st.one_of(
     at(Place.PUT_OUTPUT, refused(Problem.DENIED)),
     at(Place.S3_GET, refused(*LOST, Problem.DENIED, Problem.NO_SUCH_KEY) | st.just(Spoilt()) | slow(5.0, 100.0)),
 )
-"""Faults before the function has done anything for good."""
+"""Faults before the function has written anything."""
 
-AFTER_THE_DEED = st.one_of(
+AFTER_A_WRITE = st.one_of(
     at(Place.INVOKE, lost(Problem.DIED, after_s=(0.0, HOUR_S)) | st.just(DeliveredTwice())),
     at(Place.INVOKE, st.builds(Cut, st.integers(1, 5))),
     at(Place.PUT_OUTPUT, lost(*LOST, Problem.INTERNAL, Problem.DIED)),
     some_put_and_then_denied(),
     at(Place.S3_PUT, refused(*LOST, Problem.DOWN, Problem.DENIED) | lost(*LOST) | slow(5.0, 100.0)),
 )
-CLEAN_FAULTS = together(WITHOUT_DOUBT, max_size=10)
-FAULTS = together(WITHOUT_DOUBT | AFTER_THE_DEED | AFTER_THE_DEED, max_size=14)
+CLEAN_FAULTS = together(BEFORE_ANY_WRITE, max_size=10)
+FAULTS = together(BEFORE_ANY_WRITE | AFTER_A_WRITE | AFTER_A_WRITE, max_size=14)
 
-# -- how it is set
+# -- options
 
 
 def mapping_config(**properties: Any) -> MappingConfig:
@@ -160,7 +159,7 @@ BATCHING: dict[str, st.SearchStrategy[Any]] = {
     "parallelization_factor": st.integers(1, 3),
 }
 PATIENT = options_with(st.builds(mapping_config, **BATCHING))
-"""Mappings that never give up."""
+"""Mappings without limits of retries and age."""
 
 ANY_OPTIONS = options_with(
     st.builds(

@@ -1,4 +1,4 @@
-"""An AWS in front of the embedded one that notes what it is asked and with whose credentials."""
+"""A proxy in front of the embedded AWS that records each request and its access key."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
-_PATIENCE_S = 20.0
+_PATIENCE_S = 120.0
 _ACCESS_KEY = re.compile(r"Credential=([^/]+)/")
 _ESTABLISHED = "01"  # a socket's state in /proc/net/tcp
 _OF_ONE_CONNECTION = {"connection", "transfer-encoding", "content-length", "date", "server"}
@@ -19,7 +19,7 @@ _OF_ONE_CONNECTION = {"connection", "transfer-encoding", "content-length", "date
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked: an operation where the service has such names, else method and path; and by whose key."""
+    """A request: its operation, or method and path if the service has no operation names, and its access key."""
 
     what: str
     access_key: str
@@ -27,10 +27,10 @@ class Request:
 
 @dataclass(slots=True)
 class WatchedAws:
-    """The AWS in front. Connections stay open until the client ends them, as AWS leaves them for a while.
+    """The proxy. Like AWS, it leaves connections open.
 
     Attributes:
-        requests: Every request, in the order of arrival.
+        requests: All requests in the order of arrival.
     """
 
     port: int
@@ -38,15 +38,15 @@ class WatchedAws:
 
     @property
     def endpoint_url(self) -> str:
-        """Returns where clients find it."""
+        """Return the URL for clients."""
         return f"http://{HOST}:{self.port}"
 
     def asked_since(self, n_requests: int) -> list[str]:
-        """Returns what was asked after the first so many requests."""
+        """Return the operations after the first `n_requests` requests."""
         return [request.what for request in self.requests[n_requests:]]
 
     def n_connections(self, pid: int) -> int:
-        """Counts the connections to here that a process holds, as the kernel knows it."""
+        """Count the connections that a process has to the proxy, from /proc."""
         files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         ours = [row for row in rows if row[3] == _ESTABLISHED and row[2].endswith(f":{self.port:04X}")]
@@ -55,7 +55,7 @@ class WatchedAws:
 
 @contextmanager
 def watched_aws(endpoint_url: str) -> Iterator[WatchedAws]:
-    """Passes requests on to `endpoint_url`."""
+    """Run a proxy for `endpoint_url`."""
     behind = urlsplit(endpoint_url).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -86,7 +86,7 @@ def watched_aws(endpoint_url: str) -> Iterator[WatchedAws]:
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
-            """Says nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer((HOST, 0), Handler) as server:
         watched = WatchedAws(server.server_address[1])

@@ -1,21 +1,21 @@
-"""Several batches of one shard at a time: each partition key in order, and none waits for another's failure."""
+"""Several batchers of one shard: each partition key in order, without waiting for the failures of another batcher."""
 
 from infra.local.event_source.shard_consumer import batcher_number
 from infra.operate.shards import MAX_RECORDS_PER_READ
 from tests.fakes_kinesis import FakeKinesis
-from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_by
+from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_by, run, stream
 
 FACTOR = 4
 
 
 def keys_in_different_batchers(n: int) -> list[str]:
-    by_lane: dict[int, str] = {}
+    by_batcher: dict[int, str] = {}
     for i in range(100):
-        by_lane.setdefault(batcher_number(str(i), FACTOR), str(i))
-    return list(by_lane.values())[:n]
+        by_batcher.setdefault(batcher_number(str(i), FACTOR), str(i))
+    return list(by_batcher.values())[:n]
 
 
-def test_keys_of_different_lanes_go_in_different_batches_and_take_turns() -> None:
+def test_keys_of_different_batchers_are_in_different_batches_and_take_turns() -> None:
     one, other = keys_in_different_batchers(2)
     kinesis = FakeKinesis()
     for i in range(2):
@@ -23,17 +23,16 @@ def test_keys_of_different_lanes_go_in_different_batches_and_take_turns() -> Non
         kinesis.put(f"other {i}".encode(), partition_key=other)
     function = ScriptedFunction()
 
-    drain(make_mapping(kinesis, function, batch_size=1, parallelization_factor=FACTOR), kinesis.clock)
+    run(kinesis, function, batch_size=1, parallelization_factor=FACTOR)
 
     firsts, seconds = function.batches()[:2], function.batches()[2:]
     assert sorted(firsts) == [["one 0"], ["other 0"]]
     assert sorted(seconds) == [["one 1"], ["other 1"]]
 
 
-def test_failing_key_does_not_hold_up_the_keys_of_other_lanes() -> None:
+def test_failing_key_does_not_delay_the_keys_of_other_batchers() -> None:
     bad, good = keys_in_different_batchers(2)
-    kinesis = FakeKinesis()
-    kinesis.put(b"bad", b"behind it", partition_key=bad)
+    kinesis = stream(b"bad", b"behind it", partition_key=bad)
     function = poisoned_by("bad")
     mapping = make_mapping(kinesis, function, parallelization_factor=FACTOR)
     mapping.poll_once()
@@ -44,7 +43,7 @@ def test_failing_key_does_not_hold_up_the_keys_of_other_lanes() -> None:
     assert [ride for _, ride in function.done] == ["good", "better"]
 
 
-def test_one_lane_is_the_whole_shard() -> None:
+def test_single_batcher_has_all_keys_of_the_shard() -> None:
     kinesis = FakeKinesis()
     kinesis.put(b"a", partition_key="a")
     kinesis.put(b"b", partition_key="b")
@@ -55,7 +54,7 @@ def test_one_lane_is_the_whole_shard() -> None:
     assert function.batches() == [["a", "b"]]
 
 
-def test_lane_that_is_held_up_fills_the_shared_room_and_no_more() -> None:
+def test_batcher_with_a_failed_batch_fills_the_shared_room_and_no_more() -> None:
     bad, good = keys_in_different_batchers(2)
     kinesis = FakeKinesis()
     kinesis.put(b"bad", partition_key=bad)

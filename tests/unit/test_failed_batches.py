@@ -1,4 +1,4 @@
-"""What the mapping does with batches that fail for good: cut in two, retried, given up, never forgotten."""
+"""Batches that fail: split in two, retried, stored in the failure destination, never lost."""
 
 import json
 from typing import Any
@@ -21,50 +21,44 @@ from tests.kits.mapping import (
     poisoned_by,
     report,
     rides,
+    run,
+    stream,
     succeed,
     texts_of_failed,
 )
 
-# -- the cut
+# -- the split
 
 
-def test_failed_batch_is_halved_until_the_bad_record_stands_alone_and_the_first_half_goes_first() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*[b"a", b"b", b"bad", b"d"])
+def test_failed_batch_is_split_until_the_bad_record_is_alone_and_the_first_half_is_delivered_first() -> None:
+    kinesis = stream(*[b"a", b"b", b"bad", b"d"])
     function = poisoned_by("bad")
-    mapping = make_mapping(kinesis, function, batch_size=4, bisect_on_error=True, maximum_retry_attempts=0)
-
-    drain(mapping, kinesis.clock)
+    mapping = run(kinesis, function, batch_size=4, bisect_on_error=True, maximum_retry_attempts=0)
 
     assert function.batches() == [["a", "b", "bad", "d"], ["a", "b"], ["bad", "d"], ["bad"], ["d"]]
     assert (mapping.stats.n_bisects, mapping.stats.n_done, mapping.stats.n_dropped) == (2, 3, 1)
 
 
-def test_a_bisect_spends_no_retry() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(7), b"bad")
+def test_split_uses_no_retry() -> None:
+    kinesis = stream(*rides(7), b"bad")
     function = poisoned_by("bad")
 
-    drain(make_mapping(kinesis, function, batch_size=8, bisect_on_error=True, maximum_retry_attempts=2), kinesis.clock)
+    run(kinesis, function, batch_size=8, bisect_on_error=True, maximum_retry_attempts=2)
 
     assert function.batches().count(["bad"]) == 1 + 2
 
 
-def test_partial_response_is_retried_from_its_checkpoint_and_not_halved() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(4))
+def test_partly_done_batch_is_retried_from_its_checkpoint_and_not_split() -> None:
+    kinesis = stream(*rides(4))
     function = ScriptedFunction([report(1)])
-    mapping = make_mapping(kinesis, function, batch_size=4, bisect_on_error=True)
-
-    drain(mapping, kinesis.clock)
+    mapping = run(kinesis, function, batch_size=4, bisect_on_error=True)
 
     assert [len(batch) for batch in function.batches()] == [4, 3]
     assert mapping.stats.n_bisects == 0
 
 
-def test_second_half_waits_for_no_window() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a", b"b")
+def test_second_half_has_no_batching_window() -> None:
+    kinesis = stream(b"a", b"b")
     function = ScriptedFunction([fail])
     mapping = make_mapping(kinesis, function, batch_size=2, batching_window_s=60, bisect_on_error=True)
     mapping.poll_once()
@@ -77,28 +71,22 @@ def test_second_half_waits_for_no_window() -> None:
 
 
 @pytest.mark.parametrize("n_retries", [0, 1, 3])
-def test_batch_is_given_up_after_its_retries_and_the_next_one_goes_at_once(n_retries: int) -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"bad", b"neighbour", b"bystander", b"next")
+def test_batch_fails_after_its_retries_and_the_next_one_is_delivered_at_once(n_retries: int) -> None:
+    kinesis = stream(b"bad", b"neighbour", b"third", b"next")
     function = poisoned_by("bad")
-    mapping = make_mapping(kinesis, function, maximum_retry_attempts=n_retries)
+    mapping = run(kinesis, function, maximum_retry_attempts=n_retries)
 
-    drain(mapping, kinesis.clock)
-
-    assert function.batches() == [["bad", "neighbour", "bystander"]] * (1 + n_retries) + [["next"]]
+    assert function.batches() == [["bad", "neighbour", "third"]] * (1 + n_retries) + [["next"]]
     assert (mapping.stats.n_done, mapping.stats.n_dropped) == (1, 3)
 
 
-def test_all_retries_are_there_again_once_a_part_is_done() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(2))
+def test_all_retries_are_available_again_once_a_part_is_done() -> None:
+    kinesis = stream(*rides(2))
     s3 = FakeS3()
     function = ScriptedFunction([report(1), report(0), report(0), report(0)])
-    mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=2)
+    run(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=2)
 
-    drain(mapping, kinesis.clock)
-
-    # As recorded on AWS: five invocations of the record, the first of them in company, and a count of those alone.
+    # As recorded on AWS: the count has only the invocations with exactly these records.
     assert [len(batch) for batch in function.batches()] == [2, 1, 1, 1]
     assert failed_batches(s3)[0]["requestContext"]["approximateInvokeCount"] == 3
 
@@ -106,29 +94,25 @@ def test_all_retries_are_there_again_once_a_part_is_done() -> None:
 # -- the age
 
 
-def test_only_records_over_age_are_given_up_and_that_before_they_are_ever_invoked() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"old", b"older than it looks")
+def test_only_records_over_age_fail_and_without_an_invocation() -> None:
+    kinesis = stream(b"old", b"old, too")
     kinesis.clock.advance(61)
     kinesis.put(b"young")
     s3, function = FakeS3(), ScriptedFunction()
 
-    drain(make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_record_age_s=60), kinesis.clock)
+    run(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_record_age_s=60)
 
     assert function.batches() == [["young"]]
-    assert texts_of_failed(s3) == ["old", "older than it looks"]
+    assert texts_of_failed(s3) == ["old", "old, too"]
 
 
-def test_record_that_comes_of_age_while_it_is_retried_is_given_up_and_the_rest_of_its_batch_is_not() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"old")
+def test_record_that_exceeds_the_age_during_retries_fails_and_the_rest_of_its_batch_does_not() -> None:
+    kinesis = stream(b"old")
     kinesis.clock.advance(30)
     kinesis.put(b"young")
     s3 = FakeS3()
     function = ScriptedFunction([fail] * 8)  # backoffs of 1, 2, … seconds: 36 in all
-    mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_record_age_s=60)
-
-    drain(mapping, kinesis.clock)
+    mapping = run(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_record_age_s=60)
 
     assert texts_of_failed(s3) == ["old"]
     assert function.batches() == [["old", "young"]] * 8 + [["young"]]
@@ -145,11 +129,11 @@ def failed_batch(respond: Respond) -> tuple[FakeS3, FakeKinesis]:
     kinesis.put(b"b")
     function = ScriptedFunction([respond] * 2)
     config: dict[str, Any] = {"on_failure_bucket": BUCKET, "maximum_retry_attempts": 1, "function_name": "predictor"}
-    drain(make_mapping(kinesis, function, s3=s3, **config), kinesis.clock)
+    run(kinesis, function, s3=s3, **config)
     return s3, kinesis
 
 
-def test_invocation_record_has_the_shape_of_lambdas_and_the_whole_event() -> None:
+def test_stored_object_has_lambdas_format_and_the_whole_event() -> None:
     s3, kinesis = failed_batch(fail)
     first, last = kinesis.sequence_numbers(SHARD_ID)
 
@@ -188,7 +172,7 @@ def test_function_that_only_reported_failures_raised_no_error() -> None:
     assert failed_batches(s3)[0]["responseContext"]["functionError"] is None
 
 
-def test_record_that_was_only_too_old_tells_of_no_response() -> None:
+def test_object_of_records_over_age_has_no_response() -> None:
     kinesis, s3 = FakeKinesis(), FakeS3()
     kinesis.put(b"old")
     kinesis.clock.advance(61)
@@ -198,13 +182,12 @@ def test_record_that_was_only_too_old_tells_of_no_response() -> None:
     (record,) = failed_batches(s3)
     assert "responseContext" not in record
     context = record["requestContext"]
-    # As recorded on AWS: a count of 1, though it was never invoked.
+    # As recorded on AWS: the count is 1 without an invocation.
     assert (context["condition"], context["approximateInvokeCount"]) == ("RecordAgeExceeded", 1)
 
 
-def test_nothing_is_given_up_while_the_destination_cannot_be_written() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"bad")
+def test_no_record_is_settled_while_the_destination_cannot_be_written() -> None:
+    kinesis = stream(b"bad")
     s3 = FakeS3(script=[SERVICE_DOWN, DENIED, timed_out()])
     function = poisoned_by("bad")
     mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
@@ -218,9 +201,8 @@ def test_nothing_is_given_up_while_the_destination_cannot_be_written() -> None:
     assert mapping.stats.last_error.startswith("ReadTimeoutError")
 
 
-def test_backoff_of_the_destination_is_the_batchs() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"bad")
+def test_failing_destination_has_the_backoff_of_the_batch() -> None:
+    kinesis = stream(b"bad")
     s3 = FakeS3(script=[SERVICE_DOWN] * 2)
     mapping = make_mapping(kinesis, poisoned_by("bad"), s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
 
@@ -234,20 +216,16 @@ def test_backoff_of_the_destination_is_the_batchs() -> None:
 
 
 def test_destination_whose_answer_was_lost_has_one_object_of_the_batch() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"bad")
+    kinesis = stream(b"bad")
     s3 = FakeS3(script=[AfterAccepting(timed_out())])
-    mapping = make_mapping(kinesis, poisoned_by("bad"), s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
-
-    drain(mapping, kinesis.clock)
+    run(kinesis, poisoned_by("bad"), s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
 
     assert [operation for operation, _ in s3.calls] == ["put", "put"]
     assert texts_of_failed(s3) == ["bad"]
 
 
-def test_destination_without_a_client_gives_nothing_up() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a")
+def test_mapping_without_an_s3_client_retries_for_ever() -> None:
+    kinesis = stream(b"a")
     function = ScriptedFunction([fail] * 5)
     mapping = make_mapping(
         kinesis, function, on_failure_bucket=BUCKET, maximum_retry_attempts=0, maximum_record_age_s=1
@@ -289,7 +267,7 @@ configs = st.fixed_dictionaries(
     config=configs,
     s3_faults=st.lists(st.sampled_from([None, SERVICE_DOWN, AfterAccepting(timed_out())]), max_size=6),
 )
-def test_every_record_is_done_or_put_aside_exactly_once_and_each_key_in_order(
+def test_every_record_is_done_or_failed_exactly_once_and_each_key_in_order(
     keys: list[str], pause_after: int, script: list[Respond], config: dict[str, Any], s3_faults: list[Any]
 ) -> None:
     kinesis = FakeKinesis(n_shards=2)

@@ -1,4 +1,4 @@
-"""The faults themselves: each does to its call what it says, at its position and no other."""
+"""The faults of a simulation: each changes its call, at its position only."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def taken(stream: MemoryStream) -> list[bytes]:
 # -- the schedule
 
 
-def test_fault_strikes_at_its_place_and_position_once() -> None:
+def test_fault_occurs_once_at_its_place_and_position() -> None:
     schedule = FaultSchedule(
         [At(Place.INVOKE, 1, Slow(1)), At(Place.INVOKE, 1, Slow(2)), At(Place.S3_GET, 0, Spoilt())]
     )
@@ -84,7 +84,7 @@ def test_problem_is_the_error_that_boto3_or_lambda_would_raise(problem: Problem,
 # -- puts and reads
 
 
-def test_refused_put_takes_nothing_and_the_next_works() -> None:
+def test_refused_put_stores_nothing_and_the_next_works() -> None:
     stream, kinesis = faulty_stream(Refused(Problem.THROTTLED))
     with pytest.raises(ClientError, match="ProvisionedThroughputExceeded"):
         put(kinesis, 2)
@@ -92,7 +92,7 @@ def test_refused_put_takes_nothing_and_the_next_works() -> None:
     assert put(kinesis, 2)["FailedRecordCount"] == 0
 
 
-def test_put_whose_answer_is_lost_is_taken() -> None:
+def test_put_whose_answer_is_lost_is_stored() -> None:
     stream, kinesis = faulty_stream(AnswerLost(Problem.NO_ANSWER))
     with pytest.raises(ReadTimeoutError):
         put(kinesis, 2)
@@ -108,7 +108,7 @@ def test_put_whose_answer_is_lost_is_taken() -> None:
         (EntriesRefused(first=9), [0, 1, 2, 3, 4]),
     ],
 )
-def test_entries_refused_are_told_by_position_in_an_answer_that_is_no_error(
+def test_refused_entries_are_reported_by_position_in_a_successful_answer(
     fault: EntriesRefused, kept: list[int]
 ) -> None:
     stream, kinesis = faulty_stream(fault)
@@ -118,14 +118,14 @@ def test_entries_refused_are_told_by_position_in_an_answer_that_is_no_error(
     assert taken(stream) == [b"%d" % n for n in kept]
 
 
-def test_fault_of_reads_leaves_puts_alone() -> None:
+def test_fault_of_reads_does_not_affect_puts() -> None:
     _, kinesis = faulty_stream(Refused(Problem.EXPIRED), Place.READ_INPUT)
     put(kinesis, 1)
     with pytest.raises(ClientError, match="ExpiredIterator"):
         kinesis.get_shard_iterator(ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON")
 
 
-def test_fault_that_cannot_happen_to_a_call_is_a_mistake() -> None:
+def test_fault_that_a_call_cannot_have_is_an_error() -> None:
     _, kinesis = faulty_stream(Spoilt())
     with pytest.raises(TypeError, match="Spoilt"):
         put(kinesis, 1)
@@ -136,7 +136,7 @@ def test_fault_that_cannot_happen_to_a_call_is_a_mistake() -> None:
 # -- S3
 
 
-def test_spoilt_object_arrives_with_other_bytes_and_is_whole_in_the_bucket() -> None:
+def test_spoilt_object_is_read_with_a_wrong_byte_and_unchanged_in_the_bucket() -> None:
     bucket, clock = MemoryS3(), SimulatedClock()
     bucket.put_object(Bucket="b", Key="k", Body=b"12345")
     s3 = FaultyS3(bucket, scheduled(Place.S3_GET, Spoilt()), clock)
@@ -145,7 +145,7 @@ def test_spoilt_object_arrives_with_other_bytes_and_is_whole_in_the_bucket() -> 
     assert len(bodies[0]) == 5
 
 
-def test_slow_call_takes_its_time_and_is_done() -> None:
+def test_slow_call_takes_time_and_is_done() -> None:
     bucket, clock = MemoryS3(), SimulatedClock()
     FaultyS3(bucket, scheduled(Place.S3_PUT, Slow(3)), clock).put_object(Bucket="b", Key="k", Body=b"")
     assert clock.monotonic() == 3
@@ -156,7 +156,7 @@ def test_slow_call_takes_its_time_and_is_done() -> None:
 
 
 def run_function(fault: Fault, response: object) -> tuple[list[int], object]:
-    """Returns the sizes of the batches that a function got of three records, and the answer."""
+    """Return the sizes of the batches that a function got of three records, and the answer."""
     sizes: list[int] = []
 
     def invoke(event: dict[str, Any]) -> object:
@@ -182,35 +182,33 @@ def reported(position: int) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_batch_reaches_the_function_as_its_fault_has_it(
-    fault: Fault, response: object, sizes: list[int], answer: object
-) -> None:
+def test_fault_changes_the_delivered_batch(fault: Fault, response: object, sizes: list[int], answer: object) -> None:
     assert run_function(fault, response) == (sizes, answer)
 
 
 @pytest.mark.parametrize("place", [Place.S3_GET, Place.PUT_OUTPUT])
-def test_function_asleep_at_its_deadline_is_killed_there(place: Place) -> None:
-    world = Simulation([small_bundle()], ONE_MAPPING, scheduled(place, Slow(61)))
+def test_function_that_sleeps_past_its_deadline_is_killed(place: Place) -> None:
+    simulation = Simulation([small_bundle()], ONE_MAPPING, scheduled(place, Slow(61)))
     with pytest.raises(FunctionTimeoutError):
-        world.function(invocation(RIDES[0]))
-    assert world.clock.monotonic() == 60
-    assert world.function(invocation(RIDES[0])) == {"batchItemFailures": []}
+        simulation.function(invocation(RIDES[0]))
+    assert simulation.clock.monotonic() == 60
+    assert simulation.function(invocation(RIDES[0])) == {"batchItemFailures": []}
 
 
-def test_function_that_died_starts_anew_with_the_model_of_now_and_keeps_the_ids_of_predictions() -> None:
+def test_function_whose_process_ended_restarts_with_the_current_model_and_the_same_prediction_ids() -> None:
     first_seen = [At(Place.INVOKE, 0, AnswerLost(Problem.DIED)), At(Place.SENT, 1, ServeModel(1))]
     account = run([[("a", RIDES[0])], [("b", RIDES[1])]], ONE_MAPPING, first_seen)
     versions = [set(by_version) for by_version in account.predicted().values()]
     assert versions == [{small_bundle().model_version, small_bundle(2).model_version}, {small_bundle(2).model_version}]
 
 
-# -- the world's
+# -- the simulation's state
 
 
-def test_records_after_a_split_go_to_the_children_and_all_are_handed_over() -> None:
+def test_records_after_a_split_go_to_the_children_and_all_are_delivered() -> None:
     account = run([[("a", RIDES[0])], [("a", RIDES[1])]], ONE_MAPPING, [At(Place.SENT, 0, SplitShard())])
     assert len({event_id.partition(":")[0] for event_id in account.confirmed}) == 2
-    assert len(account.world.input.shards) == 3
+    assert len(account.simulation.input.shards) == 3
 
 
 @pytest.mark.parametrize(
@@ -223,7 +221,7 @@ def test_records_get_older_by_a_jump_of_the_clock(jump: JumpClock, n_failed: int
     assert account.failed().total() == n_failed
 
 
-def test_stream_that_keeps_nothing_drops_what_its_reader_has_read_before() -> None:
+def test_stream_without_keeping_drops_records_that_were_read_before() -> None:
     stream = MemoryStream("s", 1, SimulatedClock().wall, keeps_read=False)
     put(stream, 5)
     (shard,) = stream.shards.values()

@@ -1,4 +1,4 @@
-"""A stack without a model: its function says what is missing and what to do, and loses nothing until there is one."""
+"""A stack without a model: its function reports what to do, and loses no ride until there is a model."""
 
 import re
 
@@ -16,15 +16,15 @@ def function() -> FakeFunction:
     return function
 
 
-def test_function_without_a_model_names_the_channel_and_the_commands_that_help(function: FakeFunction) -> None:
+def test_error_without_a_model_names_the_channel_and_the_commands_to_run(function: FakeFunction) -> None:
     channel = re.escape(f"s3://{BUCKET}/channels/stable.json")
-    commands = rf"`ridecast train`.*`ridecast models publish \S+ --bucket {BUCKET}`.*rides wait"
+    commands = rf"`ridecast train`.*`ridecast models release \S+ --bucket {BUCKET}`.*rides wait"
 
     with pytest.raises(NoModelYetError, match=f"{channel}.*{commands}"):
         function.invoke(invocation(ride_bytes()))
 
 
-def test_rides_that_came_before_the_first_model_are_predicted_once_it_is_there(function: FakeFunction) -> None:
+def test_rides_sent_before_the_first_model_are_predicted_after_its_release(function: FakeFunction) -> None:
     with pytest.raises(NoModelYetError):
         function.invoke(invocation(ride_bytes()))
     publish_bundle(function.s3, small_bundle())

@@ -1,4 +1,4 @@
-"""Lambda's side of a batch: the event in AWS's shape, its size, and what a response says is done."""
+"""Lambda's events: their format and size, and the records that a response reports as done."""
 
 import json
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ def batch_of(*numbers: str) -> Any:
     return lambda_records([raw_record(sequence_number=number) for number in numbers], SHARD, ARN)
 
 
-def test_records_have_the_shape_of_lambdas() -> None:
+def test_records_have_lambdas_format() -> None:
     raw = raw_record(b"Hello, this is a test.", "1", "49590338271490256608559692538361571095", arrived_s=1545084650.987)
 
     # The sample event of AWS's "Using Lambda to process records from Kinesis", with this record's own values.
@@ -66,7 +66,7 @@ def test_records_have_the_shape_of_lambdas() -> None:
         max_size=3,
     )
 )
-def test_size_is_told_exactly_without_encoding(raw: list[dict[str, Any]]) -> None:
+def test_size_is_exact_without_encoding(raw: list[dict[str, Any]]) -> None:
     records = lambda_records(raw, SHARD, ARN)
 
     assert json_sizes(records) == [len(json.dumps(record, separators=(",", ":"))) for record in records]
@@ -82,7 +82,7 @@ def test_size_is_told_exactly_without_encoding(raw: list[dict[str, Any]]) -> Non
         {"statusCode": 200},
     ],
 )
-def test_response_without_failures_is_full_success(response: object) -> None:
+def test_response_without_failures_means_that_all_records_are_done(response: object) -> None:
     assert count_done(response, batch_of("1", "2", "3")) == 3
 
 
@@ -105,7 +105,7 @@ def test_response_without_failures_is_full_success(response: object) -> None:
         {"batchItemFailures": [{"itemIdentifier": "3"}, {"itemIdentifier": "4"}]},
     ],
 )
-def test_malformed_response_or_unknown_record_brings_the_whole_batch_again(response: object) -> None:
+def test_malformed_response_or_unknown_record_means_that_no_record_is_done(response: object) -> None:
     assert count_done(response, batch_of("1", "2", "3")) == 0
 
 

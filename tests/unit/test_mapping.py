@@ -1,4 +1,4 @@
-"""The event source mapping: its batches, and what comes again after a failure."""
+"""The event source mapping: its batches, and its retries after a failure."""
 
 import threading
 from typing import Any
@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
+from infra.local.event_source.mapping import polling
 from tests.builders import SHARD_ID, STREAM_ARN
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import (
@@ -19,15 +20,19 @@ from tests.kits.mapping import (
     payload_bytes,
     report,
     rides,
+    run,
     sequence_numbers,
+    stream,
     succeed,
     text,
 )
 
+_PATIENCE_S = 120.0
+
 # -- batches
 
 
-def test_event_tells_stream_and_shard_of_its_records() -> None:
+def test_event_has_stream_and_shard_of_its_records() -> None:
     kinesis = FakeKinesis(n_shards=2)
     (sequence_number,) = kinesis.put(b"x", shard=1)
     function = ScriptedFunction()
@@ -39,25 +44,23 @@ def test_event_tells_stream_and_shard_of_its_records() -> None:
     assert record["eventID"] == f"shardId-000000000001:{sequence_number}"
 
 
-def test_full_batches_go_at_once_and_the_rest_when_its_window_has_passed() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(5))
+def test_full_batches_are_delivered_at_once_and_the_rest_after_its_window() -> None:
+    kinesis = stream(*rides(5))
     function = ScriptedFunction()
     mapping = make_mapping(kinesis, function, batching_window_s=2.0)
 
-    handed_over = [mapping.poll_once(), mapping.poll_once()]
+    delivered = [mapping.poll_once(), mapping.poll_once()]
     kinesis.clock.advance(1.9)
-    handed_over.append(mapping.poll_once())
+    delivered.append(mapping.poll_once())
     kinesis.clock.advance(0.2)
-    handed_over.append(mapping.poll_once())
+    delivered.append(mapping.poll_once())
 
-    assert handed_over == [3, 0, 0, 2]
+    assert delivered == [3, 0, 0, 2]
     assert function.batches() == [["ride 0", "ride 1", "ride 2"], ["ride 3", "ride 4"]]
 
 
 def test_records_that_arrive_within_the_window_join_the_batch() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"first")
+    kinesis = stream(b"first")
     function = ScriptedFunction()
     mapping = make_mapping(kinesis, function, batching_window_s=2.0)
     mapping.poll_once()
@@ -79,16 +82,15 @@ def test_window_begins_with_the_first_record_of_the_batch() -> None:
     assert mapping.poll_once() == 0
 
 
-def test_nothing_is_invoked_without_records() -> None:
+def test_function_is_not_invoked_without_records() -> None:
     function = ScriptedFunction()
 
     assert make_mapping(FakeKinesis(n_shards=2), function).poll_once() == 0
     assert function.events == []
 
 
-def test_full_payload_goes_before_the_window_has_passed() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*[bytes(1_000_000)] * 5)
+def test_full_payload_is_delivered_before_the_window_ends() -> None:
+    kinesis = stream(*[bytes(1_000_000)] * 5)
     function = ScriptedFunction()
 
     make_mapping(kinesis, function, batch_size=100, batching_window_s=300).poll_once()
@@ -96,29 +98,27 @@ def test_full_payload_goes_before_the_window_has_passed() -> None:
     assert [len(event["Records"]) for event in function.events] == [4]
 
 
-def test_payload_may_be_of_exactly_six_megabytes_and_not_one_byte_more() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"")
+def test_payload_may_have_exactly_six_megabytes_and_no_byte_more() -> None:
+    kinesis = stream(b"")
     (empty,) = lambda_records(kinesis.shards[SHARD_ID].records, SHARD_ID, STREAM_ARN)
     n_room = MAX_PAYLOAD_BYTES - payload_bytes({"Records": [empty, empty]})
-    # The partition key takes what base64's steps of four leave over.
+    # The partition key fills the bytes that base64's steps of four leave.
     kinesis = FakeKinesis()
     kinesis.put(bytes(n_room // 4 * 3), partition_key="k" * (len("key") + n_room % 4))
     kinesis.put(b"", b"")
     function = ScriptedFunction()
 
-    drain(make_mapping(kinesis, function), kinesis.clock)
+    run(kinesis, function)
 
     assert [len(event["Records"]) for event in function.events] == [2, 1]
     assert payload_bytes(function.events[0]) == MAX_PAYLOAD_BYTES
 
 
-def test_record_too_large_for_any_payload_goes_alone_and_blocks_nothing() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"before", b"x" * 5_000_000, b"after")
+def test_record_too_large_for_any_payload_is_delivered_alone_and_blocks_nothing() -> None:
+    kinesis = stream(b"before", b"x" * 5_000_000, b"after")
     function = ScriptedFunction()
 
-    drain(make_mapping(kinesis, function), kinesis.clock)
+    run(kinesis, function)
 
     assert [len(batch) for batch in function.batches()] == [1, 1, 1]
 
@@ -129,23 +129,21 @@ def test_record_too_large_for_any_payload_goes_alone_and_blocks_nothing() -> Non
     batch_size=st.integers(1, 12),
 )
 def test_batches_never_exceed_their_size_or_payload(sizes: list[int], batch_size: int) -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*[bytes(size) for size in sizes])
+    kinesis = stream(*[bytes(size) for size in sizes])
     function = ScriptedFunction()
 
-    drain(make_mapping(kinesis, function, batch_size=batch_size), kinesis.clock)
+    run(kinesis, function, batch_size=batch_size)
 
     assert all(len(event["Records"]) <= batch_size for event in function.events)
     assert all(payload_bytes(event) <= MAX_PAYLOAD_BYTES for event in function.events)
     assert [n for event in function.events for n in sequence_numbers(event)] == kinesis.sequence_numbers(SHARD_ID)
 
 
-# -- what comes again
+# -- retries
 
 
-def test_exception_brings_the_whole_batch_again_and_nothing_with_it() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a", b"b")
+def test_exception_causes_a_retry_of_exactly_the_same_batch() -> None:
+    kinesis = stream(b"a", b"b")
     function = ScriptedFunction([fail])
     mapping = make_mapping(kinesis, function)
     mapping.poll_once()
@@ -157,22 +155,21 @@ def test_exception_brings_the_whole_batch_again_and_nothing_with_it() -> None:
     assert mapping.stats.last_error == "RuntimeError: failing on purpose"
 
 
-def test_failed_batch_stays_away_longer_each_time() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a")
+def test_retry_waits_longer_after_each_failure() -> None:
+    kinesis = stream(b"a")
     mapping = make_mapping(kinesis, ScriptedFunction([fail] * 2))
     start_s = kinesis.clock()
-    handed_over_after_s = []
+    delivered_after_s = []
 
     for _ in range(50):
         if mapping.poll_once():
-            handed_over_after_s.append(kinesis.clock() - start_s)
+            delivered_after_s.append(kinesis.clock() - start_s)
         kinesis.clock.advance(0.25)
 
-    assert handed_over_after_s == [0, BACKOFF_S, BACKOFF_S + 2 * BACKOFF_S]
+    assert delivered_after_s == [0, BACKOFF_S, BACKOFF_S + 2 * BACKOFF_S]
 
 
-def test_failing_shard_does_not_hold_up_the_others() -> None:
+def test_failing_shard_does_not_delay_the_others() -> None:
     kinesis = FakeKinesis(n_shards=2)
     kinesis.put(b"bad", shard=0)
     kinesis.put(b"good", b"good", b"good", b"better", shard=1)
@@ -183,12 +180,11 @@ def test_failing_shard_does_not_hold_up_the_others() -> None:
     assert function.batches() == [["bad"], ["good"] * 3, ["better"]]
 
 
-def test_records_from_the_lowest_reported_on_come_again_and_those_before_do_not() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(4))
+def test_records_from_the_lowest_reported_on_are_retried_and_those_before_are_not() -> None:
+    kinesis = stream(*rides(4))
     function = ScriptedFunction([report(2, 1)])
 
-    drain(make_mapping(kinesis, function), kinesis.clock)
+    run(kinesis, function)
 
     assert function.batches() == [["ride 0", "ride 1", "ride 2"], ["ride 1", "ride 2"], ["ride 3"]]
 
@@ -199,35 +195,30 @@ def test_rewinding_starts_at_the_lowest_number_reported(n_records: int, reported
     numbers = kinesis.put(*rides(n_records))
     function = ScriptedFunction([report(*reported)])
 
-    drain(make_mapping(kinesis, function, batch_size=8), kinesis.clock)
+    run(kinesis, function, batch_size=8)
 
     lowest = min((numbers[i % n_records] for i in reported), key=int)
     assert sequence_numbers(function.events[1]) == numbers[numbers.index(lowest) :]
 
 
-def test_response_counts_for_nothing_unless_the_mapping_asks_for_it() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(3))
+def test_response_is_ignored_unless_the_mapping_reports_item_failures() -> None:
+    kinesis = stream(*rides(3))
     function = ScriptedFunction([report(0)])
 
-    drain(make_mapping(kinesis, function, report_batch_item_failures=False), kinesis.clock)
+    run(kinesis, function, report_batch_item_failures=False)
 
     assert len(function.events) == 1
 
 
-def test_stats_tell_what_was_delivered_again() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(5))
-    mapping = make_mapping(kinesis, ScriptedFunction([fail, report(1)]))
-
-    drain(mapping, kinesis.clock)
+def test_stats_count_redelivered_records() -> None:
+    kinesis = stream(*rides(5))
+    mapping = run(kinesis, ScriptedFunction([fail, report(1)]))
 
     stats = mapping.stats
     assert (stats.n_invocations, stats.n_delivered, stats.n_redelivered) == (4, 3 + 3 + 2 + 2, 3 + 2)
     assert (stats.n_done, stats.n_failures) == (5, 2)
 
 
-# What may happen to an invocation: it fails, succeeds, or reports records by position.
 scripts = st.lists(
     st.one_of(
         st.just(fail),
@@ -264,8 +255,7 @@ def test_every_record_succeeds_in_order_under_any_failures(
         succeeded[event["Records"][0]["eventID"].split(":")[0]] += sequence_numbers(event)[:n_done]
         return response
 
-    mapping = make_mapping(kinesis, invoke, batch_size=batch_size, batching_window_s=window_s)
-    drain(mapping, kinesis.clock, n_idle_rounds=50)
+    mapping = run(kinesis, invoke, batch_size=batch_size, batching_window_s=window_s, n_idle_rounds=50)
 
     assert succeeded == {shard_id: kinesis.sequence_numbers(shard_id) for shard_id in kinesis.shards}
     assert mapping.stats.n_done == len(records)
@@ -274,7 +264,7 @@ def test_every_record_succeeds_in_order_under_any_failures(
 # -- the stream
 
 
-def test_all_shards_are_found_though_they_are_listed_in_pages() -> None:
+def test_all_shards_are_found_in_a_listing_of_several_pages() -> None:
     kinesis = FakeKinesis(n_shards=5, shards_per_page=2)
     for shard in range(5):
         kinesis.put(b"x", shard=shard)
@@ -282,9 +272,8 @@ def test_all_shards_are_found_though_they_are_listed_in_pages() -> None:
     assert make_mapping(kinesis, ScriptedFunction()).poll_once() == 5
 
 
-def test_latest_leaves_out_what_was_there_before_the_mapping() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"old")
+def test_latest_skips_records_older_than_the_mapping() -> None:
+    kinesis = stream(b"old")
     function = ScriptedFunction()
     mapping = make_mapping(kinesis, function, starting_position="LATEST")
     kinesis.put(b"new")
@@ -295,8 +284,7 @@ def test_latest_leaves_out_what_was_there_before_the_mapping() -> None:
 
 
 def test_shard_waits_for_a_failed_batch_without_reading_on() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"a")
+    kinesis = stream(b"a")
     mapping = make_mapping(kinesis, ScriptedFunction([fail]))
     mapping.poll_once()
 
@@ -306,20 +294,15 @@ def test_shard_waits_for_a_failed_batch_without_reading_on() -> None:
     assert len(kinesis.calls("get_records")) == 1
 
 
-def test_run_hands_over_until_it_is_stopped() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(*rides(7))
-    done, stop = threading.Event(), threading.Event()
+def test_run_delivers_until_it_is_stopped() -> None:
+    kinesis = stream(*rides(7))
+    done = threading.Event()
 
     def invoke(event: dict[str, Any]) -> None:
         if text(event["Records"][-1]) == "ride 6":
             done.set()
 
-    thread = threading.Thread(target=make_mapping(kinesis, invoke).run, args=[stop])
-    thread.start()
-    finished = done.wait(timeout=10)
-    stop.set()
-    thread.join(timeout=10)
+    with polling(make_mapping(kinesis, invoke)) as polls:
+        assert done.wait(timeout=_PATIENCE_S)
 
-    assert finished
-    assert not thread.is_alive()
+    assert polls.done()

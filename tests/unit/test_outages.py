@@ -1,4 +1,4 @@
-"""Outages of the function and of the stream, hours long and covered in milliseconds: the clock is turned by hand."""
+"""Outages of the function and of the stream that last hours of a fake clock."""
 
 import threading
 
@@ -11,9 +11,16 @@ from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.stack import Stack
 from tests.fakes import BUCKET, FakeS3
 from tests.fakes_kinesis import FakeKinesis, kinesis_error
-from tests.kits.mapping import ScriptedFunction, drain, failed_batches, make_mapping, rides, texts_of_failed
+from tests.kits.mapping import (
+    ScriptedFunction,
+    failed_batches,
+    make_mapping,
+    rides,
+    run,
+    texts_of_failed,
+)
 
-pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
+pytestmark = pytest.mark.slow  # simulations of seconds
 
 HOUR_S = 3600
 STEP_S = 10
@@ -32,7 +39,7 @@ def templates() -> MappingConfig:
 
 
 class Outage:
-    """A stream that a producer goes on filling, and a function that is down for a while."""
+    """A stream with a producer, and a function that can be down."""
 
     def __init__(self, config: MappingConfig) -> None:
         self.kinesis, self.s3 = FakeKinesis(), FakeS3()
@@ -50,7 +57,7 @@ class Outage:
         )
 
     def let_pass(self, seconds: float) -> None:
-        """Lets time pass: a record comes every minute, the mapping polls every ten seconds."""
+        """Let time pass: a record comes every minute, the mapping polls every ten seconds."""
         for second in range(0, int(seconds), STEP_S):
             if second % PUT_EVERY_S == 0:
                 self.kinesis.put(f"{self.n_sent:05}".encode())
@@ -59,11 +66,11 @@ class Outage:
             self.kinesis.clock.advance(STEP_S)
 
     def done(self) -> list[str]:
-        """Lists what the function did, in the order in which it did it."""
+        """Return the texts of the records done, in order."""
         return [ride for _, ride in self.function.done]
 
     def sent(self) -> list[str]:
-        """Lists what the producer sent."""
+        """Return the texts of the records sent."""
         return [f"{i:05}" for i in range(self.n_sent)]
 
     def _invoke(self, event: dict[str, object]) -> object:
@@ -100,7 +107,7 @@ def test_six_hours_without_the_stream_lose_nothing_and_keep_the_order(
     assert outage.s3.objects == {}
 
 
-def test_outage_longer_than_the_record_age_puts_the_old_records_aside_once_and_delivers_the_rest(
+def test_outage_longer_than_the_record_age_fails_the_old_records_once_and_delivers_the_rest(
     templates: MappingConfig,
 ) -> None:
     outage = Outage(templates)
@@ -109,21 +116,21 @@ def test_outage_longer_than_the_record_age_puts_the_old_records_aside_once_and_d
     outage.is_down = False
     outage.let_pass(RECOVERY_S)
 
-    aside = texts_of_failed(outage.s3)
-    assert aside + outage.done() == outage.sent()
-    assert len(aside) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
+    failed = texts_of_failed(outage.s3)
+    assert failed + outage.done() == outage.sent()
+    assert len(failed) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
 
 
-def test_stream_that_was_away_for_longer_than_the_record_age_is_put_aside_unseen(templates: MappingConfig) -> None:
+def test_records_over_age_after_an_outage_of_the_stream_fail_without_an_invocation(templates: MappingConfig) -> None:
     outage = Outage(templates)
     outage.kinesis.outage = UNREACHABLE
     outage.let_pass(26 * HOUR_S)
     outage.kinesis.outage = None
     outage.let_pass(RECOVERY_S)
 
-    aside = texts_of_failed(outage.s3)
-    assert aside + outage.done() == outage.sent()
-    assert len(aside) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
+    failed = texts_of_failed(outage.s3)
+    assert failed + outage.done() == outage.sent()
+    assert len(failed) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
     assert {one["requestContext"]["condition"] for one in failed_batches(outage.s3)} == {"RecordAgeExceeded"}
 
 
@@ -132,7 +139,7 @@ def test_stream_that_was_away_for_longer_than_the_record_age_is_put_aside_unseen
     ["InternalFailure", "ThrottlingException", UNREACHABLE, ReadTimeoutError(endpoint_url="https://kinesis.invalid")],
     ids=["500", "throttled", "unreachable", "timeout"],
 )
-def test_read_that_may_work_later_is_tried_later(fault: str | Exception) -> None:
+def test_temporary_read_error_is_retried(fault: str | Exception) -> None:
     kinesis = FakeKinesis(read_faults=[fault, fault])
     kinesis.put(*rides(3))
     function = ScriptedFunction()
@@ -142,7 +149,7 @@ def test_read_that_may_work_later_is_tried_later(fault: str | Exception) -> None
 
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException"])
-def test_stream_that_is_gone_or_forbidden_ends_the_run(code: str) -> None:
+def test_missing_or_forbidden_stream_ends_the_run(code: str) -> None:
     kinesis = FakeKinesis(read_faults=[code])
 
     with pytest.raises(ClientError, match=code):
@@ -154,6 +161,6 @@ def test_throttled_reads_lose_nothing() -> None:
     kinesis.put(*rides(20))
     function = ScriptedFunction()
 
-    drain(make_mapping(kinesis, function), kinesis.clock)
+    run(kinesis, function)
 
     assert [ride for _, ride in function.done] == [f"ride {i}" for i in range(20)]

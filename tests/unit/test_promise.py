@@ -1,15 +1,14 @@
-"""The promise, proved on a world that misbehaves: any events, any batching, any finite schedule of faults.
+"""The promise of the stream path, tested on simulations with any events, any batching and any finite faults.
 
-What is promised of a record on the input stream, and of each sub-record of an aggregate:
+For each record on the input stream, and for each sub-record of an aggregate:
 
-1. It is predicted, or rejected with its bytes, or its record is in the failure destination with its bytes.
+1. It is predicted, or it is rejected with its bytes, or its record is in the failure destination with its bytes.
 2. It is never both predicted and rejected.
-3. Its record is settled once: the function has said that it is done, or it was given up; never both.
-4. What was given up may have been done all the same: the function did it, and its word for that never came, because it
-   died, was killed, got no answer itself, or had to name an earlier record. Such a record stands in the failure
-   destination *beside* its prediction or reject: given up rather than lost. Where no fault strikes after the deed, this
-   does not happen, and each record is in exactly one place.
-5. What comes of it depends on the record and the model version alone, to the byte.
+3. Its record is settled once: the function has reported it as done, or it has failed; never both.
+4. A failed record may have a prediction or a reject, too: the function wrote it, but its answer was lost, because it
+   crashed, was killed, got no answer itself, or had to name an earlier record. If no fault follows a write, this does
+   not happen, and each record is in exactly one place.
+5. Its result depends only on the record and the model version, to the byte.
 """
 
 import pytest
@@ -31,7 +30,7 @@ from tests.kits.simulation_strategies import (
     mapping_config,
 )
 
-pytestmark = pytest.mark.slow  # whole worlds, some seconds of them
+pytestmark = pytest.mark.slow  # simulations of seconds
 
 Arrivals = list[list[Entry]]
 Faults = list[At]
@@ -51,7 +50,7 @@ def test_every_record_is_predicted_or_rejected_or_in_the_failure_destination_wit
 
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
-def test_rides_alone_are_predicted_all_else_is_rejected_and_nothing_is_both(
+def test_only_rides_are_predicted_all_other_events_are_rejected_and_none_is_both(
     arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
@@ -62,7 +61,7 @@ def test_rides_alone_are_predicted_all_else_is_rejected_and_nothing_is_both(
 
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
-def test_every_record_is_settled_once_as_done_or_as_given_up_and_what_is_done_has_ended(
+def test_every_record_is_settled_once_as_done_or_failed_and_done_records_have_a_result(
     arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
@@ -73,7 +72,7 @@ def test_every_record_is_settled_once_as_done_or_as_given_up_and_what_is_done_ha
 
 
 @given(ARRIVALS, ANY_OPTIONS, CLEAN_FAULTS)
-def test_every_record_is_in_exactly_one_place_where_no_fault_strikes_after_the_deed(
+def test_every_record_is_in_exactly_one_place_if_no_fault_follows_a_write(
     arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
@@ -83,13 +82,13 @@ def test_every_record_is_in_exactly_one_place_where_no_fault_strikes_after_the_d
 
 
 @pytest.mark.parametrize("fault", [AnswerLost(Problem.DIED), AnswerLost(Problem.NO_ANSWER, after_s=61)])
-def test_record_whose_answer_is_lost_to_the_end_is_given_up_beside_its_prediction(fault: AnswerLost) -> None:
-    # GIVEN a function that does its work and whose answer never comes, and a mapping that does not try again
+def test_record_whose_answer_is_always_lost_is_predicted_and_failed(fault: AnswerLost) -> None:
+    # GIVEN a function whose answer is lost after its work, and a mapping without retries
     options = SimulationOptions(mapping=mapping_config(maximum_retry_attempts=0))
     never = [At(Place.INVOKE, n, fault) for n in range(3)]
-    # WHEN a ride and a bad record come
+    # WHEN a ride and a bad record arrive
     account = run([[("a", RIDES[0]), ("b", BAD[0])]], options, never)
-    # THEN both are in the failure destination, one beside its prediction and one beside its reject
+    # THEN both are in the failure destination, and one is predicted and one rejected
     ride, bad = account.parts()
     assert (set(account.predicted()), set(account.rejected())) == ({ride}, {bad})
     assert set(account.failed()) == {ride, bad}
@@ -108,17 +107,17 @@ def test_predictions_of_one_id_and_model_version_are_byte_identical_to_the_recor
 
 @given(ARRIVALS, PATIENT)
 def test_bad_record_never_delays_its_neighbours(arrivals: Arrivals, options: SimulationOptions) -> None:
-    # GIVEN the same arrivals with rides in the place of all that is bad
+    # GIVEN the same arrivals with rides instead of the bad events
     good = [[(key, data if data in RIDES else RIDES[0]) for key, data in entries] for entries in arrivals]
-    # WHEN nothing goes wrong
+    # WHEN there are no faults
     with_bad, without = run(arrivals, options), run(good, options)
-    # THEN each record came in the same invocation, and once
+    # THEN each record is delivered once and in the same invocation
     assert batches(with_bad) == batches(without)
     assert with_bad.confirmed == [event_id for batch in batches(with_bad) for event_id in batch]
 
 
 @given(ARRIVALS, PATIENT, FAULTS)
-def test_every_shard_makes_progress_once_faults_end_and_nothing_is_given_up_by_a_patient_mapping(
+def test_every_shard_makes_progress_once_faults_end_and_a_mapping_without_limits_fails_no_record(
     arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)  # no minute without a fault or a settled record
@@ -126,22 +125,22 @@ def test_every_shard_makes_progress_once_faults_end_and_nothing_is_given_up_by_a
 
 
 @given(ARRIVALS, PATIENT, FAULTS)
-def test_rejects_saved_twice_are_one_object(arrivals: Arrivals, options: SimulationOptions, faults: Faults) -> None:
+def test_rejects_stored_twice_are_one_object(arrivals: Arrivals, options: SimulationOptions, faults: Faults) -> None:
     identities = [identity for identity, _ in run(arrivals, options, faults).rejects()]
     assert len(identities) == len(set(identities))
 
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
-def test_reject_stands_twice_with_the_same_bytes_or_not_at_all(
+def test_reject_is_stored_a_second_time_only_with_the_same_bytes(
     arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
-    # A batch that was stored whole, given up in part and stored again leaves a reject in both objects.
+    # A batch that was stored, failed in part and was stored again leaves a reject in both objects.
     account = run(arrivals, options, faults)
     assert len(set(account.rejects())) == len(account.rejected())
 
 
 @given(ARRIVALS, ANY_OPTIONS, FAULTS)
-def test_records_of_one_key_are_handed_over_in_order_each_after_those_before_it_are_settled(
+def test_records_of_one_key_are_delivered_in_order_after_those_before_them_are_settled(
     arrivals: Arrivals, options: SimulationOptions, faults: Faults
 ) -> None:
     account = run(arrivals, options, faults)
@@ -150,9 +149,9 @@ def test_records_of_one_key_are_handed_over_in_order_each_after_those_before_it_
         by_key.setdefault(record["kinesis"]["partitionKey"], []).append(record["eventID"])
     for batch, settled in zip(account.batches, account.settled, strict=True):
         for key, in_order in by_key.items():
-            handed_over = [r["eventID"] for r in batch if r["kinesis"]["partitionKey"] == key]
+            delivered = [r["eventID"] for r in batch if r["kinesis"]["partitionKey"] == key]
             unsettled = [event_id for event_id in in_order if event_id not in settled]
-            assert handed_over == unsettled[: len(handed_over)]
+            assert delivered == unsettled[: len(delivered)]
 
 
 def batches(account: Account) -> list[list[str]]:

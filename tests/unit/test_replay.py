@@ -1,4 +1,4 @@
-"""A replay sends every ride once and in order, and its ledger says where each has ended, whatever the order."""
+"""A replay sends every ride once and in order; its ledger counts the results in any order."""
 
 from dataclasses import replace
 
@@ -91,7 +91,7 @@ def test_all_malformed_events_are_sent_spread_among_the_rides(n_rides: int, n_ma
     assert all(abs(place - (kind + 0.5) * share) <= 1.5 for kind, place in enumerate(places))
 
 
-def test_small_replay_is_not_spoilt_by_malformed_events() -> None:
+def test_small_replay_has_few_or_no_malformed_events() -> None:
     assert Replay.of(small_rides(), 99).n_malformed == 0
     assert Replay.of(small_rides(), 300).n_malformed == 3
     assert Replay.of(small_rides(), 2000).n_malformed == len(MALFORMED)
@@ -103,7 +103,7 @@ def test_malformed_event_is_a_reject(data: bytes) -> None:
         decode_ride_event(data)
 
 
-def test_distances_that_no_event_can_carry_become_0() -> None:
+def test_missing_and_negative_distances_become_0() -> None:
     replay = Replay(rides_with_miles(float("nan"), -3.66, 0.0, 3.66, float("inf")), 0)
     # TLC has no infinite distance: one would be ours, and must not hide.
     with pytest.raises(ValueError, match="finite"):
@@ -173,14 +173,14 @@ def test_repeated_prediction_changes_no_error(copy: int) -> None:
     assert ledger.versions == {"v1": 2}
 
 
-def test_malformed_event_that_was_sent_twice_hides_no_lost_ride() -> None:
+def test_malformed_event_that_was_sent_twice_counts_once() -> None:
     ledger = ledger_of(2, n_malformed=1)
     ledger.add_predictions([prediction(0, 5.0)])
     ledger.add_rejects(reject("malformed-0") + reject("malformed-0", copy=1))
     assert (ledger.n_rejected, ledger.n_lost) == (1, 1)
 
 
-def test_ride_that_ends_twice_is_not_passed_over() -> None:
+def test_ride_that_is_predicted_and_rejected_makes_the_count_negative() -> None:
     ledger = ledger_of(1)
     ledger.add_predictions([prediction(0, 5.0)])
     ledger.add_rejects(reject(partition_key(0)))
@@ -193,7 +193,7 @@ def test_versions_are_counted_by_ride() -> None:
     assert ledger.versions == {"v1": 2, "v2": 1}
 
 
-def test_ledger_knows_no_error_before_the_first_prediction() -> None:
+def test_errors_are_nan_before_the_first_prediction() -> None:
     ledger = ledger_of(3)
     ledger.add_predictions([])
     ledger.add_rejects(b"")

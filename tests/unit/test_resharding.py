@@ -1,4 +1,4 @@
-"""The mapping across splits and merges: children wait until their parents are done, and none is missed."""
+"""The mapping across splits and merges: children wait until their parents are done, and no shard is missed."""
 
 from typing import Any
 
@@ -6,17 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes_kinesis import FakeKinesis, kinesis_error
-from tests.kits.mapping import Respond, ScriptedFunction, drain, fail, make_mapping, report, succeed
+from tests.kits.mapping import (
+    Respond,
+    ScriptedFunction,
+    drain,
+    fail,
+    make_mapping,
+    report,
+    run,
+    stream,
+    succeed,
+)
 
 
 def test_children_wait_until_the_last_record_of_their_parent_is_settled() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"parent")
+    kinesis = stream(b"parent")
     kinesis.split_shard(0)
     kinesis.put(b"child", shard=1)
     function = ScriptedFunction([fail] * 3)
 
-    drain(make_mapping(kinesis, function), kinesis.clock)
+    run(kinesis, function)
 
     assert function.batches() == [["parent"]] * 4 + [["child"]]
 
@@ -29,7 +38,7 @@ def test_child_of_a_merge_waits_for_both_parents() -> None:
     kinesis.put(b"child", shard=2)
     function = ScriptedFunction([succeed] + [fail] * 3)
 
-    drain(make_mapping(kinesis, function), kinesis.clock)
+    run(kinesis, function)
 
     assert function.batches() == [["one parent"]] + [["other parent"]] * 4 + [["child"]]
 
@@ -49,9 +58,8 @@ def test_split_while_the_mapping_runs_is_followed_as_soon_as_the_parent_has_ende
     assert function.batches() == [["parent"], ["child"]]
 
 
-def test_children_are_read_from_their_beginning_though_the_mapping_began_at_latest() -> None:
-    kinesis = FakeKinesis()
-    kinesis.put(b"old")
+def test_new_children_are_read_from_their_beginning_by_a_mapping_that_began_at_latest() -> None:
+    kinesis = stream(b"old")
     function = ScriptedFunction()
     mapping = make_mapping(kinesis, function, starting_position="LATEST")
     kinesis.put(b"parent")
@@ -63,7 +71,7 @@ def test_children_are_read_from_their_beginning_though_the_mapping_began_at_late
     assert function.batches() == [["parent"], ["child"]]
 
 
-def test_latest_leaves_out_what_is_in_children_that_were_there_before_the_mapping() -> None:
+def test_latest_skips_records_of_children_older_than_the_mapping() -> None:
     kinesis = FakeKinesis()
     kinesis.split_shard(0)
     kinesis.put(b"old", shard=1)
@@ -77,19 +85,19 @@ def test_latest_leaves_out_what_is_in_children_that_were_there_before_the_mappin
 
 
 class UnlistedKinesis(FakeKinesis):
-    """A stream that lists its shards once, and then fails at it for a while."""
+    """A stream whose listings of shards fail `n_failures` times after the first."""
 
     n_failures = 0
 
     def list_shards(self, **request: Any) -> dict[str, Any]:
-        """Lists shards in pages, or fails."""
+        """List shards, or fail."""
         if self.calls("list_shards") and self.n_failures:
             self.n_failures -= 1
             raise kinesis_error("ServiceUnavailable")
         return super().list_shards(**request)
 
 
-def test_new_shards_are_found_though_their_listing_fails_at_first() -> None:
+def test_new_shards_are_found_after_listings_that_failed() -> None:
     kinesis = UnlistedKinesis()
     function = ScriptedFunction()
     mapping = make_mapping(kinesis, function)
@@ -102,7 +110,7 @@ def test_new_shards_are_found_though_their_listing_fails_at_first() -> None:
     assert function.batches() == [["child"]]
 
 
-def test_children_that_are_known_need_no_other_listing() -> None:
+def test_known_children_need_no_further_listing() -> None:
     kinesis = UnlistedKinesis()
     kinesis.split_shard(0)
     kinesis.put(b"child", shard=1)
@@ -124,7 +132,7 @@ actions = st.lists(st.sampled_from(["put", "put", "put", "split", "merge", "poll
 
 @settings(deadline=None)
 @given(actions=actions, script=scripts, factor=st.integers(1, 3))
-def test_each_key_is_handed_over_in_order_across_any_splits_and_merges(
+def test_each_key_is_delivered_in_order_across_any_splits_and_merges(
     actions: list[str], script: list[Respond], factor: int
 ) -> None:
     kinesis = FakeKinesis(n_shards=2)

@@ -1,4 +1,4 @@
-"""A folder is a bucket like S3's: the same cases on moto's S3, on the bucket in memory and on the folder."""
+"""The S3 stand-ins: the same cases on moto's S3, in memory and in a folder."""
 
 import re
 import subprocess
@@ -23,10 +23,12 @@ KEY = "channels/stable.json"
 SLOW = pytest.param("moto", marks=pytest.mark.slow)  # half a second to import, tens of milliseconds a test
 
 
-def made(kind: str, folder: Path) -> Iterator[Any]:
-    if kind == "folder":
-        yield FolderS3(folder / "bucket")
-    elif kind == "memory":
+@pytest.fixture(params=["folder", "memory", SLOW])
+def s3(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """A bucket of each kind."""
+    if request.param == "folder":
+        yield FolderS3(tmp_path / "bucket")
+    elif request.param == "memory":
         yield MemoryS3()
     else:
         with mock_aws():
@@ -35,21 +37,9 @@ def made(kind: str, folder: Path) -> Iterator[Any]:
             yield s3
 
 
-@pytest.fixture(params=["folder", "memory", SLOW])
-def s3(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """A bucket of each kind."""
-    yield from made(request.param, tmp_path)
-
-
-@pytest.fixture(params=["folder", SLOW])
-def listing_s3(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """A bucket of each kind that lists."""
-    yield from made(request.param, tmp_path)
-
-
 @pytest.fixture
 def folder_s3(tmp_path: Path) -> FolderS3:
-    """A folder that is not there yet."""
+    """A folder that does not exist yet."""
     return FolderS3(tmp_path / "bucket")
 
 
@@ -92,52 +82,52 @@ def test_unchanged_object_is_304(s3: Any) -> None:
     assert get(s3, IfNoneMatch=etag) == b"two"
 
 
-def test_write_of_what_must_be_new_wins_once(s3: Any) -> None:
+def test_write_on_condition_of_no_object_succeeds_once(s3: Any) -> None:
     put(s3, IfNoneMatch="*")
     assert refused(lambda: put(s3, b"two", IfNoneMatch="*")) == (412, "PreconditionFailed")
     assert get(s3) == b"one"
 
 
-def test_write_over_what_was_read_wins_once(s3: Any) -> None:
+def test_write_on_condition_of_an_etag_succeeds_once(s3: Any) -> None:
     etag = put(s3)
     put(s3, b"two", IfMatch=etag)
     assert refused(lambda: put(s3, b"three", IfMatch=etag)) == (412, "PreconditionFailed")
     assert get(s3) == b"two"
 
 
-def test_write_over_what_is_gone_is_404(s3: Any) -> None:
+def test_write_on_condition_of_an_etag_without_an_object_is_404(s3: Any) -> None:
     assert refused(lambda: put(s3, IfMatch='"0123"')) == (404, "NoSuchKey")
     assert refused(lambda: get(s3))[0] == 404
 
 
 @pytest.mark.parametrize("key", ["a b+ü.json", "models/x/deep/er", ".hidden", "a..b", "%2e"])
-def test_unusual_key_is_kept_apart(s3: Any, key: str) -> None:
+def test_unusual_key_works(s3: Any, key: str) -> None:
     put(s3, b"it", key)
     assert get(s3, key) == b"it"
 
 
-def test_head_tells_length_and_etag(listing_s3: Any) -> None:
-    etag = put(listing_s3)
-    head = listing_s3.head_object(Bucket=BUCKET, Key=KEY)
+def test_head_returns_length_and_etag(s3: Any) -> None:
+    etag = put(s3)
+    head = s3.head_object(Bucket=BUCKET, Key=KEY)
     assert (head["ETag"], head["ContentLength"]) == (etag, 3)
-    assert refused(lambda: listing_s3.head_object(Bucket=BUCKET, Key="x")) == (404, "404")
+    assert refused(lambda: s3.head_object(Bucket=BUCKET, Key="x")) == (404, "404")
 
 
-def test_empty_listing_has_no_contents(listing_s3: Any) -> None:
-    answer = listing_s3.list_objects_v2(Bucket=BUCKET, Prefix="models/")
+def test_empty_listing_has_no_contents(s3: Any) -> None:
+    answer = s3.list_objects_v2(Bucket=BUCKET, Prefix="models/")
     assert "Contents" not in answer
     assert (answer["IsTruncated"], answer["KeyCount"]) == (False, 0)
 
 
-def test_listing_goes_by_prefix_in_order_of_bytes_and_by_pages(listing_s3: Any) -> None:
+def test_listing_has_a_prefix_pages_and_the_order_of_bytes(s3: Any) -> None:
     keys = ["a/1", "a/10", "a/2", "a-b", "a/é", "a/z", "b"]
     for key in keys:
-        put(listing_s3, key.encode(), key)
+        put(s3, key.encode(), key)
     request: dict[str, Any] = {"Bucket": BUCKET, "Prefix": "a/", "MaxKeys": 2}
-    pages = [listing_s3.list_objects_v2(**request)]
+    pages = [s3.list_objects_v2(**request)]
     while pages[-1]["IsTruncated"]:
         token = pages[-1]["NextContinuationToken"]
-        pages.append(listing_s3.list_objects_v2(**request, ContinuationToken=token))
+        pages.append(s3.list_objects_v2(**request, ContinuationToken=token))
     assert [[entry["Key"] for entry in page["Contents"]] for page in pages] == [
         ["a/1", "a/10"],
         ["a/2", "a/z"],
@@ -166,12 +156,12 @@ def test_no_key_leaves_the_folder(tmp_path_factory: pytest.TempPathFactory, key:
 
 
 @pytest.mark.parametrize("key", ["../x", "/x", "a/./b", ".folder_s3/lock", "", "a\0b"])
-def test_key_that_a_folder_cannot_have_is_refused_in_every_call(folder_s3: FolderS3, key: str) -> None:
+def test_key_that_is_not_possible_in_a_folder_is_refused_in_every_call(folder_s3: FolderS3, key: str) -> None:
     for action in (lambda: put(folder_s3, key=key), lambda: get(folder_s3, key)):
         assert refused(action) == (400, "KeyNotPossibleInAFolder")
 
 
-def test_folder_holds_nothing_but_objects_and_its_own(folder_s3: FolderS3, tmp_path: Path) -> None:
+def test_folder_has_only_objects_and_the_lock(folder_s3: FolderS3, tmp_path: Path) -> None:
     put(folder_s3)
     refused(lambda: put(folder_s3, IfNoneMatch="*"))
     files = sorted(path.relative_to(tmp_path / "bucket").as_posix() for path in tmp_path.rglob("*") if path.is_file())
@@ -179,7 +169,7 @@ def test_folder_holds_nothing_but_objects_and_its_own(folder_s3: FolderS3, tmp_p
     assert [entry["Key"] for entry in folder_s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == [KEY]
 
 
-def test_of_many_writers_at_once_one_wins(folder_s3: FolderS3) -> None:
+def test_one_of_many_concurrent_writers_succeeds(folder_s3: FolderS3) -> None:
     def write(number: int) -> int | None:
         try:
             put(folder_s3, b"%d" % number, IfNoneMatch="*")
@@ -192,7 +182,7 @@ def test_of_many_writers_at_once_one_wins(folder_s3: FolderS3) -> None:
     assert get(folder_s3) == b"%d" % winner
 
 
-def test_object_by_the_name_of_a_folder_is_not_there(folder_s3: FolderS3) -> None:
+def test_folder_is_not_an_object(folder_s3: FolderS3) -> None:
     put(folder_s3)
     assert refused(lambda: get(folder_s3, "channels")) == (404, "NoSuchKey")
     assert refused(lambda: get(folder_s3, f"{KEY}/x")) == (404, "NoSuchKey")
@@ -213,7 +203,7 @@ except UserError as error:
 """
 
 
-def test_full_disk_is_one_sentence_and_leaves_what_was_there(folder_s3: FolderS3, tmp_path: Path) -> None:
+def test_full_disk_is_a_user_error_and_keeps_the_old_object(folder_s3: FolderS3, tmp_path: Path) -> None:
     put(folder_s3)
     told = subprocess.run(  # noqa: S603 - our own code; in this process the limit would cut off pytest's own output
         [sys.executable, "-c", FILL_A_DISK, tmp_path / "bucket"], capture_output=True, text=True, check=True
@@ -223,7 +213,7 @@ def test_full_disk_is_one_sentence_and_leaves_what_was_there(folder_s3: FolderS3
     assert [path.name for path in (tmp_path / "bucket" / ".folder_s3").iterdir()] == ["lock"]
 
 
-def test_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "bucket").write_text("")
     s3 = FolderS3(tmp_path / "bucket")
     with pytest.raises(UserError, match="in the bucket that is folder"):
