@@ -214,12 +214,12 @@ FAILURE = msgspec.json.encode(
 MARK = b'{"stream":"ride-events","writer":"w","redriven":["shardId-000000000000:1"],"under_way":[]}'
 
 
-def make_kept(random: Random) -> bytes:
+def make_failed_records(random: Random) -> bytes:
     """Makes an object of rejects, a failure, or a mark."""
     return mutate(random, [b"".join(REJECT_LINES), FAILURE, MARK])
 
 
-def run_kept(data: bytes) -> None:
+def run_failed_records(data: bytes) -> None:
     """Reads what people list and redrive: records or a problem in words, and what is shown obeys no terminal."""
     for decoded in (
         decode_rejects("rejects/ride-events/shardId-000000000000/1.ndjson", data),
@@ -243,7 +243,7 @@ TARGETS = {
         Target("invocations", make_invocation, run_invocation),
         Target("bundles", make_bundle, run_bundle),
         Target("channels", make_channel, run_channel),
-        Target("kept", make_kept, run_kept),
+        Target("failed-records", make_failed_records, run_failed_records),
         Target("http", make_request, run_request),
     )
 }

@@ -43,21 +43,21 @@ HOSTILE_FAILURES: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize(("old", "new"), HOSTILE_FAILURES.values(), ids=HOSTILE_FAILURES)
-def test_given_up_batch_that_cannot_be_read_is_told(old: bytes, new: bytes) -> None:
+def test_failed_batch_that_cannot_be_read_is_reported(old: bytes, new: bytes) -> None:
     assert old in FAILURE
     found = decode_failure("aws/lambda/mapping/shardId-000000000000/x", FAILURE.replace(old, new))
     assert found.records == ()
     assert found.problem.startswith("is no failed invocation: ")
 
 
-def test_rejects_nested_without_an_end_are_told_and_their_neighbours_stay() -> None:
+def test_deeply_nested_reject_is_reported_and_the_others_stay() -> None:
     good = REJECT_LINES[0]
     found = decode_rejects("rejects/s/shardId-000000000000/0.ndjson", b'{"x":' + b"[" * 50_000 + b"\n" + good)
     assert len(found.records) == 1
     assert found.problem.startswith("line 1: ")
 
 
-def test_problems_of_an_object_are_told_up_to_ten() -> None:
+def test_at_most_ten_problems_of_an_object_are_reported() -> None:
     found = decode_rejects("rejects/s/shardId-000000000000/0.ndjson", b"x\n" * 50_000)
     assert found.problem.count(";") == 10
     assert found.problem.endswith("and 49,990 lines more")

@@ -17,7 +17,7 @@ from lambda_function.core.forest import FOREST_DTYPES, Forest
 from lambda_function.errors import ForestError
 from tests.builders import Arrays, forest_arrays_of, small_bundle
 from tests.fuzz.http_api import run_request
-from tests.fuzz.targets import run_aggregate, run_channel, run_event, run_invocation, run_kept, vouch
+from tests.fuzz.targets import run_aggregate, run_channel, run_event, run_failed_records, run_invocation, vouch
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_aggregates_of_any_fields_are_unpacked_or_rejected(head: bytes, record: 
 @given(st.dictionaries(texts, values, max_size=4) | values)
 def test_channels_and_kept_objects_of_any_values_are_errors_in_words(value: Any) -> None:
     run_channel(as_json(value))
-    run_kept(as_json(value))
+    run_failed_records(as_json(value))
 
 
 @thorough

@@ -2,8 +2,9 @@
 
 import pytest
 
+from infra.local.s3 import client_error
 from tests.builders_channels import new_bucket
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, FakeS3, S3Outcome, client_error, timed_out
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, FakeS3, S3Outcome, timed_out
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 

@@ -4,19 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from infra.local.s3 import client_error
 from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key, decode_channel
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, move, new_bucket, version, version_of
-from tests.fakes import (
-    BUCKET,
-    DENIED,
-    SERVICE_DOWN,
-    AfterAccepting,
-    Meanwhile,
-    client_error,
-    publish_bundle,
-    timed_out,
-)
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, Meanwhile, publish_bundle, timed_out
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history

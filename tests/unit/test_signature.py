@@ -1,5 +1,7 @@
 """A function that trusts a key serves only versions signed by it; without a key it reads no signature."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -8,12 +10,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local.s3 import client_error
 from lambda_function.aws.model_store import MAX_BYTES, ModelStore, Refreshed
 from lambda_function.aws.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, sha256
 from lambda_function.errors import BundleError, KmsError, SignatureError, StoreError
 from tests.builders import small_bundle
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, client_error, publish_bundle
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms, public_key
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -217,9 +220,9 @@ class SizedS3(FakeS3):
         super().__init__()
         self.large_key, self.n_bytes = key, n_bytes
 
-    def get_object(self, *, Bucket: str, Key: str, **conditions: str) -> dict[str, object]:  # noqa: N803
+    def get_object(self, *, Bucket: str, Key: str, IfNoneMatch: str | None = None) -> dict[str, Any]:  # noqa: N803
         """Read an object."""
-        answer = super().get_object(Bucket=Bucket, Key=Key, **conditions)
+        answer = super().get_object(Bucket=Bucket, Key=Key, IfNoneMatch=IfNoneMatch)
         return {**answer, "ContentLength": self.n_bytes} if self.large_key == Key else answer
 
 

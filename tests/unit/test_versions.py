@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from infra.local.s3 import client_error
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
 from lambda_function.errors import BundleError
 from tests.builders import small_bundle, vouched
 from tests.builders_channels import new_bucket
-from tests.fakes import BUCKET, SERVICE_DOWN, AfterAccepting, Meanwhile, client_error, publish_bundle, timed_out
+from tests.fakes import BUCKET, SERVICE_DOWN, AfterAccepting, Meanwhile, publish_bundle, timed_out
 from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
