@@ -12,6 +12,7 @@ from tests.builders import small_bundle
 from training.evaluation.backtest import AgeRow
 from training.evaluation.gate import GateReport
 from training.evaluation.gate_rules import RuleResult
+from training.model.bundle import ExportedBundle
 from training.model.results import ArrivalResult, Evaluation, Measured, MonthsResult, SliceResult
 from training.report.facts import PreviousModel, ReportFacts
 from training.report.measures import FeatureImportance, PredictedRides
@@ -113,13 +114,20 @@ def predicted_rides(n_rides: int = 600, **changes: Any) -> PredictedRides:
     return PredictedRides(**{**values, **changes})
 
 
-def gate_report(*, passed: bool = True, channel: str = "stable") -> GateReport:
-    """Return a verdict of two rules."""
+def gate_report(
+    *,
+    passed: bool = True,
+    channel: str = "stable",
+    bundle: ExportedBundle | None = None,
+    against: str | None = OTHER_VERSION,
+) -> GateReport:
+    """Return a verdict of two rules on a bundle, the small one by default."""
+    bundle = bundle or small_bundle()
     return GateReport(
         passed=passed,
-        model_version=small_bundle().model_version,
-        manifest_sha256=small_bundle().manifest_sha256,
-        against=OTHER_VERSION,
+        model_version=bundle.model_version,
+        manifest_sha256=bundle.manifest_sha256,
+        against=against,
         channel=channel,
         months=("2021-03",),
         rules=(
@@ -144,7 +152,6 @@ def bare_facts(**changes: Any) -> ReportFacts:
             FeatureImportance("pickup place", ("pickup_longitude", "pickup_latitude"), 2.0, 1.9, 2.1),
             FeatureImportance("pickup_longitude", ("pickup_longitude",), 0.5, 0.4, 0.6),
         ),
-        "n_importance_rides": 600,
     }
     return ReportFacts(**{**values, **changes})
 

@@ -1,12 +1,14 @@
 """Releases: a candidate goes through the gate, or by force into `candidate`; otherwise nothing of it is stored."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
+from tests.builders_report import gate_report
 from tests.fakes import BUCKET, FakeS3, S3Outcome
 from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
@@ -14,8 +16,6 @@ from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.errors import BucketError, UserError
 from training.evaluation.gate import GateReport, decode_gate_report
-from training.evaluation.gate_rules import RuleResult
-from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import promote
@@ -35,20 +35,9 @@ def target(channel: str = "stable", s3: FakeS3 | None = None) -> Target:
     return Target(Bucket(s3 or FakeS3(), BUCKET), channel)
 
 
-def report(
-    *, passed: bool, bundle: ExportedBundle | None = None, against: str | None = None, channel: str = "stable"
-) -> GateReport:
-    """Return a report of the gate on a bundle."""
-    bundle = bundle or small_bundle()
-    return GateReport(
-        passed=passed,
-        model_version=bundle.model_version,
-        manifest_sha256=bundle.manifest_sha256,
-        against=against,
-        channel=channel,
-        months=("2021-03",),
-        rules=(RuleResult("size", passed, "small", "large"),),
-    )
+def report(**changes: Any) -> GateReport:
+    """Return a report of the gate on an empty channel."""
+    return gate_report(**{"against": None, **changes})
 
 
 def holder(s3: object, channel: str) -> str | None:
@@ -74,7 +63,7 @@ def test_candidate_is_signed_if_the_target_has_a_signer() -> None:
 
 def test_failed_candidate_is_not_stored() -> None:
     wanted = target()
-    with pytest.raises(UserError, match=r"failed the gate \(size\)"):
+    with pytest.raises(UserError, match=r"failed the gate \(coverage\)"):
         release(wanted, small_bundle(), report(passed=False))
     assert wanted.bucket.s3.objects == {}
 

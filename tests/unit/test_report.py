@@ -237,7 +237,7 @@ def test_facts_of_a_bundle_hold_its_evaluation_and_its_predictions() -> None:
     files = {**bundle.files, EVALUATION: encode_evaluation(evaluation())}
     facts = gather_facts(ExportedBundle(files, bundle.model), rides, fit_baseline(rides), small_bundle(seed=2))
     assert facts.evaluation == evaluation()
-    assert (facts.rides.n_all, len(facts.rides), facts.n_importance_rides) == (300, 300, 300)
+    assert (facts.rides.n_all, len(facts.rides)) == (300, 300)
     assert facts.previous is not None
     assert facts.previous.model_version == small_bundle(seed=2).model_version
     assert facts.previous.errors.n_rides == 300

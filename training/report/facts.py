@@ -20,7 +20,6 @@ from training.model.baseline import Baseline
 from training.model.bundle import ExportedBundle
 from training.model.results import Evaluation, Measured, MonthsResult
 from training.report.measures import (
-    MAX_IMPORTANCE_RIDES,
     FeatureImportance,
     PredictedRides,
     feature_importance,
@@ -49,7 +48,6 @@ class ReportFacts:
         manifest_sha256: Its digest, as a channel names it.
         rides: Validation rides and their predictions.
         importance: The importance of groups of features and of each feature alone.
-        n_importance_rides: The number of rides that importance was measured on.
         evaluation: The bundle's evaluation; None if the bundle has none.
         previous: The model that this one replaces, if any.
         ageing: Rows of a backtest, or of this model on the months after its training; in any order.
@@ -63,7 +61,6 @@ class ReportFacts:
     manifest_sha256: str
     rides: PredictedRides
     importance: tuple[FeatureImportance, ...]
-    n_importance_rides: int
     evaluation: Evaluation | None = None
     previous: PreviousModel | None = None
     ageing: tuple[AgeRow, ...] = ()
@@ -98,7 +95,6 @@ def gather_facts(
         manifest_sha256=bundle.manifest_sha256,
         rides=_predicted(bundle.model, sample, baseline, len(rides)),
         importance=feature_importance(bundle.model, sample),
-        n_importance_rides=min(len(sample), MAX_IMPORTANCE_RIDES),
         evaluation=bundle.evaluation(),
         previous=_previous(previous.model, rides) if previous else None,
         interval_level=interval.level if interval else None,

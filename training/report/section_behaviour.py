@@ -7,7 +7,7 @@ from training.model.results import MonthsResult
 from training.report.drawing import Plots
 from training.report.facts import ReportFacts
 from training.report.html import Html, element, figure, join, minutes, paragraph, percent, table
-from training.report.measures import MIN_RIDES_A_ZONE, ZoneErrors, by_pickup_zone
+from training.report.measures import MAX_IMPORTANCE_RIDES, MIN_RIDES_A_ZONE, ZoneErrors, by_pickup_zone
 from training.report.plots_model import has_newer_models
 from training.report.plots_rides import MIN_COVERAGE_RIDES, slice_band
 from training.report.section_accuracy import error_cells
@@ -36,8 +36,9 @@ def intervals(facts: ReportFacts, plots: Plots) -> Html:
 
 def importance(facts: ReportFacts, plots: Plots) -> Html:
     """Show the rise of the RMSE without each feature."""
+    n_rides = min(len(facts.rides), MAX_IMPORTANCE_RIDES)
     caption = (
-        f"Rise of the RMSE if values are shuffled among {facts.n_importance_rides:,} validation rides. The thin line "
+        f"Rise of the RMSE if values are shuffled among {n_rides:,} validation rides. The thin line "
         "is the range of the repeats. The features of one place are shuffled together."
     )
     rows = [
