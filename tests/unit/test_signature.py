@@ -220,9 +220,9 @@ class SizedS3(FakeS3):
         super().__init__()
         self.large_key, self.n_bytes = key, n_bytes
 
-    def get_object(self, *, Bucket: str, Key: str, IfNoneMatch: str | None = None) -> dict[str, Any]:  # noqa: N803
+    def get_object(self, *, Bucket: str, Key: str, **conditions: Any) -> dict[str, Any]:  # noqa: N803
         """Read an object."""
-        answer = super().get_object(Bucket=Bucket, Key=Key, IfNoneMatch=IfNoneMatch)
+        answer = super().get_object(Bucket=Bucket, Key=Key, **conditions)
         return {**answer, "ContentLength": self.n_bytes} if self.large_key == Key else answer
 
 
