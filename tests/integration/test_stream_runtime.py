@@ -1,5 +1,6 @@
-"""The stream's function in AWS's own runtime: cold start, the same bytes as in process, a crash, the deadline."""
+"""The stream function in AWS's own runtime: cold start, same bytes as in process, crash, deadline, pre-traffic hook."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from infra.local.runtime.in_process import FunctionError, FunctionExitError
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader
 from infra.stack.package import build_for_host
+from lambda_function.aws.settings import PreTrafficSettings
+from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.bench.cold_start import bench_cold_start
 from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
 from tests.integration.slow_kinesis import slow_kinesis
@@ -48,18 +51,18 @@ def package() -> Path:
 
 @dataclass(frozen=True)
 class Output:
-    """A stream of predictions, of one test alone."""
+    """An output stream for one test."""
 
     aws: LocalAws
     name: str
 
     def predictions(self) -> list[tuple[str, bytes]]:
-        """Reads it from its beginning: partition keys and bytes."""
+        """Read partition keys and bytes from the beginning."""
         reader = StreamReader(self.aws.client("kinesis"), self.name, "TRIM_HORIZON")
         return [(record.partition_key, record.data) for record in iter_all(reader)]
 
     def ids(self) -> list[str]:
-        """Reads it from its beginning: prediction ids."""
+        """Read prediction ids from the beginning."""
         return [json.loads(data)["prediction_id"] for _, data in self.predictions()]
 
 
@@ -83,7 +86,7 @@ def new_output(aws: LocalAws, stack: DeployedStack) -> Callable[[], Output]:
 
 @pytest.fixture
 def ours(aws: LocalAws, stack: DeployedStack, package: Path, output: Output) -> FunctionConfig:
-    """Our function as the template has it, with an output stream of this test's own."""
+    """The function of the template, with an output stream for this test."""
     config = function_config(aws, stack, package)
     return replace(config, environment={**config.environment, "OUTPUT_STREAM": output.name})
 
@@ -153,7 +156,7 @@ def rejects(aws: LocalAws, stack: DeployedStack) -> dict[str, bytes]:
     return {key: s3.get_object(Bucket=stack.bucket, Key=key)["Body"].read() for key in keys}
 
 
-def test_crash_after_publishing_brings_the_same_predictions_again(
+def test_crash_after_publishing_repeats_the_same_predictions(
     ours: FunctionConfig, output: Output, tmp_path: Path, log: Path
 ) -> None:
     crash = (
@@ -193,7 +196,7 @@ def with_kinesis(function: FunctionConfig, url: str, timeout_s: int, margin_ms: 
     return replace(function, timeout_s=timeout_s, environment={**function.environment, **slow})
 
 
-def test_slow_stream_never_gets_the_function_killed_and_the_next_invocations_do_the_rest(
+def test_function_on_a_slow_stream_ends_in_time_and_the_next_invocations_publish_the_rest(
     aws: LocalAws, ours: FunctionConfig, output: Output, log: Path
 ) -> None:
     n, timeout_s, event = 6 * N_CHUNK, 2, rides(6 * N_CHUNK)
@@ -215,7 +218,7 @@ def test_slow_stream_never_gets_the_function_killed_and_the_next_invocations_do_
     assert n_invocations > 1
 
 
-def test_stream_that_hangs_never_gets_the_function_killed(
+def test_function_on_a_stream_that_hangs_ends_in_time(
     aws: LocalAws, ours: FunctionConfig, output: Output, log: Path
 ) -> None:
     with (
@@ -228,7 +231,38 @@ def test_stream_that_hangs_never_gets_the_function_killed(
     assert output.ids() == []
 
 
-def test_bench_tells_cold_start_and_memory_beside_scikit_learns(bundle: ExportedBundle) -> None:
+@dataclass
+class EmulatedLambda:
+    """Lambda's Invoke call, answered by the emulator."""
+
+    runtime: EmulatedRuntime
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        """Invoke the only version."""
+        answer = self.runtime(json.loads(Payload))
+        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+
+def test_pre_traffic_hook_tries_a_built_version_without_publishing(
+    aws: LocalAws, stack: DeployedStack, ours: FunctionConfig, output: Output, bundle: ExportedBundle, log: Path
+) -> None:
+    settings = PreTrafficSettings(bucket=stack.bucket, model_channel="not-yet", new_version="the only one")
+    function = replace(ours, environment={**ours.environment, "MODEL_CHANNEL": "not-yet"})
+    s3 = aws.client("s3")
+
+    with EmulatedRuntime(function, log) as runtime:
+        trial = Trial(settings, s3, EmulatedLambda(runtime))
+        assert trial.run() == Verdict(passed=True, why=NO_MODEL)
+        move_channel(Bucket(s3, stack.bucket), "not-yet", bundle.model_version, bundle.manifest_sha256)
+        assert trial.run() == Verdict(passed=True, why=PASSED)
+        assert output.ids() == []
+
+        runtime(rides(1))
+
+    assert len(output.ids()) == 1
+
+
+def test_bench_measures_cold_start_and_memory_beside_scikit_learns(bundle: ExportedBundle) -> None:
     figures = bench_cold_start(bundle, fit_forest(small_rides(), SMALL_PARAMETERS), rides(2000), n=1)
     rows = {one.name: one for one in figures}
 

@@ -1,4 +1,4 @@
-"""AWS's own lists, as cfn-lint ships them: what CloudFormation calls for a resource, what an action is allowed on."""
+"""AWS's lists, as cfn-lint ships them: CloudFormation's calls for a resource, the resources of an action."""
 
 import json
 from functools import cache
@@ -11,7 +11,7 @@ class ResourceType(NamedTuple):
     """A resource type of CloudFormation's registry.
 
     Attributes:
-        properties: Names of all that a template may set.
+        properties: The names of all properties.
         calls: The permissions of its handlers that create, read, update and delete it.
     """
 
@@ -34,15 +34,15 @@ def _schemas() -> dict[str, dict[str, Any]]:
 
 
 def resource_type(name: str) -> ResourceType:
-    """What the registry says of a type, as in ``AWS::Kinesis::Stream``."""
+    """Return the registry's entry for a type, as in ``AWS::Kinesis::Stream``."""
     schema = _schemas()[name]
     handlers = (schema["handlers"].get(one, {}) for one in ("create", "read", "update", "delete"))
-    calls = {_spelt(action) for handler in handlers for action in handler.get("permissions", ())}
+    calls = {_iam_spelling(action) for handler in handlers for action in handler.get("permissions", ())}
     return ResourceType(frozenset(schema["properties"]), frozenset(calls))
 
 
-def _spelt(action: str) -> str:
-    """An action as IAM's list spells it: the registry has ``s3:getObject`` too."""
+def _iam_spelling(action: str) -> str:
+    """Return an action in the spelling of IAM's list: the registry has ``s3:getObject`` too."""
     service, _, name = action.partition(":")
     return f"{service}:{name[:1].upper()}{name[1:]}"
 
@@ -54,13 +54,13 @@ def _policies() -> dict[str, Any]:
 
 
 def is_action(action: str) -> bool:
-    """Whether IAM's list has it."""
+    """Return whether IAM's list has the action."""
     service, _, name = action.partition(":")
     return name.lower() in _policies().get(service, {}).get("Actions", {})
 
 
 def resource_kinds(action: str) -> frozenset[str]:
-    """The kinds of resources that an action is allowed on, as in ``log-group``; none where AWS takes ``*`` only."""
+    """Return the kinds of resources of an action, as in ``log-group``; none if AWS accepts only ``*``."""
     service, _, name = action.partition(":")
     listed = _policies()[service]["Actions"][name.lower()].get("Resources", ())
     return frozenset(kind.lower() for kind in listed)

@@ -1,10 +1,11 @@
-"""The bootstrap template as tests read it: the policies in it, and what they say for one stack in one account."""
+"""Helpers to read the bootstrap template: its policies, resolved for one stack in one account."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infra.stack.template import TEMPLATE, read_template
+from tests.kits.template import as_list
 
 BOOTSTRAP = TEMPLATE.parent / "infra" / "stack" / "bootstrap.yaml"
 
@@ -22,7 +23,7 @@ DEV = {
     "RidePredictionsName": "ride-predictions-dev",
     "StackName": "ridecast-dev",
 }
-"""What the template refers to, in one account."""
+"""The values of the template's references, in one account."""
 
 Statement = dict[str, Any]
 
@@ -32,12 +33,8 @@ def bootstrap_resources() -> dict[str, Any]:
     return found
 
 
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def document(resource: Mapping[str, Any]) -> dict[str, Any]:
-    """The one policy of a role, or a managed policy's."""
+    """Return the document of a role's only policy, or of a managed policy."""
     properties = resource["Properties"]
     found: dict[str, Any] = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
     return found
@@ -49,7 +46,7 @@ def statements(*resources: Mapping[str, Any]) -> Iterator[Statement]:
 
 
 def actions(*resources: Mapping[str, Any]) -> set[str]:
-    """All that is allowed."""
+    """Return all allowed actions."""
     return {
         action
         for statement in statements(*resources)
@@ -59,18 +56,18 @@ def actions(*resources: Mapping[str, Any]) -> set[str]:
 
 
 def execution_policies(resources: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What CloudFormation may do, by the role's own list of policies."""
+    """Return the policies of the role with which CloudFormation deploys."""
     role = resources["ExecutionRole"]["Properties"]
     assert "Policies" not in role
     return [resources[policy["Ref"]] for policy in role["ManagedPolicyArns"]]
 
 
 def resolved(node: Any, values: Mapping[str, str]) -> Any:
-    """A piece of the template with its references replaced.
+    """Return a part of the template with its references replaced.
 
     Args:
-        node: The piece.
-        values: By what is referred to, as in ``StackName`` and ``ArtefactBucket.Arn``.
+        node: The part.
+        values: By reference, as in ``StackName`` and ``ArtefactBucket.Arn``.
     """
     if isinstance(node, list):
         return [resolved(one, values) for one in node]

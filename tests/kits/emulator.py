@@ -1,4 +1,4 @@
-"""AWS's runtime interface emulator: which tests need it, and a function of a few lines to run in it."""
+"""AWS's runtime interface emulator: a mark for tests that need it, and a small function to run in it."""
 
 import sys
 from pathlib import Path
@@ -12,12 +12,12 @@ from infra.stack.package import PYTHON, host_architecture
 
 needs_emulator = pytest.mark.skipif(
     find_rie() is None or sys.version_info[:2] != PYTHON or host_architecture() is None,
-    reason="the emulator comes with aws-sam-cli, for Linux on a processor of Lambda's; the function wants Python 3.13",
+    reason="needs Python 3.13 and the emulator in aws-sam-cli, which is for Linux on a processor that Lambda has",
 )
 
 
 def stub(folder: Path, body: str, **settings: Any) -> FunctionConfig:
-    """A package that is one module: `event` and `context` are there for its body to use."""
+    """Return a package of one module, whose handler has this body; it may use `event` and `context`."""
     package = folder / "stub"
     package.mkdir()
     lines = "\n".join(f"    {line}" for line in body.splitlines())

@@ -1,4 +1,4 @@
-"""An account in which the template's stack is in use, and roles with its policies: whole, or with a part cut out."""
+"""An account with the template's stack in use, and roles with its policies, complete or without one part."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ Credentials = Mapping[str, str]
 
 
 class Cut(NamedTuple):
-    """A part of a policy's statement: one of its actions, or one of its resources by its place, or all of it."""
+    """A part of a policy's statement: one of its actions, one of its resources by index, or the complete statement."""
 
     sid: str
     action: str | None = None
@@ -39,7 +39,7 @@ class Cut(NamedTuple):
         return f"{self.sid}, {part}" if part else self.sid
 
     def of(self, statement: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Returns a statement without this part; None where nothing is left of it."""
+        """Return a statement without this part; None if nothing is left."""
         if statement["Sid"] != self.sid:
             return dict(statement)
         actions = [one for one in as_list(statement["Action"]) if one != self.action]
@@ -49,7 +49,7 @@ class Cut(NamedTuple):
 
 
 def cuts(name: str) -> list[Cut]:
-    """The smallest parts of a role or policy of the template, of statements under a condition too."""
+    """Return the smallest parts of a role or policy of the template, including conditional statements."""
     return [cut for statement in _statements(name) for cut in _cuts(statement)]
 
 
@@ -71,11 +71,11 @@ def _statements(name: str) -> list[dict[str, Any]]:
 
 
 class Account:
-    """A stack in use, whose models are signed; `roles` are names of roles by what they are for."""
+    """A stack in use, whose models are signed; `roles` has role names by purpose."""
 
     def __init__(self, aws: LocalAws) -> None:
         self.aws = aws
-        _tell_moto(aws, "config", {"lambda": {"use_docker": False}})  # an invocation has the answer that it is given
+        _post_to_moto(aws, "config", {"lambda": {"use_docker": False}})  # an invocation returns a prepared answer
         kms = aws.client("kms")
         self.signing_key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["Arn"]
         self.other_key = kms.create_key()["KeyMetadata"]["Arn"]
@@ -92,7 +92,7 @@ class Account:
         self._fill()
 
     def _fill(self) -> None:
-        """Stores two signed models, of which the second may follow the first, one without a signature, and more."""
+        """Store two signed models, the second with a passed gate; one without a signature; and other objects."""
         s3, signer = self.aws.client("s3"), Signer(self.aws.client("kms"), self.signing_key)
         for bundle, its_signer in ((FIRST, signer), (SECOND, signer), (THIRD, None)):
             store_bundle(Bucket(s3, self.bucket), bundle, its_signer)
@@ -109,19 +109,19 @@ class Account:
         s3.put_object(Bucket=self.bucket, Key="elsewhere/a", Body=b"a")
 
     def role_without(self, name: str, cut: Cut) -> str:
-        """Makes a role with the policies of another, but for a part; returns its name."""
+        """Create a role with the policies of another, but without one part; return its name."""
         iam = self.aws.client("iam")
         made = f"{name}-without-{cut.sid}-{cut.action or cut.resource}".replace(":", "-")
         iam.create_role(RoleName=made, AssumeRolePolicyDocument="{}")
         for number, document in enumerate(self._documents(name)):
             left = [cut.of(statement) for statement in document["Statement"]]
-            assert left != document["Statement"], f"{cut} is no part of {name}"
+            assert left != document["Statement"], f"{cut} is not part of {name}"
             text = json.dumps({**document, "Statement": [statement for statement in left if statement]})
             iam.put_role_policy(RoleName=made, PolicyName=f"policy-{number}", PolicyDocument=text)
         return made
 
     def _documents(self, name: str) -> list[dict[str, Any]]:
-        """The policy documents of a role or a policy, as they are deployed."""
+        """Return the deployed policy documents of a role or a policy."""
         iam = self.aws.client("iam")
         if name in POLICIES:
             version = iam.get_policy_version(PolicyArn=self.names[name], VersionId="v1")["PolicyVersion"]
@@ -132,32 +132,32 @@ class Account:
         ]
 
     def clients(self, role_name: str, *services: str) -> dict[str, Any]:
-        """Clients of whoever has a role; each refusal is seen at once."""
+        """Return clients with a role's credentials; they do not retry."""
         credentials = self.aws.assume(role_name)
         return {service: self.aws.client(service, 1, credentials) for service in services}
 
     def variables(self, role_name: str) -> dict[str, str]:
-        """Environment variables by which a process of this machine has a role here."""
+        """Return environment variables that give a process on this machine a role."""
         found = self.aws.assume(role_name)
         return {**self.aws.environment, **{name.upper(): value for name, value in found.items()}}
 
     def function_variables(self, logical_name: str) -> dict[str, str]:
-        """A function's own environment variables."""
+        """Return a function's environment variables."""
         found = self.aws.client("lambda").get_function_configuration(FunctionName=self.names[logical_name])
         return {name: str(value) for name, value in found["Environment"]["Variables"].items()}
 
     def let_next_invocation_answer(self, answer: object) -> None:
-        """Has the local Lambda, which runs nothing, answer so when it is next invoked by whoever may."""
-        _tell_moto(self.aws, "static/lambda-simple/response", {"results": [json.dumps(answer)]})
+        """Set the answer of the local Lambda, which runs no code, to its next invocation."""
+        _post_to_moto(self.aws, "static/lambda-simple/response", {"results": [json.dumps(answer)]})
 
 
 def is_denial(error: ClientError) -> bool:
-    """Tells a refusal by IAM from any other error."""
+    """Return whether an error is a refusal by IAM."""
     return error.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
 
 
-def _tell_moto(aws: LocalAws, path: str, message: Mapping[str, Any]) -> None:
-    connection = HTTPConnection(urlsplit(aws.endpoint_url).netloc, timeout=10)
+def _post_to_moto(aws: LocalAws, path: str, message: Mapping[str, Any]) -> None:
+    connection = HTTPConnection(urlsplit(aws.endpoint_url).netloc, timeout=120)
     with closing(connection):
         connection.request("POST", f"/moto-api/{path}", json.dumps(message), {"Content-Type": "application/json"})
         assert connection.getresponse().status < 300

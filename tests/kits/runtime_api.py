@@ -1,7 +1,7 @@
-"""Lambda's side of the Runtime API: what a runtime asks arrives here as a call, and it waits until the test answers.
+"""A fake of Lambda's Runtime API: each request of a runtime arrives as a call, which waits until the test answers it.
 
-AWS's emulator knows no restore. The runtime client does: it is what Lambda's own Python runtime is made of, and this is
-the service that it talks to, played by hand.
+AWS's emulator does not support restore. The runtime client, which is part of Lambda's own Python runtime, does; this is
+the service that it calls.
 """
 
 import json
@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 HOST = "127.0.0.1"
 
 RESTORE, INVOCATION = "restore/next", "invocation/next"
@@ -26,7 +26,7 @@ _VERSION = "/2018-06-01/runtime/"
 _CREDENTIALS = "/2021-04-23/credentials"
 _ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 _INVOCATION = {
-    "Content-Type": "application/json",  # without it the client dies of a segmentation fault
+    "Content-Type": "application/json",  # without it the client ends with a segmentation fault
     "Lambda-Runtime-Aws-Request-Id": _ID,
     "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:123456789012:function:predictor:1",
 }
@@ -36,12 +36,12 @@ Answer = tuple[Mapping[str, str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a runtime asks, or tells.
+    """A request or report of a runtime.
 
     Attributes:
         name: Its path, without the version and without an invocation's id.
-        body: What it tells, decoded.
-        error_type: How it calls what went wrong, in a header.
+        body: Its decoded body.
+        error_type: The error's type, from a header.
     """
 
     name: str
@@ -50,23 +50,23 @@ class Call:
     _answers: SimpleQueue[Answer | None] = field(default_factory=SimpleQueue)
 
     def answer(self, body: object = None, headers: Mapping[str, str] | None = None) -> None:
-        """Lets the runtime go on."""
+        """Answer the runtime."""
         self._answers.put((headers or {}, json.dumps(body).encode()))
 
     def hang_up(self) -> None:
-        """Ends the connection instead."""
+        """Close the connection without an answer."""
         self._answers.put(None)
 
     def wait_for_answer(self) -> Answer | None:
-        """Waits until it is answered; None where it never will be."""
+        """Wait for the answer; None if there will be none."""
         return self._answers.get()
 
 
 class RuntimeApi:
-    """The service, alive inside its `with` block, for one runtime or for the copies of one.
+    """The service, inside its `with` block, for one runtime or for its copies.
 
     Attributes:
-        access_key: Of the credentials that it gives the function now; "" where there are none to be had.
+        access_key: The access key of the credentials that the function gets now; "" for no credentials.
     """
 
     def __init__(self, access_key: str) -> None:
@@ -90,7 +90,7 @@ class RuntimeApi:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Returns what Lambda sets for a runtime whose function has SnapStart: no keys, but where to ask for them."""
+        """Return the variables that Lambda sets for SnapStart: no keys, but an address that returns them."""
         address = f"{HOST}:{self._server.server_address[1]}"
         return {
             "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
@@ -100,7 +100,7 @@ class RuntimeApi:
         }
 
     def take(self, call: Call) -> None:
-        """Has a call wait for its test. What only tells something is answered at once."""
+        """Hold a call for its test. Reports are answered at once."""
         with self._arrived:
             self._calls.append(call)
             self._held.append(call)
@@ -109,7 +109,7 @@ class RuntimeApi:
             call.answer()
 
     def wait_for(self, *names: str) -> Call:
-        """Waits for the next call by one of these names, and takes it out of those that have arrived."""
+        """Wait for the next call with one of these names, and remove it from the arrived calls."""
         ends = {*names, INIT_ERROR, RESTORE_ERROR}  # after these there is nothing to wait for
         with self._arrived:
             self._arrived.wait_for(lambda: any(call.name in ends for call in self._calls), PATIENCE_S)
@@ -119,7 +119,7 @@ class RuntimeApi:
         return found
 
     def invoke(self, asking: Call, event: Mapping[str, Any]) -> Call:
-        """Gives an event to a runtime that asks for an INVOCATION; returns what comes of it: RESPONSE or ERROR."""
+        """Answer a runtime's call INVOCATION with an event; return the result: RESPONSE or ERROR."""
         asking.answer(event, {**_INVOCATION, "Lambda-Runtime-Deadline-Ms": str(int((time.time() + PATIENCE_S) * 1000))})
         return self.wait_for(RESPONSE, ERROR)
 
@@ -164,4 +164,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
-        """Says nothing."""
+        """Log nothing."""

@@ -1,7 +1,7 @@
-"""A runtime that is the image of a snapshot: each restore makes a copy of its process, memory and all.
+"""A runtime that acts as a snapshot: each restore copies its process with its memory.
 
-Stands for `python -m awslambdaric`. Lambda copies a machine, this forks: what is equal in all copies of a snapshot is
-equal in these, down to the state of `random`.
+It replaces `python -m awslambdaric`. Lambda copies a machine, this forks: all state that is equal in all copies of a
+snapshot is equal here too, even the state of `random`.
 """
 
 import os
@@ -14,23 +14,23 @@ from lambda_function.handler import lambda_handler as ours
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Handles a batch, and tells what this copy's next random number is."""
-    return {**ours(event, context), "random": random.random()}  # noqa: S311 - not for secrets, but for pauses
+    """Process a batch, and add this copy's next random number to the response."""
+    return {**ours(event, context), "random": random.random()}  # noqa: S311 - not for secrets
 
 
 def copy_at_each(restore_next: Callable[[], None]) -> None:
-    """Waits for one restore after the other, for ever; returns in the copies alone."""
+    """Wait for one restore after the other, forever; return only in the copies."""
     state = random.getstate()
     while True:
         restore_next()
         if os.fork() == 0:
-            random.setstate(state)  # a fork seeds it anew, which nobody does for a snapshot
+            random.setstate(state)  # a fork seeds it again, a snapshot does not
             return
 
 
 def main() -> None:
-    """Starts AWS's runtime client, its wait for a restore aside."""
-    from awslambdaric.bootstrap import run  # type: ignore[import-untyped] # noqa: PLC0415 - it is for Linux alone
+    """Start AWS's runtime client with `copy_at_each` as its wait for a restore."""
+    from awslambdaric.bootstrap import run  # type: ignore[import-untyped] # noqa: PLC0415 - for Linux only
     from awslambdaric.lambda_config import LambdaConfigProvider  # type: ignore[import-untyped] # noqa: PLC0415
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient  # type: ignore[import-untyped] # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""A function with SnapStart as Lambda starts and restores it: its world, and its process under AWS's own client."""
+"""A function with SnapStart as Lambda starts and restores it: its setup, and its process under AWS's own client."""
 
 import json
 import os
@@ -32,86 +32,86 @@ from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 
 CLIENT = ("-m", "awslambdaric", "lambda_function.handler.lambda_handler")
-"""What Lambda starts."""
+"""The command that Lambda starts."""
 
 IMAGE = (str(Path(__file__).with_name("snapshot_image.py")), "__main__.lambda_handler")
-"""The same client, whose process is copied at each restore; its answers tell a random number besides."""
+"""The same client, whose process is copied at each restore; its answers include a random number."""
 
 START_KEY = "AKIDOFTHESTART"
-"""Of the credentials that a function has before its snapshot."""
+"""The access key that a function has before its snapshot."""
 
 
 @dataclass(frozen=True)
-class World:
-    """A channel and an output stream of one test alone, and the function that it is about."""
+class SnapStartFunction:
+    """A function with its own channel and output stream, for one test."""
 
     aws: LocalAws
     stack: DeployedStack
-    function: FunctionConfig
+    config: FunctionConfig
 
     def publish(self, bundle: ExportedBundle, signer: Signer | None = None) -> str:
-        """Has the channel name a bundle; returns its version."""
-        s3, channel = self.aws.client("s3"), self.function.environment["MODEL_CHANNEL"]
+        """Store a bundle and move the channel to it; return its version."""
+        s3, channel = self.aws.client("s3"), self.config.environment["MODEL_CHANNEL"]
         store_bundle(Bucket(s3, self.stack.bucket), bundle, signer)
         move_channel(Bucket(s3, self.stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
         return bundle.model_version
 
-    def but(self, **variables: str) -> Self:
-        """The same, with other variables of the function's."""
-        environment = {**self.function.environment, **variables}
-        return replace(self, function=replace(self.function, environment=environment))
+    def with_variables(self, **variables: str) -> Self:
+        """Return a copy with other environment variables."""
+        environment = {**self.config.environment, **variables}
+        return replace(self, config=replace(self.config, environment=environment))
 
-    def channel(self) -> str:
-        """How a function asks for the channel."""
-        return f"GET /{self.stack.bucket}/{channel_key(self.function.environment['MODEL_CHANNEL'])}"
+    def channel_request(self) -> str:
+        """The request with which the function reads the channel."""
+        return f"GET /{self.stack.bucket}/{channel_key(self.config.environment['MODEL_CHANNEL'])}"
 
     def versions(self) -> list[str]:
-        """Versions of the models that predicted what is on the output stream."""
-        reader = StreamReader(self.aws.client("kinesis"), self.function.environment["OUTPUT_STREAM"], "TRIM_HORIZON")
+        """The model versions of the predictions on the output stream."""
+        reader = StreamReader(self.aws.client("kinesis"), self.config.environment["OUTPUT_STREAM"], "TRIM_HORIZON")
         return [json.loads(record.data)["version"] for record in reader.read_once()]
 
 
 @dataclass(frozen=True)
 class Started:
-    """The function's process, what it asks of Lambda, and what it asks of AWS."""
+    """The function's process, its calls to Lambda and its requests to AWS."""
 
     process: subprocess.Popen[bytes]
     api: RuntimeApi
     seen: WatchedAws
 
     def predict_one(self) -> Call:
-        """Has it predict one ride, once it asks for work; returns what comes of it."""
+        """Wait for the function's next call, invoke it with one ride and return the result."""
         return self.api.invoke(self.api.wait_for(INVOCATION), invocation(ride_bytes()))
 
 
 @contextmanager
-def started(world: World, log: Path, command: Sequence[str] = CLIENT) -> Iterator[Started]:
-    """Starts the function as Lambda starts a version that it takes a snapshot of."""
+def started(function: SnapStartFunction, log: Path, command: Sequence[str] = CLIENT) -> Iterator[Started]:
+    """Start the function as Lambda does before it takes a snapshot."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runtime-")))
         link_modules(folder, (*IN_THE_RUNTIME, *RUNTIME_CLIENT))
         api = stack.enter_context(RuntimeApi(START_KEY))
-        seen = stack.enter_context(watched_aws(world.aws.endpoint_url))
+        seen = stack.enter_context(watched_aws(function.aws.endpoint_url))
         environment = {
-            **runtime_environment(world.function, folder),
+            **runtime_environment(function.config, folder),
             **api.environment,
             "AWS_ENDPOINT_URL": seen.endpoint_url,
         }
         without_keys = {n: v for n, v in environment.items() if n not in {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}
         output = stack.enter_context(log.open("wb"))
-        process = subprocess.Popen(  # noqa: S603 - our own words
+        process = subprocess.Popen(  # noqa: S603 - our own arguments
             [sys.executable, "-S", "-P", "-B", *command],
-            cwd=world.function.package,
+            cwd=function.config.package,
             env=without_keys,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # its copies end with it
+            start_new_session=True,  # so that its copies end with it
         )
         stack.callback(_end, process)
         yield Started(process, api, seen)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):  # it has ended, and left no copy
+    with suppress(ProcessLookupError):  # it has ended without a copy
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(PATIENCE_S)

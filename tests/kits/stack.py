@@ -1,4 +1,4 @@
-"""The template's whole stack on a local AWS, deployed by change sets as `sam deploy` does, but without building."""
+"""The template's stack on a local AWS, created, updated and deleted as `sam deploy` does, but without building code."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from infra.stack.describe import DescribedStack, describe_stack, physical_names
 from infra.stack.template import transform
 
 CODE = {"S3Bucket": "packaged", "S3Key": "predictor.zip"}
-"""Where the translated template says that its code is."""
+"""The code's address in the translated template."""
 
 
 @cache
@@ -23,12 +23,12 @@ def _translated() -> dict[str, Any]:
 
 
 def template() -> dict[str, Any]:
-    """The repository's template as plain CloudFormation, to be changed at will."""
+    """Return a copy of the repository's template as plain CloudFormation, which the caller may change."""
     return deepcopy(_translated())
 
 
 def zip_bytes(text: str) -> bytes:
-    """A package that holds a text."""
+    """Return a package that contains a text."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("module.py", text)
@@ -36,7 +36,7 @@ def zip_bytes(text: str) -> bytes:
 
 
 class TemplateStack:
-    """A stack by change sets, and what became of it."""
+    """A stack that is changed by change sets."""
 
     def __init__(self, aws: LocalAws, name: str = "ridecast") -> None:
         self.aws = aws
@@ -49,11 +49,11 @@ class TemplateStack:
         self._n_changes = 0
 
     def upload_code(self, text: str, key: str = CODE["S3Key"]) -> None:
-        """Stores a package."""
+        """Store a package."""
         self._s3.put_object(Bucket=CODE["S3Bucket"], Key=key, Body=zip_bytes(text))
 
     def change(self, wanted: Mapping[str, Any] | None = None, **parameters: object) -> str:
-        """Creates or updates the stack, and returns its status."""
+        """Create or update the stack, and return its status."""
         self._s3.put_object(Bucket="templates", Key="template", Body=json.dumps(wanted or template()).encode())
         self._n_changes += 1
         made = self._cloudformation.create_change_set(
@@ -70,26 +70,26 @@ class TemplateStack:
         return self.described().status
 
     def described(self) -> DescribedStack:
-        """What DescribeStacks says."""
+        """Return the answer of DescribeStacks."""
         return describe_stack(self._cloudformation, self.name)
 
     def outputs(self) -> Mapping[str, str]:
-        """Outputs by name."""
+        """Return the outputs by name."""
         return self.described().outputs
 
     def names(self) -> dict[str, str]:
-        """Physical by logical names."""
+        """Return the physical names by logical names."""
         return physical_names(self._cloudformation, self.name)
 
     def events(self) -> list[tuple[str, str]]:
-        """Logical name and status of every event, the oldest first."""
+        """Return logical name and status of every event, the oldest first."""
         listed = self._cloudformation.describe_stack_events(StackName=self.name)["StackEvents"]
         return [(one["LogicalResourceId"], one["ResourceStatus"]) for one in reversed(listed)]
 
     def delete(self) -> None:
-        """Deletes it."""
+        """Delete the stack."""
         self._cloudformation.delete_stack(StackName=self.name)
 
     def mapping(self, **parameters: object) -> Any:
-        """The event source mapping."""
+        """Return the configuration of the event source mapping."""
         return Stack(parameters=parameters).event_source_mapping(self.names())

@@ -167,6 +167,19 @@ def test_each_load_is_a_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert counts == [1, 2, 1, 2]
 
 
+def test_cold_start_of_a_package_imports_its_modules_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = make_function(tmp_path, monkeypatch, "AT_IMPORT = os.environ['RIDECAST_NEW']")
+    entry = "from a_function.entry import AT_IMPORT\ndef lambda_handler(event, context): return AT_IMPORT\n"
+    (tmp_path / "a_function" / "__init__.py").write_text(entry)
+
+    values = []
+    for value in ("first", "second"):
+        with load_handler("a_function.lambda_handler", {"RIDECAST_NEW": value}, log) as handler:
+            values.append(handler({}, None))
+
+    assert values == ["first", "second"]
+
+
 def test_only_the_functions_output_goes_to_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

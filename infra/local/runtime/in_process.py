@@ -156,7 +156,8 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
 
         with stdout.to(log):
             # Import again: clients and settings of an earlier import belong to another environment.
-            sys.modules.pop(module_name, None)
+            for name in [n for n in sys.modules if n == module_name or n.startswith(f"{module_name}.")]:
+                del sys.modules[name]
             handler: Handler = getattr(importlib.import_module(module_name), handler_name)
         yield logged
 

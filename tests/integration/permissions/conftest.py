@@ -1,4 +1,4 @@
-"""One account for all tests of permissions: its stack takes seconds to make, and no test leaves it less than it was."""
+"""One account for all permission tests: its stack takes seconds to create, and no test removes anything from it."""
 
 from collections.abc import Iterator
 

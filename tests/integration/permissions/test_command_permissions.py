@@ -1,4 +1,4 @@
-"""Every command that talks to an AWS works under one of the stack's policies, and not without any part of it."""
+"""Every command that uses an AWS works under one of the stack's policies, and fails without any part of it."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -30,8 +30,8 @@ AWS_OPTIONS = {"--bucket", "--endpoint-url", "--profile", "--region", "--stack"}
 def operator(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Operator:
-    """`ridecast` in a folder of its own, beside an account that holds what there is to be done."""
-    leave_work(account)
+    """`ridecast` in its own folder, with an account that has work for every command."""
+    store_work(account)
     start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
     write_month(tmp_path, [row_at(start + timedelta(minutes=number)) for number in range(5)], FEBRUARY)
     write_bundle(THIRD, tmp_path)
@@ -54,8 +54,8 @@ def operator(
     return Operator(account, monkeypatch, capsys, names)
 
 
-def leave_work(account: Account) -> None:
-    """Leaves a reject and a batch that nobody has redriven, an unsigned model, and one that is long in its channel."""
+def store_work(account: Account) -> None:
+    """Store a reject and a failed batch to redrive, an unsigned model, and a channel entry from long ago."""
     s3 = account.aws.client("s3")
     channel = Channel(FIRST.model_version, FIRST.manifest_sha256, None, "2021-01-01T00:00:00+00:00")
     s3.put_object(Bucket=account.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
@@ -82,17 +82,17 @@ def test_commands_cannot_do_their_work_without_any_part_of_their_policy(
         operator.run(role, COMMANDS[policy])
 
 
-def test_every_command_that_talks_to_an_aws_is_run_under_a_policy() -> None:
-    talking = {name for name, options in commands(typer.main.get_command(app)) if AWS_OPTIONS & options}
+def test_every_command_that_uses_an_aws_is_run_under_a_policy() -> None:
+    users = {name for name, options in commands(typer.main.get_command(app)) if AWS_OPTIONS & options}
     run = {command for listed in COMMANDS.values() for command in listed}
 
-    assert talking
-    assert {name for name in talking if not any(f"{command} ".startswith(f"{name} ") for command in run)} == set()
+    assert users
+    assert {name for name in users if not any(f"{command} ".startswith(f"{name} ") for command in run)} == set()
     assert COMMANDS.keys() == set(POLICIES)
 
 
 def commands(command: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Walks the command line: the name of each command, and its options."""
+    """Yield the name of each command and its options."""
     below = getattr(command, "commands", None)
     if below is None:
         yield name, {option for parameter in command.params for option in parameter.opts}

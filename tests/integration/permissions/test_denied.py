@@ -1,4 +1,4 @@
-"""What no role may do, and what each may not that another may: refused, whatever else is allowed."""
+"""Calls that no role may make, and calls that one role may make and another may not: all are refused."""
 
 import json
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from tests.kits.stack import template
 
 
 class Call(NamedTuple):
-    """A call of a service; what is in braces in its request is filled in."""
+    """A call of a service; names in braces in its request are replaced."""
 
     service: str
     operation: str
@@ -85,7 +85,7 @@ NOBODY = (
     Call("iam", "list_roles", {}),
     Call("iam", "put_role_policy", {"RoleName": "{role}", "PolicyName": "a", "PolicyDocument": "{{}}"}),
 )
-"""Nothing is deleted, no code changed, and nobody makes more of himself, with any of the stack's roles and policies."""
+"""No role or policy of the stack may delete anything, change code or extend its own permissions."""
 
 FORBIDDEN = {
     "PredictorRole": (
