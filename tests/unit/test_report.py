@@ -37,7 +37,7 @@ from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, encode_evaluation
 from training.report.drawing import inline_svg
 from training.report.facts import PreviousModel, ReportFacts, gather_facts, read_outlines
-from training.report.html import Html, element, join, table
+from training.report.html import Html, element, join
 from training.report.measures import by_pickup_zone, by_predicted_duration, feature_importance, sample_rides
 from training.report.page import POLICY, SECTIONS, build_report
 from training.report.plots_model import ageing
@@ -88,7 +88,7 @@ def test_slices_worse_than_the_baseline_are_listed_and_marked() -> None:
 def test_previous_model_stands_between_model_and_baseline_with_the_months_it_was_trained_on() -> None:
     text = page_of(whole_facts(previous=PreviousModel(OTHER_VERSION, measured(4.5), ("2021-02",)))).text
     assert f"this model 2,000 4.00 2.50 \N{MINUS SIGN}0.10 \N{MINUS SIGN}33 % 2021-02 previous: {OTHER_VERSION}" in text
-    assert f"{OTHER_VERSION} was trained on 2021-02, so its errors" in text
+    assert f"{OTHER_VERSION} was trained on 2021-02. Its errors" in text
 
 
 def test_verdict_has_a_line_for_each_rule() -> None:
@@ -149,12 +149,6 @@ def _printable(text: str) -> str:
 
 def test_markup_joined_to_a_text_is_a_text_again() -> None:
     assert join(Html("<b>") + "<i>") == "&lt;b&gt;&lt;i&gt;"
-
-
-def test_table_names_its_rows_and_columns() -> None:
-    shown = table("Rides", ("zone", "rides"), [("74", "12")])
-    assert '<th scope="col" class="text">zone</th><th scope="col" class="number">rides</th>' in shown
-    assert '<th class="text" scope="row">74</th><td class="number">12</td>' in shown
 
 
 def test_plots_in_one_page_share_no_ids_and_follow_its_colours() -> None:

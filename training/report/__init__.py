@@ -1,1 +1,1 @@
-"""The report of a model and its card: one HTML file that a browser shows without a network."""
+"""The report and model card: one HTML file that a browser shows without a network."""

@@ -119,22 +119,13 @@ def plot_name(result: MonthsResult, kind: str) -> str:
 
 def _metric_rows(facts: ReportFacts, result: MonthsResult, *, first: bool) -> list[tuple[object, ...]]:
     months, baseline = ", ".join(result.months), result.baseline.rmse_minutes
-    rows: list[tuple[object, ...]] = [
-        (months, element("b", "this model"), *error_cells(result.model), against(result.model.rmse_minutes, baseline)),
+    models: list[tuple[object, Measured]] = [(element("b", "this model"), result.model)]
+    if first and facts.previous:
+        models.append((f"previous: {facts.previous.model_version}", facts.previous.errors))
+    return [
+        *((months, name, *error_cells(errors), against(errors.rmse_minutes, baseline)) for name, errors in models),
         (months, "baseline", *error_cells(result.baseline), ""),
     ]
-    if first and facts.previous:
-        errors = facts.previous.errors
-        rows.insert(
-            1,
-            (
-                months,
-                f"previous: {facts.previous.model_version}",
-                *error_cells(errors),
-                against(errors.rmse_minutes, baseline),
-            ),
-        )
-    return rows
 
 
 def error_cells(errors: Measured) -> tuple[str, str, str, str]:
@@ -153,10 +144,8 @@ def _previous_note(previous: PreviousModel | None) -> Html:
     if not previous.trained_on:
         return paragraph(f"Neither {previous.model_version} nor this model was trained on these months.", class_="note")
     months = ", ".join(previous.trained_on)
-    return paragraph(
-        f"{previous.model_version} was trained on {months}, so its errors there are too small to compare.",
-        class_="note",
-    )
+    text = f"{previous.model_version} was trained on {months}. Its errors there are lower than on new months."
+    return paragraph(text, class_="note")
 
 
 def _slices_of(result: MonthsResult, plots: Plots, *, first: bool) -> Html:
@@ -206,16 +195,8 @@ def _slice_table(kind: str, slices: list[SliceResult], result: MonthsResult) -> 
         )
         for each in slices
     ]
-    heads = (
-        kind,
-        "rides",
-        "RMSE",
-        "MAE",
-        "bias",
-        "baseline",
-        "difference",
-        *(("covered",) if has_intervals else ()),
-    )
+    covered = ("covered",) if has_intervals else ()
+    heads = (kind, "rides", "RMSE", "MAE", "bias", "baseline", "difference", *covered)
     marked = [row for row, each in enumerate(slices) if each.model.rmse_minutes > each.baseline.rmse_minutes]
     return table(f"By {kind}, {', '.join(result.months)}, in minutes", heads, rows, marked=marked)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lambda_function.core.bundle import MANIFEST, bundle_key, sha256
 from lambda_function.core.events import MODEL_NAME
-from training.errors import FOLDER_PREFIX, TrackingError, bucket_address
+from lambda_function.errors import BundleError
+from training.errors import FOLDER_PREFIX, UserError, bucket_address
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.sources import Sources
@@ -173,7 +174,7 @@ def follow(bucket: Bucket, released: tuple[str, Path] | None = None) -> None:
             version, folder = released
             catch_up(store, Sources(bucket, folder), version)
         follow_channels(store, bucket)
-    except TrackingError as error:
+    except (UserError, BundleError) as error:  # the channel has moved, so nothing here may fail the command
         sys.stderr.write(f"ridecast: {error}\n")
 
 

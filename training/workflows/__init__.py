@@ -1,1 +1,1 @@
-"""What the commands run: train, release, report, backtest, reproduce."""
+"""The workflows that commands run: train, release, report, backtest and reproduce."""
