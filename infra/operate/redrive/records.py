@@ -7,14 +7,15 @@ and ended before it answered.
 """
 
 import base64
-from binascii import Error as Base64Error
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from lambda_function.core.events import Reject, decode_reject
+from lambda_function.core.records import KinesisRecord, decode_records
 
 _UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding any bytes can raise: no JSON, no base64, no UTF-8; no time or one beyond the calendar; deep nesting."""
@@ -96,19 +97,8 @@ def _record_of_reject(key: str, stream: str, reject: Reject) -> FailedRecord:
     )
 
 
-class _Envelope(msgspec.Struct, rename="camel"):
-    partition_key: str
-    approximate_arrival_timestamp: float
-    data: str
-
-
-class _Record(msgspec.Struct):
-    event_id: str = msgspec.field(name="eventID")
-    kinesis: _Envelope
-
-
 class _Invocation(msgspec.Struct):
-    records: list[_Record] = msgspec.field(name="Records")
+    records: list[dict[str, Any]] = msgspec.field(name="Records")
 
 
 class _Request(msgspec.Struct, rename="camel"):
@@ -141,30 +131,23 @@ def decode_failure(key: str, body: bytes) -> FailedObject:
         invocation = failure.payload
         if isinstance(invocation, str):  # Lambda writes the invocation as JSON in a string
             invocation = msgspec.json.decode(invocation, type=_Invocation)
-        return FailedObject(key, tuple(_record_of_batch(key, failure, record) for record in invocation.records))
-    except _UNREADABLE as error:
+        records = decode_records({"Records": invocation.records})
+        return FailedObject(key, tuple(_record_of_batch(key, failure, record) for record in records))
+    except (*_UNREADABLE, AttributeError) as error:  # the latter for an envelope that is no object
         return FailedObject(key, problem=f"is no failed invocation: {error}")
 
 
-def _record_of_batch(key: str, failure: _Failure, record: _Record) -> FailedRecord:
+def _record_of_batch(key: str, failure: _Failure, record: KinesisRecord) -> FailedRecord:
     request, response = failure.request_context, failure.response_context
     ending = f", function error {response.function_error}" if response and response.function_error else ""
     return FailedRecord(
         record_id=record.event_id,
         stream=failure.batch.stream_arn.partition("stream/")[2],
-        shard_id=record.event_id.partition(":")[0],
+        shard_id=record.shard_id,
         reason=request.condition,
         detail=f"failed at {failure.timestamp}, invocations: {request.approximate_invoke_count}{ending}",
-        arrived=datetime.fromtimestamp(record.kinesis.approximate_arrival_timestamp, UTC),
-        partition_key=record.kinesis.partition_key,
-        data=_original_bytes(record.kinesis.data),
+        arrived=datetime.fromtimestamp(record.envelope.arrival_time_s, UTC),
+        partition_key=record.envelope.partition_key,
+        data=record.envelope.data,
         key=key,
     )
-
-
-def _original_bytes(text: str) -> bytes:
-    """Return the producer's bytes, or the envelope's text if it is not base64, as a reject does."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (Base64Error, ValueError):
-        return text.encode()
