@@ -90,5 +90,5 @@ class Traffic:
         for record in self._reader.read_once():
             ride_id = int(decode_prediction(record.data).prediction.ride_id)
             self.predicted[ride_id] = self.predicted.get(ride_id, 0) + 1
-        for kept in REJECTS.read(self._bucket, REJECTS.keys(self._bucket)):
-            self._rejected.update(record.record_id for record in kept.records)
+        for stored in REJECTS.read(self._bucket, REJECTS.keys(self._bucket)):
+            self._rejected.update(record.record_id for record in stored.records)

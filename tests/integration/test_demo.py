@@ -182,7 +182,7 @@ def options_with_handler(folder: Path, handler: str) -> DemoOptions:
         n_events=2000,
         folder=folder,
         template=template,
-        stall_s=3.0,
+        stall_s=8.0,
     )
 
 
@@ -218,6 +218,6 @@ def test_function_that_never_works_loses_every_ride_with_a_warning(
 
     assert report.lost == report.rides
     assert report.rmse_minutes is None
-    assert "no new result for 3 s; last error: TypeError: " in display.warnings[-1]
+    assert "no new result for 8 s; last error: TypeError: " in display.warnings[-1]
     assert str(made_up_folder / "function.log") in display.warnings[-1]
     assert capfd.readouterr() == ("", "")

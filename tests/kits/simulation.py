@@ -135,7 +135,7 @@ def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterabl
     account = Account(Simulation([small_bundle(), small_bundle(seed=2)], options, FaultSchedule(faults), watch))
     for entries in arrivals:
         account.simulation.send(entries)
-        account.simulation.poll()
+        account.simulation.mapping.poll_once()
     assert account.simulation.settle(PATIENCE_S), "a shard is blocked"
     return account
 

@@ -24,8 +24,7 @@ from infra.local.simulation.faults import (
     SplitShard,
     Spoilt,
 )
-from infra.local.simulation.function import BUCKET
-from infra.local.simulation.simulation import SimulationOptions
+from infra.local.simulation.simulation import BUCKET, SimulationOptions
 from lambda_function.core.kpl import pack
 from tests.builders import STREAM, ride_bytes
 

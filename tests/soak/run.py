@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.simulation.faults import FaultSchedule
-from infra.local.simulation.function import BUCKET
-from infra.local.simulation.simulation import Simulation, SimulationOptions
+from infra.local.simulation.simulation import BUCKET, Simulation, SimulationOptions
 from infra.local.stack import Stack
 from tests.soak.ledger import SoakLedger
 from tests.soak.plan import N_MODELS, N_STEPS, plan
@@ -146,7 +145,7 @@ def _steps(simulation: Simulation, ledger: SoakLedger, traffic: Traffic, n_event
         simulation.send(traffic.entries(first, events))
         for _ in range(_POLLS_PER_STEP):
             simulation.clock.sleep(_STEP_S / _POLLS_PER_STEP)
-            simulation.poll()
+            simulation.mapping.poll_once()
         _account(simulation, ledger)
         yield ledger.n_sent
 

@@ -247,6 +247,9 @@ scripts = st.lists(
     ),
     max_size=40,
 )
+read_faults = st.lists(
+    st.sampled_from([None, "ExpiredIteratorException", "ProvisionedThroughputExceededException"]), max_size=10
+)
 configs = st.fixed_dictionaries(
     {
         "batch_size": st.integers(1, 8),
@@ -265,12 +268,18 @@ configs = st.fixed_dictionaries(
     pause_after=st.integers(0, 40),
     script=scripts,
     config=configs,
+    faults=read_faults,
     s3_faults=st.lists(st.sampled_from([None, SERVICE_DOWN, AfterAccepting(timed_out())]), max_size=6),
 )
 def test_every_record_is_done_or_failed_exactly_once_and_each_key_in_order(
-    keys: list[str], pause_after: int, script: list[Respond], config: dict[str, Any], s3_faults: list[Any]
+    keys: list[str],
+    pause_after: int,
+    script: list[Respond],
+    config: dict[str, Any],
+    faults: list[str | None],
+    s3_faults: list[Any],
 ) -> None:
-    kinesis = FakeKinesis(n_shards=2)
+    kinesis = FakeKinesis(n_shards=2, read_faults=faults)
     s3, function = FakeS3(script=list(s3_faults)), ScriptedFunction(script)
     mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, **config)
     for i, key in enumerate(keys):
@@ -280,9 +289,9 @@ def test_every_record_is_done_or_failed_exactly_once_and_each_key_in_order(
 
     drain(mapping, kinesis.clock, n_idle_rounds=60)
 
-    aside = texts_of_failed(s3)
-    assert sorted([ride for _, ride in function.done] + aside) == [f"{i:02}" for i in range(len(keys))]
-    assert (mapping.stats.n_done, mapping.stats.n_failed) == (len(function.done), len(aside))
+    failed = texts_of_failed(s3)
+    assert sorted([ride for _, ride in function.done] + failed) == [f"{i:02}" for i in range(len(keys))]
+    assert (mapping.stats.n_done, mapping.stats.n_failed) == (len(function.done), len(failed))
     for key in set(keys):
         rides_done = [ride for partition_key, ride in function.done if partition_key == key]
         assert rides_done == sorted(rides_done)

@@ -100,7 +100,7 @@ def test_put_whose_answer_is_lost_is_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "kept"),
+    ("fault", "stored"),
     [
         (EntriesRefused(), []),
         (EntriesRefused(first=1, every=2), [0, 2, 4]),
@@ -109,13 +109,13 @@ def test_put_whose_answer_is_lost_is_stored() -> None:
     ],
 )
 def test_refused_entries_are_reported_by_position_in_a_successful_answer(
-    fault: EntriesRefused, kept: list[int]
+    fault: EntriesRefused, stored: list[int]
 ) -> None:
     stream, kinesis = faulty_stream(fault)
     answer = put(kinesis, 5)
-    assert [n for n, result in enumerate(answer["Records"]) if "SequenceNumber" in result] == kept
-    assert answer["FailedRecordCount"] == 5 - len(kept)
-    assert taken(stream) == [b"%d" % n for n in kept]
+    assert [n for n, result in enumerate(answer["Records"]) if "SequenceNumber" in result] == stored
+    assert answer["FailedRecordCount"] == 5 - len(stored)
+    assert taken(stream) == [b"%d" % n for n in stored]
 
 
 def test_fault_of_reads_does_not_affect_puts() -> None:

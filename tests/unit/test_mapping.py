@@ -6,13 +6,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, count_done, lambda_records
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, lambda_records
 from infra.local.event_source.mapping import polling
 from tests.builders import SHARD_ID, STREAM_ARN
 from tests.fakes_kinesis import FakeKinesis
 from tests.kits.mapping import (
     BACKOFF_S,
-    Respond,
     ScriptedFunction,
     drain,
     fail,
@@ -23,7 +22,6 @@ from tests.kits.mapping import (
     run,
     sequence_numbers,
     stream,
-    succeed,
     text,
 )
 
@@ -217,48 +215,6 @@ def test_stats_count_redelivered_records() -> None:
     stats = mapping.stats
     assert (stats.n_invocations, stats.n_delivered, stats.n_redelivered) == (4, 3 + 3 + 2 + 2, 3 + 2)
     assert (stats.n_done, stats.n_failures) == (5, 2)
-
-
-scripts = st.lists(
-    st.one_of(
-        st.just(fail),
-        st.just(succeed),
-        st.lists(st.integers(0, 9), min_size=1).map(lambda positions: report(*positions)),
-    ),
-    max_size=30,
-)
-read_faults = st.lists(
-    st.sampled_from([None, "ExpiredIteratorException", "ProvisionedThroughputExceededException"]), max_size=10
-)
-
-
-@settings(deadline=None)
-@given(
-    records=st.lists(st.integers(0, 2), max_size=40),
-    script=scripts,
-    faults=read_faults,
-    batch_size=st.integers(1, 10),
-    window_s=st.sampled_from([0.0, 3.0]),
-)
-def test_every_record_succeeds_in_order_under_any_failures(
-    records: list[int], script: list[Respond], faults: list[str | None], batch_size: int, window_s: float
-) -> None:
-    kinesis = FakeKinesis(n_shards=3, read_faults=faults)
-    for i, shard in enumerate(records):
-        kinesis.put(str(i).encode(), shard=shard)
-    succeeded: dict[str, list[str]] = {shard_id: [] for shard_id in kinesis.shards}
-    function = ScriptedFunction(script)
-
-    def invoke(event: dict[str, Any]) -> object:
-        response = function(event)
-        n_done = count_done(response, event["Records"])
-        succeeded[event["Records"][0]["eventID"].split(":")[0]] += sequence_numbers(event)[:n_done]
-        return response
-
-    mapping = run(kinesis, invoke, batch_size=batch_size, batching_window_s=window_s, n_idle_rounds=50)
-
-    assert succeeded == {shard_id: kinesis.sequence_numbers(shard_id) for shard_id in kinesis.shards}
-    assert mapping.stats.n_done == len(records)
 
 
 # -- the stream

@@ -16,8 +16,6 @@ from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Telemetry
 from lambda_function.handler import StreamHandler
 
-BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
-
 _NAME = "simulated-function"
 
 
@@ -43,31 +41,17 @@ class SimulatedFunction:
         s3: Models and rejects.
         kinesis: The output stream.
         clock: The clock; each invocation sets its deadline.
+        settings: The function's settings.
         timeout_s: The function's timeout.
-        output_format: As in the function's settings.
-        output_groups: As in the function's settings.
     """
 
     def __init__(
-        self,
-        s3: FaultyS3,
-        kinesis: FaultyKinesis,
-        clock: SimulatedClock,
-        *,
-        timeout_s: float,
-        output_format: str,
-        output_groups: int,
+        self, s3: FaultyS3, kinesis: FaultyKinesis, clock: SimulatedClock, settings: Settings, timeout_s: float
     ) -> None:
-        self._settings = Settings(
-            output_stream=OUTPUT_STREAM,
-            bucket=BUCKET,
-            model_channel=CHANNEL,
-            output_format=output_format,
-            output_groups=output_groups,
-        )
         self._s3 = s3
         self._kinesis = kinesis
         self._clock = clock
+        self._settings = settings
         self._timeout_s = timeout_s
         self._environment: StreamHandler | None = None
 

@@ -29,13 +29,16 @@ from infra.local.simulation.faults import (
     ServeModel,
     SplitShard,
 )
-from infra.local.simulation.function import BUCKET, CHANNEL, OUTPUT_STREAM, SimulatedFunction
+from infra.local.simulation.function import SimulatedFunction
 from infra.local.simulation.kinesis import MemoryStream
 from lambda_function.aws.publisher import Publisher
+from lambda_function.aws.settings import Settings
 from lambda_function.core.records import Entry
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+
+BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
 
 POLL_PERIOD_S = 1.0
 """Waiting time after a poll without records."""
@@ -114,10 +117,6 @@ class Simulation:
             waiting = [waiting[index] for index in sent.unpublished]
         self._apply(self._schedule.next(Place.SENT))
 
-    def poll(self) -> int:
-        """Poll once; return the records sent to the function or the failure destination."""
-        return self.mapping.poll_once()
-
     @property
     def n_settled(self) -> int:
         """Records of the input stream that are done or failed."""
@@ -140,7 +139,7 @@ class Simulation:
         """
         since_s, last = self.clock.monotonic(), (-1, -1)
         while not self.is_settled:
-            if not self.poll():
+            if not self.mapping.poll_once():
                 self.clock.sleep(POLL_PERIOD_S)
             now = self.n_settled, self._schedule.n_struck
             since_s, last = (since_s, last) if now == last else (self.clock.monotonic(), now)
@@ -154,14 +153,14 @@ class Simulation:
         faulty_output = FaultyKinesis(self.output, schedule, clock, Place.PUT_OUTPUT)
         s3 = FaultyS3(self.bucket, schedule, clock)
         self._producer = Publisher(faulty_input, self.input.name, clock.sleep, jitter=lambda _, longest_s: longest_s)
-        self.function = SimulatedFunction(
-            s3,
-            faulty_output,
-            clock,
-            timeout_s=options.timeout_s,
+        settings = Settings(
+            output_stream=OUTPUT_STREAM,
+            bucket=BUCKET,
+            model_channel=CHANNEL,
             output_format=options.output_format,
             output_groups=options.output_groups,
         )
+        self.function = SimulatedFunction(s3, faulty_output, clock, settings, options.timeout_s)
         self._faulty_function = FaultyFunction(self.function, schedule, clock)
         ids = count()
         self.mapping = EventSourceMapping(
