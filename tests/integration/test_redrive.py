@@ -1,7 +1,6 @@
 """Redrive on the embedded AWS: failed records are predicted once the function is mended."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from infra.cli.app import main
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
@@ -22,6 +20,7 @@ from infra.operate.streams import StreamReader, Timing
 from lambda_function.aws.publisher import Publisher
 from tests.builders import ride_bytes, small_bundle
 from tests.builders_failed import Countdown, Mortal, ProcessEnd
+from tests.kits.cli import Cli
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
@@ -76,7 +75,6 @@ class Rides:
             self.predicted.update(json.loads(record.data)["prediction"]["ride_id"] for record in records)
 
 
-Cli = Callable[..., Any]
 Stacks = Callable[[str], Rides]
 
 
@@ -89,17 +87,7 @@ def rides_on(aws: LocalAws, tmp_path: Path) -> Stacks:
 def cli(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Run `ridecast` on the local AWS and return its JSON."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-    def run(*arguments: str) -> Any:
-        monkeypatch.setattr(sys, "argv", ["ridecast", *arguments, "--endpoint-url", aws.endpoint_url, "--json"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        written = capsys.readouterr()
-        assert not ended.value.code, written.err
-        return json.loads(written.out)
-
-    return run
+    return Cli(monkeypatch, capsys, "--endpoint-url", aws.endpoint_url)
 
 
 def test_rejects_of_a_function_with_a_bug_are_predicted_after_fix_and_redrive(rides_on: Stacks, cli: Cli) -> None:

@@ -1,13 +1,12 @@
 """`ridecast smoke` against the local AWS: the stack's own function between its own streams."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.smoke import smoke
@@ -27,25 +26,15 @@ def stack(aws: LocalAws) -> DeployedStack:
 
 @pytest.fixture
 def running(aws: LocalAws, stack: DeployedStack, tmp_path: Path) -> Iterator[None]:
-    """The function behind its mapping, in a thread of its own."""
+    """The function behind its mapping, in a thread."""
     environment = {**stack.environment, **aws.environment}
-    ended = threading.Event()
     with load_handler(stack.handler, environment, tmp_path / "function.log") as handler:
         runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
-        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime)
-
-        def work() -> None:
-            while not ended.wait(0.01):
-                mapping.poll_once()
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        yield
-        ended.set()
-        thread.join()
+        with polling(EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime)):
+            yield
 
 
-def test_stack_without_a_model_can_not_be_tried(aws: LocalAws, stack: DeployedStack) -> None:
+def test_stack_without_a_model_is_an_error(aws: LocalAws, stack: DeployedStack) -> None:
     with pytest.raises(UserError, match="holds no model"):
         smoke(aws.client, STACK, 5, PATIENCE_S)
 
