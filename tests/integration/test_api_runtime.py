@@ -1,4 +1,4 @@
-"""The function behind the HTTP API in AWS's own runtime, and what the stream's function is spared of it."""
+"""The HTTP API's function in AWS's own runtime, and the modules that each function imports."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def stack(aws: LocalAws) -> DeployedStack:
 
 @pytest.fixture(scope="module")
 def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
-    """The function as the template has it, whose channel names no model yet."""
+    """The template's function; its channel has no model yet."""
     return api_config(aws, stack, build_for_host().folder)
 
 
@@ -80,7 +80,7 @@ def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
         after, _ = answer(runtime, ride_bytes())
 
     assert (before, after) == (503, 200)
-    assert "publish one" in problem["detail"]
+    assert "release one" in problem["detail"]
 
 
 @needs_emulator
@@ -96,7 +96,7 @@ def test_bench_compares_with_scikit_learn(bundle: ExportedBundle) -> None:
 def imported_by(module: str) -> set[str]:
     code = f"import sys, {module}; print(*sys.modules)"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)  # noqa: S603 - our own words
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)  # noqa: S603 - our own arguments
     return set(done.stdout.split())
 
 

@@ -1,4 +1,4 @@
-"""The two functions that serve do their work under their roles, and fail without any part of them."""
+"""The two serving functions work under their roles, and fail without any part of them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ from tests.kits.permissions import Account, Cut, cuts
 
 N_RIDES = 40
 FAILURE = {"requestContext": {"condition": "RetryAttemptsExhausted"}, "version": "1.0"}
-DENIED = r"AccessDenied|not all is published"
+DENIED = r"AccessDenied|not all records are published"
 
 
 def run_function(account: Account, role_name: str, log: Path) -> None:
-    """Has the function, and Lambda on its behalf, do all that they do, under one role; raises what is denied."""
+    """Make all calls of the function and of its mapping under one role; raise an error if access is denied."""
     kinesis = account.aws.client("kinesis")
     for number in range(N_RIDES):
         data = ride_bytes(number) if number % 10 else b"no ride"
@@ -53,30 +53,27 @@ def _raising(runtime: InProcessRuntime) -> Callable[[dict[str, Any]], object]:
     def invoke(event: dict[str, Any]) -> object:
         response: Any = runtime(event)
         if response["batchItemFailures"]:
-            raise PermissionError("not all is published and stored")
+            raise PermissionError("not all records are published and stored")
         return response
 
     return invoke
 
 
 def lambdas_calls_for_the_stream(account: Account, mine: Mapping[str, Any]) -> None:
-    """What Lambda does with the stream function's role, besides what the local mapping does."""
+    """Make Lambda's calls with the stream function's role that the local mapping does not make."""
     mine["kinesis"].describe_stream(StreamName="ride-events")
     mine["s3"].put_object(Bucket=account.bucket, Key="aws/lambda/m/shard/f", Body=json.dumps(FAILURE))
 
 
 def calls_for_any_function(account: Account, mine: Mapping[str, Any], log_group: str) -> None:
-    """What Lambda does with any function's role, and a look for a model that is not there: 404 it must be, not 403."""
-    log = {"logGroupName": account.names[log_group], "logStreamName": "now"}
-    with suppress(mine["logs"].exceptions.ResourceAlreadyExistsException):
-        mine["logs"].create_log_stream(**log)
-    mine["logs"].put_log_events(**log, logEvents=[{"timestamp": 1, "message": "hello"}])
+    """Write the log, and load a model from a missing channel: the answer must be 404, not 403."""
+    account.write_logs(mine["logs"], log_group)
     with suppress(NoModelYetError):
         ModelStore(mine["s3"], account.bucket, "none", 60.0).refresh()
 
 
 def ask_api(account: Account, role_name: str, log: Path) -> None:
-    """Has the API answer for a ride under a role; raises what is denied."""
+    """Request a prediction from the API under a role; raise an error if access is denied."""
     mine = account.clients(role_name, "s3", "logs")
     variables = {**account.function_variables("ApiFunction"), **account.variables(role_name)}
     event = http_event("POST", "/predictions", {"content-type": "application/json"}, ride_bytes(1), 1.0)
@@ -90,8 +87,8 @@ def ask_api(account: Account, role_name: str, log: Path) -> None:
 def test_function_does_its_work_under_its_role(account: Account, tmp_path: Path) -> None:
     run_function(account, account.roles["PredictorRole"], tmp_path / "function.log")
 
-    kept = account.aws.client("s3").list_objects_v2(Bucket=account.bucket, Prefix="rejects/")
-    assert kept["KeyCount"] > 0
+    rejects = account.aws.client("s3").list_objects_v2(Bucket=account.bucket, Prefix="rejects/")
+    assert rejects["KeyCount"] > 0
 
 
 @pytest.mark.parametrize("cut", cuts("PredictorRole"), ids=str)

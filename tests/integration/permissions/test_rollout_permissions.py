@@ -1,13 +1,13 @@
-"""New code is tried and brought in under the roles of its hook and of CodeDeploy, and not without any part of them.
+"""New code is tried and rolled out under the roles of the hook and of CodeDeploy, and not without any part of them.
 
-What is not real here: the local Lambda runs nothing, so the new version's answer is made before, by the function
-itself; and the local CodeDeploy shifts no traffic, so its calls are made one by one. IAM decides on each of them.
+Other than on AWS, the local Lambda runs no code, so the function itself prepares the new version's answer, and the
+local CodeDeploy shifts no traffic, so the test makes its calls. IAM checks each of them.
 """
 
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
@@ -22,7 +22,7 @@ HOOK = "lambda_function.pre_traffic.lambda_handler"
 
 
 class Rollout(NamedTuple):
-    """A deployment by CodeDeploy, and what the new version answers to the golden rides."""
+    """A deployment by CodeDeploy, and the new version's answer to the golden rides."""
 
     deployment_id: str
     rehearsal: object
@@ -34,7 +34,7 @@ def rollout(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Rollo
 
 
 def begin_deployment(account: Account) -> str:
-    """Begins a deployment in a group by the name of the stack's own, which is only a stand-in."""
+    """Start a deployment in a group with the name of the stack's own, which is only a stand-in."""
     codedeploy = account.aws.client("codedeploy")
     application = account.names["ServerlessDeploymentApplication"]
     group = {"applicationName": application, "deploymentGroupName": account.names["PredictorDeploymentGroup"]}
@@ -45,7 +45,7 @@ def begin_deployment(account: Account) -> str:
 
 
 def rehearse(account: Account, log: Path) -> object:
-    """Has the function predict the golden rides of the model in use."""
+    """Let the function predict the golden rides of the present model."""
     variables = {**account.function_variables("Predictor"), **account.variables(account.roles["PredictorRole"])}
     with load_handler("lambda_function.handler.lambda_handler", variables, log) as handler:
         event = rehearsal_event(decode_golden_rides(FIRST.files[GOLDEN]))
@@ -53,38 +53,30 @@ def rehearse(account: Account, log: Path) -> object:
 
 
 def try_version(account: Account, role_name: str, rollout: Rollout, log: Path) -> None:
-    """Has the hook try the new version under a role, with a model and before there is one; raises what is denied."""
+    """Run the hook on the new version under a role, with and without a model; raise an error if access is denied."""
     mine = account.clients(role_name, "logs")
     variables = {**account.function_variables("PreTraffic"), **account.variables(role_name)}
     event = {"DeploymentId": rollout.deployment_id, "LifecycleEventHookExecutionId": "hook"}
     for channel in (variables["MODEL_CHANNEL"], "none"):
-        account.let_next_invocation_answer(rollout.rehearsal)
+        account.set_next_answer(rollout.rehearsal)
         with account.aws.enforcing(), load_handler(HOOK, variables | {"MODEL_CHANNEL": channel}, log) as handler:
             InProcessRuntime(handler, 300, 512, "hook")(event)
     with account.aws.enforcing():
-        write_logs(account, mine["logs"])
-    said = [json.loads(line) for line in log.read_text().splitlines()]
-    verdicts = [line for line in said if line["message"] == "pre-traffic hook"]
+        account.write_logs(mine["logs"], "PreTrafficLogs")
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    verdicts = [line for line in entries if line["message"] == "pre-traffic hook"]
     assert len(verdicts) == 2
     if not all(verdict["passed"] for verdict in verdicts):
         raise PermissionError([verdict["why"] for verdict in verdicts])
 
 
-def write_logs(account: Account, logs: Any) -> None:
-    """What Lambda does with the hook's role besides invoking it."""
-    log = {"logGroupName": account.names["PreTrafficLogs"], "logStreamName": "now"}
-    with suppress(logs.exceptions.ResourceAlreadyExistsException):
-        logs.create_log_stream(**log)
-    logs.put_log_events(**log, logEvents=[{"timestamp": 1, "message": "hello"}])
-
-
-def test_hook_tries_the_version_and_tells_codedeploy_under_its_role(
+def test_hook_tries_the_version_and_reports_to_codedeploy_under_its_role(
     account: Account, rollout: Rollout, tmp_path: Path
 ) -> None:
     try_version(account, account.roles["PreTrafficRole"], rollout, tmp_path / "hook.log")
 
-    told = account.aws.client("codedeploy").get_deployment(deploymentId=rollout.deployment_id)["deploymentInfo"]
-    assert told["status"] == "Succeeded"
+    stored = account.aws.client("codedeploy").get_deployment(deploymentId=rollout.deployment_id)["deploymentInfo"]
+    assert stored["status"] == "Succeeded"
 
 
 @pytest.mark.parametrize("cut", cuts("PreTrafficRole"), ids=str)
@@ -98,12 +90,12 @@ def test_hook_cannot_do_its_work_without_any_part_of_its_role(
 
 
 def shift_traffic(account: Account, role_name: str) -> None:
-    """Does what CodeDeploy does for a canary: the hook, a tenth of the traffic, a look at the alarms, the rest."""
+    """Make CodeDeploy's calls for a canary: the hook, a tenth of the traffic, the alarms' states, all traffic."""
     mine = account.clients(role_name, "lambda", "cloudwatch")
     function, version = account.outputs["FunctionName"], account.version.rpartition(":")[2]
     alias = {"FunctionName": function, "Name": "live"}
     old = account.aws.client("lambda").publish_version(FunctionName=function)["Version"]
-    account.let_next_invocation_answer(None)
+    account.set_next_answer(None)
     with account.aws.enforcing():
         mine["lambda"].get_alias(**alias)
         with suppress(mine["lambda"].exceptions.ProvisionedConcurrencyConfigNotFoundException):
@@ -115,7 +107,7 @@ def shift_traffic(account: Account, role_name: str) -> None:
         mine["lambda"].update_alias(**alias, FunctionVersion=version, RoutingConfig={})
 
 
-def test_codedeploy_brings_a_version_in_under_its_role(account: Account) -> None:
+def test_codedeploy_rolls_a_version_out_under_its_role(account: Account) -> None:
     shift_traffic(account, account.roles["DeploymentRole"])
 
     alias = account.aws.client("lambda").get_alias(FunctionName=account.outputs["FunctionName"], Name="live")
@@ -123,7 +115,7 @@ def test_codedeploy_brings_a_version_in_under_its_role(account: Account) -> None
 
 
 @pytest.mark.parametrize("cut", cuts("DeploymentRole"), ids=str)
-def test_codedeploy_cannot_bring_a_version_in_without_any_part_of_its_role(account: Account, cut: Cut) -> None:
+def test_codedeploy_cannot_roll_a_version_out_without_any_part_of_its_role(account: Account, cut: Cut) -> None:
     role = account.role_without("DeploymentRole", cut)
 
     with pytest.raises(ClientError) as refused:
