@@ -1,16 +1,17 @@
-"""What watches the stack: every alarm by name, its metrics, and what sets it off."""
+"""The alarms: their metrics and thresholds, the queue of failed batches, and the topic that gets the messages."""
 
 import re
 from collections.abc import Mapping
 
 import pytest
 
+from infra.local.event_source.delivery import FailedBatch, object_key
 from infra.local.stack import Stack
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.settings import Settings
-from tests.builders import small_bundle
+from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
-from tests.kits.alarms import Properties, alarms_of, threshold
+from tests.kits.alarms import Properties, threshold
 from tests.kits.metrics import Metric, in_stack, known_metrics
 
 WATCHED = {
@@ -29,18 +30,8 @@ WATCHED = {
 }
 
 
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack()
-
-
-@pytest.fixture(scope="module")
-def alarms(stack: Stack) -> dict[str, Properties]:
-    return alarms_of(stack)
-
-
 def metrics(alarm: Properties) -> list[Properties]:
-    """The metrics of an alarm, each as namespace, name and dimensions."""
+    """Return the metrics of an alarm, each as namespace, name and dimensions."""
     if "MetricName" in alarm:
         return [alarm]
     return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
@@ -52,7 +43,7 @@ def as_metric(metric: Properties) -> Metric:
 
 
 def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: int = 60) -> float | None:
-    """What an alarm's metric math makes of one period's values; None is no data, as in CloudWatch."""
+    """Return the result of an alarm's metric math for one period; None is no data, as in CloudWatch."""
     (expression,) = [query["Expression"] for query in alarm["Metrics"] if "Expression" in query]
     text = (
         expression["Fn::Sub"].replace("${TimeoutSeconds}", str(timeout_s))
@@ -64,7 +55,7 @@ def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: 
         "FILL": lambda value, default: default if value is None else value,
         "MAX": max,
     }
-    # IF is not lazy here, so a division by zero in the branch not taken is one that CloudWatch would not show either.
+    # IF evaluates both branches here, so a division by zero in either one gives no data.
     try:
         return float(eval(text.replace(" AND ", " and "), {"__builtins__": {}}, {**functions, **values}))  # noqa: S307
     except (TypeError, ZeroDivisionError):
@@ -72,7 +63,7 @@ def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: 
 
 
 def sounds(stack: Stack, alarm: Properties, value: float | None) -> bool:
-    """Whether one period's value breaches."""
+    """Return whether one period's value breaches."""
     if value is None:
         return bool(alarm["TreatMissingData"] == "breaching")
     if alarm["ComparisonOperator"] == "GreaterThanThreshold":
@@ -81,7 +72,7 @@ def sounds(stack: Stack, alarm: Properties, value: float | None) -> bool:
     return value >= threshold(stack, alarm)
 
 
-def test_every_alarm_that_was_asked_for_is_there_and_watches_its_metric(alarms: dict[str, Properties]) -> None:
+def test_every_alarm_exists_and_watches_its_metrics(alarms: dict[str, Properties]) -> None:
     found = {name: {metric["MetricName"] for metric in metrics(alarm)} for name, alarm in alarms.items()}
     assert found == WATCHED
 
@@ -100,7 +91,7 @@ def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, alarms: dic
         assert metric["Dimensions"] == [{"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]}]
 
 
-def test_two_stacks_in_one_account_watch_no_metric_together(alarms: dict[str, Properties]) -> None:
+def test_alarms_of_two_stacks_in_one_account_share_no_metric(alarms: dict[str, Properties]) -> None:
     def watched(stack_name: str) -> set[tuple[str, ...]]:
         return {
             (
@@ -131,7 +122,7 @@ def test_aws_metrics_are_those_of_this_stacks_resources(stack: Stack, alarms: di
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_alarm_says_what_no_data_means_and_how_many_periods_count(name: str, alarms: dict[str, Properties]) -> None:
+def test_alarm_defines_missing_data_and_the_number_of_periods(name: str, alarms: dict[str, Properties]) -> None:
     alarm = alarms[name]
     assert alarm["TreatMissingData"] in {"notBreaching", "ignore", "breaching"}
     n_periods = int(alarm["EvaluationPeriods"])
@@ -144,7 +135,7 @@ def test_alarm_says_what_no_data_means_and_how_many_periods_count(name: str, ala
 
 
 @pytest.mark.parametrize("name", [name for name, watched in WATCHED.items() if len(watched) > 1])
-def test_math_returns_one_line_made_of_its_metrics(name: str, alarms: dict[str, Properties]) -> None:
+def test_metric_math_returns_one_series_of_all_its_metrics(name: str, alarms: dict[str, Properties]) -> None:
     queries = alarms[name]["Metrics"]
     (result,) = [query for query in queries if query.get("ReturnData", True)]
     named = set(re.findall(r"\b[a-z][a-z_]*\b", result["Expression"]))
@@ -167,7 +158,7 @@ def test_math_returns_one_line_made_of_its_metrics(name: str, alarms: dict[str, 
         ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0}, True),
         ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 1}, False),
         ("NoPredictionsAlarm", {"arrived": None, "predicted": None}, False),
-        ("NoPredictionsAlarm", {"arrived": None, "predicted": 9400}, False),  # a backlog is worked off
+        ("NoPredictionsAlarm", {"arrived": None, "predicted": 9400}, False),  # a backlog is processed
         ("ApiErrorsAlarm", {"failed": 4, "asked": 4}, False),
         ("ApiErrorsAlarm", {"failed": 5, "asked": 501}, False),
         ("ApiErrorsAlarm", {"failed": 5, "asked": 500}, True),
@@ -193,29 +184,29 @@ def test_duration_alarm_begins_where_the_function_stops_publishing(stack: Stack,
 @pytest.mark.parametrize("refresh_s", [1, 60, 3600])
 @pytest.mark.parametrize("batches_every_s", [1, 7, 30, 59])
 @pytest.mark.parametrize("into_a_minute_s", [0, 30, 59])
-def test_channel_that_fails_is_told_within_five_minutes_of_batches(
+def test_failing_channel_sounds_within_five_minutes_of_batches(
     alarms: dict[str, Properties], refresh_s: float, batches_every_s: int, into_a_minute_s: int
 ) -> None:
-    # GIVEN a function that follows its channel, and a channel that can't be read from some second of a minute on
+    # GIVEN a function with a model, and a channel that can't be read from some second of a minute on
     alarm = alarms["RefreshFailuresAlarm"]
     s3, clock = FakeS3(), FakeClock(now_s=into_a_minute_s - refresh_s)
     publish_bundle(s3, small_bundle())
     store = ModelStore(s3, BUCKET, "stable", refresh_s, clock)
     store.refresh()
     s3.script = [SERVICE_DOWN] * 1000
-    # WHEN batches come
+    # WHEN batches arrive
     clock.sleep(refresh_s)
     failed_minutes = set()
     while clock() < into_a_minute_s + 300 - alarm["Period"]:
         if store.refresh().error:
             failed_minutes.add(clock() // alarm["Period"])
         clock.sleep(batches_every_s)
-    # THEN within five minutes as many have failed, and are over, as it takes
+    # THEN enough minutes with failures are over within five minutes
     assert alarm["EvaluationPeriods"] == 5
     assert len(failed_minutes) >= alarm["DatapointsToAlarm"]
 
 
-def test_a_backlog_is_told_long_before_lambda_gives_it_up(stack: Stack) -> None:
+def test_backlog_sounds_long_before_its_batches_fail(stack: Stack) -> None:
     mapping = stack.only("AWS::Lambda::EventSourceMapping")
     assert 10 * int(stack.parameters["MaxIteratorAgeSeconds"]) < mapping["MaximumRecordAgeInSeconds"]
 
@@ -223,3 +214,95 @@ def test_a_backlog_is_told_long_before_lambda_gives_it_up(stack: Stack) -> None:
 @pytest.mark.parametrize("name", WATCHED)
 def test_alarm_names_its_section(name: str, alarms: dict[str, Properties]) -> None:
     assert alarms[name]["AlarmDescription"].endswith(f". docs/runbook.md#{name.lower()}")
+
+
+# The queue of failed batches ------------------------------------------------------------------------------------------
+
+
+def test_each_failed_batch_sends_a_message(stack: Stack) -> None:
+    rule = stack.only("AWS::Events::Rule")
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": [{"Ref": "Bucket"}]}, "object": {"key": [{"prefix": "aws/lambda/"}]}},
+    }
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["GivenUpBatches", "Arn"]}]
+    failed = FailedBatch(
+        records=invocation(ride_bytes())["Records"],
+        condition="RecordAgeExceeded",
+        n_invocations=1,
+        raised=True,
+        at_s=0.0,
+        object_id="id",
+        request_id="id",
+    )
+    assert object_key(failed, "mapping").startswith("aws/lambda/")
+
+
+def test_only_the_rule_may_send_to_the_queue(stack: Stack) -> None:
+    policy = stack.only("AWS::SQS::QueuePolicy")
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert policy["Queues"] == [{"Ref": "GivenUpBatches"}]
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sqs:SendMessage")
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["GivenUpBatchesRule", "Arn"]}}}
+    assert denied["Effect"] == "Deny"
+
+
+def test_queue_is_encrypted_and_keeps_messages_longer_than_the_age_alarm_waits(
+    stack: Stack, alarms: dict[str, Properties]
+) -> None:
+    queue = stack.template["Resources"]["GivenUpBatches"]["Properties"]
+    assert queue["SqsManagedSseEnabled"] is True
+    assert threshold(stack, alarms["GivenUpBatchAgeAlarm"]) == 24 * 3600
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+# The topic ------------------------------------------------------------------------------------------------------------
+
+
+def test_one_alarm_sounds_for_all_and_sends_to_one_topic(stack: Stack, alarms: dict[str, Properties]) -> None:
+    composite = stack.only("AWS::CloudWatch::CompositeAlarm")
+    rule = composite["AlarmRule"]["Fn::Sub"]
+    assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
+    assert sorted(re.findall(r"\$\{(\w+)\}", rule)) == sorted(alarms)
+    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
+    assert not any(key.endswith("Actions") for alarm in alarms.values() for key in alarm)
+
+
+def test_topic_is_encrypted_with_a_key_that_cloudwatch_may_use(stack: Stack) -> None:
+    assert stack.only("AWS::SNS::Topic")["KmsMasterKeyId"] == {"Ref": "AlarmKey"}
+    key = stack.template["Resources"]["AlarmKey"]["Properties"]
+    assert key["EnableKeyRotation"] is True
+    administers, encrypts = key["KeyPolicy"]["Statement"]
+    assert not {"kms:*", "kms:Decrypt", "kms:CreateGrant"} & set(administers["Action"])
+    assert encrypts["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert encrypts["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert encrypts["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_only_this_stacks_alarm_may_publish_to_the_topic(stack: Stack) -> None:
+    policy = stack.only("AWS::SNS::TopicPolicy")
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
+    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sns:Publish")
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["StackAlarm", "Arn"]}}}
+    assert denied["Effect"] == "Deny"
+    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_address_is_subscribed_if_there_is_one(stack: Stack) -> None:
+    subscription = stack.template["Resources"]["AlarmSubscription"]
+    assert subscription["Condition"] == "HasAlarmEmail"
+    assert stack.template["Conditions"]["HasAlarmEmail"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
+    assert stack.parameters["AlarmEmail"] == ""
+    assert subscription["Properties"]["TopicArn"] == {"Ref": "AlarmTopic"}
+
+
+@pytest.mark.parametrize(
+    ("address", "is_taken"), [("", True), ("rides@example.com", True), ("rides", False), ("a@b.com c@d.com", False)]
+)
+def test_address_is_checked(stack: Stack, address: str, is_taken: bool) -> None:
+    pattern = stack.template["Parameters"]["AlarmEmail"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, address)) is is_taken

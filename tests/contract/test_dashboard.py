@@ -1,4 +1,4 @@
-"""The dashboard that is deployed: its JSON, which no tool parses, and that every metric in it exists."""
+"""The deployed dashboard: its JSON, which no other tool parses, and its metrics, which must exist."""
 
 import re
 from collections import Counter
@@ -18,16 +18,11 @@ ATTRIBUTES = {"Arn": "AWS::CloudWatch::Alarm", "QueueName": "AWS::SQS::Queue"}
 
 
 @pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack()
-
-
-@pytest.fixture(scope="module")
 def panels() -> list[Panel]:
     return read_panels()
 
 
-def test_every_reference_in_the_body_leads_somewhere(stack: Stack) -> None:
+def test_every_reference_in_the_body_exists(stack: Stack) -> None:
     body = stack.template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     named = {*stack.template["Resources"], *stack.template["Parameters"], "AWS::Region", "AWS::StackName"}
     references = set(re.findall(r"\$\{([^}]+)\}", body))
@@ -39,25 +34,7 @@ def test_every_reference_in_the_body_leads_somewhere(stack: Stack) -> None:
             assert stack.template["Resources"][name]["Type"] == ATTRIBUTES[attribute]
 
 
-def test_the_way_from_ride_to_prediction_is_on_it(panels: list[Panel]) -> None:
-    assert [panel.title for panel in panels] == [
-        "Alarms",
-        "Rides in",
-        "Results",
-        "Rejects by reason",
-        "Waiting time",
-        "Batch time",
-        "Model",
-        "Model versions",
-        "Errors",
-        "Output stream",
-        "Failed batches",
-        "HTTP API",
-        "Cost drivers",
-    ]
-
-
-def test_it_fits_one_screen_and_nothing_lies_on_something_else(panels: list[Panel]) -> None:
+def test_panels_fill_one_screen_without_overlaps(panels: list[Panel]) -> None:
     covered = Counter(
         (x, y)
         for panel in panels
@@ -68,7 +45,7 @@ def test_it_fits_one_screen_and_nothing_lies_on_something_else(panels: list[Pane
     assert set(covered.values()) == {1}
 
 
-def test_every_metric_on_it_exists_with_these_dimensions(panels: list[Panel]) -> None:
+def test_every_metric_exists_with_these_dimensions(panels: list[Panel]) -> None:
     drawn = {
         Metric(series.namespace, series.metric, frozenset(name for name, _ in series.dimensions))
         for panel in panels
@@ -77,7 +54,7 @@ def test_every_metric_on_it_exists_with_these_dimensions(panels: list[Panel]) ->
     assert drawn - known_metrics() == set()
 
 
-def test_everything_that_the_function_tells_is_on_it(panels: list[Panel]) -> None:
+def test_every_metric_of_the_function_is_on_it(panels: list[Panel]) -> None:
     drawn = {(series.namespace, series.metric) for panel in panels for series in panel.series}
     assert {(metric.namespace, metric.name) for metric in own_metrics()} - drawn == set()
 
@@ -90,7 +67,7 @@ def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, panels: lis
     assert services == {in_stack("ridecast-prod", variables["POWERTOOLS_SERVICE_NAME"])} == {"ridecast-prod"}
 
 
-def test_two_stacks_in_one_account_draw_no_metric_together(panels: list[Panel]) -> None:
+def test_dashboards_of_two_stacks_in_one_account_share_no_metric(panels: list[Panel]) -> None:
     def drawn(stack_name: str) -> set[tuple[str, ...]]:
         return {
             (series.namespace, series.metric, *(in_stack(stack_name, value) for _, value in series.dimensions))
@@ -102,7 +79,7 @@ def test_two_stacks_in_one_account_draw_no_metric_together(panels: list[Panel]) 
     assert drawn("ridecast-dev") & drawn("ridecast-prod") == set()
 
 
-def test_every_reason_of_a_reject_has_its_line(panels: list[Panel]) -> None:
+def test_every_reason_of_a_reject_has_its_series(panels: list[Panel]) -> None:
     (panel,) = [panel for panel in panels if panel.title == "Rejects by reason"]
     assert tuple(dict(series.dimensions)["reason"] for series in panel.series) == REJECT_REASONS
 
@@ -114,7 +91,7 @@ def test_every_alarm_is_on_it(stack: Stack, panels: list[Panel]) -> None:
     assert sorted(panel.alarms) == sorted(alarms)
 
 
-def test_query_asks_for_fields_that_the_log_has(panels: list[Panel]) -> None:
+def test_query_uses_fields_that_the_log_has(panels: list[Panel]) -> None:
     (panel,) = [panel for panel in panels if panel.kind == "log"]
     fields = re.findall(r"\bbatch\.(\w+)", panel.query)
     assert panel.query.startswith("SOURCE '${PredictorLogs}' | filter message = 'batch'")
@@ -122,7 +99,7 @@ def test_query_asks_for_fields_that_the_log_has(panels: list[Panel]) -> None:
     assert set(fields) <= set(BatchReport.__slots__)
 
 
-def test_every_line_has_a_label_and_its_axis_a_unit(panels: list[Panel]) -> None:
+def test_every_series_has_a_label_and_its_axis_a_unit(panels: list[Panel]) -> None:
     for panel in panels:
         units = dict(panel.units)
         assert all(series.label for series in panel.series)

@@ -1,4 +1,4 @@
-"""The runbook keeps its word: a section for every alarm, and only commands, parameters and panels that there are."""
+"""The runbook has a section for every alarm, and names only existing commands, parameters and panels."""
 
 import re
 from typing import Any
@@ -9,35 +9,25 @@ import typer
 from infra.cli.app import app
 from infra.local.stack import Stack
 from infra.stack.template import TEMPLATE
-from tests.kits.alarms import Properties, alarms_of
+from tests.kits.alarms import Properties
 from tests.kits.dashboard import read_panels
 
 RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack()
-
-
-@pytest.fixture(scope="module")
-def alarms(stack: Stack) -> dict[str, Properties]:
-    return alarms_of(stack)
-
-
-def test_every_alarm_has_its_section_in_the_runbook_and_no_section_is_of_none(alarms: dict[str, Properties]) -> None:
+def test_every_alarm_has_a_section_and_every_section_an_alarm(alarms: dict[str, Properties]) -> None:
     assert sorted(HEADINGS) == sorted(alarms)
 
 
 @pytest.mark.parametrize("heading", HEADINGS)
-def test_section_tells_what_it_means_what_to_look_at_and_what_to_do(heading: str) -> None:
+def test_section_has_meaning_evidence_and_steps(heading: str) -> None:
     section = RUNBOOK.split(f"## {heading}\n")[1].split("\n## ")[0]
     assert re.findall(r"^\*\*(.+?):?\*\*", section, re.MULTILINE) == ["It means", "Look at", "Do"]
 
 
 @pytest.mark.parametrize("name", ["FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm"])
-def test_section_of_an_alarm_that_takes_code_back_says_how_its_fix_is_deployed(stack: Stack, name: str) -> None:
+def test_section_of_an_alarm_that_rolls_code_back_says_how_to_deploy_its_fix(stack: Stack, name: str) -> None:
     watched = stack.template["Resources"]["PredictorDeploymentGroup"]["Properties"]["AlarmConfiguration"]["Fn::If"][1]
     assert {"Name": {"Ref": name}} in watched["Alarms"]
     section = RUNBOOK.split(f"## {name}\n")[1].split("\n## ")[0]
@@ -45,7 +35,7 @@ def test_section_of_an_alarm_that_takes_code_back_says_how_its_fix_is_deployed(s
     assert "`RolloutAlarms=Ignored`" in section
 
 
-def test_runbook_names_what_there_is(stack: Stack) -> None:
+def test_everything_that_the_runbook_names_exists(stack: Stack) -> None:
     template = stack.template
     assert set(re.findall(r"\(named (\w+)\)", RUNBOOK)) <= set(template["Resources"])
     assert set(re.findall(r"\]\(#(\w+)\)", RUNBOOK)) <= {heading.lower() for heading in HEADINGS}
@@ -61,7 +51,7 @@ def test_runbook_names_what_there_is(stack: Stack) -> None:
     assert {"AlarmTopicArn", "GivenUpBatchesUrl"} <= outputs <= set(template["Outputs"])
 
 
-def test_runbook_names_commands_that_exist() -> None:
+def test_every_command_of_the_runbook_exists() -> None:
     group: Any = typer.main.get_command(app)
     text = " ".join(RUNBOOK.split())
     named = {tuple(words.split()) for words in re.findall(r"\bridecast ([a-z]+(?: [a-z]+)?)", text)}

@@ -1,4 +1,4 @@
-"""The template and what the code reads say the same: each function's environment, its Python, its packages."""
+"""The template sets what the code reads: each function's environment and its Python."""
 
 import re
 import tomllib
@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from infra.local.stack import Stack
 from infra.stack.package import PYTHON
 from infra.stack.template import TEMPLATE
 from lambda_function.aws import settings
 from lambda_function.aws.settings import ServingSettings
+from tests.kits.template import of_type, stack
 
 ROOT = TEMPLATE.parent
 
 NO_SETTINGS = {"MALLOC_MMAP_THRESHOLD_"}
-"""Variables that are not ours to read: glibc's."""
+"""Variables that other software reads: glibc."""
 
 LEFT_AT_THEIR_DEFAULT = {
-    "Predictor": {"DEADLINE_MARGIN_MS"},  # added up from timeouts in clients.py: whoever changes it changes those
+    "Predictor": {"DEADLINE_MARGIN_MS"},  # the sum of the timeouts in clients.py
     "PreTraffic": {
         "LOG_LEVEL",
-        "MODEL_REFRESH_S",  # it looks once
-        "MODEL_SIGNING_KEY",  # the version that it tries verifies the bundle
+        "MODEL_REFRESH_S",  # it reads the channel once
+        "MODEL_SIGNING_KEY",  # the version that it tests verifies the bundle
         "POWERTOOLS_METRICS_NAMESPACE",  # it has no metrics
     },
     "ApiFunction": set[str](),
@@ -34,7 +34,7 @@ LEFT_AT_THEIR_DEFAULT = {
 
 
 class Recorder(Mapping[str, str]):
-    """An environment that notes what is asked of it."""
+    """An environment that records the names that are read."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -51,16 +51,12 @@ class Recorder(Mapping[str, str]):
         return len(self._variables)
 
 
-STACK = Stack()
-FUNCTIONS: dict[str, dict[str, Any]] = {
-    name: resource["Properties"]
-    for name, resource in STACK.template["Resources"].items()
-    if resource["Type"] == "AWS::Lambda::Function"
-}
+STACK = stack()
+FUNCTIONS = {name: one["Properties"] for name, one in of_type("AWS::Lambda::Function").items()}
 
 
 def settings_of(function: dict[str, Any]) -> type[ServingSettings]:
-    """The settings that a function's handler reads, by its source."""
+    """Return the class of the settings that a function's handler reads, found in its source."""
     package, _, entry = function["Handler"].rpartition(".")
     module = import_module(getattr(import_module(package), entry).__module__)
     (name,) = set(re.findall(r"(\w+)\.from_env\(", Path(str(module.__file__)).read_text(encoding="utf-8")))
@@ -69,19 +65,13 @@ def settings_of(function: dict[str, Any]) -> type[ServingSettings]:
 
 
 def environment_of(function: dict[str, Any], **parameters: str) -> dict[str, str]:
-    """A function's variables with the parameters' defaults, and something made up for what AWS would name."""
+    """Return a function's variables with the parameters' defaults, and a placeholder for names that AWS generates."""
     values = {**STACK.parameters, **parameters}
     return {name: _resolve(value, values) for name, value in function["Environment"]["Variables"].items()}
 
 
 def _resolve(value: Any, parameters: Mapping[str, str]) -> str:
-    if isinstance(value, dict) and "Fn::If" in value:
-        return _resolve(value["Fn::If"][2], parameters)
     return parameters.get(value.get("Ref", ""), "made-up") if isinstance(value, dict) else str(value)
-
-
-def test_each_function_is_known_here() -> None:
-    assert FUNCTIONS.keys() == LEFT_AT_THEIR_DEFAULT.keys()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -91,16 +81,17 @@ def test_environment_has_each_setting_that_is_read_and_no_other(name: str) -> No
     settings_of(FUNCTIONS[name]).from_env(recorder)
 
     variables = set(FUNCTIONS[name]["Environment"]["Variables"])
+    assert FUNCTIONS.keys() == LEFT_AT_THEIR_DEFAULT.keys()
     assert variables - NO_SETTINGS == recorder.asked - LEFT_AT_THEIR_DEFAULT[name]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_what_a_function_can_not_do_without_is_set(name: str) -> None:
+def test_required_settings_are_set(name: str) -> None:
     assert set(settings_of(FUNCTIONS[name]).REQUIRED) <= FUNCTIONS[name]["Environment"]["Variables"].keys()
 
 
 @pytest.mark.parametrize("parameter", ["LogLevel", "OutputFormat"])
-def test_each_value_that_the_template_allows_is_one_that_the_function_takes(parameter: str) -> None:
+def test_function_accepts_each_value_that_the_template_allows(parameter: str) -> None:
     allowed = STACK.template["Parameters"][parameter]["AllowedValues"]
 
     for value in allowed:
@@ -118,14 +109,8 @@ def test_runtime_is_the_projects_python(name: str) -> None:
     assert version == f"{PYTHON[0]}.{PYTHON[1]}"
 
 
-def test_projects_python_is_one_that_the_code_is_for() -> None:
+def test_projects_python_is_in_its_classifiers() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
 
     assert f"Programming Language :: Python :: {version}" in project["classifiers"]
-
-
-def test_there_is_no_state_machine_whose_states_nothing_checks() -> None:
-    types = {resource["Type"] for resource in STACK.template["Resources"].values()}
-
-    assert not {one for one in types if "StepFunctions" in one or one == "AWS::Serverless::StateMachine"}

@@ -1,14 +1,11 @@
-"""What template.yaml promises of permissions: a role a function, each action and each resource spelt out."""
-
-from typing import Any
+"""The permissions in template.yaml: one role a function, with explicit actions and resources."""
 
 import pytest
 
-from tests.kits.template import ROLES, allowed, arn_of, as_list, of_type, properties, statements, tags_of
+from tests.kits.template import ROLES, SIGNING_KEY, allowed, arn_of, as_list, of_type, properties, statements, tags_of
 
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
 
-SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 MODELS, CHANNELS, REJECTS, FAILURES = (
     str({"Fn::Sub": f"${{Bucket.Arn}}/{prefix}/*"}) for prefix in ("models", "channels", "rejects", "aws/lambda")
 )
@@ -38,18 +35,31 @@ def test_predictor_may_do_this_and_nothing_else() -> None:
     }
 
 
-def test_predictor_may_verify_with_the_signing_key_where_models_are_signed() -> None:
-    added = allowed("PredictorRole", ModelSigningKeyArn=SIGNING_KEY) - allowed("PredictorRole")
+def test_api_function_may_do_this_and_nothing_else() -> None:
+    assert properties("ApiFunction")["Role"] == arn_of("ApiFunctionRole")
+    assert allowed("ApiFunctionRole") == {
+        ("s3:GetObject", MODELS),
+        ("s3:GetObject", CHANNELS),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ("logs:CreateLogStream", of("ApiFunctionLogs")),
+        ("logs:PutLogEvents", of("ApiFunctionLogs")),
+    }
+
+
+@pytest.mark.parametrize("role", ["PredictorRole", "ApiFunctionRole"])
+def test_function_may_verify_with_the_signing_key_if_models_are_signed(role: str) -> None:
+    added = allowed(role, ModelSigningKeyArn=SIGNING_KEY) - allowed(role)
 
     assert [action for action, _ in added] == ["kms:Verify"]
-    assert statements("PredictorRole", ModelSigningKeyArn=SIGNING_KEY)["VerifyModels"]["Resource"] != "*"
+    assert statements(role, ModelSigningKeyArn=SIGNING_KEY)["VerifyModels"]["Resource"] != "*"
 
 
 def test_pre_traffic_hook_may_do_this_and_nothing_else() -> None:
     groups = IN_THE_ACCOUNT % ("codedeploy", "deploymentgroup:${ServerlessDeploymentApplication}/*")
 
     assert allowed("PreTrafficRole") == {
-        ("lambda:InvokeFunction", VERSION),  # the new one, not the function
+        ("lambda:InvokeFunction", VERSION),  # the new version only
         ("s3:GetObject", MODELS),
         ("s3:GetObject", CHANNELS),
         ("s3:ListBucket", of("Bucket")),
@@ -80,7 +90,7 @@ def test_codedeploy_may_do_this_and_nothing_else() -> None:
         ("DeploymentRole", "codedeploy"),
     ],
 )
-def test_role_is_for_one_service_to_take(role: str, service: str) -> None:
+def test_only_one_service_may_assume_the_role(role: str, service: str) -> None:
     document = properties(role)["AssumeRolePolicyDocument"]
     (statement,) = document["Statement"]
 
@@ -101,14 +111,6 @@ def test_role_has_one_policy_and_is_tagged(role: str) -> None:
     assert tags_of(properties(role))["environment"] == {"Ref": "Environment"}
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_no_statement_has_a_wildcard_action_or_resource(role: str) -> None:
-    for statement in statements(role).values():
-        assert statement["Effect"] == "Allow"
-        assert not any("*" in action for action in as_list(statement["Action"]))
-        assert "*" not in as_list(statement["Resource"])
-
-
 def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
     roles = of_type("AWS::IAM::Role")
 
@@ -118,21 +120,7 @@ def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
     assert "CodeDeployServiceRole" not in roles
 
 
-# --- for people
-
-
-def policy_statements(policy: str, **parameters: str) -> dict[str, dict[str, Any]]:
-    """The statements of a policy for people, by their ids."""
-    return {one["Sid"]: one for one in properties(policy, **parameters)["PolicyDocument"]["Statement"]}
-
-
-def allowed_to_people(policy: str, **parameters: str) -> set[tuple[str, str]]:
-    return {
-        (action, str(target))
-        for statement in policy_statements(policy, **parameters).values()
-        for action in as_list(statement["Action"])
-        for target in as_list(statement["Resource"])
-    }
+# Policies for people --------------------------------------------------------------------------------------------------
 
 
 def in_bucket(path: str) -> str:
@@ -142,18 +130,19 @@ def in_bucket(path: str) -> str:
 def test_publishers_may_do_this_and_nothing_else() -> None:
     histories = in_bucket("history/*")
 
-    assert allowed_to_people("ModelPublisherPolicy") == {
+    assert allowed("ModelPublisherPolicy") == {
         *(("s3:GetObject", target) for target in (MODELS, CHANNELS, histories)),
         *(("s3:PutObject", target) for target in (MODELS, CHANNELS, histories)),
         ("s3:ListBucket", of("Bucket")),
         ("kms:Decrypt", of("Key")),
         ("kms:GenerateDataKey", of("Key")),
+        ("cloudformation:DescribeStacks", str({"Ref": "AWS::StackId"})),
     }
 
 
-def test_publishers_sign_and_verify_where_models_are_signed() -> None:
-    signed = allowed_to_people("ModelPublisherPolicy", ModelSigningKeyArn=SIGNING_KEY)
-    added = signed - allowed_to_people("ModelPublisherPolicy")
+def test_publishers_sign_and_verify_if_models_are_signed() -> None:
+    signed = allowed("ModelPublisherPolicy", ModelSigningKeyArn=SIGNING_KEY)
+    added = signed - allowed("ModelPublisherPolicy")
 
     assert {action for action, _ in added} == {"kms:Sign", "kms:Verify"}
     assert "*" not in {target for _, target in added}
@@ -164,7 +153,7 @@ def test_operators_may_do_this_and_nothing_else() -> None:
     golden, manifests = (in_bucket(f"models/*/{name}.json") for name in ("golden", "manifest"))
     marks = in_bucket("redriven/*")
 
-    assert allowed_to_people("OperatorPolicy") == {
+    assert allowed("OperatorPolicy") == {
         ("kinesis:PutRecords", of("RideEvents")),
         *((f"kinesis:{action}", of("RidePredictions")) for action in read_actions),
         *(("s3:GetObject", target) for target in (REJECTS, FAILURES, marks, CHANNELS, golden, manifests)),
@@ -177,9 +166,9 @@ def test_operators_may_do_this_and_nothing_else() -> None:
     }
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_people_get_every_resource_spelt_out_where_aws_has_an_arn(policy: str) -> None:
-    for sid, statement in policy_statements(policy).items():
+@pytest.mark.parametrize("name", [*ROLES, *POLICIES])
+def test_no_statement_has_a_wildcard_action_or_resource(name: str) -> None:
+    for sid, statement in statements(name).items():
         assert statement["Effect"] == "Allow"
         assert not any("*" in action for action in as_list(statement["Action"]))
         assert sid == "LookAtWhatHasNoArn" or "*" not in as_list(statement["Resource"])

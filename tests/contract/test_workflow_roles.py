@@ -1,4 +1,4 @@
-"""The two roles that GitHub's workflows become: each may make the calls of its job's steps, and no other."""
+"""The two roles of GitHub's workflows: each may make the calls of its job's steps, and no others."""
 
 import pytest
 
@@ -16,7 +16,7 @@ KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b-2c3d"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream"
 
 CALLS: dict[str, dict[str, list[str]]] = {
-    "PlanRole": {  # `python -m infra.stack.change_set clear` and `show`, and what `sam deploy --no-execute-changeset` calls
+    "PlanRole": {  # `python -m infra.stack.change_set clear` and `show`, `sam deploy --no-execute-changeset`
         "cloudformation:CreateChangeSet": [STACK, NO_STACK_YET, MACRO],
         "cloudformation:DeleteChangeSet": [STACK],
         "cloudformation:DescribeChangeSet": [STACK],
