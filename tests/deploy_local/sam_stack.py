@@ -1,4 +1,4 @@
-"""A stack that the real `sam` builds, deploys and deletes on the embedded AWS."""
+"""A stack that the real `sam` builds, deploys and deletes on the local AWS."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from training.errors import UserError
 _SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
 """The sources of a build."""
 
-_POLL_S = "0.2"  # the embedded AWS is done at once; sam asks every 0.5 s
+_POLL_S = "0.2"  # the local AWS is done at once; sam asks every 0.5 s
 
 
 class SamError(UserError):
@@ -50,7 +50,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class SamStack:
-    """A stack on an embedded AWS.
+    """A stack on a local AWS.
 
     Attributes:
         log_path: `sam`'s output is appended here.

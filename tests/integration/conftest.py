@@ -9,6 +9,6 @@ from infra.local.aws import LocalAws
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[LocalAws]:
-    """Run an embedded AWS. Each test module has its own, because many modules deploy the template with its names."""
+    """Run a local AWS. Each test module has its own, because many modules deploy the template with its names."""
     with LocalAws() as running:
         yield running

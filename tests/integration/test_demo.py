@@ -122,7 +122,7 @@ def test_demo_without_data_or_network_uses_made_up_rides_with_a_warning(made_up:
     check_nothing_is_lost(ended.result)
     assert ended.result["data"] == "synthetic"
     assert "green_tripdata_2021-01.parquet is not available" in ended.messages
-    assert "set TLC_DATA_DIR to a folder that holds it" in ended.messages
+    assert "set TLC_DATA_DIR to a folder that contains it" in ended.messages
     assert "This demo uses made-up rides instead: its errors say nothing about New York" in ended.messages
 
 

@@ -157,7 +157,7 @@ def test_exports_follow_the_stack(aws: LocalAws, stack: TemplateStack) -> None:
         ({"Rules": {"Enough": MORE_THAN_ONE}}, {"Shards": 1}, "one shard is not enough"),
         ({}, {"Sharts": 1}, "Parameters: [Sharts] do not exist in the template"),
         ({"Parameters": {"Shards": {"Type": "Number"}}}, {}, "Parameters: [Shards] must have values"),
-        ({"Resources": {"Car": {"Type": "AWS::Car::Car"}}}, {}, "the embedded AWS has no AWS::Car::Car"),
+        ({"Resources": {"Car": {"Type": "AWS::Car::Car"}}}, {}, "the local AWS has no AWS::Car::Car"),
         ({"Resources": {}}, {}, "At least one Resources member must be defined"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A proxy in front of the embedded AWS that records each request and its access key."""
+"""A proxy in front of the local AWS that records each request and its access key."""
 
 import re
 import threading
