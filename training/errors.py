@@ -48,22 +48,8 @@ class NoSuchVersionError(BucketError):
         elif versions:
             problem = f"holds no version and no channel {name!r}; there is {_some(versions)}"
         else:
-            problem = f"holds no version yet, {name!r} neither: train one, then `ridecast models publish <its folder>`"
+            problem = f"holds no version yet, {name!r} neither: train one, then `ridecast models release <its folder>`"
         super().__init__(bucket, "models", problem)
-
-
-class NoWayBackError(UserError):
-    """A channel that has held nothing before cannot be rolled back.
-
-    Attributes:
-        model_version: What it holds; None for nothing.
-    """
-
-    def __init__(self, channel: str, model_version: str | None) -> None:
-        self.channel = channel
-        self.model_version = model_version
-        held = f"has held nothing before {model_version}" if model_version else "holds nothing"
-        super().__init__(f"{channel} {held}, so there is no way back: promote a version instead")
 
 
 class TrackingError(UserError):

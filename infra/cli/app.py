@@ -1,58 +1,75 @@
-"""`ridecast`: the command line. Commands read their options and show results; the work is done elsewhere."""
+"""`ridecast`: the command line. Commands read options, call the rooms below and show results."""
 
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from infra.cli.channels import (
-    gate_command,
-    history_command,
-    promote_command,
-    release_command,
-    rollback_command,
-    sign_command,
-)
-from infra.cli.demo import demo_command, serve_command
-from infra.cli.models import compare_command, list_command, reproduce_command, show_command
-from infra.cli.operate import cost_command, doctor_command, smoke_command
-from infra.cli.records import failures, rejects
-from infra.cli.streams import publish_command, tail_command
-from infra.cli.tracking import check_command, track_command
-from infra.cli.train import backtest_command, report_command, train_command
+from infra.cli import channels, cost, demo, models, operate, records, rides, tracking, train
 
-HELP = "Ride durations predicted on a Kinesis stream: the whole way on this machine, and its parts on any AWS."
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=HELP)
-app.command("demo")(demo_command)
-app.command("train")(train_command)
-app.command("backtest")(backtest_command)
-app.command("report")(report_command)
-app.command("publish")(publish_command)
-app.command("tail")(tail_command)
-app.command("cost")(cost_command)
-app.command("serve")(serve_command)
-app.command("smoke")(smoke_command)
-app.command("doctor")(doctor_command)
+HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
 
-models = typer.Typer(no_args_is_help=True, help="Model bundles in a bucket, and the channels that point at them.")
-models.command("list")(list_command)
-models.command("show")(show_command)
-models.command("compare")(compare_command)
-models.command("promote")(promote_command)
-models.command("rollback")(rollback_command)
-models.command("history")(history_command)
-models.command("reproduce")(reproduce_command)
-models.command("gate")(gate_command)
-models.command("publish")(release_command)
-models.command("sign")(sign_command)
-models.command("track")(track_command)
-models.command("check")(check_command)
-app.add_typer(models, name="models")
-app.add_typer(rejects, name="rejects")
-app.add_typer(failures, name="failures")
+Commands = dict[str, Callable[..., None]]
+
+COMMANDS: Commands = {
+    "demo": demo.demo_command,
+    "train": train.train_command,
+    "backtest": train.backtest_command,
+    "report": train.report_command,
+    "serve": demo.serve_command,
+    "doctor": operate.doctor_command,
+    "smoke": operate.smoke_command,
+    "cost": cost.cost_command,
+}
+MODELS: Commands = {
+    "list": models.list_command,
+    "show": models.show_command,
+    "compare": models.compare_command,
+    "release": channels.release_command,
+    "promote": channels.promote_command,
+    "rollback": channels.rollback_command,
+    "history": channels.history_command,
+    "reproduce": models.reproduce_command,
+    "sign": channels.sign_command,
+    "sync": tracking.sync_command,
+    "check": tracking.check_command,
+}
+RIDES: Commands = {"send": rides.send_command, "tail": rides.tail_command}
+RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
+
+
+def _group(text: str, commands: Commands) -> typer.Typer:
+    # Without markup, Typer does not import rich: help takes half the time.
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=text)
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
+
+
+app = _group(HELP, COMMANDS)
+app.add_typer(_group("Models in a bucket, and the channels that point at them.", MODELS), name="models")
+app.add_typer(_group("Ride events into a stream, predictions out of one.", RIDES), name="rides")
+app.add_typer(_group("Failed records: rejects, and batches that failed.", RECORDS), name="records")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"ridecast {version('ridecast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:
-    """Runs the command line; what the user can put right is one sentence on standard error and exit code 2."""
+    """Run the command line. An error that the user can solve is one sentence on standard error and exit code 2."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from infra.cli.output import printable
@@ -60,11 +77,13 @@ def main() -> None:
     from training.errors import UserError
 
     try:
-        sys.exit(app(standalone_mode=False))  # True would draw a box of lines around each wrong option
+        sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
+        if error.format_message().startswith("Usage:"):  # a group without a command: the message is its help
+            sys.stdout.write(f"{error.format_message()}\n")
+            sys.exit(2)
         sentence = " ".join(error.format_message().split())
     except (UserError, PredictorError, BotoCoreError, ClientError, OSError) as error:
         sentence = str(error)
-    if sentence:  # a command without arguments has shown its help instead
-        sys.stderr.write(f"ridecast: {printable(sentence)}\n")
+    sys.stderr.write(f"ridecast: {printable(sentence)}\n")
     sys.exit(2)

@@ -1,140 +1,123 @@
-"""`ridecast models promote`, `rollback` and `history`: a bucket's channels, moved and looked back at."""
+"""`ridecast models release`, `promote`, `rollback`, `history` and `sign`: store models and move channels."""
 
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from infra.cli.options import (
     BUILD,
-    LOCAL_BUCKET,
+    KEY_OPTION,
+    KEY_VARIABLE,
     Aws,
-    Bundles,
+    BucketOption,
     Channel,
     Json,
-    ModelBucket,
+    SigningKey,
+    TrustedKey,
     Version,
     channel_name,
     on_aws,
     open_bucket,
 )
+from infra.cli.output import live_display, show_result, time_text, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from training.evaluation.gate import GateReport
+    from training.registry.channel_history import HistoryEntry
+    from training.registry.channels import Moved
     from training.workflows.release import Target
-from collections.abc import Sequence
-from datetime import datetime
-
-import msgspec
-
-from infra.cli.output import escaped, show_result, time_text, write_table
-from training.registry.channel_history import HistoryEntry
-from training.registry.channels import Moved
-
-if TYPE_CHECKING:
-    from training.registry.signing import Signer
-
-
-_NAME = "--signing-key"
-_VARIABLE = "RIDECAST_SIGNING_KEY"
-"""One for every command: a team sets it once, and what it publishes, promotes or rolls back to is signed."""
-
-_SIGNS = "KMS key that signs what is stored: its ARN, or another of its names. (default: no signature)"
-_TRUSTED = "KMS key of the function: refuse a version that it has not signed. (default: nobody looks)"
-
-SigningKey = Annotated[str | None, typer.Option(_NAME, envvar=_VARIABLE, help=_SIGNS)]
-TrustedKey = Annotated[str | None, typer.Option(_NAME, envvar=_VARIABLE, help=_TRUSTED)]
-
-
-# MERGED FROM infra/commands/release.py
-# `ridecast models gate` and `publish`: the two ways of a trained model to a channel, one step or all of them.
-Test = Annotated[
-    str | None, typer.Option(help="Months to judge on; else the latest in hand that neither model has met.")
-]
-
-
-@on_aws
-def gate_command(
-    aws: Aws,
-    version: Version,
-    channel: Channel = "stable",
-    test: Test = None,
-    bundles: Bundles = BUILD / "bundles",
-    bucket: ModelBucket = LOCAL_BUCKET,
-    as_json: Json = False,
-) -> None:
-    """Judge a version against what a channel holds, a rule a line. Exit code 1 if it fails."""
-    from infra.cli.output import ConsoleDisplay, error_console
-    from training.tracking.mirror import Sources
-    from training.workflows.release import Target, judge_version
-
-    sources = Sources(open_bucket(bucket, aws), bundles)
-    target = Target(sources.bucket, channel)
-    with ConsoleDisplay(error_console()).live() as display:
-        report = judge_version(sources, target, version, test, display)
-    _show_verdict(report, as_json=as_json)
-    if not report.passed:
-        raise typer.Exit(1)
 
 
 @on_aws
 def release_command(
     aws: Aws,
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, as `train` writes it.")],
+    bundle: Annotated[str, typer.Argument(help="Bundle folder; with --judge-only also a version or a channel.")],
     channel: Channel = "stable",
-    test: Test = None,
-    force: Annotated[bool, typer.Option("--force", help="Into `candidate` if the gate says no.")] = False,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Months to judge on. (default: the latest local month that neither model has used)"),
+    ] = None,
+    judge_only: Annotated[
+        bool, typer.Option("--judge-only", help="Store the gate's verdict; store no model and move no channel.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Release to the channel `candidate` even if the gate fails.")
+    ] = False,
     signing_key: SigningKey = None,
-    bucket: ModelBucket = LOCAL_BUCKET,
+    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a bundle, upload it, and move a channel onto it: a running function follows within a minute."""
-    from infra.cli.output import ConsoleDisplay, error_console, show_result
-    from training.errors import bucket_address
-    from training.model.export import read_bundle
-    from training.workflows.mirror import follow
-    from training.workflows.release import publish_bundle
+    """Judge a bundle, store it and point a channel at it.
 
-    exported = read_bundle(bundle.resolve())  # its version is the folder's name, which `.` is not
+    The gate compares it with the channel's model. Prints one line per rule of the gate, then the move. Exits with 1
+    if the gate fails. A running function follows within a minute.
+
+    Example: ridecast models release build/bundles/green-2021-01-3f2a9c1d0b7e --test 2023-03 --stack ridecast
+    """
+    if judge_only and force:
+        raise typer.BadParameter("cannot be used with --judge-only", param_hint="'--force'")
+    if judge_only:
+        _judge(open_target(bucket, channel, None, aws), bundle, test, as_json=as_json)
+        return
+
+    from training.errors import bucket_address
+    from training.model.bundle import read_bundle
+    from training.tracking.mirror import follow
+    from training.workflows.release import release_bundle
+
+    folder = Path(bundle).resolve()  # its name is the version, and `.` has none
+    exported = read_bundle(folder)
     target = open_target(bucket, channel, signing_key, aws)
-    with ConsoleDisplay(error_console()).live() as display:
-        report, moved = publish_bundle(target, exported, test, force=force, display=display)
+    with live_display() as display:
+        report, moved = release_bundle(target, exported, test, force=force, progress=display)
     if not as_json:
-        _write_lines(report)
+        write_verdict(report)
     if moved is None:
-        show_result("", {}, {"channel": channel, "passed": False, "model_version": None}, json_only=True)
+        if as_json:
+            write_json({"channel": channel, "passed": False, "model_version": None})
         raise typer.Exit(1)
-    follow(target.bucket, (exported.model_version, bundle.resolve().parent))
     now, before = moved.now.model_version, moved.now.previous
     rows = {"channel": moved.channel, "now": now, "before": before or "nothing"}
     result = {"channel": moved.channel, "passed": report.passed, "model_version": now, "previous": before}
     show_result(bucket_address(target.bucket.name), rows, result, json_only=as_json)
+    follow(target.bucket, (exported.model_version, folder.parent))
 
 
-def open_target(bucket: str, channel: str, signing_key: str | None, aws: Aws) -> "Target":
-    """Returns the channel of a bucket that a candidate wants into, and who signs for it."""
+def open_target(bucket: str | None, channel: str, signing_key: str | None, aws: Aws) -> "Target":
+    """Return the channel to release into, with the signer of what is stored."""
     from training.workflows.release import Target
 
-    return Target(open_bucket(bucket, aws), channel, open_signer(signing_key, aws))
+    return Target(open_bucket(bucket, aws), channel, aws.signer(signing_key))
 
 
-def _show_verdict(report: "GateReport", *, as_json: bool) -> None:
-    import msgspec
+def _judge(target: "Target", name: str, test: str | None, *, as_json: bool) -> None:
+    """Judge a bundle folder or a stored version. Exit with 1 if the gate fails."""
+    from training.registry.sources import Sources
+    from training.workflows.release import gate_version
 
-    from infra.cli.output import show_result
+    folder = Path(name).resolve()
+    is_folder = folder.is_dir()
+    sources = Sources(target.bucket, folder.parent if is_folder else BUILD / "bundles")
+    with live_display() as display:
+        report = gate_version(sources, target, folder.name if is_folder else name, test, display)
+    if as_json:
+        write_json(msgspec.to_builtins(report))
+    else:
+        write_verdict(report)
+    if not report.passed:
+        raise typer.Exit(1)
 
-    if not as_json:
-        _write_lines(report)
-    show_result("", {}, msgspec.to_builtins(report), json_only=True)
 
+def write_verdict(report: "GateReport") -> None:
+    """Write one line per rule of the gate."""
+    from training.evaluation.gate import report_lines
 
-def _write_lines(report: "GateReport") -> None:
-    from training.evaluation.gate import lines
-
-    typer.echo("\n".join(lines(report)))
-
-
-AnyChannel = Annotated[str | None, typer.Option(help="This channel only.", callback=channel_name)]
+    write_lines(report_lines(report))
 
 
 @on_aws
@@ -142,68 +125,128 @@ def promote_command(
     aws: Aws,
     version: Version,
     channel: Channel = "stable",
-    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; into candidate only.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote to the channel `candidate` even if the gate failed.")
+    ] = False,
     signing_key: TrustedKey = None,
-    bucket: ModelBucket = LOCAL_BUCKET,
+    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
-    """Point a channel at a stored version that the gate let through, or that the channel has held before."""
-    from training.errors import bucket_address
+    """Point a channel at a stored version.
+
+    The version must have passed the gate, or the channel must have held it before. Prints the channel's new state.
+    Does nothing if the channel already points at the version.
+
+    Example: ridecast models promote candidate --stack ridecast
+    """
     from training.registry.channels import promote
     from training.registry.versions import resolve_version
-    from training.workflows.mirror import follow
+    from training.tracking.mirror import follow
 
     models = open_bucket(bucket, aws)
-    signer = open_signer(signing_key, aws)
+    signer = aws.signer(signing_key)
     moved = promote(models, channel, resolve_version(models, version), force=force, signer=signer)
+    _show_move(moved, models.name, json_only=as_json)
     follow(models)
-    show_move(moved, bucket_address(models.name), json_only=as_json)
 
 
 @on_aws
 def rollback_command(
     aws: Aws,
+    version: Annotated[
+        str | None, typer.Argument(help="Version that the channel has held before, or the beginning of one.")
+    ] = None,
     channel: Channel = "stable",
     signing_key: TrustedKey = None,
-    bucket: ModelBucket = LOCAL_BUCKET,
+    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
-    """Point a channel at the version that it held before. Twice is where it began."""
-    from training.errors import bucket_address
-    from training.registry.channels import rollback
-    from training.workflows.mirror import follow
+    """Point a channel at a version that it has held before.
+
+    Needs no verdict of the gate. Prints the channel's new state. Does nothing if the channel already points at the
+    version, so it is safe to repeat. Without a version, it prints the command for the version before, and exits
+    with 2.
+
+    Example: ridecast models rollback green-2021-01-3f2a9c1d0b7e --stack ridecast
+    """
+    from training.errors import UserError
+    from training.registry.channels import rollback, version_before
+    from training.tracking.mirror import follow
 
     models = open_bucket(bucket, aws)
-    moved = rollback(models, channel, signer=open_signer(signing_key, aws))
+    if version is None:
+        before = version_before(models, channel)
+        repeat = shlex.join(("ridecast", "models", "rollback", before, "--channel", channel, "--bucket", models.name))
+        raise UserError(f"name the version that {channel} goes back to; before, it held {before}", f"run `{repeat}`")
+    moved = rollback(models, channel, version, signer=aws.signer(signing_key))
+    _show_move(moved, models.name, json_only=as_json)
     follow(models)
-    show_move(moved, bucket_address(models.name), json_only=as_json)
 
 
 @on_aws
 def history_command(
-    aws: Aws, channel: AnyChannel = None, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False
+    aws: Aws,
+    channel: Annotated[
+        str | None, typer.Option(help="Only this channel. (default: all)", callback=channel_name)
+    ] = None,
+    bucket: BucketOption = None,
+    as_json: Json = False,
 ) -> None:
-    """List every move of the channels, the oldest first: when, from where to where, who, and why."""
-    from training.errors import bucket_address
+    """List the moves of the channels, oldest first.
+
+    Prints time, channel, version, reason and person of each.
+
+    Example: ridecast models history --channel stable --stack ridecast
+    """
     from training.registry.channel_history import channels_with_history, read_history
     from training.registry.versions import read_channels
 
     models = open_bucket(bucket, aws)
     named = [channel] if channel else sorted({*read_channels(models), *channels_with_history(models)})
-    lines = [line for one in named for line in read_history(models, one)]
-    show_history(sorted(lines, key=lambda line: line.moved_at), bucket_address(models.name), json_only=as_json)
+    entries = [entry for one in named for entry in read_history(models, one)]
+    _show_history(sorted(entries, key=lambda entry: entry.moved_at), models.name, json_only=as_json)
 
 
-# MERGED FROM infra/models/channel_view.py
-# A channel's move and its history, on a terminal and in JSON.
-def show_move(moved: Moved, address: str, *, json_only: bool) -> None:
-    """Shows where a channel is after a command, and whether the command moved it."""
+@on_aws
+def sign_command(
+    aws: Aws,
+    version: Version,
+    signing_key: SigningKey = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the signature of another key.")] = False,
+    bucket: BucketOption = None,
+    as_json: Json = False,
+) -> None:
+    """Check a stored version and sign it.
+
+    For versions that were stored without a key. Prints the version, the key, and whether the version was signed
+    before. The key is --signing-key or the stack's.
+
+    Example: ridecast models sign stable --stack ridecast
+    """
+    from training.errors import UserError, bucket_address
+    from training.registry.signing import sign_stored
+    from training.registry.versions import resolve_version
+
+    signer = aws.signer(signing_key)
+    if signer is None:
+        raise UserError("no signing key is named", f"give {KEY_OPTION}, set {KEY_VARIABLE}, or name a signing --stack")
+    models = open_bucket(bucket, aws)
+    found = resolve_version(models, version)
+    is_new = sign_stored(models, found, signer, replace=replace)
+    rows = {"model version": found, "key": signer.key, "signed": "now" if is_new else "before; nothing changed"}
+    result = {"model_version": found, "signing_key": signer.key, "signed_now": is_new}
+    show_result(bucket_address(models.name), rows, result, json_only=as_json)
+
+
+def _show_move(moved: "Moved", bucket_name: str, *, json_only: bool) -> None:
+    from training.errors import bucket_address
+
     now = moved.now
     rows = {
         "channel": moved.channel,
-        "now": now.model_version + ("" if moved.has_moved else "   (it was there already: nothing has moved)"),
+        "now": now.model_version + ("" if moved.has_moved else "   (the channel already held it: nothing has moved)"),
         "before": now.previous or "nothing",
-        "moved by": f"{now.moved_by or 'somebody'}, {_time(now.moved_at)}",
+        "moved by": f"{now.moved_by or 'unknown'}, {_time(now.moved_at)}",
     }
     result = {
         "channel": moved.channel,
@@ -214,63 +257,22 @@ def show_move(moved: Moved, address: str, *, json_only: bool) -> None:
         "moved_by": now.moved_by,
         "why": now.why,
     }
-    show_result(address, escaped(rows), result, json_only=json_only)
+    show_result(bucket_address(bucket_name), rows, result, json_only=json_only)
 
 
-def show_history(lines: Sequence[HistoryEntry], address: str, *, json_only: bool) -> None:
-    """Shows a line a move, the oldest first."""
-    if not json_only:
-        rows = (
-            (
-                _time(line.moved_at),
-                line.channel,
-                line.model_version,
-                line.why or "unknown",
-                line.moved_by or "unknown",
-            )
-            for line in lines
-        )
-        write_table(f"Moves in {address}", ("moved", "channel", "to", "why", "by"), rows)
-    show_result("", {}, {"bucket": address, "moves": [msgspec.to_builtins(line) for line in lines]}, json_only=True)
+def _show_history(entries: "Sequence[HistoryEntry]", bucket_name: str, *, json_only: bool) -> None:
+    from training.errors import bucket_address
+
+    address = bucket_address(bucket_name)
+    if json_only:
+        write_json({"bucket": address, "moves": [msgspec.to_builtins(entry) for entry in entries]})
+        return
+    rows = (
+        (_time(one.moved_at), one.channel, one.model_version, one.why or "unknown", one.moved_by or "unknown")
+        for one in entries
+    )
+    write_table(f"Moves in {address}", ("moved", "channel", "to", "why", "by"), rows)
 
 
 def _time(moved_at: str) -> str:
     return time_text(datetime.fromisoformat(moved_at))
-
-
-# MERGED FROM infra/commands/signing.py
-# `ridecast models sign`, and the option that has other commands sign what they store or look who has signed it.
-def open_signer(key: str | None, aws: Aws) -> "Signer | None":
-    """Returns what signs with a key, in the key's own region where its ARN says it; None without a key."""
-    from lambda_function.aws.signature import KEY_ARN
-    from training.registry.signing import Signer
-
-    if not key:
-        return None
-    arn = KEY_ARN.fullmatch(key)
-    return Signer(aws.client("kms", arn["region"] if arn else None), key)
-
-
-@on_aws
-def sign_command(
-    aws: Aws,
-    version: Version,
-    signing_key: Annotated[str, typer.Option(_NAME, envvar=_VARIABLE, help="KMS key: its ARN, or another name.")],
-    replace: Annotated[bool, typer.Option("--replace", help="In the place of another key's signature.")] = False,
-    bucket: ModelBucket = LOCAL_BUCKET,
-    as_json: Json = False,
-) -> None:
-    """Sign a stored version, after checking it as the function would: for those from before there was a key."""
-    from infra.cli.output import show_result
-    from training.errors import bucket_address
-    from training.registry.signing import sign_stored
-    from training.registry.versions import resolve_version
-
-    signer = open_signer(signing_key, aws)
-    assert signer is not None  # noqa: S101 - the option has no default
-    models = open_bucket(bucket, aws)
-    found = resolve_version(models, version)
-    is_new = sign_stored(models, found, signer, replace=replace)
-    rows = {"model version": found, "key": signing_key, "signed": "now" if is_new else "it was already"}
-    result = {"model_version": found, "signing_key": signing_key, "signed_now": is_new}
-    show_result(bucket_address(models.name), rows, result, json_only=as_json)

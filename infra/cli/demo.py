@@ -1,5 +1,9 @@
-"""`ridecast demo`: the whole way of a ride, on this machine."""
+"""`ridecast demo` and `serve`: the whole pipeline, or the HTTP API, on this machine."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -7,41 +11,43 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import BUILD, Json, Service, ServiceName
+from infra.cli.options import (
+    BUILD,
+    Aws,
+    BucketOption,
+    Channel,
+    Json,
+    Service,
+    ServiceName,
+    on_aws,
+    open_bucket,
+)
+from infra.cli.output import error_console, live_display, minutes_text, show_result
 
 if TYPE_CHECKING:
     from infra.local.demo.demo import DemoReport
+    from lambda_function.api.handler import HttpHandler
     from training.data.months import Month
     from training.registry.bucket import Bucket
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING
 
-from infra.cli.options import LOCAL_BUCKET, Aws, ModelBucket, channel_name, on_aws, open_bucket
-
-if TYPE_CHECKING:
-    from lambda_function.api.handler import HttpHandler
+_BUNDLE_CHANNEL = "bundle"
 
 
 class RuntimeChoice(StrEnum):
-    """Where the function runs."""
+    """Where the function runs: in this process, or in AWS's runtime emulator."""
 
     in_process = "in-process"
     emulator = "emulator"
 
 
-Rides = Annotated[int, typer.Option(min=1, help="Ride events to send at most, a few malformed ones among them.")]
-Train = Annotated[str, typer.Option(help="Months to learn from: 2021-01, a list, or 2023-01..2023-03.")]
-Validate = Annotated[str, typer.Option(help="Later months to measure on.")]
+Rides = Annotated[int, typer.Option(min=1, help="Maximum number of ride events. A few are malformed on purpose.")]
+Train = Annotated[str, typer.Option(help="Training months: 2021-01, a list, or 2023-01..2023-03.")]
+Validate = Annotated[str, typer.Option(help="Later months to validate on.")]
 Shards = Annotated[int, typer.Option(min=1, help="Shards of each stream.")]
-Output = Annotated[Path, typer.Option(help="Where bundles are kept between runs, and the log.")]
+Output = Annotated[Path, typer.Option(help="Folder of the log and of bundles, which the next run uses again.")]
 Runtime = Annotated[
     RuntimeChoice,
-    typer.Option(
-        help="The function in this process, or its built package in AWS's own runtime (Linux with Python 3.13)."
-    ),
+    typer.Option(help="Run the function in this process, or its package in AWS's runtime (Linux, Python 3.13)."),
 ]
 
 
@@ -55,10 +61,15 @@ def demo_command(
     runtime: Runtime = RuntimeChoice.in_process,
     as_json: Json = False,
 ) -> None:
-    """Replay real rides through Kinesis, the function and out as predictions, all on this machine."""
+    """Run the whole pipeline on this machine.
+
+    Sends real rides through Kinesis and the function, and reads the predictions. Trains a model first if there is
+    none. Prints counts, rides per second and errors. Exits with 1 if a ride is lost.
+
+    Example: ridecast demo --rides 20000 --service yellow
+    """
     train_months, validate_months = _months(train, validate)  # before the imports below, which take a second
 
-    from infra.cli.output import ConsoleDisplay, error_console
     from infra.local.demo.demo import DemoOptions, run_demo
 
     options = DemoOptions(
@@ -70,7 +81,7 @@ def demo_command(
         n_shards=shards,
         runtime=runtime.value,
     )
-    with ConsoleDisplay(error_console()).live() as display:
+    with live_display() as display:
         report = run_demo(options, display)
     show_demo(report, output, as_json=as_json)
 
@@ -80,26 +91,25 @@ def _months(train: str, validate: str) -> "tuple[tuple[Month, ...], tuple[Month,
 
     train_months, validate_months = parse_months(train), parse_months(validate)
     if shared := sorted(set(train_months) & set(validate_months)):
-        problem = f"{shared[0]} is learnt from already: choose months after those of --train"
+        problem = f"{shared[0]} is a training month already: choose months after those of --train"
         raise typer.BadParameter(problem, param_hint="'--validate'")
     return train_months, validate_months
 
 
 def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
-    """Shows how a demo ended, and ends the command with exit code 1 if a ride is lost."""
-    from infra.cli.output import show_result
-
+    """Show the result of a demo. Exit with 1 if a ride is lost."""
+    baseline = minutes_text(report.baseline_rmse_minutes)
     rows = {
         "ride events sent": f"{report.rides:,}",
         "predicted": f"{report.predicted:,}",
         "rejected (malformed on purpose)": f"{report.rejected:,}",
         "lost": f"{report.lost:,}",
         "repeated": f"{report.repeated:,}",
-        "rides a second, the whole way": f"{report.rides_per_s:,.0f}",
-        "RMSE, minutes": f"{_two(report.rmse_minutes)}   (the course's model: {_two(report.baseline_rmse_minutes)})",
-        "MAE, minutes": _two(report.mae_minutes),
+        "rides per second, end to end": f"{report.rides_per_s:,.0f}",
+        "RMSE, minutes": f"{minutes_text(report.rmse_minutes)}   (the course's model: {baseline})",
+        "MAE, minutes": minutes_text(report.mae_minutes),
         "model version": report.model_version,
-        "rides from": "TLC trip record data" if report.data == "tlc" else "a generator: made up, not New York",
+        "rides from": "TLC trip record data" if report.data == "tlc" else "a generator, not from New York",
         "the function's log": str(output / "function.log"),
     }
     show_result("From ride event to prediction", rows, asdict(report), json_only=as_json)
@@ -107,32 +117,24 @@ def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _two(minutes: float | None) -> str:
-    return "none" if minutes is None else f"{minutes:.2f}"
-
-
-# MERGED FROM infra/commands/serve.py
-# `ridecast serve`: the HTTP API on this machine, with a model from a bucket, from a folder, or of one bundle.
-_BUNDLE_CHANNEL = "bundle"
-
-
 @on_aws
 def serve_command(
     aws: Aws,
-    bucket: ModelBucket = LOCAL_BUCKET,
-    channel: Annotated[
-        str, typer.Option(callback=channel_name, help="The channel to follow, as a deployed function does.")
-    ] = "stable",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Serve this bundle's folder, as `train` writes it; no bucket is asked.")
-    ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8080,
-    refresh_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the channel.")] = 5.0,
-    log: Annotated[Path, typer.Option(help="Where the function's own log goes.")] = BUILD / "serve.log",
+    bucket: BucketOption = None,
+    channel: Channel = "stable",
+    bundle: Annotated[Path | None, typer.Option(help="Serve this bundle folder, without a bucket.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 for any free one.")] = 8080,
+    refresh_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two reads of the channel.")] = 5.0,
+    log: Annotated[Path, typer.Option(help="File of the function's log.")] = BUILD / "serve.log",
     as_json: Json = False,
 ) -> None:
-    """Answer POST /predictions on 127.0.0.1, with the very handler that API Gateway would call, until Ctrl-C."""
-    from infra.cli.output import error_console, show_result
+    """Serve the HTTP API on 127.0.0.1 until Ctrl-C.
+
+    Runs the handler that API Gateway calls. Prints the address, a curl command, and one line per request on
+    standard error.
+
+    Example: ridecast serve --bundle build/bundles/green-2021-01-3f2a9c1d0b7e
+    """
     from infra.local.runtime.http import ApiServer, RequestCount, example_curl, model_version
 
     models = bundle_bucket(bundle) if bundle else open_bucket(bucket, aws)
@@ -144,9 +146,9 @@ def serve_command(
         handler = _handler(models, _BUNDLE_CHANNEL if bundle else channel, refresh_s)
         with ApiServer(handler, port, count) as server:
             version = model_version(handler)
-            missing = f"no model yet: `ridecast models publish` puts one into channel {channel} of {models.name}"
+            missing = f"no model yet: `ridecast models release` stores one for channel {channel} of {models.name}"
             model = f"model {version}" if version else missing
-            for line in (f"listening on {server.url}, {model}", example_curl(server.url), "Ctrl-C ends it"):
+            for line in (f"listening on {server.url}, {model}", example_curl(server.url), "press Ctrl-C to stop"):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
             with suppress(KeyboardInterrupt), _ended_by_signals():
                 server.wait()
@@ -157,7 +159,7 @@ def serve_command(
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Makes Ctrl-C's signal, and that of `kill`, end the block: a shell has background jobs ignore the former."""
+    """End the block on SIGINT and SIGTERM. A shell makes background jobs ignore SIGINT, so set both."""
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:
@@ -168,7 +170,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def bundle_bucket(folder: Path) -> "Bucket":
-    """Returns a bucket in memory in which a channel points at one bundle, checked as a function checks it."""
+    """Return a bucket in memory with one bundle, checked as the function checks it, and a channel that points at it."""
     from infra.local.s3 import MemoryS3
     from training.model.bundle import read_bundle
     from training.registry.bucket import Bucket

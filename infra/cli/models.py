@@ -1,118 +1,140 @@
-"""`ridecast models list`, `show`, `compare` and `reproduce`: what a bucket holds of models."""
+"""`ridecast models list`, `show`, `compare` and `reproduce`: the models in a bucket."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
 
-from infra.cli.options import LOCAL_BUCKET, Aws, Json, ModelBucket, Version, on_aws, open_bucket
-from infra.cli.output import escaped, minutes_text, months_text, show_result, time_text, value_text, write_table
-from training.model.results import worse_than_baseline
-from training.registry.catalog import Comparison, Model, ModelDetails, Pair, SlicePair
+from infra.cli.options import Aws, BucketOption, Json, Version, on_aws, open_bucket
+from infra.cli.output import (
+    live_display,
+    minutes_text,
+    months_text,
+    show_result,
+    time_text,
+    value_text,
+    write_json,
+    write_lines,
+    write_table,
+)
 
-if TYPE_CHECKING:  # it brings scikit-learn, which a comparison does not wait for
+if TYPE_CHECKING:
+    from training.registry.catalog import Comparison, Model, ModelDetails, Pair, SlicePair
     from training.workflows.reproduce import Reproduction
+
+_N_SLICES = 8
+"""Slices in a table; JSON has all."""
+
+_N_DIGITS = 12
+"""Digits of a digest, as in versions; JSON has all."""
 
 
 @on_aws
-def list_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
-    """List the versions: what they learnt from, how far they are off, which channels point at them."""
+def list_command(aws: Aws, bucket: BucketOption = None, as_json: Json = False) -> None:
+    """List the stored versions.
+
+    Prints training months, errors, and the channels that point at each.
+
+    Example: ridecast models list --stack ridecast
+    """
     from training.errors import bucket_address
     from training.registry.catalog import list_models
 
     models = open_bucket(bucket, aws)
-    show_models(list_models(models), bucket_address(models.name), json_only=as_json)
+    _show_models(list_models(models), bucket_address(models.name), json_only=as_json)
 
 
 @on_aws
-def show_command(aws: Aws, version: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
-    """Show one version: months, errors, slices, parameters, files, the gate's verdicts, channels."""
+def show_command(aws: Aws, version: Version, bucket: BucketOption = None, as_json: Json = False) -> None:
+    """Show one version.
+
+    Prints months, errors, slices, parameters, files, verdicts of the gate, and channels.
+
+    Example: ridecast models show stable --stack ridecast
+    """
     from training.registry.catalog import read_details
     from training.registry.versions import resolve_version
 
     models = open_bucket(bucket, aws)
-    show_model(read_details(models, resolve_version(models, version)), json_only=as_json)
+    _show_model(read_details(models, resolve_version(models, version)), json_only=as_json)
 
 
 @on_aws
-def compare_command(
-    aws: Aws, a: Version, b: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False
-) -> None:
-    """Put two versions side by side: months, parameters, errors, and the slices that differ most."""
+def compare_command(aws: Aws, a: Version, b: Version, bucket: BucketOption = None, as_json: Json = False) -> None:
+    """Compare two versions.
+
+    Prints months, parameters, errors, and the slices that differ most.
+
+    Example: ridecast models compare stable candidate --stack ridecast
+    """
     from training.registry.catalog import compare, read_details
     from training.registry.versions import resolve_version
 
     models = open_bucket(bucket, aws)
-    told = [read_details(models, resolve_version(models, one)) for one in (a, b)]
-    show_comparison(compare(*told), json_only=as_json)
+    details = [read_details(models, resolve_version(models, one)) for one in (a, b)]
+    _show_comparison(compare(*details), json_only=as_json)
 
 
 @on_aws
-def reproduce_command(aws: Aws, version: Version, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
-    """Train a version again from its manifest, and say identical or what differs (then with exit code 1)."""
-    from infra.cli.output import ConsoleDisplay, error_console
+def reproduce_command(aws: Aws, version: Version, bucket: BucketOption = None, as_json: Json = False) -> None:
+    """Train a version again from its manifest and compare the bytes.
+
+    Prints "identical", or a table of the differences, and exits with 1.
+
+    Example: ridecast models reproduce stable --stack ridecast
+    """
     from training.registry.versions import read_stored, resolve_version
     from training.workflows.reproduce import reproduce, train_as_before
 
     models = open_bucket(bucket, aws)
     stored = read_stored(models, resolve_version(models, version))
-    with ConsoleDisplay(error_console()).live() as display:
+    with live_display() as display:
         found = reproduce(stored, train_as_before(display.step))
-    show_reproduction(found, json_only=as_json)
+    _show_reproduction(found, json_only=as_json)
     if not found.is_identical:
         raise typer.Exit(1)
 
 
-# MERGED FROM infra/models/view.py
-# A bucket's models, on a terminal and in JSON: a list, or one of them in full.
-N_SLICES = 8
-"""Slices that are named; JSON has all."""
-
-_N_DIGITS = 12
-"""Of a digest, as versions have them; JSON has all."""
-
-
-def show_models(models: Sequence[Model], address: str, *, json_only: bool) -> None:
-    """Shows a line a version."""
-    if not json_only:
-        columns = ("version", "learnt from", "measured on", "RMSE", "MAE", "channels")
-        write_table(f"{address}: RMSE and MAE in minutes, on the validation months", columns, map(_model_row, models))
-    result = {"bucket": address, "versions": [_model_json(model) for model in models]}
-    show_result("", {}, result, json_only=True)
+def _show_models(models: "Sequence[Model]", address: str, *, json_only: bool) -> None:
+    if json_only:
+        write_json({"bucket": address, "versions": [_model_json(model) for model in models]})
+        return
+    columns = ("version", "trained on", "validated on", "RMSE", "MAE", "channels")
+    title = f"{address}: RMSE and MAE in minutes, on the validation months"
+    write_table(title, columns, map(_model_row, models), numeric={"RMSE", "MAE"})
 
 
-def show_model(told: ModelDetails, *, json_only: bool) -> None:
-    """Shows one version in full."""
-    manifest = told.manifest
+def _show_model(details: "ModelDetails", *, json_only: bool) -> None:
+    manifest = details.manifest
     result = {
-        **_model_json(told.model),
+        **_model_json(details.model),
         "manifest": msgspec.to_builtins(manifest),
-        "evaluation": msgspec.to_builtins(told.evaluation),
-        "verdicts": told.verdicts,
-        "artifacts": list(told.artifacts),
+        "evaluation": msgspec.to_builtins(details.evaluation),
+        "verdicts": details.verdicts,
+        "artifacts": list(details.artifacts),
     }
     rows = {
-        "learnt from": f"{manifest.service} {months_text(manifest.train_months)}:"
+        "trained on": f"{manifest.service} {months_text(manifest.train_months)}:"
         f" {sum(part.n_kept for part in manifest.data):,} rides of {sum(part.n_rows for part in manifest.data):,}",
         "validated on": months_text(manifest.validate_months),
-        "RMSE, minutes": _beside_baseline(told.model, "rmse_minutes"),
-        "MAE, minutes": _beside_baseline(told.model, "mae_minutes"),
-        "tested on": _tested(told),
-        "worse than the baseline in": _worse(told),
+        "RMSE, minutes": _beside_baseline(details.model, "rmse_minutes"),
+        "MAE, minutes": _beside_baseline(details.model, "mae_minutes"),
+        "tested on": _tested(details),
+        "worse than the baseline in": _worse(details),
         "parameters": "  ".join(f"{name}={value}" for name, value in manifest.parameters.items()),
         "software": "  ".join(f"{name} {value[:_N_DIGITS]}" for name, value in manifest.software.items()),
         "files": "  ".join(f"{name} {digest.n_bytes:,} B" for name, digest in manifest.files.items()),
-        "artifacts": ", ".join(told.artifacts) or "none",
-        "the gate": "; ".join(_verdict(channel, verdict) for channel, verdict in told.verdicts.items()) or "not asked",
-        "channels": ", ".join(told.model.channels) or "none",
-        "stored": time_text(told.model.stored_at),
+        "artifacts": ", ".join(details.artifacts) or "none",
+        "the gate": "; ".join(_verdict(channel, verdict) for channel, verdict in details.verdicts.items())
+        or "not asked yet",
+        "channels": ", ".join(details.model.channels) or "none",
+        "stored": time_text(details.model.stored_at),
     }
-    show_result(told.model.model_version, escaped(rows), result, json_only=json_only)
+    show_result(details.model.model_version, rows, result, json_only=json_only)
 
 
-def _model_row(model: Model) -> tuple[str, ...]:
+def _model_row(model: "Model") -> tuple[str, ...]:
     manifest = model.manifest
     if manifest is None:
         return (model.model_version, "not readable", model.problem, "", "", ", ".join(model.channels))
@@ -126,7 +148,7 @@ def _model_row(model: Model) -> tuple[str, ...]:
     )
 
 
-def _model_json(model: Model) -> dict[str, Any]:
+def _model_json(model: "Model") -> dict[str, Any]:
     manifest = model.manifest
     return {
         "model_version": model.model_version,
@@ -141,25 +163,27 @@ def _model_json(model: Model) -> dict[str, Any]:
     }
 
 
-def _beside_baseline(model: Model, metric: str) -> str:
+def _beside_baseline(model: "Model", metric: str) -> str:
     own, baseline = (minutes_text(model.metric(metric, part)) for part in ("validate", "validate_baseline"))
     return f"{own}   (the course's model: {baseline})"
 
 
-def _tested(told: ModelDetails) -> str:
-    test = told.evaluation.test if told.evaluation else None
+def _tested(details: "ModelDetails") -> str:
+    test = details.evaluation.test if details.evaluation else None
     if test is None:
         return "nothing"
     rmse, mae = minutes_text(test.model.rmse_minutes), minutes_text(test.model.mae_minutes)
     return f"{months_text(test.months)}: RMSE {rmse}, MAE {mae} minutes"
 
 
-def _worse(told: ModelDetails) -> str:
-    if told.evaluation is None:
+def _worse(details: "ModelDetails") -> str:
+    from training.model.results import worse_than_baseline
+
+    if details.evaluation is None:
         return "unknown: this version was exported without an evaluation"
-    worse = worse_than_baseline(told.evaluation.validate)
-    named = ", ".join(f"{one.by} {one.name}" for one in worse[:N_SLICES])
-    return f"{named} and {len(worse) - N_SLICES} more slices" if len(worse) > N_SLICES else named or "no slice"
+    worse = worse_than_baseline(details.evaluation.validate)
+    named = ", ".join(f"{one.by} {one.name}" for one in worse[:_N_SLICES])
+    return f"{named} and {len(worse) - _N_SLICES} more slices" if len(worse) > _N_SLICES else named or "no slice"
 
 
 def _verdict(channel: str, verdict: Any) -> str:
@@ -169,21 +193,7 @@ def _verdict(channel: str, verdict: Any) -> str:
     return f"{channel}: {word} against {verdict.get('against') or 'nothing'}"
 
 
-# MERGED FROM infra/models/comparison_view.py
-# Two models side by side, on a terminal and in JSON: two versions, or one and what training again made of it.
-"""Slices that a table names; JSON has all."""
-
-
-def show_comparison(comparison: Comparison, *, json_only: bool) -> None:
-    """Shows two versions side by side: A is the one named first."""
-    if not json_only:
-        pairs = [*comparison.facts, *comparison.metrics]
-        write_table(f"A: {comparison.a}\nB: {comparison.b}", ("", "A", "B"), map(_pair_row, pairs))
-        if not comparison.is_same_validation:
-            sys.stdout.write("They were validated on different months: their errors do not compare.\n")
-        if comparison.slices:
-            rows = map(_slice_row, comparison.slices[:N_SLICES])
-            write_table("Slices that differ most, RMSE in minutes", ("slice", "rides", "A", "B", "B - A"), rows)
+def _show_comparison(comparison: "Comparison", *, json_only: bool) -> None:
     slices = [{**_fields(one), "off_minutes": round(one.off_minutes, 4)} for one in comparison.slices]
     result = {
         "a": comparison.a,
@@ -193,18 +203,20 @@ def show_comparison(comparison: Comparison, *, json_only: bool) -> None:
         "metrics": {pair.name: [pair.a, pair.b] for pair in comparison.metrics},
         "slices": slices,
     }
-    show_result("", {}, result, json_only=True)
+    if json_only:
+        write_json(result)
+        return
+    pairs = [*comparison.facts, *comparison.metrics]
+    write_table(f"A: {comparison.a}\nB: {comparison.b}", ("", "A", "B"), map(_pair_row, pairs), numeric={"A", "B"})
+    if not comparison.is_same_validation:
+        write_lines(["They were validated on different months: their errors cannot be compared."])
+    if comparison.slices:
+        rows = map(_slice_row, comparison.slices[:_N_SLICES])
+        columns = ("slice", "rides", "A", "B", "B - A")
+        write_table("Slices that differ most, RMSE in minutes", columns, rows, numeric=columns[1:])
 
 
-def show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
-    """Shows whether training again gave the same bytes, or else what differs, causes first."""
-    if not json_only and found.is_identical:
-        sys.stdout.write(f"{found.model_version}: identical, every byte of every file\n")
-    elif not json_only:
-        rows = ((one.fact, value_text(one.stored), value_text(one.again)) for one in found.differences)
-        write_table(f"{found.model_version} came out as {found.again_version}", ("", "stored", "trained again"), rows)
-        if found.is_code:
-            sys.stdout.write("Data, software and parameters are the same: this project's code is another than then.\n")
+def _show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
     result = {
         "model_version": found.model_version,
         "identical": found.is_identical,
@@ -212,14 +224,23 @@ def show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
         "again_version": found.again_version,
         "differences": [_fields(one) for one in found.differences],
     }
-    show_result("", {}, result, json_only=True)
+    if json_only:
+        write_json(result)
+    elif found.is_identical:
+        write_lines([f"{found.model_version}: identical, every byte of every file"])
+    else:
+        rows = ((one.fact, value_text(one.stored), value_text(one.again)) for one in found.differences)
+        title = f"{found.model_version} was trained again as {found.again_version}"
+        write_table(title, ("", "stored", "trained again"), rows)
+        if found.is_code:
+            write_lines(["Data, software and parameters are the same: this project's code has changed."])
 
 
-def _pair_row(pair: Pair) -> tuple[str, ...]:
+def _pair_row(pair: "Pair") -> tuple[str, ...]:
     return (pair.name, value_text(pair.a), value_text(pair.b))
 
 
-def _slice_row(one: SlicePair) -> tuple[str, ...]:
+def _slice_row(one: "SlicePair") -> tuple[str, ...]:
     rmse = (minutes_text(one.a_rmse_minutes), minutes_text(one.b_rmse_minutes))
     return (f"{one.by} {one.name}", f"{one.n_rides:,}", *rmse, f"{one.off_minutes:+.2f}")
 

@@ -1,46 +1,122 @@
-"""What a person sees: progress on standard error, results on standard output, one JSON object as its last line."""
+"""Output of commands: results on standard output, as tables or as one JSON object, and progress on standard error."""
 
 import json
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from infra.local.demo.replay import Ledger
+    from infra.local.demo.replay import Ledger
 
-# MERGED FROM infra/table.py
-# Tables of what a bucket holds, on a terminal, and how months, figures and times are written in them.
-_WHOLE = {"version", "to", "RMSE", "MAE", "why", "channels", "measured on"}
-"""Columns that are not broken on a narrow terminal: a person copies versions."""
-
-_NUMERIC = {"RMSE", "MAE", "rides", "A", "B", "B - A"}
+_UNLIMITED = 1_000_000
+_GAP = "  "
 
 
-def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Writes a table whose rows have a cell a column. Text is shown as it is: no markup, no emoji, nothing obeyed."""
-    table = Table(title=escape(title), title_justify="left")
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column in _NUMERIC else "left", overflow="fold", no_wrap=column in _WHOLE
-        )
-    for row in rows:
-        table.add_row(*(escape(printable(text)) for text in row))
-    Console(file=sys.stdout, emoji=False).print(table)
+def printable(text: str) -> str:
+    r"""Escape control characters and unprintable ones, except line ends. Text from a bucket or stream can hold any.
+
+    >>> print(printable("a\tb\x1b[31m ü\nc"))
+    a\tb\x1b[31m ü
+    c
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def escaped(rows: Mapping[str, str]) -> dict[str, str]:
-    """Returns rows whose values `show_result` does not take for markup."""
-    return {name: escape(value) for name, value in rows.items()}
+def width() -> int:
+    """Return the columns of the terminal; practically unlimited if standard output is no terminal."""
+    return shutil.get_terminal_size((_UNLIMITED, 24)).columns
+
+
+def fold(text: str, beginning: str, columns: int) -> list[str]:
+    """Wrap text into lines that start below each other. Words stay whole, however long, so that they can be copied.
+
+    >>> fold("run models release --test 2023-03", "* ", 20)
+    ['* run models release', '  --test 2023-03']
+    """
+    lines = wrap(
+        text,
+        max(columns, len(beginning) + 1),
+        initial_indent=beginning,
+        subsequent_indent=" " * len(beginning),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [beginning.rstrip()]
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines to standard output, unfolded, with control characters and line ends escaped."""
+    sys.stdout.writelines(printable(line).replace("\n", "\\n") + "\n" for line in lines)
+
+
+def write_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[str] = ()
+) -> None:
+    """Write one line per row; if the terminal is too narrow for that, one block per row. No value is ever cut.
+
+    Args:
+        title: Written above; may have several lines.
+        columns: Their names; also the names in a block.
+        rows: One cell per column.
+        numeric: Columns whose cells are right-aligned.
+    """
+    cells: list[Sequence[str]] = [[printable(text).replace("\n", "\\n") for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    write_lines(title.split("\n"))
+    if sum(widths) + len(_GAP) * (len(widths) - 1) > width():
+        for row in cells:
+            sys.stdout.write("\n")
+            write_facts("", dict(zip(columns, row, strict=True)))
+        return
+    for row in [columns, ["-" * n for n in widths], *cells]:
+        aligned = [
+            text.rjust(n) if name in numeric else text.ljust(n)
+            for name, text, n in zip(columns, row, widths, strict=True)
+        ]
+        sys.stdout.write(_GAP.join(aligned).rstrip() + "\n")
+
+
+def write_facts(title: str, rows: Mapping[str, str]) -> None:
+    """Write one fact per line, its name and its value. A long value continues below; no word is cut."""
+    columns = width()
+    margin = max(map(len, rows), default=0) + len(_GAP)
+    if title:
+        write_lines([title])
+    for name, value in rows.items():
+        lines = printable(value).split("\n")
+        longest = max((len(word) for line in lines for word in line.split()), default=0)
+        beginning = printable(name).ljust(margin)
+        if margin + longest > columns:  # the value starts on a line of its own
+            sys.stdout.write(f"{printable(name)}\n")
+            beginning = _GAP
+        for number, line in enumerate(lines):
+            start = beginning if number == 0 else " " * len(beginning)
+            sys.stdout.writelines(f"{folded}\n" for folded in fold(line, start, columns))
+
+
+def write_json(result: Mapping[str, Any]) -> None:
+    """Write one JSON object on one line."""
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+def show_result(title: str, rows: Mapping[str, str], result: Mapping[str, Any], *, json_only: bool) -> None:
+    """Write a command's result: as facts for a person, or as one JSON object for a program."""
+    if json_only:
+        write_json(result)
+        return
+    write_facts(title, rows)
+    sys.stdout.flush()
 
 
 def months_text(months: Sequence[str]) -> str:
-    """Returns one month, or the first and the last of several.
+    """Return one month, or the first and the last of several.
 
     >>> months_text(["2021-01"]), months_text(["2021-01", "2021-02", "2021-03"])
     ('2021-01', '2021-01 to 2021-03')
@@ -49,7 +125,7 @@ def months_text(months: Sequence[str]) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Returns a value of a manifest as a person reads it.
+    """Return a value of a manifest as text for a person.
 
     >>> value_text(0.123456), value_text(None), value_text(("2021-01", "2021-02"))
     ('0.1235', 'none', '2021-01, 2021-02')
@@ -60,7 +136,7 @@ def value_text(value: Any) -> str:
 
 
 def minutes_text(minutes: float | None) -> str:
-    """Returns minutes with two digits, which is a second and a half.
+    """Return minutes with two decimals.
 
     >>> minutes_text(5.1), minutes_text(None)
     ('5.10', 'none')
@@ -69,7 +145,7 @@ def minutes_text(minutes: float | None) -> str:
 
 
 def time_text(moment: datetime | None) -> str:
-    """Returns an aware time in UTC, to the minute.
+    """Return an aware time in UTC, to the minute.
 
     >>> time_text(datetime(2026, 11, 21, 22, 5, 59, tzinfo=UTC)), time_text(None)
     ('2026-11-21 22:05Z', 'unknown')
@@ -78,11 +154,13 @@ def time_text(moment: datetime | None) -> str:
 
 
 class ConsoleDisplay:
-    """Steps and live progress of a replay; on a terminal a moving line, elsewhere a line a step."""
+    """Steps and progress on a console: a moving line on a terminal, else one line per step."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
         self._console = console
-        # Redirecting standard output would catch what the function prints to its log.
+        # Redirected standard output would catch what the function prints to its log.
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -96,26 +174,24 @@ class ConsoleDisplay:
             transient=True,
         )
         self._task = self._progress.add_task("", total=None, figures="", visible=False)
-        self._step = ""
 
     @contextmanager
     def live(self) -> Iterator["ConsoleDisplay"]:
-        """Shows progress while the block runs."""
+        """Show progress while the block runs."""
         with self._progress:
             yield self
 
     def step(self, text: str) -> None:
-        """A new step begins."""
-        self._step = text
-        self._console.print(f"[dim]·[/dim] {escape(printable(text))}", highlight=False)
+        """Write the beginning of a step."""
+        self._write("[dim]·[/dim]", text)
         self._progress.update(self._task, description=text, total=None, figures="", visible=True)
 
     def warn(self, text: str) -> None:
-        """Something that the reader should know."""
-        self._console.print(f"[yellow]![/yellow] {escape(printable(text))}", highlight=False)
+        """Write a warning."""
+        self._write("[yellow]![/yellow]", text)
 
-    def progress(self, n_events: int, n_sent: int, ledger: Ledger, seconds: float) -> None:
-        """Where the replay stands."""
+    def progress(self, n_events: int, n_sent: int, ledger: "Ledger", seconds: float) -> None:
+        """Show the progress of a replay."""
         n_done = ledger.n_predicted + ledger.n_rejected
         figures = (
             f"sent {n_sent:,}  predicted {ledger.n_predicted:,}  rejected {ledger.n_rejected}  "
@@ -124,39 +200,32 @@ class ConsoleDisplay:
         )
         self._progress.update(self._task, total=n_events, completed=n_done, figures=figures)
 
+    def _write(self, mark: str, text: str) -> None:
+        from rich.markup import escape
+
+        self._console.print(f"{mark} {escape(printable(text))}", highlight=False)
+
 
 @contextmanager
-def counting(console: Console, text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar while the block runs; the block is given what to call with the count so far."""
+def counting(console: "Console", text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar while the block runs. The block calls the yielded function with the count so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(text, total=total)
         yield lambda n: progress.update(task, completed=n)
 
 
-def error_console() -> Console:
-    """Returns the console for progress and errors, bound to the standard error of now."""
+def error_console() -> "Console":
+    """Return a console on the present standard error, for progress and warnings."""
+    from rich.console import Console
+
     return Console(file=sys.stderr)
 
 
-def show_result(title: str, rows: Mapping[str, str], result: Mapping[str, Any], *, json_only: bool) -> None:
-    """Writes a table, unless only JSON is wanted, and then the result as one JSON object on the last line."""
-    if not json_only:
-        table = Table(title=printable(title), title_justify="left", show_header=False)
-        for name, value in rows.items():
-            table.add_row(name, printable(value))
-        Console(file=sys.stdout, emoji=False).print(table)
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stdout.flush()
-
-
-# MERGED FROM infra/printable.py
-# Text that no terminal obeys: what a bucket, a stream or a manifest holds may be anybody's.
-def printable(text: str) -> str:
-    r"""Escapes what a terminal would obey or not show; line ends stay.
-
-    >>> print(printable("a\tb\x1b[31m ü\nc"))
-    a\tb\x1b[31m ü
-    c
-    """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+@contextmanager
+def live_display() -> Iterator[ConsoleDisplay]:
+    """Show progress on standard error while the block runs."""
+    with ConsoleDisplay(error_console()).live() as display:
+        yield display

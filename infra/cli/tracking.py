@@ -1,59 +1,64 @@
-"""`ridecast models track` and `check`: what MLflow has missed, and whether it tells the same story as the bucket."""
+"""`ridecast models sync` and `check`: bring MLflow up to date with a bucket, and compare the two."""
 
-import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import BUILD, LOCAL_BUCKET, Aws, Bundles, Json, ModelBucket, on_aws, open_bucket
+from infra.cli.options import BUILD, Aws, BucketOption, Bundles, Json, on_aws, open_bucket
+from infra.cli.output import counting, error_console, show_result, write_lines
 
 if TYPE_CHECKING:
     from lambda_function.errors import BundleError
-    from training.tracking.mirror import BucketView, Sources, Tracked
+    from training.registry.sources import Sources
+    from training.tracking.mirror import BucketView, Tracked
     from training.tracking.store import TrackingStore
 
 
 @on_aws
-def track_command(
+def sync_command(
     aws: Aws,
     version: Annotated[
-        str | None, typer.Argument(help="A version, the beginning of one, or a channel that points at it.")
+        str | None, typer.Argument(help="Version, the beginning of one, or a channel that points at one.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every version of the bucket and of the folder.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every version of the bucket and of --bundles.")] = False,
     bundles: Bundles = BUILD / "bundles",
-    bucket: ModelBucket = LOCAL_BUCKET,
+    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
-    """Tell MLflow what it has missed: runs, registered versions, and aliases after the channels. Safe to repeat.
+    """Bring MLflow up to date with the bucket.
 
-    A broken bundle does not keep MLflow from the others, and is told of at the end.
+    Logs missing runs, registers missing versions and sets aliases as the channels are. Safe to repeat. Prints the
+    run of each version. A broken bundle is reported at the end, after all others.
+
+    Example: ridecast models sync --all --stack ridecast
     """
     if (version is None) != every:
         raise typer.BadParameter("name one version, or give --all", param_hint="'VERSION'")
 
-    from training.tracking.mirror import Sources, follow_channels
+    from training.registry.sources import Sources
+    from training.tracking.mirror import follow_channels
     from training.tracking.mlflow_store import open_store
 
     models = open_bucket(bucket, aws)
     sources = Sources(models, bundles)
     versions = sources.all_versions() if version is None else (sources.resolve(version),)
     store = open_store()
-    tracked, broken = _track(store, sources, versions)
-    _show_tracked(store, tracked, follow_channels(store, models), as_json=as_json)
+    tracked, broken = _sync(store, sources, versions)
+    _show_synced(store, tracked, follow_channels(store, models), as_json=as_json)
     if broken:
         raise broken[0]
 
 
-def _track(
+def _sync(
     store: "TrackingStore", sources: "Sources", versions: tuple[str, ...]
 ) -> "tuple[list[Tracked], list[BundleError]]":
-    """Tracks versions; the broken ones among them are left out, each with what is wrong with it."""
-    from infra.cli.output import counting, error_console
+    """Sync versions. Return those that worked, and the errors of broken bundles."""
     from lambda_function.errors import BundleError
     from training.tracking.mirror import catch_up
 
     tracked, broken = [], []
-    with counting(error_console(), "tracking", len(versions)) as count:
+    with counting(error_console(), "syncing", len(versions)) as count:
         for number, one in enumerate(versions, 1):
             try:
                 tracked.append(catch_up(store, sources, one))
@@ -63,11 +68,7 @@ def _track(
     return tracked, broken
 
 
-def _show_tracked(store: "TrackingStore", tracked: "list[Tracked]", aliases: dict[str, str], *, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from infra.cli.output import show_result
-
+def _show_synced(store: "TrackingStore", tracked: "list[Tracked]", aliases: dict[str, str], *, as_json: bool) -> None:
     rows = {
         one.model_version: f"run {one.run_id}, "
         + (f"registered as {one.registered}" if one.registered else "not in the bucket, so not registered")
@@ -79,38 +80,40 @@ def _show_tracked(store: "TrackingStore", tracked: "list[Tracked]", aliases: dic
 
 
 @on_aws
-def check_command(aws: Aws, bucket: ModelBucket = LOCAL_BUCKET, as_json: Json = False) -> None:
-    """Hold the bucket and MLflow's registry side by side: a line for each difference, and exit code 1 if there is any.
+def check_command(aws: Aws, bucket: BucketOption = None, as_json: Json = False) -> None:
+    """Compare the bucket with MLflow's registry.
 
-    Compared are versions, the digests of their manifests, and channels with aliases; each line says what mends it.
+    Compares versions, manifest digests, and channels with aliases. Prints one line per difference, with the command
+    that removes it. Exits with 1 if there are any.
+
+    Example: ridecast models check --stack ridecast
     """
-    from training.tracking.mirror import differences, registered_model, see_bucket
+    from training.tracking.mirror import differences, registered_model, view_bucket
     from training.tracking.mlflow_store import open_store
-    from training.tracking.runs import about
+    from training.tracking.runs import with_remedy
 
-    seen, store = see_bucket(open_bucket(bucket, aws)), open_store()
-    with about(store, name):
-        registry = store.read_registry(registered_model(name))
-    found = differences(seen, registry)
-    _show_differences(seen, store.uri, found, as_json=as_json)
+    view, store = view_bucket(open_bucket(bucket, aws)), open_store()
+    with with_remedy(store, view.name):
+        registry = store.read_registry(registered_model(view.name))
+    found = differences(view, registry)
+    _show_differences(view, store.uri, found, as_json=as_json)
     if found:
         raise typer.Exit(1)
 
 
-def _show_differences(seen: "BucketView", uri: str, found: list[str], *, as_json: bool) -> None:
-    from infra.cli.output import show_result
+def _show_differences(view: "BucketView", uri: str, found: list[str], *, as_json: bool) -> None:
     from training.errors import bucket_address
     from training.tracking.mirror import can_be_alias, registered_model
 
-    address, model = bucket_address(seen.name), registered_model(seen.name)
+    address, model = bucket_address(view.name), registered_model(view.name)
     rows = {
-        "bucket": f"{address}: {len(seen.versions)} versions, {len(seen.channels)} channels",
+        "bucket": f"{address}: {len(view.versions)} versions, {len(view.channels)} channels",
         "MLflow": f"{uri}, registered model {model}",
         "differences": str(len(found)),
     }
-    if no_alias := [channel for channel in sorted(seen.channels) if not can_be_alias(channel)]:
-        rows["no alias"] = f"{', '.join(no_alias)}: MLflow keeps such names for versions"
-    if not as_json:  # whole lines, to copy commands from
-        sys.stdout.write("".join(f"{sentence}\n" for sentence in found))
+    if no_alias := [channel for channel in sorted(view.channels) if not can_be_alias(channel)]:
+        rows["no alias"] = f"{', '.join(no_alias)}: MLflow reserves such names for versions"
+    if not as_json:
+        write_lines(found)
     result = {"bucket": address, "uri": uri, "registered_model": model, "differences": found}
-    show_result("different stories" if found else "the same story", rows, result, json_only=as_json)
+    show_result("Differences" if found else "No differences", rows, result, json_only=as_json)

@@ -1,60 +1,61 @@
-"""`ridecast train`: one training run, from months to a bundle, and on into a channel where one is named."""
+"""`ridecast train`, `backtest` and `report`: fit models, measure how they age, and write reports."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from infra.cli.channels import SigningKey, open_target
+from infra.cli.channels import open_target, write_verdict
 from infra.cli.options import (
     BUILD,
-    LOCAL_BUCKET,
     Aws,
+    BucketOption,
+    Bundles,
     Json,
-    ModelBucket,
     Parameters,
+    Service,
     ServiceName,
+    SigningKey,
+    Version,
     Zones,
     channel_name,
     on_aws,
+    open_bucket,
 )
+from infra.cli.output import live_display, show_result
 
 if TYPE_CHECKING:
+    from training.evaluation.backtest import BacktestResult
+    from training.model.results import Measured, MonthsResult
     from training.workflows.train import RunOptions, RunOutcome
-from typing import Any
 
-import msgspec
+_N_NAMED_SLICES = 5
 
-from infra.cli.options import Bundles, Version, open_bucket
-from infra.cli.options import Service as ServiceOption
-from training.evaluation.backtest import BacktestResult
-from training.model.results import Measured, MonthsResult, worse_than_baseline
-from training.workflows.train import RunOutcome
-
-# What may stand in --config too has no default here: an option that is not given does not outrank it.
-Service = Annotated[ServiceName | None, typer.Option(help="Whose rides. (default: green)")]
+# Options that --config can also set have no default here, so that only a given option outranks the file.
+ServiceOrNone = Annotated[ServiceName | None, typer.Option(help="Taxi service: green or yellow. (default: green)")]
 Train = Annotated[
-    str | None, typer.Option(help="Months to learn from: 2021-01, a list, or 2023-01..2023-03. (default: 2021-01)")
+    str | None, typer.Option(help="Training months: 2021-01, a list, or 2023-01..2023-03. (default: 2021-01)")
 ]
-Validate = Annotated[str | None, typer.Option(help="Later months to measure on. (default: 2021-02)")]
-Test = Annotated[str | None, typer.Option(help="Later months that the gate judges on.")]
-Allow = Annotated[list[str] | None, typer.Option(help="A rule of the data contract that months may break. Repeatable.")]
-Config = Annotated[Path | None, typer.Option(help="TOML with any of these; options outrank it.")]
-Synthetic = Annotated[int | None, typer.Option(min=1, help="So many made-up rides a month instead of TLC's.")]
-Output = Annotated[Path, typer.Option(help="Folder that the bundle's folder is made in.")]
+Validate = Annotated[str | None, typer.Option(help="Later months to validate on. (default: 2021-02)")]
+Test = Annotated[str | None, typer.Option(help="Later months for the gate to judge on.")]
+Allow = Annotated[list[str] | None, typer.Option(help="Rule of the data contract that months may break. Repeatable.")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with any of these options; options outrank it.")]
+Synthetic = Annotated[int | None, typer.Option(min=1, help="Use this many generated rides per month, not TLC's.")]
+Output = Annotated[Path, typer.Option(help="Folder to write the bundle's folder to.")]
 IntoChannel = Annotated[
     str | None,
-    typer.Option(help="Go on: judge against what this channel holds, store, move it.", callback=channel_name),
+    typer.Option(help="Release the model to this channel.", callback=channel_name),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Into `candidate` if the gate says no.")]
-Report = Annotated[bool, typer.Option(help="Draw the report beside the bundle.")]
-Track = Annotated[bool, typer.Option(help="Tell MLflow.")]
+Force = Annotated[bool, typer.Option("--force", help="Release to the channel `candidate` even if the gate fails.")]
+Report = Annotated[bool, typer.Option(help="Write the report beside the bundle.")]
+Track = Annotated[bool, typer.Option(help="Log the run to MLflow.")]
 
 
 @on_aws
 def train_command(
     aws: Aws,
-    service: Service = None,
+    service: ServiceOrNone = None,
     train: Train = None,
     validate: Validate = None,
     test: Test = None,
@@ -66,22 +67,25 @@ def train_command(
     channel: IntoChannel = None,
     force: Force = False,
     signing_key: SigningKey = None,
-    bucket: ModelBucket = LOCAL_BUCKET,
+    bucket: BucketOption = None,
     report: Report = True,
     track: Track = True,
     zones: Zones = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a model on TLC months, measure it on later ones beside the course's, and export a bundle.
+    """Fit a model on TLC months and write a bundle.
 
-    With --channel it goes on: the gate, the bucket, the channel. Exit code 1 if the gate says no.
+    Measures it on later months beside the course's model. With --channel, judges it with the gate, stores it and
+    points the channel at it. Prints the errors and the bundle's folder. Exits with 1 if the gate fails.
+
+    Example: ridecast train --train 2022-01..2022-12 --validate 2023-01 --test 2023-03 --channel stable
     """
     from training.workflows.config import build_config
 
     settings = {"service": service and service.value, "train": train, "validate": validate, "test": test}
     run = build_config(config, {**settings, "allow": allow or None}, parameters or ())
 
-    from training.workflows.train import RunOptions  # not before a mistake in the options is told: it takes a second
+    from training.workflows.train import RunOptions  # takes a second, so mistakes in the options are reported first
 
     options = RunOptions(
         config=run,
@@ -90,106 +94,112 @@ def train_command(
         force=force,
         synthetic=synthetic,
         report=report,
-        track=track,
         outlines=zones,
     )
-    _show(_run(options), as_json=as_json)
+    _show(options, _run(options), track=track, as_json=as_json)
 
 
 def _run(options: "RunOptions") -> "RunOutcome":
-    from infra.cli.output import ConsoleDisplay, error_console
     from training.workflows.train import run_training
 
-    with ConsoleDisplay(error_console()).live() as display:
+    with live_display() as display:
         return run_training(options, display)
 
 
-def _show(outcome: "RunOutcome", *, as_json: bool) -> None:
-    """Shows how a run ended, and ends the command with exit code 1 if the gate said no, and was not overruled."""
-    from infra.cli.output import show_result
-    from training.evaluation.gate import report_lines
+def _show(options: "RunOptions", outcome: "RunOutcome", *, track: bool, as_json: bool) -> None:
+    """Show the result, then log the run to MLflow. Exit with 1 if the gate failed and nothing was released.
+
+    MLflow may be slow, so the table comes first. The JSON object contains MLflow's run id, so it comes last.
+    """
+    from training.workflows.train import log_run
 
     manifest = outcome.run.bundle.model.manifest
     title = f"{manifest.service}, {', '.join(manifest.train_months)} → {', '.join(manifest.validate_months)}"
     if outcome.verdict and not as_json:
-        typer.echo("\n".join(report_lines(outcome.verdict)))
-    show_result(title, run_rows(outcome), run_json(outcome), json_only=as_json)
+        write_verdict(outcome.verdict)
+    if not as_json:
+        show_result(title, run_rows(outcome), run_json(outcome, None), json_only=False)
+    run_id = None
+    if track:
+        with live_display() as display:
+            run_id = log_run(options, outcome, display)
+    if as_json:
+        show_result(title, {}, run_json(outcome, run_id), json_only=True)
+    elif run_id:
+        typer.echo(f"MLflow run: {run_id}")
     if outcome.verdict and not outcome.moved:
         raise typer.Exit(1)
 
 
-# MERGED FROM infra/commands/backtest.py
-# `ridecast backtest`: how models age.
 def backtest_command(
-    service: ServiceOption = ServiceName.green,
+    service: Service = ServiceName.green,
     first: Annotated[
-        str | None, typer.Option("--from", help="First month, as in 2021-01; else the first there is.")
+        str | None, typer.Option("--from", help="First month, for example 2021-01. (default: the first local month)")
     ] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last month; else the last there is.")] = None,
-    window: Annotated[int, typer.Option(min=1, help="Months that each model learns from.")] = 1,
+    last: Annotated[str | None, typer.Option("--to", help="Last month. (default: the last local month)")] = None,
+    window: Annotated[int, typer.Option(min=1, help="Training months of each model.")] = 1,
     parameters: Parameters = None,
-    output: Annotated[Path, typer.Option(help="Folder for the figures and the plot.")] = BUILD / "backtest",
+    output: Annotated[Path, typer.Option(help="Folder of the figures and the plot.")] = BUILD / "backtest",
     as_json: Json = False,
 ) -> None:
-    """Walk forward through the months in hand: how models age, and what not retraining costs."""
-    import msgspec
+    """Measure how models age.
 
+    Trains a model on each local month and measures it on all later ones. Prints one line per age, and writes the
+    figures and a plot.
+
+    Example: ridecast backtest --service green --from 2022-01 --to 2023-03
+    """
     from training.data.months import Month
 
     first_month, last_month = (Month.parse(text) if text else None for text in (first, last))
 
-    from infra.cli.output import ConsoleDisplay, error_console, show_result
     from training.workflows.backtest import run_backtest
 
-    with ConsoleDisplay(error_console()).live() as display:
-        result, files = run_backtest(
+    with live_display() as display:
+        result, figures, plot = run_backtest(
             service.value, first_month, last_month, window, parameters or (), output, display.step
         )
-    rows = {**backtest_rows(result), "plot": str(files.plot), "figures": str(files.figures)}
+    rows = {**backtest_rows(result), "plot": str(plot), "figures": str(figures)}
     title = f"{service.value}: error by months since training"
     show_result(title, rows, msgspec.to_builtins(result), json_only=as_json)
 
 
-# MERGED FROM infra/commands/report.py
-# `ridecast report`: a version's report and model card, drawn again.
 @on_aws
 def report_command(
     aws: Aws,
     version: Version,
     output: Annotated[
-        Path | None, typer.Option(help="The file to write; else beside the bundle in build/bundles.")
+        Path | None, typer.Option(help="File to write. (default: beside the bundle, in build/bundles)")
     ] = None,
     bundles: Bundles = BUILD / "bundles",
     zones: Zones = None,
-    bucket: ModelBucket = LOCAL_BUCKET,
+    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a version's report and model card again: one HTML file, with what is known of it by now."""
-    from infra.cli.output import ConsoleDisplay, error_console, show_result
-    from training.tracking.mirror import Sources
+    """Write the report and model card of a version again.
+
+    The report is one HTML file, with everything that was added since training. Prints the file's path.
+
+    Example: ridecast report stable --stack ridecast
+    """
+    from training.registry.sources import Sources
     from training.workflows.report import run_report
 
     sources = Sources(open_bucket(bucket, aws), bundles)
-    with ConsoleDisplay(error_console()).live() as display:
-        written = run_report(sources, version, output, zones, display)
-    path = str(written.path)
-    rows = {"model version": written.model_version, "report": path}
-    result = {"model_version": written.model_version, "report": path}
+    with live_display() as display:
+        found, path = run_report(sources, version, output, zones, display)
+    rows = {"model version": found, "report": str(path)}
+    result = {"model_version": found, "report": str(path)}
     show_result("Report and model card", rows, result, json_only=as_json)
 
 
-# MERGED FROM infra/models/run_view.py
-# A training run and a backtest as a person reads them and as JSON.
-_NAMED_SLICES = 5
-
-
-def run_rows(outcome: RunOutcome) -> dict[str, str]:
-    """Returns how a run ended, a row a fact."""
+def run_rows(outcome: "RunOutcome") -> dict[str, str]:
+    """Return the result of a run as facts for a person."""
     validated = outcome.run.validated
     rows = {
         "model version": outcome.run.bundle.model_version,
-        "rides learnt from": f"{outcome.run.n_train:,}",
-        "rides measured on": f"{validated.model.n_rides:,}",
+        "training rides": f"{outcome.run.n_train:,}",
+        "validation rides": f"{validated.model.n_rides:,}",
         **_errors(validated, ""),
         "worse than the course's in": _worse(validated),
         "without a pickup time": _late(outcome),
@@ -205,13 +215,11 @@ def run_rows(outcome: RunOutcome) -> dict[str, str]:
         )
     if outcome.moved:
         rows["channel"] = f"{outcome.moved.channel} now holds {outcome.moved.now.model_version}"
-    if outcome.run_id:
-        rows["MLflow run"] = outcome.run_id
     return rows
 
 
-def run_json(outcome: RunOutcome) -> dict[str, Any]:
-    """Returns how a run ended, for programs."""
+def run_json(outcome: "RunOutcome", run_id: str | None) -> dict[str, Any]:
+    """Return the result of a run as JSON."""
     validated, verdict, moved = outcome.run.validated, outcome.verdict, outcome.moved
     return {
         "model_version": outcome.run.bundle.model_version,
@@ -225,23 +233,23 @@ def run_json(outcome: RunOutcome) -> dict[str, Any]:
         "allowed": [str(finding) for finding in outcome.findings],
         "gate": verdict and msgspec.to_builtins(verdict),
         "channel": moved and {"name": moved.channel, "model_version": moved.now.model_version},
-        "run_id": outcome.run_id,
+        "run_id": run_id,
         "bundle": str(outcome.path),
     }
 
 
-def backtest_rows(result: BacktestResult) -> dict[str, str]:
-    """Returns how models age, a row an age."""
+def backtest_rows(result: "BacktestResult") -> dict[str, str]:
+    """Return one fact per age of a model."""
     return {
         f"{age.months_since_training} months": (
             f"RMSE {age.rmse_minutes:.2f}   (the course's {age.baseline_rmse_minutes:.2f}; "
-            f"{age.ratio_to_newest - 1:+.1%} beside the newest model; {age.n_rows} months)"
+            f"{age.ratio_to_newest - 1:+.1%} against the newest model; {age.n_rows} months)"
         )
         for age in result.by_age
     }
 
 
-def _errors(result: MonthsResult, where: str) -> dict[str, str]:
+def _errors(result: "MonthsResult", where: str) -> dict[str, str]:
     model, baseline = result.model, result.baseline
     rows = {
         f"RMSE{where}, minutes": f"{model.rmse_minutes:.2f}   (the course's model: {baseline.rmse_minutes:.2f})",
@@ -252,19 +260,21 @@ def _errors(result: MonthsResult, where: str) -> dict[str, str]:
     return rows
 
 
-def _worse(result: MonthsResult) -> str:
+def _worse(result: "MonthsResult") -> str:
+    from training.model.results import worse_than_baseline
+
     worse = [f"{one.by} {one.name} ({one.model.n_rides:,} rides)" for one in worse_than_baseline(result)]
-    more = f" and {len(worse) - _NAMED_SLICES} more" if len(worse) > _NAMED_SLICES else ""
-    return _list(worse[:_NAMED_SLICES]) + more
+    more = f" and {len(worse) - _N_NAMED_SLICES} more" if len(worse) > _N_NAMED_SLICES else ""
+    return _list(worse[:_N_NAMED_SLICES]) + more
 
 
-def _late(outcome: RunOutcome) -> str:
+def _late(outcome: "RunOutcome") -> str:
     return ", ".join(
         f"{late.arrival} {late.model.rmse_minutes:.2f}" for late in outcome.run.evaluation.without_pickup_time
     )
 
 
-def _minutes(measured: Measured) -> dict[str, float]:
+def _minutes(measured: "Measured") -> dict[str, float]:
     return {"rmse_minutes": measured.rmse_minutes, "mae_minutes": measured.mae_minutes}
 
 

@@ -25,14 +25,14 @@ FIRST, SECOND = (small_bundle(seed).model_version for seed in (1, 2))
 
 @pytest.fixture
 def key() -> Iterator[str]:
-    """An account with a key that signs: its ARN."""
+    """The ARN of a signing key."""
     with mock_aws():
         yield boto3.client("kms").create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["Arn"]
 
 
 @pytest.fixture
 def s3(tmp_path: Path) -> Any:
-    """A folder for a bucket, with two versions; `stable` and `candidate` have held the second, and hold the first."""
+    """A folder as a bucket with two versions: `stable` and `candidate` have held the second, and hold the first."""
     s3: Any = FolderS3(tmp_path)
     for bundle in (small_bundle(2), small_bundle(1)):
         store_bundle(Bucket(s3, "b"), bundle)
@@ -42,7 +42,7 @@ def s3(tmp_path: Path) -> Any:
 
 
 def ridecast(folder: Path, *words: str, key: str | None = None) -> Any:
-    """Runs a command of `ridecast models` on the folder: what it ended as."""
+    """Run a command of `ridecast models` on the folder and return its result."""
     command = ["models", *words, "--bucket", f"file:{folder}", "--json"]
     return CliRunner().invoke(app, command, env={"RIDECAST_SIGNING_KEY": key})
 
@@ -53,38 +53,38 @@ def test_stored_version_is_signed_so_that_a_function_which_trusts_the_key_serves
     for is_new in (True, False):
         ended = ridecast(tmp_path, "sign", "stable", "--signing-key", key)
         assert ended.exit_code == 0
-        said = json.loads(ended.stdout.splitlines()[-1])
+        said = json.loads(ended.stdout)
         assert said == {"model_version": FIRST, "signing_key": key, "signed_now": is_new}
     assert ModelStore(s3, "b", "stable", 60.0, signing_key=key).refresh().model.model_version == FIRST
 
 
 @pytest.mark.parametrize(
-    "words", [("promote", SECOND), ("promote", SECOND, "--channel", "candidate", "--force"), ("rollback",)]
+    "words", [("promote", SECOND), ("promote", SECOND, "--channel", "candidate", "--force"), ("rollback", SECOND)]
 )
 def test_channel_is_moved_to_a_version_that_the_teams_key_has_signed_and_to_no_other(
     tmp_path: Path, s3: Any, key: str, words: tuple[str, ...]
 ) -> None:
-    # GIVEN a key that the team has put into its environment, and a version from before there was one
+    # GIVEN a key in the environment, and a version that was stored without a signature
     before = read_channels(Bucket(s3, "b"))
-    # WHEN a channel is to be moved there, THEN the sentence says how to sign it
+    # WHEN a channel is moved to it, THEN the error has the command that signs it
     refused = ridecast(tmp_path, *words, key=key).exception
     assert isinstance(refused, BucketError)
     assert read_channels(Bucket(s3, "b")) == before
     sign = shlex.split(str(refused).partition("`")[2].removesuffix("`"))
     assert sign[:2] == ["ridecast", "models"]
-    # AND once that is done the channel moves
+    # AND after that command the channel moves
     assert ridecast(tmp_path, *sign[2:-2]).exit_code == 0
     moved = ridecast(tmp_path, *words, key=key)
-    assert json.loads(moved.stdout.splitlines()[-1])["model_version"] == SECOND
+    assert json.loads(moved.stdout)["model_version"] == SECOND
 
 
 def test_channel_is_moved_to_an_unsigned_version_where_there_is_no_key(tmp_path: Path, s3: Any) -> None:
-    assert ridecast(tmp_path, "rollback").exit_code == 0
+    assert ridecast(tmp_path, "rollback", SECOND).exit_code == 0
     assert read_channels(Bucket(s3, "b"))["stable"].model_version == SECOND
 
 
 @pytest.mark.parametrize(
-    "command", [["models", "publish"], ["models", "sign"], ["models", "promote"], ["models", "rollback"], ["train"]]
+    "command", [["models", "release"], ["models", "sign"], ["models", "promote"], ["models", "rollback"], ["train"]]
 )
 def test_commands_that_store_or_move_take_a_signing_key(command: list[str]) -> None:
     assert "--signing-key" in CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).stdout

@@ -20,45 +20,42 @@ from tests.kits.permissions import FIRST, Account
 
 COMMANDS = {
     "ModelPublisherPolicy": (
-        "models list --bucket {bucket}",
+        "models list --stack {stack}",
         "models sign {third} --bucket {bucket}",
         "models promote {second} --bucket {bucket}",
-        "models rollback --bucket {bucket}",
+        "models rollback {first} --bucket {bucket}",
         "models history --bucket {bucket}",
         "models show stable --bucket {bucket}",
         "models compare {first} {second} --bucket {bucket}",
-        "models gate {second} --channel trial --test 2021-03 --bucket {bucket}",
-        "models publish {bundles}/{third} --channel candidate --force --test 2021-03 --bucket {bucket}",
+        "models release {second} --judge-only --channel trial --test 2021-03 --bucket {bucket}",
+        "models release {bundles}/{third} --channel candidate --force --test 2021-03 --bucket {bucket}",
         (
             "train --synthetic 500 --allow rows --set max_iter=5 --test 2021-03 --no-report --no-track"
             " --channel candidate --force --output {bundles} --bucket {bucket}"
         ),
         "models reproduce candidate --bucket {bucket}",
         "report candidate --bundles {bundles} --bucket {bucket}",
-        "models track --all --bundles {bundles} --bucket {bucket}",
+        "models sync --all --bundles {bundles} --bucket {bucket}",
         "models check --bucket {bucket}",
         "serve --port 0 --bucket {bucket}",
     ),
     "OperatorPolicy": (
         "smoke --stack {stack} --rides 3 --patience-s 20",
-        "publish --stream ride-events",
-        "tail --stream ride-predictions --limit 1 --idle-s 0",
-        "rejects list --bucket {bucket}",
-        "rejects show {reject} --bucket {bucket}",
-        "rejects redrive --dry-run --bucket {bucket}",
-        "rejects redrive --bucket {bucket}",
-        "failures list --bucket {bucket}",
-        "failures show {failure} --bucket {bucket}",
-        "failures redrive --bucket {bucket}",
+        "rides send --stream ride-events",
+        "rides tail --stream ride-predictions --limit 1 --idle-s 0",
+        "records list --bucket {bucket}",
+        "records show {reject} --bucket {bucket}",
+        "records redrive --dry-run --bucket {bucket}",
+        "records redrive --bucket {bucket}",
+        "records list --kind failure --bucket {bucket}",
+        "records show {failure} --kind failure --bucket {bucket}",
+        "records redrive --kind failure --bucket {bucket}",
         "aws sqs purge-queue --queue-url {queue}",
     ),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
 }
 """As they are typed, AWS's own as in the runbook; what is in braces is filled in. Those that need most come first: a
 part that is missing is found there, and what takes long is not come to."""
-
-_JUDGES = ("doctor", "models gate")
-"""A judgement ends with 0 or 1, and either is the command's work: a gate measures time, on a busy machine too."""
 
 _STOP_WITHIN_S = 30
 
@@ -95,7 +92,9 @@ class Operator:
         code, said = self._end_of(words)
         if "AccessDenied" in said:
             raise PermissionError(said)
-        assert not code or (code == 1 and " ".join(words).startswith(_JUDGES)), (words, said)
+        # A judgement ends with 0 or 1: the gate measures time, which depends on the machine's load.
+        is_judgement = words[0] == "doctor" or "--judge-only" in words
+        assert not code or (code == 1 and is_judgement), (words, said)
 
     def _end_of(self, words: list[str]) -> tuple[object, str]:
         match words[0]:

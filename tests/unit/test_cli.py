@@ -1,6 +1,5 @@
-"""The command line: help everywhere, one sentence for each mistake, and nothing heavy before it is needed."""
+"""The command line: help for every command, one sentence for each mistake, no heavy import before it is needed."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,54 +10,34 @@ from typing import Any
 import pytest
 import typer
 
-from infra.cli.app import app, main
+from infra.cli.app import app
 from infra.cli.demo import show_demo
 from infra.local.demo.demo import DemoReport
+from infra.local.s3 import FolderS3
+from tests.builders import small_bundle
+from tests.kits.cli import Cli
+from training.registry.bucket import Bucket
+from training.registry.channels import move_channel, store_bundle
 
-KEYS = [
-    "rides",
-    "predicted",
-    "rejected",
-    "lost",
-    "repeated",
-    "rides_per_s",
-    "rmse_minutes",
-    "mae_minutes",
-    "baseline_rmse_minutes",
-    "model_version",
-    "data",
-]
-MODEL_VERBS = [
-    "list", "show", "compare", "promote", "rollback", "history", "reproduce", "gate", "publish", "sign", "track",
-    "check",
-]  # fmt: skip
-COMMANDS = [
-    "demo",
-    "train",
-    "backtest",
-    "report",
-    "publish",
-    "tail",
-    "cost",
-    "serve",
-    "smoke",
-    "doctor",
-    *(f"models {verb}" for verb in MODEL_VERBS),
-    *(f"{kind} {verb}" for kind in ("rejects", "failures") for verb in ("list", "show", "redrive")),
-]
-HEAVY = {"boto3", "moto", "pandas", "pyarrow", "sklearn"}
+GROUPS = {
+    "": "demo train backtest report serve doctor smoke cost",
+    "models": "list show compare release promote rollback history reproduce sign sync check",
+    "rides": "send tail",
+    "records": "list show redrive",
+}
+COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]
+WITHOUT_AWS = {"demo", "backtest", "cost"}
+HEAVY = {"boto3", "matplotlib", "mlflow", "moto", "pandas", "pyarrow", "scipy", "sklearn"}
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Runs `ridecast` as the script does; returns the exit code."""
-    monkeypatch.setattr(sys, "argv", ["ridecast", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line."""
+    return Cli(monkeypatch, capsys)
 
 
 def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Walks the commands below a group: name and command."""
+    """Yield the name and the command of everything below a group."""
     for name, child in command.commands.items():
         if hasattr(child, "commands"):
             yield from leaves(child, f"{path}{name} ")
@@ -66,11 +45,10 @@ def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path + name, child
 
 
-def plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+ALL = dict(leaves(typer.main.get_command(app)))
 
 
-def report(*, lost: int = 0, data: str = "tlc") -> DemoReport:
+def report(*, lost: int = 0) -> DemoReport:
     return DemoReport(
         rides=100,
         predicted=95 - lost,
@@ -82,38 +60,40 @@ def report(*, lost: int = 0, data: str = "tlc") -> DemoReport:
         mae_minutes=3.4,
         baseline_rmse_minutes=7.7,
         model_version="green-2021-01-3f2a9c1d0b7e",
-        data="tlc" if data == "tlc" else "synthetic",
+        data="synthetic",
     )
 
 
 def test_commands_are_those_of_the_design() -> None:
-    assert [name for name, _ in leaves(typer.main.get_command(app))] == COMMANDS
+    assert set(ALL) == set(COMMANDS)
 
 
-def test_every_command_has_json_and_every_option_a_help() -> None:
-    for name, command in leaves(typer.main.get_command(app)):
-        assert any("--json" in parameter.opts for parameter in command.params), name
-        assert all(parameter.help for parameter in command.params), name
-        assert not any("[" in parameter.help for parameter in command.params), f"{name}: Rich takes [this] for markup"
-        assert command.help, name
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json_an_example_and_a_help_for_every_option(name: str) -> None:
+    command = ALL[name]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert "--json" in options
+    assert ({"--stack", "--endpoint-url", "--profile", "--region"} <= options) == (name not in WITHOUT_AWS)
+    assert all(parameter.help for parameter in command.params)
+    assert f"Example: ridecast {name}" in command.help
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_ends_well(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, *command.split(), "--help") == 0
-    written = capsys.readouterr()
-    assert f"Usage: ridecast {command}".rstrip() in plain(written.out)
-    assert written.err == ""
+@pytest.mark.parametrize("command", ["", *GROUPS, *COMMANDS])
+def test_help_ends_with_0(cli: Cli, command: str) -> None:
+    code, out, err = cli.ended(*command.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"Usage: ridecast {command}".rstrip() in out
 
 
-@pytest.mark.parametrize("group", ["", "models", "rejects", "failures"])
-def test_bare_command_shows_its_help(
-    group: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, *group.split()) == 2
-    written = capsys.readouterr()
-    assert "Usage: ridecast" in plain(written.out)
-    assert written.err == ""
+@pytest.mark.parametrize("group", GROUPS)
+def test_group_without_a_command_shows_its_help(cli: Cli, group: str) -> None:
+    code, out, err = cli.ended(*group.split())
+    assert (code, err) == (2, "")
+    assert "Usage: ridecast" in out
+
+
+def test_version_is_printed(cli: Cli) -> None:
+    assert re.fullmatch(r"ridecast \d+\.\d+\.\d+\S*\n", cli.run("--version"))
 
 
 @pytest.mark.parametrize(
@@ -121,97 +101,88 @@ def test_bare_command_shows_its_help(
     [
         ("train --train 2021-13", "'2021-13' is not a month: write months as 2021-01"),
         ("demo --validate 2021-03..2021-02", "'2021-03..2021-02' runs backwards: write months as"),
-        ("train --train 2021-01 --validate 2021-01", "--validate names 2021-01, which is learnt from already: choose"),
-        ("train --train 2021-02 --validate 2021-01", "--validate names 2021-01, which lies before: choose months"),
-        ("train --test 2021-02", "--test names 2021-02, which is validated on: choose months of their own"),
-        ("train --set max_itre=3", "max_itre is no parameter: did you mean max_iter?"),
+        ("train --train 2021-01 --validate 2021-01", "--validate names 2021-01"),
+        ("train --train 2021-02 --validate 2021-01", "--validate names 2021-01"),
+        ("train --test 2021-02", "--test names 2021-02"),
+        ("train --set max_itre=3", "did you mean max_iter?"),
         ("train --set max_iter=many", "--set gives max_iter the value 'many': write a number"),
         ("train --config no-such.toml", "no-such.toml cannot be read: name a TOML file"),
-        ("train --channel Stable", "'Stable' is no channel's name"),
-        ("train --allow colour", "no rule 'colour': choose among rows"),
-        ("demo --train 2023-01..2023-03 --validate 2023-03,2023-04", "2023-03 is learnt from already"),
-        ("publish --months January", "'January' is not a month"),
+        ("train --channel Stable", "'Stable' is not a channel name"),
+        ("train --allow colour", "'colour'"),
+        ("demo --train 2023-01..2023-03 --validate 2023-03,2023-04", "2023-03 is a training month already"),
+        ("rides send --months January", "'January' is not a month"),
         ("train --service blue", "'blue' is not one of 'green', 'yellow'"),
         ("demo --rides 0", "Invalid value for '--rides'"),
         ("demo --rides", "Option '--rides' requires an argument"),
         ("train --no-such-option", "No such option: --no-such-option"),
         ("fly", "No such command 'fly'"),
-        ("models publish", "Missing argument"),
-        ("models publish no/such/bundle --bucket b", "bundle bundle, manifest.json: is missing"),
-        ("tail --endpoint-url nowhere", "Invalid endpoint: nowhere: write it as http://127.0.0.1:5000"),
-        ("tail --profile no-such-profile", "no-such-profile"),
+        ("models release", "Missing argument"),
+        ("models release no/such/bundle --bucket b", "bundle bundle, manifest.json: is missing"),
+        ("models release x --judge-only --force", "'--force'"),
+        ("models sign stable", "no signing key is named: give --signing-key"),
+        ("records list", "no bucket is named: give --stack or --bucket"),
+        ("rides tail --endpoint-url nowhere", "Invalid endpoint: nowhere: write it as http://127.0.0.1:5000"),
+        ("rides tail --profile no-such-profile", "no-such-profile"),
     ],
 )
-def test_mistake_is_one_sentence_and_exit_code_2(
-    arguments: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, *arguments.split()) == 2
-    written = capsys.readouterr()
-    (line,) = written.err.splitlines()
-    assert line.startswith("ridecast: ")
-    assert sentence in line
-    assert written.out == ""
+def test_mistake_is_one_sentence_and_exit_code_2(cli: Cli, arguments: str, sentence: str) -> None:
+    assert sentence in cli.refuses(*arguments.split())
 
 
-def test_missing_data_folder_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_data_folder_is_one_sentence(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path / "nowhere"))
-    assert run(monkeypatch, "publish") == 2
-    assert capsys.readouterr().err == (
-        f"ridecast: there is no data folder {tmp_path / 'nowhere'}:"
-        " set TLC_DATA_DIR to a folder of TLC months, or unset it\n"
-    )
+    assert str(tmp_path / "nowhere") in cli.refuses("rides", "send")
 
 
-def test_folder_that_cannot_be_made_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_that_cannot_be_made_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert run(monkeypatch, "demo", "--output", str(tmp_path / "file" / "build")) == 2
-    written = capsys.readouterr()
-    assert re.fullmatch(r"\s*ridecast: .*Not a directory.*file/build'\n", written.err)
-    assert written.out == ""
+    assert "Not a directory" in cli.refuses("demo", "--output", tmp_path / "file" / "build")
 
 
-@pytest.mark.parametrize("data", ["tlc", "synthetic"])
-def test_demo_without_a_lost_ride_ends_well(data: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show_demo(report(data=data), Path("build"), as_json=False)
-    *table, last = capsys.readouterr().out.splitlines()
-    assert list(json.loads(last)) == KEYS
-    assert ("made up" in "\n".join(table)) == (data == "synthetic")
+def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    show_demo(report(), Path("build"), as_json=False)
+    assert "not from New York" in capsys.readouterr().out
+    with pytest.raises(typer.Exit) as ended:
+        show_demo(report(lost=1), Path("build"), as_json=True)
+    assert ended.value.exit_code == 1
+    assert '"lost": 1' in capsys.readouterr().out
 
 
-@pytest.fixture
-def losing_command() -> Iterator[str]:
-    """A command that ends as a demo does that has lost a ride."""
-    app.command("lose")(lambda: show_demo(report(lost=1), Path("build"), as_json=True))
-    yield "lose"
-    app.registered_commands.pop()
-
-
-def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(
-    losing_command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, losing_command) == 1
-    written = capsys.readouterr()
-    assert json.loads(written.out)["lost"] == 1
-    assert written.err == ""
+def imported_by(words: str, *, folder: Path) -> set[str]:
+    """Run a command in a process of its own and return the top-level modules that it has imported."""
+    program = (
+        "import atexit, sys; sys.argv = ['ridecast', *sys.argv[1:]]\n"
+        "atexit.register(lambda: print('IMPORTED', *{name.partition('.')[0] for name in sys.modules}))\n"
+        "from infra.cli.app import main; main()"
+    )
+    ended = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", program, *words.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    _, _, imported = ended.stdout.rpartition("IMPORTED")
+    assert "infra" in imported.split(), ended.stderr
+    return set(imported.split())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "arguments", ["--help", "demo --help", "models publish --help", "fly", "train --train 2021-13"]
+    "arguments", ["--help", "demo --help", "models release --help", "fly", "train --train 2021-13"]
 )
-def test_nothing_heavy_is_imported_for_help_or_a_mistake(arguments: str) -> None:
-    program = (
-        "import sys; sys.argv = ['ridecast', *sys.argv[1:]]; from infra.cli.app import main\n"
-        "try: main()\n"
-        "finally: print('IMPORTED', *{name.partition('.')[0] for name in sys.modules})"
-    )
-    ended = subprocess.run(  # noqa: S603 - our own words
-        [sys.executable, "-c", program, *arguments.split()], capture_output=True, text=True, check=False
-    )
-    _, _, imported = ended.stdout.rpartition("IMPORTED")
-    assert "infra" in imported.split()
-    assert HEAVY.isdisjoint(imported.split())
+def test_help_and_mistakes_import_nothing_heavy(arguments: str, tmp_path: Path) -> None:
+    assert not imported_by(arguments, folder=tmp_path) & {*HEAVY, "rich"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["list", "history", "promote", "rollback"])
+def test_commands_on_channels_import_nothing_heavy(command: str, tmp_path: Path) -> None:
+    bucket = Bucket(FolderS3(tmp_path), "b")
+    first, second = small_bundle(1), small_bundle(2)
+    for bundle in (first, second):
+        store_bundle(bucket, bundle)
+        move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+    version = first.model_version if command in {"promote", "rollback"} else ""
+    assert not imported_by(f"models {command} {version} --bucket file:{tmp_path}", folder=tmp_path) & HEAVY

@@ -1,38 +1,42 @@
-"""`ridecast cost`: a table, what it rests on, and one JSON object on the last line."""
+"""`ridecast cost`: a table and its assumptions, or one JSON object."""
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from infra.cli.app import main
 from infra.operate.cost_inputs import VARIANTS
+from tests.kits.cli import Cli
 
 
-def run_cost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    """Runs the command and returns its lines."""
-    monkeypatch.setattr(sys, "argv", ["ridecast", "cost", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    return capsys.readouterr().out.splitlines()
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """The command line, in a folder without a bench's results."""
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capsys)
 
 
-def test_cost_shows_a_table_what_it_rests_on_and_json(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)  # no bench has run here
+def test_cost_shows_a_table_and_the_assumptions(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     words = ("--rides-per-s", "1000", "--shards", "2", "--us-per-ride", "7", "--api-requests-per-s", "1")
-    *shown, last = run_cost(monkeypatch, capsys, *words)
-    assert max(map(len, shown)) <= 80
-    text = " ".join(" ".join(shown).split())
-    for part in ("predictions", "kept over 24 hours", "alarms, dashboard", "HTTP API", "total", "the course's"):
+    lines = cli.run("cost", *words).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    for part in ("predictions", "retention over 24 hours", "alarms, dashboard", "HTTP API", "total", "the course's"):
         assert part in text
-    for line in ("7.00 us a ride", "as given", "a default, not measured", "alarms look at", "7 metrics at most"):
+    for line in ("7.00 us a ride", "as given", "a default, not measured", "alarms watch", "7 metrics at most"):
         assert line in text
-    result = json.loads(last)
+
+
+def test_part_that_the_course_does_not_have_is_a_dash(cli: Cli) -> None:
+    rows = {line.split("  ")[0]: line.split() for line in cli.run("cost").splitlines()}
+    assert rows["keys"] == ["keys", "2.00", "2.00", "2.00", "-"]
+    assert rows["HTTP API"] == ["HTTP", "API", "-", "-", "-", "-"]
+    assert "-" not in rows["function"]
+
+
+def test_json_has_all_figures(cli: Cli) -> None:
+    result = cli("cost")
+    assert set(result["dollars_a_month"]) == set(VARIANTS)
     dollars = result["dollars_per_million_rides"]
     assert dollars["packed output"] < dollars["plain"] < dollars["the course's"]
     plain = result["variants"]["plain"]
@@ -40,21 +44,3 @@ def test_cost_shows_a_table_what_it_rests_on_and_json(
     assert result["dollars_a_month"]["plain"] == plain["total"]
     assert result["load"]["inventory"]["n_keys"] == 2
     assert {price["as_of"] for price in result["prices"]["table"]} >= {"2026-09"}
-
-
-def test_part_that_the_course_has_not_is_a_dash(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    rows = {line.split("  ")[1]: line.split() for line in run_cost(monkeypatch, capsys) if line.startswith("  ")}
-    assert rows["keys"] == ["keys", "2.00", "2.00", "2.00", "-"]
-    assert rows["HTTP API"] == ["HTTP", "API", "-", "-", "-", "-"]
-    assert "-" not in rows["function"]
-
-
-def test_json_alone_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (line,) = run_cost(monkeypatch, capsys, "--json")
-    assert set(json.loads(line)["dollars_a_month"]) == set(VARIANTS)

@@ -1,20 +1,17 @@
-"""`ridecast models` on a folder that stands in for a bucket: what a person sees, and one JSON object at the end."""
+"""`ridecast models` on a folder that stands in for a bucket: tables and JSON."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from infra.cli.app import main
 from infra.cli.options import Aws, open_bucket
 from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
+from tests.kits.cli import Cli
 from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
-from training.registry.bucket import Bucket
 from training.registry.catalog import MIN_SLICE_RIDES
 from training.registry.channels import move_channel, store_bundle
 from training.registry.versions import put_artifact
@@ -22,52 +19,32 @@ from training.registry.versions import put_artifact
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 
 
-class Cli:
-    """`ridecast models` in this process, on a folder."""
+class Models(Cli):
+    """`ridecast models` on a folder."""
 
-    def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.bucket = open_bucket(bucket)
-        self.name = bucket
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-        monkeypatch.setenv("COLUMNS", "200")
+    def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        super().__init__(monkeypatch, capsys, "--bucket", folder)
+        self.bucket = open_bucket(folder)
 
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """Runs a command and returns its standard output, or error where it must fail."""
-        self._monkeypatch.setattr(sys, "argv", ["ridecast", "models", *arguments, "--bucket", self.name])
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        written = self._capsys.readouterr()
-        assert (ended.value.code or 0) == code, written.err
-        return written.err if code == 2 else written.out
-
-    def __call__(self, *arguments: str, code: int = 0) -> Any:
-        """Runs a command and returns its JSON, which is all that it writes."""
-        (line,) = self.run(*arguments, "--json", code=code).splitlines()
-        return json.loads(line)
-
-    def refuses(self, *arguments: str) -> str:
-        """Runs a command that must fail, and returns its one sentence."""
-        (line,) = [line for line in self.run(*arguments, code=2).splitlines() if line.strip()]
-        assert line.startswith("ridecast: ")
-        return line
+    def ended(self, *words: object) -> tuple[int, str, str]:
+        """Run a command of the group."""
+        return super().ended("models", *words)
 
     def gate(self, version: str, against: str | None) -> None:
-        """Lays a passing verdict for `stable` beside a version."""
+        """Store a passing verdict for `stable` beside a version."""
         verdict = {"model_version": version, "against": against, "channel": "stable", "passed": True}
         put_artifact(self.bucket, version, "gate-stable.json", json.dumps(verdict).encode())
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """A bucket that is not there yet."""
-    return Cli(f"file:{tmp_path / 'bucket'}", monkeypatch, capsys)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Models:
+    """A bucket that does not exist yet."""
+    return Models(f"file:{tmp_path / 'bucket'}", monkeypatch, capsys)
 
 
 @pytest.fixture
-def cli(empty: Cli) -> Cli:
-    """A bucket with two versions, the first of them published to `stable`."""
+def cli(empty: Models) -> Models:
+    """A bucket with two versions; `stable` points at the first."""
     for bundle in (small_bundle(), small_bundle(2)):
         store_bundle(empty.bucket, bundle)
     move_channel(empty.bucket, "stable", FIRST, small_bundle().manifest_sha256)
@@ -97,7 +74,7 @@ def evaluated(seed: int, rmse_minutes: float, month: str = "2021-02") -> Exporte
 # List and show ------------------------------------------------------------------------------------------------------
 
 
-def test_list_has_a_line_a_version_with_its_channels(cli: Cli) -> None:
+def test_list_has_a_line_a_version_with_its_channels(cli: Models) -> None:
     text = cli.run("list")
     for part in (FIRST, SECOND, "stable", "2021-01", "2021-02", "5.00"):
         assert part in text
@@ -109,20 +86,20 @@ def test_list_has_a_line_a_version_with_its_channels(cli: Cli) -> None:
     assert by_version[FIRST]["stored_at"] < by_version[SECOND]["stored_at"]
 
 
-def test_version_that_cannot_be_read_is_listed_with_its_problem(cli: Cli, tmp_path: Path) -> None:
+def test_version_that_cannot_be_read_is_listed_with_its_problem(cli: Models, tmp_path: Path) -> None:
     (tmp_path / "bucket" / "models" / SECOND / MANIFEST).write_text("{")
     broken = next(one for one in cli("list")["versions"] if one["model_version"] == SECOND)
     assert "manifest.json: does not decode" in broken["problem"]
     assert "not readable" in cli.run("list")
 
 
-def test_empty_bucket_has_an_empty_list(empty: Cli, tmp_path: Path) -> None:
+def test_empty_bucket_has_an_empty_list(empty: Models, tmp_path: Path) -> None:
     assert empty("list")["versions"] == []
     assert empty("history")["moves"] == []
     assert not (tmp_path / "bucket").exists()
 
 
-def test_show_tells_all_of_a_version(cli: Cli) -> None:
+def test_show_has_all_facts_of_a_version(cli: Models) -> None:
     store_bundle(cli.bucket, evaluated(3, 5.0))
     cli.gate(THIRD, FIRST)
     put_artifact(cli.bucket, THIRD, "report.html", b"")
@@ -137,32 +114,21 @@ def test_show_tells_all_of_a_version(cli: Cli) -> None:
     assert found["artifacts"] == ["gate-stable.json", "report.html"]
 
 
-def test_version_of_old_is_shown_without_evaluation(cli: Cli) -> None:
+def test_version_without_an_evaluation_is_shown(cli: Models) -> None:
     assert "exported without an evaluation" in cli.run("show", "stable")
     assert cli("show", "stable")["channels"] == ["stable"]
 
 
-def test_evaluation_that_does_not_decode_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
+def test_evaluation_that_does_not_decode_is_one_sentence(cli: Models, tmp_path: Path) -> None:
     store_bundle(cli.bucket, evaluated(3, 5.0))
     (tmp_path / "bucket" / "models" / THIRD / EVALUATION).write_text("{")
     assert "evaluation.json: does not decode" in cli.refuses("show", THIRD)
 
 
-def test_text_in_brackets_is_shown_as_it_is(cli: Cli) -> None:
-    put_artifact(cli.bucket, FIRST, "[red]notes[/red]", b"")
-    assert "[red]notes[/red]" in cli.run("show", FIRST)
-
-
-def test_name_of_a_bucket_is_shown_as_it_is(empty: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    empty.name = "file:b"
-    assert "file:b: RMSE and MAE" in empty.run("list")  # :b: is an emoji to Rich
-
-
 # Compare ------------------------------------------------------------------------------------------------------------
 
 
-def test_compare_puts_parameters_metrics_and_slices_side_by_side(cli: Cli) -> None:
+def test_compare_puts_parameters_metrics_and_slices_side_by_side(cli: Models) -> None:
     for bundle in (evaluated(3, 5.0), evaluated(4, 4.0)):
         store_bundle(cli.bucket, bundle)
     a, b = THIRD, small_bundle(4).model_version
@@ -179,29 +145,29 @@ def test_compare_puts_parameters_metrics_and_slices_side_by_side(cli: Cli) -> No
         assert part in text
 
 
-def test_slices_of_different_months_are_not_compared(cli: Cli) -> None:
+def test_slices_of_different_months_are_not_compared(cli: Models) -> None:
     for bundle in (evaluated(3, 5.0), evaluated(4, 4.0, month="2021-03")):
         store_bundle(cli.bucket, bundle)
     assert cli("compare", THIRD, small_bundle(4).model_version)["slices"] == []
 
 
-def test_models_validated_on_different_months_are_told_not_to_compare(cli: Cli, tmp_path: Path) -> None:
+def test_models_validated_on_different_months_cannot_be_compared(cli: Models, tmp_path: Path) -> None:
     path = tmp_path / "bucket" / "models" / SECOND / MANIFEST
     manifest = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**manifest, "validate_months": ["2021-03"]}))
-    assert "their errors do not compare" in cli.run("compare", FIRST, SECOND)
+    assert "their errors cannot be compared" in cli.run("compare", FIRST, SECOND)
     assert cli("compare", FIRST, SECOND)["same_validation"] is False
 
 
 # Move ---------------------------------------------------------------------------------------------------------------
 
 
-def test_promote_roll_back_and_the_history_of_it(cli: Cli) -> None:
+def test_promote_roll_back_and_the_history_of_it(cli: Models) -> None:
     cli.gate(SECOND, FIRST)
     moved = cli("promote", SECOND[:-2])
     assert (moved["channel"], moved["model_version"], moved["previous"]) == ("stable", SECOND, FIRST)
     assert (moved["moved"], moved["why"]) == (True, "promote")
-    back = cli("rollback")
+    back = cli("rollback", FIRST)
     assert (back["model_version"], back["previous"], back["why"]) == (FIRST, SECOND, "rollback")
     moves = cli("history")["moves"]
     assert [(move["model_version"], move["why"]) for move in moves] == [
@@ -209,18 +175,19 @@ def test_promote_roll_back_and_the_history_of_it(cli: Cli) -> None:
         (SECOND, "promote"),
         (FIRST, "rollback"),
     ]
+    assert cli("rollback", FIRST)["moved"] is False
     text = cli.run("history", "--channel", "stable")
     for part in (FIRST, SECOND, "rollback", moves[0]["moved_by"]):
         assert part in text
 
 
-def test_promoting_what_is_there_says_so(cli: Cli) -> None:
+def test_promoting_the_present_version_does_nothing(cli: Models) -> None:
     assert cli("promote", FIRST)["moved"] is False
-    assert "it was there already: nothing has moved" in cli.run("promote", FIRST)
+    assert "the channel already held it: nothing has moved" in cli.run("promote", FIRST)
     assert len(cli("history")["moves"]) == 1
 
 
-def test_history_of_all_channels_is_in_order_of_time(cli: Cli) -> None:
+def test_history_of_all_channels_is_in_order_of_time(cli: Models) -> None:
     cli("promote", SECOND, "--channel", "candidate", "--force")
     cli.gate(SECOND, FIRST)
     cli("promote", "candidate")
@@ -231,45 +198,66 @@ def test_history_of_all_channels_is_in_order_of_time(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["promote", SECOND], f"may not go to stable, which holds {FIRST}: it has no verdict of the gate"),
+        (
+            ["promote", SECOND],
+            f"may not go to stable, which holds {FIRST}: it has no verdict of the gate: run `ridecast",
+        ),
         (["promote", SECOND, "--force"], "stable takes no version by force, only candidate does: leave out --force"),
         (["promote", "green"], "holds several versions called green"),
         (["promote", "blue"], "holds no version and no channel 'blue'; there is green-2021-01-"),
-        (["promote", SECOND, "--channel", "../x"], "'../x' is no channel's name"),
-        (["rollback"], f"stable has held nothing before {FIRST}, so there is no way back"),
+        (["promote", SECOND, "--channel", "../x"], "'../x' is not a channel name"),
+        (["rollback"], f"stable has held nothing before {FIRST}, so it cannot be rolled back"),
+        (["rollback", SECOND], f"stable has not held a version '{SECOND}'"),
         (["rollback", "--channel", "candidate"], "candidate holds nothing"),
         (["compare", FIRST], "Missing argument 'b'"),
     ],
 )
-def test_mistake_is_one_sentence(cli: Cli, arguments: list[str], sentence: str) -> None:
+def test_mistake_is_one_sentence(cli: Models, arguments: list[str], sentence: str) -> None:
     assert sentence in cli.refuses(*arguments)
 
 
-def test_broken_bundle_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
+def test_rollback_without_a_version_names_the_version_before(cli: Models) -> None:
+    move_channel(cli.bucket, "stable", SECOND, small_bundle(2).manifest_sha256)
+    said = cli.refuses("rollback")
+    command = f"`ridecast models rollback {FIRST} --channel stable --bucket {cli.options[-1]}`"
+    assert said.endswith(f"name the version that stable goes back to; before, it held {FIRST}: run {command}\n".strip())
+    assert cli("list")["versions"][0]["channels"] == []
+
+
+def test_move_is_printed_before_a_broken_mlflow_is_warned_of(cli: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
+    cli.gate(SECOND, FIRST)
+    code, out, err = cli.ended("promote", SECOND)
+    assert code == 0
+    assert f"now       {SECOND}" in out
+    assert err.startswith("ridecast: MLflow at no-such-scheme://nowhere")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_tables_cut_no_version_at_any_width(cli: Models, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in (("list",), ("history",), ("show", FIRST), ("compare", FIRST, SECOND)):
+        lines = cli.run(*command).splitlines()
+        assert any(FIRST in line for line in lines)
+        assert columns < 80 or all(len(line) <= columns or "file:" in line for line in lines)
+
+
+def test_broken_bundle_is_one_sentence(cli: Models, tmp_path: Path) -> None:
     cli.gate(SECOND, FIRST)
     (tmp_path / "bucket" / "models" / SECOND / FOREST).write_bytes(b"")
     assert "forest.npz: has 0 bytes of" in cli.refuses("promote", SECOND)
 
 
-def test_bucket_of_no_folder_is_one_sentence(cli: Cli) -> None:
-    cli.name = "file:"
-    assert "names no folder: write it as file:build/bucket" in cli.refuses("list")
-
-
 @pytest.mark.parametrize("name", ["rides", "s3://rides/"])
 def test_other_names_are_buckets_of_an_aws(name: str) -> None:
-    bucket = open_bucket(name, Aws("http://127.0.0.1:1"))
+    bucket = open_bucket(name, Aws(endpoint_url="http://127.0.0.1:1"))
     assert bucket.name == "rides"
     assert bucket.s3.meta.endpoint_url == "http://127.0.0.1:1"
 
 
-def test_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cli: Cli) -> None:
+def test_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cli: Models) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "bucket").rename(tmp_path / "build" / "bucket")
     monkeypatch.chdir(tmp_path)
-    cli.name = "file:build/bucket"
+    cli.options = ()
     assert len(cli("list")["versions"]) == 2
-    monkeypatch.setattr(sys, "argv", ["ridecast", "models", "list"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code

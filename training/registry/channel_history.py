@@ -110,10 +110,11 @@ def has_entry(bucket: Bucket, channel: str, state: Move) -> bool:
     return stored is not None and stored.body == encode_entry(_entry(channel, state))
 
 
-def has_served(bucket: Bucket, stored: StoredChannel, model_version: str) -> bool:
-    """Return whether a channel points, or has ever pointed, at a version. Reads keys only."""
+def served_versions(bucket: Bucket, stored: StoredChannel) -> frozenset[str]:
+    """Return the versions that a channel points at or has ever pointed at. Reads keys only."""
     parsed = (_KEY.fullmatch(key) for key in bucket.keys(_prefix(stored.channel)))
-    return model_version == stored.model_version or any(found and found[2] == model_version for found in parsed)
+    present = (stored.model_version,) if stored.model_version else ()
+    return frozenset((*(found[2] for found in parsed if found), *present))
 
 
 def read_history(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:

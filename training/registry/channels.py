@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key
-from training.errors import BucketError, NoWayBackError, UserError
+from training.errors import BucketError, UserError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
@@ -20,9 +20,9 @@ from training.registry.channel_history import (
     Why,
     append_entry,
     has_entry,
-    has_served,
     next_time,
     read_channel,
+    served_versions,
 )
 from training.registry.signing import Signer, check_signed, store_signature
 from training.registry.versions import read_stored, read_verdict
@@ -112,7 +112,7 @@ def promote(
     """Point a channel at a version that passed the gate against what the channel holds, or that it has held before.
 
     Args:
-        bucket: Where channel and version are.
+        bucket: The models' bucket.
         channel: The channel to move.
         model_version: The full name of a version.
         force: Ignore the gate; for FORCED_CHANNEL only.
@@ -138,29 +138,65 @@ def promote(
     return _move(bucket, stored, (model_version, bundle.manifest_sha256), why, mover)
 
 
-def rollback(bucket: Bucket, channel: str, *, signer: Signer | None = None, mover: Mover | None = None) -> Moved:
-    """Points a channel at the version that it held before; no verdict is needed, for that one has served.
+def rollback(
+    bucket: Bucket, channel: str, version: str, *, signer: Signer | None = None, mover: Mover | None = None
+) -> Moved:
+    """Point a channel at a version that it has held before. Do nothing if the channel points at it already.
 
-    It may have served from before there was a key, so its signature is looked at as `promote` does.
-    `previous` is then the version rolled back from, as after every move: rolling back twice is where it began.
+    The version needs no verdict, because it has served. It may have served without a signature, so the signature is
+    checked as in `promote`.
+
+    Args:
+        bucket: Where channel and version are.
+        channel: The channel to move.
+        version: A version that the channel has held, or the beginning of exactly one such version.
+        signer: As for `promote`.
+        mover: As for `promote`.
 
     Raises:
-        NoWayBackError: It has held nothing before.
-        BundleError: The version before would not serve.
-        BucketError: It is not signed as it must be, or somebody else moved it first, or S3 failed.
-        KmsError: KMS did not say whose signature it has.
+        UserError: The channel has held no such version, or several.
+        BundleError: The function would not serve the version.
+        BucketError: Somebody else moved the channel first, or the version does not have the key's signature.
+        KmsError: KMS did not check the signature.
     """
     stored = read_channel(bucket, channel)
-    if stored.state is None or stored.state.previous is None:
-        raise NoWayBackError(channel, stored.model_version)
-    bundle = read_stored(bucket, stored.state.previous)
+    found = _held_version(bucket, stored, version)
+    if stored.state and found == stored.model_version:
+        return Moved(channel, stored.state, has_moved=False)
+    bundle = read_stored(bucket, found)
     if signer:
         check_signed(bucket, bundle, signer)
-    return _move(bucket, stored, (bundle.model_version, bundle.manifest_sha256), "rollback", mover)
+    return _move(bucket, stored, (found, bundle.manifest_sha256), "rollback", mover)
+
+
+def version_before(bucket: Bucket, channel: str) -> str:
+    """Return the version that a channel held before its present one.
+
+    Raises:
+        UserError: It held none.
+    """
+    state = read_channel(bucket, channel).state
+    if state and state.previous:
+        return state.previous
+    held = f"has held nothing before {state.model_version}" if state else "holds nothing"
+    raise UserError(f"{channel} {held}, so it cannot be rolled back", "promote a version instead")
+
+
+def _held_version(bucket: Bucket, stored: StoredChannel, name: str) -> str:
+    held = served_versions(bucket, stored)
+    if stored.state and stored.state.previous:  # the history of an old channel may lack it
+        held |= {stored.state.previous}
+    found = [name] if name in held else sorted(version for version in held if version.startswith(name))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{name!r} is the beginning of several versions: {', '.join(found)}", "give more of it")
+    hint = f"`ridecast models history --channel {stored.channel} --bucket {bucket.name}` lists those that it has held"
+    raise UserError(f"{stored.channel} has not held a version {name!r}", hint)
 
 
 def _check_gated(bucket: Bucket, stored: StoredChannel, model_version: str) -> None:
-    if has_served(bucket, stored, model_version):
+    if model_version in served_versions(bucket, stored):
         return
     verdict = read_verdict(bucket, model_version, stored.channel)
     if verdict is None:
@@ -178,7 +214,7 @@ def not_gated(bucket: Bucket, model_version: str, channel: str, champion: str | 
     """Return the error for a version without a passing verdict against the channel's champion."""
     return UserError(
         f"{model_version} may not go to {channel}, which holds {champion or 'nothing'}: it {problem}",
-        f"run `ridecast models gate {model_version} --channel {channel} --bucket {bucket.name}`",
+        f"run `ridecast models release {model_version} --judge-only --channel {channel} --bucket {bucket.name}`",
     )
 
 

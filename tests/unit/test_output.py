@@ -1,4 +1,4 @@
-"""Standard output ends with one JSON object; all that moves is on standard error."""
+"""Results on standard output, as text or JSON; progress on standard error."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infra.cli.output import ConsoleDisplay, counting, error_console, show_result
+from infra.cli.output import ConsoleDisplay, counting, error_console, show_result, write_table
 from infra.local.demo.replay import Ledger, Replay
 from lambda_function.core.events import encode_predictions
 from tests.builders import small_rides
@@ -20,33 +20,39 @@ def terminal() -> tuple[Console, io.StringIO]:
     return Console(file=written, force_terminal=True, width=200, color_system=None), written
 
 
-def test_json_is_the_last_line_after_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    show_result("A title", {"lost": "none", "RMSE": "5.10"}, RESULT, json_only=False)
-    *table, last = capsys.readouterr().out.splitlines()
-
-    assert json.loads(last) == RESULT
-    text = "\n".join(table)
-    assert all(word in text for word in ("A title", "lost", "none", "RMSE", "5.10"))
-
-
-def test_json_only_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    show_result("A title", {"lost": "none"}, RESULT, json_only=True)
+def test_facts_are_for_people_and_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {**RESULT, **{f"figure_{number}": number for number in range(100)}}
+    show_result("A title", {"lost": "none", "RMSE": "5.10"}, result, json_only=False)
+    assert capsys.readouterr().out == "A title\nlost  none\nRMSE  5.10\n"
+    show_result("A title", {"lost": "none"}, result, json_only=True)
     written = capsys.readouterr()
-
-    assert json.loads(written.out) == RESULT
-    assert written.out.count("\n") == 1
-    assert written.out.endswith("\n")
-    assert written.err == ""
+    assert json.loads(written.out) == result
+    assert (written.out.count("\n"), written.err) == (1, "")
 
 
-def test_long_json_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    result = {f"figure_{number}": number for number in range(100)}
-    show_result("A title", {}, result, json_only=False)
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+LONG = "green-2021-01-2021-02-2021-03-3f2a9c1d0b7e"
+REASON = "it failed the gate: rmse_minutes is 5.41 and the limit is 5.10"
 
 
-def test_control_characters_are_shown_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    """What stands in a bucket can be anybody's: a version's name, a manifest's text, an error that quotes either."""
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_table_is_one_line_or_one_block_per_row_and_cuts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    write_table("Models", ("version", "RMSE", "why"), [(LONG, "5.10", REASON), ("short", "12.00", "")], {"RMSE"})
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    if columns == 200:
+        assert lines[3] == f"{LONG}   5.10  {REASON}"
+        assert lines[4].split() == ["short", "12.00"]
+        return
+    assert all(len(line) <= columns or LONG in line for line in lines)
+    assert {LONG, "5.10", "12.00"} <= set(text.split())
+    assert REASON in " ".join(text.split())
+    assert lines.count("") == 2
+
+
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "\x1b]0;owned\x07\x9b31m"
     show_result(hostile, {"name": hostile}, {"name": hostile}, json_only=False)
     with ConsoleDisplay(error_console()).live() as display:

@@ -1,0 +1,213 @@
+"""`ridecast records`: tables and JSON of rejects and failed batches, and their redrive."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infra.cli.records import show_object
+from infra.operate.redrive.marks import Marks
+from infra.operate.redrive.records import FailedObject
+from lambda_function.core.events import INVALID_FIELD, encode_reject
+from tests.builders import SHARD_ID, STREAM, event_id
+from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at
+from tests.fakes import BUCKET
+from tests.kits.cli import Cli
+
+pytestmark = pytest.mark.slow  # moto in process: half a second to import, tens of milliseconds a test
+
+KEY = f"rejects/{STREAM}/{SHARD_ID}/1.ndjson"
+FAILURES = ("--kind", "failure")
+BROKEN = f"rejects/{STREAM}/{SHARD_ID}/2.ndjson"
+
+
+class Records(Cli):
+    """`ridecast records` on a bucket and a stream in memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        super().__init__(monkeypatch, capsys, "--bucket", BUCKET)
+        self.s3: Any = boto3.client("s3")
+        self.s3.create_bucket(Bucket=BUCKET)
+        self.kinesis: Any = boto3.client("kinesis")
+        self.kinesis.create_stream(StreamName=STREAM, ShardCount=1)
+
+    def ended(self, *words: object) -> tuple[int, str, str]:
+        """Run a command of the group."""
+        return super().ended("records", *words)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Store an object."""
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    def in_stream(self) -> list[tuple[str, bytes]]:
+        """Return partition key and data of the stream's records."""
+        position = {"ShardId": SHARD_ID, "ShardIteratorType": "TRIM_HORIZON"}
+        iterator = self.kinesis.get_shard_iterator(StreamName=STREAM, **position)["ShardIterator"]
+        records = self.kinesis.get_records(ShardIterator=iterator)["Records"]
+        return [(record["PartitionKey"], record["Data"]) for record in records]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Records]:
+    """A bucket with three rejects, an object that is none, and a failed batch of two records."""
+    with mock_aws():
+        cli = Records(monkeypatch, capsys)
+        rejects = [reject_at(1, b"hello\x1b[31m"), reject_at(2, b"\xff\x00"), reject_at(3, b"{}", INVALID_FIELD)]
+        cli.put(KEY, b"\n".join(map(encode_reject, rejects)))
+        cli.put(BROKEN, b"{")
+        cli.put(FAILURE_KEY, failure(b"a", b"b"))
+        yield cli
+
+
+def test_list_shows_counts_the_newest_and_what_cannot_be_read(cli: Records) -> None:
+    text = cli.run("list")
+    for part in (INVALID_FIELD, "not_json", SHARD_ID, "2021-01-05 08:15:03Z", event_id(3), f"not readable: {BROKEN}"):
+        assert part in text
+    found = cli("list")
+    assert (found["records"], list(found["unreadable"])) == (3, [BROKEN])
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_list_cuts_no_value_at_any_width(cli: Records, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = cli.run("list")
+    assert all(part in text for part in (INVALID_FIELD, SHARD_ID, "2021-01-05 08:15:03Z", event_id(3)))
+
+
+def test_stack_gives_the_bucket_and_an_explicit_bucket_wins(cli: Records) -> None:
+    template = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {"BucketName": {"Value": BUCKET}},
+    }
+    boto3.client("cloudformation").create_stack(StackName="rides", TemplateBody=json.dumps(template))
+    cli.options = ("--stack", "rides")
+    assert cli("list")["records"] == 3
+    assert "NoSuchBucket" in cli.refuses("list", "--bucket", "no-such-bucket")
+    cli.options = ("--stack", "no-such-stack")
+    assert "cannot describe stack no-such-stack" in cli.refuses("list")
+
+
+@pytest.mark.parametrize(
+    ("options", "n_records"),
+    [
+        ("--reason not_json", 2),
+        ("--since 2021-01-05T08:15:02Z", 2),
+        ("--until 2021-01-05T08:15:02Z", 1),
+        ("--since 2021-01-05T08:15:02Z --until 2021-01-05T08:15:03Z", 1),
+        ("--since 2h", 0),
+        ("--shard 0", 3),
+        ("--shard 1", 0),
+        ("--stream ride-events", 3),
+        ("--stream other-events", 0),
+    ],
+)
+def test_list_counts_what_is_selected(cli: Records, options: str, n_records: int) -> None:
+    assert cli("list", *options.split())["records"] == n_records
+
+
+def test_list_has_a_line_for_each_of_the_newest_or_for_all(cli: Records) -> None:
+    cli.put(KEY, b"\n".join(encode_reject(reject_at(n)) for n in range(7)))
+    assert [line["id"] for line in cli("list")["newest"]] == [event_id(n) for n in (6, 5, 4, 3, 2)]
+    assert len(cli("list", "--all")["newest"]) == 7
+
+
+def test_list_counts_redriven_records_and_pending_leaves_them_out(cli: Records) -> None:
+    cli("redrive", event_id(2))
+    assert (cli("list")["records"], cli("list")["redriven"]) == (3, 1)
+    pending = cli("list", "--pending")
+    assert (pending["records"], pending["redriven"]) == (2, 0)
+    assert "redriven  " in cli.run("list")
+
+
+def test_failures_are_listed_by_condition_one_line_per_batch(cli: Records) -> None:
+    found = cli("list", *FAILURES, "--condition", "RetryAttemptsExhausted", "--stream", STREAM, "--shard", "0")
+    assert (found["records"], found["objects"]) == (2, 1)
+    assert [line["id"] for line in found["newest"]] == [FAILURE_KEY]
+    assert "2 records" in cli.run("list", *FAILURES)
+
+
+@pytest.mark.parametrize(
+    ("position", "encoding", "data"), [(1, "utf-8", "hello\x1b[31m"), (2, "hex", "ff00"), (3, "utf-8", "{}")]
+)
+def test_show_has_all_facts_of_a_reject(cli: Records, position: int, encoding: str, data: str) -> None:
+    found = cli("show", event_id(position))
+    assert (found["id"], found["encoding"], found["data"]) == (event_id(position), encoding, data)
+    assert (found["state"], found["key"], found["partition_key"]) == ("pending", KEY, "1")
+
+
+def test_control_characters_are_escaped_for_people(cli: Records) -> None:
+    text = cli.run("show", event_id(1))
+    assert "\x1b" not in text
+    assert r"hello\x1b[31m" in text
+
+
+def test_show_has_a_batch_and_one_record_of_it(cli: Records) -> None:
+    found = cli("show", *FAILURES, FAILURE_KEY[-8:])
+    assert (found["key"], found["records"]) == (FAILURE_KEY, [event_id(0), event_id(1)])
+    assert found["reasons"] == ["RetryAttemptsExhausted"]
+    assert event_id(1) in cli.run("show", *FAILURES, FAILURE_KEY)
+    assert cli("show", *FAILURES, event_id(1))["data"] == "b"
+
+
+def test_object_without_a_readable_record_is_shown_with_its_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    show_object(FailedObject("x", problem="is none"), Marks(Account().bucket()), json_only=True)
+    assert json.loads(capsys.readouterr().out)["problem"] == "is none"
+
+
+def test_redrive_sends_and_marks_once(cli: Records) -> None:
+    dry = cli("redrive", "--dry-run", "--reason", "not_json")
+    assert (dry["selected"], dry["to_redrive"], dry["redriven"], dry["dry_run"]) == (2, 2, 0, True)
+    assert cli.in_stream() == []
+    done = cli("redrive", "--reason", "not_json")
+    assert (done["redriven"], done["by_stream"], list(done["unreadable"])) == (2, {STREAM: 2}, [BROKEN])
+    assert cli.in_stream() == [("1", b"hello\x1b[31m"), ("1", b"\xff\x00")]
+    again = cli("redrive")
+    assert (again["selected"], again["redriven"], again["redriven_before"]) == (3, 1, 2)
+
+
+def test_redrive_of_a_failure_sends_its_batch(cli: Records) -> None:
+    assert "2 to ride-events" in cli.run("redrive", *FAILURES, FAILURE_KEY)
+    assert [data for _, data in cli.in_stream()] == [b"a", b"b"]
+
+
+def test_redrive_goes_to_another_stream(cli: Records) -> None:
+    cli.kinesis.create_stream(StreamName="repaired", ShardCount=1)
+    assert cli("redrive", *FAILURES, "--to", "repaired")["by_stream"] == {"repaired": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (f"show {event_id(9)}", "names no single one of the rejects"),
+        ("show ndjson", "2 keys end in it, give more of the key"),
+        ("show nothing --kind failure", "`list` shows all"),
+        ("list --since yesterday", "'yesterday' is no time: write it as"),
+        ("list --since 999999w", "'--since'"),
+        ("redrive --kind failure --to nowhere", "stream nowhere accepted 0 records"),
+    ],
+)
+def test_mistake_is_one_sentence(cli: Records, arguments: str, sentence: str) -> None:
+    assert sentence in cli.refuses(*arguments.split())
+
+
+def test_interrupted_redrive_can_be_continued(cli: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    def client(*arguments: Any, **options: Any) -> Any:
+        made = session_client(*arguments, **options)
+        if arguments[1] == "kinesis":
+            made.meta.events.register("before-call.kinesis.PutRecords", interrupt)
+        return made
+
+    session_client = boto3.Session.client
+    with monkeypatch.context() as patch:
+        patch.setattr(boto3.Session, "client", client)
+        code, _, err = cli.ended("redrive")
+    assert code == 130
+    assert "ridecast: interrupted after 0 records: run it again to continue" in err
+    done = cli("redrive")
+    assert (done["redriven"], done["perhaps_repeated"]) == (3, 3)
