@@ -12,6 +12,7 @@ from infra.cli.output import (
     minutes_text,
     months_text,
     show_result,
+    some_of,
     time_text,
     value_text,
     write_json,
@@ -20,7 +21,7 @@ from infra.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from training.registry.catalog import Comparison, Model, ModelDetails, Pair, SlicePair
+    from training.registry.catalog import Comparison, Model, ModelDetails, SlicePair
     from training.workflows.reproduce import Reproduction
 
 _N_SLICES = 8
@@ -121,7 +122,7 @@ def _show_model(details: "ModelDetails", *, json_only: bool) -> None:
         "RMSE, minutes": _beside_baseline(details.model, "rmse_minutes"),
         "MAE, minutes": _beside_baseline(details.model, "mae_minutes"),
         "tested on": _tested(details),
-        "worse than the baseline in": _worse(details),
+        "slices worse than the baseline": _worse(details),
         "parameters": "  ".join(f"{name}={value}" for name, value in manifest.parameters.items()),
         "software": "  ".join(f"{name} {value[:_N_DIGITS]}" for name, value in manifest.software.items()),
         "files": "  ".join(f"{name} {digest.n_bytes:,} B" for name, digest in manifest.files.items()),
@@ -181,9 +182,7 @@ def _worse(details: "ModelDetails") -> str:
 
     if details.evaluation is None:
         return "unknown: this version was exported without an evaluation"
-    worse = worse_than_baseline(details.evaluation.validate)
-    named = ", ".join(f"{one.by} {one.name}" for one in worse[:_N_SLICES])
-    return f"{named} and {len(worse) - _N_SLICES} more slices" if len(worse) > _N_SLICES else named or "no slice"
+    return some_of([f"{one.by} {one.name}" for one in worse_than_baseline(details.evaluation.validate)], _N_SLICES)
 
 
 def _verdict(channel: str, verdict: Any) -> str:
@@ -194,7 +193,7 @@ def _verdict(channel: str, verdict: Any) -> str:
 
 
 def _show_comparison(comparison: "Comparison", *, json_only: bool) -> None:
-    slices = [{**_fields(one), "off_minutes": round(one.off_minutes, 4)} for one in comparison.slices]
+    slices = [{**msgspec.to_builtins(one), "off_minutes": round(one.off_minutes, 4)} for one in comparison.slices]
     result = {
         "a": comparison.a,
         "b": comparison.b,
@@ -207,13 +206,14 @@ def _show_comparison(comparison: "Comparison", *, json_only: bool) -> None:
         write_json(result)
         return
     pairs = [*comparison.facts, *comparison.metrics]
-    write_table(f"A: {comparison.a}\nB: {comparison.b}", ("", "A", "B"), map(_pair_row, pairs), numeric={"A", "B"})
+    rows = ((pair.name, value_text(pair.a), value_text(pair.b)) for pair in pairs)
+    write_table(f"A: {comparison.a}\nB: {comparison.b}", ("", "A", "B"), rows, numeric={"A", "B"})
     if not comparison.is_same_validation:
         write_lines(["They were validated on different months: their errors cannot be compared."])
     if comparison.slices:
-        rows = map(_slice_row, comparison.slices[:_N_SLICES])
+        slice_rows = map(_slice_row, comparison.slices[:_N_SLICES])
         columns = ("slice", "rides", "A", "B", "B - A")
-        write_table("Slices that differ most, RMSE in minutes", columns, rows, numeric=columns[1:])
+        write_table("Slices that differ most, RMSE in minutes", columns, slice_rows, numeric=columns[1:])
 
 
 def _show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
@@ -222,7 +222,7 @@ def _show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
         "identical": found.is_identical,
         "only_code_differs": found.is_code,
         "again_version": found.again_version,
-        "differences": [_fields(one) for one in found.differences],
+        "differences": msgspec.to_builtins(found.differences),
     }
     if json_only:
         write_json(result)
@@ -236,15 +236,6 @@ def _show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
             write_lines(["Data, software and parameters are the same: this project's code has changed."])
 
 
-def _pair_row(pair: "Pair") -> tuple[str, ...]:
-    return (pair.name, value_text(pair.a), value_text(pair.b))
-
-
 def _slice_row(one: "SlicePair") -> tuple[str, ...]:
     rmse = (minutes_text(one.a_rmse_minutes), minutes_text(one.b_rmse_minutes))
     return (f"{one.by} {one.name}", f"{one.n_rides:,}", *rmse, f"{one.off_minutes:+.2f}")
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(value)
-    return fields

@@ -135,6 +135,16 @@ def value_text(value: Any) -> str:
     return "none" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def some_of(names: Sequence[str], n_shown: int) -> str:
+    """Return the first names, and the number of the others.
+
+    >>> some_of(["a", "b", "c"], 2), some_of([], 2)
+    ('a, b and 1 more', 'none')
+    """
+    more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
+    return (", ".join(names[:n_shown]) or "none") + more
+
+
 def minutes_text(minutes: float | None) -> str:
     """Return minutes with two decimals.
 

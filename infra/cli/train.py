@@ -23,7 +23,7 @@ from infra.cli.options import (
     on_aws,
     open_bucket,
 )
-from infra.cli.output import live_display, show_result
+from infra.cli.output import live_display, show_result, some_of
 
 if TYPE_CHECKING:
     from training.evaluation.backtest import BacktestResult
@@ -201,7 +201,7 @@ def run_rows(outcome: "RunOutcome") -> dict[str, str]:
         "training rides": f"{outcome.run.n_train:,}",
         "validation rides": f"{validated.model.n_rides:,}",
         **_errors(validated, ""),
-        "worse than the course's in": _worse(validated),
+        "slices worse than the course's": _worse(validated),
         "without a pickup time": _late(outcome),
     }
     if outcome.test:
@@ -210,9 +210,8 @@ def run_rows(outcome: "RunOutcome") -> dict[str, str]:
     rows["bundle"] = str(outcome.path)
     if outcome.verdict:
         verdict = "passed" if outcome.verdict.passed else "not passed"
-        rows["gate"] = (
-            f"{verdict}, against {outcome.verdict.against or 'the baseline'} on {_list(outcome.verdict.months)}"
-        )
+        months = ", ".join(outcome.verdict.months) or "no month"
+        rows["gate"] = f"{verdict}, against {outcome.verdict.against or 'the baseline'} on {months}"
     if outcome.moved:
         rows["channel"] = f"{outcome.moved.channel} now holds {outcome.moved.now.model_version}"
     return rows
@@ -264,8 +263,7 @@ def _worse(result: "MonthsResult") -> str:
     from training.model.results import worse_than_baseline
 
     worse = [f"{one.by} {one.name} ({one.model.n_rides:,} rides)" for one in worse_than_baseline(result)]
-    more = f" and {len(worse) - _N_NAMED_SLICES} more" if len(worse) > _N_NAMED_SLICES else ""
-    return _list(worse[:_N_NAMED_SLICES]) + more
+    return some_of(worse, _N_NAMED_SLICES)
 
 
 def _late(outcome: "RunOutcome") -> str:
@@ -276,7 +274,3 @@ def _late(outcome: "RunOutcome") -> str:
 
 def _minutes(measured: "Measured") -> dict[str, float]:
     return {"rmse_minutes": measured.rmse_minutes, "mae_minutes": measured.mae_minutes}
-
-
-def _list(items: "list[str] | tuple[str, ...]") -> str:
-    return ", ".join(items) or "none"
