@@ -54,8 +54,8 @@ COMMANDS = {
     ),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
 }
-"""As they are typed, AWS's own as in the runbook; what is in braces is filled in. Those that need most come first: a
-part that is missing is found there, and what takes long is not come to."""
+"""Commands as a person types them, with names in braces, and AWS's own as in the runbook. Those that need most
+permissions come first, so that a missing permission is found before the slow commands run."""
 
 _STOP_WITHIN_S = 30
 
