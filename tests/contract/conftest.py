@@ -1,13 +1,10 @@
-"""The translated templates, read once for all contract tests."""
-
-from typing import Any
+"""The translated template and its alarms, read once for all contract tests."""
 
 import pytest
 
 from infra.local.stack import Stack
 from tests.kits import template as template_kit
 from tests.kits.alarms import Properties, alarms_of
-from tests.kits.bootstrap import bootstrap_resources
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +17,3 @@ def stack() -> Stack:
 def alarms(stack: Stack) -> dict[str, Properties]:
     """The properties of every alarm on a metric, by logical id."""
     return alarms_of(stack)
-
-
-@pytest.fixture(scope="session")
-def resources() -> dict[str, Any]:
-    """The resources of the bootstrap template."""
-    return bootstrap_resources()

@@ -1,4 +1,4 @@
-"""The bootstrap template: who may come in, what each role may do, and that template.yaml needs no more."""
+"""The bootstrap template: trust, permissions and boundary of its roles; template.yaml needs no more."""
 
 import json
 import re
@@ -41,7 +41,7 @@ LONGEST = {
     "ExecutionRole.Arn": f"arn:aws:iam::123456789012:role/{'x' * 64}",
     "Boundary": f"arn:aws:iam::123456789012:policy/{'x' * 128}",
 }
-"""What the bootstrap template refers to, as long as it gets."""
+"""The longest value of each reference of the bootstrap template."""
 
 _OF_THE_ACCOUNT = f"{LONGEST['AWS::Region']}:{LONGEST['AWS::AccountId']}"
 _FUNCTION = f"arn:aws:lambda:{_OF_THE_ACCOUNT}:function:{LONGEST_NAME}"
@@ -60,7 +60,7 @@ DEPLOYED = {
         for name in ("ApiFunction", "PreTraffic", "Predictor")
     },
 }
-"""What template.yaml's roles refer to, as CloudFormation names it."""
+"""The references of template.yaml's roles, as CloudFormation names them."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def resources() -> dict[str, Any]:
     return bootstrap_resources()
 
 
-# -- who may come in
+# Trust ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("role", "environment"), [("PlanRole", "-plan"), ("DeployRole", "")])
@@ -90,14 +90,14 @@ def test_role_trusts_one_environment_of_one_repository_and_nothing_else(
 
 
 @pytest.mark.parametrize("repository", ["*/*", "owner/*", "owner", "owner/name:ref", "owner/name/more"])
-def test_repository_is_a_name_and_no_pattern(repository: str) -> None:
+def test_repository_is_a_name_and_not_a_pattern(repository: str) -> None:
     allowed = read_template(BOOTSTRAP)["Parameters"]["Repository"]["AllowedPattern"]
 
     assert not re.fullmatch(allowed, repository)
     assert re.fullmatch(allowed, "owner/ridecast")
 
 
-def test_execution_role_is_cloudformations_alone(resources: dict[str, Any]) -> None:
+def test_only_cloudformation_assumes_the_execution_role(resources: dict[str, Any]) -> None:
     (statement,) = resources["ExecutionRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
 
     assert (statement["Principal"], statement["Action"]) == (
@@ -106,10 +106,10 @@ def test_execution_role_is_cloudformations_alone(resources: dict[str, Any]) -> N
     )
 
 
-# -- what each may do
+# Permissions ----------------------------------------------------------------------------------------------------------
 
 
-def test_planning_role_can_carry_nothing_out(resources: dict[str, Any]) -> None:
+def test_planning_role_can_execute_nothing(resources: dict[str, Any]) -> None:
     planning = actions(resources["PlanRole"])
 
     assert "cloudformation:CreateChangeSet" in planning
@@ -134,7 +134,7 @@ def test_change_sets_are_made_for_the_execution_role_only(resources: dict[str, A
 
 
 @pytest.mark.parametrize("role", ["PlanRole", "DeployRole"])
-def test_roles_of_workflows_change_nothing_by_themselves(resources: dict[str, Any], role: str) -> None:
+def test_roles_of_workflows_change_nothing_directly(resources: dict[str, Any], role: str) -> None:
     changing = re.compile(r":(Create|Update|Delete|Put|Set|Add|Remove|Attach|Detach)")
     may = {action for action in actions(resources[role]) if changing.search(action)}
 
@@ -156,7 +156,7 @@ def test_roles_are_made_under_the_boundary_only(resources: dict[str, Any]) -> No
     assert not allowed & {"iam:AttachRolePolicy", "iam:DeleteRolePermissionsBoundary"}
 
 
-def test_no_deployment_changes_what_bounds_it(resources: dict[str, Any]) -> None:
+def test_no_deployment_changes_its_boundary(resources: dict[str, Any]) -> None:
     (denied,) = [one for one in statements(*execution_policies(resources)) if one["Effect"] == "Deny"]
     made_here = {one["Type"] for one in resources.values()} - {"AWS::IAM::OIDCProvider", "AWS::S3::BucketPolicy"}
 
@@ -176,7 +176,7 @@ def test_templates_roles_take_the_boundary() -> None:
     assert [role.get("PermissionsBoundary") for role in roles] == [bounded] * len(roles)
 
 
-def test_boundary_lets_nobody_make_more_of_himself(resources: dict[str, Any]) -> None:
+def test_boundary_allows_no_privilege_escalation(resources: dict[str, Any]) -> None:
     services = {action.partition(":")[0] for action in actions(resources["Boundary"])}
 
     assert services <= {"cloudwatch", "codedeploy", "kinesis", "kms", "lambda", "logs", "s3"}
@@ -186,7 +186,7 @@ def test_boundary_lets_nobody_make_more_of_himself(resources: dict[str, Any]) ->
     }
 
 
-def test_execution_role_neither_reads_nor_writes_what_is_in_the_stacks_bucket_and_streams(
+def test_execution_role_has_no_access_to_data_in_bucket_and_streams(
     resources: dict[str, Any],
 ) -> None:
     reading = [one for one in statements(*execution_policies(resources)) if "s3:GetObject" in as_list(one["Action"])]
@@ -202,18 +202,18 @@ def test_execution_role_neither_reads_nor_writes_what_is_in_the_stacks_bucket_an
     }
 
 
-# -- wildcards
+# Wildcards ------------------------------------------------------------------------------------------------------------
 
 
 def wildcard_lines() -> Iterator[tuple[int, str]]:
-    """Lines that say `*` in an action or a resource."""
+    """Yield lines with `*` in an action or a resource."""
     for number, line in enumerate(BOOTSTRAP.read_text(encoding="utf-8").splitlines(), start=1):
         said, _, _comment = line.partition(" #")
         if "*" in said and re.search(r"Resource:|Action:|- !Sub|- \w+:", said):
             yield number, line
 
 
-def test_no_action_is_a_wildcard_but_where_all_of_them_are_denied(resources: dict[str, Any]) -> None:
+def test_no_allowed_action_is_a_wildcard(resources: dict[str, Any]) -> None:
     for resource in resources.values():
         policies = [one for one in [resource["Properties"].get("PolicyDocument")] if one]
         policies += [one["PolicyDocument"] for one in resource["Properties"].get("Policies", ())]
@@ -233,11 +233,11 @@ def test_each_wildcard_has_its_reason_beside_it() -> None:
     assert not bare
 
 
-# -- the boundary is enough for template.yaml, and all of it fits
+# Boundary and limits --------------------------------------------------------------------------------------------------
 
 
 def calls_of_the_templates_roles() -> set[tuple[str, str, str]]:
-    """Role, action and ARN of all that is allowed in template.yaml."""
+    """Return role, action and ARN of everything that template.yaml allows."""
     deployed: dict[str, Any] = Stack().template["Resources"]
     versions = [name for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Version"]
     values = {**DEPLOYED, **dict.fromkeys(versions, f"{DEPLOYED['Predictor.Arn']}:7")}
@@ -252,12 +252,12 @@ def calls_of_the_templates_roles() -> set[tuple[str, str, str]]:
 
 
 def _either(statement: dict[str, Any]) -> dict[str, Any]:
-    """A statement, or the one that stands behind a condition."""
+    """Return a statement, or the one behind a condition."""
     found: dict[str, Any] = statement["Fn::If"][1] if "Fn::If" in statement else statement
     return found
 
 
-def test_boundary_holds_all_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
+def test_boundary_allows_everything_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
     boundary = resolved(document(resources["Boundary"]), DEPLOYED)
     context = {"aws:ResourceAccount": DEPLOYED["AWS::AccountId"], "aws:ResourceTag/project": "ridecast"}
     calls = calls_of_the_templates_roles()
@@ -277,7 +277,7 @@ def test_policies_fit_into_iams_limits(resources: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_cfn_lint_knows_every_property_and_action(tmp_path: Path) -> None:
+def test_cfn_lint_accepts_every_property_and_action(tmp_path: Path) -> None:
     lint = import_module("infra.stack.lint")  # cfn-lint takes seconds to import
     misspelt = tmp_path / "bootstrap.yaml"
     text = BOOTSTRAP.read_text(encoding="utf-8")

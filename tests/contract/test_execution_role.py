@@ -1,7 +1,7 @@
-"""The role that CloudFormation deploys as may make each call that AWS says it makes for this template, and no other.
+"""CloudFormation's role may make exactly the calls that this template needs.
 
-Each resource type of AWS's registry lists what its handlers call. What is not allowed all the same stands in
-tests/kits/handler_excuses.py.
+AWS's registry lists the calls of each resource type's handlers. tests/kits/handler_excuses.py lists those that are not
+allowed, with reasons.
 """
 
 from typing import Any
@@ -73,7 +73,7 @@ ARNS: dict[str, dict[str, list[str]]] = {
         "function alias": [f"{FUNCTION}:live"],
         "function version": [f"{FUNCTION}:7"],
     },
-    "logs": {"log-group": [LOG_GROUP, f"{LOG_GROUP}:*"]},  # with an end or without, as the action likes
+    "logs": {"log-group": [LOG_GROUP, f"{LOG_GROUP}:*"]},  # the suffix depends on the action
     "s3": {
         "bucket": ["arn:aws:s3:::ridecast-dev-bucket-1x2y3z"],
         "object": [f"{DEV['ArtefactBucket.Arn']}/ridecast-dev/package-0a1b.zip"],
@@ -81,7 +81,7 @@ ARNS: dict[str, dict[str, list[str]]] = {
     "sns": {"topic": [f"arn:aws:sns:{REGION}:{ACCOUNT}:ridecast-dev-AlarmTopic-1X2Y3Z"]},
     "sqs": {"queue": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:ridecast-dev-GivenUpBatches-1X2Y3Z"]},
 }
-"""What the stack's resources are called, by service and by IAM's kind."""
+"""ARNs of the stack's resources, by service and IAM's kind."""
 
 CONTEXT = {
     "aws:RequestTag/project": "ridecast",
@@ -92,13 +92,13 @@ CONTEXT = {
     "iam:PermissionsBoundary": DEV["Boundary"],
     "lambda:FunctionArn": FUNCTION,
 }
-"""What the requests say beside action and resource."""
+"""Context keys of the requests."""
 
 NOT_IN_THE_LIST = {"apigateway:TagResource", "apigateway:UntagResource"}
-"""Actions that IAM's list lacks and API Gateway asks for all the same (aws-amplify/amplify-cli#12316)."""
+"""Actions that API Gateway requires although IAM's list lacks them (aws-amplify/amplify-cli#12316)."""
 
 BESIDE_THE_HANDLERS = {
-    # HTTP API developer guide, "Configure logging for HTTP APIs": whoever sets a stage's access log needs these.
+    # HTTP API developer guide, "Configure logging for HTTP APIs": needed to set a stage's access log.
     "logs:CreateLogDelivery": "*",
     "logs:DeleteLogDelivery": "*",
     "logs:DescribeResourcePolicies": "*",
@@ -106,11 +106,11 @@ BESIDE_THE_HANDLERS = {
     "logs:ListLogDeliveries": "*",
     "logs:PutResourcePolicy": "*",
     "logs:UpdateLogDelivery": "*",
-    # The same guide, "Using service-linked roles": it is made with the account's first API.
+    # The same guide, "Using service-linked roles": created with the account's first API.
     "iam:CreateServiceLinkedRole": (
         f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/ops.apigateway.amazonaws.com/AWSServiceRoleForAPIGateway"
     ),
-    # A change set of a template with SAM's macro is made as the execution role too.
+    # Needed to make a change set of a template with SAM's macro.
     "cloudformation:CreateChangeSet": f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31",
 }
 """Calls that no handler lists."""
@@ -125,17 +125,17 @@ def excused(name: str) -> set[str]:
 
 
 def wanted_on(action: str) -> list[str]:
-    """The ARNs of this stack that an action must be allowed on; ``*`` where AWS takes no other."""
+    """Return the ARNs of this stack that an action needs; ``*`` if AWS accepts no other."""
     if action in NOT_IN_THE_LIST:
         return [*ARNS["apigateway"]["api"], *ARNS["apigateway"]["stage"], *ARNS["apigateway"]["stages"]]
     kinds, ours = resource_kinds(action), ARNS.get(action.partition(":")[0], {})
     found = [arn for kind, arns in ours.items() if kind in kinds for arn in arns]
-    assert found or not kinds, f"say in ARNS what {action} is called on: {', '.join(sorted(kinds))}"
+    assert found or not kinds, f"add the resource of {action} to ARNS: {', '.join(sorted(kinds))}"
     return found or ["*"]
 
 
 def refused(action: str) -> list[str]:
-    """The ARNs on which the role may not do it."""
+    """Return the ARNs on which the role may not do an action."""
     return [arn for arn in wanted_on(action) if not is_allowed(DOCUMENTS, action, arn, CONTEXT)]
 
 
@@ -165,11 +165,11 @@ def test_each_excuse_is_needed(name: str) -> None:
     assert not excused(name) & actions(*execution_policies(bootstrap_resources()))
 
 
-def test_actions_that_iams_list_lacks_are_still_not_in_it() -> None:
+def test_iams_list_still_lacks_these_actions() -> None:
     assert not {action for action in NOT_IN_THE_LIST if is_action(action)}
 
 
-def test_only_what_aws_takes_no_arn_for_is_allowed_on_everything() -> None:
+def test_only_actions_without_arns_are_allowed_on_everything() -> None:
     open_ones = {
         action
         for statement in statements(*execution_policies(bootstrap_resources()))
@@ -181,7 +181,7 @@ def test_only_what_aws_takes_no_arn_for_is_allowed_on_everything() -> None:
     assert {action for action in open_ones if resource_kinds(action)} == set()
 
 
-def test_nothing_is_allowed_that_is_never_called() -> None:
+def test_every_allowed_action_is_called() -> None:
     called = set().union(*(resource_type(name).calls for name in TYPES), BESIDE_THE_HANDLERS)
 
     assert actions(*execution_policies(bootstrap_resources())) <= called

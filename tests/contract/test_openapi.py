@@ -1,4 +1,4 @@
-"""docs/openapi.json: valid, generated from the code of now, and true of what the routes answer."""
+"""docs/openapi.json is valid, generated from the present code, and matches the answers of the routes."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def test_document_is_openapi() -> None:
     validate(openapi())
 
 
-def test_document_in_docs_is_the_one_that_the_code_generates() -> None:
+def test_document_in_docs_is_generated_from_the_code() -> None:
     found = DOCUMENT.read_bytes()
 
     assert found == openapi_json(), "run: python -m lambda_function.api.openapi > docs/openapi.json"
@@ -63,7 +63,7 @@ def test_answer_is_as_documented(method: str, path: str, body: bytes, schema: st
     validator(schema).validate(FakeApi().ask(method, path, body).json)
 
 
-def test_answer_that_is_documented_as_an_example_is_one() -> None:
+def test_example_of_an_answer_is_valid() -> None:
     (example,) = openapi()["components"]["schemas"]["Results"]["examples"]
 
     validator("Results").validate(example)

@@ -1,13 +1,8 @@
-"""What template.yaml promises of its functions and the mapping, once it is plain CloudFormation.
-
-moto drops half of this, so it is held here; of the data in test_template_data.py, of roles in test_template_roles.py,
-and of how new code takes over in test_template_rollout.py.
-"""
+"""The functions, mapping, parameters and outputs of the translated template. moto ignores half of these properties."""
 
 import tomllib
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,16 +31,9 @@ OUTPUTS = {
 OWN_FUNCTIONS = [("Predictor", "lambda_function.handler"), ("PreTraffic", "lambda_function.pre_traffic")]
 
 
-@pytest.fixture(scope="module")
-def template() -> dict[str, Any]:
-    return read_template(TEMPLATE)
-
-
 @pytest.mark.parametrize(("name", "module"), OWN_FUNCTIONS)
-def test_function_is_a_zip_of_lambda_function_that_keeps_its_package_name(
-    template: dict[str, Any], name: str, module: str
-) -> None:
-    source = template["Resources"][name]
+def test_function_is_a_zip_of_lambda_function_that_keeps_its_package_name(name: str, module: str) -> None:
+    source = read_template(TEMPLATE)["Resources"][name]
 
     assert source["Properties"]["CodeUri"] == "lambda_function/"
     assert source["Metadata"] == {
@@ -56,7 +44,7 @@ def test_function_is_a_zip_of_lambda_function_that_keeps_its_package_name(
 
 
 @pytest.mark.parametrize("name", [name for name, _ in OWN_FUNCTIONS])
-def test_function_runs_the_projects_python_on_arm64_unless_told_otherwise(name: str) -> None:
+def test_function_runs_the_projects_python_on_arm64_by_default(name: str) -> None:
     assert properties(name)["Runtime"] == f"python{(ROOT / '.python-version').read_text().strip()}"
     assert properties(name)["Architectures"] == [{"Ref": "Architecture"}]
     assert stack().parameters["Architecture"] == "arm64"
@@ -64,8 +52,8 @@ def test_function_runs_the_projects_python_on_arm64_unless_told_otherwise(name: 
 
 
 @pytest.mark.parametrize(("name", "logs"), [("Predictor", "PredictorLogs"), ("PreTraffic", "PreTrafficLogs")])
-def test_function_logs_json_into_a_group_of_its_own_at_a_level_that_loses_no_metric(name: str, logs: str) -> None:
-    # A line without a level is INFO to Lambda, and metrics have none: a higher level here would drop them.
+def test_function_logs_json_to_its_own_group_at_a_level_that_keeps_metrics(name: str, logs: str) -> None:
+    # Lambda treats a line without a level, such as a metric, as INFO: a higher level would drop metrics.
     assert properties(name)["LoggingConfig"] == {"LogGroup": {"Ref": logs}, **JSON_LOGS}
 
 
@@ -74,7 +62,7 @@ def test_function_starts_no_trace_of_its_own(name: str) -> None:
     assert properties(name)["TracingConfig"] == {"Mode": "PassThrough"}
 
 
-def test_function_environment_has_these_settings_and_no_other() -> None:
+def test_function_environment_has_exactly_these_settings() -> None:
     assert properties("Predictor")["Environment"]["Variables"] == {
         "OUTPUT_STREAM": {"Ref": "RidePredictions"},
         "BUCKET": {"Ref": "Bucket"},
@@ -90,7 +78,7 @@ def test_function_environment_has_these_settings_and_no_other() -> None:
     }
 
 
-def test_no_two_functions_of_any_stacks_tell_of_themselves_under_one_name() -> None:
+def test_service_names_differ_between_functions_and_stacks() -> None:
     functions = of_type("AWS::Lambda::Function").values()
     names = [one["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for one in functions]
     stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic")
@@ -100,7 +88,7 @@ def test_no_two_functions_of_any_stacks_tell_of_themselves_under_one_name() -> N
     assert len(services) == len(stacks) * len(names)
 
 
-def test_groups_of_keys_are_enough_for_shards_that_kinesis_adds() -> None:
+def test_on_demand_stream_has_groups_for_added_shards() -> None:
     on_demand = properties("Predictor", StreamMode="ON_DEMAND")
     assert on_demand["Environment"]["Variables"]["OUTPUT_GROUPS"] == 16
 
@@ -124,7 +112,7 @@ def test_published_versions_start_from_a_snapshot_unless_the_region_has_none() -
 # The mapping: a reason for each property is in docs/decisions/0014 ----------------------------------------------------
 
 
-def test_mapping_is_this_and_nothing_else() -> None:
+def test_mapping_has_exactly_these_properties() -> None:
     assert properties(MAPPING) == {
         "EventSourceArn": arn_of("RideEvents"),
         "FunctionName": {"Ref": "PredictorAliaslive"},
@@ -149,7 +137,7 @@ def test_decision_gives_a_reason_for_each_property_of_the_mapping() -> None:
     assert [name for name in properties(MAPPING) if f"`{name}`" not in record] == []
 
 
-def test_failed_batch_is_given_up_while_the_stream_still_has_it_and_time_is_left_to_catch_up() -> None:
+def test_batch_fails_while_half_of_the_streams_retention_is_left() -> None:
     retention_s = properties("RideEvents")["RetentionPeriodHours"] * 3600
 
     assert properties(MAPPING)["MaximumRecordAgeInSeconds"] <= retention_s / 2
@@ -183,7 +171,7 @@ def test_samconfig_deploys_an_environment_with_parameters_that_the_template_has(
     expected = "dev" if environment == "default" else environment
 
     assert Stack(parameters=parameters).parameters["Environment"] == expected
-    # Said, or what an undo or a fix has been given once would be for ever.
+    # Explicit: otherwise the values of an undo or a fix would stay.
     assert (parameters["CodeRollout"], parameters["RolloutAlarms"]) == ("ByEnvironment", "Watched")
     assert deploy["tags"] == f"project=ridecast environment={expected}"
     assert (deploy["capabilities"], deploy["confirm_changeset"]) == ("CAPABILITY_IAM", confirms)
@@ -198,7 +186,7 @@ def test_every_output_is_described_and_exported_under_the_stacks_name() -> None:
         assert output["Description"].endswith("."), name
 
 
-def test_functions_of_the_package_keep_one_role_each() -> None:
+def test_each_function_has_its_own_role() -> None:
     roles = [str(function["Properties"]["Role"]) for function in of_type("AWS::Lambda::Function").values()]
 
     assert len(set(roles)) == len(roles)
@@ -222,13 +210,13 @@ def test_functions_of_the_package_keep_one_role_each() -> None:
     ids=[
         "misspelt property",
         "unknown value",
-        "data without a say on its end",
-        "half a say",
-        "alarm that is not there",
+        "data without a deletion policy",
+        "data without an update policy",
+        "missing alarm",
     ],
 )
 def test_lint_finds_a_planted_mistake(tmp_path: Path, good: str, bad: str, rule: str) -> None:
-    lint = import_module("infra.stack.lint")  # cfn-lint takes seconds to import: not for every run of pytest
+    lint = import_module("infra.stack.lint")  # cfn-lint takes seconds to import
     text = TEMPLATE.read_text(encoding="utf-8")
     assert good in text
     path = tmp_path / "template.yaml"

@@ -1,4 +1,4 @@
-"""What template.yaml promises of the data: encrypted, closed, and kept as long as somebody may need it."""
+"""The data in the translated template: encryption, access, retention."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ ADMINISTER = (
     "UpdateAlias",
     "UpdateKeyDescription",
 )
-"""What is done to a key, and nothing that is done with one."""
+"""Actions that administer a key; none that uses it."""
 
 ROOT_OF_THE_ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
 
@@ -43,7 +43,7 @@ def key_statements() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", OUTLIVES_THE_STACK)
-def test_nothing_that_holds_data_or_opens_it_goes_with_the_stack(name: str) -> None:
+def test_resource_with_data_or_its_key_survives_the_stack(name: str) -> None:
     assert resource(name)["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resource(name)["UpdateReplacePolicy"] == "Retain"
 
@@ -51,7 +51,7 @@ def test_nothing_that_holds_data_or_opens_it_goes_with_the_stack(name: str) -> N
 # The key ------------------------------------------------------------------------------------------------------------
 
 
-def test_key_rotates_can_be_had_back_for_a_month_and_is_known_by_the_stacks_name() -> None:
+def test_key_rotates_has_a_month_to_cancel_deletion_and_an_alias_of_the_stacks_name() -> None:
     assert properties("Key")["EnableKeyRotation"] is True
     assert properties("Key")["PendingWindowInDays"] == 30
     assert properties("KeyAlias") == {
@@ -60,7 +60,7 @@ def test_key_rotates_can_be_had_back_for_a_month_and_is_known_by_the_stacks_name
     }
 
 
-def test_key_is_used_through_streams_and_bucket_alone(key_statements: dict[str, dict[str, Any]]) -> None:
+def test_key_is_used_through_streams_and_bucket_only(key_statements: dict[str, dict[str, Any]]) -> None:
     assert key_statements["AccountUsesTheKeyThroughStreamsAndBucket"] == {
         "Sid": "AccountUsesTheKeyThroughStreamsAndBucket",
         "Effect": "Allow",
@@ -91,7 +91,7 @@ def test_key_encrypts_this_stacks_logs_and_no_others(key_statements: dict[str, d
     }
 
 
-def test_account_administers_the_key_and_can_always_mend_its_policy(key_statements: dict[str, dict[str, Any]]) -> None:
+def test_account_administers_the_key_and_its_policy(key_statements: dict[str, dict[str, Any]]) -> None:
     assert key_statements["AccountAdministersTheKey"] == {
         "Sid": "AccountAdministersTheKey",
         "Effect": "Allow",
@@ -103,7 +103,7 @@ def test_account_administers_the_key_and_can_always_mend_its_policy(key_statemen
 
 
 @pytest.mark.parametrize("name", ["Key", "BucketPolicy"])
-def test_policy_is_of_the_version_that_has_variables(name: str) -> None:
+def test_policy_has_the_version_with_variables(name: str) -> None:
     (document,) = (properties(name)[key] for key in ("KeyPolicy", "PolicyDocument") if key in properties(name))
 
     assert document["Version"] == "2012-10-17"
@@ -113,14 +113,14 @@ def test_policy_is_of_the_version_that_has_variables(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_stream_is_encrypted_with_the_stacks_key_and_keeps_rides_for_two_days(name: str) -> None:
+def test_stream_is_encrypted_with_the_stacks_key_and_retains_rides_for_two_days(name: str) -> None:
     assert properties(name)["StreamEncryption"] == {"EncryptionType": "KMS", "KeyId": arn_of("Key")}
     assert properties(name)["RetentionPeriodHours"] == 48
     assert properties(name)["Name"] == {"Ref": f"{name}Name"}
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_stream_has_shards_by_parameter_or_as_many_as_kinesis_finds(name: str) -> None:
+def test_stream_has_shards_by_parameter_or_on_demand(name: str) -> None:
     on_demand = properties(name, StreamMode="ON_DEMAND")
 
     assert properties(name)["ShardCount"] == {"Ref": f"{name}Shards"}
@@ -155,7 +155,7 @@ def test_bucket_is_closed_to_the_public_and_to_other_accounts_objects() -> None:
         ("NoOldTls", {"NumericLessThan": {"s3:TlsVersion": 1.2}}),
     ],
 )
-def test_bucket_is_spoken_to_over_tls_alone(sid: str, condition: dict[str, Any]) -> None:
+def test_bucket_requires_tls(sid: str, condition: dict[str, Any]) -> None:
     statements = {one["Sid"]: one for one in properties("BucketPolicy")["PolicyDocument"]["Statement"]}
 
     assert properties("BucketPolicy")["Bucket"] == {"Ref": "Bucket"}
@@ -169,12 +169,12 @@ def test_bucket_is_spoken_to_over_tls_alone(sid: str, condition: dict[str, Any])
     }
 
 
-def test_bucket_has_a_name_that_is_free_unless_it_is_given_one() -> None:
+def test_bucket_has_a_generated_name_by_default() -> None:
     assert "BucketName" not in properties("Bucket")
     assert properties("Bucket", BucketName="acme-rides")["BucketName"] == {"Ref": "BucketName"}
 
 
-def test_overwritten_and_deleted_objects_can_be_had_back_for_a_while() -> None:
+def test_overwritten_and_deleted_objects_can_be_restored() -> None:
     assert properties("Bucket")["VersioningConfiguration"] == {"Status": "Enabled"}
     rule = lifecycle()["OverwrittenAndDeletedObjectsEnd"]
     assert "Prefix" not in rule  # all of the bucket
@@ -182,7 +182,7 @@ def test_overwritten_and_deleted_objects_can_be_had_back_for_a_while() -> None:
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
 
 
-def test_bucket_tells_of_what_lambda_puts_aside() -> None:
+def test_bucket_sends_events_of_new_objects() -> None:
     assert properties("Bucket")["NotificationConfiguration"] == {
         "EventBridgeConfiguration": {"EventBridgeEnabled": True}
     }
@@ -194,7 +194,7 @@ def lifecycle() -> dict[str, dict[str, Any]]:
     return {rule["Id"]: rule for rule in rules}
 
 
-def test_models_get_cheaper_with_age_and_stay_readable_at_once() -> None:
+def test_old_models_move_to_cheaper_storage_with_immediate_access() -> None:
     assert lifecycle()["OldModelsGetCheaper"]["Prefix"] == "models/"
     assert lifecycle()["OldModelsGetCheaper"]["Transitions"] == [
         {"StorageClass": "STANDARD_IA", "TransitionInDays": 90}
@@ -204,14 +204,14 @@ def test_models_get_cheaper_with_age_and_stay_readable_at_once() -> None:
 @pytest.mark.parametrize(
     "key", ["models/green-2021-01-3f2a9c1d0b7e/forest.npz", "channels/stable.json", "history/stable/2021-02-01.json"]
 )
-def test_no_rule_ever_ends_what_a_channel_may_point_at_or_be_rolled_back_to(key: str) -> None:
+def test_models_channels_and_history_never_expire(key: str) -> None:
     ending = [r["Id"] for r in lifecycle().values() if "ExpirationInDays" in r and key.startswith(r.get("Prefix", ""))]
 
     assert ending == []
 
 
 @pytest.mark.parametrize("prefix", ["rejects/", "aws/lambda/", "redriven/"])
-def test_rejects_and_given_up_batches_end_after_days_that_a_parameter_says(prefix: str) -> None:
+def test_failed_records_expire_after_a_parameters_days(prefix: str) -> None:
     rules = [rule for rule in lifecycle().values() if rule.get("Prefix") == prefix]
 
     assert [rule["ExpirationInDays"] for rule in rules] == [{"Ref": "KeptRecordsDays"}]
@@ -227,10 +227,12 @@ def test_rejects_and_given_up_batches_end_after_days_that_a_parameter_says(prefi
 
 
 @pytest.mark.parametrize("name", ["PredictorLogs", "PreTrafficLogs"])
-def test_logs_are_encrypted_and_end_after_days_that_a_parameter_says(name: str) -> None:
+def test_logs_are_encrypted_and_expire_after_a_parameters_days(name: str) -> None:
     assert properties(name)["KmsKeyId"] == arn_of("Key")
     assert properties(name)["RetentionInDays"] == {"Ref": "LogRetentionDays"}
-    assert "LogGroupName" not in properties(name)  # CloudFormation's begins with the stack's, as the key's policy wants
+    assert "LogGroupName" not in properties(
+        name
+    )  # the generated name begins with the stack's, as the key's policy requires
 
 
 def test_log_level_that_would_log_rides_cannot_be_chosen() -> None:

@@ -1,4 +1,4 @@
-"""What template.yaml promises of new code: a version a change, tried before it gets a ride, taken back on alarm."""
+"""The rollout of new code: one version a change, tested before it gets rides, rolled back on an alarm."""
 
 import re
 from typing import Any
@@ -38,7 +38,7 @@ def alias() -> dict[str, Any]:
 
 
 def config_name(**parameters: str | int) -> str:
-    """What CodeDeploy is told, as CloudFormation fills it in."""
+    """Return CodeDeploy's configuration, as CloudFormation resolves it."""
     template, values = properties(GROUP, **parameters)["DeploymentConfigName"]["Fn::Sub"]
     return str(template).replace("${ConfigName}", values["ConfigName"])
 
@@ -58,7 +58,7 @@ def test_rides_go_to_the_alias() -> None:
     assert properties("PredictorRides")["FunctionName"] == {"Ref": "PredictorAliaslive"}
 
 
-def test_old_version_goes_once_the_new_one_has_taken_over_and_its_snapshot_with_it() -> None:
+def test_old_version_and_its_snapshot_are_deleted_after_the_rollout() -> None:
     assert version()["DeletionPolicy"] == "Delete"
     assert "UpdateReplacePolicy" not in version()  # CloudFormation's default: the replaced one is deleted, at the end
 
@@ -67,7 +67,7 @@ def test_old_version_goes_once_the_new_one_has_taken_over_and_its_snapshot_with_
 
 
 def parameters_in(node: Any, declared: set[str]) -> set[str]:
-    """Names the parameters that a piece of template refers to, through conditions too."""
+    """Return the parameters that a part of the template refers to, also through conditions."""
     if isinstance(node, str):
         return {name for name in declared if f"${{{name}}}" in node}
     if isinstance(node, list):
@@ -114,7 +114,7 @@ def test_longest_values_are_the_longest_that_the_template_takes() -> None:
     assert "{1,61}" in declared["BucketName"]["AllowedPattern"]
 
 
-# Bit by bit, watched --------------------------------------------------------------------------------------------------
+# Steps, alarms and the hook ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_longest_values_are_the_longest_that_the_template_takes() -> None:
     ],
     ids=str,
 )
-def test_code_takes_over_bit_by_bit_in_prod(parameters: dict[str, str], name: str) -> None:
+def test_rollout_is_a_canary_in_prod(parameters: dict[str, str], name: str) -> None:
     assert config_name(**parameters) == f"CodeDeployDefault.Lambda{name}"
 
 
-def test_every_rollout_that_can_be_chosen_is_one_of_codedeploys() -> None:
+def test_every_choice_of_a_rollout_is_one_of_codedeploys() -> None:
     choices = set(stack().template["Parameters"]["CodeRollout"]["AllowedValues"]) - {"ByEnvironment"}
 
     assert choices <= set(CODEDEPLOY_PREDEFINED_CONFIGURATIONS_LIST)  # SAM leaves a name that it does not know as it is
 
 
-def test_alarm_takes_new_code_back() -> None:
+def test_alarm_rolls_new_code_back() -> None:
     group = properties(GROUP)
 
     assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": name}} for name in ALARMS]}
@@ -148,26 +148,26 @@ def test_alarm_takes_new_code_back() -> None:
     assert group["ServiceRoleArn"] == arn_of("DeploymentRole")
 
 
-def test_fix_is_let_through_while_an_alarm_sounds_if_it_is_said_so() -> None:
+def test_parameter_lets_a_fix_through_while_an_alarm_sounds() -> None:
     assert stack().template["Parameters"]["RolloutAlarms"]["AllowedValues"] == ["Watched", "Ignored"]
     assert stack().parameters["RolloutAlarms"] == "Watched"
     assert properties(GROUP, RolloutAlarms="Watched") == properties(GROUP)
-    # Empty, and not left out: CodeDeploy would keep the alarms that it had (aws/serverless-application-model#2452).
+    # Empty, not missing: otherwise CodeDeploy keeps the old alarms (aws/serverless-application-model#2452).
     assert properties(GROUP, RolloutAlarms="Ignored")["AlarmConfiguration"] == {}
 
 
-def test_group_is_changed_before_the_code_is_rolled_out_by_it() -> None:
+def test_alias_is_updated_after_its_deployment_group() -> None:
     assert alias()["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"] == {"Ref": GROUP}
 
 
 def rollout_minutes(choice: str) -> int:
-    """How long a rollout takes: ten steps, where it is linear."""
+    """Return the minutes of a rollout; a linear one has ten steps."""
     n_steps = 10 if choice.startswith("Linear") else 1
     return n_steps * int(re.findall(r"(\d+)Minutes?$", choice)[0])
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_alarm_that_takes_code_back_sounds_within_the_shortest_rollout(name: str) -> None:
+def test_alarm_that_rolls_code_back_sounds_within_the_shortest_rollout(name: str) -> None:
     alarm = properties(name)
     periods_s = {query["MetricStat"]["Period"] for query in alarm.get("Metrics", ()) if "MetricStat" in query}
     (period_s,) = periods_s or {alarm["Period"]}
@@ -179,7 +179,7 @@ def test_alarm_that_takes_code_back_sounds_within_the_shortest_rollout(name: str
     assert period_s * alarm["EvaluationPeriods"] <= shortest_s
 
 
-def test_new_version_is_tried_before_it_gets_a_ride() -> None:
+def test_new_version_is_tested_before_it_gets_a_ride() -> None:
     assert alias()["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"] == {
         "ApplicationName": {"Ref": "ServerlessDeploymentApplication"},
         "DeploymentGroupName": {"Ref": GROUP},

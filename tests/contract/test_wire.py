@@ -1,7 +1,6 @@
-"""The wire formats, byte for byte: a change here is a change for every producer and consumer.
+"""The wire formats, byte for byte: a change here affects every producer and consumer.
 
-Each golden file holds what one form looks like. Adding a field means adding it there first; nothing is ever renamed or
-removed.
+Each golden file holds one form. A new field is added there first; fields are never renamed or removed.
 """
 
 import base64
@@ -44,7 +43,7 @@ def golden_json(name: str) -> dict[str, Any]:
 
 
 def shape(value: object) -> object:
-    """Names and types of a value: what consumers rely on."""
+    """Return the names and types of a value, on which consumers rely."""
     if isinstance(value, dict):
         return {key: shape(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -69,11 +68,11 @@ def test_courses_own_event_is_read() -> None:
 
 
 def test_courses_own_event_in_its_envelope_is_predicted() -> None:
-    # GIVEN the invocation that the course's lessons test their function with
+    # GIVEN the invocation with which the course's lessons test their function
     invocation = golden_json("course_invocation.json")
     data = base64.b64decode(invocation["Records"][0]["kinesis"]["data"])
     assert json.loads(data) == golden_json("course_ride_event.json")
-    # WHEN it comes
+    # WHEN the function gets it
     function = FakeFunction(small_bundle())
     assert function.invoke(invocation) == ""
     # THEN there is a prediction for its ride, with what the course's consumers read
@@ -128,7 +127,7 @@ def test_function_sends_the_golden_shape() -> None:
         assert shape(json.loads(function.kinesis.taken[0][1])) == shape(golden_json(file))
 
 
-def test_prediction_with_fields_to_come_is_read() -> None:
+def test_prediction_with_unknown_fields_is_read() -> None:
     old = golden_bytes("prediction.json")
     new = json.dumps(golden_json("prediction.json") | {"confidence": 0.9}).encode()
     assert decode_prediction(new) == decode_prediction(old)
@@ -180,14 +179,14 @@ def test_line_of_the_history_has_these_bytes_by_this_key() -> None:
     assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_line.json")
 
 
-def test_manifest_that_was_written_once_is_read_for_ever() -> None:
+def test_old_manifest_is_read() -> None:
     manifest = decode_manifest(golden_bytes("manifest.json"))
     assert manifest.model_version == VERSION
     assert manifest.duration_range_minutes == (1.0, 60.0)
     assert manifest.data[0].n_kept == 2000
 
 
-def test_manifest_with_an_interval_is_read_for_ever() -> None:
+def test_old_manifest_with_an_interval_is_read() -> None:
     manifest = decode_manifest(golden_bytes("manifest_interval.json"))
     assert manifest.interval == small_interval()
     assert set(manifest.files) == {"evaluation.json", "forest.npz", "golden.json"}
@@ -195,8 +194,8 @@ def test_manifest_with_an_interval_is_read_for_ever() -> None:
 
 def test_manifest_as_it_is_exported_has_the_golden_shape() -> None:
     exported, golden = json.loads(interval_bundle().files[MANIFEST]), golden_json("manifest_interval.json")
-    golden["files"].pop("evaluation.json")  # only what was evaluated has one
-    for free in ("parameters", "metrics"):  # these are what a training run says of itself
+    golden["files"].pop("evaluation.json")  # only evaluated bundles have one
+    for free in ("parameters", "metrics"):  # a training run is free in these
         assert isinstance(exported.pop(free), dict)
         golden.pop(free)
     assert shape(exported) == shape(golden)

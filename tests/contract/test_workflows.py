@@ -1,4 +1,4 @@
-"""What GitHub's workflows promise: pinned actions, no keys, least permissions, one build, a gate before prod."""
+"""GitHub's workflows: pinned actions, no keys, least permissions, one build, an approval before prod."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ OWN = re.compile(r"uses: \./\.github/workflows/[\w-]+\.yml$")
 
 @cache
 def workflow(name: str) -> dict[Any, Any]:
-    """Reads one; `on` is True to YAML."""
+    """Read a workflow; YAML reads its key `on` as True."""
     found: dict[Any, Any] = yaml.safe_load((FOLDER / f"{name}.yml").read_text(encoding="utf-8"))
     return found
 
@@ -42,12 +42,12 @@ def steps() -> list[tuple[str, dict[str, Any]]]:
 
 
 def runs(job: dict[str, Any]) -> str:
-    """All that a job's steps run, a line each."""
+    """Return the scripts of a job's steps."""
     return "\n".join(step.get("run", "") for step in job["steps"])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_each_action_is_pinned_to_a_digest_with_its_version_beside_it(path: Path) -> None:
+def test_each_action_is_pinned_to_a_digest_with_its_version(path: Path) -> None:
     uses = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "uses:" in line]
 
     assert uses
@@ -62,18 +62,18 @@ def test_one_action_has_one_version_everywhere() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_no_permission_is_given_but_by_a_job(path: Path) -> None:
+def test_only_jobs_have_permissions(path: Path) -> None:
     assert workflow(path.stem)["permissions"] == {}
 
 
 @pytest.mark.parametrize(("name", "job"), jobs(), ids=[name for name, _ in jobs()])
-def test_job_reads_the_code_and_at_most_tells_who_it_is(name: str, job: dict[str, Any]) -> None:
+def test_job_may_read_the_code_and_at_most_get_a_token(name: str, job: dict[str, Any]) -> None:
     to_aws = name in {"cd.dev", "cd.prod", "deploy.plan", "deploy.deploy"}
 
     assert job["permissions"] == {"contents": "read"} | ({"id-token": "write"} if to_aws else {})
 
 
-def test_no_job_runs_for_ever() -> None:
+def test_every_job_has_a_timeout() -> None:
     assert {name: job.get("timeout-minutes", 0) for name, job in jobs() if "steps" in job} == {
         "cd.build": 15,
         "ci.gate": 20,
@@ -91,7 +91,7 @@ def test_checkout_leaves_no_token_behind() -> None:
 
 @pytest.mark.parametrize(("name", "step"), steps(), ids=[name for name, _ in steps()])
 def test_no_expression_is_written_into_a_script(name: str, step: dict[str, Any]) -> None:
-    assert "${{" not in step.get("run", "")  # a value comes by an environment variable: text, never code
+    assert "${{" not in step.get("run", "")  # values come in environment variables: text, never code
 
 
 def test_no_secret_and_no_key_is_anywhere() -> None:
@@ -101,7 +101,7 @@ def test_no_secret_and_no_key_is_anywhere() -> None:
     assert not re.search("access-key|ACCESS_KEY", text, re.IGNORECASE)
 
 
-def test_code_of_a_pull_request_meets_no_credentials() -> None:
+def test_code_of_a_pull_request_runs_without_credentials() -> None:
     triggers = {path.stem: set(workflow(path.stem)[True]) for path in WORKFLOWS}
 
     assert triggers == {
@@ -113,7 +113,7 @@ def test_code_of_a_pull_request_meets_no_credentials() -> None:
     assert workflow("cd")["jobs"]["gate"]["if"] == "github.ref == 'refs/heads/main'"
 
 
-def test_gate_is_the_script_that_runs_everywhere() -> None:
+def test_gate_is_the_projects_script() -> None:
     assert runs(workflow("ci")["jobs"]["gate"]).strip() == "bash .ci/run"
 
 
@@ -131,7 +131,7 @@ def test_a_release_is_built_once_behind_the_gate_and_goes_to_dev_then_prod() -> 
     assert [name for name, job in jobs() if "infra.stack.release" in str(job)] == ["cd.build"]
 
 
-def test_release_is_kept_with_its_bill_of_materials() -> None:
+def test_release_is_stored_with_its_bill_of_materials() -> None:
     (kept,) = [step["with"] for name, step in steps() if "upload-artifact@" in step.get("uses", "")]
 
     assert kept["path"] == "build/release/"
@@ -139,7 +139,7 @@ def test_release_is_kept_with_its_bill_of_materials() -> None:
     assert kept["retention-days"] == 90
 
 
-def test_change_set_is_shown_before_the_environments_gate_and_carried_out_behind_it() -> None:
+def test_change_set_is_shown_before_the_approval_and_executed_after_it() -> None:
     found = workflow("deploy")["jobs"]
 
     assert found["plan"]["environment"] == {"name": "${{ inputs.environment }}-plan"}
@@ -152,15 +152,15 @@ def test_change_set_is_shown_before_the_environments_gate_and_carried_out_behind
     assert "sam deploy" not in runs(found["deploy"])
 
 
-def test_no_plan_leaves_an_older_one_to_be_carried_out() -> None:
+def test_plan_deletes_older_change_sets_first() -> None:
     names = [step["name"] for step in workflow("deploy")["jobs"]["plan"]["steps"]]
     cleared = names.index("Forget what was planned before and never carried out")
 
     assert names.index("Become the planning role") < cleared < names.index("Make the change set")
 
 
-def test_what_jobs_hand_on_is_no_arn() -> None:
-    """GitHub drops an output that holds something masked, and the account's number is."""
+def test_outputs_of_jobs_are_no_arns() -> None:
+    """GitHub drops outputs with masked text, such as the account's number."""
     handed_on = {f"{name}.{key}": said for name, job in jobs() for key, said in job.get("outputs", {}).items()}
 
     assert handed_on == {
@@ -171,13 +171,13 @@ def test_what_jobs_hand_on_is_no_arn() -> None:
     assert [one["mask-aws-account-id"] for one in credentials] == [True, True]
 
 
-def test_what_is_deployed_is_what_was_built() -> None:
+def test_digests_are_checked_before_the_credentials_are_fetched() -> None:
     names = [step["name"] for step in workflow("deploy")["jobs"]["plan"]["steps"]]
 
     assert names.index("Check that it is what was built") < names.index("Become the planning role")
 
 
-def test_rides_are_sent_after_each_deployment_and_what_was_there_comes_back_if_they_fail() -> None:
+def test_each_deployment_is_smoke_tested_and_undone_on_failure() -> None:
     *_, execute, smoke, undo = workflow("deploy")["jobs"]["deploy"]["steps"]
 
     assert execute["if"] == "needs.plan.outputs.change_set != ''"
@@ -187,7 +187,7 @@ def test_rides_are_sent_after_each_deployment_and_what_was_there_comes_back_if_t
     assert undo["if"] == "failure() && steps.execute.outcome == 'success' && steps.smoke.outcome == 'failure'"
 
 
-def test_no_deployment_is_cut_off_and_no_two_meet() -> None:
+def test_deployments_are_neither_interrupted_nor_concurrent() -> None:
     assert workflow("cd")["concurrency"] == {"group": "cd", "cancel-in-progress": False}
     assert workflow("deploy")["concurrency"] == {
         "group": "deploy-${{ inputs.environment }}",
@@ -195,7 +195,7 @@ def test_no_deployment_is_cut_off_and_no_two_meet() -> None:
     }
 
 
-def test_credentials_last_as_long_as_the_job_that_has_them_and_no_longer_than_the_role_allows() -> None:
+def test_credentials_last_as_long_as_their_job_within_the_roles_limit() -> None:
     role = read_template(ROOT / "infra" / "stack" / "bootstrap.yaml")["Resources"]["DeployRole"]["Properties"]
     job = workflow("deploy")["jobs"]["deploy"]
     (seconds,) = [one["with"]["role-duration-seconds"] for one in job["steps"] if "credentials@" in one.get("uses", "")]
@@ -204,7 +204,7 @@ def test_credentials_last_as_long_as_the_job_that_has_them_and_no_longer_than_th
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])
-def test_stack_is_the_one_that_people_deploy_from_samconfig(environment: str) -> None:
+def test_stack_has_the_name_in_samconfig(environment: str) -> None:
     samconfig = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
     name = workflow("deploy")["env"]["STACK"].replace("${{ inputs.environment }}", environment)
 
@@ -212,12 +212,12 @@ def test_stack_is_the_one_that_people_deploy_from_samconfig(environment: str) ->
 
 
 def commands() -> list[list[str]]:
-    """Every command of every step, in words; what the shell fills in is left as it is."""
+    """Return the words of every command of every step, without the shell's expansions."""
     lines = [line for _, step in steps() for line in step.get("run", "").replace("\\\n", " ").splitlines()]
     return [shlex.split(re.split(r" [|>] ", line)[0]) for line in lines]
 
 
-def test_every_command_is_one_that_is_looked_at_below() -> None:
+def test_every_program_is_checked_below() -> None:
     programs = {" ".join(command[:3] if command[1] == "-m" else command[:1]) for command in commands()}
 
     assert programs == {
@@ -238,15 +238,15 @@ def test_scripts_exist() -> None:
     assert all((ROOT / script).is_file() for script in scripts)
 
 
-def test_steps_of_a_deployment_exist_and_take_their_options() -> None:
+def test_steps_of_a_deployment_accept_their_options() -> None:
     found = [command[3:] for command in commands() if command[1:3] == ["-m", "infra.stack.change_set"]]
 
     assert [words[0] for words in found] == ["clear", "parameters", "show", "execute", "undo"]
     for words in found:
-        read_options(words)  # ends the program where an option is not there
+        read_options(words)  # exits if an option does not exist
 
 
-def test_ridecasts_commands_exist_and_take_their_options() -> None:
+def test_ridecasts_commands_accept_their_options() -> None:
     group = cast("click.Group", typer.main.get_command(import_module("infra.cli.app").app))
 
     for name, given in commands_of("ridecast"):
@@ -254,13 +254,13 @@ def test_ridecasts_commands_exist_and_take_their_options() -> None:
 
 
 @pytest.mark.slow
-def test_sams_commands_exist_and_take_their_options() -> None:
+def test_sams_commands_accept_their_options() -> None:
     for name, given in commands_of("sam"):
         assert given <= options_of(import_module(f"samcli.commands.{name}.command").cli)
 
 
 def commands_of(program: str) -> list[tuple[str, set[str]]]:
-    """A program's commands, with the options that each is given."""
+    """Return a program's commands, each with its options."""
     found = [command[1:] for command in commands() if command[0] == f".venv/bin/{program}"]
     assert found
     return [(name, {word for word in words if word.startswith("--")}) for name, *words in found]
@@ -273,7 +273,7 @@ def options_of(command: click.Command) -> set[str]:
 @pytest.mark.slow
 def test_zizmor_finds_nothing() -> None:
     zizmor = Path(sys.executable).parent / "zizmor"
-    done = subprocess.run(  # noqa: S603 - our own words
+    done = subprocess.run(  # noqa: S603 - a fixed command
         [zizmor, "--offline", "--quiet", "--persona", "pedantic", ROOT / ".github"],
         capture_output=True,
         text=True,
