@@ -106,7 +106,7 @@ def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
         "lost": f"{report.lost:,}",
         "repeated": f"{report.repeated:,}",
         "rides per second, end to end": f"{report.rides_per_s:,.0f}",
-        "RMSE, minutes": f"{minutes_text(report.rmse_minutes)}   (the course's model: {baseline})",
+        "RMSE, minutes": f"{minutes_text(report.rmse_minutes)}   (the course's linear model: {baseline})",
         "MAE, minutes": minutes_text(report.mae_minutes),
         "model version": report.model_version,
         "rides from": "TLC trip record data" if report.data == "tlc" else "a generator, not from New York",

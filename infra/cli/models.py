@@ -166,7 +166,7 @@ def _model_json(model: "Model") -> dict[str, Any]:
 
 def _beside_baseline(model: "Model", metric: str) -> str:
     own, baseline = (minutes_text(model.metric(metric, part)) for part in ("validate", "validate_baseline"))
-    return f"{own}   (the course's model: {baseline})"
+    return f"{own}   (the course's linear model: {baseline})"
 
 
 def _tested(details: "ModelDetails") -> str:

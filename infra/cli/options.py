@@ -52,7 +52,7 @@ Channel = Annotated[str, typer.Option(help="Channel.", callback=channel_name)]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Folder that `train` writes bundles to.")]
 BucketOption = Annotated[
     str | None,
-    typer.Option("--bucket", help="Bucket, or a folder such as file:build/bucket. (default: the stack's, or build)"),
+    typer.Option("--bucket", help="Bucket, or a folder such as file:build/bucket. (default: the stack's bucket)"),
 ]
 SigningKey = Annotated[
     str | None,

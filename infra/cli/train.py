@@ -75,7 +75,7 @@ def train_command(
 ) -> None:
     """Fit a model on TLC months and write a bundle.
 
-    Measures it on later months beside the course's model. With --channel, judges it with the gate, stores it and
+    Measures it on later months beside the course's linear model. With --channel, judges it with the gate, stores it and
     points the channel at it. Prints the errors and the bundle's folder. Exits with 1 if the gate fails.
 
     Example: ridecast train --train 2022-01..2022-12 --validate 2023-01 --test 2023-03 --channel stable
@@ -251,8 +251,8 @@ def backtest_rows(result: "BacktestResult") -> dict[str, str]:
 def _errors(result: "MonthsResult", where: str) -> dict[str, str]:
     model, baseline = result.model, result.baseline
     rows = {
-        f"RMSE{where}, minutes": f"{model.rmse_minutes:.2f}   (the course's model: {baseline.rmse_minutes:.2f})",
-        f"MAE{where}, minutes": f"{model.mae_minutes:.2f}   (the course's model: {baseline.mae_minutes:.2f})",
+        f"RMSE{where}, minutes": f"{model.rmse_minutes:.2f}   (the course's linear model: {baseline.rmse_minutes:.2f})",
+        f"MAE{where}, minutes": f"{model.mae_minutes:.2f}   (the course's linear model: {baseline.mae_minutes:.2f})",
     }
     if result.coverage is not None:
         rows[f"intervals{where}"] = f"{result.coverage:.1%} of rides inside, {result.width_minutes:.1f} minutes wide"
