@@ -15,13 +15,13 @@ from infra.stack.template import read_template
 from tests.kits.bootstrap import (
     BOOTSTRAP,
     actions,
-    as_list,
     bootstrap_resources,
     document,
     execution_policies,
     resolved,
     statements,
 )
+from tests.kits.template import as_list
 
 GITHUB = "token.actions.githubusercontent.com"
 MAX_MANAGED_POLICY_CHARS, MAX_INLINE_POLICY_CHARS = 6_144, 10_240

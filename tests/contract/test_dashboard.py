@@ -101,10 +101,9 @@ def test_query_uses_fields_that_the_log_has(panels: list[Panel]) -> None:
 
 def test_every_series_has_a_label_and_its_axis_a_unit(panels: list[Panel]) -> None:
     for panel in panels:
-        units = dict(panel.units)
         assert all(series.label for series in panel.series)
-        assert {series.axis for series in panel.series} == set(units)
-        assert all(units.values())
+        assert {series.axis for series in panel.series} == set(panel.units)
+        assert all(panel.units.values())
 
 
 def test_it_is_named_by_its_stack_and_region(stack: Stack) -> None:

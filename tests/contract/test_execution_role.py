@@ -16,7 +16,6 @@ from tests.kits.bootstrap import (
     DEV,
     REGION,
     actions,
-    as_list,
     bootstrap_resources,
     document,
     execution_policies,
@@ -24,6 +23,7 @@ from tests.kits.bootstrap import (
     statements,
 )
 from tests.kits.handler_excuses import BY_PROPERTY, BY_REASON
+from tests.kits.template import as_list
 
 API = f"arn:aws:apigateway:{REGION}::/apis"
 FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ridecast-dev-Predictor-1X2Y3Z"

@@ -1,4 +1,4 @@
-"""The alarms of the template, by name, and where each begins to sound."""
+"""The alarms of the template and their thresholds."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ Properties = dict[str, Any]
 
 
 def alarms_of(stack: Stack) -> dict[str, Properties]:
-    """The properties of every alarm on a metric; the one that sounds for all is none of them."""
+    """Return the properties of every alarm on a metric, by logical id, without the composite alarm."""
     resources = stack.template["Resources"].items()
     return {name: one["Properties"] for name, one in resources if one["Type"] == "AWS::CloudWatch::Alarm"}
 
 
 def threshold(stack: Stack, alarm: Properties) -> float:
-    """An alarm's threshold, a parameter's default where it is one, in its metric's unit."""
+    """Return an alarm's threshold in its metric's unit; for a parameter, its default."""
     value = alarm["Threshold"]
     return float(stack.parameters[value["Ref"]] if isinstance(value, dict) else value)

@@ -1,4 +1,4 @@
-"""Which metrics there are: our own, taken from what `Telemetry` writes, and AWS's, from its documentation."""
+"""The metrics that exist: our own, from the output of `Telemetry`, and AWS's, from its documentation."""
 
 import contextlib
 import io
@@ -42,7 +42,7 @@ class Metric:
 
 
 def own_metrics() -> set[Metric]:
-    """Lists every metric that the function writes: of a batch with all there can be in it, and of a failed one."""
+    """Return every metric that the function writes for a full batch and for a failed invocation."""
     return {
         Metric(directive["Namespace"], metric["Name"], frozenset(names))
         for line in own_lines()
@@ -53,7 +53,7 @@ def own_metrics() -> set[Metric]:
 
 
 def own_lines() -> list[dict[str, Any]]:
-    """Returns the lines of metrics of such a batch and of a failed one."""
+    """Return the lines of metrics of a full batch and of a failed invocation."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         telemetry = Telemetry(SERVICE, NAMESPACE, "INFO")
@@ -75,7 +75,7 @@ def own_lines() -> list[dict[str, Any]]:
 
 
 def in_stack(stack_name: str, value: Any) -> str:
-    """A dimension's value in a stack of this name: what refers to a resource is a name that no other stack has."""
+    """Return a dimension's value in a stack of this name; a reference to a resource becomes a unique name."""
     named = {"AWS::StackName": stack_name, "AWS::Region": "us-east-1"}
     if isinstance(value, dict):
         value = value.get("Fn::Sub") or f"${{{value.get('Ref') or '.'.join(value['Fn::GetAtt'])}}}"
@@ -83,7 +83,7 @@ def in_stack(stack_name: str, value: Any) -> str:
 
 
 def known_metrics() -> set[Metric]:
-    """Lists our own metrics and AWS's."""
+    """Return our own metrics and AWS's."""
     aws = {
         Metric(namespace, name, frozenset({dimension}))
         for (namespace, dimension), names in AWS_METRICS.items()
