@@ -10,13 +10,13 @@ from infra.operate.doctor.facts import (
     Finding,
     FunctionFacts,
     MappingFacts,
-    ModelFacts,
     QuotaFacts,
     ReleaseFacts,
     Severity,
     StackFacts,
     StreamFacts,
     WorkFacts,
+    good,
 )
 
 INPUT = StreamFacts(
@@ -38,7 +38,7 @@ HEALTHY = StackFacts(
     parameters={"StreamMode": "PROVISIONED", "RideEventsShards": "2", "RidePredictionsShards": "2", "MemoryMb": "1769"},
     template_diff=(),
     release=ReleaseFacts("predictor", "live", serving="7", published="7"),
-    model=ModelFacts("rides", "stable", "green-2021-01-3f2a9c1d0b7e"),
+    model=good("model", "channel stable of s3://rides holds green-2021-01-3f2a9c1d0b7e, and it loads"),
     function=FunctionFacts("predictor", parameters={"MemoryMb": "1769"}),
     work=WORK,
     mapping=MappingFacts("Enabled", "OK"),

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from infra.cli.app import main
 from infra.local.aws import LocalAws
 from infra.operate.doctor.doctor import Doctor, check
-from infra.operate.doctor.facts import Finding, ModelTrouble, Severity, StackFacts
+from infra.operate.doctor.facts import Finding, Severity, StackFacts
 from infra.stack.template import TEMPLATE
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack
@@ -87,12 +87,14 @@ def count(stack: TemplateStack, namespace: str, name: str, values: Mapping[str, 
 
 
 def test_stack_without_a_model_gets_a_remedy_and_with_one_it_is_healthy(stack: TemplateStack) -> None:
-    assert "models release" in problems(stack)["model"].remedy
+    missing, bucket = problems(stack)["model"], stack.outputs()["BucketName"]
+    assert "holds no model" in missing.what
+    assert f"`ridecast models release build/bundles/<version> --bucket {bucket}`" in missing.remedy
 
     version = release_model(stack)
     facts = gather(stack)
     assert facts.model
-    assert facts.model.model_version == version
+    assert facts.model.what == f"channel stable of s3://{bucket} holds {version}, and it loads"
     # The local AWS never confirms a subscription.
     assert {one.check for one in check(facts) if one.severity is not Severity.good} == {"alarm topic"}
     assert facts.unread == {}
@@ -104,7 +106,7 @@ def test_damaged_bundle_is_found(stack: TemplateStack) -> None:
     whole = s3.get_object(**where)["Body"].read()
     s3.put_object(**where, Body=whole[:-1])
     assert "forest.npz" in problems(stack)["model"].what
-    assert "rollback" in problems(stack)["model"].remedy
+    assert f"`ridecast models rollback VERSION --bucket {where['Bucket']}`" in problems(stack)["model"].remedy
     s3.put_object(**where, Body=whole)
 
 
@@ -235,7 +237,8 @@ def test_model_is_unread_if_the_bucket_refuses(stack: TemplateStack) -> None:
     facts = gather(stack, lambda name: Refusing(refused) if name == "s3" else stack.aws.client(name))
 
     assert facts.model
-    assert facts.model.trouble is ModelTrouble.unread
+    assert facts.model.severity is Severity.bad
+    assert facts.model.remedy.startswith("the model itself was not read")
     assert facts.denied == {"rejects and failures"}
 
 

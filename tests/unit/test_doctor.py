@@ -14,8 +14,6 @@ from infra.operate.doctor.facts import (
     Finding,
     FunctionFacts,
     MappingFacts,
-    ModelFacts,
-    ModelTrouble,
     QuotaFacts,
     ReleaseFacts,
     Severity,
@@ -37,10 +35,6 @@ def with_input(**changes: Any) -> StackFacts:
 
 def with_work(**changes: Any) -> StackFacts:
     return stack_with(work=replace(WORK, **changes))
-
-
-def with_model(trouble: ModelTrouble) -> StackFacts:
-    return stack_with(model=ModelFacts("rides", "stable", None, "the reason", trouble))
 
 
 def with_concurrency(reserved: int | None, unreserved: int = 1000, account: int = 1000, factor: int = 3) -> StackFacts:
@@ -125,19 +119,6 @@ PROBLEMS: list[tuple[StackFacts, str, Severity, tuple[str, ...]]] = [
         WARNING,
         ("4 shards that may become 2 times as many x ParallelizationFactor 1 take 8", "ReservedConcurrency=8"),
     ),
-    (
-        with_model(ModelTrouble.missing),
-        "model",
-        BAD,
-        ("holds no model", "`ridecast models release build/bundles/<version> --bucket rides`"),
-    ),
-    (
-        with_model(ModelTrouble.unfit),
-        "model",
-        BAD,
-        ("the reason", "`ridecast models rollback VERSION --bucket rides`"),
-    ),
-    (with_model(ModelTrouble.unread), "model", BAD, ("the reason", "the model itself was not read")),
     (stack_with(function=FunctionFacts("predictor", "Pending", "no room")), "function", WARNING, ("no room",)),
     (stack_with(function=FunctionFacts("predictor", "Failed", "no room")), "function", BAD, ("no room",)),
     (

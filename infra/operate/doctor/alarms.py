@@ -1,6 +1,7 @@
 """Alarms, and the rejects and failed batches that wait for somebody to redrive them."""
 
 from collections.abc import Iterable, Iterator
+from itertools import batched
 from typing import Any
 
 from infra.operate.doctor.facts import AlarmFacts, Finding, StackFacts, bad, good, warning
@@ -16,23 +17,20 @@ _ALARMS_A_CALL = 100
 def probe_alarms(cloudwatch: Any, resources: Iterable[Resource]) -> tuple[AlarmFacts, ...]:
     """Describe the stack's alarms, in the template's order."""
     alarms = {one.physical_name: one for one in resources if one.type in _ALARM_TYPES}
-    names = list(alarms)
     described: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(names), _ALARMS_A_CALL):
-        wanted = {"AlarmNames": names[start : start + _ALARMS_A_CALL], "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]}
+    for names in batched(alarms, _ALARMS_A_CALL, strict=False):
+        wanted = {"AlarmNames": names, "AlarmTypes": ["MetricAlarm", "CompositeAlarm"]}
         for page in cloudwatch.get_paginator("describe_alarms").paginate(**wanted):
             for alarm in (*page.get("MetricAlarms", ()), *page.get("CompositeAlarms", ())):
                 described[alarm["AlarmName"]] = alarm
-    return tuple(_alarm(resource, described.get(name)) for name, resource in alarms.items())
+    return tuple(_alarm(resource, described.get(name, {})) for name, resource in alarms.items())
 
 
-def _alarm(resource: Resource, described: dict[str, Any] | None) -> AlarmFacts:
-    if described is None:
-        return AlarmFacts(resource.physical_name, resource.logical_name, "")
+def _alarm(resource: Resource, described: dict[str, Any]) -> AlarmFacts:
     return AlarmFacts(
         name=resource.physical_name,
         logical_name=resource.logical_name,
-        state=described["StateValue"],
+        state=described.get("StateValue", ""),
         reason=described.get("StateReason", ""),
         is_muted=bool(described.get("AlarmActions")) and not described["ActionsEnabled"],
         is_composite=resource.type == "AWS::CloudWatch::CompositeAlarm",

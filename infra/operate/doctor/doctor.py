@@ -1,7 +1,8 @@
 """Read all facts of a deployed stack and check them. A part that may not be read is noted, and the rest continues."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -9,44 +10,16 @@ from typing import Any, ParamSpec, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 from yaml import YAMLError
 
-from infra.operate.doctor.alarms import check_alarms, check_waiting, count_subscribers, count_waiting, probe_alarms
-from infra.operate.doctor.facts import (
-    Finding,
-    FunctionFacts,
-    ModelFacts,
-    Severity,
-    StackFacts,
-    StreamFacts,
-    WorkFacts,
-    warning,
-)
-from infra.operate.doctor.function import (
-    check_function,
-    check_mapping,
-    check_refresh,
-    check_work,
-    function_facts,
-    probe_concurrency,
-    probe_mapping,
-    probe_release,
-    probe_work,
-    variables_of,
-)
-from infra.operate.doctor.model import check_model, probe_model
-from infra.operate.doctor.stack import (
-    check_parameters,
-    check_release,
-    check_resources,
-    check_status,
-    check_template,
-    describe_own_stack,
-)
-from infra.operate.doctor.streams import check_concurrency, check_quotas, check_streams, probe_quotas, probe_stream
+from infra.operate.doctor import alarms, function, stack, streams
+from infra.operate.doctor.facts import Finding, Severity, StackFacts, StreamFacts, warning
+from infra.operate.doctor.model import check_model
 from infra.operate.doctor.template_diff import diff_deployed_template
 from infra.stack.describe import DescribedStack, list_resources
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import ConfigurationError
 from training.errors import BucketError
+
+_SERVICES = ("cloudformation", "cloudwatch", "kinesis", "lambda", "s3", "sns")
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 """Error codes of a missing permission; the last is that of an answer with nothing but a status."""
@@ -78,69 +51,50 @@ class Doctor:
             UserError: There is no such stack, or it may not be described, or it is another project's, or the local
                 template can't be read.
         """
-        stack = describe_own_stack(self.client("cloudformation"), self.stack_name)
-        return self._facts(stack, **(self._parts(stack, _Probe()) if stack.outputs else {}))
+        own = stack.describe_own_stack(self.client("cloudformation"), self.stack_name)
+        facts = StackFacts(own.name, own.status, self.window_minutes, own.parameters, own.resource_drift)
+        return replace(facts, **self._parts(own)) if own.outputs else facts
 
-    def _facts(self, stack: DescribedStack, **parts: Any) -> StackFacts:
-        return StackFacts(
-            name=stack.name,
-            status=stack.status,
-            window_minutes=self.window_minutes,
-            parameters=stack.parameters,
-            resource_drift=stack.resource_drift,
-            **parts,
-        )
-
-    def _parts(self, stack: DescribedStack, probe: "_Probe") -> dict[str, Any]:
-        cloudformation, cloudwatch = self.client("cloudformation"), self.client("cloudwatch")
-        kinesis, aws_lambda = self.client("kinesis"), self.client("lambda")
-        name, outputs = stack.name, stack.outputs
+    def _parts(self, own: DescribedStack) -> dict[str, Any]:
+        name, outputs, probe = own.name, own.outputs, _Probe()
+        cloudformation, cloudwatch, kinesis, aws_lambda, s3, sns = map(self.client, _SERVICES)
         function_name, alias = outputs["FunctionName"], outputs["FunctionAliasArn"]
+        end = datetime.now(UTC)
+        window = end - timedelta(minutes=self.window_minutes), end
+
+        def both_streams() -> tuple[StreamFacts, ...]:
+            roles = {"input": outputs["RideEventsStream"], "output": outputs["RidePredictionsStream"]}
+            return tuple(streams.probe_stream(kinesis, cloudwatch, one, role, window) for role, one in roles.items())
+
         resources = probe("resources", (), list_resources, cloudformation, name)
-        function, model, work = self._function(alias, probe)
+        configuration: Mapping[str, Any] = probe(
+            "function", {}, aws_lambda.get_function_configuration, FunctionName=alias
+        )
+        settings = _settings(configuration)
+        work = (cloudwatch, configuration["FunctionName"], settings, window) if settings else None
         return {
             "template_diff": probe("template diff", None, diff_deployed_template, cloudformation, name, self.template),
-            "release": probe("release", None, probe_release, aws_lambda, function_name, alias, resources),
-            "model": model,
-            "function": function,
-            "work": work,
-            "mapping": probe("mapping", None, probe_mapping, aws_lambda, alias, outputs["RideEventsArn"]),
-            "concurrency": probe("concurrency", None, probe_concurrency, aws_lambda, function_name),
-            "streams": probe("streams", (), self._streams, outputs),
-            "alarms": probe("alarms", (), probe_alarms, cloudwatch, resources),
-            "n_subscribers": probe("alarm topic", None, count_subscribers, self.client("sns"), resources),
-            "quotas": probe("quotas", (), probe_quotas, kinesis, aws_lambda),
-            "n_waiting": probe("rejects and failures", {}, count_waiting, self.client("s3"), outputs["BucketName"]),
+            "release": probe("release", None, function.probe_release, aws_lambda, function_name, alias, resources),
+            "function": function.function_facts(configuration) if configuration else None,
+            "model": check_model(self.client, settings) if settings else None,
+            "work": probe("work", None, function.probe_work, *work) if work else None,
+            "mapping": probe("mapping", None, function.probe_mapping, aws_lambda, alias, outputs["RideEventsArn"]),
+            "concurrency": probe("concurrency", None, function.probe_concurrency, aws_lambda, function_name),
+            "streams": probe("streams", (), both_streams),
+            "alarms": probe("alarms", (), alarms.probe_alarms, cloudwatch, resources),
+            "n_subscribers": probe("alarm topic", None, alarms.count_subscribers, sns, resources),
+            "quotas": probe("quotas", (), streams.probe_quotas, kinesis, aws_lambda),
+            "n_waiting": probe("rejects and failures", {}, alarms.count_waiting, s3, outputs["BucketName"]),
             "unread": probe.unread,
             "denied": frozenset(probe.denied),
         }
 
-    def _function(
-        self, alias_arn: str, probe: "_Probe"
-    ) -> tuple[FunctionFacts | None, ModelFacts | None, WorkFacts | None]:
-        """Read the function and, by its settings, its model and its work; wrong settings are a finding."""
-        aws_lambda = self.client("lambda")
-        configuration = probe("function", None, aws_lambda.get_function_configuration, FunctionName=alias_arn)
-        if configuration is None:
-            return None, None, None
-        facts = function_facts(configuration)
-        try:
-            settings = ServingSettings.from_env(variables_of(configuration))
-        except ConfigurationError:
-            return facts, None, None
-        work = probe("work", None, probe_work, self.client("cloudwatch"), facts.name, settings, self._window())
-        return facts, probe_model(self.client, settings), work
 
-    def _streams(self, outputs: Mapping[str, str]) -> tuple[StreamFacts, ...]:
-        clients, window = (self.client("kinesis"), self.client("cloudwatch")), self._window()
-        return (
-            probe_stream(*clients, outputs["RideEventsStream"], "input", window),
-            probe_stream(*clients, outputs["RidePredictionsStream"], "output", window),
-        )
-
-    def _window(self) -> tuple[datetime, datetime]:
-        end = datetime.now(UTC)
-        return end - timedelta(minutes=self.window_minutes), end
+def _settings(configuration: Mapping[str, Any]) -> ServingSettings | None:
+    """Return what names the function's model and metrics; None if it is wrong, which is a finding of the function."""
+    with suppress(ConfigurationError):
+        return ServingSettings.from_env(function.variables_of(configuration))
+    return None
 
 
 @dataclass(slots=True)
@@ -181,21 +135,26 @@ def _check_unread(facts: StackFacts) -> Iterator[Finding]:
         yield warning(name, f"could not be read: {why}", remedy)
 
 
+def _check_model(facts: StackFacts) -> Iterator[Finding]:
+    if facts.model:
+        yield facts.model
+
+
 _CHECKS = (
-    check_status,
-    check_template,
-    check_parameters,
-    check_resources,
-    check_release,
-    check_streams,
-    check_mapping,
-    check_concurrency,
-    check_model,
-    check_function,
-    check_refresh,
-    check_work,
-    check_alarms,
-    check_quotas,
-    check_waiting,
+    stack.check_status,
+    stack.check_template,
+    stack.check_parameters,
+    stack.check_resources,
+    stack.check_release,
+    streams.check_streams,
+    function.check_mapping,
+    streams.check_concurrency,
+    _check_model,
+    function.check_function,
+    function.check_refresh,
+    function.check_work,
+    alarms.check_alarms,
+    streams.check_quotas,
+    alarms.check_waiting,
     _check_unread,
 )

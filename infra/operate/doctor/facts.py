@@ -1,12 +1,12 @@
 """Facts of a deployed stack, which probes return, and findings, which checks make of them: plain values.
 
-`parameters`, where a part has it, are the template's parameters by name with the values that this part really has:
-somebody may have changed them since the deployment.
+`parameters` of a part are the template's parameters by name with the values that this part really has: somebody may
+have changed them since the deployment. Sums and means of metrics are over the window.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 
 Parameters = Mapping[str, str]
 
@@ -61,166 +61,89 @@ def counted(n: int, thing: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """A stream and its traffic in the window.
-
-    Attributes:
-        role: "input" or "output".
-        is_on_demand: Kinesis sets the number of shards.
-        n_records: Records put.
-        peak_records_per_s: Mean of the busiest minute, over all shards.
-        peak_bytes_per_s: Likewise.
-        n_throttled: Records that the stream refused because its shards were full.
-    """
+    """A stream and its traffic."""
 
     name: str
-    role: str
+    role: str  # "input" or "output"
     n_open_shards: int
-    is_on_demand: bool = False
+    is_on_demand: bool = False  # Kinesis sets the number of shards
     n_records: int = 0
-    peak_records_per_s: float = 0.0
-    peak_bytes_per_s: float = 0.0
-    n_throttled: int = 0
+    peak_records_per_s: float = 0.0  # mean of the busiest minute, over all shards
+    peak_bytes_per_s: float = 0.0  # likewise
+    n_throttled: int = 0  # records that the stream refused because its shards were full
     parameters: Parameters = field(default_factory=dict)
-
-
-class ModelTrouble(Enum):
-    """Why a channel's model does not load; each reason has another remedy."""
-
-    none = auto()
-    missing = auto()  # the channel has never held a model
-    unfit = auto()  # the model is there and must not be served
-    unread = auto()  # S3 or KMS refused: the model itself may be good
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """The channel's model, loaded as the function loads it.
-
-    Attributes:
-        model_version: None if it does not load.
-        problem: Why it does not load; "" if it does.
-    """
-
-    bucket: str
-    channel: str
-    model_version: str | None = None
-    problem: str = ""
-    trouble: ModelTrouble = ModelTrouble.none
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionFacts:
-    """The configuration of the function version that the mapping invokes.
-
-    Attributes:
-        state: Lambda's, as in "Active".
-        state_reason: Lambda's; "" if it gives none.
-        settings_problem: Why the settings would fail a cold start; "" if they would not.
-    """
+    """The configuration of the function version that the mapping invokes."""
 
     name: str
     state: str = "Active"
     state_reason: str = ""
-    settings_problem: str = ""
+    settings_problem: str = ""  # why the settings would fail a cold start
     parameters: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkFacts:
-    """The function's work: sums over the window.
-
-    Attributes:
-        n_exceptions: Invocations that ended in an exception of the function.
-        n_errors: Invocations that Lambda counts as failed: exceptions, timeouts and lack of memory.
-        n_throttles: Invocations that Lambda refused for lack of concurrency.
-        max_record_age_s: Age of the oldest record received.
-        n_refresh_failures: Refreshes of the channel that did not load its model.
-        recent_minutes: Length of the recent past: long enough to contain a refresh.
-        n_recent_refresh_failures: Refresh failures of the recent past.
-        n_recent_records: Records of the recent past: a function without records does not refresh.
-    """
+    """The function's work."""
 
     n_records: int = 0
     n_predictions: int = 0
     n_rejects: int = 0
-    n_exceptions: int = 0
-    n_errors: int = 0
-    n_throttles: int = 0
-    max_record_age_s: float = 0.0
-    n_refresh_failures: int = 0
-    recent_minutes: int = 10
+    n_exceptions: int = 0  # invocations that ended in an exception of the function
+    n_errors: int = 0  # invocations that Lambda counts as failed: exceptions, timeouts and lack of memory
+    n_throttles: int = 0  # invocations that Lambda refused for lack of concurrency
+    max_record_age_s: float = 0.0  # of the oldest record received
+    n_refresh_failures: int = 0  # refreshes of the channel that did not load its model
+    recent_minutes: int = 10  # length of the recent past: long enough to contain a refresh
     n_recent_refresh_failures: int = 0
-    n_recent_records: int = 0
+    n_recent_records: int = 0  # a function without records does not refresh
 
 
 @dataclass(frozen=True, slots=True)
 class MappingFacts:
-    """The event source mapping from the input stream to the function's alias.
+    """The event source mapping from the input stream to the function's alias."""
 
-    Attributes:
-        state: Lambda's, as in "Enabled"; "" if there is no mapping.
-        last_result: Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" if there is none yet.
-        parallelization_factor: Batches of one shard that are processed at the same time.
-    """
-
-    state: str
-    last_result: str = ""
-    parallelization_factor: int = 1
+    state: str  # Lambda's, as in "Enabled"; "" if there is no mapping
+    last_result: str = ""  # Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" if there is none yet
+    parallelization_factor: int = 1  # batches of one shard that are processed at the same time
     parameters: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """The function's alias, and the version that the stack published last.
-
-    Attributes:
-        serving: The version that the alias points at.
-        published: The stack's newest version; "" if the stack lists none.
-        next_version: The version that gets a share of the batches during a rollout; "" if there is no rollout.
-        next_share: That share, 0 to 1.
-    """
+    """The function's alias, and the version that the stack published last."""
 
     function: str
     alias: str
-    serving: str
-    published: str
-    next_version: str = ""
-    next_share: float = 0.0
+    serving: str  # the version that the alias points at
+    published: str  # the stack's newest version; "" if the stack lists none
+    next_version: str = ""  # the version that gets a share of the batches during a rollout
+    next_share: float = 0.0  # 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyFacts:
-    """Invocations that Lambda runs at the same time.
+    """Invocations that Lambda runs at the same time."""
 
-    Attributes:
-        reserved: For this function only; None if nothing is reserved.
-        n_unreserved: Shared by all functions of the account and region without a reservation.
-        n_account: The account's quota.
-    """
-
-    reserved: int | None
-    n_unreserved: int
-    n_account: int
+    reserved: int | None  # for this function only; None if nothing is reserved
+    n_unreserved: int  # shared by all functions of the account and region without a reservation
+    n_account: int  # the account's quota
     parameters: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmFacts:
-    """An alarm of the stack.
-
-    Attributes:
-        logical_name: As in the template, and as the runbook's section.
-        state: "OK", "ALARM" or "INSUFFICIENT_DATA"; "" if CloudWatch does not have the alarm.
-        is_muted: It has actions, and they are disabled.
-        is_composite: It depends on other alarms.
-    """
+    """An alarm of the stack."""
 
     name: str
-    logical_name: str
-    state: str
+    logical_name: str  # as in the template, and as the runbook's section
+    state: str  # "OK", "ALARM" or "INSUFFICIENT_DATA"; "" if CloudWatch does not have the alarm
     reason: str = ""
-    is_muted: bool = False
-    is_composite: bool = False
+    is_muted: bool = False  # it has actions, and they are disabled
+    is_composite: bool = False  # it depends on other alarms
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,39 +157,27 @@ class QuotaFacts:
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """All facts; a part that could not be read is None or empty, and its name is in `unread`.
-
-    Attributes:
-        status: CloudFormation's.
-        window_minutes: How far back the metrics go.
-        parameters: Values at the deployment.
-        resource_drift: Result of CloudFormation's last drift detection, as in "DRIFTED"; "" if there was none.
-        template_diff: Sentences on how the local template differs from the deployed one; None if not compared.
-        n_subscribers: Confirmed subscriptions to the alarm topic; None if there is no topic.
-        n_waiting: Objects of rejects and of failed batches that nobody has redriven, by kind.
-        unread: Names of parts that could not be read, with the reasons.
-        denied: Names of those for which a permission is missing.
-    """
+    """All facts; a part that could not be read is None or empty, and its name is in `unread`."""
 
     name: str
-    status: str
-    window_minutes: int
-    parameters: Parameters = field(default_factory=dict)
-    resource_drift: str = ""
-    template_diff: tuple[str, ...] | None = None
+    status: str  # CloudFormation's
+    window_minutes: int  # how far back the metrics go
+    parameters: Parameters = field(default_factory=dict)  # at the deployment
+    resource_drift: str = ""  # of CloudFormation's last drift detection, as in "DRIFTED"; "" if there was none
+    template_diff: tuple[str, ...] | None = None  # sentences; None if there is no local template to compare
     release: ReleaseFacts | None = None
-    model: ModelFacts | None = None
+    model: Finding | None = None  # of loading it as the function does
     function: FunctionFacts | None = None
     work: WorkFacts | None = None
     mapping: MappingFacts | None = None
     concurrency: ConcurrencyFacts | None = None
     streams: tuple[StreamFacts, ...] = ()
     alarms: tuple[AlarmFacts, ...] = ()
-    n_subscribers: int | None = None
+    n_subscribers: int | None = None  # confirmed subscriptions to the alarm topic; None if there is no topic
     quotas: tuple[QuotaFacts, ...] = ()
-    n_waiting: Mapping[str, int] = field(default_factory=dict)
-    unread: Mapping[str, str] = field(default_factory=dict)
-    denied: frozenset[str] = frozenset()
+    n_waiting: Mapping[str, int] = field(default_factory=dict)  # objects that nobody has redriven, by kind
+    unread: Mapping[str, str] = field(default_factory=dict)  # the reasons, by part
+    denied: frozenset[str] = frozenset()  # the unread parts for which a permission is missing
 
     def stream(self, role: str) -> StreamFacts | None:
         """Return the stream of a role; None if it could not be read."""

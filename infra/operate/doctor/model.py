@@ -1,16 +1,16 @@
 """The channel's model, loaded as the function loads it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from infra.operate.doctor.facts import Finding, ModelFacts, ModelTrouble, StackFacts, bad, good
+from infra.operate.doctor.facts import Finding, bad, good
 from lambda_function.aws.model_store import ModelStore, NoModelYetError
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import PredictorError, StoreError, TransientError
 
 
-def probe_model(client: Callable[[str], Any], settings: ServingSettings) -> ModelFacts:
-    """Load the model with all checks that the function makes, the signature's included if it wants one."""
+def check_model(client: Callable[[str], Any], settings: ServingSettings) -> Finding:
+    """Check that the channel's model loads, and that it is signed if the settings name a key."""
     bucket, channel = settings.bucket, settings.model_channel
     store = ModelStore(
         client("s3"),
@@ -20,36 +20,22 @@ def probe_model(client: Callable[[str], Any], settings: ServingSettings) -> Mode
         signing_key=settings.model_signing_key,
         make_kms=lambda _: client("kms"),
     )
+    where, option = f"channel {channel} of s3://{bucket}", f"--bucket {bucket}"
     try:
         version = store.refresh().model.model_version
+    except NoModelYetError:
+        release = f"`ridecast models release build/bundles/<version> {option}`"
+        remedy = f"train a first one with `ridecast train`, then {release}"
+        return bad("model", f"{where} holds no model yet: rides wait in the stream", remedy)
     except PredictorError as error:
-        return ModelFacts(bucket, channel, None, str(error), _trouble(error))
-    return ModelFacts(bucket, channel, version)
-
-
-def _trouble(error: PredictorError) -> ModelTrouble:
-    if isinstance(error, NoModelYetError):
-        return ModelTrouble.missing
-    is_read = not isinstance(error, TransientError) or (isinstance(error, StoreError) and error.action == "use")
-    return ModelTrouble.unfit if is_read else ModelTrouble.unread
-
-
-def check_model(facts: StackFacts) -> Iterator[Finding]:
-    """Check that the channel's model loads."""
-    model = facts.model
-    if model is None:
-        return
-    where, option = f"channel {model.channel} of s3://{model.bucket}", f"--bucket {model.bucket}"
-    match model.trouble:
-        case ModelTrouble.none:
-            yield good("model", f"{where} holds {model.model_version}, and it loads")
-        case ModelTrouble.missing:
-            release = f"`ridecast models release build/bundles/<version> {option}`"
-            remedy = f"train a first one with `ridecast train`, then {release}"
-            yield bad("model", f"{where} holds no model yet: rides wait in the stream", remedy)
-        case ModelTrouble.unfit:
+        if _is_read(error):
             remedy = f"`ridecast models rollback VERSION {option}`, or release another; running functions keep theirs"
-            yield bad("model", f"{where}: {model.problem}", remedy)
-        case _:
+        else:
             remedy = "the model itself was not read: check that you have DoctorPolicy, and that its key is enabled"
-            yield bad("model", f"{where}: {model.problem}", remedy)
+        return bad("model", f"{where}: {error}", remedy)
+    return good("model", f"{where} holds {version}, and it loads")
+
+
+def _is_read(error: PredictorError) -> bool:
+    """Return whether the model was read and must not be served; else S3 or KMS refused, and it may be good."""
+    return not isinstance(error, TransientError) or (isinstance(error, StoreError) and error.action == "use")
