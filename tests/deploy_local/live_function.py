@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from infra.local.aws import LocalAws
+from infra.local.event_source.batcher import Timing
 from infra.local.event_source.config import MappingConfig, MappingStats
 from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
@@ -65,6 +66,8 @@ class LiveMapping(NamedTuple):
 @contextmanager
 def mapping_running(aws: LocalAws, config: MappingConfig, function: LiveFunction) -> Iterator[LiveMapping]:
     """Run a mapping in a thread until the block ends."""
-    mapping = EventSourceMapping(config, aws.client("kinesis"), function, backoff=lambda _: 0.2, s3=aws.client("s3"))
+    mapping = EventSourceMapping(
+        config, aws.client("kinesis"), function, Timing(backoff=lambda _: 0.2), s3=aws.client("s3")
+    )
     with polling(mapping) as polls:
         yield LiveMapping(mapping.stats, polls)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from infra.local.aws import LocalAws
+from infra.local.event_source import batcher
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import DeployedStack, deploy
@@ -45,7 +46,9 @@ class Rides:
         self._invoke: Invoke
         # No retry: a batch fails at the first error.
         config = replace(self.stack.mapping, maximum_retry_attempts=0, bisect_on_error=False, batch_size=40)
-        self._mapping = EventSourceMapping(config, self.kinesis, self._current, backoff=lambda _: 0.0, s3=self.s3)
+        self._mapping = EventSourceMapping(
+            config, self.kinesis, self._current, batcher.Timing(backoff=lambda _: 0.0), s3=self.s3
+        )
         self._reader = StreamReader(self.kinesis, self.stack.output_stream, "TRIM_HORIZON")
         self.predicted: Counter[int] = Counter()
 

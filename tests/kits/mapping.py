@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from infra.local.event_source.batcher import Timing
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.lambda_event import count_done
 from infra.local.event_source.mapping import EventSourceMapping
@@ -82,7 +83,6 @@ def make_mapping(
     function: Callable[[dict[str, Any]], object],
     *,
     s3: FakeS3 | None = None,
-    backoff: Callable[[int], float] = lambda attempt: BACKOFF_S * attempt,
     **config: Any,
 ) -> EventSourceMapping:
     properties = {"batch_size": 3, "report_batch_item_failures": True} | config
@@ -91,10 +91,8 @@ def make_mapping(
         MappingConfig("ride-events", **properties),
         kinesis,
         function,
-        kinesis.clock,
-        backoff,
+        Timing(kinesis.clock, kinesis.clock, lambda attempt: BACKOFF_S * attempt),
         s3=s3,
-        wall_clock=kinesis.clock,
         new_id=lambda: f"id-{next(numbers)}",
     )
 

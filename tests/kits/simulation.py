@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from infra.local.event_source.lambda_event import LambdaRecord, lambda_records
-from infra.local.simulation.faults import At, FaultSchedule
 from infra.local.simulation.simulation import Simulation, SimulationOptions
 from lambda_function.core.events import Reject, decode_prediction, decode_reject
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 from tests.builders import STREAM_ARN, small_bundle
+from tests.kits.faults import At, FaultSchedule, FaultySimulation
 from tests.kits.simulation_strategies import mapping_config
 from training.model.bundle import ExportedBundle
 
@@ -132,7 +132,7 @@ def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterabl
     def watch(batch: list[LambdaRecord], n_done: int | None) -> None:
         account.watch(batch, n_done)
 
-    account = Account(Simulation([small_bundle(), small_bundle(seed=2)], options, FaultSchedule(faults), watch))
+    account = Account(FaultySimulation([small_bundle(), small_bundle(seed=2)], options, FaultSchedule(faults), watch))
     for entries in arrivals:
         account.simulation.send(entries)
         account.simulation.mapping.poll_once()
@@ -142,7 +142,7 @@ def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterabl
 
 def alone(records: Iterable[LambdaRecord], bundle: ExportedBundle) -> dict[str, bytes]:
     """Return the predictions of records that are delivered one by one, in JSON and without a fault, by id."""
-    simulation = Simulation([bundle], SimulationOptions(mapping=mapping_config()))
+    simulation = Simulation(bundle, SimulationOptions(mapping=mapping_config()))
     for record in records:
         simulation.function({"Records": [record]})
     return {decode_prediction(line).prediction_id: line for _, line in simulation.output.take()}

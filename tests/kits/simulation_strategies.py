@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from infra.local.demo.replay import MALFORMED
 from infra.local.event_source.config import MappingConfig
-from infra.local.simulation.faults import (
+from infra.local.simulation.simulation import BUCKET, SimulationOptions
+from lambda_function.core.kpl import pack
+from tests.builders import STREAM, ride_bytes
+from tests.kits.faults import (
     AnswerLost,
     At,
     Cut,
@@ -24,9 +27,6 @@ from infra.local.simulation.faults import (
     SplitShard,
     Spoilt,
 )
-from infra.local.simulation.simulation import BUCKET, SimulationOptions
-from lambda_function.core.kpl import pack
-from tests.builders import STREAM, ride_bytes
 
 HOUR_S = 3600.0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from infra.local.simulation.faults import (
+from tests.kits.faults import (
     AnswerLost,
     At,
     Cut,

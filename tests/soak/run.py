@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local.simulation.faults import FaultSchedule
-from infra.local.simulation.simulation import BUCKET, Simulation, SimulationOptions
+from infra.local.simulation.simulation import BUCKET, SimulationOptions
 from infra.local.stack import Stack
+from tests.kits.faults import FaultSchedule, FaultySimulation
 from tests.soak.ledger import SoakLedger
 from tests.soak.plan import N_MODELS, N_STEPS, plan
 from tests.soak.traffic import Traffic
@@ -112,7 +112,7 @@ def run_soak(
         output_groups=N_SHARDS,
         keeps_all=False,
     )
-    simulation, ledger = Simulation(bundles, options, schedule), SoakLedger(n_events)
+    simulation, ledger = FaultySimulation(bundles, options, schedule), SoakLedger(n_events)
     traffic = Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
     rss_mb: list[float] = []
     started_s = time.monotonic()
@@ -136,7 +136,7 @@ def resident_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)  # macOS counts bytes
 
 
-def _steps(simulation: Simulation, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
+def _steps(simulation: FaultySimulation, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
     """Send each step's ride events, let a second pass and record the output; yield the events sent so far."""
     n_a_step = -(-n_events // N_STEPS)
     for first in range(0, n_events, n_a_step):
@@ -150,7 +150,7 @@ def _steps(simulation: Simulation, ledger: SoakLedger, traffic: Traffic, n_event
         yield ledger.n_sent
 
 
-def _account(simulation: Simulation, ledger: SoakLedger) -> None:
+def _account(simulation: FaultySimulation, ledger: SoakLedger) -> None:
     for _, data in simulation.output.take():
         ledger.add_output(data)
     for body in simulation.bucket.take("rejects/"):
@@ -160,7 +160,7 @@ def _account(simulation: Simulation, ledger: SoakLedger) -> None:
 
 
 def _report(
-    simulation: Simulation, ledger: SoakLedger, schedule: FaultSchedule, seconds: float, rss_mb: list[float]
+    simulation: FaultySimulation, ledger: SoakLedger, schedule: FaultSchedule, seconds: float, rss_mb: list[float]
 ) -> SoakReport:
     return SoakReport(
         rides=ledger.n_sent,

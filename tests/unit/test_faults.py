@@ -1,4 +1,4 @@
-"""The faults of a simulation: each changes its call, at its position only."""
+"""The simulation and its faults: a fault changes its call, at its position only."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from infra.local.runtime.in_process import FunctionExitError, FunctionTimeoutError
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
-from infra.local.simulation.faults import (
+from infra.local.simulation.kinesis import MemoryStream
+from infra.local.simulation.simulation import SimulationOptions
+from tests.builders import STREAM, invocation, sequence_number, small_bundle
+from tests.kits.faults import (
     AnswerLost,
     At,
     Cut,
@@ -16,9 +19,10 @@ from infra.local.simulation.faults import (
     EntriesRefused,
     Fault,
     FaultSchedule,
-    FaultyFunction,
+    FaultyCalls,
     FaultyKinesis,
     FaultyS3,
+    FaultySimulation,
     JumpClock,
     Place,
     Problem,
@@ -27,24 +31,27 @@ from infra.local.simulation.faults import (
     Slow,
     SplitShard,
     Spoilt,
+    invoke_with,
 )
-from infra.local.simulation.kinesis import MemoryStream
-from infra.local.simulation.simulation import Simulation, SimulationOptions
-from tests.builders import STREAM, invocation, sequence_number, small_bundle
 from tests.kits.simulation import Account, run
 from tests.kits.simulation_strategies import RIDES, mapping_config
 
 ONE_MAPPING = SimulationOptions(mapping=mapping_config())
 
 
-def scheduled(place: Place, fault: Fault, position: int = 0) -> FaultSchedule:
-    return FaultSchedule([At(place, position, fault)])
+def scheduled(place: Place, fault: Fault) -> FaultSchedule:
+    return FaultSchedule([At(place, 0, fault)])
+
+
+def simulation(place: Place, fault: Fault) -> FaultySimulation:
+    return FaultySimulation([small_bundle()], ONE_MAPPING, scheduled(place, fault))
 
 
 def faulty_stream(fault: Fault, place: Place = Place.PUT_OUTPUT) -> tuple[MemoryStream, FaultyKinesis]:
     clock = SimulatedClock()
     stream = MemoryStream("s", 1, clock.wall)
-    return stream, FaultyKinesis(stream, scheduled(place, fault), clock, Place.PUT_OUTPUT, Place.READ_INPUT)
+    calls = FaultyCalls(scheduled(place, fault), clock)
+    return stream, FaultyKinesis(stream, calls, Place.PUT_OUTPUT, Place.READ_INPUT)
 
 
 def put(kinesis: Any, n: int) -> Any:
@@ -130,7 +137,7 @@ def test_fault_that_a_call_cannot_have_is_an_error() -> None:
     with pytest.raises(TypeError, match="Spoilt"):
         put(kinesis, 1)
     with pytest.raises(TypeError, match="Slow"):
-        Simulation([small_bundle()], ONE_MAPPING, scheduled(Place.SENT, Slow(1))).send([("a", b"")])
+        simulation(Place.SENT, Slow(1)).send([("a", b"")])
 
 
 # -- S3
@@ -139,7 +146,7 @@ def test_fault_that_a_call_cannot_have_is_an_error() -> None:
 def test_spoilt_object_is_read_with_a_wrong_byte_and_unchanged_in_the_bucket() -> None:
     bucket, clock = MemoryS3(), SimulatedClock()
     bucket.put_object(Bucket="b", Key="k", Body=b"12345")
-    s3 = FaultyS3(bucket, scheduled(Place.S3_GET, Spoilt()), clock)
+    s3 = FaultyS3(bucket, FaultyCalls(scheduled(Place.S3_GET, Spoilt()), clock))
     bodies = [s3.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(2)]
     assert bodies[0] != bodies[1] == b"12345"
     assert len(bodies[0]) == 5
@@ -147,24 +154,12 @@ def test_spoilt_object_is_read_with_a_wrong_byte_and_unchanged_in_the_bucket() -
 
 def test_slow_call_takes_time_and_is_done() -> None:
     bucket, clock = MemoryS3(), SimulatedClock()
-    FaultyS3(bucket, scheduled(Place.S3_PUT, Slow(3)), clock).put_object(Bucket="b", Key="k", Body=b"")
+    FaultyS3(bucket, FaultyCalls(scheduled(Place.S3_PUT, Slow(3)), clock)).put_object(Bucket="b", Key="k", Body=b"")
     assert clock.monotonic() == 3
     assert list(bucket.objects) == ["k"]
 
 
 # -- the function
-
-
-def run_function(fault: Fault, response: object) -> tuple[list[int], object]:
-    """Return the sizes of the batches that a function got of three records, and the answer."""
-    sizes: list[int] = []
-
-    def invoke(event: dict[str, Any]) -> object:
-        sizes.append(len(event["Records"]))
-        return response
-
-    function = FaultyFunction(invoke, scheduled(Place.INVOKE, fault), SimulatedClock())
-    return sizes, function(invocation(*RIDES[:3]))
 
 
 def reported(position: int) -> dict[str, Any]:
@@ -183,16 +178,24 @@ def reported(position: int) -> dict[str, Any]:
     ids=str,
 )
 def test_fault_changes_the_delivered_batch(fault: Fault, response: object, sizes: list[int], answer: object) -> None:
-    assert run_function(fault, response) == (sizes, answer)
+    delivered: list[int] = []
+
+    def function(event: dict[str, Any]) -> object:
+        delivered.append(len(event["Records"]))
+        return response
+
+    calls = FaultyCalls(FaultSchedule(), SimulatedClock())
+    assert invoke_with(fault, function, invocation(*RIDES[:3]), calls) == answer
+    assert delivered == sizes
 
 
 @pytest.mark.parametrize("place", [Place.S3_GET, Place.PUT_OUTPUT])
 def test_function_that_sleeps_past_its_deadline_is_killed(place: Place) -> None:
-    simulation = Simulation([small_bundle()], ONE_MAPPING, scheduled(place, Slow(61)))
+    slow = simulation(place, Slow(61))
     with pytest.raises(FunctionTimeoutError):
-        simulation.function(invocation(RIDES[0]))
-    assert simulation.clock.monotonic() == 60
-    assert simulation.function(invocation(RIDES[0])) == {"batchItemFailures": []}
+        slow.function(invocation(RIDES[0]))
+    assert slow.clock.monotonic() == 60
+    assert slow.function(invocation(RIDES[0])) == {"batchItemFailures": []}
 
 
 def test_function_whose_process_ended_restarts_with_the_current_model_and_the_same_prediction_ids() -> None:

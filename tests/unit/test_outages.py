@@ -5,7 +5,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.event_source.batcher import exponential_backoff_s
+from infra.local.event_source.batcher import Timing
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.stack import Stack
@@ -46,15 +46,8 @@ class Outage:
         self.function = ScriptedFunction()
         self.is_down = False
         self.n_sent = 0
-        self.mapping = EventSourceMapping(
-            config,
-            self.kinesis,
-            self._invoke,
-            self.kinesis.clock,
-            exponential_backoff_s,
-            s3=self.s3,
-            wall_clock=self.kinesis.clock,
-        )
+        timing = Timing(self.kinesis.clock, self.kinesis.clock)
+        self.mapping = EventSourceMapping(config, self.kinesis, self._invoke, timing, s3=self.s3)
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass: a record comes every minute, the mapping polls every ten seconds."""

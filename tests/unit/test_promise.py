@@ -14,10 +14,10 @@ For each record on the input stream, and for each sub-record of an aggregate:
 import pytest
 from hypothesis import given
 
-from infra.local.simulation.faults import AnswerLost, At, Place, Problem
 from infra.local.simulation.simulation import SimulationOptions
 from lambda_function.core.records import Entry
 from tests.builders import small_bundle
+from tests.kits.faults import AnswerLost, At, Place, Problem
 from tests.kits.simulation import Account, alone, data_of, run
 from tests.kits.simulation_strategies import (
     ANY_OPTIONS,

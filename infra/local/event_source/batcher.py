@@ -4,6 +4,7 @@ A shard has one batcher, or as many as the parallelization factor of its mapping
 partition keys.
 """
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -15,6 +16,15 @@ from infra.local.event_source.delivery import Condition, Delivery, FailedBatch, 
 from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, LambdaRecord
 
 
+def exponential_backoff_s(attempt: int) -> float:
+    """Return the seconds until a retry: 0.1 after the first failure, doubling, at most 30.
+
+    >>> [exponential_backoff_s(attempt) for attempt in (1, 2, 3, 1000)]
+    [0.1, 0.2, 0.4, 30.0]
+    """
+    return min(0.1 * 2.0 ** min(attempt - 1, 20), 30.0)
+
+
 class Timing(NamedTuple):
     """The clocks and the backoff of a mapping.
 
@@ -24,18 +34,9 @@ class Timing(NamedTuple):
         backoff: Seconds until a retry after the n-th failure in a row without progress.
     """
 
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    backoff: Callable[[int], float]
-
-
-def exponential_backoff_s(attempt: int) -> float:
-    """Return the seconds until a retry: 0.1 after the first failure, doubling, at most 30.
-
-    >>> [exponential_backoff_s(attempt) for attempt in (1, 2, 3, 1000)]
-    [0.1, 0.2, 0.4, 30.0]
-    """
-    return min(0.1 * 2.0 ** min(attempt - 1, 20), 30.0)
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    backoff: Callable[[int], float] = exponential_backoff_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ It advances in steps and has no threads: `poll_once` steps each shard once and n
 
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from infra.local.event_source.batcher import Batcher, Timing, exponential_backoff_s
+from infra.local.event_source.batcher import Batcher, Timing
 from infra.local.event_source.config import MappingConfig, MappingStats
 from infra.local.event_source.delivery import Delivery, FailureDestination
 from infra.local.event_source.shard_consumer import ShardConsumer
@@ -67,11 +66,9 @@ class EventSourceMapping:
         config: The mapping's properties.
         kinesis: A boto3 Kinesis client.
         invoke: Runs the function on an event: returns its response, raises if it failed.
-        clock: Monotonic seconds.
-        backoff: Seconds until a retry after the n-th failure in a row without progress.
+        timing: Its clocks and its backoff.
         s3: A boto3 S3 client, for failed batches. Without one, a mapping with a failure destination retries
             for ever.
-        wall_clock: Unix time in seconds, for the age of records.
         new_id: Makes the unique part of names.
 
     Attributes:
@@ -79,16 +76,14 @@ class EventSourceMapping:
         mapping_id: Its UUID, which is part of the failed batches' keys.
     """
 
-    def __init__(  # noqa: PLR0913 - six of them have the default that all but tests use
+    def __init__(
         self,
         config: MappingConfig,
         kinesis: Any,
         invoke: Callable[[dict[str, Any]], object],
-        clock: Callable[[], float] = time.monotonic,
-        backoff: Callable[[int], float] = exponential_backoff_s,
+        timing: Timing = Timing(),  # noqa: B008 - immutable
         *,
         s3: Any = None,
-        wall_clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self.stats = MappingStats()
@@ -99,11 +94,11 @@ class EventSourceMapping:
         if config.on_failure_bucket and not s3:
             config = replace(config, maximum_retry_attempts=-1, maximum_record_age_s=-1)
         self._config = config
-        self._timing = Timing(clock, wall_clock, backoff)
+        self._timing = timing
         self._delivery = Delivery(
             invoke,
             self._make_destination(s3),
-            wall_clock,
+            timing.wall_clock,
             new_id,
             self.stats,
             reads_response=config.report_batch_item_failures,

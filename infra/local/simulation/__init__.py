@@ -1,1 +1,1 @@
-"""A simulation in memory of producer, streams, function, bucket and clock, with scheduled faults."""
+"""A simulation in memory of producer, streams, function, bucket and clock."""

@@ -1,39 +1,32 @@
 """A simulation of the stream path end to end: producer, stream, mapping, function, stream and bucket in memory.
 
-The mapping and the function are the real ones. Streams, bucket and time are simulated, and each call between the parts
-can have a fault. The simulation has no threads: its user sends rides and polls.
+The mapping and the function are the real ones. Streams, bucket and time are simulated. The simulation has no threads:
+its user sends rides and polls.
 """
 
+import io
 import math
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
-from infra.local.event_source.batcher import exponential_backoff_s
+from infra.local.event_source.batcher import Timing
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.lambda_event import LambdaRecord, count_done
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.runtime.in_process import FunctionError
+from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError, InProcessRuntime
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
-from infra.local.simulation.faults import (
-    Fault,
-    FaultSchedule,
-    FaultyFunction,
-    FaultyKinesis,
-    FaultyS3,
-    JumpClock,
-    MergeShards,
-    Place,
-    ServeModel,
-    SplitShard,
-)
-from infra.local.simulation.function import SimulatedFunction
 from infra.local.simulation.kinesis import MemoryStream
+from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import Settings
+from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.records import Entry
+from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
@@ -43,6 +36,7 @@ BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
 POLL_PERIOD_S = 1.0
 """Waiting time after a poll without records."""
 
+_FUNCTION_NAME, _MEMORY_MB = "simulated-function", 512
 _PRODUCER_PATIENCE_S = 30.0
 
 Watch = Callable[[list[LambdaRecord], int | None], None]
@@ -71,13 +65,22 @@ class SimulationOptions:
     keeps_all: bool = True
 
 
+class Clients(NamedTuple):
+    """The boto3 clients that producer, mapping and function use."""
+
+    input: Any
+    output: Any
+    s3: Any
+
+
 class Simulation:
     """A producer, the two streams, the mapping, the function and the bucket.
 
+    A subclass may put faults between the parts: see `clients` and `invoke`.
+
     Args:
-        bundles: Models that a fault may switch to; the first is served at the start.
+        bundle: The model that is served at the start.
         options: Its options.
-        schedule: The faults.
         watch: Called after each invocation.
 
     Attributes:
@@ -86,97 +89,79 @@ class Simulation:
         output: The stream that the function publishes to.
         bucket: Bundles, rejects and failed batches.
         mapping: The event source mapping.
-        function: The function, without the faults of invocations.
+        function: The function.
     """
 
-    def __init__(
-        self,
-        bundles: Sequence[ExportedBundle],
-        options: SimulationOptions,
-        schedule: FaultSchedule | None = None,
-        watch: Watch = lambda *_: None,
-    ) -> None:
+    def __init__(self, bundle: ExportedBundle, options: SimulationOptions, watch: Watch = lambda *_: None) -> None:
         self.clock = SimulatedClock()
         self.input = MemoryStream(
             options.mapping.stream_name, options.n_shards, self.clock.wall, keeps_read=options.keeps_all
         )
         self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, self.clock.wall)
         self.bucket = MemoryS3()
-        self._schedule = schedule or FaultSchedule()
-        self._bundles = bundles
         self._watch = watch
-        self._serve(bundles[0])
-        self._wire(options)
+        self.serve(bundle)
+        clients, ids = self.clients(), count()
+        self._producer = _publisher(clients.input, self.input.name, self.clock)
+        self.function = SimulatedFunction(clients, self.clock, options)
+        self.mapping = EventSourceMapping(
+            options.mapping,
+            clients.input,
+            self._watched,
+            Timing(self.clock.monotonic, self.clock.wall),
+            s3=clients.s3,
+            new_id=lambda: f"id-{next(ids)}",
+        )
+
+    def clients(self) -> Clients:
+        """Return the clients of the streams and the bucket."""
+        return Clients(self.input, self.output, self.bucket)
+
+    def invoke(self, event: dict[str, Any]) -> object:
+        """Run the function on an event of the mapping."""
+        return self.function(event)
+
+    def serve(self, bundle: ExportedBundle) -> None:
+        """Store a bundle and move the channel to it."""
+        models = Bucket(self.bucket, BUCKET)
+        store_bundle(models, bundle)
+        move_channel(models, CHANNEL, bundle.model_version, bundle.manifest_sha256)
 
     def send(self, entries: Sequence[Entry]) -> None:
-        """Send entries as a producer does until the input stream has accepted each one; then apply a fault."""
+        """Send entries as a producer does until the input stream has accepted each one."""
         waiting = entries
         while waiting:
             deadline_s = self.clock.monotonic() + _PRODUCER_PATIENCE_S
             sent = self._producer.publish(waiting, lambda: deadline_s - self.clock.monotonic())  # noqa: B023
             waiting = [waiting[index] for index in sent.unpublished]
-        self._apply(self._schedule.next(Place.SENT))
 
-    @property
-    def n_settled(self) -> int:
-        """Records of the input stream that are done or failed."""
+    def progress(self) -> tuple[int, ...]:
+        """Return figures that change as long as the simulation advances: here the settled records."""
         stats = self.mapping.stats
-        return stats.n_done + stats.n_failed + stats.n_dropped
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether all records of the input stream are settled."""
-        return self.n_settled == self.input.n_put
+        return (stats.n_done + stats.n_failed + stats.n_dropped,)
 
     def settle(self, patience_s: float = math.inf) -> bool:
-        """Poll until all records are settled.
+        """Poll until all records of the input stream are done or failed.
 
         Args:
-            patience_s: Simulated seconds without a fault and without a settled record after which to stop.
+            patience_s: Simulated seconds without progress after which to stop.
 
         Returns:
             Whether all records are settled.
         """
-        since_s, last = self.clock.monotonic(), (-1, -1)
-        while not self.is_settled:
+        since_s, last = self.clock.monotonic(), self.progress()
+        while last[0] < self.input.n_put:
             if not self.mapping.poll_once():
                 self.clock.sleep(POLL_PERIOD_S)
-            now = self.n_settled, self._schedule.n_struck
-            since_s, last = (since_s, last) if now == last else (self.clock.monotonic(), now)
+            now = self.progress()
+            since_s, last = (since_s if now == last else self.clock.monotonic()), now
             if self.clock.monotonic() - since_s > patience_s:
                 return False
         return True
 
-    def _wire(self, options: SimulationOptions) -> None:
-        clock, schedule = self.clock, self._schedule
-        faulty_input = FaultyKinesis(self.input, schedule, clock, Place.PUT_INPUT, Place.READ_INPUT)
-        faulty_output = FaultyKinesis(self.output, schedule, clock, Place.PUT_OUTPUT)
-        s3 = FaultyS3(self.bucket, schedule, clock)
-        self._producer = Publisher(faulty_input, self.input.name, clock.sleep, jitter=lambda _, longest_s: longest_s)
-        settings = Settings(
-            output_stream=OUTPUT_STREAM,
-            bucket=BUCKET,
-            model_channel=CHANNEL,
-            output_format=options.output_format,
-            output_groups=options.output_groups,
-        )
-        self.function = SimulatedFunction(s3, faulty_output, clock, settings, options.timeout_s)
-        self._faulty_function = FaultyFunction(self.function, schedule, clock)
-        ids = count()
-        self.mapping = EventSourceMapping(
-            options.mapping,
-            faulty_input,
-            self._invoke,
-            clock.monotonic,
-            exponential_backoff_s,
-            s3=s3,
-            wall_clock=clock.wall,
-            new_id=lambda: f"id-{next(ids)}",
-        )
-
-    def _invoke(self, event: dict[str, Any]) -> object:
+    def _watched(self, event: dict[str, Any]) -> object:
         try:
-            response = self._faulty_function(event)
+            response = self.invoke(event)
         except Exception as error:
             if isinstance(error, FunctionError):
                 self.function.end_environment()
@@ -185,22 +170,76 @@ class Simulation:
         self._watch(event["Records"], count_done(response, event["Records"]))
         return response
 
-    def _apply(self, fault: Fault | None) -> None:
-        match fault:
-            case None:
-                pass
-            case SplitShard(n):
-                self.input.split(n)
-            case MergeShards(n):
-                self.input.merge(n)
-            case JumpClock(seconds, wall_only):
-                self.clock.jump(seconds, wall_only=wall_only)
-            case ServeModel(n):
-                self._serve(self._bundles[n % len(self._bundles)])
-            case _:
-                raise TypeError(f"{fault} is not a fault of the simulation's state")
 
-    def _serve(self, bundle: ExportedBundle) -> None:
-        models = Bucket(self.bucket, BUCKET)
-        store_bundle(models, bundle)
-        move_channel(models, CHANNEL, bundle.model_version, bundle.manifest_sha256)
+class SimulatedFunction:
+    """The real handler in simulated time, in one environment at a time. A kill or a crash ends the environment."""
+
+    def __init__(self, clients: Clients, clock: SimulatedClock, options: SimulationOptions) -> None:
+        self._clients = clients
+        self._clock = clock
+        self._timeout_s = options.timeout_s
+        self._settings = Settings(
+            output_stream=OUTPUT_STREAM,
+            bucket=BUCKET,
+            model_channel=CHANNEL,
+            output_format=options.output_format,
+            output_groups=options.output_groups,
+        )
+        self._environment: InProcessRuntime | None = None
+
+    def __call__(self, event: dict[str, Any]) -> object:
+        """Run one invocation, after a cold start if there is no environment.
+
+        Raises:
+            FunctionTimeoutError: It was killed at its deadline.
+            FunctionExitError: Its process ended.
+            PredictorError: The handler raised it.
+        """
+        started_s = self._clock.now_s
+        self._clock.deadline_s = started_s + self._timeout_s
+        try:
+            self._environment = self._environment or self._cold_start()
+            with redirect_stdout(_Nowhere()):
+                return self._environment(event)
+        except TimeoutError as error:
+            self.end_environment()
+            raise FunctionTimeoutError(_FUNCTION_NAME, self._clock.now_s - started_s, self._timeout_s) from error
+        except FunctionError:
+            self.end_environment()
+            raise
+        finally:
+            self._clock.deadline_s = math.inf
+
+    def end_environment(self) -> None:
+        """End the environment: the next invocation is a cold start."""
+        self._environment = None
+
+    def _cold_start(self) -> InProcessRuntime:
+        settings, clock, s3 = self._settings, self._clock, self._clients.s3
+        handler = StreamHandler(
+            settings=settings,
+            s3=s3,
+            models=ModelStore(s3, BUCKET, CHANNEL, settings.model_refresh_s, clock.monotonic),
+            publisher=_publisher(self._clients.output, OUTPUT_STREAM, clock),
+            telemetry=_telemetry(),
+            clock=clock.wall,
+        )
+        return InProcessRuntime(handler, self._timeout_s, _MEMORY_MB, _FUNCTION_NAME, clock.monotonic)
+
+
+def _publisher(kinesis: Any, stream: str, clock: SimulatedClock) -> Publisher:
+    return Publisher(kinesis, stream, clock.sleep, jitter=lambda _, longest_s: longest_s)
+
+
+class _Nowhere(io.TextIOBase):
+    """A file that discards its input."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@cache
+def _telemetry() -> Telemetry:
+    """Return one telemetry for all functions: a logger is never removed from memory."""
+    with redirect_stdout(_Nowhere()):
+        return Telemetry(_FUNCTION_NAME, _FUNCTION_NAME, "INFO")

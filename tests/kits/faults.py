@@ -1,4 +1,4 @@
-"""Faults of a simulation as values, and clients and functions whose calls have these faults.
+"""Faults of a simulation as values, and a simulation whose calls have these faults.
 
 A schedule gives the n-th call at a place its fault:
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
@@ -19,8 +19,9 @@ from infra.local.event_source.lambda_event import count_done
 from infra.local.runtime.in_process import FunctionExitError
 from infra.local.s3 import client_error
 from infra.local.simulation.clock import SimulatedClock
-
-Answer = TypeVar("Answer")
+from infra.local.simulation.simulation import Clients, Simulation, SimulationOptions, Watch
+from lambda_function.core.records import Entry
+from training.model.bundle import ExportedBundle
 
 _SIGKILL_EXIT = 137
 _NO_ENDPOINT = "https://aws.invalid"
@@ -192,24 +193,50 @@ class FaultSchedule:
         return fault
 
 
+class FaultyCalls:
+    """Does calls with the faults of a schedule."""
+
+    def __init__(self, schedule: FaultSchedule, clock: SimulatedClock) -> None:
+        self.next = schedule.next
+        self._clock = clock
+
+    def do(self, fault: Fault | None, call: Callable[[], Any]) -> Any:
+        """Do a call with a fault.
+
+        Raises:
+            TypeError: This kind of call cannot have the fault.
+        """
+        match fault:
+            case Refused(problem):
+                raise problem.error()
+            case AnswerLost(problem, after_s):
+                call()
+                self._clock.sleep(after_s)
+                raise problem.error()
+            case Slow(seconds):
+                self._clock.sleep(seconds)
+            case None:
+                pass
+            case _:
+                raise TypeError(f"{fault} is not a fault of this call")
+        return call()
+
+
 class FaultyKinesis:
     """A Kinesis client whose puts and reads have faults. `puts` and `reads` are their places; None: no faults."""
 
-    def __init__(
-        self, kinesis: Any, schedule: FaultSchedule, clock: SimulatedClock, puts: Place, reads: Place | None = None
-    ) -> None:
+    def __init__(self, kinesis: Any, calls: FaultyCalls, puts: Place, reads: Place | None = None) -> None:
         self._kinesis = kinesis
-        self._schedule = schedule
-        self._clock = clock
+        self._calls = calls
         self._puts = puts
         self._reads = reads
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> Any:  # noqa: N803
         """Put all, some or none of the records."""
-        fault = self._schedule.next(self._puts)
+        fault = self._calls.next(self._puts)
         if isinstance(fault, EntriesRefused):
             return self._put_some(StreamName, Records, fault)
-        return _call_with(fault, lambda: self._kinesis.put_records(StreamName=StreamName, Records=Records), self._clock)
+        return self._calls.do(fault, lambda: self._kinesis.put_records(StreamName=StreamName, Records=Records))
 
     def get_records(self, **request: Any) -> Any:
         """Read records."""
@@ -219,16 +246,12 @@ class FaultyKinesis:
         """Create an iterator."""
         return self._read(lambda: self._kinesis.get_shard_iterator(**request))
 
-    def describe_stream_summary(self, **request: Any) -> Any:
-        """Return the stream's summary, without faults."""
-        return self._kinesis.describe_stream_summary(**request)
-
-    def list_shards(self, **request: Any) -> Any:
-        """List the shards, without faults."""
-        return self._kinesis.list_shards(**request)
+    def __getattr__(self, operation: str) -> Any:
+        """Return any other operation, without faults."""
+        return getattr(self._kinesis, operation)
 
     def _read(self, call: Callable[[], Any]) -> Any:
-        return _call_with(self._schedule.next(self._reads), call, self._clock) if self._reads else call()
+        return self._calls.do(self._calls.next(self._reads), call) if self._reads else call()
 
     def _put_some(self, stream: str, records: Sequence[dict[str, Any]], fault: EntriesRefused) -> dict[str, Any]:
         refused = set(range(len(records))[fault.first :: fault.every])
@@ -242,16 +265,15 @@ class FaultyKinesis:
 class FaultyS3:
     """An S3 client whose reads and writes have faults."""
 
-    def __init__(self, s3: Any, schedule: FaultSchedule, clock: SimulatedClock) -> None:
+    def __init__(self, s3: Any, calls: FaultyCalls) -> None:
         self._s3 = s3
-        self._schedule = schedule
-        self._clock = clock
+        self._calls = calls
 
     def get_object(self, **request: Any) -> Any:
         """Read an object."""
-        fault = self._schedule.next(Place.S3_GET)
+        fault = self._calls.next(Place.S3_GET)
         if not isinstance(fault, Spoilt):
-            return _call_with(fault, lambda: self._s3.get_object(**request), self._clock)
+            return self._calls.do(fault, lambda: self._s3.get_object(**request))
         answer = self._s3.get_object(**request)
         body = bytearray(answer["Body"].read())
         body[len(body) // 2] ^= 1
@@ -259,55 +281,78 @@ class FaultyS3:
 
     def put_object(self, **request: Any) -> Any:
         """Store an object."""
-        return _call_with(self._schedule.next(Place.S3_PUT), lambda: self._s3.put_object(**request), self._clock)
+        return self._calls.do(self._calls.next(Place.S3_PUT), lambda: self._s3.put_object(**request))
 
 
-class FaultyFunction:
-    """A function whose invocations have faults."""
+Function = Callable[[dict[str, Any]], object]
+
+
+def invoke_with(fault: Fault | None, function: Function, event: dict[str, Any], calls: FaultyCalls) -> object:
+    """Run a function on an event, with a fault of the invocation."""
+    match fault:
+        case DeliveredTwice():
+            function(event)
+            return function(event)
+        case Cut(n_records):
+            batch, rest = event["Records"][:n_records], event["Records"][n_records:]
+            response = function({"Records": batch})
+            if not rest or count_done(response, batch) < len(batch):
+                return response
+            return {"batchItemFailures": [{"itemIdentifier": rest[0]["kinesis"]["sequenceNumber"]}]}
+    return calls.do(fault, lambda: function(event))
+
+
+class FaultySimulation(Simulation):
+    """A simulation with the faults of a schedule.
+
+    Args:
+        bundles: Models that a fault may switch to; the first is served at the start.
+        options: Its options.
+        schedule: The faults.
+        watch: Called after each invocation.
+    """
 
     def __init__(
-        self, invoke: Callable[[dict[str, Any]], object], schedule: FaultSchedule, clock: SimulatedClock
+        self,
+        bundles: Sequence[ExportedBundle],
+        options: SimulationOptions,
+        schedule: FaultSchedule,
+        watch: Watch = lambda *_: None,
     ) -> None:
-        self._invoke = invoke
+        self._bundles = bundles
         self._schedule = schedule
-        self._clock = clock
+        super().__init__(bundles[0], options, watch)
 
-    def __call__(self, event: dict[str, Any]) -> object:
-        """Run the function on an event."""
-        fault = self._schedule.next(Place.INVOKE)
-        match fault:
-            case DeliveredTwice():
-                self._invoke(event)
-                return self._invoke(event)
-            case Cut(n_records):
-                return self._invoke_on_first(n_records, event)
-        return _call_with(fault, lambda: self._invoke(event), self._clock)
+    def clients(self) -> Clients:
+        """Return clients whose calls have faults."""
+        self._calls = FaultyCalls(self._schedule, self.clock)
+        return Clients(
+            FaultyKinesis(self.input, self._calls, Place.PUT_INPUT, Place.READ_INPUT),
+            FaultyKinesis(self.output, self._calls, Place.PUT_OUTPUT),
+            FaultyS3(self.bucket, self._calls),
+        )
 
-    def _invoke_on_first(self, n_records: int, event: dict[str, Any]) -> object:
-        batch, rest = event["Records"][:n_records], event["Records"][n_records:]
-        response = self._invoke({"Records": batch})
-        if not rest or count_done(response, batch) < len(batch):
-            return response
-        return {"batchItemFailures": [{"itemIdentifier": rest[0]["kinesis"]["sequenceNumber"]}]}
+    def invoke(self, event: dict[str, Any]) -> object:
+        """Run the function on an event, with a fault."""
+        return invoke_with(self._schedule.next(Place.INVOKE), self.function, event, self._calls)
 
+    def send(self, entries: Sequence[Entry]) -> None:
+        """Send entries, and then change the simulation's state by a fault."""
+        super().send(entries)
+        match self._schedule.next(Place.SENT):
+            case None:
+                pass
+            case SplitShard(n):
+                self.input.split(n)
+            case MergeShards(n):
+                self.input.merge(n)
+            case JumpClock(seconds, wall_only):
+                self.clock.jump(seconds, wall_only=wall_only)
+            case ServeModel(n):
+                self.serve(self._bundles[n % len(self._bundles)])
+            case fault:
+                raise TypeError(f"{fault} is not a fault of the simulation's state")
 
-def _call_with(fault: Fault | None, call: Callable[[], Answer], clock: SimulatedClock) -> Answer:
-    """Do a call with its fault.
-
-    Raises:
-        TypeError: This kind of call cannot have the fault.
-    """
-    match fault:
-        case Refused(problem):
-            raise problem.error()
-        case AnswerLost(problem, after_s):
-            call()
-            clock.sleep(after_s)
-            raise problem.error()
-        case Slow(seconds):
-            clock.sleep(seconds)
-        case None:
-            pass
-        case _:
-            raise TypeError(f"{fault} is not a fault of this call")
-    return call()
+    def progress(self) -> tuple[int, ...]:
+        """Return the settled records and the faults so far."""
+        return *super().progress(), self._schedule.n_struck
