@@ -10,22 +10,9 @@ from infra.cli.options import BUILD, Json
 from infra.cli.output import fold, width, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
-    from infra.operate.cost import CostReport, Part
+    from infra.operate.cost import CostReport
     from infra.operate.cost_inputs import Work
 
-_PARTS: "dict[Part, str]" = {
-    "function": "function",
-    "snapstart": "its snapshot",
-    "stream_in": "ride events",
-    "stream_out": "predictions",
-    "retention": "retention over 24 hours",
-    "bucket": "bucket",
-    "logs": "logs",
-    "metrics": "metrics",
-    "alarms": "alarms, dashboard",
-    "keys": "keys",
-    "api": "HTTP API",
-}
 _TEXT_COLUMNS = 80
 
 _US = "CPU microseconds per ride"
@@ -70,11 +57,13 @@ def cost_command(
 
 
 def _write_table(report: "CostReport") -> None:
+    from infra.operate.cost import PARTS
+
     variants = report.variants.values()
     rows = [
         *(
             (label, *(_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants))
-            for part, label in _PARTS.items()
+            for part, label in PARTS.items()
         ),
         ("total", *(_dollars(one.total) for one in variants)),
         ("a million rides", *(f"{report.dollars_per_million(name):.4f}" for name in report.variants)),
@@ -91,18 +80,19 @@ def _dollars(dollars: float) -> str:
 
 
 def _assumptions(report: "CostReport") -> Iterator[str]:
-    from infra.operate import cost, prices
+    from infra.operate import prices
+    from infra.operate.cost import COURSE_STACK
 
     yield from _batch_assumptions(report)
     yield from _standing_assumptions(report)
     yield (
-        f"the course's stack: a random forest and one put_record per ride, at most {cost.COURSE_BATCH_SIZE} rides a "
+        f"the course's stack: a random forest and one put_record per ride, at most {COURSE_STACK.batch_size} rides a "
         "batch; Lambda's own log lines; it has no bucket for rejects, metrics, alarms, dashboard, keys, snapshot or API"
     )
     yield (
-        f"the course's function has {cost.COURSE_MEMORY_MB} MB, which it needs; its two streams have "
-        f"{cost.COURSE_SHARDS} shards each and a retention of {cost.COURSE_RETENTION_HOURS:g} hours, as its Terraform "
-        "sets them; --shards does not change that"
+        f"the course's function has {COURSE_STACK.memory_mb} MB, which it needs; its two streams have "
+        f"{COURSE_STACK.n_shards} shards each and a retention of {COURSE_STACK.retention_hours:g} hours, as its "
+        "Terraform sets them; --shards does not change that"
     )
     yield (
         "left out, each under 1% or a dollar: requests to KMS and SQS, SNS, storing logs and models, deployments; "

@@ -7,21 +7,20 @@ at most what an invocation carries. Rounding (Lambda's milliseconds, Kinesis's u
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from infra.operate import prices
-from infra.operate.cost_inputs import COURSE, PACKED, PACKED_OUTPUT, VARIANTS, Inventory, Load, Work
+from infra.operate.cost_inputs import COURSE, PACKED, PACKED_OUTPUT, VARIANTS, Load, Work
 
-COURSE_BATCH_SIZE = 100
-COURSE_WINDOW_S = 1.0
-"""Lambda's defaults for a Kinesis mapping: 100 records, no window, one poll a second.
+COURSE_STACK = Load(
+    rides_per_s=0.0,  # replaced by those of the load
+    n_shards=2,
+    window_s=1.0,  # Lambda polls once a second if a mapping has no window
+    batch_size=100,  # Lambda's default
+    memory_mb=512,  # needed to load scikit-learn and the forest
+    retention_hours=48.0,
+)
+"""The course's stack: shards and retention as its Terraform sets them, batches as Lambda does by default:
 https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html"""
-
-COURSE_SHARDS, COURSE_RETENTION_HOURS = 2, 48.0
-"""As the course's Terraform sets them, for each stream."""
-
-COURSE_MEMORY_MB = 512
-"""What the course's function needs to load scikit-learn and its forest."""
 
 VCPU_MB = 1769
 """Memory at which Lambda gives a function one vCPU; below it, CPU time takes proportionally longer.
@@ -43,39 +42,30 @@ RECORDS_PER_PUT = 500
 _BASE64 = 4 / 3
 _ROUNDING = 0.5  # of a billed millisecond, of a unit of Kinesis
 
-Part = Literal[
-    "function",
-    "snapstart",
-    "stream_in",
-    "stream_out",
-    "retention",
-    "bucket",
-    "logs",
-    "metrics",
-    "alarms",
-    "keys",
-    "api",
-]
-STREAM_PARTS: tuple[Part, ...] = ("stream_in", "stream_out", "retention")
+STREAM_PARTS = {"stream_in": "ride events", "stream_out": "predictions", "retention": "retention over 24 hours"}
+PARTS = {
+    "function": "function",
+    "snapstart": "its snapshot",
+    **STREAM_PARTS,
+    "bucket": "bucket",
+    "logs": "logs",
+    "metrics": "metrics",
+    "alarms": "alarms, dashboard",
+    "keys": "keys",
+    "api": "HTTP API",
+}
+"""Labels of the parts of a cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantCost:
-    """The cost of one variant.
+    """The cost of one variant."""
 
-    Attributes:
-        rides_per_invocation: On average.
-        ms_per_invocation: As billed, on average.
-        shards_needed: Shards with which the streams and the function keep up with the load.
-        dollars_a_month: By part.
-        streams_on_demand: Dollars a month of both streams on demand with their retention, each read once.
-    """
-
-    rides_per_invocation: float
-    ms_per_invocation: float
-    shards_needed: int
-    dollars_a_month: Mapping[Part, float]
-    streams_on_demand: float
+    rides_per_invocation: float  # on average
+    ms_per_invocation: float  # as billed, on average
+    shards_needed: int  # with which the streams and the function keep up with the load
+    dollars_a_month: Mapping[str, float]  # by part
+    streams_on_demand: float  # dollars a month of both streams on demand with their retention, each read once
 
     @property
     def total(self) -> float:
@@ -91,38 +81,23 @@ class VariantCost:
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """Figures that the bench does not measure and the template does not set.
-
-    Attributes:
-        envelope_bytes: A ride event in Lambda's envelope, in base64.
-        packing_bytes: What packing adds to a record.
-        put_ms: Duration of one request to Kinesis, inside a region.
-        parse_us_per_ride: The runtime's own parsing of the invocation.
-        log_bytes: Of an invocation: our line and metrics, and Lambda's own three lines.
-        platform_log_bytes: Lambda's own three lines.
-        n_metrics: Custom metrics: ten of each batch, six of rejects by reason, one of failed invocations.
-        channel_look_s: Interval at which a function refreshes its channel.
-        api_ms: One prediction over HTTP: the bench's median in AWS's runtime.
-        api_log_bytes: Of a request: our line and metrics, Lambda's own three lines, and API Gateway's one.
-        api_answer_bytes: Of a response, headers included.
-        n_api_metrics: Six of each request, and one of failed invocations.
-    """
+    """Figures that the bench does not measure and the template does not set."""
 
     ride_bytes: int = 137
-    envelope_bytes: int = 650
+    envelope_bytes: int = 650  # of a ride event in Lambda's envelope, in base64
     prediction_bytes: int = 232
     reject_bytes: int = 416
-    packing_bytes: int = 20
-    put_ms: float = 10.0
-    parse_us_per_ride: float = 2.0
-    log_bytes: int = 1900
-    platform_log_bytes: int = 400
-    n_metrics: int = 17
-    channel_look_s: float = 60.0
-    api_ms: float = 1.2
-    api_log_bytes: int = 1600
-    api_answer_bytes: int = 600
-    n_api_metrics: int = 7
+    packing_bytes: int = 20  # that packing adds to a record
+    put_ms: float = 10.0  # of one request to Kinesis, inside a region
+    parse_us_per_ride: float = 2.0  # the runtime's own parsing of the invocation
+    log_bytes: int = 1900  # of an invocation: our line and metrics, and Lambda's own three lines
+    platform_log_bytes: int = 400  # Lambda's own three lines
+    n_metrics: int = 17  # custom metrics: ten of each batch, six of rejects by reason, one of failed invocations
+    channel_refresh_s: float = 60.0  # interval at which a function refreshes its channel
+    api_ms: float = 1.2  # of one prediction over HTTP: the bench's median in AWS's runtime
+    api_log_bytes: int = 1600  # of a request: our line and metrics, Lambda's own three lines, API Gateway's one
+    api_answer_bytes: int = 600  # headers included
+    n_api_metrics: int = 7  # six of each request, and one of failed invocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +122,11 @@ def cost(load: Load, work: Mapping[str, Work]) -> CostReport:
         work: By variant; all of `VARIANTS`.
     """
     assumptions = Assumptions()
-    loads = {name: _course_load(load) if name == COURSE else load for name in VARIANTS}
-    variants = {name: _Variant(name, loads[name], assumptions, work[name]).cost() for name in VARIANTS}
+    course = replace(COURSE_STACK, rides_per_s=load.rides_per_s)
+    variants = {
+        name: _Variant(name, course if name == COURSE else load, assumptions, work[name]).cost() for name in VARIANTS
+    }
     return CostReport(load, assumptions, work, variants)
-
-
-def _course_load(load: Load) -> Load:
-    return replace(
-        load,
-        n_shards=COURSE_SHARDS,
-        window_s=COURSE_WINDOW_S,
-        batch_size=COURSE_BATCH_SIZE,
-        memory_mb=COURSE_MEMORY_MB,
-        retention_hours=COURSE_RETENTION_HOURS,
-        inventory=Inventory(),
-    )
 
 
 class _Variant:
@@ -172,9 +137,11 @@ class _Variant:
         self._load = load
         self._given = given
         self._work = work
-        self._packs_output = name in {PACKED_OUTPUT, PACKED}
         self._rides = load.rides_per_s * SECONDS_PER_MONTH
         self._batch = self._rides_per_invocation()
+        # Aggregates for a batch: one of its shard, and one for each output shard; None without packing.
+        self._aggregates_in = 1.0 if name == PACKED else None
+        self._aggregates_out = min(float(load.n_shards), self._batch) if name in {PACKED_OUTPUT, PACKED} else None
         self._invocations = self._rides / self._batch
         self._ms = self._ms_per_invocation()
 
@@ -196,28 +163,24 @@ class _Variant:
         if self._name == COURSE:
             n_puts = self._batch
         else:
-            n_puts = 1.0 if self._packs_output else max(1.0, self._batch / RECORDS_PER_PUT)
+            n_puts = 1.0 if self._aggregates_out else max(1.0, self._batch / RECORDS_PER_PUT)
         return cpu_ms + n_puts * self._given.put_ms + _ROUNDING
 
     def _shards_needed(self) -> int:
         """A shard takes so many records and bytes a second, and its batches are processed one after the other."""
-        n, packing = self._batch, self._given.packing_bytes
-        records_in = 1 / n if self._name == PACKED else 1.0
-        records_out = min(self._load.n_shards, n) / n if self._packs_output else 1.0
-        n_bytes = max(self._given.ride_bytes, self._given.prediction_bytes) + packing
-        shards_per_ride_s = max(
-            max(records_in, records_out) / SHARD_RECORDS_PER_S, n_bytes / SHARD_BYTES_PER_S, self._ms / 1000 / n
-        )
+        n = self._batch
+        n_records = max(self._aggregates_in or n, self._aggregates_out or n)
+        n_bytes = max(self._given.ride_bytes, self._given.prediction_bytes) + self._given.packing_bytes
+        shards_per_ride_s = max(n_records / n / SHARD_RECORDS_PER_S, n_bytes / SHARD_BYTES_PER_S, self._ms / 1000 / n)
         return max(1, math.ceil(self._load.rides_per_s * shards_per_ride_s - 1e-9))
 
-    def _units_in(self, unit_bytes: int) -> float:
-        """Return the units of Kinesis for a ride event; packed, a batch is one aggregate of its shard."""
-        return self._units(self._given.ride_bytes, unit_bytes, 1.0 if self._name == PACKED else None)
-
-    def _units_out(self, unit_bytes: int) -> float:
-        """Return the units of Kinesis for a prediction; packed, a batch is one aggregate for each output shard."""
-        n_aggregates = min(float(self._load.n_shards), self._batch)
-        return self._units(self._given.prediction_bytes, unit_bytes, n_aggregates if self._packs_output else None)
+    def _units_in_and_out(self, unit_bytes: int) -> tuple[float, float]:
+        """Return the units of Kinesis for a ride event and for a prediction."""
+        given = self._given
+        return (
+            self._units(given.ride_bytes, unit_bytes, self._aggregates_in),
+            self._units(given.prediction_bytes, unit_bytes, self._aggregates_out),
+        )
 
     def _units(self, n_bytes: int, unit_bytes: int, n_aggregates: float | None) -> float:
         """Return the units for a ride: of a record of its own, or its share of its batch's aggregates."""
@@ -226,17 +189,18 @@ class _Variant:
         units = self._batch * (n_bytes + self._given.packing_bytes) / unit_bytes + _ROUNDING * n_aggregates
         return max(n_aggregates, units) / self._batch
 
-    def _dollars(self) -> dict[Part, float]:
+    def _dollars(self) -> dict[str, float]:
         """Return the parts that the course's stack has, and ours too."""
+        units_in, units_out = self._units_in_and_out(PUT_UNIT_BYTES)
         return {
             "function": _lambda(self._invocations, self._ms, self._load.memory_mb),
-            "stream_in": self._stream(self._units_in(PUT_UNIT_BYTES)),
-            "stream_out": self._stream(self._units_out(PUT_UNIT_BYTES)),
+            "stream_in": self._stream(units_in),
+            "stream_out": self._stream(units_out),
             "retention": self._retention(),
             "logs": _logs(self._invocations, self._given.platform_log_bytes),
         }
 
-    def _our_dollars(self) -> dict[Part, float]:
+    def _our_dollars(self) -> dict[str, float]:
         """Return the parts that only our stack has, and our logs, which are longer."""
         inventory = self._load.inventory
         snapshot_gb = inventory.n_snapshots * self._load.memory_mb / 1024
@@ -264,8 +228,7 @@ class _Variant:
         return max(0.0, self._load.retention_hours - EXTRA_RETENTION_FROM_HOURS)
 
     def _streams_on_demand(self) -> float:
-        units_per_ride = self._units_in(ON_DEMAND_UNIT_BYTES) + self._units_out(ON_DEMAND_UNIT_BYTES)
-        gb = self._rides * units_per_ride / UNITS_PER_GB
+        gb = self._rides * sum(self._units_in_and_out(ON_DEMAND_UNIT_BYTES)) / UNITS_PER_GB
         return (
             prices.KINESIS_STREAM_HOUR.of(N_STREAMS * HOURS_PER_MONTH)
             + prices.KINESIS_GB_IN.of(gb)
@@ -275,7 +238,7 @@ class _Variant:
 
     def _bucket(self) -> float:
         """Return the cost of refreshes, and of rejects: each object stored, with its event, for the days it is kept."""
-        refreshes = min(self._load.n_shards * SECONDS_PER_MONTH / self._given.channel_look_s, self._invocations)
+        refreshes = min(self._load.n_shards * SECONDS_PER_MONTH / self._given.channel_refresh_s, self._invocations)
         rejects = self._rides * self._load.reject_share
         n_objects = min(self._invocations, rejects)
         gb = rejects * self._given.reject_bytes / 1e9

@@ -88,48 +88,30 @@ def _read_bench(bench: Path) -> dict[str, Work]:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Parts of a stack that are paid by the month, with and without rides.
+    """Parts of a stack that are paid by the month, with and without rides."""
 
-    Attributes:
-        n_snapshots: Functions that start from a snapshot. Old versions are deleted, so each has one.
-        n_alarm_metrics: Of all alarms together: an alarm on an expression is billed for each metric in it.
-        n_mapping_metrics: Lambda's metrics of the mapping.
-    """
-
-    n_snapshots: int = 0
-    n_alarm_metrics: int = 0
+    n_snapshots: int = 0  # functions that start from a snapshot; old versions are deleted, so each has one
+    n_alarm_metrics: int = 0  # of all alarms: an alarm on an expression is billed for each metric in it
     n_composite_alarms: int = 0
     n_dashboards: int = 0
     n_keys: int = 0
-    n_mapping_metrics: int = 0
+    n_mapping_metrics: int = 0  # Lambda's metrics of the mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The rides that arrive, and the settings of the stack.
-
-    Attributes:
-        n_shards: Of each of the two streams.
-        window_s: Batching window.
-        batch_size: Records in one invocation at most.
-        memory_mb: The function's.
-        retention_hours: Of both streams.
-        reject_share: Of all rides.
-        kept_days: How long rejects are kept.
-        api_requests_per_s: To the HTTP API, of one ride each.
-        api_memory_mb: Of the function behind it.
-    """
+    """The rides that arrive, and the settings of the stack."""
 
     rides_per_s: float
-    n_shards: int
-    window_s: float = 1.0
-    batch_size: int = 10_000
-    memory_mb: int = 1769
-    retention_hours: float = 24.0
-    reject_share: float = 0.001
-    kept_days: float = 365.0
-    api_requests_per_s: float = 0.0
-    api_memory_mb: int = 1769
+    n_shards: int  # of each of the two streams
+    window_s: float = 1.0  # batching window
+    batch_size: int = 10_000  # records in one invocation at most
+    memory_mb: int = 1769  # the function's
+    retention_hours: float = 24.0  # of both streams
+    reject_share: float = 0.001  # of all rides
+    kept_days: float = 365.0  # how long rejects are stored
+    api_requests_per_s: float = 0.0  # to the HTTP API, of one ride each
+    api_memory_mb: int = 1769  # of the function behind it
     inventory: Inventory = Inventory()
 
 
