@@ -73,9 +73,11 @@ def measured(rmse_minutes: float = 4.0, n_rides: int = 2000) -> Measured:
     return Measured(n_rides, rmse_minutes, 2.5, -0.1)
 
 
-def slice_result(by: str, name: str, rmse_minutes: float = 4.0, n_rides: int = 2000) -> SliceResult:
+def slice_result(
+    by: str, name: str, rmse_minutes: float = 4.0, n_rides: int = 2000, coverage: float = 0.8
+) -> SliceResult:
     """Return a slice with a baseline RMSE of 6 minutes."""
-    return SliceResult(by, name, measured(rmse_minutes, n_rides), measured(6.0, n_rides), 0.8, 7.5)
+    return SliceResult(by, name, measured(rmse_minutes, n_rides), measured(6.0, n_rides), coverage, 7.5)
 
 
 def months_result(*slices: SliceResult, months: tuple[str, ...] = ("2021-02",)) -> MonthsResult:
@@ -137,9 +139,20 @@ def gate_report(
     )
 
 
-def age_row(month: str = "2021-02", months_since_training: int = 1) -> AgeRow:
-    """Return the errors of a model of 2021-01 on a later month."""
-    return AgeRow(("2021-01",), month, months_since_training, measured(), measured(6.0))
+def failed_rules(report: GateReport) -> list[str]:
+    """Return the rules of the gate that a candidate failed."""
+    return [rule.rule for rule in report.rules if not rule.passed]
+
+
+def age_row(
+    month: str = "2021-02",
+    months_since_training: int = 1,
+    rmse_minutes: float = 4.0,
+    baseline_rmse_minutes: float = 6.0,
+    trained: str = "2021-01",
+) -> AgeRow:
+    """Return the errors of a model on a month after the month of its training."""
+    return AgeRow((trained,), month, months_since_training, measured(rmse_minutes), measured(baseline_rmse_minutes))
 
 
 def bare_facts(**changes: Any) -> ReportFacts:

@@ -1,5 +1,6 @@
-"""Builders of small TLC months: rows, and files in every schema that TLC has used."""
+"""Builders of small TLC months: rows, and files in every schema that TLC has used; and real rides, if there are any."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -7,9 +8,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from training.data.months import Month, Service, tlc_file_name
-from training.data.rides import MonthFacts, Source
+from training.data.load import load_rides
+from training.data.months import Month, Service, default_data_dir, parse_months, tlc_file_name
+from training.data.rides import MonthFacts, Rides, Source
+
+needs_real_months = pytest.mark.skipif(
+    not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +107,12 @@ def facts_of(month: Month, **changes: object) -> MonthFacts:
     n_days = (month.end - month.start).astype("timedelta64[D]").astype(int)
     facts = MonthFacts((2_000,) * n_days, 0, 0, 12.0, 2.0)
     return replace(facts, **changes)  # type: ignore[arg-type]
+
+
+def real_rides(months: str, service: Service = "green") -> Rides:
+    """Load real months, or skip the test if the folder lacks one: a test downloads nothing."""
+
+    def skip(service: Service, month: Month, cache_dir: Path) -> Path:
+        pytest.skip(f"TLC_DATA_DIR has no {service} rides of {month}")
+
+    return load_rides(service, parse_months(months), data_dir=default_data_dir(), fetch=skip)

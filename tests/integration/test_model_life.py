@@ -11,6 +11,7 @@ import pytest
 
 from infra.cli.app import main
 from infra.local.s3 import FolderS3
+from tests.builders_tlc import needs_real_months
 from training.data.months import default_data_dir, local_months, parse_months
 from training.registry.bucket import Bucket
 from training.registry.versions import REPORT, list_artifacts, read_manifest
@@ -22,7 +23,7 @@ FEW_TREES = ("--set", "max_iter=20")
 
 Run = Callable[..., Any]
 
-pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
+pytestmark = needs_real_months
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Every local real month loads, is cleaned and sorted, and meets the data contract."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tests.builders_tlc import needs_real_months
 from tests.course import course_features, course_pipeline
 from training.data.contract import check_contract
 from training.data.load import load_rides
@@ -16,7 +16,7 @@ from training.data.rides import Rides
 from training.evaluation.metrics import measure_errors
 from training.model.baseline import fit_baseline
 
-pytestmark = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
+pytestmark = needs_real_months
 
 
 def real_files() -> list[Path]:

@@ -1,25 +1,33 @@
-"""Training on real months: the promised accuracy, better than the baseline, and the same bytes each time."""
+"""Real months: the promised accuracy, better than the baseline, the same bytes each time; the gate and the backtest."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from training.data.load import load_rides
-from training.data.months import Month, Service, default_data_dir, parse_months
+from tests.builders_report import failed_rules
+from tests.builders_tlc import needs_real_months, real_rides
+from training.data.months import Month, Service, parse_months
 from training.data.rides import Rides
+from training.evaluation.backtest import backtest
+from training.evaluation.gate import GateReport, report_lines, run_gate
 from training.evaluation.gate_rules import MIN_SLICE_RIDES
+from training.evaluation.metrics import evaluate
+from training.model.baseline import fit_baseline
+from training.model.bundle import ExportedBundle
+from training.model.export import TrainingFacts, export_bundle
+from training.model.fit import fit_forest
+from training.model.parameters import PARAMETERS
 from training.model.results import MonthsResult, worse_than_baseline
 from training.workflows.pipeline import TrainingRun, train
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months"),
-]
+pytestmark = needs_real_months
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -61,18 +69,10 @@ OTHER = [
 ]
 
 
-def load(service: Service, months: str) -> Rides:
-    """Load real months, or skip the test if the folder lacks them: a test downloads nothing."""
-
-    def skip(service: Service, month: Month, cache_dir: Path) -> Path:
-        pytest.skip(f"TLC_DATA_DIR has no {service} rides of {month}")
-
-    return load_rides(service, parse_months(months), data_dir=default_data_dir(), fetch=skip)
-
-
 @cache
 def run_of(split: Split) -> TrainingRun:
-    return train(split.service, load(split.service, split.train_months), load(split.service, split.validate_months))
+    rides, validate_rides = (real_rides(each, split.service) for each in (split.train_months, split.validate_months))
+    return train(split.service, rides, validate_rides)
 
 
 @pytest.mark.parametrize("split", [*PROMISED, *OTHER], ids=str)
@@ -131,7 +131,7 @@ print(bundle.model_version, *(f"{name}={sha256(data)}" for name, data in sorted(
 
 
 def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
-    load("green", "2021-01,2021-02")  # skips if they are missing
+    real_rides("2021-01,2021-02")  # skips if they are missing
 
     def digests(hash_seed: str, n_threads: str) -> str:
         """Train in another process with other hashes and threads, and return the digests."""
@@ -150,3 +150,81 @@ def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
     assert first.startswith("green-2021-01-")
     assert first.count("=") == 4
     assert digests("2", "2") == first
+
+
+# Gate, slices and backtest ------------------------------------------------------------------------------------------
+
+FIRST_OF_2023, JANUARY_2023 = "2023-01,2023-02", "2023-01"
+
+
+@cache
+def bundle_of(train_months: str, n_trees: int = PARAMETERS["max_iter"], below_miles: float = np.inf) -> ExportedBundle:
+    """Return a model without intervals, fitted on rides below a distance. The validation month is only a name."""
+    parameters = {**PARAMETERS, "max_iter": n_trees}
+    facts = TrainingFacts(
+        service="green",
+        train_months=parse_months(train_months),
+        validate_months=parse_months("2021-02"),
+        parameters=parameters,
+        metrics={},
+    )
+    rides = real_rides(train_months)
+    rides = rides.take(~(rides.columns.trip_distance_miles >= below_miles))  # rides without a distance stay
+    return export_bundle(fit_forest(rides, parameters), rides, facts)
+
+
+def gate(candidate: ExportedBundle, champion: ExportedBundle | None, month: str = "2023-03") -> GateReport:
+    return run_gate(
+        candidate,
+        champion,
+        real_rides(month),
+        real_rides(",".join(candidate.model.manifest.train_months)),
+        channel="stable",
+        time_ratio=lambda _model, _rides: 1.0,
+    )
+
+
+def test_more_months_of_the_same_year_pass_the_gate() -> None:
+    report = gate(bundle_of(FIRST_OF_2023), bundle_of(JANUARY_2023))
+    assert report.passed, "\n".join(report_lines(report))
+    assert report.comparison
+    assert report.comparison.n_days == 31
+
+
+def test_worse_model_fails_as_worse_and_in_its_slices() -> None:
+    report = gate(bundle_of(JANUARY_2023, n_trees=20), bundle_of(JANUARY_2023))
+    assert failed_rules(report) == ["beats the model in the channel", "no slice is worse"]
+    assert report.comparison
+    assert report.comparison.low > 0
+
+
+def test_model_better_as_a_whole_does_not_pass_with_a_worse_slice() -> None:
+    """It has learnt from no ride of 5 miles or more; the 20 trees in the channel have."""
+    report = gate(bundle_of(JANUARY_2023, below_miles=5.0), bundle_of(JANUARY_2023, n_trees=20))
+    assert failed_rules(report) == ["no slice is worse"]
+    assert "distance 10 to 20" in report.rules[3].seen
+
+
+def test_no_large_slice_is_worse_than_the_baseline() -> None:
+    train = real_rides(FIRST_OF_2023)
+    result = evaluate(bundle_of(FIRST_OF_2023).model, fit_baseline(train), real_rides("2023-03"), train)
+    assert [one for one in worse_than_baseline(result) if one.model.n_rides >= MIN_SLICE_RIDES] == []
+    unseen, missing = (
+        next(one for one in result.slices if (one.by, one.name) == cut)
+        for cut in (("zone pair", "unseen"), ("distance", "missing"))
+    )
+    assert unseen.model.rmse_minutes < 0.6 * unseen.baseline.rmse_minutes
+    assert missing.model.rmse_minutes < 0.7 * missing.baseline.rmse_minutes
+
+
+def test_models_age_and_stay_ahead_of_the_baseline() -> None:
+    def load_months(months: Sequence[Month]) -> Rides:
+        return real_rides(",".join(str(month) for month in months))
+
+    months = parse_months("2021-01,2022-01,2023-01,2023-02")
+    result = backtest("green", months, load_months, parameters={**PARAMETERS, "max_iter": 100})
+    assert [row.months_since_training for row in result.rows] == [12, 24, 25, 12, 13, 1]
+    assert all(row.model.rmse_minutes < 0.78 * row.baseline.rmse_minutes for row in result.rows)
+    by_age = {age.months_since_training: age for age in result.by_age}
+    assert by_age[1].ratio_to_newest == 1.0
+    assert by_age[25].ratio_to_newest > by_age[13].ratio_to_newest > 1.0

@@ -7,15 +7,15 @@ import pytest
 
 from lambda_function.core.features import feature_matrix
 from tests.builders import SMALL_PARAMETERS, small_bundle, small_rides
+from tests.builders_report import age_row
 from training.data.months import Month, parse_months
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
-from training.evaluation.backtest import AgeRow, BacktestResult, ageing, backtest, summarise
+from training.evaluation.backtest import BacktestResult, ageing, backtest, summarise
 from training.evaluation.metrics import evaluate, measure, measure_errors, predictor
 from training.model.baseline import fit_baseline
 from training.model.fit import fit_forest
-from training.model.results import Measured
 
 FAST = {**SMALL_PARAMETERS, "max_iter": 8, "learning_rate": 1.0}  # so steep that some predictions leave the range
 MONTHS = parse_months("2020-12,2021-01,2021-03")
@@ -28,14 +28,6 @@ def load(months: Sequence[Month]) -> Rides:
 @pytest.fixture(scope="module")
 def result() -> BacktestResult:
     return backtest("green", reversed(MONTHS), load, parameters=FAST)
-
-
-def measured(rmse_minutes: float) -> Measured:
-    return Measured(300, rmse_minutes, rmse_minutes, 0.0)
-
-
-def row(trained: str, month: str, age: int, model_rmse_minutes: float, baseline_rmse_minutes: float) -> AgeRow:
-    return AgeRow((trained,), month, age, measured(model_rmse_minutes), measured(baseline_rmse_minutes))
 
 
 def test_each_month_but_the_last_is_learnt_from_and_measured_on_every_later_one(result: BacktestResult) -> None:
@@ -85,13 +77,8 @@ def test_too_few_months_are_refused(months: str, window: int) -> None:
 
 
 def test_ages_are_summed_up_over_months() -> None:
-    young, old = summarise(
-        [
-            row("2021-01", "2021-02", 1, 4.0, 8.0),
-            row("2021-01", "2021-03", 2, 5.0, 8.0),
-            row("2021-02", "2021-03", 1, 4.5, 6.0),
-        ]
-    )
+    rows = age_row("2021-02", 1, 4.0, 8.0), age_row("2021-03", 2, 5.0, 8.0), age_row("2021-03", 1, 4.5, 6.0, "2021-02")
+    young, old = summarise(rows)
     assert (young.months_since_training, young.n_rows, young.rmse_minutes) == (1, 2, 4.25)
     assert young.baseline_rmse_minutes == 7.0
     assert young.ratio_to_baseline == 0.625  # the mean of 4 / 8 and 4.5 / 6
@@ -109,10 +96,7 @@ def test_given_model_ages_on_the_months_after_its_training() -> None:
     model = small_bundle().model
     rows = ageing(model, small_rides(), parse_months("2020-12,2021-01,2021-02,2021-04"), load)
     assert [(row.month, row.months_since_training) for row in rows] == [("2021-02", 1), ("2021-04", 3)]
+    assert ageing(model, small_rides(), [Month(2021, 1)], load) == ()
     february = load([Month(2021, 2)])
     assert rows[0].model == measure(predictor(model), february)
     assert rows[0].baseline == evaluate(model, fit_baseline(small_rides()), february, small_rides()).baseline
-
-
-def test_model_without_a_later_month_has_no_age() -> None:
-    assert ageing(small_bundle().model, small_rides(), [Month(2021, 1)], load) == ()

@@ -1,10 +1,11 @@
-"""The baseline is the course's model: a few sums give what its DictVectorizer and LinearRegression learn."""
+"""The baseline predicts as the course's DictVectorizer and LinearRegression; its solver is SciPy's LSQR."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.sparse.linalg import lsqr
 
 from lambda_function.core.features import RideColumns
 from tests.builders import FEBRUARY, JANUARY, ride_columns_of
@@ -12,6 +13,7 @@ from tests.course import course_features, course_pipeline
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.model.baseline import fit_baseline
+from training.model.least_squares import TOLERANCE, Vector, solve_least_squares
 
 
 def rides_of(*rides: tuple[int, int, float, float]) -> Rides:
@@ -63,3 +65,33 @@ def test_same_rides_give_the_same_bits() -> None:
     once, again = (fit_baseline(synthetic_rides(JANUARY, 3_000, seed=3)) for _ in range(2))
     assert once.pair_minutes.tobytes() == again.pair_minutes.tobytes()
     assert once.minutes_per_mile == again.minutes_per_mile
+
+
+# The solver ---------------------------------------------------------------------------------------------------------
+
+
+def solve(rows: Vector, wanted: Vector) -> Vector:
+    """Solve for a matrix whose products are sums in numpy's order."""
+    return solve_least_squares(
+        lambda vector: (rows * vector).sum(axis=1), lambda vector: (rows.T * vector).sum(axis=1), wanted
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("has_perfect_fit", [False, True])
+@pytest.mark.parametrize("columns", [range(5), [0, 0, 1]], ids=["one fit", "many fits"])
+def test_solver_stops_where_scipys_stops(
+    seed: int, scale: float, has_perfect_fit: bool, columns: list[int] | range
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(30, 5))[:, list(columns)]
+    rows[:, -1] *= scale
+    wanted = rows[:, :-1].sum(axis=1) if has_perfect_fit else rng.normal(size=30)
+    expected = lsqr(rows, wanted, atol=TOLERANCE, btol=TOLERANCE)[0]
+    assert solve(rows, wanted) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(np.ones((3, 2)), np.zeros(3)), (np.zeros((3, 2)), np.ones(3))])
+def test_solver_finds_zeros_for_a_zero_matrix_or_target(rows: Vector, wanted: Vector) -> None:
+    assert solve(rows, wanted).tolist() == [0.0, 0.0]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.intervals import KINDS, Interval
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, ride_columns_of, small_bundle, small_rides, training_facts
+from tests.builders_report import months_result, slice_result
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.evaluation.metrics import (
@@ -43,10 +44,6 @@ def off_by_hour(rides: Rides) -> PredictionErrors:
 def slice_of(result: MonthsResult, by: str, name: str) -> SliceResult:
     (found,) = [one for one in result.slices if (one.by, one.name) == (by, name)]
     return found
-
-
-def measured(n_rides: int, rmse_minutes: float) -> Measured:
-    return Measured(n_rides, rmse_minutes, rmse_minutes, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -139,28 +136,15 @@ def test_several_blocks_give_the_same_as_one() -> None:
 
 
 def test_slices_worse_than_the_baseline_come_largest_first() -> None:
-    result = MonthsResult(
-        months=("2021-02",),
-        model=measured(100, 4.0),
-        baseline=measured(100, 6.0),
-        coverage=None,
-        width_minutes=None,
-        slices=(
-            SliceResult("hour", "03", measured(5, 7.0), measured(5, 6.9)),
-            SliceResult("hour", "04", measured(50, 4.0), measured(50, 4.0)),
-            SliceResult("airport", "Newark", measured(9, 8.0), measured(9, 7.0)),
-        ),
+    slices = (
+        slice_result("hour", "03", 6.1, 5),
+        slice_result("hour", "04", 6.0, 50),
+        slice_result("airport", "EWR", 8.0, 9),
     )
-    assert [(one.by, one.name) for one in worse_than_baseline(result)] == [("airport", "Newark"), ("hour", "03")]
+    assert worse_than_baseline(months_result(*slices)) == [slices[2], slices[0]]
 
 
 # Rides without a pickup time ----------------------------------------------------------------------------------------
-
-
-def test_scenarios_go_from_the_best_to_the_worst() -> None:
-    assert list(arrival_scenarios(ride_columns_of())) == [*DELAYS_MINUTES, ANY_TIME]
-    assert next(iter(DELAYS_MINUTES.values())) == 0
-    assert sorted(DELAYS_MINUTES.values()) == list(DELAYS_MINUTES.values())
 
 
 @pytest.mark.parametrize(("name", "delay"), DELAYS_MINUTES.items())
@@ -171,22 +155,21 @@ def test_late_ride_has_the_time_of_its_arrival(name: str, delay: int) -> None:
 
 def test_only_the_time_differs() -> None:
     rides = small_rides().columns
-    for scenario in arrival_scenarios(rides).values():
+    scenarios = arrival_scenarios(rides)
+    assert list(scenarios) == [*DELAYS_MINUTES, ANY_TIME]
+    for scenario in scenarios.values():
         assert scenario.pickup_zone is rides.pickup_zone
         assert scenario.dropoff_zone is rides.dropoff_zone
         assert scenario.trip_distance_miles is rides.trip_distance_miles
         assert scenario.pickup_minute.dtype == rides.pickup_minute.dtype
 
 
-def test_replay_comes_within_a_week_at_any_hour() -> None:
+def test_replay_comes_within_a_week_at_any_hour_and_is_the_same_every_time() -> None:
     rides = small_rides().columns
-    delay = arrival_scenarios(rides)[ANY_TIME].pickup_minute - rides.pickup_minute
+    first, again = (arrival_scenarios(rides)[ANY_TIME].pickup_minute for _ in range(2))
+    assert first.tolist() == again.tolist()
+    delay = first - rides.pickup_minute
     assert delay.min() >= 0
     assert delay.max() < 7 * 24 * 60
     by_day = np.bincount(delay // 1440, minlength=7) / len(delay)
     assert by_day == pytest.approx([1 / 7] * 7, abs=0.04)
-
-
-def test_replay_is_the_same_every_time() -> None:
-    first, again = (arrival_scenarios(small_rides().columns)[ANY_TIME].pickup_minute for _ in range(2))
-    assert first.tolist() == again.tolist()
