@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.local.s3 import client_error
-from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key, decode_channel
+from lambda_function.core.bundle import decode_channel
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, move, new_bucket, version, version_of
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, Meanwhile, publish_bundle, timed_out
+from tests.fakes import BUCKET, AfterAccepting, Meanwhile, timed_out
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
@@ -48,12 +48,6 @@ def test_move_to_the_same_version_changes_nothing(bucket: Bucket) -> None:
     assert decode_channel(before).previous == version(1)
 
 
-def test_channels_are_independent(bucket: Bucket) -> None:
-    first, second = move(bucket), move(bucket, seed=2, channel="candidate")
-    assert version_of(bucket) == first
-    assert decode_channel(bucket.s3.objects[channel_key("candidate")]).model_version == second
-
-
 @pytest.mark.parametrize("channel_exists", [False, True])
 def test_of_two_movers_one_wins_and_the_other_gets_an_error(bucket: Bucket, channel_exists: bool) -> None:
     # GIVEN a mover who has read the channel
@@ -74,26 +68,10 @@ def test_two_movers_with_equal_name_time_and_version_are_distinguished(bucket: B
         move(bucket, mover=mover)
 
 
-def test_concurrent_write_is_an_error(bucket: Bucket) -> None:
-    move(bucket, seed=2)
-    bucket.s3.script = [None, None, None, BUSY]
-    with pytest.raises(BucketError, match="meanwhile"):
-        move(bucket)
-    assert version_of(bucket) == version(2)
-
-
 def test_channel_that_vanishes_between_read_and_write_is_an_error(bucket: Bucket) -> None:
     move(bucket, seed=2)
     bucket.s3.script = [None, Meanwhile(lambda: bucket.s3.objects.pop(KEY))]
     with pytest.raises(BucketError, match="was moved to nothing meanwhile"):
-        move(bucket)
-
-
-@pytest.mark.parametrize("failure", [SERVICE_DOWN, DENIED, timed_out()], ids=str)
-@pytest.mark.parametrize("operation", ["read", "written"])
-def test_failure_of_s3_names_the_channels_key(bucket: Bucket, operation: str, failure: Exception) -> None:
-    bucket.s3.script = [failure] if operation == "read" else [None, failure]
-    with pytest.raises(BucketError, match=rf"s3://{BUCKET}/{KEY} cannot be {operation}: "):
         move(bucket)
 
 
@@ -103,13 +81,6 @@ def test_object_that_is_not_a_channel_is_not_overwritten(text: bytes) -> None:
     with pytest.raises(BucketError, match=rf"s3://{BUCKET}/{KEY} holds no channel: "):
         move(bucket)
     assert bucket.s3.objects[KEY] == text
-
-
-def test_channel_names_a_stored_bundle(bucket: Bucket) -> None:
-    channel = publish_bundle(bucket.s3, small_bundle())
-    found = decode_channel(bucket.s3.objects[KEY])
-    assert (channel.model_version, channel.manifest_sha256) == (found.model_version, found.manifest_sha256)
-    assert bundle_key(channel.model_version, MANIFEST) in bucket.s3.objects
 
 
 @pytest.mark.parametrize("failure", [timed_out(), REFUSED], ids=["answer lost", "resent and refused"])

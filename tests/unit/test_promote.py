@@ -1,4 +1,4 @@
-"""Promotion needs the gate's verdict against what the channel holds now, or that the channel has held the version.
+"""Promotion needs the gate's verdict against what the channel holds now; a rollback, that it has held the version.
 
 If functions trust a key, a channel moves only to versions with that key's signature: by promotion, force or rollback.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from lambda_function.aws.model_store import ModelStore
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
@@ -18,7 +19,7 @@ from tests.fakes_kms import OTHER_KEY, FakeKms
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
-from training.registry.channels import Moved, promote, rollback
+from training.registry.channels import Moved, promote, rollback, version_before
 from training.registry.signing import Signer, sign_stored
 from training.registry.versions import read_channels
 
@@ -65,13 +66,6 @@ def test_version_without_a_passing_verdict_against_the_champion_is_refused(
     with pytest.raises(UserError, match=f"it {problem}: run `ridecast models .*{version(2)}.*--bucket {BUCKET}`"):
         promote(bucket, "stable", version(2))
     assert version_of(bucket) == version(1)
-
-
-def test_verdict_against_an_earlier_champion_does_not_count(bucket: Bucket) -> None:
-    gate(bucket, 2, against=1)
-    move(bucket, seed=3)
-    with pytest.raises(UserError, match=f"stable, which holds {version(3)}.* was gated against {version(1)}"):
-        promote(bucket, "stable", version(2))
 
 
 def test_channel_that_moves_after_the_verdict_was_read_is_not_moved(bucket: Bucket) -> None:
@@ -193,3 +187,81 @@ def test_signature_that_kms_does_not_check_moves_no_channel(bucket: Bucket) -> N
     with pytest.raises(KmsError, match=f"cannot verify with the KMS key {SIGNING_KEY}"):
         promoted(bucket, Signer(FakeKms([DENIED]), SIGNING_KEY))
     assert version_of(bucket) == version(1)
+
+
+# Rollback -------------------------------------------------------------------------------------------------------------
+
+
+def test_rollback_moves_to_the_named_version(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    assert version_before(bucket, "stable") == version(1)
+    moved = rollback(bucket, "stable", version(1))
+    assert (moved.now.model_version, moved.now.previous, moved.now.why) == (version(1), version(2), "rollback")
+    assert moved.has_moved
+
+
+def test_repeated_rollback_changes_nothing(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    rollback(bucket, "stable", version(1))
+    again = rollback(bucket, "stable", version(1))
+    assert (again.now.model_version, again.has_moved) == (version(1), False)
+    assert [entry.why for entry in read_history(bucket, "stable")] == ["publish"] * 2 + ["rollback"]
+
+
+def test_rollback_reaches_any_version_of_the_history_by_its_beginning(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    move(bucket, seed=3)
+    assert rollback(bucket, "stable", version(1)[:-2]).now.model_version == version(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (version(3), f"stable has not held a version '{version(3)}': `ridecast models history --channel stable"),
+        ("green", f"'green' is the beginning of several versions: {', '.join(sorted((version(1), version(2))))}"),
+    ],
+)
+def test_rollback_to_a_version_that_the_channel_has_not_held_is_refused(
+    bucket: Bucket, name: str, problem: str
+) -> None:
+    move(bucket, seed=2)
+    with pytest.raises(UserError) as raised:
+        rollback(bucket, "stable", name)
+    assert str(raised.value).startswith(problem)
+    assert version_of(bucket) == version(2)
+
+
+@pytest.mark.parametrize(
+    ("channel", "problem"),
+    [
+        ("stable", f"stable has held nothing before {version(1)}, so it cannot be rolled back: promote"),
+        ("candidate", "candidate holds nothing, so"),
+    ],
+)
+def test_first_version_has_no_version_before(channel: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        version_before(bucket_of_three(), channel)
+
+
+def test_version_that_would_not_serve_is_not_rolled_back_to(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    spoil_bundle(bucket.s3, small_bundle(1), FOREST)
+    with pytest.raises(BundleError):
+        rollback(bucket, "stable", version(1))
+    assert version_of(bucket) == version(2)
+
+
+def test_models_history_and_channels_can_be_copied_to_another_bucket(bucket: Bucket) -> None:
+    move(bucket, seed=2)
+    # GIVEN two moves, and a stack deployed again with a new bucket (docs/deploy.md)
+    other = new_bucket()
+
+    # WHEN one prefix after another is copied
+    for prefix in ("models/", "history/", "channels/"):
+        other.s3.objects |= {key: data for key, data in bucket.s3.objects.items() if key.startswith(prefix)}
+
+    # THEN nothing is missing, the function serves the same version, and a rollback works
+    assert other.s3.objects == bucket.s3.objects
+    assert ModelStore(other.s3, BUCKET, "stable", refresh_s=60).refresh().model.model_version == version(2)
+    rollback(other, "stable", version(1))
+    assert version_of(other) == version(1)

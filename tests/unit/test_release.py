@@ -6,24 +6,24 @@ from typing import Any
 import pytest
 
 from lambda_function.aws.signature import SIGNATURE
-from lambda_function.core.bundle import bundle_key
+from lambda_function.core.bundle import GOLDEN, bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
 from tests.builders_report import gate_report
-from tests.fakes import BUCKET, FakeS3, S3Outcome
+from tests.fakes import BUCKET, FakeS3, S3Outcome, spoil_bundle
 from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
-from training.errors import BucketError, UserError
+from training.errors import UserError
 from training.evaluation.gate import GateReport, decode_gate_report
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
-from training.registry.channels import promote
 from training.registry.signing import Signer
 from training.registry.versions import read_file, stored_versions
 from training.workflows.release import Target, gate, release
 
 MARCH = FEBRUARY.next()
+CHAMPION = small_bundle(seed=2)
 
 
 def load(months: Sequence[Month]) -> Rides:
@@ -44,21 +44,17 @@ def holder(s3: object, channel: str) -> str | None:
     return read_channel(Bucket(s3, BUCKET), channel).model_version
 
 
-def test_candidate_that_passed_is_stored_with_its_verdict_and_in_the_channel() -> None:
-    wanted, bundle = target(), small_bundle()
-    moved = release(wanted, bundle, report(passed=True))
+@pytest.mark.parametrize("force", [False, True])
+def test_candidate_that_passed_is_stored_signed_with_its_verdict_and_in_the_channel(force: bool) -> None:
+    wanted, bundle = Target(Bucket(FakeS3(), BUCKET), "stable", Signer(FakeKms(), KEY)), small_bundle()
+    moved = release(wanted, bundle, report(passed=True), force=force)
     assert moved.has_moved
+    assert bundle_key(bundle.model_version, SIGNATURE) in wanted.bucket.s3.objects
     assert holder(wanted.bucket.s3, "stable") == bundle.model_version
     assert stored_versions(wanted.bucket) == (bundle.model_version,)
     artifact = read_file(wanted.bucket, bundle.model_version, "gate-stable.json")
     assert artifact is not None
     assert decode_gate_report(artifact) == report(passed=True)
-
-
-def test_candidate_is_signed_if_the_target_has_a_signer() -> None:
-    wanted = Target(Bucket(FakeS3(), BUCKET), "stable", Signer(FakeKms(), KEY))
-    release(wanted, small_bundle(), report(passed=True))
-    assert bundle_key(small_bundle().model_version, SIGNATURE) in wanted.bucket.s3.objects
 
 
 def test_failed_candidate_is_not_stored() -> None:
@@ -74,19 +70,6 @@ def test_force_releases_a_failed_candidate_into_candidate_and_never_into_stable(
     assert moved.channel == "candidate"
     assert holder(wanted.bucket.s3, "candidate") == bundle.model_version
     assert holder(wanted.bucket.s3, "stable") is None
-
-
-def test_force_changes_nothing_for_a_passed_candidate() -> None:
-    wanted = target()
-    assert release(wanted, small_bundle(), report(passed=True), force=True).channel == "stable"
-
-
-def test_verdict_against_a_former_champion_does_not_count() -> None:
-    wanted, other = target(), small_bundle(seed=2)
-    release(wanted, other, report(passed=True, bundle=other))
-    with pytest.raises(UserError, match="was gated against nothing"):
-        release(wanted, small_bundle(), report(passed=True, against=None))
-    assert holder(wanted.bucket.s3, "stable") == other.model_version
 
 
 class Interrupted(FakeS3):
@@ -135,39 +118,15 @@ def test_without_an_unseen_month_nothing_passes() -> None:
     assert [rule.rule for rule in verdict.rules] == ["unseen month"]
 
 
-def test_gate_compares_with_the_model_in_the_channel() -> None:
-    wanted, champion = target(), small_bundle(seed=2)
-    release(wanted, champion, report(passed=True, bundle=champion))
-    assert gate(wanted, small_bundle(), load, local_months=[MARCH]).against == champion.model_version
-
-
-def test_channel_with_a_model_that_cannot_be_loaded_is_not_stuck() -> None:
-    wanted, champion = target(), small_bundle(seed=2)
-    release(wanted, champion, report(passed=True, bundle=champion))
-    wanted.bucket.s3.objects[bundle_key(champion.model_version, "golden.json")] = b"[]"
-    verdict = gate(wanted, small_bundle(), load, local_months=[MARCH])
-    assert verdict.against == champion.model_version
+def test_channel_with_a_model_that_cannot_be_loaded_is_gated_against_the_baseline() -> None:
+    target_with_champion = target()
+    release(target_with_champion, CHAMPION, report(passed=True, bundle=CHAMPION))
+    before = gate(target_with_champion, small_bundle(), load, local_months=[MARCH])
+    spoil_bundle(target_with_champion.bucket.s3, CHAMPION, GOLDEN)
+    verdict = gate(target_with_champion, small_bundle(), load, local_months=[MARCH])
+    assert before.against == verdict.against == CHAMPION.model_version
     assert verdict.champion is not None
+    assert verdict.champion != before.champion
     assert verdict.champion == gate(target(), small_bundle(), load, local_months=[MARCH]).champion  # the baseline
-    passing = report(passed=True, against=champion.model_version)
-    assert release(wanted, small_bundle(), passing).now.model_version == small_bundle().model_version
-
-
-def test_channel_moved_by_somebody_else_is_an_error() -> None:
-    s3, bundle, other = FakeS3(), small_bundle(), small_bundle(seed=2)
-    release(target(s3=s3), other, report(passed=True, bundle=other))
-    release(target("candidate", s3), bundle, report(passed=True, channel="candidate"))
-
-    class Raced(FakeS3):
-        """Somebody else moves the channel just before we do."""
-
-        def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
-            if (operation, key) == ("put", "channels/candidate.json"):
-                promote(Bucket(s3, BUCKET), "candidate", other.model_version, force=True)
-            return super()._begin(operation, bucket, key)
-
-    raced = Raced(s3.objects)
-    third = small_bundle(seed=3)
-    verdict = report(passed=True, bundle=third, against=bundle.model_version, channel="candidate")
-    with pytest.raises(BucketError, match=other.model_version):
-        release(target("candidate", raced), third, verdict)
+    passing = report(passed=True, against=CHAMPION.model_version)
+    assert release(target_with_champion, small_bundle(), passing).now.model_version == small_bundle().model_version

@@ -1,16 +1,12 @@
 """Signatures of stored bundles: stored before the version is visible, once, and over another key's only on request."""
 
-from pathlib import Path
-
 import pytest
 
-from infra.local.s3 import FolderS3
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
-from tests.builders import small_bundle
 from tests.builders_channels import new_bucket
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, Meanwhile, S3Outcome, spoil_bundle
+from tests.fakes import DENIED, SERVICE_DOWN, Meanwhile, S3Outcome, spoil_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.model.bundle import ExportedBundle
@@ -46,6 +42,8 @@ def test_signature_is_stored_before_the_version_is_visible(
     written = [key.rpartition("/")[2] for operation, key in bucket.s3.calls if operation == "put"]
     assert written[-2:] == [SIGNATURE, MANIFEST]
     assert is_signed(bucket, bundle)
+    stored = read_stored(bucket, bundle.model_version)
+    assert (stored.files, stored.manifest_sha256) == (bundle.files, bundle.manifest_sha256)
 
 
 @pytest.mark.parametrize("failure", [DENIED, SERVICE_DOWN], ids=["denied", "down"])
@@ -128,24 +126,12 @@ def test_signature_that_kms_does_not_check_stays(bucket: Bucket, bundle: Exporte
     assert bucket.s3.objects == before
 
 
-def test_damaged_version_is_not_signed(bucket: Bucket, kms: FakeKms, bundle: ExportedBundle) -> None:
+def test_damaged_or_missing_version_is_not_signed(bucket: Bucket, kms: FakeKms, bundle: ExportedBundle) -> None:
+    with pytest.raises(NoSuchVersionError):
+        sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
     store_bundle(bucket, bundle)
     spoil_bundle(bucket.s3, bundle, FOREST)
     with pytest.raises(BundleError):
         sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
     assert kms.calls == []
     assert signature_key(bundle) not in bucket.s3.objects
-
-
-def test_missing_version_cannot_be_signed(kms: FakeKms, tmp_path: Path) -> None:
-    with pytest.raises(NoSuchVersionError):
-        sign_stored(Bucket(FolderS3(tmp_path), BUCKET), "green-2021-01-000000000000", Signer(kms, KEY))
-    assert kms.calls == []
-
-
-def test_signature_does_not_change_the_version(bucket: Bucket, kms: FakeKms) -> None:
-    bundle = small_bundle()
-    store_bundle(bucket, bundle, Signer(kms, KEY))
-    stored = read_stored(bucket, bundle.model_version)
-    assert stored.files == bundle.files
-    assert stored.manifest_sha256 == bundle.manifest_sha256

@@ -1,4 +1,7 @@
-"""Versions in a bucket: stored once, complete or invisible; artifacts may change; a name means one version."""
+"""Versions in a bucket: stored once, complete or invisible; artifacts may change; a name means one version.
+
+And the wrapper of S3: pages, a missing object or bucket, and writes under a condition with lost answers.
+"""
 
 import json
 
@@ -9,7 +12,17 @@ from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, lo
 from lambda_function.errors import BundleError
 from tests.builders import small_bundle, vouched
 from tests.builders_channels import new_bucket
-from tests.fakes import BUCKET, SERVICE_DOWN, AfterAccepting, Meanwhile, publish_bundle, timed_out
+from tests.fakes import (
+    BUCKET,
+    DENIED,
+    SERVICE_DOWN,
+    AfterAccepting,
+    FakeS3,
+    Meanwhile,
+    S3Outcome,
+    publish_bundle,
+    timed_out,
+)
 from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -127,17 +140,6 @@ def test_bundle_with_a_wrong_or_missing_file_is_an_error(file: str, is_missing: 
         read_stored(bucket, FIRST)
 
 
-def test_manifest_that_does_not_decode_is_an_error() -> None:
-    bucket = new_bucket({bundle_key(FIRST, MANIFEST): b"{"})
-    with pytest.raises(BundleError, match=r"manifest\.json: does not decode"):
-        read_stored(bucket, FIRST)
-
-
-def test_listing_that_fails_is_an_error() -> None:
-    with pytest.raises(BucketError, match=r"models/ cannot be listed: .*ServiceUnavailable"):
-        stored_versions(new_bucket(script=[SERVICE_DOWN]))
-
-
 # Names --------------------------------------------------------------------------------------------------------------
 
 
@@ -161,13 +163,6 @@ def test_name_of_none_or_several_is_an_error_with_the_versions(bucket: Bucket, n
 def test_bucket_without_versions_is_an_error_with_a_remedy() -> None:
     with pytest.raises(NoSuchVersionError, match=r"holds no version yet, .*: train one"):
         resolve_version(new_bucket(), "stable")
-
-
-def test_of_many_versions_the_newest_are_named() -> None:
-    error = NoSuchVersionError("file:build/bucket", "x", [f"{BEGINNING}{n:012d}" for n in range(8)])
-    assert str(error).startswith("file:build/bucket/models holds no version")
-    assert "3 older ones" in str(error)
-    assert str(error).count(BEGINNING) == 5
 
 
 def test_channels_are_read_by_name(bucket: Bucket) -> None:
@@ -221,3 +216,78 @@ def test_damaged_verdict_or_one_on_something_else_is_an_error(bucket: Bucket, te
     put_artifact(bucket, FIRST, "gate-stable.json", text)
     with pytest.raises(BucketError, match=problem):
         read_verdict(bucket, FIRST, "stable")
+
+
+# The bucket -----------------------------------------------------------------------------------------------------------
+
+REFUSED = client_error(412, "PreconditionFailed")
+NO_BUCKET = client_error(404, "NoSuchBucket")
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_objects_are_listed_page_by_page_and_read_in_order(n_threads: int) -> None:
+    keys = [f"rejects/{position:05d}" for position in range(250)]
+    bucket = Bucket(FakeS3({key: key.encode() for key in keys}, keys_per_page=100), BUCKET, n_threads)
+    listed = list(bucket.keys("rejects/"))
+    assert listed == keys
+    assert bucket.s3.calls == [("list", "rejects/")] * 3
+    assert [(stored.key, stored.body) for stored in bucket.read_all(listed)] == [(key, key.encode()) for key in keys]
+
+
+def test_missing_object_is_none() -> None:
+    assert new_bucket().read("x") is None
+    assert list(new_bucket().read_all(["x"])) == []
+
+
+@pytest.mark.parametrize("failure", [NO_BUCKET, DENIED, SERVICE_DOWN, timed_out()], ids=str)
+def test_missing_bucket_or_failure_of_s3_is_an_error(failure: Exception) -> None:
+    def bucket() -> Bucket:
+        return new_bucket(script=[failure])
+
+    for call, problem in (
+        (lambda: list(bucket().keys("x")), "listed"),
+        (lambda: bucket().read("x"), "read"),
+        (lambda: bucket().write("x", b""), "written"),
+        (lambda: bucket().write_once("x", b""), "written"),
+        (lambda: bucket().replace("x", b"", None), "written"),
+        (lambda: bucket().replace("x", b"", '"1"'), "written"),
+    ):
+        with pytest.raises(BucketError, match=f"s3://{BUCKET}/x cannot be {problem}: "):
+            call()
+
+
+def test_object_is_replaced_only_under_the_etag_that_was_read() -> None:
+    bucket = new_bucket()
+    etag = bucket.replace("x", b"first", None)
+    assert etag
+    assert bucket.replace("x", b"other", None) is None
+    assert bucket.replace("x", b"second", etag)
+    assert bucket.replace("x", b"third", etag) is None
+    assert bucket.replace("gone", b"x", etag) is None
+    bucket.s3.script = [BUSY]
+    assert bucket.replace("new", b"x", None) is None
+    assert bucket.s3.objects == {"x": b"second"}
+
+
+@pytest.mark.parametrize("etag", [None, "read"])
+def test_write_that_the_client_resent_is_not_lost(etag: str | None) -> None:
+    bucket = new_bucket()
+    if etag:
+        etag = bucket.replace("x", b"first", None)
+    bucket.s3.script = [AfterAccepting(REFUSED)]
+    new_etag = bucket.replace("x", b"second", etag)
+    assert bucket.read("x") == ("x", b"second", new_etag)
+
+
+@pytest.mark.parametrize("outcome", [None, AfterAccepting(REFUSED)], ids=["stored", "resent"])
+def test_object_written_once_stays(outcome: S3Outcome) -> None:
+    bucket = new_bucket(script=[outcome])
+    assert bucket.write_once("x", b"first") == b"first"
+    assert bucket.write_once("x", b"second") == b"first"
+    assert bucket.s3.objects == {"x": b"first"}
+
+
+@pytest.mark.parametrize("method", ["write", "write_once"])
+def test_concurrent_write_of_an_object_is_an_error(method: str) -> None:
+    with pytest.raises(BucketError, match="x is being written by somebody else: try again"):
+        getattr(new_bucket(script=[BUSY]), method)("x", b"")
