@@ -5,7 +5,6 @@ their reasons; a suppression that is no longer needed is a finding too.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from infra.stack.package import ROOT, require_uv
-from infra.stack.template import TEMPLATE, read_template, transform
+from infra.stack.template import BOOTSTRAP, ROOT, TEMPLATE, read_template, transform
+from infra.stack.tools import run, run_uv
 from training.errors import UserError
 
 CONFIG = ROOT / ".checkov.yaml"
-BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
 REQUIREMENTS = Path(__file__).parent / "checkov-requirements.txt"
 HOME = ROOT / ".tools" / "checkov"
 
@@ -68,9 +66,8 @@ def install(home: Path = HOME) -> Path:
     python, marker = home / "bin" / "python", home / "requirements.txt"
     wanted = REQUIREMENTS.read_text(encoding="utf-8")
     if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
-        uv = str(require_uv())
-        _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
-        _run([uv, "pip", "install", "--quiet", "--python", str(python), "--requirements", str(REQUIREMENTS)])
+        run_uv("venv", "--quiet", "--clear", "--python", sys.executable, str(home))
+        run_uv("pip", "install", "--quiet", "--python", str(python), "--requirements", str(REQUIREMENTS))
         marker.write_text(wanted, encoding="utf-8")
     return home / "bin" / "checkov"
 
@@ -87,16 +84,9 @@ def check(checkov: Path, templates: Mapping[str, Any]) -> list[Failure]:
             path = Path(folder) / f"{name}.json"
             path.write_text(json.dumps(template, indent=1), encoding="utf-8")
             options = ["--framework", "cloudformation", "--skip-download", "--output", "json", "--soft-fail", "--quiet"]
-            report = _run([str(checkov), *options, "--file", str(path)], folder)
+            report = run([str(checkov), *options, "--file", str(path)], "checkov failed", cwd=Path(folder))
             failures += read_failures(name, json.loads(report))
     return failures
-
-
-def _run(command: list[str], folder: str | None = None) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
-    if done.returncode != 0:
-        raise UserError(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
-    return done.stdout
 
 
 def main() -> int:

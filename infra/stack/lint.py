@@ -1,6 +1,7 @@
-"""Lint template.yaml by `sam validate --lint`, and its translation to plain CloudFormation by cfn-lint.
+"""Lint the templates: template.yaml by `sam validate --lint`, and it and bootstrap.yaml by cfn-lint.
 
-`sam validate` no longer checks what SAM's resources become, so cfn-lint finds most mistakes. Neither needs credentials.
+cfn-lint reads their translation to plain CloudFormation. `sam validate` no longer checks what SAM's resources become,
+so cfn-lint finds most mistakes. Neither needs credentials.
 """
 
 import json
@@ -8,14 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cfnlint.api import lint, lint_file  # type: ignore[import-untyped]
+from cfnlint.api import lint  # type: ignore[import-untyped]
 from cfnlint.config import ManualArgs  # type: ignore[import-untyped]
 
-from infra.stack.package import sam_command, sam_environment
-from infra.stack.template import REGION, TEMPLATE, transform
+from infra.stack.template import BOOTSTRAP, REGION, TEMPLATE, transform
+from infra.stack.tools import sam_command, tool_environment
 from training.errors import UserError
 
-BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
 _CHECKS = ManualArgs(include_checks=["I3"])  # I3: resources that hold data have a deletion policy
 
 
@@ -29,30 +29,23 @@ def findings(path: Path) -> list[str]:
     return [f"{one.rule.id} at {'.'.join(map(str, one.path or ['template']))}: {one.message}" for one in matches]
 
 
-def bootstrap_findings(path: Path) -> list[str]:
-    """Run cfn-lint on the bootstrap template; return one sentence a finding."""
-    matches = lint_file(path, config=ManualArgs(include_checks=["I3"], regions=[REGION]))
-    return [f"{match.rule.id} at line {match.linenumber}: {match.message}" for match in matches]
-
-
 def main(path: Path = TEMPLATE) -> int:
     """Print every finding and return the exit code."""
     # sam takes longer than all other steps: it runs in parallel.
     with subprocess.Popen(  # noqa: S603 - sam, with words from this file
         [*sam_command(), "validate", "--lint", "--template-file", str(path)],
-        env=sam_environment(),
+        env=tool_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as sam:
         try:
-            problems = findings(path)
+            problems = [f"{one.name}: {finding}" for one in (path, BOOTSTRAP) for finding in findings(one)]
         except UserError as error:
             problems = [str(error)]
-        said, _ = sam.communicate()
-    problems += bootstrap_findings(BOOTSTRAP)
+        output, _ = sam.communicate()
     if sam.returncode != 0:
-        problems.append(f"sam validate: {said.strip()}")
+        problems.append(f"sam validate: {output.strip()}")
     checked = f"{path.name}: sam validate --lint, SAM translator and cfn-lint: {len(problems) or 'no'} findings"
     sys.stdout.writelines(f"{line}\n" for line in [*problems, checked])
     return 1 if problems else 0

@@ -8,16 +8,15 @@ import os
 import platform
 import py_compile
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.stack.template import REGION, TEMPLATE
+from infra.stack.template import ROOT, TEMPLATE
+from infra.stack.tools import run, run_uv, sam_command
 from training.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "lambda_function" / "requirements.txt"
 BUILD_DIR = ROOT / ".aws-sam" / "build"
 HOST_BUILDS = ROOT / ".aws-sam" / "host"
@@ -40,70 +39,25 @@ _HEADER = "# The function's dependencies, out of uv.lock by `make build`. Don't 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A built package.
-
-    Attributes:
-        folder: The contents of the zip.
-        n_bytes: Its size, unzipped.
-        architecture: ``arm64`` or ``x86_64``.
-    """
+    """A built package: the folder with the contents of the zip, and its size, unzipped."""
 
     folder: Path
     n_bytes: int
-    architecture: str
 
 
-def sam_command() -> list[str]:
-    """Return the beginning of every call of SAM's command line: this project's own copy."""
-    return [sys.executable, "-m", "samcli"]
-
-
-def sam_environment() -> dict[str, str]:
-    """Return the environment of every call of sam: without the user's AWS settings, so that it stays offline.
-
-    `sam build` searches PATH for a Python of the function's version with pip: this environment's comes first.
-    """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    tools = Path(sys.executable).parent
-    return {
-        **inherited,
-        "AWS_DEFAULT_REGION": REGION,
-        "PATH": f"{tools}{os.pathsep}{inherited.get('PATH', os.defpath)}",
-        "SAM_CLI_TELEMETRY": "0",
-    }
-
-
-def find_uv() -> Path | None:
-    """Return uv from PATH, or the one that `make setup` installed; None if there is neither."""
-    found = shutil.which("uv") or shutil.which("uv", path=ROOT / ".tools" / "bin")
-    return Path(found) if found else None
-
-
-def require_uv() -> Path:
-    """Return uv as `find_uv` does.
-
-    Raises:
-        UserError: There is none.
-    """
-    uv = find_uv()
-    if uv is None:
-        raise UserError("uv is neither on PATH nor in .tools/bin", "run `make setup`")
-    return uv
-
-
-def export_requirements(uv: Path) -> str:
+def export_requirements() -> str:
     """Return the text of requirements.txt: the requirements of `export` without digests."""
-    return _HEADER + export(uv, "--no-hashes")
+    return _HEADER + export("--no-hashes")
 
 
-def export(uv: Path, *more: str) -> str:
+def export(*more: str) -> str:
     """Return the function's requirements from uv.lock, each with the digests of its files.
 
     Raises:
-        UserError: uv failed.
+        UserError: There is no uv, or it failed.
     """
     options = ["--no-dev", "--no-emit-project", "--no-annotate", "--no-header", *more]
-    return _run([str(uv), "export", "--frozen", "--quiet", *options])
+    return run_uv("export", "--frozen", "--quiet", *options)
 
 
 def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
@@ -120,14 +74,13 @@ def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
         wanted = f"Python {PYTHON[0]}.{PYTHON[1]}"
         raise UserError(f"the package is built with {wanted}, and this is {sys.version.split()[0]}", f"use {wanted}")
     parameters = ["--parameter-overrides", f"Architecture={architecture}"]
-    _run([*sam_command(), "build", "--build-dir", str(build_dir), *parameters])
-    package = _package(build_dir, architecture)
-    _drop_tests(package.folder)
-    _compile(package.folder)
+    run([*sam_command(), "build", "--build-dir", str(build_dir), *parameters], "cannot build the package")
+    _drop_tests(build_dir / FUNCTION)
+    _compile(build_dir / FUNCTION)
     for folder in function_folders(build_dir):
-        if folder != package.folder:
-            _copy_package(package.folder, folder)
-    package = _package(build_dir, architecture)
+        if folder.name != FUNCTION:
+            _copy_package(build_dir / FUNCTION, folder)
+    package = _package(build_dir)
     if package.n_bytes > MAX_PACKAGE_BYTES:
         what = f"the package has {package.n_bytes:,} bytes unzipped, and its budget is {MAX_PACKAGE_BYTES:,}"
         raise UserError(what, "remove a dependency, or raise MAX_PACKAGE_BYTES")
@@ -139,9 +92,9 @@ def function_folders(build_dir: Path = BUILD_DIR) -> list[Path]:
     return sorted(path for path in build_dir.iterdir() if path.is_dir())
 
 
-def _package(build_dir: Path, architecture: str) -> Package:
+def _package(build_dir: Path) -> Package:
     folder = build_dir / FUNCTION
-    return Package(folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()), architecture)
+    return Package(folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
 
 
 def _drop_tests(folder: Path) -> None:
@@ -196,7 +149,7 @@ def build_for_host(builds: Path = HOST_BUILDS) -> Package:
             with tempfile.TemporaryDirectory(prefix="building-", dir=builds) as building:
                 build(architecture, Path(building) / "build").folder.parent.rename(home)
             _drop_old_builds(builds)
-    return _package(home, architecture)
+    return _package(home)
 
 
 def _source_digest() -> str:
@@ -213,23 +166,13 @@ def _drop_old_builds(builds: Path) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _run(command: list[str]) -> str:
-    result = subprocess.run(  # noqa: S603 - uv or sam, with words from this file
-        command, cwd=ROOT, env=sam_environment(), capture_output=True, text=True, check=False
-    )
-    if result.returncode != 0:
-        last = result.stderr.strip().splitlines()[-1:]
-        raise UserError(f"cannot build the package: {last[0] if last else command[0]}")
-    return result.stdout
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Write requirements.txt, build, report both, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack.package", description=__doc__)
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64")
     architecture = parser.parse_args(arguments).architecture
     try:
-        REQUIREMENTS.write_text(export_requirements(require_uv()), encoding="utf-8")
+        REQUIREMENTS.write_text(export_requirements(), encoding="utf-8")
         package = build(architecture)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

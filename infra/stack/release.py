@@ -15,9 +15,9 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import yaml
 
-from infra.stack.package import ROOT, build, export, function_folders, require_uv
+from infra.stack.package import build, export, function_folders
 from infra.stack.sbom import write_sbom
-from infra.stack.template import read_template
+from infra.stack.template import ROOT, read_template
 from training.errors import UserError
 
 RELEASE_DIR = ROOT / "build" / "release"
@@ -118,8 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RELEASE_DIR)
     options = parser.parse_args(arguments)
     try:
-        exported = export(require_uv())
-        write_release(build(options.architecture).folder.parent, options.output, exported)
+        write_release(build(options.architecture).folder.parent, options.output, export())
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

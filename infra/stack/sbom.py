@@ -5,14 +5,13 @@ It is made from the same export of uv.lock as requirements.txt, reduced to the f
 """
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from packaging.markers import Marker
 
-from infra.stack.package import PYTHON, ROOT
-from training.errors import UserError
+from infra.stack.package import PYTHON
+from infra.stack.tools import run
 
 SPEC_VERSION = "1.6"
 
@@ -64,13 +63,5 @@ def write_sbom(exported: str, path: Path) -> None:
     """
     options = ["--pyproject", "pyproject.toml", "--spec-version", SPEC_VERSION, "--output-reproducible", "--validate"]
     command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", *options]
-    done = subprocess.run(  # noqa: S603 - cyclonedx-py, with words from this file
-        [*command, "--output-file", str(path), "-"],
-        cwd=ROOT,
-        input=requirements_of_the_runtime(exported),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise UserError(f"cannot write the bill of materials: cyclonedx-py says {done.stderr.strip()[-500:]}")
+    problem = "cannot write the bill of materials: cyclonedx-py reports"
+    run([*command, "--output-file", str(path), "-"], problem, stdin=requirements_of_the_runtime(exported))

@@ -13,8 +13,10 @@ from samtranslator.translator.translator import Translator
 
 from training.errors import UserError
 
-TEMPLATE = Path(__file__).parents[2] / "template.yaml"
-"""The repository's own template."""
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "template.yaml"
+BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
+"""The repository, its template, and the template of what a deployment itself needs."""
 
 REGION = "us-east-1"
 """The region for which the translator resolves the partition of ARNs; no request is sent to it."""

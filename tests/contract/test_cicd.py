@@ -11,9 +11,8 @@ import pytest
 
 from infra.local.moto.policies import is_allowed
 from infra.local.stack import Stack
-from infra.stack.template import read_template
+from infra.stack.template import BOOTSTRAP, read_template
 from tests.kits.bootstrap import (
-    BOOTSTRAP,
     actions,
     bootstrap_resources,
     document,

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import logging_to
-from infra.stack.package import ROOT
+from infra.stack.template import ROOT
 from tests.deploy_local.run import DeployReport, DeployRun
 from training.errors import UserError
 

@@ -5,17 +5,18 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from infra.local.aws import HOST, REGION, LocalAws
 from infra.local.event_source.config import MappingConfig
-from infra.local.runtime.emulator import FunctionConfig
+from infra.local.runtime.function import FunctionConfig, read_function
 from infra.local.stack import Stack
 from infra.stack.describe import describe_stack, physical_names
-from infra.stack.package import ROOT, sam_command, sam_environment
+from infra.stack.template import ROOT
+from infra.stack.tools import sam_command, tool_environment
 from training.errors import UserError
 
 _SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
@@ -113,16 +114,8 @@ class SamStack:
         Returns:
             The function as the emulator runs it.
         """
-        found = self.aws.client("lambda").get_function_configuration(FunctionName=name)
-        variables = {key: str(value) for key, value in found["Environment"]["Variables"].items()}  # moto keeps numbers
-        return FunctionConfig(
-            package=self._package(found["FunctionName"], folder),
-            handler=found["Handler"],
-            environment={**variables, **self.aws.environment},
-            timeout_s=int(found["Timeout"]),
-            memory_mb=int(found["MemorySize"]),
-            name=found["FunctionName"],
-        )
+        function = read_function(self.aws, name)
+        return replace(function, package=self._package(function.name, folder))
 
     def _package(self, physical_name: str, folder: Path) -> Path:
         logical_name = next(one for one, other in self.physical_names().items() if other == physical_name)
@@ -139,7 +132,7 @@ class SamStack:
         return self.aws.client("cloudformation")
 
     def _sam(self, *arguments: str, cwd: Path) -> None:
-        environment = {**sam_environment(), **self.aws.environment, "SAM_CLI_POLL_DELAY": _POLL_S, "NO_PROXY": HOST}
+        environment = {**tool_environment(), **self.aws.environment, "SAM_CLI_POLL_DELAY": _POLL_S, "NO_PROXY": HOST}
         done = subprocess.run(  # noqa: S603 - sam, with words from this project
             [*sam_command(), *arguments],
             cwd=cwd,

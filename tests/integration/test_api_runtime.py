@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ import msgspec
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack, deploy
-from infra.stack.package import ROOT, build_for_host
+from infra.stack.package import build_for_host
+from infra.stack.template import ROOT
 from tests.bench.api import api_config, bench_api, prediction_event
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
 from tests.fakes import FakeFunction
@@ -25,23 +26,19 @@ from training.registry.channels import move_channel, store_bundle
 
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws.client)
+    return deploy(aws)
 
 
 @pytest.fixture(scope="module")
 def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
     """The template's function; its channel has no model yet."""
-    return api_config(aws, stack, build_for_host().folder)
+    return api_config(aws, build_for_host().folder)
 
 
 def publish(aws: LocalAws, stack: DeployedStack, channel: str, bundle: ExportedBundle) -> None:
     s3 = aws.client("s3")
     store_bundle(Bucket(s3, stack.bucket), bundle)
     move_channel(Bucket(s3, stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
-
-
-def following(function: FunctionConfig, channel: str) -> FunctionConfig:
-    return replace(function, environment={**function.environment, "MODEL_CHANNEL": channel})
 
 
 def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
@@ -57,7 +54,7 @@ def test_built_package_answers_as_the_stream_does(
     on_the_stream = FakeFunction(bundle)
     on_the_stream.invoke(invocation(ride_bytes()))
 
-    with EmulatedRuntime(following(function, "served"), tmp_path / "log") as runtime:
+    with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="served"), tmp_path / "log") as runtime:
         status, prediction = answer(runtime, ride_bytes())
         bad_status, problem = answer(runtime, b"{")
         again = answer(runtime, ride_bytes())
@@ -74,7 +71,7 @@ def test_built_package_answers_as_the_stream_does(
 def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
     aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
 ) -> None:
-    with EmulatedRuntime(following(function, "not-yet"), tmp_path / "log") as runtime:
+    with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="not-yet"), tmp_path / "log") as runtime:
         before, problem = answer(runtime, ride_bytes())
         publish(aws, stack, "not-yet", bundle)
         after, _ = answer(runtime, ride_bytes())

@@ -9,7 +9,7 @@ import pytest
 
 from infra.local.aws import LocalAws
 from infra.stack.change_set import main
-from infra.stack.package import sam_command, sam_environment
+from infra.stack.tools import sam_command, tool_environment
 
 STACK, ARTEFACTS = "ridecast", "artefacts"
 
@@ -35,7 +35,7 @@ def environment(aws: LocalAws, artefacts: None, monkeypatch: pytest.MonkeyPatch)
     """The environment of the steps, with the local AWS and a bucket for packages."""
     for name, value in {**aws.environment, "no_proxy": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
-    return {**sam_environment(), **aws.environment}
+    return {**tool_environment(), **aws.environment}
 
 
 class Deployment:

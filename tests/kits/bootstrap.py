@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.stack.template import TEMPLATE, read_template
+from infra.stack.template import BOOTSTRAP, read_template
 from tests.kits.template import as_list
-
-BOOTSTRAP = TEMPLATE.parent / "infra" / "stack" / "bootstrap.yaml"
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 DEV = {

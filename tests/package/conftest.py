@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from infra.stack.package import PYTHON, Package, build_for_host, export, find_uv, host_architecture
+from infra.stack.package import PYTHON, Package, build_for_host, export, host_architecture
+from infra.stack.tools import find_uv
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,6 @@ def package() -> Package:
 @pytest.fixture(scope="session")
 def exported() -> str:
     """The package's requirements with digests, from uv.lock."""
-    uv = find_uv()
-    if uv is None:
+    if find_uv() is None:
         pytest.skip("no uv here")
-    return export(uv)
+    return export()

@@ -13,7 +13,9 @@ from typing import Any
 import boto3
 import pytest
 
-from infra.stack.package import MAX_PACKAGE_BYTES, REQUIREMENTS, ROOT, Package, export_requirements, find_uv
+from infra.stack.package import MAX_PACKAGE_BYTES, REQUIREMENTS, Package, export_requirements
+from infra.stack.template import ROOT
+from infra.stack.tools import find_uv
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py")
 """boto3 and its dependencies in Lambda's runtime; the package has its own jmespath."""
@@ -144,8 +146,7 @@ def test_requirements_hold_pins_and_nothing_else() -> None:
 
 @pytest.mark.slow
 def test_requirements_are_what_uv_exports() -> None:
-    uv = find_uv()
-    if uv is None:
+    if find_uv() is None:
         pytest.skip("no uv here; test_requirements_are_the_locks compares the same")
 
-    assert export_requirements(uv) == REQUIREMENTS.read_text(encoding="utf-8")
+    assert export_requirements() == REQUIREMENTS.read_text(encoding="utf-8")

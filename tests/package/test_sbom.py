@@ -57,5 +57,5 @@ def test_it_is_the_same_each_time(sbom: dict[str, Any], exported: str, tmp_path:
 
 
 def test_document_that_cannot_be_written_is_an_error(exported: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cyclonedx-py says"):
+    with pytest.raises(UserError, match="cannot write the bill of materials: cyclonedx-py reports"):
         write_sbom(exported, tmp_path / "no such folder" / "sbom.json")
