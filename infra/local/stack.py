@@ -1,7 +1,7 @@
 """The template's stack on the local AWS: deploy it, and read its function's and its event source mapping's settings."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.aws import LocalAws
 from infra.local.event_source.config import MappingConfig
+from infra.local.runtime.function import FunctionConfig, read_function
 from infra.operate.shards import StartingPosition
 from infra.stack.conditions import decide
 from infra.stack.describe import describe_stack, physical_names
@@ -46,22 +48,12 @@ _INLINE_CODE = {"ZipFile": "# runs in Python on this machine: see infra/local/ru
 
 @dataclass(frozen=True, slots=True)
 class DeployedStack:
-    """A stack on the local AWS: physical names, and the settings of its stream function.
-
-    Attributes:
-        environment: The function's variables.
-        timeout_s: How long one invocation may take.
-    """
+    """A stack on the local AWS: physical names, its stream function and the function's event source mapping."""
 
     input_stream: str
     output_stream: str
     bucket: str
-    function_name: str
-    handler: str
-    runtime: str
-    timeout_s: int
-    memory_mb: int
-    environment: Mapping[str, str]
+    function: FunctionConfig
     mapping: MappingConfig
 
 
@@ -175,7 +167,7 @@ def _bucket(destinations: Mapping[str, Any]) -> str | None:
 
 
 def deploy(
-    client: Callable[[str], Any],
+    aws: LocalAws,
     stack_name: str = "ridecast",
     path: Path = TEMPLATE,
     parameters: Mapping[str, object] | None = None,
@@ -183,7 +175,7 @@ def deploy(
     """Create the template's stack on the local AWS, by a change set as `sam deploy` does, but without building code.
 
     Args:
-        client: Makes a boto3 client for a service: `LocalAws.client`.
+        aws: The local AWS.
         stack_name: The stack's name.
         path: The template.
         parameters: Values for its parameters; others have their defaults.
@@ -191,7 +183,7 @@ def deploy(
     Raises:
         UserError: The template cannot be used, or the stack was not created.
     """
-    stack, cloudformation = Stack(path, parameters), client("cloudformation")
+    stack, cloudformation = Stack(path, parameters), aws.client("cloudformation")
     try:
         change_set = cloudformation.create_change_set(
             StackName=stack_name,
@@ -205,7 +197,7 @@ def deploy(
         described = describe_stack(cloudformation, stack_name)
         if described.status != "CREATE_COMPLETE":
             raise _not_created(path, stack_name, _failure_reason(cloudformation, stack_name))
-        function = client("lambda").get_function_configuration(FunctionName=described.outputs["FunctionName"])
+        function = read_function(aws, described.outputs["FunctionName"])
         mapping = stack.event_source_mapping(physical_names(cloudformation, stack_name))
     except (BotoCoreError, ClientError) as error:
         raise _not_created(path, stack_name, str(error)) from error
@@ -213,12 +205,7 @@ def deploy(
         input_stream=described.outputs["RideEventsStream"],
         output_stream=described.outputs["RidePredictionsStream"],
         bucket=described.outputs["BucketName"],
-        function_name=described.outputs["FunctionName"],
-        handler=function["Handler"],
-        runtime=function["Runtime"],
-        timeout_s=int(function["Timeout"]),  # moto returns text if the value comes from a parameter
-        memory_mb=int(function["MemorySize"]),
-        environment={name: str(value) for name, value in function["Environment"]["Variables"].items()},
+        function=function,
         mapping=mapping,
     )
 

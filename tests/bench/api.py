@@ -14,10 +14,9 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.runtime.function import function_config
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import FunctionConfig, read_function
 from infra.local.runtime.http import http_event
-from infra.local.stack import DeployedStack
 from tests.bench.deployed import comparator_of, deployed_models
 from tests.bench.figures import MS, TIMES, Figure
 from training.model.bundle import ExportedBundle
@@ -47,18 +46,11 @@ def prediction_event(body: bytes = _RIDE) -> dict[str, Any]:
     return http_event("POST", "/predictions", {"content-type": "application/json"}, body, _ARRIVAL_TIME_S)
 
 
-def api_config(aws: LocalAws, stack: DeployedStack, package: Path) -> FunctionConfig:
+def api_config(aws: LocalAws, package: Path) -> FunctionConfig:
     """Return the emulator's configuration of the stack's function behind the HTTP API."""
     (found,) = (one for one in aws.client("lambda").list_functions()["Functions"] if one["Handler"] == API_HANDLER)
-    environment = {name: str(value) for name, value in found["Environment"]["Variables"].items()}
-    return replace(
-        function_config(aws, stack, package),
-        handler=API_HANDLER,
-        environment={**environment, **aws.environment, "OMP_NUM_THREADS": "1"},
-        timeout_s=int(found["Timeout"]),
-        memory_mb=int(found["MemorySize"]),
-        name=found["FunctionName"],
-    )
+    function = read_function(aws, found["FunctionName"])
+    return replace(function.with_variables(OMP_NUM_THREADS="1"), package=package)
 
 
 def measure_latencies(
@@ -91,7 +83,7 @@ def bench_api(bundle: ExportedBundle, fitted: HistGradientBoostingRegressor, n: 
         UserError: There is no emulator, or the package can't be built.
     """
     with deployed_models(bundle, fitted) as deployed:
-        function = api_config(deployed.aws, deployed.stack, deployed.package)
+        function = api_config(deployed.aws, deployed.package)
         functions = {"ours": function, "theirs": comparator_of(function, "api_handler", deployed.folder)}
         latencies = measure_latencies(functions, prediction_event(), n, deployed.folder)
     ours, theirs = latencies["ours"], latencies["theirs"]

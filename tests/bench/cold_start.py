@@ -4,13 +4,14 @@ import base64
 import json
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.runtime.function import function_config
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import FunctionConfig
 from tests.bench.deployed import comparator_of, deployed_models
 from tests.bench.figures import MB, MS, TIMES, Figure
 from training.model.bundle import ExportedBundle
@@ -82,7 +83,7 @@ def bench_cold_start(
     one = {"Records": event["Records"][:1]}
     with deployed_models(bundle, fitted) as deployed:
         log = deployed.folder / "function.log"
-        function = function_config(deployed.aws, deployed.stack, deployed.package)
+        function = replace(deployed.stack.function, package=deployed.package)
         ours = measure_cold_starts(function, one, n, log)
         comparator = comparator_of(function, "stream_handler", deployed.folder)
         theirs = measure_cold_starts(comparator, one, n, log)

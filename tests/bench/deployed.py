@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.emulator import FunctionConfig
+from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack, deploy
 from infra.stack.package import build_for_host
 from training.model.bundle import ExportedBundle
@@ -46,10 +46,10 @@ def deployed_models(bundle: ExportedBundle, fitted: HistGradientBoostingRegresso
         UserError: There is no emulator, or the package can't be built.
     """
     with LocalAws() as aws, TemporaryDirectory(prefix="bench-") as folder:
-        stack, s3 = deploy(aws.client), aws.client("s3")
+        stack, s3 = deploy(aws), aws.client("s3")
         bucket = Bucket(s3, stack.bucket)
         store_bundle(bucket, bundle)
-        move_channel(bucket, stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256)
+        move_channel(bucket, stack.function.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256)
         s3.put_object(Bucket=stack.bucket, Key=_MODEL_KEY, Body=pickle.dumps(fitted))
         yield Deployed(aws, stack, build_for_host().folder, Path(folder))
 
@@ -66,9 +66,8 @@ def comparator_of(ours: FunctionConfig, handler: str, folder: Path) -> FunctionC
     package.mkdir()
     shutil.copy(_COMPARATOR, package)
     return replace(
-        ours,
+        ours.with_variables(MODEL_KEY=_MODEL_KEY),
         package=package,
         handler=f"{_COMPARATOR.stem}.{handler}",
-        environment={**ours.environment, "MODEL_KEY": _MODEL_KEY},
         site_packages=[Path(sysconfig.get_path("purelib"))],
     )

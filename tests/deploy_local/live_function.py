@@ -11,7 +11,8 @@ from infra.local.aws import LocalAws
 from infra.local.event_source.batcher import Timing
 from infra.local.event_source.config import MappingConfig, MappingStats
 from infra.local.event_source.mapping import EventSourceMapping, polling
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import FunctionConfig
 
 
 class LiveFunction:

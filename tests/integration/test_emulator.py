@@ -131,7 +131,8 @@ def test_emulator_that_has_ended_is_reported(tmp_path: Path, log: Path) -> None:
 HANGING_PARENT = """
 import sys
 from pathlib import Path
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import FunctionConfig
 package, log = map(Path, sys.argv[1:])
 function = FunctionConfig(package=package, handler="stub.lambda_handler", environment={}, timeout_s=120)
 with EmulatedRuntime(function, log) as runtime:

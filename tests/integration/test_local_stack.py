@@ -27,7 +27,7 @@ _PATIENCE_S = 120
 
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws.client)
+    return deploy(aws)
 
 
 def connect(endpoint_url: str) -> socket.socket:
@@ -50,13 +50,13 @@ def test_stack_has_the_streams_and_the_bucket_of_the_template(aws: LocalAws, sta
 
 
 def test_function_settings_are_resolved_and_accepted(stack: DeployedStack) -> None:
-    settings = Settings.from_env(stack.environment)
+    settings = Settings.from_env(stack.function.environment)
 
     assert settings.output_stream == stack.output_stream
     assert settings.bucket == stack.bucket
     assert (settings.model_channel, settings.model_refresh_s, settings.log_level) == ("stable", 60.0, "INFO")
-    assert (stack.handler, stack.runtime) == ("lambda_function.handler.lambda_handler", "python3.13")
-    assert (stack.timeout_s, stack.memory_mb) == (60, 1769)
+    assert stack.function.handler == "lambda_function.handler.lambda_handler"
+    assert (stack.function.timeout_s, stack.function.memory_mb) == (60, 1769)
 
 
 def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> None:
@@ -71,23 +71,23 @@ def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> N
         maximum_record_age_s=86_400,
         on_failure_bucket=stack.bucket,
         report_batch_item_failures=True,
-        function_name=f"{stack.function_name}:live",
+        function_name=f"{stack.function.name}:live",
     )
 
 
 def test_parameters_reach_streams_environment_and_mapping(aws: LocalAws) -> None:
     names = {"RideEventsName": "other-events", "RidePredictionsName": "other-predictions"}
-    other = deploy(aws.client, "other", parameters={**names, "RideEventsShards": 3, "ModelChannel": "candidate"})
+    other = deploy(aws, "other", parameters={**names, "RideEventsShards": 3, "ModelChannel": "candidate"})
 
     assert len(aws.client("kinesis").list_shards(StreamName="other-events")["Shards"]) == 3
-    assert other.environment["OUTPUT_STREAM"] == "other-predictions"
-    assert other.environment["MODEL_CHANNEL"] == "candidate"
+    assert other.function.environment["OUTPUT_STREAM"] == "other-predictions"
+    assert other.function.environment["MODEL_CHANNEL"] == "candidate"
     assert other.mapping.stream_name == "other-events"
 
 
 def test_stack_that_cannot_be_created_is_reported(aws: LocalAws, stack: DeployedStack) -> None:
     with pytest.raises(UserError, match=r"template\.yaml cannot be deployed as second: .*ride-events"):
-        deploy(aws.client, "second")
+        deploy(aws, "second")
 
 
 def test_bucket_takes_conditional_writes_and_unusual_keys(aws: LocalAws, stack: DeployedStack) -> None:
@@ -181,5 +181,5 @@ def test_server_that_ends_by_itself_is_reported(monkeypatch: pytest.MonkeyPatch)
 def test_lambda_is_created_without_a_container_engine(aws: LocalAws, stack: DeployedStack) -> None:
     functions: list[dict[str, Any]] = aws.client("lambda").list_functions()["Functions"]
 
-    assert stack.function_name in [function["FunctionName"] for function in functions]
+    assert stack.function.name in [function["FunctionName"] for function in functions]
     assert "docker" not in json.dumps(functions)

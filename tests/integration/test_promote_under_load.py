@@ -14,7 +14,7 @@ import pytest
 from infra.local.aws import LocalAws
 from infra.local.demo.replay import Replay
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.runtime.in_process import InProcessRuntime, running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader, publish
 from lambda_function.aws.publisher import Publisher
@@ -75,7 +75,7 @@ class Moves:
 
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws.client, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0})
+    return deploy(aws, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0})
 
 
 @pytest.fixture
@@ -95,13 +95,13 @@ def test_rides_flow_while_the_channel_moves(
 ) -> None:
     replay = Replay(synthetic_rides(FEBRUARY, N_RIDES, seed=7), n_malformed=0)
     moves = Moves(bucket)
-    environment = {**stack.environment, **aws.environment, "MODEL_REFRESH_S": _SHORT_S}
+    function = stack.function.with_variables(MODEL_REFRESH_S=_SHORT_S)
     with (
-        load_handler(stack.handler, environment, tmp_path / "function.log") as handler,
+        running_in_process(function, tmp_path / "function.log") as runtime,
         ThreadPoolExecutor(2) as threads,
     ):
         # GIVEN a producer that sends rides while a mover moves the channel
-        recorder = Recorder(InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name))
+        recorder = Recorder(runtime)
         mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), recorder)
         enough = Event()
         publisher = Publisher(aws.client("kinesis"), stack.input_stream)

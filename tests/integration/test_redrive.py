@@ -12,7 +12,7 @@ import pytest
 from infra.local.aws import LocalAws
 from infra.local.event_source import batcher
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.redrive import Redrive
@@ -40,9 +40,9 @@ class Rides:
 
     def __init__(self, aws: LocalAws, log: Path, name: str) -> None:
         streams = {"RideEventsName": f"{name}-events", "RidePredictionsName": f"{name}-predictions"}
-        self.stack: DeployedStack = deploy(aws.client, name, parameters={**streams, "BatchWindowSeconds": 0})
+        self.stack: DeployedStack = deploy(aws, name, parameters={**streams, "BatchWindowSeconds": 0})
         self.s3, self.kinesis = aws.client("s3"), aws.client("kinesis")
-        self._aws, self._log = aws, log
+        self._log = log
         self._invoke: Invoke
         # No retry: a batch fails at the first error.
         config = replace(self.stack.mapping, maximum_retry_attempts=0, bisect_on_error=False, batch_size=40)
@@ -69,9 +69,8 @@ class Rides:
 
     def handle(self, handler: str | None = None) -> None:
         """Process the whole stream with a function; the default is the real one."""
-        environment = {**self.stack.environment, **self._aws.environment}
-        with load_handler(handler or self.stack.handler, environment, self._log) as loaded:
-            self._invoke = InProcessRuntime(loaded, self.stack.timeout_s, self.stack.memory_mb, "predictor")
+        function = replace(self.stack.function, handler=handler or self.stack.function.handler)
+        with running_in_process(function, self._log) as self._invoke:
             while self._mapping.poll_once():
                 pass
         while records := self._reader.read_once():

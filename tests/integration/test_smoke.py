@@ -7,7 +7,7 @@ import pytest
 
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping, polling
-from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.smoke import smoke
 from tests.builders import small_bundle
@@ -21,17 +21,17 @@ PATIENCE_S = 180.0
 
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws.client, STACK, parameters={"BatchWindowSeconds": 0})
+    return deploy(aws, STACK, parameters={"BatchWindowSeconds": 0})
 
 
 @pytest.fixture
 def running(aws: LocalAws, stack: DeployedStack, tmp_path: Path) -> Iterator[None]:
     """The function behind its mapping, in a thread."""
-    environment = {**stack.environment, **aws.environment}
-    with load_handler(stack.handler, environment, tmp_path / "function.log") as handler:
-        runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
-        with polling(EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime)):
-            yield
+    with (
+        running_in_process(stack.function, tmp_path / "function.log") as function,
+        polling(EventSourceMapping(stack.mapping, aws.client("kinesis"), function)),
+    ):
+        yield
 
 
 def test_stack_without_a_model_is_an_error(aws: LocalAws, stack: DeployedStack) -> None:

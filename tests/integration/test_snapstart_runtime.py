@@ -3,13 +3,13 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.function import function_config
 from infra.local.stack import DeployedStack, deploy
 from infra.stack.package import PYTHON, build_for_host, host_architecture
 from lambda_function.aws.signature import SIGNATURE
@@ -30,7 +30,7 @@ DONE: dict[str, list[str]] = {"batchItemFailures": []}
 
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws.client)
+    return deploy(aws)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def function(aws: LocalAws, stack: DeployedStack, package: Path) -> SnapStartFun
     number = next(_numbers)
     output = f"predictions-{number}"
     aws.client("kinesis").create_stream(StreamName=output, ShardCount=1)
-    shared = SnapStartFunction(aws, stack, function_config(aws, stack, package))
+    shared = SnapStartFunction(aws, stack, replace(stack.function, package=package))
     return shared.with_variables(MODEL_CHANNEL=f"channel-{number}", OUTPUT_STREAM=output)
 
 

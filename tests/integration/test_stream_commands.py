@@ -12,7 +12,7 @@ import pytest
 
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack, deploy
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.processor import DURATION_DECIMALS
@@ -44,17 +44,13 @@ class Function(NamedTuple):
 
 @contextmanager
 def running(aws: LocalAws, stack: DeployedStack, log: Path) -> Iterator[Function]:
-    environment = {**stack.environment, **aws.environment, "MODEL_REFRESH_S": _ALWAYS_S}
-    with load_handler(stack.handler, environment, log) as handler:
-        runtime = InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
+    with running_in_process(stack.function.with_variables(MODEL_REFRESH_S=_ALWAYS_S), log) as runtime:
         yield Function(EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime))
 
 
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(
-        aws.client, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0, "ModelChannel": "candidate"}
-    )
+    return deploy(aws, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0, "ModelChannel": "candidate"})
 
 
 @pytest.fixture

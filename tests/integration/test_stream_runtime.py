@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.runtime.function import FunctionRun, function_config
-from infra.local.runtime.in_process import FunctionError, FunctionExitError
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import FunctionConfig
+from infra.local.runtime.in_process import FunctionError, FunctionExitError, running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader
 from infra.stack.package import build_for_host
@@ -36,10 +36,13 @@ N_CHUNK = 500  # records in one PutRecords
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws, bundle: ExportedBundle) -> DeployedStack:
     """A stack with a model on its channel."""
-    stack, s3 = deploy(aws.client), aws.client("s3")
+    stack, s3 = deploy(aws), aws.client("s3")
     store_bundle(Bucket(s3, stack.bucket), bundle)
     move_channel(
-        Bucket(s3, stack.bucket), stack.environment["MODEL_CHANNEL"], bundle.model_version, bundle.manifest_sha256
+        Bucket(s3, stack.bucket),
+        stack.function.environment["MODEL_CHANNEL"],
+        bundle.model_version,
+        bundle.manifest_sha256,
     )
     return stack
 
@@ -85,10 +88,9 @@ def new_output(aws: LocalAws, stack: DeployedStack) -> Callable[[], Output]:
 
 
 @pytest.fixture
-def ours(aws: LocalAws, stack: DeployedStack, package: Path, output: Output) -> FunctionConfig:
+def ours(stack: DeployedStack, package: Path, output: Output) -> FunctionConfig:
     """The function of the template, with an output stream for this test."""
-    config = function_config(aws, stack, package)
-    return replace(config, environment={**config.environment, "OUTPUT_STREAM": output.name})
+    return replace(stack.function, package=package).with_variables(OUTPUT_STREAM=output.name)
 
 
 @pytest.fixture
@@ -135,13 +137,11 @@ def test_batch_gives_the_same_bytes_as_in_process(
     datas[3] = datas[700] = b"no ride"
     event = invocation(*datas)
     in_process, emulated = new_output(), new_output()
-    its_environment = {**stack.environment, "OUTPUT_STREAM": in_process.name}
-    with FunctionRun(log).start(aws, replace(stack, environment=its_environment)) as in_this_process:
+    with running_in_process(ours.with_variables(OUTPUT_STREAM=in_process.name), log) as in_this_process:
         expected = in_this_process(event)
     expected_rejects = rejects(aws, stack)
 
-    theirs = replace(ours, environment={**ours.environment, "OUTPUT_STREAM": emulated.name})
-    with EmulatedRuntime(theirs, log) as runtime:
+    with EmulatedRuntime(ours.with_variables(OUTPUT_STREAM=emulated.name), log) as runtime:
         assert runtime(event) == expected == {"batchItemFailures": []}
 
     assert emulated.predictions() == in_process.predictions()
@@ -192,8 +192,8 @@ def test_missing_settings_are_named_by_the_first_invocation(ours: FunctionConfig
 
 
 def with_kinesis(function: FunctionConfig, url: str, timeout_s: int, margin_ms: int) -> FunctionConfig:
-    slow = {"AWS_ENDPOINT_URL_KINESIS": url, "DEADLINE_MARGIN_MS": str(margin_ms)}
-    return replace(function, timeout_s=timeout_s, environment={**function.environment, **slow})
+    slow = function.with_variables(AWS_ENDPOINT_URL_KINESIS=url, DEADLINE_MARGIN_MS=str(margin_ms))
+    return replace(slow, timeout_s=timeout_s)
 
 
 def test_function_on_a_slow_stream_ends_in_time_and_the_next_invocations_publish_the_rest(
@@ -247,10 +247,9 @@ def test_pre_traffic_hook_tries_a_built_version_without_publishing(
     aws: LocalAws, stack: DeployedStack, ours: FunctionConfig, output: Output, bundle: ExportedBundle, log: Path
 ) -> None:
     settings = PreTrafficSettings(bucket=stack.bucket, model_channel="not-yet", new_version="the only one")
-    function = replace(ours, environment={**ours.environment, "MODEL_CHANNEL": "not-yet"})
     s3 = aws.client("s3")
 
-    with EmulatedRuntime(function, log) as runtime:
+    with EmulatedRuntime(ours.with_variables(MODEL_CHANNEL="not-yet"), log) as runtime:
         trial = Trial(settings, s3, EmulatedLambda(runtime))
         assert trial.run() == Verdict(passed=True, why=NO_MODEL)
         move_channel(Bucket(s3, stack.bucket), "not-yet", bundle.model_version, bundle.manifest_sha256)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.runtime.emulator import FunctionConfig
+from infra.local.runtime.function import FunctionConfig
 from infra.local.runtime.rie import find_rie
 from infra.stack.package import PYTHON, host_architecture
 

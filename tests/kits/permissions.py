@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from infra.local.aws import LocalAws
+from infra.local.runtime.function import read_function
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack, template
 from tests.kits.template import as_list
@@ -143,8 +144,7 @@ class Account:
 
     def function_variables(self, logical_name: str) -> dict[str, str]:
         """Return a function's environment variables."""
-        found = self.aws.client("lambda").get_function_configuration(FunctionName=self.names[logical_name])
-        return {name: str(value) for name, value in found["Environment"]["Variables"].items()}
+        return dict(read_function(self.aws, self.names[logical_name]).environment)
 
     def write_logs(self, logs: Any, log_group: str) -> None:
         """Write a function's log as Lambda does with the function's role."""

@@ -16,10 +16,10 @@ from infra.local.aws import LocalAws
 from infra.local.runtime.emulator import (
     IN_THE_RUNTIME,
     RUNTIME_CLIENT,
-    FunctionConfig,
     link_modules,
     runtime_environment,
 )
+from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack
 from infra.operate.streams import StreamReader
 from lambda_function.core.bundle import channel_key
@@ -58,8 +58,7 @@ class SnapStartFunction:
 
     def with_variables(self, **variables: str) -> Self:
         """Return a copy with other environment variables."""
-        environment = {**self.config.environment, **variables}
-        return replace(self, config=replace(self.config, environment=environment))
+        return replace(self, config=self.config.with_variables(**variables))
 
     def channel_request(self) -> str:
         """The request with which the function reads the channel."""

@@ -3,14 +3,15 @@
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from infra.local.aws import LocalAws
 from infra.local.demo.replay import Ledger, Replay
 from infra.local.event_source.mapping import EventSourceMapping, logging_to, polling
-from infra.local.runtime.function import FunctionRun
+from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader, publish
 from infra.stack.package import build_for_host
@@ -96,25 +97,25 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         UserError: The local AWS, the template, the function or the data cannot be used.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
-    function = _function(options, display)  # first, because this machine may not be able to run it
+    package = _package(options, display)  # first, because this machine may not be able to build it
     with LocalAws() as aws:  # starts while the model is trained
         display.step("loading rides")
         train_rides, validate_rides, data = _load(options, display)
         bundle, baseline = _model(options, train_rides, validate_rides, display)
         display.step("creating the stack from template.yaml")
         stack = deploy(
-            aws.client,
+            aws,
             path=options.template,
             parameters={"RideEventsShards": options.n_shards, "RidePredictionsShards": options.n_shards},
         )
         bucket = Bucket(aws.client("s3"), stack.bucket)
         store_bundle(bucket, bundle)
-        channel = stack.environment["MODEL_CHANNEL"]
+        channel = stack.function.environment["MODEL_CHANNEL"]
         move_channel(bucket, channel, bundle.model_version, bundle.manifest_sha256)
         replay = Replay.of(validate_rides, options.n_events)
         ledger = Ledger(replay, baseline.predict(replay.rides.columns))
         display.step("replaying rides in order of pickup")
-        seconds = _run_replay(aws, stack, replay, ledger, function, display, options.stall_s)
+        seconds = _run_replay(aws, stack, replay, ledger, package, options, display)
     return DemoReport(
         rides=len(replay),
         predicted=ledger.n_predicted,
@@ -130,12 +131,12 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
     )
 
 
-def _function(options: DemoOptions, display: Display) -> FunctionRun:
-    log_path = options.folder / LOG_NAME
+def _package(options: DemoOptions, display: Display) -> Path | None:
+    """Build the function's package for the emulator; return None for the in-process runtime."""
     if options.runtime == "in-process":
-        return FunctionRun(log_path)
+        return None
     display.step("building the function's package")
-    return FunctionRun(log_path, build_for_host().folder)
+    return build_for_host().folder
 
 
 def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:
@@ -175,9 +176,9 @@ def _run_replay(
     stack: DeployedStack,
     replay: Replay,
     ledger: Ledger,
-    function: FunctionRun,
+    package: Path | None,
+    options: DemoOptions,
     display: Display,
-    stall_s: float,
 ) -> float:
     """Send a replay's events and add the results to the ledger until no event is missing or nothing new comes.
 
@@ -187,7 +188,13 @@ def _run_replay(
     kinesis, s3 = aws.client("kinesis"), aws.client("s3")
     reader = StreamReader(kinesis, stack.output_stream, "TRIM_HORIZON")
     sent, etags = _Sent(), dict[str, str]()
-    with logging_to(function.log_path), function.start(aws, stack) as runtime, ThreadPoolExecutor(1) as thread:
+    log_path = options.folder / LOG_NAME
+    function = (
+        EmulatedRuntime(replace(stack.function, package=package), log_path)
+        if package
+        else running_in_process(stack.function, log_path)
+    )
+    with logging_to(log_path), function as runtime, ThreadPoolExecutor(1) as thread:
         mapping = EventSourceMapping(stack.mapping, kinesis, runtime, s3=s3)
         with polling(mapping) as mapping_polls:
             started_s = last_news_s = time.monotonic()
@@ -205,9 +212,9 @@ def _run_replay(
                 display.progress(len(replay), sent.n, ledger, now_s - started_s)
                 if ledger.n_lost < n_missing:  # a repeated prediction does not count as progress
                     last_news_s = now_s
-                if now_s - last_news_s > stall_s:
+                if now_s - last_news_s > options.stall_s:
                     last_error = mapping.stats.last_error or "none"
-                    display.warn(f"no new result for {stall_s:g} s; last error: {last_error}; see {function.log_path}")
+                    display.warn(f"no new result for {options.stall_s:g} s; last error: {last_error}; see {log_path}")
                     break
             return time.monotonic() - started_s
 

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import msgspec
 
+from infra.local.runtime.function import FunctionConfig
 from infra.local.runtime.in_process import FunctionError, FunctionExitError, FunctionTimeoutError
 from infra.local.runtime.rie import HOST, RieProcess
 from training.errors import UserError
@@ -51,28 +52,6 @@ class InvocationReport:
 
     init_ms: float | None
     duration_ms: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionConfig:
-    """The configuration of a function.
-
-    Attributes:
-        package: The folder that would be zipped.
-        handler: Module and name, as in a template.
-        environment: Its variables, and AWS settings for its clients.
-        timeout_s: Whole seconds, as in Lambda.
-        memory_mb: Passed to the function; not enforced.
-        site_packages: More importable folders, for dependencies that a built package would contain.
-    """
-
-    package: Path
-    handler: str
-    environment: Mapping[str, str]
-    timeout_s: int
-    memory_mb: int = 512
-    name: str = "predictor"
-    site_packages: Sequence[Path] = ()
 
 
 class EmulatedRuntime:

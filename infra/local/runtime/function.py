@@ -1,52 +1,54 @@
-"""Run a stack's function: its source in this process, or its built package in AWS's own runtime."""
+"""The configuration of a function, as Lambda has it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from infra.local.aws import LocalAws
-from infra.local.runtime.emulator import EmulatedRuntime, FunctionConfig
-from infra.local.runtime.in_process import InProcessRuntime, Runtime, load_handler
-from infra.local.stack import DeployedStack
+
+_SOURCE_TREE = Path(__file__).parents[3]
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionRun:
-    """How to run a stack's function.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionConfig:
+    """The configuration of a function.
 
     Attributes:
-        log_path: Its output is appended here.
-        package: The built package, to run under the emulator, where each batch goes over HTTP as JSON (some 5 µs a
-            ride). None runs the source in this process.
+        handler: Module and name, as in a template.
+        environment: Its variables, and AWS settings for its clients.
+        timeout_s: Whole seconds, as in Lambda.
+        memory_mb: Passed to the function; not enforced.
+        package: The folder that would be zipped.
+        site_packages: More importable folders, for dependencies that a built package would contain.
     """
 
-    log_path: Path
-    package: Path | None = None
+    handler: str
+    environment: Mapping[str, str]
+    timeout_s: int
+    memory_mb: int = 512
+    name: str = "predictor"
+    package: Path = _SOURCE_TREE
+    site_packages: Sequence[Path] = ()
 
-    @contextmanager
-    def start(self, aws: LocalAws, stack: DeployedStack) -> Iterator[Runtime]:
-        """Start the function and stop it at the end of the block.
-
-        Raises:
-            UserError: The emulator is not available or does not start.
-        """
-        if self.package:
-            with EmulatedRuntime(function_config(aws, stack, self.package), self.log_path) as runtime:
-                yield runtime
-        else:
-            environment = {**stack.environment, **aws.environment}
-            with load_handler(stack.handler, environment, self.log_path) as handler:
-                yield InProcessRuntime(handler, stack.timeout_s, stack.memory_mb, stack.function_name)
+    def with_variables(self, **variables: str) -> Self:
+        """Return the configuration with other values of some environment variables."""
+        return replace(self, environment={**self.environment, **variables})
 
 
-def function_config(aws: LocalAws, stack: DeployedStack, package: Path) -> FunctionConfig:
-    """Return the configuration of a stack's function, with the local AWS for its clients."""
+def read_function(aws: LocalAws, name: str) -> FunctionConfig:
+    """Read a deployed function's configuration. Its clients use the local AWS, and its package is the source tree.
+
+    Args:
+        aws: The local AWS.
+        name: The function's name or ARN. An alias in it selects the alias's version.
+    """
+    found = aws.client("lambda").get_function_configuration(FunctionName=name)
+    variables = {key: str(value) for key, value in found["Environment"]["Variables"].items()}  # moto keeps numbers
     return FunctionConfig(
-        package=package,
-        handler=stack.handler,
-        environment={**stack.environment, **aws.environment},
-        timeout_s=stack.timeout_s,
-        memory_mb=stack.memory_mb,
-        name=stack.function_name,
+        handler=found["Handler"],
+        environment={**variables, **aws.environment},
+        timeout_s=int(found["Timeout"]),  # moto returns text if the value comes from a parameter
+        memory_mb=int(found["MemorySize"]),
+        name=found["FunctionName"],
     )

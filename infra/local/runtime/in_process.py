@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from infra.local.runtime.function import FunctionConfig
 from training.errors import UserError
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024
@@ -132,6 +133,13 @@ class InProcessRuntime:
             raise FunctionError(f"the response of {self._function_name} has {n_bytes} bytes, over {MAX_RESPONSE_BYTES}")
         decoded: object = json.loads(body)
         return decoded
+
+
+@contextmanager
+def running_in_process(function: FunctionConfig, log_path: Path) -> Iterator[InProcessRuntime]:
+    """Run a function's source in this process inside the `with` block; see `load_handler` about its log."""
+    with load_handler(function.handler, function.environment, log_path) as handler:
+        yield InProcessRuntime(handler, function.timeout_s, function.memory_mb, function.name)
 
 
 @contextmanager
