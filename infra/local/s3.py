@@ -39,13 +39,7 @@ def client_error(status: int, code: str, operation: str = "Operation") -> Client
 class S3StandIn(ABC):
     """One bucket. Accepts any bucket name. Raises botocore's ClientError as S3 does."""
 
-    def get_object(
-        self,
-        *,
-        Bucket: str,  # noqa: ARG002, N803
-        Key: str,  # noqa: N803
-        IfNoneMatch: str | None = None,  # noqa: N803
-    ) -> dict[str, Any]:
+    def get_object(self, *, Bucket: str, Key: str, IfNoneMatch: str | None = None) -> dict[str, Any]:
         """Read an object. With `IfNoneMatch`, an unchanged object gives status 304."""
         body = self._existing(Key, "NoSuchKey", "GetObject")
         etag = self._etag(body)
@@ -53,7 +47,7 @@ class S3StandIn(ABC):
             raise client_error(HTTPStatus.NOT_MODIFIED, "304", "GetObject")
         return {"Body": io.BytesIO(body), "ETag": etag, "ContentLength": len(body)}
 
-    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         """Return the ETag and length of an object."""
         body = self._existing(Key, "404", "HeadObject")
         return {"ETag": self._etag(body), "ContentLength": len(body)}
@@ -61,12 +55,12 @@ class S3StandIn(ABC):
     def put_object(
         self,
         *,
-        Bucket: str,  # noqa: ARG002, N803
-        Key: str,  # noqa: N803
-        Body: bytes,  # noqa: N803
-        ContentType: str = "binary/octet-stream",  # noqa: ARG002, N803
-        IfMatch: str | None = None,  # noqa: N803
-        IfNoneMatch: str | None = None,  # noqa: N803
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        ContentType: str = "binary/octet-stream",
+        IfMatch: str | None = None,
+        IfNoneMatch: str | None = None,
     ) -> dict[str, Any]:
         """Store an object. `IfMatch` takes an ETag; `IfNoneMatch` takes ``*``."""
 
@@ -81,12 +75,7 @@ class S3StandIn(ABC):
         return {"ETag": self._etag(Body)}
 
     def list_objects_v2(
-        self,
-        *,
-        Bucket: str,  # noqa: ARG002, N803
-        Prefix: str = "",  # noqa: N803
-        ContinuationToken: str = "",  # noqa: N803
-        MaxKeys: int = _MAX_KEYS,  # noqa: N803
+        self, *, Bucket: str, Prefix: str = "", ContinuationToken: str = "", MaxKeys: int = _MAX_KEYS
     ) -> dict[str, Any]:
         """List the objects below a prefix in the order of their keys' bytes, a page at a time."""
         keys = sorted((key for key in self._keys(Prefix) if key.startswith(Prefix)), key=str.encode)
@@ -164,7 +153,7 @@ class MemoryS3(S3StandIn):
         self.objects[key] = body
         self.modified[key] = datetime.now(UTC)
 
-    def _keys(self, prefix: str) -> Iterable[str]:  # noqa: ARG002 - for error messages of the folder
+    def _keys(self, prefix: str) -> Iterable[str]:
         return self.objects
 
     def _entry(self, key: str) -> dict[str, Any] | None:

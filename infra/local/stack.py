@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.aws import LocalAws
 from infra.local.event_source.config import MappingConfig
+from infra.local.moto.cloudformation.templates import resolve_parameters
 from infra.local.runtime.function import FunctionConfig, read_function
 from infra.operate.shards import StartingPosition
 from infra.stack.conditions import decide
@@ -69,21 +70,12 @@ class Stack:
         """Translate the template.
 
         Raises:
-            UserError: The template cannot be used, or a parameter is unknown or has no value.
+            UserError: The template cannot be used, or a parameter is unknown, missing or not allowed.
         """
         self.path = path
         self.template = transform(path, parameters)
-        self.parameters = self._resolve_parameters(parameters or {})
+        self.parameters = resolve_parameters(self.template.get("Parameters", {}), parameters or {})
         self.decided = decide(self.template, self.parameters)
-
-    def _resolve_parameters(self, given: Mapping[str, object]) -> dict[str, str]:
-        declared: dict[str, dict[str, Any]] = self.template.get("Parameters", {})
-        if unknown := sorted(given.keys() - declared.keys()):
-            raise UserError(f"{self.path.name} has no parameter {', '.join(unknown)}")
-        values = {name: given.get(name, declaration.get("Default")) for name, declaration in declared.items()}
-        if missing := sorted(name for name, value in values.items() if value is None):
-            raise UserError(f"{self.path.name} needs a value for {', '.join(missing)}")
-        return {name: str(value) for name, value in values.items()}
 
     def only(self, kind: str) -> dict[str, Any]:
         """Return the properties of the one resource of a type.

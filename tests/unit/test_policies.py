@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.moto.cloudformation.templates import TemplateRefusedError, check_parameters, expand
+from infra.local.moto.cloudformation.templates import TemplateRefusedError, expand, resolve_parameters
 from infra.local.moto.policies import UnknownConditionError, is_allowed
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/a"
@@ -78,7 +78,7 @@ def test_unsupported_condition_is_an_error() -> None:
 )
 def test_parameter_value_that_is_not_allowed_is_refused(slot: dict[str, Any], value: str, problem: str) -> None:
     with pytest.raises(TemplateRefusedError, match=f"Parameter 'Name' {problem}"):
-        check_parameters({"Name": slot}, {"Name": value})
+        resolve_parameters({"Name": slot}, {"Name": value})
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "Resources: {}", "[]"])

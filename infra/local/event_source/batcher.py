@@ -6,7 +6,7 @@ partition keys.
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 from typing import NamedTuple
@@ -74,17 +74,6 @@ def after_failure(batch: Batch, n_done: int, config: MappingConfig) -> list[Batc
     if 0 <= config.maximum_retry_attempts <= batch.n_invocations:
         return []
     return [Batch(batch.n_records, batch.n_invocations + 1)]
-
-
-def count_aged(arrivals_s: Iterable[float], now_s: float, maximum_age_s: float) -> int:
-    """Count the leading records that are older than the maximum age (below 0: no maximum).
-
-    >>> count_aged([10, 20, 30], now_s=85, maximum_age_s=60), count_aged([10], now_s=85, maximum_age_s=-1)
-    (2, 0)
-    """
-    if maximum_age_s < 0:
-        return 0
-    return sum(1 for _ in takewhile(lambda arrival_s: now_s - arrival_s > maximum_age_s, arrivals_s))
 
 
 class Batcher:
@@ -158,10 +147,12 @@ class Batcher:
         return max(bisect_right(ends, room_bytes), min(len(ends), 1))
 
     def _count_aged(self, batch: Batch) -> int:
+        """Count the batch's leading records that are older than the maximum age."""
         if self._config.maximum_record_age_s < 0:
             return 0
+        oldest_s = self._timing.wall_clock() - self._config.maximum_record_age_s
         arrivals_s = (r["kinesis"]["approximateArrivalTimestamp"] for r in self._records[: batch.n_records])
-        return count_aged(arrivals_s, self._timing.wall_clock(), self._config.maximum_record_age_s)
+        return sum(1 for _ in takewhile(lambda arrival_s: arrival_s < oldest_s, arrivals_s))
 
     def _deliver(self, batch: Batch) -> int:
         outcome = self._delivery.deliver(self._records[: batch.n_records], is_redelivered=bool(self._retries))

@@ -37,28 +37,6 @@ DISCOVERY_PERIOD_S = 10.0
 logger = logging.getLogger(__name__)
 
 
-class ShardGraph:
-    """The known shards of a stream: a shard is readable after its parents, so a key's records stay in order."""
-
-    def __init__(self) -> None:
-        self._parents: dict[str, tuple[str, ...]] = {}
-        self._done: set[str] = set()
-
-    def add(self, shards: Iterable[Shard]) -> list[Shard]:
-        """Add a listing of the stream; return the shards that are new in it."""
-        new = [shard for shard in shards if shard.shard_id not in self._parents]
-        self._parents |= {shard.shard_id: shard.parent_ids for shard in new}
-        return new
-
-    def finish(self, shard_id: str) -> None:
-        """Record that a shard has ended and all of its records are settled."""
-        self._done.add(shard_id)
-
-    def may_be_read(self, shard_id: str) -> bool:
-        """Return whether all parents are done. A parent that was never listed is gone with its records."""
-        return all(parent in self._done or parent not in self._parents for parent in self._parents[shard_id])
-
-
 class EventSourceMapping:
     """Delivers the records of a stream to a function, batch by batch, each partition key in order.
 
@@ -103,9 +81,8 @@ class EventSourceMapping:
             self.stats,
             reads_response=config.report_batch_item_failures,
         )
-        self._graph = ShardGraph()
-        self._waiting: dict[str, ShardConsumer] = {}  # until their parents are done
-        self._consumers: dict[str, ShardConsumer] = {}
+        self._parent_ids: dict[str, tuple[str, ...]] = {}  # of every shard that was ever listed
+        self._consumers: dict[str, ShardConsumer] = {}  # until the shard has ended and its records are settled
         self._add_shards(list_shards(kinesis, config.stream_name), config.starting_position)
 
     def poll_once(self) -> int:
@@ -116,9 +93,12 @@ class EventSourceMapping:
         """
         if self._timing.clock() >= self._next_discovery_s:
             self._discover()
-        n_records = sum(consumer.step() for consumer in self._consumers.values())
+        ready = [consumer for shard_id, consumer in self._consumers.items() if self._may_be_read(shard_id)]
+        n_records = sum(consumer.step() for consumer in ready)
         if done := [shard_id for shard_id, consumer in self._consumers.items() if consumer.is_done]:
-            self._retire(done)
+            for shard_id in done:
+                del self._consumers[shard_id]
+            self._discover()
         return n_records
 
     def run(self, stop: threading.Event) -> None:
@@ -154,9 +134,10 @@ class EventSourceMapping:
 
     def _add_shards(self, shards: Iterable[Shard], starting_position: StartingPosition) -> None:
         self._next_discovery_s = self._timing.clock() + DISCOVERY_PERIOD_S
-        for shard in self._graph.add(shards):
-            self._waiting[shard.shard_id] = self._make_consumer(shard.shard_id, starting_position)
-        self._begin()
+        for shard in shards:
+            if shard.shard_id not in self._parent_ids:
+                self._parent_ids[shard.shard_id] = shard.parent_ids
+                self._consumers[shard.shard_id] = self._make_consumer(shard.shard_id, starting_position)
 
     def _make_consumer(self, shard_id: str, starting_position: StartingPosition) -> ShardConsumer:
         config, timing = self._config, self._timing
@@ -164,17 +145,12 @@ class EventSourceMapping:
         batchers = [Batcher(config, self._delivery, timing) for _ in range(config.parallelization_factor)]
         return ShardConsumer(reader, self._stream_arn, batchers)
 
-    def _begin(self) -> None:
-        """Begin with the shards whose parents are done."""
-        for shard_id in [shard_id for shard_id in self._waiting if self._graph.may_be_read(shard_id)]:
-            self._consumers[shard_id] = self._waiting.pop(shard_id)
+    def _may_be_read(self, shard_id: str) -> bool:
+        """Return whether no parent is still consumed, so that a key's records stay in order.
 
-    def _retire(self, shard_ids: list[str]) -> None:
-        for shard_id in shard_ids:
-            del self._consumers[shard_id]
-            self._graph.finish(shard_id)
-        self._begin()
-        self._discover()
+        A parent that was never listed is gone with its records.
+        """
+        return not any(parent in self._consumers for parent in self._parent_ids[shard_id])
 
 
 @contextmanager

@@ -57,21 +57,21 @@ _moto_check = IAMRequestBase.check_action_permitted
 
 def _check(request: IAMRequestBase, resource: str) -> None:
     """Raise the service's access error unless the caller's policies allow all that the request needs."""
-    if request._service == "sts":  # noqa: SLF001 - moto has no public way
+    if request._service == "sts":
         _moto_check(request, resource)
         return
-    documents = [_document(policy) for policy in request._access_key.collect_policies()]  # noqa: SLF001
+    documents = [_document(policy) for policy in request._access_key.collect_policies()]
     for needed in _permissions(request, resource):
         if not is_allowed(documents, *needed) or not _key_allows(request, needed):
             _refuse(request, needed)
 
 
 def _refuse(request: IAMRequestBase, needed: Permission) -> None:
-    request._action = needed.action  # noqa: SLF001 - moto names it in the message
-    if request._service not in _JSON_SERVICES:  # noqa: SLF001
-        request._raise_access_denied()  # noqa: SLF001
+    request._action = needed.action  # moto names it in the message
+    if request._service not in _JSON_SERVICES:
+        request._raise_access_denied()
     message = (
-        f"User: {request._access_key.arn} is not authorized to perform: {needed.action} on resource: {needed.resource}"  # noqa: SLF001
+        f"User: {request._access_key.arn} is not authorized to perform: {needed.action} on resource: {needed.resource}"
     )
     raise JsonRESTError("AccessDeniedException", message)
 
@@ -84,8 +84,8 @@ def _document(policy: Any) -> Mapping[str, Any]:
 
 
 def _permissions(request: IAMRequestBase, resource: str) -> Iterator[Permission]:
-    action = _OTHER_NAMES.get(request._action, request._action).replace("monitoring:", "cloudwatch:")  # noqa: SLF001
-    service, region = request._service, request._region  # noqa: SLF001
+    action = _OTHER_NAMES.get(request._action, request._action).replace("monitoring:", "cloudwatch:")
+    service, region = request._service, request._region
     resource = _resource(request) or resource
     yield Permission(action, resource)
     if action == "s3:GetObject" and not _exists(request, resource):
@@ -104,12 +104,12 @@ def _exists(request: IAMRequestBase, resource: str) -> bool:
 
 def _resource(request: IAMRequestBase) -> str:
     """Return the ARN of the resource that a request names; "" if it names none."""
-    reader = _RESOURCES.get(request._service)  # noqa: SLF001
+    reader = _RESOURCES.get(request._service)
     return reader(request) if reader else ""
 
 
 def _arn(request: IAMRequestBase, path: str) -> str:
-    return f"arn:aws:{request._service}:{request._region}:{request.account_id}:{path}"  # noqa: SLF001
+    return f"arn:aws:{request._service}:{request._region}:{request.account_id}:{path}"
 
 
 def _stream(request: IAMRequestBase) -> str:
@@ -131,33 +131,33 @@ def _log_stream(request: IAMRequestBase) -> str:
 
 
 def _function(request: IAMRequestBase) -> str:
-    named = _FUNCTION_PATH.search(request._path)  # noqa: SLF001
+    named = _FUNCTION_PATH.search(request._path)
     name = unquote(named[1]) if named else ""
-    qualifiers = parse_qs(urlsplit(request._path).query).get("Qualifier", [])  # noqa: SLF001
+    qualifiers = parse_qs(urlsplit(request._path).query).get("Qualifier", [])
     qualified = ":".join((name, *qualifiers))
     return qualified if name.startswith("arn:") or not name else _arn(request, f"function:{qualified}")
 
 
 def _alarm(request: IAMRequestBase) -> str:
     """Return the resource that AWS checks for DescribeAlarms, whatever alarms it names; metrics have no ARN."""
-    is_about_alarms = request._action.endswith(":DescribeAlarms")  # noqa: SLF001
+    is_about_alarms = request._action.endswith(":DescribeAlarms")
     return _arn(request, "alarm:*").replace(":monitoring:", ":cloudwatch:") if is_about_alarms else ""
 
 
 def _deployment_group(request: IAMRequestBase) -> str:
-    deployments = codedeploy_backends[request.account_id][request._region].deployments  # noqa: SLF001
+    deployments = codedeploy_backends[request.account_id][request._region].deployments
     found = deployments.get(_body(request).get("deploymentId", ""))
     return _arn(request, f"deploymentgroup:{found.application_name}/{found.deployment_group_name}") if found else ""
 
 
 def _stack(request: IAMRequestBase) -> str:
-    (name,) = request._data.get("StackName", [""])  # noqa: SLF001
-    stacks = cloudformation_backends[request.account_id][request._region].stacks.values()  # noqa: SLF001
+    (name,) = request._data.get("StackName", [""])
+    stacks = cloudformation_backends[request.account_id][request._region].stacks.values()
     return next((stack.stack_id for stack in stacks if name in {stack.name, stack.stack_id}), "")
 
 
 def _topic(request: IAMRequestBase) -> str:
-    (arn,) = request._data.get("TopicArn", [""])  # noqa: SLF001
+    (arn,) = request._data.get("TopicArn", [""])
     return str(arn)
 
 
@@ -176,17 +176,17 @@ _RESOURCES = {
 
 
 def _body(request: IAMRequestBase) -> Mapping[str, Any]:
-    body: Mapping[str, Any] = json.loads(request._body or b"{}")  # noqa: SLF001
+    body: Mapping[str, Any] = json.loads(request._body or b"{}")
     return body
 
 
 def _key_of(request: IAMRequestBase, resource: str) -> str | None:
     """Return the ARN of the key with which a stack's template encrypts a stream or bucket; None for no own key."""
     name = resource.rpartition(":")[2].removeprefix("stream/").partition("/")[0]
-    region = "us-east-1" if request._service == "s3" else request._region  # noqa: SLF001 - S3 has one backend
+    region = "us-east-1" if request._service == "s3" else request._region  # S3 has one backend
     for stack in cloudformation_backends[request.account_id][region].stacks.values():
         for logical_name, resolved in getattr(stack, "applied", {}).items():
-            model = stack.resource_map._parsed_resources.get(logical_name)  # noqa: SLF001
+            model = stack.resource_map._parsed_resources.get(logical_name)
             if getattr(model, "physical_resource_id", None) == name:
                 return _own_key(resolved.get("Properties", {}))
     return None
@@ -203,7 +203,7 @@ def _key_allows(request: IAMRequestBase, needed: Permission) -> bool:
     """Return whether the key's policy allows the account's principals the action; True if the resource is not a key."""
     if not needed.action.startswith("kms:") or ":key/" not in needed.resource:
         return True
-    keys = kms_backends[request.account_id][request._region].keys  # noqa: SLF001
+    keys = kms_backends[request.account_id][request._region].keys
     key = keys.get(needed.resource.rpartition("/")[2])
     if key is None:
         return False

@@ -17,6 +17,7 @@ from moto.kinesis.exceptions import RecordSizeExceedsLimit, TooManyRecords, Tota
 from moto.kinesis.responses import KinesisResponse
 from moto.kinesis.utils import compose_shard_iterator, decompose_shard_iterator
 
+from infra.local.moto.kinesis_limits import MAX_PUT_BYTES, MAX_PUT_RECORDS, MAX_READ_RECORDS, MAX_RECORD_BYTES
 from infra.local.moto.kinesis_shards import (
     LimitedShard,
     LocalShard,
@@ -29,18 +30,6 @@ from training.errors import UserError
 
 EXPECTED_MOTO = "5.2.5"
 INSTALLED_MOTO = version("moto")
-
-MAX_PUT_RECORDS = 500
-"""Records in one PutRecords."""
-
-MAX_PUT_BYTES = 5 * 1024 * 1024
-"""Data and partition keys of one PutRecords."""
-
-MAX_RECORD_BYTES = 1024 * 1024
-"""Data and partition key of one record."""
-
-MAX_READ_RECORDS = 10_000
-"""Records in the answer to one GetRecords."""
 
 
 class Iterator(NamedTuple):

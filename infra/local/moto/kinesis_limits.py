@@ -1,4 +1,4 @@
-"""Limits of one Kinesis shard: how many records and bytes it accepts and returns a second, and how old iterators get.
+"""Kinesis's limits: of one request, and of what a shard accepts and returns a second.
 
 The figures are those of a provisioned stream ("Quotas and limits" in the Kinesis developer guide).
 """
@@ -6,6 +6,19 @@ The figures are those of a provisioned stream ("Quotas and limits" in the Kinesi
 import time
 from collections.abc import Callable
 from threading import Lock
+
+MAX_PUT_RECORDS = 500
+"""Records in one PutRecords."""
+
+MAX_PUT_BYTES = 5 * 1024 * 1024
+"""Data and partition keys of one PutRecords."""
+
+MAX_RECORD_BYTES = 1024 * 1024
+"""Data and partition key of one record."""
+
+MAX_KEY_CHARACTERS = 256
+MAX_READ_RECORDS = 10_000
+"""Records in the answer to one GetRecords."""
 
 PUT_RECORDS_PER_S = 1_000
 PUT_BYTES_PER_S = 1024 * 1024

@@ -12,9 +12,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.kinesis import models
 from moto.kinesis.exceptions import InvalidArgumentError
 
-from infra.local.moto.kinesis_limits import MAX_ITERATOR_AGE_S, MAX_READ_BYTES, ShardLimits
-
-MAX_KEY_CHARACTERS = 256
+from infra.local.moto.kinesis_limits import MAX_ITERATOR_AGE_S, MAX_KEY_CHARACTERS, MAX_READ_BYTES, ShardLimits
 
 # 56 digits that begin as on AWS. One counter for all streams: numbers rise in each stream, with gaps, as on AWS.
 _sequence_numbers = itertools.count(49590338271490256608559692538361571095921575989136588898)

@@ -51,7 +51,7 @@ def _no_provisioned_concurrency(_: LambdaResponse) -> None:
 
 
 def _store_verdict(response: CodeDeployResponse) -> ActionResult:
-    deployment = response.codedeploy_backend.get_deployment(response._get_param("deploymentId"))  # noqa: SLF001
-    deployment.status = response._get_param("status")  # noqa: SLF001
-    hook = response._get_param("lifecycleEventHookExecutionId")  # noqa: SLF001
+    deployment = response.codedeploy_backend.get_deployment(response._get_param("deploymentId"))
+    deployment.status = response._get_param("status")
+    hook = response._get_param("lifecycleEventHookExecutionId")
     return ActionResult({"lifecycleEventHookExecutionId": hook})

@@ -11,12 +11,16 @@ from datetime import UTC, datetime
 from itertools import count, pairwise
 from typing import Any
 
+from infra.local.moto.kinesis_limits import (
+    MAX_KEY_CHARACTERS,
+    MAX_PUT_BYTES,
+    MAX_PUT_RECORDS,
+    MAX_READ_RECORDS,
+    MAX_RECORD_BYTES,
+)
 from infra.local.s3 import client_error
 
 HASH_KEYS = 2**128
-MAX_REQUEST_RECORDS, MAX_REQUEST_BYTES, MAX_RECORD_BYTES = 500, 5 * 1024 * 1024, 1024 * 1024
-MAX_KEY_CHARACTERS = 256
-MAX_READ_RECORDS = 10_000
 
 _FIRST_SEQUENCE_NUMBER = 49590338271490256608559692538361571095921575989136588898
 
@@ -117,7 +121,7 @@ class MemoryStream:
 
     # -- methods of a boto3 client
 
-    def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+    def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Put records, within Kinesis's limits of a request."""
         self._check_name(StreamName)
         check_limits(Records)
@@ -128,13 +132,13 @@ class MemoryStream:
             answers.append({"ShardId": shard.shard_id, "SequenceNumber": sequence_number})
         return {"FailedRecordCount": 0, "Records": answers}
 
-    def describe_stream_summary(self, *, StreamName: str) -> dict[str, Any]:  # noqa: N803
+    def describe_stream_summary(self, *, StreamName: str) -> dict[str, Any]:
         """Return the stream's ARN."""
         self._check_name(StreamName)
         arn = f"arn:aws:kinesis:us-east-1:123456789012:stream/{self.name}"
         return {"StreamDescriptionSummary": {"StreamName": self.name, "StreamARN": arn}}
 
-    def list_shards(self, *, StreamName: str) -> dict[str, Any]:  # noqa: N803
+    def list_shards(self, *, StreamName: str) -> dict[str, Any]:
         """List all shards on one page."""
         self._check_name(StreamName)
         names = ("ParentShardId", "AdjacentParentShardId")
@@ -162,7 +166,7 @@ class MemoryStream:
                 raise client_error(400, "InvalidArgumentException", f"GetShardIterator of {other}")
         return {"ShardIterator": f"{shard.shard_id}|{place}"}
 
-    def get_records(self, *, ShardIterator: str, Limit: int = MAX_READ_RECORDS) -> dict[str, Any]:  # noqa: N803
+    def get_records(self, *, ShardIterator: str, Limit: int = MAX_READ_RECORDS) -> dict[str, Any]:
         """Read from an iterator on. The end of a closed shard has no next iterator."""
         shard_id, _, place = ShardIterator.partition("|")
         shard, start = self.shards[shard_id], int(place)
@@ -202,8 +206,8 @@ def check_limits(records: Sequence[dict[str, Any]]) -> None:
     """Raise ValidationException if a PutRecords request exceeds Kinesis's limits."""
     sizes = [len(record["Data"]) + len(record["PartitionKey"].encode()) for record in records]
     within = (
-        1 <= len(records) <= MAX_REQUEST_RECORDS
-        and sum(sizes) <= MAX_REQUEST_BYTES
+        1 <= len(records) <= MAX_PUT_RECORDS
+        and sum(sizes) <= MAX_PUT_BYTES
         and max(sizes) <= MAX_RECORD_BYTES
         and all(1 <= len(record["PartitionKey"]) <= MAX_KEY_CHARACTERS for record in records)
     )

@@ -27,13 +27,13 @@ _NO_CHANGES = "The submitted information didn't contain changes. Submit differen
 def patch_cloudformation() -> None:
     """Replace moto's answers with those of this file, and correct its resource types, in the whole process."""
     patch_resources()
-    ChangeSet._parse_template = _expand_change_set  # noqa: SLF001
+    ChangeSet._parse_template = _expand_change_set
     CloudFormationBackend.create_change_set = _create_change_set
     CloudFormationBackend.execute_change_set = _execute_change_set
     Stack.has_template = lambda *_: False  # moto's version restores the template with its macros; _is_unchanged decides
     Stack.delete = _delete
     CloudFormationResponse.get_template = _get_template
-    CloudFormationResponse._get_stack_from_s3_url = _read_uploaded_template  # noqa: SLF001
+    CloudFormationResponse._get_stack_from_s3_url = _read_uploaded_template
 
 
 def _expand_change_set(change_set: ChangeSet) -> None:
@@ -98,7 +98,7 @@ def _execute_change_set(backend: CloudFormationBackend, change_set_name: str, **
     stack = backend.stacks[change_set.stack_id]
     stack.resource_map.cross_stack_resources = backend.exports
     verb = change_set.change_set_type
-    stack._add_stack_event(f"{verb}_IN_PROGRESS", resource_status_reason="User Initiated")  # noqa: SLF001
+    stack._add_stack_event(f"{verb}_IN_PROGRESS", resource_status_reason="User Initiated")
     before = stack.template_dict, dict(stack.parameters)
     exported = [] if verb == "CREATE" else [export.name for export in stack.exports]
     try:
@@ -117,7 +117,7 @@ def _execute_change_set(backend: CloudFormationBackend, change_set_name: str, **
 
 def _roll_back(stack: Stack, verb: str, before: tuple[dict[str, Any], Mapping[str, str]], reason: str) -> None:
     prefix = "" if verb == "CREATE" else "UPDATE_"
-    stack._add_stack_event(f"{prefix}ROLLBACK_IN_PROGRESS", resource_status_reason=reason)  # noqa: SLF001
+    stack._add_stack_event(f"{prefix}ROLLBACK_IN_PROGRESS", resource_status_reason=reason)
     template, parameters = before
     if verb == "CREATE":
         _remove_all(stack, creation_failed=True)
@@ -128,29 +128,29 @@ def _roll_back(stack: Stack, verb: str, before: tuple[dict[str, Any], Mapping[st
 
 def _delete(stack: Stack) -> None:
     """Delete a stack's resources, the last created first, except those that their policy retains."""
-    stack._add_stack_event("DELETE_IN_PROGRESS", resource_status_reason="User Initiated")  # noqa: SLF001
+    stack._add_stack_event("DELETE_IN_PROGRESS", resource_status_reason="User Initiated")
     _remove_all(stack)
     _end(stack, "DELETE_COMPLETE")
 
 
 def _remove_all(stack: Stack, *, creation_failed: bool = False) -> None:
-    resources = stack.resource_map._resource_json_map  # noqa: SLF001 - moto has no public way
+    resources = stack.resource_map._resource_json_map
     for name in reversed(list(creation_order(resources))):
         remove(stack, name, resources[name], creation_failed=creation_failed)
     # Otherwise moto would create the missing resources when it describes the stack.
-    stack.resource_map._resource_json_map = {}  # noqa: SLF001
+    stack.resource_map._resource_json_map = {}
     stack.output_map = OutputMap(stack.resource_map, {}, stack.stack_id)
 
 
 def _end(stack: Stack, status: str) -> None:
     stack.status = status
-    stack._add_stack_event(status)  # noqa: SLF001
+    stack._add_stack_event(status)
 
 
 def _get_template(response: CloudFormationResponse) -> ActionResult:
     """Answer GetTemplate: the template as it was sent or, for the stage Processed, without macros."""
-    stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))  # noqa: SLF001
-    processed = response._get_param("TemplateStage") == "Processed"  # noqa: SLF001
+    stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))
+    processed = response._get_param("TemplateStage") == "Processed"
     body = json.dumps(stack.template_dict) if processed else stack.template
     return ActionResult({"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]})
 

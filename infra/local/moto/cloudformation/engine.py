@@ -42,8 +42,8 @@ def apply(stack: Stack, template: Template, parameters: Mapping[str, str]) -> No
         Exception: A resource could not be created or updated: whatever its class in moto raised. The stack is then in
             between; applying the previous template restores it.
     """
-    old_order = list(creation_order(stack.resource_map._resource_json_map))  # noqa: SLF001 - moto has no public way
-    old_resources = stack.resource_map._resource_json_map  # noqa: SLF001
+    old_order = list(creation_order(stack.resource_map._resource_json_map))
+    old_resources = stack.resource_map._resource_json_map
     resources = _load(stack, template, parameters)
     for name in creation_order(resources):
         _create_or_update(stack, name, resources[name])
@@ -53,13 +53,13 @@ def apply(stack: Stack, template: Template, parameters: Mapping[str, str]) -> No
     stack.template_dict = template
     stack.parameters = dict(parameters)
     stack.description = template.get("Description")
-    stack.output_map = stack._create_output_map()  # noqa: SLF001
+    stack.output_map = stack._create_output_map()
 
 
 def _load(stack: Stack, template: Template, parameters: Mapping[str, str]) -> dict[str, Any]:
     """Load a template into moto's lazy map of resources and return the resources whose condition holds."""
     known = stack.resource_map
-    known._template, known._resource_json_map = template, template["Resources"]  # noqa: SLF001
+    known._template, known._resource_json_map = template, template["Resources"]
     known.input_parameters, known.resolved_parameters = dict(parameters), {}
     known.load_mapping()
     known.load_parameters()
@@ -75,7 +75,7 @@ def _create_or_update(stack: Stack, name: str, resource: Mapping[str, Any]) -> N
     known = stack.resource_map
     resolved = parsing.clean_json(resource, known)  # called through its module: repairs.py replaces it
     before = _resolved(stack).get(name)
-    is_new = name not in known._parsed_resources  # noqa: SLF001
+    is_new = name not in known._parsed_resources
     verb = "CREATE" if is_new else "UPDATE"
     if not is_new and _definition(resolved) == _definition(before):
         return
@@ -88,7 +88,7 @@ def _create_or_update(stack: Stack, name: str, resource: Mapping[str, Any]) -> N
         _add_event(stack, name, resource["Type"], f"{verb}_FAILED", str(error))
         raise
     if made is not None:  # None: moto's class cannot be updated, and stays as it is
-        known._parsed_resources[name] = made  # noqa: SLF001
+        known._parsed_resources[name] = made
     _resolved(stack)[name] = resolved
     _add_event(stack, name, resource["Type"], f"{verb}_COMPLETE")
 
@@ -102,14 +102,14 @@ def remove(stack: Stack, name: str, resource: Mapping[str, Any], *, creation_fai
         resource: As in the template.
         creation_failed: Whether the stack's creation has failed: then fewer policies retain.
     """
-    model = stack.resource_map._parsed_resources.pop(name, None)  # noqa: SLF001
+    model = stack.resource_map._parsed_resources.pop(name, None)
     _resolved(stack).pop(name, None)
     if model is None or isinstance(model, str):
         return
     if resource.get("DeletionPolicy") in (_RETAINED_ON_FAILED_CREATE if creation_failed else _RETAINED):
         _add_event(stack, name, resource["Type"], "DELETE_SKIPPED")
         return
-    stack.resource_map._delete_resource(model, resource)  # noqa: SLF001
+    stack.resource_map._delete_resource(model, resource)
     _add_event(stack, name, resource["Type"], "DELETE_COMPLETE")
 
 
@@ -127,7 +127,7 @@ def _resolved(stack: Stack) -> dict[str, Any]:
 
 def _add_event(stack: Stack, name: str, kind: str, status: str, reason: str | None = None) -> None:
     """Add a stack event; `sam deploy` shows them."""
-    model = stack.resource_map._parsed_resources.get(name)  # noqa: SLF001
+    model = stack.resource_map._parsed_resources.get(name)
     physical_id = getattr(model, "physical_resource_id", None) or ""
     stack.events.append(Event(stack.stack_id, stack.name, name, physical_id, kind, status, reason, None))
 

@@ -27,11 +27,7 @@ def patch_resources() -> None:
 def _stack_resources(stack: Stack) -> list[Any]:
     """Return the existing resources. moto's own list also creates deleted ones again."""
     known = stack.resource_map
-    return [
-        model
-        for name in known._resource_json_map  # noqa: SLF001 - moto has no public way
-        if (model := known._parsed_resources.get(name)) is not None  # noqa: SLF001
-    ]
+    return [model for name in known._resource_json_map if (model := known._parsed_resources.get(name)) is not None]
 
 
 def _leave_out_no_value() -> None:

@@ -180,7 +180,7 @@ class _StandIn(_Resource):
 
     @classmethod
     def put(cls, name: str, properties: Properties, account: str, region: str, before: Self | None) -> Self:
-        made_id = before._facts["id"] if before else uuid4().hex[:10]  # noqa: SLF001 - its own
+        made_id = before._facts["id"] if before else uuid4().hex[:10]
         return cls(name, properties, account, region, made_id)
 
     def get_cfn_attribute(self, name: str) -> str:

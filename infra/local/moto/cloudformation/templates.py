@@ -16,7 +16,7 @@ _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SERVERLESS = "AWS::Serverless-2016-10-31"
 
 
-class TemplateRefusedError(Exception):
+class TemplateRefusedError(UserError):
     """CloudFormation refuses the template or a parameter's value; the message is like AWS's."""
 
 
@@ -43,40 +43,36 @@ def expand(text: str, parameters: Mapping[str, object], region: str) -> Template
         TemplateRefusedError: The text is not a template, a parameter or a rule is violated, or the macro fails.
     """
     template = _parse(text)
-    check_parameters(template.get("Parameters", {}), parameters)
-    _check_rules(template, parameters)
+    values = resolve_parameters(template.get("Parameters", {}), parameters)
+    if broken := broken_rules(template, values):
+        raise TemplateRefusedError(f"Template validation error: {'; '.join(broken)}")
     transform = template.get("Transform")
     if _SERVERLESS not in (transform if isinstance(transform, list) else [transform]):
         return template
     return _translated(template, parameters, region)
 
 
-def check_parameters(declared: Mapping[str, Any], given: Mapping[str, object]) -> None:
-    """Check values against the template's declarations, which moto does not do.
+def resolve_parameters(declared: Mapping[str, Any], given: Mapping[str, object]) -> dict[str, str]:
+    """Return the value of each declared parameter, checked against its declaration, which moto does not do.
 
     Raises:
         TemplateRefusedError: A parameter is unknown, missing, or has a value that is not allowed.
 
-    >>> check_parameters({"Shards": {"Type": "Number", "MinValue": 1}}, {"Shards": "0"})
+    >>> resolve_parameters({"Shards": {"Type": "Number", "MinValue": 1}}, {"Shards": "0"})
     Traceback (most recent call last):
         ...
     infra.local.moto.cloudformation.templates.TemplateRefusedError: Parameter 'Shards' must be a number not less than 1
     """
     if unknown := sorted(given.keys() - declared.keys()):
         raise TemplateRefusedError(f"Parameters: [{', '.join(unknown)}] do not exist in the template")
-    missing = [name for name, slot in declared.items() if given.get(name, slot.get("Default")) is None]
-    if missing:
+    values = {name: given.get(name, slot.get("Default")) for name, slot in declared.items()}
+    if missing := [name for name, value in values.items() if value is None]:
         raise TemplateRefusedError(f"Parameters: [{', '.join(missing)}] must have values")
-    for name, slot in declared.items():
-        if problem := _problem(slot, str(given.get(name, slot.get("Default")))):
+    resolved = {name: str(value) for name, value in values.items()}
+    for name, value in resolved.items():
+        if problem := _problem(declared[name], value):
             raise TemplateRefusedError(f"Parameter '{name}' must {problem}")
-
-
-def _check_rules(template: Template, given: Mapping[str, object]) -> None:
-    declared = template.get("Parameters", {})
-    values = {name: str(given.get(name, slot.get("Default"))) for name, slot in declared.items()}
-    if broken := broken_rules(template, values):
-        raise TemplateRefusedError(f"Template validation error: {'; '.join(broken)}")
+    return resolved
 
 
 def _problem(slot: Mapping[str, Any], value: str) -> str:
