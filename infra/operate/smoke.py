@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from infra.operate.shards import FIRST_IDLE_WAIT_S, next_idle_wait_s
-from infra.operate.streams import StreamReader, Timing, publish
+from infra.operate.streams import Record, StreamReader, Timing, publish
 from infra.stack.describe import describe_stack
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.bundle import GOLDEN, GoldenRide
@@ -42,40 +41,25 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The rides to send, and the predictions to expect.
+    """The rides to send, and the predictions to expect."""
 
-    Attributes:
-        entries: Ride events with their partition keys.
-        minutes: The golden minutes by ride id.
-        model_version: The version of the golden rides.
-        range_minutes: The lowest and the highest prediction of that version.
-        followed_at: When every running function serves that version; None if the channel has held no other.
-    """
-
-    entries: tuple[Entry, ...]
-    minutes: Mapping[str, float]
-    model_version: str
-    range_minutes: tuple[float, float]
-    followed_at: datetime | None = None
+    entries: tuple[Entry, ...]  # ride events with their partition keys
+    minutes: Mapping[str, float]  # the golden minutes by ride id
+    model_version: str  # of the golden rides
+    range_minutes: tuple[float, float]  # the lowest and the highest prediction of that version
+    followed_at: datetime | None = None  # when all functions serve it; None if the channel has held no other version
 
 
 @dataclass(frozen=True, slots=True)
 class SmokeResult:
-    """The result of a smoke test.
-
-    Attributes:
-        n_predicted: Rides with a prediction.
-        n_repeated: Predictions that came again, as after a redelivery.
-        slowest_s: Seconds from sending the first ride to the last prediction; NaN if there was none.
-        problems: One sentence each.
-    """
+    """The result of a smoke test."""
 
     n_sent: int
-    n_predicted: int
-    n_repeated: int
-    slowest_s: float
+    n_predicted: int  # rides with a prediction
+    n_repeated: int  # predictions that came again, as after a redelivery
+    slowest_s: float  # from sending the first ride to the last prediction; NaN if there was none
     model_version: str
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +159,14 @@ def run_trial(
     for _ in publish(Publisher(kinesis, target.input_stream), trial.entries, timing=timing):
         pass
     predictions: dict[str, list[Prediction]] = {}
-    ended_s, wait_s = math.nan, FIRST_IDLE_WAIT_S
-    while len(predictions) < len(trial.entries) and timing.clock() - begun_s < patience_s:
-        fresh = list(_own_predictions((record.data for record in reader.read_once()), trial))
-        for ride_id, prediction in fresh:
+    ended_s = math.nan
+    for records in reader.polls(timing.sleep):
+        for ride_id, prediction in _own_predictions(records, trial):
             predictions.setdefault(ride_id, []).append(prediction)
             ended_s = timing.clock()
         progress.count(len(predictions))
-        wait_s = next_idle_wait_s(wait_s, len(fresh))
-        if not fresh:
-            timing.sleep(wait_s)
+        if len(predictions) == len(trial.entries) or timing.clock() - begun_s >= patience_s:
+            break
     return SmokeResult(
         n_sent=len(trial.entries),
         n_predicted=len(predictions),
@@ -195,11 +177,11 @@ def run_trial(
     )
 
 
-def _own_predictions(data: Iterable[bytes], trial: Trial) -> Iterator[tuple[str, Prediction]]:
+def _own_predictions(records: Iterable[Record], trial: Trial) -> Iterator[tuple[str, Prediction]]:
     """Yield the predictions of the trial's rides among all on the stream, with the ride's id."""
-    for one in data:
+    for record in records:
         try:
-            prediction = decode_prediction(one)
+            prediction = decode_prediction(record.data)
         except msgspec.MsgspecError:
             continue  # another producer's; a damaged one of the trial is missing in the end
         if prediction.prediction.ride_id in trial.minutes:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import batched
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,17 +37,12 @@ class Timing(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A Kinesis record, or a sub-record of an aggregate with its own partition key and data.
-
-    Attributes:
-        sequence_number: Ordered as an int; all sub-records of an aggregate have the aggregate's.
-        arrived: In aware UTC.
-    """
+    """A Kinesis record, or a sub-record of an aggregate with its own partition key and data."""
 
     shard_id: str
-    sequence_number: str
+    sequence_number: str  # ordered as an int; all sub-records of an aggregate have the aggregate's
     partition_key: str
-    arrived: datetime
+    arrived: datetime  # in aware UTC
     data: bytes
 
 
@@ -117,8 +112,11 @@ def publish(
     Raises:
         UserError: The stream did not accept a whole chunk.
     """
+    chunk_size = max(1, int(min(MAX_CHUNK_RECORDS, rate_per_s * _SECONDS_PER_PUT)))
+    pace = Pace(rate_per_s, timing)
     n_published = 0
-    for chunk in _paced_chunks(iter(entries), rate_per_s, timing):
+    for chunk in batched(entries, chunk_size, strict=False):
+        pace.wait_for(len(chunk))
         published = publisher.publish(chunk, countdown(patience_s, timing.clock))
         n_waiting = len(published.unpublished)
         n_published += len(chunk) - n_waiting
@@ -140,14 +138,6 @@ def countdown(seconds: float, clock: Callable[[], float]) -> Callable[[], float]
     """Return a function that gives the seconds left from now on."""
     deadline_s = clock() + seconds
     return lambda: deadline_s - clock()
-
-
-def _paced_chunks(entries: Iterator[Entry], rate_per_s: float, timing: Timing) -> Iterator[list[Entry]]:
-    chunk_size = max(1, int(min(MAX_CHUNK_RECORDS, rate_per_s * _SECONDS_PER_PUT)))
-    pace = Pace(rate_per_s, timing)
-    while chunk := list(islice(entries, chunk_size)):
-        pace.wait_for(len(chunk))
-        yield chunk
 
 
 class Pace:
@@ -198,6 +188,19 @@ class StreamReader:
             self._open_new_shards()
         return records
 
+    def polls(self, wait: Callable[[float], object]) -> Iterator[list[Record]]:
+        """Read again and again until every shard has ended, or `wait` returns true.
+
+        While there are no records, `wait` waits for seconds. Yields the records of each read, which may be none.
+        """
+        wait_s = FIRST_IDLE_WAIT_S
+        while not self.is_closed:
+            records = self.read_once()
+            yield records
+            wait_s = next_idle_wait_s(wait_s, len(records))
+            if not records and wait(wait_s):
+                return
+
     def _open_new_shards(self) -> None:
         self._shards = [shard for shard in self._shards if not shard.is_closed]
         for shard in list_shards(self._kinesis, self._stream_name):
@@ -222,11 +225,5 @@ def tail(
 
     While there are no records, `wait` waits for seconds; `threading.Event.wait` fits.
     """
-    reader = StreamReader(kinesis, stream_name, starting_position)
-    wait_s = FIRST_IDLE_WAIT_S
-    while not reader.is_closed:
-        records = reader.read_once()
+    for records in StreamReader(kinesis, stream_name, starting_position).polls(wait):
         yield from records
-        wait_s = next_idle_wait_s(wait_s, len(records))
-        if not records and wait(wait_s):
-            return

@@ -9,7 +9,8 @@ Marks are by id: if a batch is delivered again and overwrites its object, the ne
 redrives at the same time, the one that writes second is refused.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Literal
 from uuid import uuid4
 
@@ -25,19 +26,12 @@ State = Literal["pending", "under way", "redriven"]
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The content of a mark's object.
+    """The content of a mark's object."""
 
-    Attributes:
-        stream: The stream that the records came from.
-        writer: The run that wrote it: no two runs write the same bytes.
-        redriven: Ids of accepted records, each once, in the order of sending.
-        under_way: Ids of records that may have been accepted.
-    """
-
-    stream: str
-    writer: str
-    redriven: tuple[str, ...] = ()
-    under_way: tuple[str, ...] = ()
+    stream: str  # that the records came from
+    writer: str  # the run that wrote it: no two runs write the same bytes
+    redriven: tuple[str, ...] = ()  # ids of accepted records, each once, in the order of sending
+    under_way: tuple[str, ...] = ()  # ids of records that may have been accepted
 
 
 class Marks:
@@ -74,44 +68,39 @@ class Marks:
 
     def begin(self, chunk: Iterable[FailedRecord]) -> None:
         """Mark records as under way; `UserError` if another run has written one of the marks since it was loaded."""
-        self._write_all(self._begin_object, chunk)
+        self._write_all(chunk, is_sent=False)
 
     def end(self, chunk: Iterable[FailedRecord]) -> None:
         """Mark records under way as redriven; `UserError` if another run has taken them over and may resend them."""
-        self._write_all(self._end_object, chunk)
+        self._write_all(chunk, is_sent=True)
 
-    def _write_all(self, write: Callable[[list[FailedRecord]], None], chunk: Iterable[FailedRecord]) -> None:
+    def _write_all(self, chunk: Iterable[FailedRecord], *, is_sent: bool) -> None:
         by_key: dict[str, list[FailedRecord]] = {}
         for record in chunk:
             by_key.setdefault(record.key, []).append(record)
-        for _ in self._bucket.each(write, by_key.values()):
+        for _ in self._bucket.each(partial(self._write, is_sent=is_sent), by_key.values()):
             pass
 
-    def _begin_object(self, records: list[FailedRecord]) -> None:
+    def _write(self, records: list[FailedRecord], *, is_sent: bool) -> None:
         first = records[0]
         mark, etag = self._marks.get(first.key, (Mark(first.stream, self._writer), None))
-        under_way = dict.fromkeys([*mark.under_way, *(record.record_id for record in records)])
-        self._write(first.key, msgspec.structs.replace(mark, under_way=tuple(under_way)), etag, n_sent=0)
-
-    def _end_object(self, records: list[FailedRecord]) -> None:
-        key = records[0].key
-        mark, etag = self._marks[key]
         ids = dict.fromkeys(record.record_id for record in records)
-        left = tuple(record_id for record_id in mark.under_way if record_id not in ids)
-        done = msgspec.structs.replace(mark, redriven=(*mark.redriven, *ids), under_way=left)
-        self._write(key, done, etag, n_sent=len(records))
-        self._redriven.update(record.identity for record in records)
-
-    def _write(self, key: str, mark: Mark, etag: str | None, n_sent: int) -> None:
-        ours = msgspec.structs.replace(mark, writer=self._writer)
-        new_etag = self._bucket.replace(PREFIX + key, msgspec.json.encode(ours), etag)
+        ours = Mark(
+            mark.stream,
+            self._writer,
+            redriven=(*mark.redriven, *ids) if is_sent else mark.redriven,
+            under_way=tuple(one for one in mark.under_way if one not in ids) + (() if is_sent else tuple(ids)),
+        )
+        new_etag = self._bucket.replace(PREFIX + first.key, msgspec.json.encode(ours), etag)
         if new_etag is None:
-            doubt = f"; it may send {n_sent} records again that this one has just sent" if n_sent else ""
+            doubt = f"; it may send {len(records)} records again that this one has just sent" if is_sent else ""
             raise UserError(
-                f"another redrive has written s3://{self._bucket.name}/{PREFIX}{key}{doubt}",
+                f"another redrive has written s3://{self._bucket.name}/{PREFIX}{first.key}{doubt}",
                 "this one stops; run it again when the other has ended",
             )
-        self._marks[key] = ours, new_etag
+        self._marks[first.key] = ours, new_etag
+        if is_sent:
+            self._redriven.update(record.identity for record in records)
 
     def _decode(self, stored: StoredObject) -> Mark:
         try:

@@ -25,25 +25,17 @@ _N_PROBLEMS = 10  # of one object are reported: all of a large one would fill th
 
 @dataclass(frozen=True, slots=True)
 class FailedRecord:
-    """A record that was not predicted.
+    """A record that was not predicted."""
 
-    Attributes:
-        record_id: ``<shard id>:<sequence number>``, with ``:<index>`` appended for a sub-record of an aggregate.
-        reason: A reject's reason, or Lambda's condition for a failed batch.
-        arrived: When the record reached the stream, in aware UTC.
-        data: The producer's bytes.
-        key: The object that holds it.
-    """
-
-    record_id: str
+    record_id: str  # <shard id>:<sequence number>, with :<index> appended for a sub-record of an aggregate
     stream: str
     shard_id: str
-    reason: str
+    reason: str  # a reject's reason, or Lambda's condition for a failed batch
     detail: str
-    arrived: datetime
+    arrived: datetime  # in the stream, in aware UTC
     partition_key: str
-    data: bytes
-    key: str
+    data: bytes  # the producer's
+    key: str  # of the object that holds it
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -33,39 +33,24 @@ PATIENCE_S = 30.0
 
 @dataclass(slots=True)
 class RedriveReport:
-    """The progress of a redrive.
-
-    Attributes:
-        n_selected: Failed records that were selected.
-        n_redriven: Records that the stream accepted, or would get in a dry run; by stream in `by_stream`.
-        n_redriven_before: Records that were marked already and not sent.
-        n_perhaps_repeated: Records among `n_redriven` that an interrupted redrive had left under way.
-        unreadable: Problems by the key of the object.
-    """
+    """The progress of a redrive."""
 
     n_selected: int = 0
-    n_redriven: int = 0
-    n_redriven_before: int = 0
-    n_perhaps_repeated: int = 0
-    by_stream: Counter[str] = field(default_factory=Counter)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    n_redriven: int = 0  # records that the stream accepted, or would get in a dry run
+    n_redriven_before: int = 0  # records that were marked already and not sent
+    n_perhaps_repeated: int = 0  # among `n_redriven`, those that an interrupted redrive had left under way
+    by_stream: Counter[str] = field(default_factory=Counter)  # of `n_redriven`
+    unreadable: dict[str, str] = field(default_factory=dict)  # problems by the key of the object
 
 
 @dataclass(slots=True)
 class Redrive:
-    """One run of a redrive.
+    """One run of a redrive. Its report is exact to the last chunk even if the run ends in an exception."""
 
-    Attributes:
-        marks: Loaded.
-        to_stream: Send to this stream, not to the streams that the records came from.
-        rate_per_s: Records a second at most, above 0.
-        report: The progress, exact to the last chunk even if the run ends in an exception.
-    """
-
-    marks: Marks
-    publisher_to: Callable[[str], Publisher]
-    to_stream: str | None = None
-    rate_per_s: float = 1000.0
+    marks: Marks  # loaded
+    publisher_to: Callable[[str], Publisher]  # makes the publisher to a stream
+    to_stream: str | None = None  # send to this stream, not to those that the records came from
+    rate_per_s: float = 1000.0  # records a second at most, above 0
     is_dry_run: bool = False
     timing: Timing = Timing()  # noqa: RUF009 - immutable
     report: RedriveReport = field(default_factory=RedriveReport)

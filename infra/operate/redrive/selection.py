@@ -16,21 +16,13 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Rejects or failed batches.
+    """Rejects or failed batches."""
 
-    Attributes:
-        name: "rejects" or "failures".
-        prefix: Of the keys, with its slash.
-        shard_place: Index of the shard id among the parts of a key between slashes.
-        is_batch: Whether an object is one item, and not one item per record.
-        decode: Decodes an object from its key and body.
-    """
-
-    name: str
-    prefix: str
-    shard_place: int
-    is_batch: bool
-    decode: Callable[[str, bytes], FailedObject]
+    name: str  # "rejects" or "failures"
+    prefix: str  # of the keys, with its slash
+    shard_place: int  # index of the shard id among the parts of a key between slashes
+    is_batch: bool  # an object is one item, not one item per record
+    decode: Callable[[str, bytes], FailedObject]  # decodes an object from its key and body
 
     def keys(self, bucket: Bucket, stream: str | None = None, shard_id: str | None = None) -> list[str]:
         """List the objects that can hold records of a stream and a shard, in order of shard and time."""
@@ -104,16 +96,11 @@ def each_once(objects: Iterable[FailedObject]) -> Iterator[FailedObject]:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records to select; None selects all.
-
-    Attributes:
-        since: The earliest arrival, in aware UTC.
-        until: The first arrival that is too late, in aware UTC.
-    """
+    """Which records to select; None selects all."""
 
     reason: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: datetime | None = None  # the earliest arrival, in aware UTC
+    until: datetime | None = None  # the first arrival that is too late, in aware UTC
     shard_id: str | None = None
     stream: str | None = None
 
