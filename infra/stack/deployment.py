@@ -86,17 +86,12 @@ def _available(cloudformation: Any, stack_name: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one resource.
+    """A change of one resource."""
 
-    Attributes:
-        action: ``Add``, ``Modify``, ``Remove``, ``Import`` or ``Dynamic``.
-        replacement: ``True``, ``False`` or ``Conditional`` if it is modified, or "".
-    """
-
-    action: str
+    action: str  # Add, Modify, Remove, Import or Dynamic
     logical_id: str
     resource_type: str
-    replacement: str
+    replacement: str  # True, False or Conditional if it is modified, or ""
 
     @property
     def endangers_data(self) -> bool:

@@ -10,7 +10,6 @@ import hashlib
 import stat
 import sys
 from pathlib import Path
-from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import yaml
@@ -47,7 +46,10 @@ def write_release(build_dir: Path, folder: Path, exported: str) -> None:
     if found := sorted(path.name for path in folder.iterdir()):
         raise UserError(f"{folder} already contains {', '.join(found)}", "empty it")
     archives = _write_archives(function_folders(build_dir), folder)
-    template = _with_archives(read_template(build_dir / TEMPLATE_NAME), archives)
+    template = read_template(build_dir / TEMPLATE_NAME)
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = archives[resource["Properties"]["CodeUri"]]
     (folder / TEMPLATE_NAME).write_text(yaml.safe_dump(template, sort_keys=False, width=120), encoding="utf-8")
     write_sbom(exported, folder / SBOM_NAME)
     digests = [f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
@@ -88,23 +90,12 @@ def _write_archives(functions: list[Path], folder: Path) -> dict[str, str]:
         files = frozenset(
             (str(path.relative_to(function)), path.stat().st_ino) for path in function.rglob("*") if path.is_file()
         )
-        archives[function.name] = names[files] = names.get(files) or _archive(function, folder)
+        if files not in names:
+            path = folder / f"{function.name}.zip"
+            names[files] = f"package-{write_archive(function, path)[:_DIGEST_DIGITS]}.zip"
+            path.replace(folder / names[files])
+        archives[function.name] = names[files]
     return archives
-
-
-def _archive(function: Path, folder: Path) -> str:
-    path = folder / f"{function.name}.zip"
-    name = f"package-{write_archive(function, path)[:_DIGEST_DIGITS]}.zip"
-    path.replace(folder / name)
-    return name
-
-
-def _with_archives(template: dict[str, Any], archives: dict[str, str]) -> dict[str, Any]:
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
-            properties = resource["Properties"]
-            properties["CodeUri"] = archives[properties["CodeUri"]]
-    return template
 
 
 def _sha256(path: Path) -> str:

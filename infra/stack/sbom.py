@@ -25,8 +25,6 @@ _RUNTIME = {
 }
 """Lambda's environment, for which markers of requirements are evaluated."""
 
-_MARKER = re.compile(r"^(?P<pin>[^;\\]+?) *; *(?P<marker>[^\\]+?)(?P<rest> *\\)?$")
-
 
 def requirements_of_the_runtime(exported: str) -> str:
     r"""Return the requirements that the function's own Python installs, without their markers.
@@ -37,18 +35,13 @@ def requirements_of_the_runtime(exported: str) -> str:
     >>> requirements_of_the_runtime("a==1 ; python_full_version < '3.12' \\\n    --hash=sha256:0\nb==2\n")
     'b==2\n'
     """
-    requirements = re.split(r"\n(?=\S)", exported.strip())  # a requirement with its digests, each
-    return "".join(f"{pinned}\n" for one in requirements if (pinned := _without_marker(one)))
-
-
-def _without_marker(requirement: str) -> str:
-    first, *digests = requirement.split("\n")
-    found = _MARKER.match(first)
-    if not found:
-        return requirement
-    if not Marker(found["marker"]).evaluate(_RUNTIME):
-        return ""
-    return "\n".join([found["pin"] + (found["rest"] or ""), *digests])
+    pinned = []
+    for requirement in re.split(r"\n(?=\S)", exported.strip()):
+        first, *digests = requirement.split("\n")
+        pin, _, marker = first.removesuffix("\\").partition(";")
+        if not marker or Marker(marker).evaluate(_RUNTIME):
+            pinned += [pin.strip() + (" \\" if digests else ""), *digests]
+    return "".join(f"{line}\n" for line in pinned)
 
 
 def write_sbom(exported: str, path: Path) -> None:

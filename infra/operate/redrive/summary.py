@@ -1,9 +1,11 @@
 """Summarize failed records: counts by stream, shard and reason, and the newest items."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import batched
 from typing import Any
 
 from infra.operate.redrive.marks import Marks
@@ -11,23 +13,25 @@ from infra.operate.redrive.records import FailedObject, FailedRecord
 from infra.operate.redrive.selection import Kind, each_once
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Counts of records: all, those marked as redriven, and those that an interrupted redrive left in doubt."""
 
     oldest: datetime
     newest: datetime
-    n_records: int = 0
-    n_redriven: int = 0
-    n_under_way: int = 0
+    n_records: int
+    n_redriven: int
+    n_under_way: int
 
-    def add(self, record: FailedRecord, marks: Marks) -> None:
-        """Count one record."""
-        state = marks.state(record)
-        self.oldest, self.newest = min(self.oldest, record.arrived), max(self.newest, record.arrived)
-        self.n_records += 1
-        self.n_redriven += state == "redriven"
-        self.n_under_way += state == "under way"
+    def __add__(self, other: "Group") -> "Group":
+        """Return the counts of both."""
+        return Group(
+            min(self.oldest, other.oldest),
+            max(self.newest, other.newest),
+            self.n_records + other.n_records,
+            self.n_redriven + other.n_redriven,
+            self.n_under_way + other.n_under_way,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts as JSON can hold them, without the prefix ``n_``."""
@@ -49,18 +53,12 @@ class Item:
 
 @dataclass(slots=True)
 class Summary:
-    """The records that were found.
-
-    Attributes:
-        groups: By stream, shard and reason.
-        newest: The newest items, newest first.
-        unreadable: Problems by the key of the object.
-    """
+    """The records that were found."""
 
     n_objects: int = 0
-    groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)
-    newest: list[Item] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)  # by stream, shard and reason
+    newest: list[Item] = field(default_factory=list)  # newest first
+    unreadable: dict[str, str] = field(default_factory=dict)  # problems by the key of the object
 
 
 def summarize(objects: Iterable[FailedObject], kind: Kind, marks: Marks, n_newest: int | None) -> Summary:
@@ -83,20 +81,18 @@ def _count(objects: Iterable[FailedObject], kind: Kind, marks: Marks, summary: S
         summary.n_objects += 1
         if one.problem:
             summary.unreadable[one.key] = one.problem
-        for record in one.records:
-            names = (record.stream, record.shard_id, record.reason)
-            summary.groups.setdefault(names, Group(record.arrived, record.arrived)).add(record, marks)
-        yield from _items(one, kind, marks)
+        # The records of a batch have the same stream, shard and reason.
+        for records in filter(None, [one.records] if kind.is_batch else batched(one.records, 1, strict=True)):
+            first, group = records[0], _group(records, marks)
+            names = (first.stream, first.shard_id, first.reason)
+            summary.groups[names] = summary.groups[names] + group if names in summary.groups else group
+            yield Item(one.key if kind.is_batch else first.record_id, first.reason, first.detail, group)
 
 
-def _items(one: FailedObject, kind: Kind, marks: Marks) -> Iterator[Item]:
-    shares = [one.records] if kind.is_batch else [(record,) for record in one.records]
-    for records in filter(None, shares):
-        first = records[0]
-        group = Group(first.arrived, first.arrived)
-        for record in records:
-            group.add(record, marks)
-        yield Item(one.key if kind.is_batch else first.record_id, first.reason, first.detail, group)
+def _group(records: Sequence[FailedRecord], marks: Marks) -> Group:
+    states = Counter(map(marks.state, records))
+    arrived = [record.arrived for record in records]
+    return Group(min(arrived), max(arrived), len(records), states["redriven"], states["under way"])
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
