@@ -212,10 +212,10 @@ class FakeKinesis:
         return {"ShardId": "shardId-000000000000", "SequenceNumber": str(len(self.taken))}
 
 
-def publish_bundle(s3: FakeS3, bundle: ExportedBundle, channel: str = "stable") -> Channel:
+def publish_bundle(s3: Any, bundle: ExportedBundle, channel: str = "stable", bucket: str = BUCKET) -> Channel:
     """Store a bundle and move a channel to it."""
-    store_bundle(Bucket(s3, BUCKET), bundle)
-    return move_channel(Bucket(s3, BUCKET), channel, bundle.model_version, bundle.manifest_sha256)
+    store_bundle(Bucket(s3, bucket), bundle)
+    return move_channel(Bucket(s3, bucket), channel, bundle.model_version, bundle.manifest_sha256)
 
 
 def spoil_bundle(s3: FakeS3, bundle: ExportedBundle, file: str = MANIFEST) -> None:

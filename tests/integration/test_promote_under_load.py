@@ -22,11 +22,12 @@ from lambda_function.core.events import Prediction, decode_prediction
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
+from tests.fakes import publish_bundle
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
-from training.registry.channels import move_channel, promote, rollback, store_bundle
+from training.registry.channels import promote, rollback, store_bundle
 from training.registry.versions import put_artifact
 
 N_RIDES = 20_000
@@ -82,9 +83,8 @@ def stack(aws: LocalAws) -> DeployedStack:
 def bucket(aws: LocalAws, stack: DeployedStack) -> Bucket:
     """The stack's bucket: the first version serves, the second may follow it."""
     bucket = Bucket(aws.client("s3"), stack.bucket)
-    for bundle in BUNDLES.values():
-        store_bundle(bucket, bundle)
-    move_channel(bucket, "stable", FIRST, BUNDLES[FIRST].manifest_sha256)
+    store_bundle(bucket, BUNDLES[SECOND])
+    publish_bundle(aws.client("s3"), BUNDLES[FIRST], bucket=stack.bucket)
     verdict = {"model_version": SECOND, "against": FIRST, "channel": "stable", "passed": True}
     put_artifact(bucket, SECOND, "gate-stable.json", json.dumps(verdict).encode())
     return bucket

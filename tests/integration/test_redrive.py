@@ -1,4 +1,4 @@
-"""Redrive on the embedded AWS: failed records are predicted once the function is mended."""
+"""Redrive on the local AWS: failed records are predicted after the function is repaired."""
 
 import json
 from collections import Counter
@@ -21,9 +21,9 @@ from infra.operate.streams import StreamReader, Timing
 from lambda_function.aws.publisher import Publisher
 from tests.builders import ride_bytes, small_bundle
 from tests.builders_failed import Countdown, Mortal, ProcessEnd
+from tests.fakes import publish_bundle
 from tests.kits.cli import Cli
 from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +63,7 @@ class Rides:
 
     def publish_model(self) -> None:
         """Release a model."""
-        bundle, bucket = small_bundle(), Bucket(self.s3, self.stack.bucket)
-        store_bundle(bucket, bundle)
-        move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)
+        publish_bundle(self.s3, small_bundle(), bucket=self.stack.bucket)
 
     def handle(self, handler: str | None = None) -> None:
         """Process the whole stream with a function; the default is the real one."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders_report import bare_facts, evaluation, slice_result, whole_facts
-from training.report.page import SECTIONS, build_report
+from tests.builders_report import bare_facts, whole_facts
+from training.report.page import build_report
 from training.report.plots import draw_plots
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
-MAX_BYTES = 3_000_000
 
 # The size of every plot on the page, and its number of shapes and pictures.
 DRAWN = """return [...document.querySelectorAll('figure svg')].map(svg => {
@@ -76,10 +75,16 @@ def show(browser: Any, path: Path, size: tuple[int, int], *, scheme: str = "ligh
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_report_has_no_errors_and_fits_the_width(browser: Any, report: Path, size: tuple[int, int]) -> None:
+def test_report_has_no_errors_fetches_nothing_and_fits_the_width(
+    browser: Any, report: Path, size: tuple[int, int]
+) -> None:
+    browser.get_log("performance")
     show(browser, report, size)
     assert browser.get_log("browser") == []
     assert browser.execute_script("return window.blocked") == []
+    sent = [entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]]
+    assert sent
+    assert [message for message in sent if '"url":"http' in message] == []
     assert browser.execute_script(TOO_WIDE) == []
     assert browser.execute_script("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
 
@@ -100,13 +105,6 @@ def test_every_plot_is_drawn_and_legible(browser: Any, report: Path, size: tuple
     assert min(pictures) > 0
 
 
-def test_every_section_has_its_heading(browser: Any, report: Path) -> None:
-    show(browser, report, DESKTOP)
-    headings = browser.execute_script("return [...document.querySelectorAll('h2')].map(heading => heading.innerText)")
-    assert headings == [title for _, title, _ in SECTIONS]
-    assert browser.title.endswith("report and model card")
-
-
 def test_dark_mode_has_light_text_in_the_plots_too(browser: Any, report: Path) -> None:
     ink = "return getComputedStyle(document.querySelector('figure svg text')).fill"
     paper = "return getComputedStyle(document.body).backgroundColor"
@@ -123,24 +121,3 @@ def test_report_of_a_bundle_alone_is_shown(browser: Any, tmp_path: Path) -> None
     show(browser, path, PHONE)
     assert browser.get_log("browser") == []
     assert browser.execute_script(TOO_WIDE) == []
-
-
-def test_browser_fetches_nothing_but_the_page(browser: Any, report: Path) -> None:
-    browser.get_log("performance")
-    show(browser, report, DESKTOP)
-    messages = [entry["message"] for entry in browser.get_log("performance")]
-    sent = [message for message in messages if "Network.requestWillBeSent" in message]
-    assert sent
-    assert [message for message in sent if '"url":"http' in message] == []
-
-
-def test_same_facts_give_the_same_bytes_and_no_more_than_3_mb() -> None:
-    page = build_report(whole_facts())
-    assert page == build_report(whole_facts())
-    assert len(page) < MAX_BYTES
-
-
-def test_names_of_slices_with_characters_that_fonts_lack_are_drawn() -> None:
-    slices = (slice_result("$kind$", "$\\frac</svg>\x00\u4e2d"), slice_result("$kind$", "é" * 99))
-    plots = draw_plots(bare_facts(evaluation=evaluation(*slices), interval_level=0.8))
-    assert all(b"</svg>" not in plot.strip().removesuffix(b"</svg>") for plot in plots.values())

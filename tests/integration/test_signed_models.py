@@ -50,11 +50,6 @@ def account() -> Iterator[Account]:
         yield Account(s3, kms, *(key["KeyMetadata"]["Arn"] for key in keys))
 
 
-def test_cold_start_serves_a_signed_version(account: Account) -> None:
-    account.publish(account.key)
-    assert account.store().refresh().model.model_version == small_bundle().model_version
-
-
 @pytest.mark.parametrize("signed_by", [None, "other_key"])
 def test_cold_start_refuses_a_version_without_the_keys_signature(account: Account, signed_by: str | None) -> None:
     account.publish(signed_by and getattr(account, signed_by))

@@ -1,7 +1,6 @@
 """Export a fitted forest as a bundle: its contents, and the changes that give another version."""
 
 import io
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from lambda_function.core.forest import FOREST_DTYPES
 from lambda_function.core.intervals import Interval
 from lambda_function.errors import BundleError
 from tests.builders import (
-    FEBRUARY,
     JANUARY,
     SMALL_PARAMETERS,
     interval_bundle,
@@ -85,11 +83,6 @@ def test_manifest_has_the_digests_of_the_other_files() -> None:
 
 def test_same_rides_parameters_and_facts_give_the_same_bytes() -> None:
     assert exported().files == exported().files
-
-
-def test_version_names_service_and_last_month_and_a_digest() -> None:
-    facts = replace(training_facts(), train_months=(JANUARY, FEBRUARY))
-    assert re.fullmatch(r"green-2021-02-[0-9a-f]{12}", exported(facts).model_version)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +158,14 @@ def test_bundle_is_read_as_it_was_written_once_or_twice(tmp_path: Path, is_whole
         assert read_bundle(folder).manifest_sha256 == bundle.manifest_sha256
 
 
-def test_evaluation_that_was_changed_on_disk_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST, EVALUATION])
+def test_file_changed_or_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
     folder = write_bundle(exported(evaluation=b"{}"), tmp_path)
-    (folder / EVALUATION).write_bytes(b"[]")
-    with pytest.raises(BundleError, match=f"{EVALUATION}: has other bytes than were exported"):
+    (folder / name).write_bytes(b"[]")
+    with pytest.raises(BundleError, match=f"{name}: (has other bytes|does not decode|has 2 bytes)"):
+        read_bundle(folder)
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: is missing"):
         read_bundle(folder)
 
 
@@ -176,14 +173,6 @@ def test_artifact_beside_a_bundle_is_none_of_its_files(tmp_path: Path) -> None:
     folder = write_bundle(small_bundle(), tmp_path)
     (folder / "report.html").write_text("rewritten at will")
     assert read_bundle(folder).files == small_bundle().files
-
-
-@pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST, EVALUATION])
-def test_file_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
-    folder = write_bundle(exported(evaluation=b"{}"), tmp_path)
-    (folder / name).unlink()
-    with pytest.raises(BundleError, match=f"{name}: is missing"):
-        read_bundle(folder)
 
 
 def test_folder_of_another_name_is_no_bundle_of_that_version(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from infra.operate.redrive.selection import (
 from infra.operate.redrive.summary import as_json, summarize
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import INVALID_FIELD, NOT_JSON, encode_reject
-from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, lambda_record, sequence_number
+from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, sequence_number
 from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at, store_rejects
 from tests.fakes import BUCKET, DENIED, FakeKinesis, FakeS3
 from training.errors import UserError
@@ -130,12 +130,9 @@ def test_objects_of_other_streams_and_shards_are_not_read() -> None:
     store_rejects(s3, reject_at(0), stream="other-events")
     s3.objects[wanted.replace(SHARD_ID, OTHER_SHARD)] = b""
     s3.objects["rejects/stray"] = b""
+    s3.objects |= {FAILURE_KEY: b"", FAILURE_KEY.replace(SHARD_ID, OTHER_SHARD): b""}
     assert REJECTS.keys(bucket(s3), STREAM, SHARD_ID) == [wanted]
     assert len(REJECTS.keys(bucket(s3))) == 3
-
-
-def test_failed_batches_are_selected_by_the_shard_in_their_key() -> None:
-    s3 = FakeS3(objects={FAILURE_KEY: b"", FAILURE_KEY.replace(SHARD_ID, OTHER_SHARD): b""})
     assert FAILURES.keys(bucket(s3), STREAM, SHARD_ID) == [FAILURE_KEY]
 
 
@@ -237,11 +234,9 @@ def test_other_text_is_an_error_with_an_example(text: str) -> None:
 # -- count
 
 
-def summary_of(account: Account, kind_name: str = "rejects", n_newest: int | None = None) -> Any:
+def summary_of(account: Account, n_newest: int | None = None) -> Any:
     where = account.bucket()
-    kind = REJECTS if kind_name == "rejects" else FAILURES
-    marks = account.marks()
-    return as_json(summarize(kind.read(where, kind.keys(where)), kind, marks, n_newest))
+    return as_json(summarize(REJECTS.read(where, REJECTS.keys(where)), REJECTS, account.marks(), n_newest))
 
 
 def test_summary_counts_by_stream_shard_and_reason_and_lists_the_newest_first() -> None:
@@ -259,14 +254,6 @@ def test_summary_counts_by_stream_shard_and_reason_and_lists_the_newest_first() 
     assert not_json["newest"] == (ARRIVED + timedelta(seconds=5)).isoformat()
     assert not_json["oldest"] == ARRIVED.isoformat()
     assert [line["id"] for line in found["newest"]] == [event_id(5), event_id(2)]
-
-
-def test_summary_of_failed_batches_has_an_item_for_each_batch() -> None:
-    account = Account()
-    account.s3.objects[FAILURE_KEY] = failure(b"a", b"b", b"c")
-    found = summary_of(account, "failures")
-    (line,) = found["newest"]
-    assert (line["id"], line["records"], found["records"]) == (FAILURE_KEY, 3, 3)
 
 
 def test_record_in_two_objects_counts_once() -> None:
@@ -289,7 +276,3 @@ def test_summary_counts_redriven_records_and_those_in_doubt() -> None:
         Redrive(marks, lambda _: Publisher(refused, "ride-predictions")).run(REJECTS.read(where, REJECTS.keys(where)))
     found = summary_of(account)
     assert (found["records"], found["redriven"], found["under_way"]) == (3, 2, 1)
-
-
-def test_record_id_is_lambdas_event_id() -> None:
-    assert lambda_record(b"", 3)["eventID"] == reject_at(3).shard_id + ":" + reject_at(3).sequence_number

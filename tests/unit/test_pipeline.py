@@ -1,5 +1,6 @@
 """Training: both models on one split, the bundle with its evaluation, and finding a bundle again."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,6 @@ from lambda_function.core.features import feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
-from training.errors import UserError
 from training.evaluation.metrics import measure_errors
 from training.model.bundle import read_bundle, write_bundle
 from training.model.calibrate import calibration_mask, split_calibration
@@ -27,20 +27,12 @@ def run() -> TrainingRun:
     return train("green", TRAIN, VALIDATE, SMALL_PARAMETERS)
 
 
-def test_errors_are_those_of_the_exported_model_on_the_validation_rides(run: TrainingRun) -> None:
+def test_errors_are_those_of_exported_model_and_baseline_on_the_validation_rides(run: TrainingRun) -> None:
     minutes = run.bundle.model.predict(feature_matrix(VALIDATE.columns))
     assert run.validated.model == measure_errors(minutes, VALIDATE.duration_minutes)
-    assert run.validated.model.n_rides == 800
-
-
-def test_baseline_is_measured_on_the_same_rides(run: TrainingRun) -> None:
-    minutes = run.baseline.predict(VALIDATE.columns)
-    assert run.validated.baseline == measure_errors(minutes, VALIDATE.duration_minutes)
-    assert run.n_train == 2000
-
-
-def test_model_beats_the_baseline(run: TrainingRun) -> None:
-    assert run.validated.model.rmse_minutes < 0.9 * run.validated.baseline.rmse_minutes
+    baseline_minutes = run.baseline.predict(VALIDATE.columns)
+    assert run.validated.baseline == measure_errors(baseline_minutes, VALIDATE.duration_minutes)
+    assert (run.n_train, run.validated.model.n_rides) == (2000, 800)
 
 
 def test_manifest_holds_both_models_errors(run: TrainingRun) -> None:
@@ -75,31 +67,12 @@ def test_validation_rides_do_not_affect_the_fit(run: TrainingRun) -> None:
     assert other.baseline.predict(VALIDATE.columns).tolist() == run.baseline.predict(VALIDATE.columns).tolist()
 
 
-def test_run_reports_its_steps() -> None:
-    steps: list[str] = []
-    train("green", TRAIN.head(300), VALIDATE.head(50), SMALL_PARAMETERS, steps.append)
-    assert steps == [
-        "fitting the baseline",
-        "fitting the forest",
-        "calibrating the intervals",
-        "evaluating",
-        "exporting",
-    ]
-
-
 def test_version_names_the_last_training_month() -> None:
     both = concat_rides([synthetic_rides(JANUARY, 300, seed=1), synthetic_rides(FEBRUARY, 300, seed=1)])
     run = train("yellow", both, synthetic_rides(FEBRUARY.next(), 50, seed=1), SMALL_PARAMETERS)
-    assert run.bundle.model_version.startswith("yellow-2021-02-")
+    assert re.fullmatch(r"yellow-2021-02-[0-9a-f]{12}", run.bundle.model_version)
     assert run.bundle.model.manifest.train_months == ("2021-01", "2021-02")
     assert both.months == (JANUARY, FEBRUARY)
-
-
-def test_unknown_parameter_or_one_that_masks_cannot_hold_fails_the_run() -> None:
-    with pytest.raises(UserError, match="did you mean max_iter"):
-        train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_itre": 40})
-    with pytest.raises(UserError, match="from 2 to 32"):
-        train("green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_leaf_nodes": 40})
 
 
 # Finding a bundle again ---------------------------------------------------------------------------------------------
@@ -118,11 +91,6 @@ def test_bundle_of_the_same_rides_and_parameters_is_found(folder: Path, run: Tra
     assert found.files == run.bundle.files
 
 
-def test_nothing_is_found_in_an_empty_folder(tmp_path: Path) -> None:
-    assert find_bundle(tmp_path, "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
-    assert find_bundle(tmp_path / "nowhere", "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
-
-
 def test_bundle_of_another_training_is_not_found(folder: Path) -> None:
     other_rides, other_month = synthetic_rides(JANUARY, 2000, seed=8), synthetic_rides(JANUARY, 800, seed=7)
     assert find_bundle(folder, "yellow", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
@@ -130,6 +98,7 @@ def test_bundle_of_another_training_is_not_found(folder: Path) -> None:
     assert find_bundle(folder, "green", TRAIN, other_month, SMALL_PARAMETERS) is None
     assert find_bundle(folder, "green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_iter": 21}) is None
     assert find_bundle(folder, "green", TRAIN, VALIDATE) is None
+    assert find_bundle(folder / "nowhere", "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
 
 
 def test_bundle_that_does_not_load_is_skipped(folder: Path, run: TrainingRun) -> None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from infra.operate.redrive.redrive import PATIENCE_S, Redrive
 from infra.operate.redrive.selection import REJECTS
 from lambda_function.aws.publisher import MAX_CHUNK_BYTES
-from tests.builders import SHARD_ID, STREAM, event_id
-from tests.builders_failed import FAILURE_KEY, Account, Countdown, ProcessEnd, failure, reject_at, store_rejects
+from tests.builders import STREAM, event_id
+from tests.builders_failed import Account, Countdown, ProcessEnd, reject_at, store_rejects
 from tests.fakes import DENIED, AfterAccepting, Meanwhile, S3Outcome, timed_out
 from tests.fakes_kinesis import FakeKinesis
 from training.errors import BucketError, UserError
@@ -33,9 +33,11 @@ def fail_at(account: Account, put: int, outcome: S3Outcome) -> None:
     account.s3.script = [*[None] * (3 + n_reads + put), outcome]
 
 
-def test_every_record_is_sent_as_it_was_and_marked() -> None:
+def test_every_record_is_sent_as_it_was_and_marked_and_the_originals_stay() -> None:
     account = account_with(3, 1)
+    before = dict(account.s3.objects)
     report = account.redrive()
+    assert account.s3.objects | before == account.s3.objects
     (shard,) = account.kinesis.shards.values()
     assert [record["PartitionKey"] for record in shard.records] == ["1"] * 4
     assert account.taken() == data_of(4)
@@ -45,39 +47,6 @@ def test_every_record_is_sent_as_it_was_and_marked() -> None:
     assert report.by_stream == {STREAM: 4}
 
 
-def test_failed_batches_are_sent_to_the_stream_of_their_mapping() -> None:
-    account = Account()
-    account.s3.objects[FAILURE_KEY] = failure(b"\xff\x00", b"b")
-    account.redrive()
-    assert account.taken() == [b"\xff\x00", b"b"]
-    assert account.s3.keys("redriven/") == [f"redriven/{FAILURE_KEY}"]
-
-
-def test_originals_do_not_change() -> None:
-    account = account_with(2)
-    before = dict(account.s3.objects)
-    account.redrive()
-    assert {key: account.s3.objects[key] for key in before} == before
-
-
-def test_second_run_sends_nothing() -> None:
-    account = account_with(3)
-    account.redrive()
-    report = account.redrive()
-    assert account.taken() == data_of(3)
-    assert (report.n_redriven, report.n_redriven_before) == (0, 3)
-
-
-def test_new_record_in_an_object_that_a_repeated_batch_overwrote_is_redriven() -> None:
-    account = account_with(2)
-    account.redrive()
-    store_rejects(account.s3, *(reject_at(n, str(n).encode()) for n in range(3)))
-    report = account.redrive()
-    assert account.taken() == data_of(3)
-    assert account.marked() == [event_id(n) for n in range(3)]
-    assert (report.n_redriven, report.n_redriven_before) == (1, 2)
-
-
 def test_record_in_two_objects_is_sent_once() -> None:
     account = account_with(2)
     store_rejects(account.s3, reject_at(1, b"1"))
@@ -85,20 +54,6 @@ def test_record_in_two_objects_is_sent_once() -> None:
     account.redrive()
     assert account.taken() == data_of(2)
     assert account.marked() == [event_id(0), event_id(1)]
-
-
-def test_dry_run_sends_and_marks_nothing() -> None:
-    account = account_with(3)
-    report = account.redrive(is_dry_run=True)
-    assert report.n_redriven == 3
-    assert account.taken() == []
-    assert account.s3.keys("redriven/") == []
-
-
-def test_other_stream_can_be_named() -> None:
-    account = account_with(1)
-    account.kinesis = FakeKinesis(n_shards=1, stream_name="repaired-events")
-    assert account.redrive(to_stream="repaired-events").by_stream == {"repaired-events": 1}
 
 
 def test_records_of_two_streams_are_not_mixed() -> None:
@@ -132,14 +87,6 @@ def test_throttled_records_are_sent_again_and_marked_once() -> None:
     account.redrive()
     assert sorted(account.taken()) == data_of(4)
     assert len(account.marked()) == 4
-
-
-def test_unreadable_object_is_reported_and_the_others_are_redriven() -> None:
-    account = account_with(2)
-    broken = f"rejects/{STREAM}/{SHARD_ID}/0.ndjson"
-    account.s3.objects[broken] = b"{"
-    assert list(account.redrive().unreadable) == [broken]
-    assert account.taken() == data_of(2)
 
 
 def test_damaged_mark_stops_the_run_before_anything_is_sent() -> None:

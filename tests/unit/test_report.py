@@ -19,7 +19,6 @@ from tests.builders_report import (
     SVG,
     AnyPlot,
     Elements,
-    age_row,
     bare_facts,
     evaluation,
     gate_report,
@@ -29,7 +28,7 @@ from tests.builders_report import (
     slice_result,
     whole_facts,
 )
-from training.data.rides import Rides
+from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.model.baseline import fit_baseline
@@ -40,13 +39,19 @@ from training.report.facts import PreviousModel, ReportFacts, gather_facts, read
 from training.report.html import Html, element, join
 from training.report.measures import by_pickup_zone, by_predicted_duration, feature_importance, sample_rides
 from training.report.page import POLICY, SECTIONS, build_report
-from training.report.plots_model import ageing
+from training.report.plots import draw_plots
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
 
 
 def page_of(facts: ReportFacts) -> Elements:
     return Elements(build_report(facts, AnyPlot()).decode())
+
+
+@pytest.fixture(scope="module")
+def bare_page() -> str:
+    """Return the page of a bundle without evaluation, verdict, intervals or later months, and of few rides."""
+    return build_report(bare_facts(rides=predicted_rides(10))).decode()
 
 
 def test_page_has_every_section_in_order() -> None:
@@ -69,10 +74,8 @@ def test_page_has_every_section_in_order() -> None:
         ("breaches", "the months meet the data contract"),
     ],
 )
-def test_missing_part_says_how_to_get_it(anchor: str, sentence: str) -> None:
-    facts = bare_facts(rides=predicted_rides(10))
-    page = build_report(facts).decode()
-    section = page[page.index(f'id="{anchor}"') :]
+def test_missing_part_says_how_to_get_it(bare_page: str, anchor: str, sentence: str) -> None:
+    section = bare_page[bare_page.index(f'id="{anchor}"') :]
     assert sentence in section[: section.index("</section>")]
 
 
@@ -87,14 +90,15 @@ def test_slices_worse_than_the_baseline_are_listed_and_marked() -> None:
 
 def test_previous_model_stands_between_model_and_baseline_with_the_months_it_was_trained_on() -> None:
     text = page_of(whole_facts(previous=PreviousModel(OTHER_VERSION, measured(4.5), ("2021-02",)))).text
-    assert f"this model 2,000 4.00 2.50 \N{MINUS SIGN}0.10 \N{MINUS SIGN}33 % 2021-02 previous: {OTHER_VERSION}" in text
+    assert text.index("this model 2,000 4.00") < text.index(f"previous: {OTHER_VERSION}")
     assert f"{OTHER_VERSION} was trained on 2021-02. Its errors" in text
 
 
-def test_verdict_has_a_line_for_each_rule() -> None:
+def test_failed_verdict_has_a_line_for_each_rule() -> None:
     text = page_of(whole_facts(verdict=gate_report(passed=False))).text
-    assert f"Failed for the channel stable, against {OTHER_VERSION}, on 2021-03" in text
-    assert "✓ pass size 1,000 bytes wanted: at most 500,000 bytes ✗ fail coverage 0.9 overall" in text
+    assert "Failed for the channel stable" in text
+    assert "✓ pass size" in text
+    assert "✗ fail coverage" in text
 
 
 def test_page_loads_nothing_from_elsewhere() -> None:
@@ -160,18 +164,16 @@ def test_plots_in_one_page_share_no_ids_and_follow_its_colours() -> None:
     assert "fill: var(--model)" in one
 
 
-def test_backtest_is_drawn_as_the_same_bytes_each_time() -> None:
-    rows = (age_row(), age_row("2021-03", 2))
-    svg = ageing(rows)
-    assert svg == ageing(rows)
-    assert b"months since training" in svg
-    assert svg.startswith(b"<?xml")
+def test_same_facts_give_the_same_bytes_and_no_more_than_3_mb() -> None:
+    page = build_report(whole_facts())
+    assert page == build_report(whole_facts())
+    assert len(page) < 3_000_000
 
 
-def test_only_models_of_different_ages_are_compared() -> None:
-    alone = age_row(), age_row("2021-03", 2)
-    assert "Below:" not in page_of(whole_facts(ageing=alone)).text
-    assert "Below: the loss of each model" in page_of(whole_facts(ageing=(*alone, age_row("2021-03", 1)))).text
+def test_names_of_slices_with_characters_that_fonts_lack_are_drawn() -> None:
+    slices = (slice_result("$kind$", "$\\frac</svg>\x00\u4e2d"), slice_result("$kind$", "é" * 99))
+    plots = draw_plots(bare_facts(evaluation=evaluation(*slices), interval_level=0.8))
+    assert all(b"</svg>" not in plot.strip().removesuffix(b"</svg>") for plot in plots.values())
 
 
 def test_predicted_durations_fall_into_bins_of_five_minutes() -> None:
@@ -205,16 +207,9 @@ def test_unused_features_have_no_importance() -> None:
     assert rises.pop("trip_distance_miles") > 1
     assert set(rises) == {*FEATURE_NAMES, "pickup place", "drop-off place"} - {"trip_distance_miles"}
     assert set(rises.values()) == {0.0}
-
-
-def test_groups_of_features_are_shuffled_together() -> None:
-    together = {each.name: each.features for each in feature_importance(small_bundle().model, _few_rides())}
+    together = {each.name: each.features for each in found}
     assert {"pickup_longitude", "pickup_latitude"} <= set(together["pickup place"])
     assert together["minute_of_day"] == ("minute_of_day",)
-
-
-def _few_rides() -> Rides:
-    return synthetic_rides(FEBRUARY, 300, seed=1)
 
 
 def test_sample_of_a_large_month_is_always_the_same() -> None:
@@ -226,8 +221,9 @@ def test_sample_of_a_large_month_is_always_the_same() -> None:
     assert sample_rides(rides, 2000) is rides
 
 
-def test_facts_of_a_bundle_hold_its_evaluation_and_its_predictions() -> None:
-    bundle, rides = small_bundle(), _few_rides()
+@pytest.mark.parametrize(("month", "trained_on"), [(FEBRUARY, ()), (JANUARY, ("2021-01",))])
+def test_facts_of_a_bundle_hold_its_evaluation_and_its_predictions(month: Month, trained_on: tuple[str, ...]) -> None:
+    bundle, rides = small_bundle(), synthetic_rides(month, 300, seed=1)
     files = {**bundle.files, EVALUATION: encode_evaluation(evaluation())}
     facts = gather_facts(ExportedBundle(files, bundle.model), rides, fit_baseline(rides), small_bundle(seed=2))
     assert facts.evaluation == evaluation()
@@ -235,15 +231,8 @@ def test_facts_of_a_bundle_hold_its_evaluation_and_its_predictions() -> None:
     assert facts.previous is not None
     assert facts.previous.model_version == small_bundle(seed=2).model_version
     assert facts.previous.errors.n_rides == 300
-    assert facts.previous.trained_on == ()
+    assert facts.previous.trained_on == trained_on
     assert facts.interval_level is None
-
-
-def test_facts_contain_the_months_that_the_previous_model_was_trained_on() -> None:
-    january = synthetic_rides(JANUARY, 300, seed=1)
-    facts = gather_facts(small_bundle(), january, fit_baseline(january), small_bundle(seed=2))
-    assert facts.previous is not None
-    assert facts.previous.trained_on == ("2021-01",)
 
 
 RING = [[-74.0, 40.7], [-73.9, 40.7], [-73.9, 40.8], [-74.0, 40.7]]

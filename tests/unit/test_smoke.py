@@ -67,9 +67,9 @@ def run(
     return run_on(FakeStack(model, spoil), s3, n_rides)
 
 
-def run_on(stack: FakeStack, s3: FakeS3, n_rides: int, progress: Progress = Progress()) -> SmokeResult:  # noqa: B008
+def run_on(stack: FakeStack, s3: FakeS3, n_rides: int) -> SmokeResult:
     trial = plan_trial(s3, TARGET, n_rides, "test")
-    return run_trial(stack, TARGET, trial, PATIENCE_S, Timing(stack.clock, stack.clock.sleep), progress)
+    return run_trial(stack, TARGET, trial, PATIENCE_S, Timing(stack.clock, stack.clock.sleep))
 
 
 def changed(data: bytes, **fields: object) -> bytes:
@@ -190,23 +190,19 @@ def smoke_after_a_move(s3: FakeS3, patience_s: float, progress: Progress) -> tup
 
 def test_rides_are_sent_after_functions_have_followed_a_move(s3: FakeS3) -> None:
     said: list[str] = []
+    counted: list[int] = []
 
-    result, took_s = smoke_after_a_move(s3, 300, Progress(say=said.append))
+    result, took_s = smoke_after_a_move(s3, 300, Progress(say=said.append, count=counted.append))
 
     assert (result.n_predicted, result.problems) == (5, ())
     assert 0 < took_s < 75
+    assert counted[-1] == 5
     assert [sentence.partition(",")[0] for sentence in said] == ["channel stable has just moved"]
 
 
 def test_wait_beyond_the_time_limit_is_an_error_with_a_remedy(s3: FakeS3) -> None:
     with pytest.raises(UserError, match=r"channel stable has just moved, .* or with --patience-s \d\d$"):
         smoke_after_a_move(s3, 5, Progress())
-
-
-def test_rides_are_counted_as_they_are_predicted(s3: FakeS3, model: ModelBundle) -> None:
-    counted: list[int] = []
-    run_on(FakeStack(model), s3, 7, Progress(count=counted.append))
-    assert counted[-1] == 7
 
 
 class FakeCloudFormation:
@@ -222,15 +218,6 @@ class FakeCloudFormation:
     def describe_stacks(self, **request: str) -> dict[str, Any]:
         """Describe it under any name."""
         return {"Stacks": [self._stack]}
-
-
-def test_streams_bucket_and_channel_are_read_from_the_stack() -> None:
-    outputs = {"RideEventsStream": "in", "RidePredictionsStream": "out", "BucketName": "made-up", "FunctionName": "f"}
-
-    parameters = {"ModelChannel": "candidate", "ModelRefreshSeconds": "90", "BucketName": ""}
-    target = target_of(FakeCloudFormation(outputs, parameters), "ridecast")
-
-    assert target == Target("in", "out", "made-up", "candidate", refresh_s=90.0)
 
 
 def test_stack_of_another_template_is_an_error() -> None:

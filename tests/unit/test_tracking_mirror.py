@@ -47,14 +47,6 @@ def tags_of(seed: int = 1) -> dict[str, str]:
     return registry_tags(BUCKET, small_bundle(seed).model_version, small_bundle(seed).manifest_sha256)
 
 
-def test_registered_version_is_tied_to_its_bundle() -> None:
-    store, bundle = FakeTracking(), small_bundle()
-    number = register(store, BUCKET, bundle, track_run(store, bundle))
-    assert store.models[MODEL] == {number: tags_of()}
-    assert tags_of()[BUNDLE] == f"s3://{BUCKET}/models/{bundle.model_version}/"
-    assert tags_of()[MANIFEST_SHA256] == bundle.manifest_sha256
-
-
 def test_version_is_registered_once_and_wrong_tags_are_corrected() -> None:
     store, bundle = FakeTracking(), small_bundle()
     run_id = track_run(store, bundle)
@@ -62,19 +54,13 @@ def test_version_is_registered_once_and_wrong_tags_are_corrected() -> None:
     store.models[MODEL][number][MANIFEST_SHA256] = "wrong"
     assert register(store, BUCKET, bundle, run_id) == number
     assert store.models[MODEL] == {number: tags_of()}
+    assert tags_of()[BUNDLE] == f"s3://{BUCKET}/models/{bundle.model_version}/"
+    assert tags_of()[MANIFEST_SHA256] == bundle.manifest_sha256
 
 
 def test_each_bucket_has_its_own_registered_model(tmp_path: Path) -> None:
     names = {registered_model(name) for name in ("a", "b", f"file:{tmp_path}/a", f"file:{tmp_path}/x/a", "file:a")}
     assert len(names) == 5
-
-
-def test_registering_that_fails_says_which_version_to_track_again() -> None:
-    store = FakeTracking()
-    run_id = track_run(store, small_bundle())
-    store.script = [None, GONE]
-    with pytest.raises(TrackingError, match=f"models sync {small_bundle().model_version} --bucket {BUCKET}`"):
-        register(store, BUCKET, small_bundle(), run_id)
 
 
 # From a bucket to its mirror ----------------------------------------------------------------------------------------
