@@ -166,11 +166,7 @@ def deploy(
 ) -> DeployedStack:
     """Create the template's stack on the local AWS, by a change set as `sam deploy` does, but without building code.
 
-    Args:
-        aws: The local AWS.
-        stack_name: The stack's name.
-        path: The template.
-        parameters: Values for its parameters; others have their defaults.
+    Parameters that are not given have their defaults.
 
     Raises:
         UserError: The template cannot be used, or the stack was not created.

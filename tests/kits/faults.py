@@ -347,7 +347,9 @@ class FaultySimulation(Simulation):
             case MergeShards(n):
                 self.input.merge(n)
             case JumpClock(seconds, wall_only):
-                self.clock.jump(seconds, wall_only=wall_only)
+                # Monotonic time never goes back.
+                self.clock.now_s += 0 if wall_only else max(0.0, seconds)
+                self.clock.wall_ahead_s += seconds if wall_only else 0
             case ServeModel(n):
                 self.serve(self._bundles[n % len(self._bundles)])
             case fault:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Self
 
 PATIENCE_S = 120.0
@@ -80,9 +79,7 @@ class RuntimeApi:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for call in self._held:
             call.hang_up()
         self._server.shutdown()

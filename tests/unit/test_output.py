@@ -91,6 +91,7 @@ def test_brackets_are_text_not_markup(text: str) -> None:
 def test_progress_shows_what_is_sent_and_done_and_how_good_it_is() -> None:
     rides = small_rides().head(4)
     ledger = Ledger(Replay(rides, 0), rides.duration_minutes + 2.0)
+    ledger.n_sent = 4
     ledger.add_predictions(
         encode_predictions("v1", [minutes + 1.0], [ride], [str(ride)])[0]
         for ride, minutes in enumerate(rides.duration_minutes[:3].tolist())
@@ -98,7 +99,7 @@ def test_progress_shows_what_is_sent_and_done_and_how_good_it_is() -> None:
     console, written = terminal()
     with ConsoleDisplay(console).live() as display:
         display.step("replaying")
-        display.progress(n_events=4, n_sent=4, ledger=ledger, seconds=0.5)
+        display.progress(n_events=4, ledger=ledger, seconds=0.5)
 
     assert np.isclose(ledger.rmse_minutes, 1.0)
     for figure in ("3/4", "sent 4", "predicted 3", "rejected 0", "6 rides/s", "RMSE 1.00 min", "baseline 2.00"):

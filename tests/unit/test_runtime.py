@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from infra.local.runtime.in_process import (
-    MAX_RESPONSE_BYTES,
     FunctionError,
     FunctionExitError,
     FunctionTimeoutError,
@@ -96,12 +96,12 @@ def test_response_that_is_not_json_is_a_failure(response: object) -> None:
 
 def test_response_may_have_six_megabytes_and_not_one_byte_more() -> None:
     def handler(event: dict[str, Any], context: Any) -> object:
-        return "é" * (MAX_RESPONSE_BYTES // 2 - 1) + event["more"]  # two bytes a letter, and the quotes
+        return "é" * (MAX_PAYLOAD_BYTES // 2 - 1) + event["more"]  # two bytes a letter, and the quotes
 
     runtime = make_runtime(handler)
 
     runtime({"more": ""})
-    with pytest.raises(FunctionError, match=f"has {MAX_RESPONSE_BYTES + 1} bytes"):
+    with pytest.raises(FunctionError, match=f"has {MAX_PAYLOAD_BYTES + 1} bytes"):
         runtime({"more": "x"})
 
 

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.cli.demo import bundle_bucket
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from infra.local.runtime.http import (
     HOST,
-    MAX_REQUEST_BYTES,
     ApiServer,
     RequestCount,
     http_event,
@@ -136,7 +136,7 @@ def test_taken_port_is_named_with_a_remedy(echoing: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d" % (MAX_REQUEST_BYTES + 1), 413),
+        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d" % (MAX_PAYLOAD_BYTES + 1), 413),
         (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1", 411),
         (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked", 411),
         (b"GET / HTTP/1.1\r\nHost: evil.example:80", 421),

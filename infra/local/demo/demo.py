@@ -45,7 +45,7 @@ class Display(Protocol):
     def warn(self, text: str) -> None:
         """Show a warning."""
 
-    def progress(self, n_events: int, n_sent: int, ledger: Ledger, seconds: float) -> None:
+    def progress(self, n_events: int, ledger: Ledger, seconds: float) -> None:
         """Show the progress of the replay; called many times a second."""
 
 
@@ -187,7 +187,7 @@ def _run_replay(
     """
     kinesis, s3 = aws.client("kinesis"), aws.client("s3")
     reader = StreamReader(kinesis, stack.output_stream, "TRIM_HORIZON")
-    sent, etags = _Sent(), dict[str, str]()
+    etags: dict[str, str] = {}
     log_path = options.folder / LOG_NAME
     function = (
         EmulatedRuntime(replace(stack.function, package=package), log_path)
@@ -198,7 +198,7 @@ def _run_replay(
         mapping = EventSourceMapping(stack.mapping, kinesis, runtime, s3=s3)
         with polling(mapping) as mapping_polls:
             started_s = last_news_s = time.monotonic()
-            producer = thread.submit(_send, kinesis, stack.input_stream, replay, sent)
+            producer = thread.submit(_send, kinesis, stack.input_stream, replay, ledger)
             while (n_missing := ledger.n_lost) > 0:
                 records = reader.read_once()
                 ledger.add_predictions(record.data for record in records)
@@ -209,7 +209,7 @@ def _run_replay(
                             future.result()
                     time.sleep(_IDLE_S)
                 now_s = time.monotonic()
-                display.progress(len(replay), sent.n, ledger, now_s - started_s)
+                display.progress(len(replay), ledger, now_s - started_s)
                 if ledger.n_lost < n_missing:  # a repeated prediction does not count as progress
                     last_news_s = now_s
                 if now_s - last_news_s > options.stall_s:
@@ -219,14 +219,9 @@ def _run_replay(
             return time.monotonic() - started_s
 
 
-@dataclass(slots=True)
-class _Sent:
-    n: int = 0
-
-
-def _send(kinesis: Any, stream: str, replay: Replay, sent: _Sent) -> None:
-    for n_sent in publish(Publisher(kinesis, stream), replay.entries()):
-        sent.n = n_sent
+def _send(kinesis: Any, stream: str, replay: Replay, ledger: Ledger) -> None:
+    for ledger.n_sent in publish(Publisher(kinesis, stream), replay.entries()):
+        pass
 
 
 def _add_new_rejects(s3: Any, bucket: str, etags: dict[str, str], ledger: Ledger) -> None:

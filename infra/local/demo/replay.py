@@ -64,7 +64,7 @@ class Replay:
 
 
 class Ledger:
-    """Where each event of a replay ended, and the errors of the predictions so far."""
+    """Where each event of a replay ended, and the errors of the predictions so far. The producer sets `n_sent`."""
 
     def __init__(self, replay: Replay, baseline_minutes: NDArray[np.float64]) -> None:
         """Create an empty ledger; `baseline_minutes` (n rides,) are the baseline's predictions of the rides."""
@@ -74,6 +74,7 @@ class Ledger:
         self._is_predicted = bytearray(len(replay.rides))
         self._rejected: set[str] = set()
         self._squared = self._absolute = self._baseline_squared = 0.0
+        self.n_sent = 0
         self.n_predicted = 0
         self.n_repeated = 0
         self.versions: dict[str, int] = {}

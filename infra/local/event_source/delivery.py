@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from infra.local.event_source.config import MappingStats
+from infra.local.event_source.config import MappingConfig, MappingStats
 from infra.local.event_source.lambda_event import LambdaRecord, count_done
 
 logger = logging.getLogger(__name__)
@@ -56,53 +56,39 @@ class FailedBatch:
         return self.records[0]["eventID"].partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class FailureDestination:
-    """The bucket for a mapping's failed batches. `s3` is a boto3 client."""
-
-    s3: Any
-    bucket: str
-    mapping_id: str
-    function_arn: str
-
-    def store(self, failed: FailedBatch) -> None:
-        """Store a failed batch; a repeated call overwrites the same object. Errors are botocore's."""
-        self.s3.put_object(
-            Bucket=self.bucket,
-            Key=object_key(failed, self.mapping_id),
-            Body=json.dumps(_invocation_record(failed, self.function_arn)).encode(),
-            ContentType="application/json",
-        )
-
-
 class Delivery:
     """Invokes the function with batches, stores failed batches and counts both.
 
     Args:
+        config: The mapping's properties. Without a failure destination, failed records are dropped, as Lambda does.
+        stream_arn: The stream's ARN.
         invoke: Runs the function on an event: returns its response, raises if it failed.
-        destination: Stores failed batches; None drops them, as Lambda does.
+        s3: A boto3 client for the failure destination.
         wall_clock: Unix time in seconds.
         new_id: Makes the unique part of names.
-        stats: The counters to update.
-        reads_response: Whether the function's response names failed records.
+
+    Attributes:
+        stats: The mapping's counters.
     """
 
     def __init__(
         self,
+        config: MappingConfig,
+        stream_arn: str,
         invoke: Callable[[dict[str, Any]], object],
-        destination: FailureDestination | None,
+        s3: Any,
         wall_clock: Callable[[], float],
         new_id: Callable[[], str],
-        stats: MappingStats,
-        *,
-        reads_response: bool,
     ) -> None:
+        self.stats = MappingStats()
+        region, account = stream_arn.split(":")[3:5]
+        self._function_arn = f"arn:aws:lambda:{region}:{account}:function:{config.function_name}"
+        self._mapping_id = new_id()
+        self._config = config
         self._invoke = invoke
-        self._destination = destination
+        self._s3 = s3
         self._wall_clock = wall_clock
         self._new_id = new_id
-        self._reads_response = reads_response
-        self.stats = stats
 
     def deliver(self, batch: list[LambdaRecord], *, is_redelivered: bool) -> Outcome:
         """Invoke the function with a batch."""
@@ -125,12 +111,17 @@ class Delivery:
     def settle(self, failed: FailedBatch) -> bool:
         """Store or drop a failed batch; return False if the destination fails and the call must be repeated."""
         n_records, first = len(failed.records), failed.records[0]["eventID"]
-        if self._destination is None:
+        if not self._config.on_failure_bucket:
             self.stats.n_dropped += n_records
             logger.error("%d records from %s on are lost: %s", n_records, first, failed.condition)
             return True
         try:
-            self._destination.store(failed)
+            self._s3.put_object(
+                Bucket=self._config.on_failure_bucket,
+                Key=object_key(failed, self._mapping_id),
+                Body=json.dumps(_invocation_record(failed, self._function_arn)).encode(),
+                ContentType="application/json",
+            )
         except (BotoCoreError, ClientError, ResponseParserError) as error:
             self._note(error)
             logger.warning("%d failed records from %s on cannot be stored yet: %s", n_records, first, error)
@@ -147,7 +138,8 @@ class Delivery:
             self._note(error)
             logger.warning("%d records from %s on are not done", len(batch), batch[0]["eventID"], exc_info=True)
             return Outcome(0, raised=True)
-        return Outcome(count_done(response, batch) if self._reads_response else len(batch), raised=False)
+        reports_failures = self._config.report_batch_item_failures
+        return Outcome(count_done(response, batch) if reports_failures else len(batch), raised=False)
 
     def _note(self, error: Exception) -> None:
         self.stats.last_error = f"{type(error).__name__}: {error}"

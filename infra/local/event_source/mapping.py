@@ -18,8 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from infra.local.event_source.batcher import Batcher, Timing
-from infra.local.event_source.config import MappingConfig, MappingStats
-from infra.local.event_source.delivery import Delivery, FailureDestination
+from infra.local.event_source.config import MappingConfig
+from infra.local.event_source.delivery import Delivery
 from infra.local.event_source.shard_consumer import ShardConsumer
 from infra.operate.shards import (
     FIRST_IDLE_WAIT_S,
@@ -51,7 +51,6 @@ class EventSourceMapping:
 
     Attributes:
         stats: Its counters.
-        mapping_id: Its UUID, which is part of the failed batches' keys.
     """
 
     def __init__(
@@ -64,8 +63,6 @@ class EventSourceMapping:
         s3: Any = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
-        self.stats = MappingStats()
-        self.mapping_id = new_id()
         self._kinesis = kinesis
         summary = kinesis.describe_stream_summary(StreamName=config.stream_name)
         self._stream_arn: str = summary["StreamDescriptionSummary"]["StreamARN"]
@@ -73,14 +70,8 @@ class EventSourceMapping:
             config = replace(config, maximum_retry_attempts=-1, maximum_record_age_s=-1)
         self._config = config
         self._timing = timing
-        self._delivery = Delivery(
-            invoke,
-            self._make_destination(s3),
-            timing.wall_clock,
-            new_id,
-            self.stats,
-            reads_response=config.report_batch_item_failures,
-        )
+        self._delivery = Delivery(config, self._stream_arn, invoke, s3, timing.wall_clock, new_id)
+        self.stats = self._delivery.stats
         self._parent_ids: dict[str, tuple[str, ...]] = {}  # of every shard that was ever listed
         self._consumers: dict[str, ShardConsumer] = {}  # until the shard has ended and its records are settled
         self._add_shards(list_shards(kinesis, config.stream_name), config.starting_position)
@@ -113,13 +104,6 @@ class EventSourceMapping:
             wait_s = next_idle_wait_s(wait_s, n_records)
             if n_records == 0:
                 stop.wait(wait_s)
-
-    def _make_destination(self, s3: Any) -> FailureDestination | None:
-        if not (s3 and self._config.on_failure_bucket):
-            return None
-        region, account = self._stream_arn.split(":")[3:5]
-        function_arn = f"arn:aws:lambda:{region}:{account}:function:{self._config.function_name}"
-        return FailureDestination(s3, self._config.on_failure_bucket, self.mapping_id, function_arn)
 
     def _discover(self) -> None:
         self._next_discovery_s = self._timing.clock() + DISCOVERY_PERIOD_S

@@ -32,12 +32,7 @@ MAX_ITERATOR_AGE_S = 300
 
 
 class TokenBucket:
-    """A token bucket that holds one second's tokens at most; it may go into debt.
-
-    Args:
-        per_s: Tokens that are added in a second.
-        clock: Monotonic seconds.
-    """
+    """A token bucket that holds one second's tokens at most; it may go into debt. `clock` returns monotonic seconds."""
 
     def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
         self._per_s = per_s
@@ -58,11 +53,7 @@ class TokenBucket:
 
 
 class ShardLimits:
-    """The limits of one shard. Safe to use from several threads.
-
-    Args:
-        clock: Monotonic seconds.
-    """
+    """The limits of one shard. Safe to use from several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = Lock()

@@ -39,9 +39,7 @@ class FunctionConfig:
 def read_function(aws: LocalAws, name: str) -> FunctionConfig:
     """Read a deployed function's configuration. Its clients use the local AWS, and its package is the source tree.
 
-    Args:
-        aws: The local AWS.
-        name: The function's name or ARN. An alias in it selects the alias's version.
+    `name` is the function's name or ARN. An alias in it selects the alias's version.
     """
     found = aws.client("lambda").get_function_configuration(FunctionName=name)
     variables = {key: str(value) for key, value in found["Environment"]["Variables"].items()}  # moto keeps numbers

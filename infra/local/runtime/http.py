@@ -10,18 +10,15 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.rides import answer_error
 from lambda_function.errors import RequestError
 from training.errors import UserError
 
 HOST = "127.0.0.1"
-
-MAX_REQUEST_BYTES = 6 * 1024 * 1024
-"""Lambda's limit for an invocation: API Gateway itself refuses more."""
 
 _NAMES = frozenset({HOST, "localhost"})
 _IDLE_S = 30.0
@@ -113,9 +110,7 @@ class ApiServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -192,9 +187,9 @@ class _RequestHandler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length", "0")
         if "transfer-encoding" in self.headers or not length.isdecimal():
             raise RequestError(HTTPStatus.LENGTH_REQUIRED, "send the body in one piece, with a Content-Length")
-        if int(length) > MAX_REQUEST_BYTES:
+        if int(length) > MAX_PAYLOAD_BYTES:
             raise RequestError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {MAX_REQUEST_BYTES:,} bytes at most"
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {MAX_PAYLOAD_BYTES:,} bytes at most"
             )
         return self.rfile.read(int(length))
 

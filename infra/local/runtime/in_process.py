@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from infra.local.runtime.function import FunctionConfig
 from training.errors import UserError
-
-MAX_RESPONSE_BYTES = 6 * 1024 * 1024
 
 Handler = Callable[[dict[str, Any], Any], object]
 """A function's entry point: takes event and context, returns the response."""
@@ -66,13 +65,7 @@ class InProcessRuntime:
     """Runs a handler in this process, one event at a time: `runtime(event)` returns the response or raises.
 
     It cannot stop a function at its timeout, but an invocation that took longer fails, whatever it returned.
-
-    Args:
-        handler: The function's entry point.
-        timeout_s: How long an invocation may take.
-        memory_mb: Passed to the function; not enforced.
-        function_name: Passed to the function.
-        clock: Seconds, monotonic.
+    The memory size is passed to the function and not enforced. `clock` returns monotonic seconds.
     """
 
     def __init__(
@@ -129,8 +122,8 @@ class InProcessRuntime:
         except (TypeError, ValueError, RecursionError) as error:
             raise FunctionError(f"the response of {self._function_name} is not JSON: {error}") from error
         n_bytes = len(body.encode("utf-8", "surrogatepass"))
-        if n_bytes > MAX_RESPONSE_BYTES:
-            raise FunctionError(f"the response of {self._function_name} has {n_bytes} bytes, over {MAX_RESPONSE_BYTES}")
+        if n_bytes > MAX_PAYLOAD_BYTES:
+            raise FunctionError(f"the response of {self._function_name} has {n_bytes} bytes, over {MAX_PAYLOAD_BYTES}")
         decoded: object = json.loads(body)
         return decoded
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from training.errors import UserError
@@ -92,9 +91,7 @@ class RieProcess:
             self._stop()
         raise UserError("the runtime interface emulator does not start", f"see {self._log_path}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def peak_rss_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""The clock of a simulation. Time passes only by `sleep` and `jump`."""
+"""The clock of a simulation. Time passes only by `sleep`."""
 
 import math
 from dataclasses import dataclass
@@ -41,15 +41,3 @@ class SimulatedClock:
             self.now_s = self.deadline_s
             raise TimeoutError(f"killed at {self.deadline_s} s, asleep")
         self.now_s += seconds
-
-    def jump(self, seconds: float, *, wall_only: bool = False) -> None:
-        """Let time pass at once and without a deadline, as for a machine that was suspended.
-
-        Args:
-            seconds: Below 0 only with `wall_only`: monotonic time never goes back.
-            wall_only: Whether to set only the wall clock.
-        """
-        if wall_only:
-            self.wall_ahead_s += seconds
-        else:
-            self.now_s += max(0.0, seconds)
