@@ -1,4 +1,4 @@
-# Every target sets up what it needs. `make` alone lists them.
+# Every target prepares the environment that it needs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -14,18 +14,18 @@ help: ## list the targets
 $(READY): pyproject.toml uv.lock .python-version .ci/setup
 	@.ci/setup
 
-setup: $(READY) ## make .venv with .venv/bin/ridecast in it (once)
+setup: $(READY) ## create .venv, with .venv/bin/ridecast (once)
 
-demo: $(READY) ## real rides through Kinesis, the function and out as predictions, on this machine
+demo: $(READY) ## send real rides through Kinesis and the function, and read the predictions, on this machine
 	@ridecast demo $(ARGS)
 
-test: $(READY) ## every test (some 7 minutes)
+test: $(READY) ## run all tests (about 7 minutes)
 	@pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: $(READY) ## the fast tier, on two cores (some 15 s)
+test-fast: $(READY) ## run the fast tests on two cores (about 15 s)
 	@pytest -m "not slow" -n 2 $(ARGS)
 
-lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed template, bandit, zizmor
+lint: $(READY) ## run ruff, mypy, import contracts, cfn-lint on the transformed template, bandit and zizmor
 	@ruff format --check .
 	@ruff check .
 	@mypy
@@ -33,38 +33,38 @@ lint: $(READY) ## ruff, mypy, import contracts, cfn-lint on the transformed temp
 	@python -m infra.stack.lint
 	@zizmor --offline --quiet --persona pedantic .github
 
-format: $(READY) ## put the code into its house style
+format: $(READY) ## format the code with ruff and apply its fixes
 	@ruff format .
 	@ruff check --fix .
 
-mlflow: $(READY) ## MLflow's pages on what was tracked, on http://127.0.0.1:5001
+mlflow: $(READY) ## serve MLflow's pages for the tracked runs on http://127.0.0.1:5001
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI"; exit;; esac; \
 	mkdir -p build/mlflow; MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	mlflow server --host 127.0.0.1 --port 5001 --workers 1 --artifacts-destination build/mlflow/artifacts \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///build/mlflow/mlflow.db}"
 
-bench: $(READY) ## cost of engine, handler and cold start, beside what they replace
+bench: $(READY) ## measure engine, handler and cold start, and compare them with what they replace
 	@python -m tests.bench
 
-soak: $(READY) ## a million rides through faults, reshards and model switches (ARGS="--rides 100000" for fewer)
+soak: $(READY) ## send a million rides through faults, reshards and model switches (ARGS="--rides 100000" for fewer)
 	@python -m tests.soak $(ARGS)
 
-fuzz: $(READY) ## hostile inputs at every decoder (ARGS="--inputs 100000" for more)
+fuzz: $(READY) ## give hostile inputs to every decoder (ARGS="--inputs 100000" for more)
 	@python -m tests.fuzz $(ARGS)
 
-deploy-local: $(READY) ## a stack's whole life by the real sam, on the embedded AWS (a minute)
+deploy-local: $(READY) ## deploy, update, roll back and delete the stack on the local AWS with the real sam (a minute)
 	@python -m tests.deploy_local $(ARGS)
 
-checkov: $(READY) ## checkov on the transformed template, in an environment of its own
+checkov: $(READY) ## run checkov on the transformed template, in its own environment
 	@python -m infra.stack.checkov
 
-release: $(READY) ## the deployable release with its bill of materials, in build/release
+release: $(READY) ## build the release with its bill of materials in build/release
 	@rm -rf build/release && python -m infra.stack.release
 
-build: $(READY) ## the deployable package, in .aws-sam/build (ARGS="--architecture x86_64" for another processor)
+build: $(READY) ## build the deployable package in .aws-sam/build (ARGS="--architecture x86_64" for another processor)
 	@python -m infra.stack.package $(ARGS)
 
-ci: lint test ## what CI runs
+ci: lint test ## run lint and all tests
 
-clean: ## remove the environment and everything built
+clean: ## remove the environment and all build output
 	rm -rf .venv .tools build .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

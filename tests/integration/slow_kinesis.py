@@ -1,4 +1,4 @@
-"""A Kinesis in front of the embedded one whose PutRecords take their time, or never end: HTTP on the loopback."""
+"""A Kinesis in front of the local one: its PutRecords calls are slow or never end. HTTP on the loopback."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def slow_kinesis(endpoint_url: str, delay_s: float) -> Iterator[str]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if over.wait(delay_s):
-                return  # whoever waited for the answer is gone
+                return  # the client has gone
             connection = HTTPConnection(behind, timeout=_PATIENCE_S)
             try:
                 connection.request("POST", self.path, body, dict(self.headers))
