@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii  # C, and exactly what json.dum
 from typing import Any, TypedDict
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
-"""Lambda's limit of an event and of a response. Events are measured as compact ASCII JSON, which UTF-8 never exceeds."""
+"""Lambda's limit of an event and of a response. Events are measured as compact ASCII JSON; UTF-8 is never longer."""
 
 
 class Envelope(TypedDict):

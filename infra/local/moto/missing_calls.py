@@ -12,10 +12,8 @@ from moto.codedeploy.responses import CodeDeployResponse
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 
-CONCURRENT_EXECUTIONS = 1000
-TOTAL_CODE_BYTES = 75 << 30
-UNZIPPED_CODE_BYTES, ZIPPED_CODE_BYTES = 250 << 20, 50 << 20
-"""AWS's default quotas. Very new accounts have 10 concurrent executions at first."""
+_CONCURRENT_EXECUTIONS = 1000
+"""AWS's default quota. Very new accounts have 10 at first."""
 
 _LAMBDA_PATH = r"{0}/(?P<api_version>[^/]+)"
 
@@ -34,11 +32,11 @@ def _account_settings(response: LambdaResponse) -> str:
     versions = list(response.backend.list_functions("ALL"))
     n_reserved = sum(int(function.reserved_concurrency or 0) for function in functions)
     limit = {
-        "ConcurrentExecutions": CONCURRENT_EXECUTIONS,
-        "UnreservedConcurrentExecutions": CONCURRENT_EXECUTIONS - n_reserved,
-        "TotalCodeSize": TOTAL_CODE_BYTES,
-        "CodeSizeUnzipped": UNZIPPED_CODE_BYTES,
-        "CodeSizeZipped": ZIPPED_CODE_BYTES,
+        "ConcurrentExecutions": _CONCURRENT_EXECUTIONS,
+        "UnreservedConcurrentExecutions": _CONCURRENT_EXECUTIONS - n_reserved,
+        "TotalCodeSize": 75 << 30,
+        "CodeSizeUnzipped": 250 << 20,
+        "CodeSizeZipped": 50 << 20,
     }
     usage = {"FunctionCount": len(functions), "TotalCodeSize": sum(int(version.code_size) for version in versions)}
     return json.dumps({"AccountLimit": limit, "AccountUsage": usage})
