@@ -80,13 +80,8 @@ def smoke(
 ) -> SmokeResult:
     """Test a stack. If its channel has just moved, wait first until every running function has followed.
 
-    Args:
-        clients: Makes a boto3 client for a service.
-        stack_name: The stack.
-        n_rides: Rides to send; the golden rides repeat if there are fewer.
-        patience_s: Time limit, for functions to follow the channel and for all predictions.
-        progress: Receives messages and counts.
-        timing: Clock and sleep.
+    The golden rides repeat if they are fewer than `n_rides`. `patience_s` is the time limit for functions to follow the
+    channel, and for all predictions.
 
     Raises:
         UserError: The stack, its channel or its model cannot be tested, or the input stream did not accept the rides.

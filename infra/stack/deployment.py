@@ -40,12 +40,8 @@ has raised rolls it back. samconfig.toml sets the usual values again at the next
 def deployment_parameters(samconfig: Path, environment: str, more: Mapping[str, str]) -> list[str]:
     """Return ``Name=value`` for each parameter of a deployment.
 
-    `sam deploy --parameter-overrides` replaces samconfig.toml's parameters instead of adding to them, so all are given.
-
-    Args:
-        samconfig: The file.
-        environment: One of its tables, as in ``prod``.
-        more: Values that are not in the file, as an ARN; they outrank the file's, and an empty value is ignored.
+    `sam deploy --parameter-overrides` replaces samconfig.toml's parameters instead of adding to them, so all are given:
+    those of the file's environment, as in ``prod``, and more, as an ARN, which outrank them; an empty one is ignored.
 
     Raises:
         UserError: The file has no such environment.
@@ -226,15 +222,8 @@ def undo(
 ) -> str:
     """Deploy what `read_deployed` returned over the stack as it is now: all at once, and without rollout alarms.
 
-    Args:
-        cloudformation: A boto3 client.
-        s3: A boto3 client.
-        bucket: The artefact bucket: CloudFormation takes a template of more than 51,200 bytes only from a bucket.
-        deployed: The stack before.
-        sleep: Waits for seconds.
-
-    Returns:
-        The stack's status, ``UPDATE_COMPLETE``.
+    The template goes through the artefact bucket: CloudFormation takes more than 51,200 bytes only from a bucket.
+    Returns the stack's status, ``UPDATE_COMPLETE``.
 
     Raises:
         UserError: The change set could not be created or executed.

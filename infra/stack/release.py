@@ -30,14 +30,10 @@ _READABLE, _EXECUTABLE = 0o644, 0o755  # Lambda runs as another user than the fi
 
 
 def write_release(build_dir: Path, folder: Path, exported: str) -> None:
-    """Write a release: zips, template, bill of materials, and SHA256SUMS, which `sha256sum --check` reads.
+    """Write a release to an empty or missing folder: zips, template, bill of materials, and SHA256SUMS.
 
-    Functions with the same files share a zip.
-
-    Args:
-        build_dir: Made by `infra.stack.package.build`: the built template and a folder for each function.
-        folder: The release's; it must be empty or missing.
-        exported: The output of `uv export`, with digests.
+    Functions with the same files share a zip. `build_dir` has the built template and a folder for each function, as
+    `infra.stack.package.build` makes them; `exported` is the output of `uv export`, with digests.
 
     Raises:
         UserError: The folder is not empty, or the bill of materials is not valid, or there is no built template.
@@ -57,14 +53,9 @@ def write_release(build_dir: Path, folder: Path, exported: str) -> None:
 
 
 def write_archive(folder: Path, path: Path) -> str:
-    """Zip the contents of a folder.
+    """Zip the contents of a folder, without its own name, and return the zip's SHA-256 in hex.
 
-    Args:
-        folder: Its own name is not in the zip.
-        path: The zip; replaced if it exists.
-
-    Returns:
-        The zip's SHA-256 in hex. It holds for one version of zlib: another may compress the same files differently.
+    The digest holds for one version of zlib: another may compress the same files differently.
     """
     files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
     with ZipFile(path, "w") as archive:

@@ -27,10 +27,7 @@ _RUNTIME = {
 
 
 def requirements_of_the_runtime(exported: str) -> str:
-    r"""Return the requirements that the function's own Python installs, without their markers.
-
-    Args:
-        exported: The output of `uv export`, with digests on lines of their own or without digests.
+    r"""Return the requirements of `uv export`'s output that the function's own Python installs, without their markers.
 
     >>> requirements_of_the_runtime("a==1 ; python_full_version < '3.12' \\\n    --hash=sha256:0\nb==2\n")
     'b==2\n'
@@ -45,11 +42,7 @@ def requirements_of_the_runtime(exported: str) -> str:
 
 
 def write_sbom(exported: str, path: Path) -> None:
-    """Write the bill of materials; the same requirements give the same bytes.
-
-    Args:
-        exported: The output of `uv export`, with digests.
-        path: The JSON file, replaced if it exists.
+    """Write the bill of materials of `uv export`'s output as JSON; the same output gives the same bytes.
 
     Raises:
         UserError: The document is not valid, or a requirement can't be read.

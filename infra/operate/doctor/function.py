@@ -1,6 +1,6 @@
 """The function that the mapping invokes: configuration, mapping, versions, concurrency, and its work by its metrics."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
@@ -18,7 +18,7 @@ from infra.operate.doctor.facts import (
     good,
     warning,
 )
-from infra.operate.doctor.metrics import MINUTE_S, Metric, by_minute
+from infra.operate.doctor.metrics import MINUTE_S, by_minute
 from infra.stack.describe import Resource
 from lambda_function.aws.settings import ServingSettings, Settings
 from lambda_function.errors import ConfigurationError
@@ -43,8 +43,13 @@ _SETTING_OF = {
 _FAILED = "PROBLEM"
 """The beginning of a mapping's last result if it failed."""
 
-_OUR_METRICS = ("Records", "Predictions", "Rejects", "FailedInvocations", "ModelRefreshFailures")
-_LAMBDA_METRICS = ("Errors", "Throttles")
+_RECENT_METRICS = dict.fromkeys(("Records", "ModelRefreshFailures"), "Sum")
+_OUR_METRICS = {
+    **_RECENT_METRICS,
+    **dict.fromkeys(("Predictions", "Rejects", "FailedInvocations"), "Sum"),
+    "RecordAge": "Maximum",
+}
+_LAMBDA_METRICS = dict.fromkeys(("Errors", "Throttles"), "Sum")
 _MS_PER_S = 1000
 
 
@@ -131,41 +136,30 @@ def probe_concurrency(aws_lambda: Any, function: str) -> ConcurrencyFacts:
 def probe_work(
     cloudwatch: Any, function: str, settings: ServingSettings, window: tuple[datetime, datetime]
 ) -> WorkFacts:
-    """Sum up the function's metrics.
-
-    Args:
-        cloudwatch: A boto3 client.
-        function: The function's name, for Lambda's own metrics.
-        settings: The function's: they name its metrics and its refresh interval.
-        window: Start and end, aware.
-    """
-    namespace, dimension = settings.metrics_namespace, ("service", settings.service_name)
-    ours = [Metric(namespace, name, dimension, "Sum") for name in _OUR_METRICS]
-    lambdas = [Metric("AWS/Lambda", name, ("FunctionName", function), "Sum") for name in _LAMBDA_METRICS]
-    age = Metric(namespace, "RecordAge", dimension, "Maximum")
-    *series, ages = by_minute(cloudwatch, window, [*ours, *lambdas, age])
-    records, predictions, rejects, exceptions, refresh_failures, errors, throttles = _sums(series)
-
+    """Sum up the function's metrics; its settings name them and its refresh interval."""
+    service = settings.metrics_namespace, ("service", settings.service_name)
+    ours = by_minute(cloudwatch, window, *service, _OUR_METRICS)
+    lambdas = by_minute(cloudwatch, window, "AWS/Lambda", ("FunctionName", function), _LAMBDA_METRICS)
     recent_minutes = max(RECENT_MINUTES, ceil(2 * settings.model_refresh_s / MINUTE_S))
     recently = window[1] - timedelta(minutes=recent_minutes), window[1]
-    recent_records, recent_failures = _sums(by_minute(cloudwatch, recently, [ours[0], ours[-1]]))
+    recent = by_minute(cloudwatch, recently, *service, _RECENT_METRICS)
     return WorkFacts(
-        n_records=records,
-        n_predictions=predictions,
-        n_rejects=rejects,
-        n_exceptions=exceptions,
-        n_errors=errors,
-        n_throttles=throttles,
-        max_record_age_s=max(ages, default=0.0) / _MS_PER_S,
-        n_refresh_failures=refresh_failures,
+        n_records=_total(ours["Records"]),
+        n_predictions=_total(ours["Predictions"]),
+        n_rejects=_total(ours["Rejects"]),
+        n_exceptions=_total(ours["FailedInvocations"]),
+        n_errors=_total(lambdas["Errors"]),
+        n_throttles=_total(lambdas["Throttles"]),
+        max_record_age_s=max(ours["RecordAge"], default=0.0) / _MS_PER_S,
+        n_refresh_failures=_total(ours["ModelRefreshFailures"]),
         recent_minutes=recent_minutes,
-        n_recent_refresh_failures=recent_failures,
-        n_recent_records=recent_records,
+        n_recent_refresh_failures=_total(recent["ModelRefreshFailures"]),
+        n_recent_records=_total(recent["Records"]),
     )
 
 
-def _sums(series: Sequence[Sequence[float]]) -> list[int]:
-    return [int(sum(values)) for values in series]
+def _total(values: Iterable[float]) -> int:
+    return int(sum(values))
 
 
 def check_mapping(facts: StackFacts) -> Iterator[Finding]:

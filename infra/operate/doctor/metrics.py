@@ -1,46 +1,39 @@
 """CloudWatch metrics by minute."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 MINUTE_S = 60
 
 
-class Metric(NamedTuple):
-    """A metric with its one dimension, name and value; `statistic` is CloudWatch's name."""
-
-    namespace: str
-    name: str
-    dimension: tuple[str, str]
-    statistic: str
-
-
-def by_minute(cloudwatch: Any, window: tuple[datetime, datetime], wanted: Sequence[Metric]) -> list[list[float]]:
+def by_minute(
+    cloudwatch: Any,
+    window: tuple[datetime, datetime],
+    namespace: str,
+    dimension: tuple[str, str],
+    statistics: Mapping[str, str],
+) -> dict[str, list[float]]:
     """Return the values of each metric, one for each minute that has any.
 
-    Args:
-        cloudwatch: A boto3 client.
-        window: Start and end, aware.
-        wanted: At most 500.
+    `window` is its start and end, aware; `dimension` its name and value; `statistics` has CloudWatch's by metric.
     """
-    queries = [_query(f"m{number}", metric) for number, metric in enumerate(wanted)]
-    start, end = window
-    pages = cloudwatch.get_paginator("get_metric_data").paginate(
-        MetricDataQueries=queries, StartTime=start, EndTime=end
-    )
-    values: dict[str, list[float]] = {query["Id"]: [] for query in queries}
-    for page in pages:
+    names = {f"m{number}": name for number, name in enumerate(statistics)}
+    dimensions = [{"Name": dimension[0], "Value": dimension[1]}]
+    queries = [
+        {
+            "Id": query_id,
+            "MetricStat": {
+                "Metric": {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions},
+                "Period": MINUTE_S,
+                "Stat": statistics[name],
+            },
+        }
+        for query_id, name in names.items()
+    ]
+    values: dict[str, list[float]] = {name: [] for name in statistics}
+    request = {"MetricDataQueries": queries, "StartTime": window[0], "EndTime": window[1]}
+    for page in cloudwatch.get_paginator("get_metric_data").paginate(**request):
         for result in page["MetricDataResults"]:
-            values[result["Id"]] += result["Values"]
-    return list(values.values())
-
-
-def _query(query_id: str, metric: Metric) -> dict[str, Any]:
-    name, value = metric.dimension
-    described = {
-        "Namespace": metric.namespace,
-        "MetricName": metric.name,
-        "Dimensions": [{"Name": name, "Value": value}],
-    }
-    return {"Id": query_id, "MetricStat": {"Metric": described, "Period": MINUTE_S, "Stat": metric.statistic}}
+            values[names[result["Id"]]] += result["Values"]
+    return values

@@ -15,7 +15,7 @@ from infra.operate.doctor.facts import (
     good,
     warning,
 )
-from infra.operate.doctor.metrics import MINUTE_S, Metric, by_minute
+from infra.operate.doctor.metrics import MINUTE_S, by_minute
 
 BYTES_PER_MB = 1024 * 1024
 
@@ -42,18 +42,10 @@ _QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quo
 
 
 def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]) -> StreamFacts:
-    """Describe a stream and sum up its metrics.
-
-    Args:
-        kinesis: A boto3 client.
-        cloudwatch: Likewise.
-        name: The stream's.
-        role: "input" or "output".
-        window: Start and end, aware.
-    """
+    """Describe a stream, "input" or "output" by its role, and sum up its metrics."""
     summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
-    wanted = [Metric("AWS/Kinesis", metric, ("StreamName", name), "Sum") for metric in _METRICS]
-    records, n_bytes, throttled, throttled_writes = by_minute(cloudwatch, window, wanted)
+    found = by_minute(cloudwatch, window, "AWS/Kinesis", ("StreamName", name), dict.fromkeys(_METRICS, "Sum"))
+    records, n_bytes, throttled, throttled_writes = (found[metric] for metric in _METRICS)
     mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
     n_shards: int = summary["OpenShardCount"]
     return StreamFacts(
