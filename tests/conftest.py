@@ -25,10 +25,9 @@ os.environ |= {
 
 
 HEAVY_FOLDERS = {"fuzz", "integration", "package", "parity"}
-_FIT_OR_DRAW = """
-    api_log api_model api_predictions api_requests backtest baseline bootstrap cli_models dashboard_image export fit
-    gate pipeline release report synthetic tracking tracking_mirror
-"""
+_FIT_OR_DRAW = (
+    "backtest bootstrap cli_models export fit gate pipeline release report synthetic tracking tracking_mirror"
+)
 FIT_OR_DRAW = {f"test_{name}.py" for name in _FIT_OR_DRAW.split()}
 """Unit tests that fit models, draw or run git: they take seconds, others milliseconds."""
 

@@ -48,14 +48,6 @@ def test_exchanging_the_models_exchanges_the_signs(seed: int) -> None:
     assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=1e-9)
 
 
-@given(seed=seeds)
-def test_order_of_the_rides_makes_no_difference(seed: int) -> None:
-    one, other = squares(seed), squares(seed + 1)
-    order = np.random.default_rng(seed).permutation(len(DAY))
-    shuffled = compare(one[order], other[order], DAY[order])
-    assert as_list(shuffled) == pytest.approx(as_list(compare(one, other)), abs=1e-9)
-
-
 def test_difference_is_that_of_the_two_rmses() -> None:
     one, other = squares(1), squares(2)
     difference = np.sqrt(one.mean()) - np.sqrt(other.mean())

@@ -10,11 +10,11 @@ from training.model.parameters import PARAMETERS
 from training.workflows.config import TrainingConfig, build_config
 
 
-def config_of(text: str, tmp_path: Path, **options: object) -> TrainingConfig:
-    """Build a run from the text of a file and options."""
+def config_of(text: str, tmp_path: Path, *parameters: str, **options: object) -> TrainingConfig:
+    """Build a run from the text of a file, options and parameters of `--set`."""
     file = tmp_path / "run.toml"
     file.write_text(text)
-    return build_config(file, options)
+    return build_config(file, options, parameters)
 
 
 def test_default_run() -> None:
@@ -27,21 +27,13 @@ def test_default_run() -> None:
 
 
 def test_options_outrank_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
-    text = 'service = "yellow"\ntrain = "2019-01..2019-03"\nvalidate = "2019-04"\n[parameters]\nmax_iter = 7\n'
-    config = config_of(text, tmp_path, validate="2019-05", test=None)
+    months = 'service = "yellow"\ntrain = "2019-01..2019-03"\nvalidate = "2019-04"\n'
+    text = f"{months}[parameters]\nmax_iter = 7\nmax_bins = 9\n"
+    config = config_of(text, tmp_path, "max_iter=9", " l2_regularization = 1.5 ", validate="2019-05", test=None)
     assert config.service == "yellow"
     assert [str(month) for month in config.train_months] == ["2019-01", "2019-02", "2019-03"]
     assert [str(month) for month in config.validate_months] == ["2019-05"]
-    assert config.parameters == {**PARAMETERS, "max_iter": 7}
-
-
-def test_set_outranks_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "run.toml"
-    file.write_text("[parameters]\nmax_iter = 7\nlearning_rate = 0.3\n")
-    config = build_config(file, {}, ["max_iter=9", " l2_regularization = 1.5 "])
-    assert config.parameters["max_iter"] == 9
-    assert config.parameters["learning_rate"] == 0.3
-    assert config.parameters["l2_regularization"] == 1.5
+    assert config.parameters == {**PARAMETERS, "max_iter": 9, "max_bins": 9, "l2_regularization": 1.5}
 
 
 def test_rules_to_allow_come_from_file_or_options(tmp_path: Path) -> None:
@@ -59,18 +51,13 @@ def test_rules_to_allow_come_from_file_or_options(tmp_path: Path) -> None:
         ),
         ({"test": "2021-01"}, "--test names 2021-01, which is a training month"),
         ({"test": "2021-02"}, "--test names 2021-02, which is a validation month"),
+        ({"train": "2021-13"}, "write months as"),
         ({"service": "blue"}, "service is 'blue': choose one of green, yellow"),
     ],
 )
 def test_invalid_run_is_refused(options: dict[str, str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         build_config(None, options)
-
-
-@pytest.mark.parametrize("months", ["", "2021-13", "2021-01,2021-01", "2021-02..2021-01"])
-def test_invalid_or_repeated_months_are_refused(months: str) -> None:
-    with pytest.raises(UserError, match="write months as"):
-        build_config(None, {"train": months})
 
 
 @pytest.mark.parametrize(

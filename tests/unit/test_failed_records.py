@@ -25,7 +25,6 @@ from lambda_function.core.events import INVALID_FIELD, NOT_JSON, encode_reject
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, sequence_number
 from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at, store_rejects
 from tests.fakes import BUCKET, DENIED, FakeKinesis, FakeS3
-from training.errors import UserError
 from training.registry.bucket import Bucket
 
 ARRIVED = datetime.fromtimestamp(ARRIVAL_TIME_S, UTC)
@@ -153,31 +152,6 @@ def test_reject_is_found_by_its_id_in_the_object_of_an_earlier_one() -> None:
     found = find(bucket(s3), REJECTS, event_id(3))
     assert [(record.record_id, record.data) for record in found.records] == [(event_id(3), b"this")]
     assert [key for call, key in s3.calls if call == "get"] == [KEY]  # objects that begin later cannot hold it
-
-
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [(event_id(1), [b"b"]), *((name, [b"a", b"b"]) for name in (FAILURE_KEY, "20.15.00-0b1c", "0b1c"))],
-)
-def test_failed_batch_is_found_by_a_records_id_or_by_a_unique_end_of_its_key(name: str, found: list[bytes]) -> None:
-    s3 = FakeS3(objects={FAILURE_KEY: failure(b"a", b"b"), FAILURE_KEY + "2": b""})
-    assert [record.data for record in find(bucket(s3), FAILURES, name).records] == found
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        (event_id(9), "`list` shows all"),
-        (f"{OTHER_SHARD}:1", "`list` shows all"),
-        ("no-such-key", "`list` shows all"),
-        ("c", "2 keys end in it, give more of the key"),
-    ],
-)
-def test_name_of_none_or_several_is_an_error(name: str, sentence: str) -> None:
-    s3 = FakeS3(objects={FAILURE_KEY: failure(b"a"), FAILURE_KEY + "c": failure(b"a")})
-    with pytest.raises(UserError, match=sentence) as raised:
-        find(bucket(s3), FAILURES, name)
-    assert name in str(raised.value)
 
 
 # -- select

@@ -1,4 +1,7 @@
-"""Fitting: the trees are scikit-learn's, old rides have less weight, and invalid parameters are refused."""
+"""Fitting: the trees are scikit-learn's, old rides have less weight, and invalid parameters are refused.
+
+The baseline predicts as the course's DictVectorizer and LinearRegression; its solver is SciPy's LSQR.
+"""
 
 import re
 from dataclasses import replace
@@ -6,16 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.sparse.linalg import lsqr
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from lambda_function.core.features import FEATURE_NAMES, feature_matrix
-from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, random_matrix, small_rides
+from lambda_function.core.features import FEATURE_NAMES, RideColumns, feature_matrix
+from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, random_matrix, ride_columns_of, small_rides
+from tests.course import course_features, course_pipeline
 from training.data.months import Month
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
+from training.model.baseline import fit_baseline
 from training.model.export import forest_arrays
 from training.model.fit import _RIDES_A_BLOCK, age_weights, fit_forest
+from training.model.least_squares import TOLERANCE, Vector, solve_least_squares
 from training.model.parameters import KNOWN_PARAMETERS, PARAMETERS
 
 
@@ -53,11 +63,6 @@ def test_fitted_forest_is_scikit_learns_own_and_keeps_no_rides() -> None:
     assert not [name for name, value in vars(fitted).items() if type(value).__name__ == "RideColumns"]
 
 
-def test_same_rides_and_parameters_give_the_same_trees() -> None:
-    parameters = parameters_with(max_features=0.5, half_life_days=5.0)
-    assert_same_trees(fit_forest(small_rides(), parameters), fit_forest(small_rides(), parameters))
-
-
 # Season -------------------------------------------------------------------------------------------------------------
 
 
@@ -79,12 +84,9 @@ def test_trees_split_by_month_of_year_only_if_the_rides_have_all_twelve(n_months
 # Age ----------------------------------------------------------------------------------------------------------------
 
 
-def test_weight_halves_with_every_half_life() -> None:
+def test_weight_halves_with_every_half_life_and_is_that_of_the_day() -> None:
     days = np.array([0, 90, 170, 179, 180])
     assert age_weights(days * 1440, half_life_days=90.0).tolist() == pytest.approx([0.25, 0.5, 0.925875, 0.992328, 1.0])
-
-
-def test_rides_of_a_day_have_one_weight() -> None:
     assert age_weights(np.array([0, 1439, 1440, 2879]), half_life_days=1.0).tolist() == [0.5, 0.5, 1.0, 1.0]
     assert age_weights(np.empty(0, np.int64), half_life_days=1.0).shape == (0,)
 
@@ -148,3 +150,87 @@ def test_unknown_parameter_is_refused_with_a_hint(name: str, remedy: str) -> Non
 def test_value_out_of_range_is_refused_with_the_range(name: str, value: Any, wanted: str) -> None:
     with pytest.raises(UserError, match=f"{name} is .*: give {wanted}"):
         fit_forest(small_rides(), {name: value})
+
+
+# Baseline -------------------------------------------------------------------------------------------------------------
+
+
+def rides_of(*rides: tuple[int, int, float, float]) -> Rides:
+    """Return rides of pickup zone, dropoff zone, miles and minutes."""
+    pickup, dropoff, miles, minutes = (np.array(column) for column in zip(*rides, strict=True))
+    columns = RideColumns(pickup, dropoff, miles, np.zeros(len(rides), np.int64))
+    return Rides(columns, np.full(len(rides), JANUARY.start), minutes, ())
+
+
+def course_minutes(train_rides: Rides, rides: RideColumns) -> NDArray[np.float64]:
+    minutes: NDArray[np.float64] = course_pipeline(train_rides).predict(course_features(rides))
+    return minutes
+
+
+@pytest.mark.parametrize("n_rides", [1, 2, 50, 5_000])
+def test_predicts_what_the_courses_pipeline_predicts_for_pairs_seen_and_unseen(n_rides: int) -> None:
+    train_rides, later = synthetic_rides(JANUARY, n_rides, seed=3), synthetic_rides(FEBRUARY, 1_000, seed=4).columns
+    assert fit_baseline(train_rides).predict(later) == pytest.approx(course_minutes(train_rides, later), abs=1e-3)
+
+
+hundredths_of_a_mile, seconds = st.integers(0, 2_000), st.integers(60, 3_600)
+few_rides = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), hundredths_of_a_mile, seconds), min_size=1, max_size=12
+)
+
+
+@given(rides=few_rides)
+def test_any_few_rides_are_fitted_as_the_course_fits_them(rides: list[tuple[int, int, int, int]]) -> None:
+    two_pairs = [(8, 8, 1.0, 10.0), (9, 8, 2.0, 20.0)]  # with one pair at one distance, scikit-learn's solver diverges
+    train_rides = rides_of(*two_pairs, *((one, other, miles / 100, s / 60) for one, other, miles, s in rides))
+    asked = ride_columns_of(3, pickup_zone=[1, 2, 9], dropoff_zone=[1, 3, 9], trip_distance_miles=[0, 5, 1])
+    expected = course_minutes(train_rides, asked)  # slopes of thousands of minutes a mile, partly rounding errors, too
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx(expected, rel=0.01, abs=0.05)
+
+
+def test_missing_distance_counts_as_zero() -> None:
+    train_rides = rides_of((1, 2, 1.0, 10.0), (1, 2, 3.0, 14.0), (1, 2, float("nan"), 8.0))
+    asked = ride_columns_of(2, pickup_zone=[1, 1], dropoff_zone=[2, 2], trip_distance_miles=[float("nan"), 2.0])
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx([8.0, 12.0], abs=1e-3)
+
+
+def test_pair_without_training_rides_gets_the_mean_of_the_pairs() -> None:
+    train_rides = rides_of((1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (3, 4, 0.0, 20.0))
+    asked = ride_columns_of(1, pickup_zone=[9], dropoff_zone=[9], trip_distance_miles=[0.0])
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx([15.0])
+
+
+def test_same_rides_give_the_same_bits() -> None:
+    once, again = (fit_baseline(synthetic_rides(JANUARY, 3_000, seed=3)) for _ in range(2))
+    assert once.pair_minutes.tobytes() == again.pair_minutes.tobytes()
+    assert once.minutes_per_mile == again.minutes_per_mile
+
+
+# The solver ---------------------------------------------------------------------------------------------------------
+
+
+def solve(rows: Vector, wanted: Vector) -> Vector:
+    """Solve for a matrix whose products are sums in numpy's order."""
+    return solve_least_squares(
+        lambda vector: (rows * vector).sum(axis=1), lambda vector: (rows.T * vector).sum(axis=1), wanted
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("has_perfect_fit", [False, True])
+@pytest.mark.parametrize("columns", [range(5), [0, 0, 1]], ids=["one fit", "many fits"])
+def test_solver_stops_where_scipys_stops(
+    seed: int, scale: float, has_perfect_fit: bool, columns: list[int] | range
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(30, 5))[:, list(columns)]
+    rows[:, -1] *= scale
+    wanted = rows[:, :-1].sum(axis=1) if has_perfect_fit else rng.normal(size=30)
+    expected = lsqr(rows, wanted, atol=TOLERANCE, btol=TOLERANCE)[0]
+    assert solve(rows, wanted) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(np.ones((3, 2)), np.zeros(3)), (np.zeros((3, 2)), np.ones(3))])
+def test_solver_finds_zeros_for_a_zero_matrix_or_target(rows: Vector, wanted: Vector) -> None:
+    assert solve(rows, wanted).tolist() == [0.0, 0.0]

@@ -23,11 +23,6 @@ JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 months = st.builds(Month, st.integers(0, 9998), st.integers(1, 12))
 
 
-@given(months)
-def test_parse_undoes_str(month: Month) -> None:
-    assert Month.parse(str(month)) == month
-
-
 @given(months, months)
 def test_months_are_ordered_as_their_texts_are(one: Month, other: Month) -> None:
     assert (one < other) == (str(one) < str(other))
