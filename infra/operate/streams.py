@@ -97,14 +97,8 @@ def publish(
 ) -> Iterator[int]:
     """Send entries in order, at a given rate, each chunk after the stream has accepted the one before.
 
-    It sends while it is iterated, so the caller can show progress or do other work between two chunks.
-
-    Args:
-        publisher: Sends to the stream, and resends refused entries.
-        entries: Read as they are sent, so they may be endless.
-        rate_per_s: Entries a second at most, above 0.
-        patience_s: Time limit for one chunk of 500 entries at most.
-        timing: Clock and sleep.
+    It sends while it is iterated, so the caller can show progress or do other work between two chunks. Entries are read
+    as they are sent, so they may be endless. `patience_s` is the time limit for one chunk of 500 entries at most.
 
     Yields:
         Entries accepted so far, after each chunk.

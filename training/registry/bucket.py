@@ -40,16 +40,11 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket behind a boto3 S3 client. Every method raises `BucketError` if S3 fails or refuses.
+    """A bucket behind a boto3 S3 client. Every method raises `BucketError` if S3 fails or refuses."""
 
-    Attributes:
-        s3: A boto3 client, or an object with its methods.
-        n_threads: Requests at the same time; with 1 they run one after the other, in this thread.
-    """
-
-    s3: Any
+    s3: Any  # a boto3 client, or an object with its methods
     name: str
-    n_threads: int = N_THREADS
+    n_threads: int = N_THREADS  # requests at the same time; with 1 they run one after the other, in this thread
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
         """List the objects below a prefix in S3's order, a page of a thousand at a time."""
@@ -97,17 +92,10 @@ class Bucket:
         return stored.body
 
     def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
-        """Write an object if nobody else has written it since it was read.
+        """Write an object if nobody else has written it since it was read; return the new ETag, None if somebody has.
 
-        Two writers must never write the same bytes: each would take the other's write for its own.
-
-        Args:
-            key: Its key.
-            body: What to write.
-            etag: As it was read; None if there was no object.
-
-        Returns:
-            The new ETag; None if another writer was faster.
+        Two writers must never write the same bytes: each would take the other's write for its own. `etag` is the one
+        that was read; None if there was no object.
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         if new_etag := self._put(key, body, **condition):

@@ -23,18 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A stored version.
-
-    Attributes:
-        manifest: None if it cannot be read; `problem` is then the reason.
-        channels: The channels that point at it.
-        stored_at: None if the listing has no time.
-    """
+    """A stored version."""
 
     model_version: str
-    manifest: Manifest | None
-    channels: tuple[str, ...]
-    stored_at: datetime | None
+    manifest: Manifest | None  # None if it cannot be read; `problem` is then the reason
+    channels: tuple[str, ...]  # that point at it
+    stored_at: datetime | None  # None if the listing has no time
     problem: str = ""
 
     def metric(self, name: str, of: str = "validate") -> float | None:
@@ -82,20 +76,14 @@ class SlicePair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models side by side.
-
-    Attributes:
-        facts: Months, parameters and software that differ.
-        metrics: All figures of the manifests, by path.
-        slices: The validation's slices, the greatest difference first; none if the months differ or a model has none.
-    """
+    """Two models side by side."""
 
     a: str
     b: str
     is_same_validation: bool
-    facts: tuple[Pair, ...]
-    metrics: tuple[Pair, ...]
-    slices: tuple[SlicePair, ...]
+    facts: tuple[Pair, ...]  # months, parameters and software that differ
+    metrics: tuple[Pair, ...]  # all figures of the manifests, by path
+    slices: tuple[SlicePair, ...]  # the greatest difference first; none if the months differ or a model has none
 
 
 def list_models(bucket: Bucket) -> list[Model]:

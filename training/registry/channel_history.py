@@ -28,7 +28,7 @@ class Move(Channel, frozen=True):
     """A channel's state as a mover writes it: the version, and how it came to it. The function reads the first part.
 
     `moved_by` is a person or a job, as in ``ada@laptop``. `move_id` is random: two movers never write the same bytes,
-    so a mover whose answer was lost can tell its own move from another's. All three are None in old states.
+    so a mover whose answer was lost can distinguish its own move from another's. All three are None in old states.
     """
 
     moved_by: str | None = None

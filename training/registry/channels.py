@@ -33,7 +33,7 @@ FORCED_CHANNEL = "candidate"
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """The name of whoever moves a channel, and an aware clock."""
+    """The name of the person or job that moves a channel, and an aware clock."""
 
     name: str
     clock: Callable[[], datetime]
@@ -111,13 +111,8 @@ def promote(
 ) -> Moved:
     """Point a channel at a version that passed the gate against what the channel holds, or that it has held before.
 
-    Args:
-        bucket: The models' bucket.
-        channel: The channel to move.
-        model_version: The full name of a version.
-        force: Ignore the gate; for FORCED_CHANNEL only.
-        signer: Check that the version has this key's signature: the key that the channel's functions trust.
-        mover: Who moves it; the default is `this_mover`.
+    `force` ignores the gate, for FORCED_CHANNEL only. With a signer, the version must have its key's signature: the key
+    that the channel's functions trust. The default mover is `this_mover`.
 
     Raises:
         NoSuchVersionError: The bucket holds no such version.
@@ -143,15 +138,8 @@ def rollback(
 ) -> Moved:
     """Point a channel at a version that it has held before. Do nothing if the channel points at it already.
 
-    The version needs no verdict, because it has served. It may have served without a signature, so the signature is
-    checked as in `promote`.
-
-    Args:
-        bucket: Where channel and version are.
-        channel: The channel to move.
-        version: A version that the channel has held, or the beginning of exactly one such version.
-        signer: As for `promote`.
-        mover: As for `promote`.
+    `version` may be the beginning of exactly one such version. It needs no verdict, because it has served. It may have
+    served without a signature, so the signature is checked as in `promote`.
 
     Raises:
         UserError: The channel has held no such version, or several.

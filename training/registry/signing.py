@@ -21,15 +21,10 @@ from training.registry.versions import read_file, read_stored
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A KMS key that signs manifests.
+    """A KMS key that signs manifests."""
 
-    Attributes:
-        kms: A boto3 client, in the key's region.
-        key: The key's ARN, or another of its names.
-    """
-
-    kms: Any
-    key: str
+    kms: Any  # a boto3 client, in the key's region
+    key: str  # its ARN, or another of its names
 
     def sign(self, manifest: bytes) -> bytes:
         """Sign a manifest; a second call gives another signature, and both are valid.
@@ -59,17 +54,9 @@ class Signer:
 def store_signature(
     bucket: Bucket, model_version: str, manifest: bytes, signer: Signer, *, replace: bool = False
 ) -> bool:
-    """Sign a manifest and store the signature; one by the same key stays.
+    """Sign a manifest, store the signature, and return whether it was signed now.
 
-    Args:
-        bucket: The models' bucket.
-        model_version: The manifest's version.
-        manifest: The manifest's bytes.
-        signer: The key.
-        replace: Replace a signature by another key.
-
-    Returns:
-        Whether it was signed now.
+    A signature by the same key stays. One by another key is an error, unless `replace` is true.
 
     Raises:
         BucketError: There is a signature by another key.

@@ -29,14 +29,10 @@ _CHANNEL_KEY = re.compile(re.escape(channel_key("NAME")).replace("NAME", r"([^/]
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The part of the gate's report that moving a channel needs.
-
-    Attributes:
-        against: The version that the channel held at that time; None for none.
-    """
+    """The part of the gate's report that moving a channel needs."""
 
     model_version: str
-    against: str | None
+    against: str | None  # the version that the channel held at that time
     channel: str
     passed: bool
 
