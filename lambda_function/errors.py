@@ -5,7 +5,7 @@ PredictorError
 ├── TransientError               may work later: Lambda brings the record again
 │   ├── StoreError               S3 did not answer as needed
 │   │   └── NoSuchObjectError    it has no such object (model_store.py)
-│   │       └── NoModelYetError  the channel, that is: nobody has published a model yet
+│   │       └── NoModelYetError  the channel is missing: no model has been released yet
 │   └── KmsError                 KMS did not answer as needed
 ├── BundleError                  this bundle must not be served
 │   └── SignatureError           it is not signed by the key that is trusted

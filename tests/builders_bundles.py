@@ -36,7 +36,7 @@ def with_golden(change: Callable[[list[dict[str, Any]]], object]) -> Files:
 
 
 def with_interval(**changes: Any) -> Files:
-    """The files of a bundle with intervals, and changes to what its manifest says of them."""
+    """The files of a bundle with intervals, and changes to their part of the manifest."""
     return vouched(
         interval_bundle().files, model_version=small_bundle().model_version, interval=small_interval(**changes)
     )

@@ -119,7 +119,7 @@ class _BrokenBody(io.BytesIO):
 
 @dataclass
 class FakeS3(MemoryS3):
-    """A bucket in memory whose calls fail as the script says.
+    """A bucket in memory whose calls fail by a script.
 
     Attributes:
         calls: (operation, key) of each call: "get", "put" or "list".
@@ -218,7 +218,7 @@ def publish_bundle(s3: Any, bundle: ExportedBundle, channel: str = "stable", buc
     return move_channel(Bucket(s3, bucket), channel, bundle.model_version, bundle.manifest_sha256)
 
 
-def spoil_bundle(s3: FakeS3, bundle: ExportedBundle, file: str = MANIFEST) -> None:
+def damage_bundle(s3: FakeS3, bundle: ExportedBundle, file: str = MANIFEST) -> None:
     """Make a stored bundle unusable."""
     s3.objects[bundle_key(bundle.model_version, file)] += b" "
 

@@ -95,7 +95,7 @@ class FakeKinesis(MemoryStream):
         return answer
 
     def get_records(self, **request: Any) -> dict[str, Any]:
-        """Read, or fail as `read_faults` says."""
+        """Read, or fail by `read_faults`."""
         self._note("get_records", request)
         if fault := next(self._read_faults, None):
             raise kinesis_error(fault) if isinstance(fault, str) else fault

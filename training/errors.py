@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 FOLDER_PREFIX = "file:"
-"""The prefix of a bucket's name that stands for a folder on this machine."""
+"""The prefix of a bucket's name that is a folder on this machine."""
 
 
 def bucket_address(bucket: str) -> str:

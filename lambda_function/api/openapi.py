@@ -65,11 +65,11 @@ _CLOSER: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     ("RideDuration", "ride_duration"): {"description": "Minutes, to two decimals.", "type": "number"},
     ("Prediction", "prediction_id"): {
-        "description": "`http:` and 32 digits of the SHA-256 of the ride event's bytes: asked again, the same.",
+        "description": "`http:` and 32 digits of the SHA-256 of the ride event's bytes, so equal bytes have one id.",
         "type": "string",
     },
     ("Prediction", "interval"): {
-        "description": "Minutes, low and high, between which the duration lies as often as the model's level says.",
+        "description": "Minutes, low and high. The share of durations between them is the model's level.",
         **_PAIR,
     },
     ("ModelFacts", "duration_range_minutes"): {
@@ -78,7 +78,7 @@ _CLOSER: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     ("Problem", "reason"): {"type": "string", "enum": list(REJECT_REASONS)},
     ("Problem", "path"): {
-        "description": "Where in the request the field at fault stands.",
+        "description": "The path of the invalid field in the request.",
         "type": "string",
     },
 }
@@ -99,7 +99,7 @@ def openapi() -> dict[str, Any]:
             "version": VERSION,
             "summary": "How long will a ride take, from here to there?",
             "description": "The predictor of the stream, asked over HTTP: same events, same checks, same predictions. "
-            "Errors are problem details (RFC 9457) of type `about:blank`; `reason` and `path` say what is wrong "
+            "Errors are problem details (RFC 9457) of type `about:blank`; `reason` and `path` name what is wrong "
             "with which field. API Gateway's own refusals (401, 403, 429) have its own form.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },

@@ -34,7 +34,7 @@ _Rides = Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """The fields that tell the two forms of a body apart. A ride event may have other fields, even `rides`."""
+    """The fields that distinguish the two forms of a body. A ride event may have other fields, even `rides`."""
 
     ride: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     rides: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

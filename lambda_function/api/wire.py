@@ -1,8 +1,8 @@
 """What the HTTP API sends besides predictions: problems (RFC 9457), facts about the model, and health.
 
-A problem has no `type`, so it counts as ``about:blank``: its title is the status's phrase. `status` and `reason` tell
-problems apart; a reason is one of the reject reasons; `path` leads to the field at fault. A problem holds nothing
-internal: no exception name, no bucket, no stack trace.
+A problem has no `type`, so it counts as ``about:blank``: its title is the status's phrase. `status` and `reason`
+distinguish problems; a reason is one of the reject reasons; `path` is that of the invalid field. A problem holds
+nothing internal: no exception name, no bucket, no stack trace.
 """
 
 from http import HTTPStatus

@@ -9,7 +9,7 @@ or weeks afterwards. The snapshot holds the model, because loading it takes long
 - randomness: otherwise all copies wait the same random pauses and hit a throttling stream together.
 
 The seed of Python's hashes stays frozen. It guards dicts against keys made to collide; all copies of a version share
-it, and nobody outside can read it.
+it, and no outsider can read it.
 """
 
 import random

@@ -58,7 +58,7 @@ class RideDuration(msgspec.Struct, frozen=True, gc=False):
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An output message. Its bytes depend only on the record and the model version.
 
-    `interval` is low and high, in minutes: the duration lies between them as often as the manifest's level says. Models
+    `interval` is low and high, in minutes. The share of durations between them is the level in the manifest. Models
     without intervals send none.
     """
 

@@ -27,7 +27,7 @@ SUNDAY = 6
 """Days from this number on are quiet: Sunday, holidays, the days between the years."""
 
 STEPS_PER_MINUTE = 10
-"""An interval lies around the prediction's tenth of a minute; its bounds have hundredths.
+"""The centre of an interval is the prediction rounded to a tenth of a minute; its bounds have hundredths.
 
 With hundredths the table has 24,000 rows, and a look-up costs twice as much: docs/decisions/0008.
 """

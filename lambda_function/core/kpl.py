@@ -281,7 +281,7 @@ def pack(entries: Sequence[Entry], n_groups: int, max_bytes: int = MAX_RECORD_BY
 
 @lru_cache(maxsize=16)
 def _group_keys(n_groups: int) -> list[str]:
-    """Return a partition key per group: the first number whose hash lies in the group's part of the range."""
+    """Return a partition key per group: the first number whose hash is in the group's part of the range."""
     found: dict[int, str] = {}
     for number in count():
         found.setdefault(_hash(str(number)) * n_groups >> 128, str(number))

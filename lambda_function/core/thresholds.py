@@ -22,7 +22,7 @@ class Thresholds:
     cells don't, and only those in its own cell need comparing: one or two, where 4096 cells hold 250 thresholds.
 
     Attributes:
-        values: float64 (m,), ascending, no NaN; +inf may stand at the end.
+        values: float64 (m,), ascending, no NaN; the last may be +inf.
     """
 
     values: NDArray[np.float64]

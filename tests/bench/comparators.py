@@ -1,4 +1,4 @@
-"""Handlers that people would use instead of ours: the bench states its ratios against these."""
+"""Alternative handlers: the bench reports its ratios against these."""
 
 import base64
 import json

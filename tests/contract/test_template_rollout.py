@@ -135,7 +135,7 @@ def test_rollout_is_a_canary_in_prod(parameters: dict[str, str], name: str) -> N
 def test_every_choice_of_a_rollout_is_one_of_codedeploys() -> None:
     choices = set(stack().template["Parameters"]["CodeRollout"]["AllowedValues"]) - {"ByEnvironment"}
 
-    assert choices <= set(CODEDEPLOY_PREDEFINED_CONFIGURATIONS_LIST)  # SAM leaves a name that it does not know as it is
+    assert choices <= set(CODEDEPLOY_PREDEFINED_CONFIGURATIONS_LIST)  # SAM does not change an unknown name
 
 
 def test_alarm_rolls_new_code_back() -> None:

@@ -29,7 +29,7 @@ class Served:
     url: str
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Sends a signal; returns the exit code and what stands on standard output."""
+        """Sends a signal; returns the exit code and the standard output."""
         self.process.send_signal(number)
         out, _ = self.process.communicate(timeout=20)
         return self.process.returncode, out

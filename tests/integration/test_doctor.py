@@ -34,7 +34,7 @@ def stack(aws: LocalAws) -> TemplateStack:
 
 @pytest.fixture(scope="module")
 def changed() -> Iterator[TemplateStack]:
-    """A stack that somebody has changed by hand, in every way that the doctor detects."""
+    """A stack with manual changes of every kind that the doctor detects."""
     with LocalAws() as aws:
         made = TemplateStack(aws, "ridecast-dev")
         assert made.change(RideEventsShards=2) == "CREATE_COMPLETE"

@@ -29,7 +29,7 @@ _numbers = count()
 @pytest.fixture(scope="module")
 def kinesis() -> Iterator[Any]:
     with LocalAws(limits=True) as aws:
-        # One attempt a call: boto3 would wait and ask again where a test wants to see the refusal.
+        # One attempt a call: otherwise boto3 retries, and the test never gets the refusal.
         yield aws.client("kinesis", n_attempts=1)
 
 

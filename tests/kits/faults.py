@@ -110,7 +110,7 @@ class EntriesRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoilt:
+class Damaged:
     """A read of an S3 object returns one wrong byte."""
 
 
@@ -158,7 +158,7 @@ class ServeModel:
     n: int
 
 
-CallFault = Refused | AnswerLost | Slow | EntriesRefused | Spoilt | DeliveredTwice | Cut
+CallFault = Refused | AnswerLost | Slow | EntriesRefused | Damaged | DeliveredTwice | Cut
 StateFault = SplitShard | MergeShards | JumpClock | ServeModel
 Fault = CallFault | StateFault
 
@@ -272,7 +272,7 @@ class FaultyS3:
     def get_object(self, **request: Any) -> Any:
         """Read an object."""
         fault = self._calls.next(Place.S3_GET)
-        if not isinstance(fault, Spoilt):
+        if not isinstance(fault, Damaged):
             return self._calls.do(fault, lambda: self._s3.get_object(**request))
         answer = self._s3.get_object(**request)
         body = bytearray(answer["Body"].read())

@@ -39,7 +39,7 @@ def report(*positions: int) -> Respond:
 
 @dataclass
 class ScriptedFunction:
-    """A function that responds to its 1st, 2nd, … batch as the script says, and then succeeds.
+    """A function that responds to its 1st, 2nd, … batch by a script, and then succeeds.
 
     Attributes:
         events: The events of all invocations.

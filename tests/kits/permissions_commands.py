@@ -66,8 +66,8 @@ class Operator:
     Args:
         account: Where it works.
         monkeypatch: Gives it its words and its credentials.
-        capsys: Hears what it says.
-        names: What the braces in COMMANDS stand for.
+        capsys: Captures its output.
+        names: The values for the braces in COMMANDS.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Operator:
         self._functions = account.clients(account.roles["PredictorRole"], "kinesis", "s3")
 
     def run(self, role_name: str, commands: tuple[str, ...]) -> None:
-        """Runs commands; raises PermissionError with what the first one says that is denied."""
+        """Runs commands; raises PermissionError with the first denied call."""
         for name, value in self._account.variables(role_name).items():
             self._monkeypatch.setenv(name, value)
         with self._account.aws.enforcing():
@@ -129,7 +129,7 @@ def call_aws(service: str, operation: str, option: str, value: str) -> tuple[int
 
 
 def serve(words: list[str]) -> tuple[int, str]:
-    """Runs `ridecast serve` in a process of its own, until it serves a model or says what is missing."""
+    """Runs `ridecast serve` in its own process, until it serves a model or reports what is missing."""
     command = [sys.executable, "-c", "from infra.cli.app import main; main()", *words]
     with subprocess.Popen(  # noqa: S603 - our own code, words from this file
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True

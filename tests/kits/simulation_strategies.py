@@ -14,6 +14,7 @@ from tests.kits.faults import (
     AnswerLost,
     At,
     Cut,
+    Damaged,
     DeliveredTwice,
     EntriesRefused,
     Fault,
@@ -25,7 +26,6 @@ from tests.kits.faults import (
     ServeModel,
     Slow,
     SplitShard,
-    Spoilt,
 )
 
 HOUR_S = 3600.0
@@ -119,7 +119,7 @@ BEFORE_ANY_WRITE = st.one_of(
     at(Place.INVOKE, refused(Problem.DIED) | slow(1.0, HOUR_S)),
     at(Place.PUT_OUTPUT, refused(*PASSING, Problem.DIED) | slow(1.0, 50.0, 100.0)),
     at(Place.PUT_OUTPUT, refused(Problem.DENIED)),
-    at(Place.S3_GET, refused(*LOST, Problem.DENIED, Problem.NO_SUCH_KEY) | st.just(Spoilt()) | slow(5.0, 100.0)),
+    at(Place.S3_GET, refused(*LOST, Problem.DENIED, Problem.NO_SUCH_KEY) | st.just(Damaged()) | slow(5.0, 100.0)),
 )
 """Faults before the function has written anything."""
 

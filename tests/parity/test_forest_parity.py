@@ -74,7 +74,7 @@ def holed() -> Matrix:
 
 
 def sevens_or_missing() -> Matrix:
-    """A matrix in which nothing but a value's being missing tells two rows apart."""
+    """A matrix whose rows differ only in missing values."""
     return np.where(np.random.default_rng(5).random((2000, N_FEATURES)) < 0.5, np.nan, 7.0)
 
 

@@ -27,12 +27,12 @@ class SoakLedger:
         n_sent: Events sent.
         n_repeated: Predictions of an event that had one.
         n_differing: Repeated predictions of the same model version with different bytes.
-        n_spoilt: Rejects and failed events whose bytes differ from those sent.
+        n_damaged: Rejects and failed events whose bytes differ from those sent.
         versions: Model versions, in order of appearance.
     """
 
     def __init__(self, n_events: int) -> None:
-        self.n_sent = self.n_repeated = self.n_differing = self.n_spoilt = 0
+        self.n_sent = self.n_repeated = self.n_differing = self.n_damaged = 0
         self.versions: list[str] = []
         # Written here, so that the memory does not grow during the soak.
         self._places = bytearray(b"\0" * n_events)
@@ -111,7 +111,7 @@ class SoakLedger:
     def _add(self, place: int, partition_key: str, event: bytes) -> None:
         number = int(partition_key)
         self._places[number] |= place
-        self.n_spoilt += self._sent[number] != crc32(event)
+        self.n_damaged += self._sent[number] != crc32(event)
 
     def _number_of(self, version: str) -> int:
         if version not in self.versions:

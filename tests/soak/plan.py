@@ -6,6 +6,7 @@ from tests.kits.faults import (
     AnswerLost,
     At,
     Cut,
+    Damaged,
     DeliveredTwice,
     EntriesRefused,
     Fault,
@@ -17,7 +18,6 @@ from tests.kits.faults import (
     ServeModel,
     Slow,
     SplitShard,
-    Spoilt,
 )
 
 N_STEPS = 250
@@ -62,7 +62,7 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
             EntriesRefused(),
         ),
     ),
-    Place.S3_GET: (7, (Spoilt(), Refused(Problem.DOWN), Slow(3), Refused(Problem.NO_SUCH_KEY))),
+    Place.S3_GET: (7, (Damaged(), Refused(Problem.DOWN), Slow(3), Refused(Problem.NO_SUCH_KEY))),
     Place.S3_PUT: (11, (Refused(Problem.DOWN), AnswerLost(Problem.NO_ANSWER), Slow(3), Refused(Problem.NO_ANSWER))),
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (

@@ -34,7 +34,7 @@ _MONTH, _NEXT_MONTH = Month(2021, 1), Month(2021, 2)
 _NAMES = {"RideEvents": "ride-events", "PredictorAliaslive": "predictor:live", "Bucket": BUCKET}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SoakReport:
     """The result of a soak.
 
@@ -44,28 +44,28 @@ class SoakReport:
         failed_though_done: Failed events that have a prediction or reject: the function's answer was lost.
         repeated: Predictions of an event that had one.
         differing: Repeated predictions of the same model with different bytes.
-        spoilt: Rejects and failed events whose bytes differ from those sent.
+        damaged: Rejects and failed events whose bytes differ from those sent.
         faults: Faults that occurred.
         rss_mb: Memory of the process after each tenth of the rides.
     """
 
-    rides: int
-    predicted: int
-    rejected: int
-    failed: int
-    lost: int
-    predicted_and_rejected: int
-    failed_though_done: int
-    repeated: int
-    differing: int
-    spoilt: int
-    invocations: int
-    redelivered_records: int
-    faults: int
-    model_versions: int
-    shards: int
-    rides_per_s: float
     rss_mb: list[float]
+    rides: int = 0
+    predicted: int = 0
+    rejected: int = 0
+    failed: int = 0
+    lost: int = 0
+    predicted_and_rejected: int = 0
+    failed_though_done: int = 0
+    repeated: int = 0
+    differing: int = 0
+    damaged: int = 0
+    invocations: int = 0
+    redelivered_records: int = 0
+    faults: int = 0
+    model_versions: int = 0
+    shards: int = 0
+    rides_per_s: float = 0.0
 
     @property
     def rss_growth_mb(self) -> float:
@@ -79,7 +79,7 @@ class SoakReport:
             f"{self.lost} events are lost": self.lost,
             f"{self.predicted_and_rejected} events are predicted and rejected": self.predicted_and_rejected,
             f"{self.differing} predictions were repeated with different bytes": self.differing,
-            f"{self.spoilt} events were stored with different bytes than sent": self.spoilt,
+            f"{self.damaged} events were stored with different bytes than sent": self.damaged,
             f"memory grew by {self.rss_growth_mb} MB": self.rss_growth_mb >= MAX_GROWTH_MB,
         }
         return [sentence for sentence, is_broken in broken.items() if is_broken]
@@ -172,7 +172,7 @@ def _report(
         failed_though_done=ledger.n_failed_though_done,
         repeated=ledger.n_repeated,
         differing=ledger.n_differing,
-        spoilt=ledger.n_spoilt,
+        damaged=ledger.n_damaged,
         invocations=simulation.mapping.stats.n_invocations,
         redelivered_records=simulation.mapping.stats.n_redelivered,
         faults=schedule.n_struck,

@@ -104,7 +104,7 @@ def test_every_sub_record_ends_once_whatever_the_stream_does(batch: list[list[bo
     function.kinesis.script = list(outcomes)  # type: ignore[arg-type]
     records = [aggregate(*(ride_bytes(n) if good else BAD for n, good in enumerate(subs))) for subs in batch]
     event = invocation(*records)
-    # WHEN the batch comes again from where the function says, until it is done
+    # WHEN Lambda sends the batch again from the reported record, until it is done
     while retry_from := function.invoke(event):
         numbers = [record["kinesis"]["sequenceNumber"] for record in event["Records"]]
         event = {"Records": event["Records"][numbers.index(retry_from) :]}

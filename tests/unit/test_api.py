@@ -1,4 +1,4 @@
-"""Rides asked over HTTP: the stream's own bytes for one or many, and what is wrong with a body told by field."""
+"""Rides over HTTP: the stream's own bytes for one or many, and an error in a body names its field."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ from tests.builders import (
     ride_event,
     small_bundle,
 )
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeFunction, publish_bundle, spoil_bundle
+from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeFunction, damage_bundle, publish_bundle
 from tests.fakes_api import JSON, PROBLEM, FakeApi, assert_is_problem, rides_bytes
 from training.model.bundle import ExportedBundle
 
@@ -317,7 +317,7 @@ def test_health_is_ok_with_a_model(api: FakeApi) -> None:
 
 def test_health_is_stale_where_the_new_model_is_damaged_and_the_old_one_goes_on(api: FakeApi) -> None:
     before = api.predict(ride_bytes()).body
-    spoil_bundle(api.s3, publish_new_model(api))
+    damage_bundle(api.s3, publish_new_model(api))
     api.clock.sleep(60)
 
     assert api.ask("GET", "/health").json == {"status": "stale", "model_version": small_bundle().model_version}

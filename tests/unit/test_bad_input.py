@@ -1,4 +1,4 @@
-"""Whatever a record holds, it ends as a prediction or as a reject that says why, and its neighbours don't notice."""
+"""Any record ends as a prediction or as a reject with a reason, and does not affect its neighbours."""
 
 import base64
 import json

@@ -168,7 +168,7 @@ def with_golden_interval(interval: object) -> Files:
 
 
 def interval_as(name: str, value: object) -> Files:
-    """The same with another value, whatever it is, in what the manifest says of the intervals."""
+    """The same with any other value in the manifest's intervals."""
     files = with_interval()
     manifest = json.loads(files[MANIFEST])
     manifest["interval"][name] = value

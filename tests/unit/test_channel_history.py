@@ -125,7 +125,7 @@ class Actor:
 
 
 class Race:
-    """Two movers and a reader at the same time on one channel, with clocks that stand still."""
+    """Two movers and a reader at the same time on one channel, with stopped clocks."""
 
     def __init__(self, rng: random.Random, fault_share: float) -> None:
         self.s3 = RecordingS3()

@@ -1,4 +1,4 @@
-"""`ridecast models` on a folder that stands in for a bucket: tables and JSON."""
+"""`ridecast models` on a folder as the bucket: tables and JSON."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infra.cli.options import Aws, open_bucket
+from infra.cli.options import BucketAws
 from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from tests.kits.cli import Cli
@@ -24,7 +24,7 @@ class Models(Cli):
 
     def __init__(self, folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         super().__init__(monkeypatch, capsys, "--bucket", folder)
-        self.bucket = open_bucket(folder)
+        self.bucket = BucketAws(bucket=folder).open_bucket()
 
     def ended(self, *words: object) -> tuple[int, str, str]:
         """Run a command of the group."""
@@ -250,7 +250,7 @@ def test_broken_bundle_is_one_sentence(cli: Models, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["rides", "s3://rides/"])
 def test_other_names_are_buckets_of_an_aws(name: str) -> None:
-    bucket = open_bucket(name, Aws(endpoint_url="http://127.0.0.1:1"))
+    bucket = BucketAws(bucket=name, endpoint_url="http://127.0.0.1:1").open_bucket()
     assert bucket.name == "rides"
     assert bucket.s3.meta.endpoint_url == "http://127.0.0.1:1"
 

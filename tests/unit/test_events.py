@@ -123,7 +123,7 @@ def test_reasons_are_few_and_fit_a_metric() -> None:
 
 
 def wall_clock(minute: int) -> str:
-    """New York minutes as the time that they stand for."""
+    """New York minutes as the local time that they encode."""
     return str(np.datetime64(minute, "m"))
 
 
@@ -138,7 +138,7 @@ def wall_clock(minute: int) -> str:
         ("2021-07-05T13:15:00Z", "2021-07-05T09:15"),
         ("2021-01-05T14:15:00+01:00", "2021-01-05T08:15"),
         ("2021-01-01T02:00:00+00:00", "2020-12-31T21:00"),
-        # the hour that is skipped in spring, and the one that comes twice in autumn, as they stand
+        # the hour that is skipped in spring, and the one that comes twice in autumn, as they are written
         ("2021-03-14T02:30:00", "2021-03-14T02:30"),
         ("2021-11-07T01:30:00", "2021-11-07T01:30"),
         ("2021-03-14T06:59:00Z", "2021-03-14T01:59"),

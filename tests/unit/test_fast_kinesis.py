@@ -24,7 +24,7 @@ ENTRIES = st.lists(st.tuples(st.text(min_size=1, max_size=20), st.binary(max_siz
 
 
 class Wire:
-    """A Kinesis client whose requests are kept, and answered by what `status` and `answer` say."""
+    """A Kinesis client that records its requests, and answers with `status` and `answer`."""
 
     def __init__(self, *, fast: bool) -> None:
         self.requests: list[Any] = []
@@ -117,7 +117,7 @@ def test_request_is_signed_over_its_real_body() -> None:
 
 @dataclass(frozen=True, slots=True)
 class OlderModel:
-    """A service's description in a botocore that knows one protocol a service."""
+    """A service's description in a botocore that supports one protocol a service."""
 
     protocol: str
 

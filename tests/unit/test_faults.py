@@ -15,6 +15,7 @@ from tests.kits.faults import (
     AnswerLost,
     At,
     Cut,
+    Damaged,
     DeliveredTwice,
     EntriesRefused,
     Fault,
@@ -30,7 +31,6 @@ from tests.kits.faults import (
     ServeModel,
     Slow,
     SplitShard,
-    Spoilt,
     invoke_with,
 )
 from tests.kits.simulation import Account, run
@@ -67,10 +67,10 @@ def taken(stream: MemoryStream) -> list[bytes]:
 
 def test_fault_occurs_once_at_its_place_and_position() -> None:
     schedule = FaultSchedule(
-        [At(Place.INVOKE, 1, Slow(1)), At(Place.INVOKE, 1, Slow(2)), At(Place.S3_GET, 0, Spoilt())]
+        [At(Place.INVOKE, 1, Slow(1)), At(Place.INVOKE, 1, Slow(2)), At(Place.S3_GET, 0, Damaged())]
     )
     assert [schedule.next(Place.INVOKE) for _ in range(4)] == [None, Slow(1), None, None]
-    assert schedule.next(Place.S3_GET) == Spoilt()
+    assert schedule.next(Place.S3_GET) == Damaged()
     assert schedule.n_struck == 2
 
 
@@ -133,8 +133,8 @@ def test_fault_of_reads_does_not_affect_puts() -> None:
 
 
 def test_fault_that_a_call_cannot_have_is_an_error() -> None:
-    _, kinesis = faulty_stream(Spoilt())
-    with pytest.raises(TypeError, match="Spoilt"):
+    _, kinesis = faulty_stream(Damaged())
+    with pytest.raises(TypeError, match="Damaged"):
         put(kinesis, 1)
     with pytest.raises(TypeError, match="Slow"):
         simulation(Place.SENT, Slow(1)).send([("a", b"")])
@@ -143,10 +143,10 @@ def test_fault_that_a_call_cannot_have_is_an_error() -> None:
 # -- S3
 
 
-def test_spoilt_object_is_read_with_a_wrong_byte_and_unchanged_in_the_bucket() -> None:
+def test_damaged_object_is_read_with_a_wrong_byte_and_unchanged_in_the_bucket() -> None:
     bucket, clock = MemoryS3(), SimulatedClock()
     bucket.put_object(Bucket="b", Key="k", Body=b"12345")
-    s3 = FaultyS3(bucket, FaultyCalls(scheduled(Place.S3_GET, Spoilt()), clock))
+    s3 = FaultyS3(bucket, FaultyCalls(scheduled(Place.S3_GET, Damaged()), clock))
     bodies = [s3.get_object(Bucket="b", Key="k")["Body"].read() for _ in range(2)]
     assert bodies[0] != bodies[1] == b"12345"
     assert len(bodies[0]) == 5

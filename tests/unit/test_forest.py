@@ -1,4 +1,4 @@
-"""The engine on forests small enough to work out by hand; tests/parity holds it against scikit-learn."""
+"""The engine on forests small enough to work out by hand; tests/parity compares it with scikit-learn."""
 
 import numpy as np
 import pytest

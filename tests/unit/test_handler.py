@@ -1,4 +1,4 @@
-"""The whole function on fakes: where each record of a batch ends, whatever stream and store do."""
+"""The complete function on fakes: where each record of a batch ends, in all states of stream and store."""
 
 import gc
 import json
@@ -27,9 +27,9 @@ from tests.fakes import (
     PutOutcome,
     S3Outcome,
     client_error,
+    damage_bundle,
     point_channel,
     publish_bundle,
-    spoil_bundle,
     timed_out,
 )
 from tests.kits.batches import BAD, good, published_ids, rejected
@@ -63,7 +63,7 @@ def test_batch_of_rejects_alone_calls_no_stream(function: FakeFunction) -> None:
 def test_throttled_record_is_retried_from_its_sequence_number(function: FakeFunction) -> None:
     # GIVEN a stream that never takes the third record of five
     function.kinesis.script = [PartlyFailed([2]), *[PartlyFailed([0])] * 1000]
-    # WHEN the function has given up on it
+    # WHEN the function has refused it
     retry_from = function.invoke(invocation(*good(5)))
     # THEN that record, and those after it, come again, and nothing was sent twice
     assert retry_from == sequence_number(2)
@@ -99,10 +99,10 @@ def test_rejects_that_were_stored_without_an_answer_are_not_stored_twice(functio
     function.invoke(invocation(ride_bytes()))
     function.s3.script = [AfterAccepting(timed_out())]
     retry_from = function.invoke({"Records": records})
-    # WHEN Lambda brings the batch again from where it was told
+    # WHEN Lambda sends the batch again from the reported record
     assert retry_from == sequence_number(1)
     assert function.invoke({"Records": records[1:]}) == ""
-    # THEN each reject stands in the bucket once
+    # THEN each reject is in the bucket once
     assert rejected(function) == [sequence_number(1), sequence_number(3)]
 
 
@@ -279,7 +279,7 @@ def test_redelivery_loses_nothing_and_repeats_with_the_same_bytes(
         by_id.setdefault(decode_prediction(data).prediction_id, set()).add(data)
     assert set(by_id) == {event_id(n) for n, data in enumerate(datas) if data != BAD}
     assert all(len(datas) == 1 for datas in by_id.values())
-    # AND each of the others stands in the bucket exactly once
+    # AND each of the others is in the bucket exactly once
     assert sorted(rejected(function)) == [sequence_number(n) for n, data in enumerate(datas) if data == BAD]
 
 
@@ -298,8 +298,8 @@ def test_cold_start_without_a_model_fails_and_the_next_one_works(function: FakeF
     assert function.invoke(invocation(ride_bytes())) == ""
 
 
-def test_cold_start_on_a_spoilt_bundle_fails(function: FakeFunction) -> None:
-    spoil_bundle(function.s3, small_bundle())
+def test_cold_start_on_a_damaged_bundle_fails(function: FakeFunction) -> None:
+    damage_bundle(function.s3, small_bundle())
     with pytest.raises(BundleError):
         function.invoke(invocation(ride_bytes()))
 
@@ -316,11 +316,11 @@ def test_model_switches_between_two_batches(function: FakeFunction) -> None:
     assert versions == [old_version, old_version, new.model_version]
 
 
-def test_spoilt_new_bundle_leaves_the_old_model_at_work_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_new_bundle_leaves_the_old_model_in_use_and_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     function, new = FakeFunction(small_bundle()), small_bundle(seed=2)
     function.invoke(invocation(ride_bytes()))
     publish_bundle(function.s3, new)
-    spoil_bundle(function.s3, new)
+    damage_bundle(function.s3, new)
     function.clock.sleep(60)
     capsys.readouterr()
     assert function.invoke(invocation(ride_bytes())) == ""

@@ -64,7 +64,7 @@ def test_invocation_that_fails_is_logged_counted_and_raised(
         # WHEN a batch comes
         with pytest.raises(StoreError, match="403"):
             lambda_handler(invocation(ride_bytes("secret")), FakeContext(FakeClock()))
-    # THEN it says so once, without the payload, and counts
+    # THEN it logs that once, without the payload, and counts it
     log, metrics = capsys.readouterr().out.splitlines()
     assert json.loads(log)["error"] == "StoreError"
     assert json.loads(metrics)["FailedInvocations"] == [1]

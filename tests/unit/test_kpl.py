@@ -21,7 +21,7 @@ from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 
 MIB = 1_048_576
-TAGS, TAGS_IN_TWO_BYTES = b"\x22", b"\xa2\x00"  # a field that nobody uses: the library looks into it, we do not
+TAGS, TAGS_IN_TWO_BYTES = b"\x22", b"\xa2\x00"  # an unused field: the library reads it, we do not
 Entries = list[Entry]
 
 KEYS = st.one_of(st.sampled_from(["7", "8", "ride-ö"]), st.text(st.characters(exclude_categories=["Cs"]), max_size=256))
@@ -64,7 +64,7 @@ def numbered(n: int, size: int = 230, *, first: int = 0) -> Entries:
 
 
 def vouched(body: bytes) -> bytes:
-    """An aggregate with a digest that is right, whatever its message is."""
+    """An aggregate with the right digest of any message."""
     return MAGIC + body + hashlib.md5(body, usedforsecurity=False).digest()
 
 

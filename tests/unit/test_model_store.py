@@ -15,9 +15,9 @@ from tests.fakes import (
     FakeS3,
     S3Outcome,
     WhileReading,
+    damage_bundle,
     point_channel,
     publish_bundle,
-    spoil_bundle,
     timed_out,
 )
 from training.model.bundle import ExportedBundle
@@ -27,7 +27,7 @@ CHANNEL = ("get", channel_key("stable"))
 
 
 class Followed:
-    """A store that follows `stable`, and the bucket and the clock that it looks at."""
+    """A store that follows `stable`, and its bucket and clock."""
 
     def __init__(self, bundle: ExportedBundle | None = None, refresh_s: float = REFRESH_S) -> None:
         self.s3, self.clock = FakeS3(), FakeClock()
@@ -35,7 +35,7 @@ class Followed:
             publish_bundle(self.s3, bundle)
         self.store = ModelStore(self.s3, BUCKET, "stable", refresh_s, self.clock)
 
-    def look(self, *, after_s: float = REFRESH_S) -> str:
+    def refresh(self, *, after_s: float = REFRESH_S) -> str:
         """Refreshes some time later, without an error, and returns the version."""
         self.clock.sleep(after_s)
         refreshed = self.store.refresh()
@@ -43,7 +43,7 @@ class Followed:
         return refreshed.model.model_version
 
     def fails(self, *, after_s: float) -> bool:
-        """Refreshes some time later, and says whether a look failed."""
+        """Refreshes some time later, and returns whether that failed."""
         self.clock.sleep(after_s)
         return self.store.refresh().error is not None
 
@@ -83,10 +83,10 @@ def test_cold_start_loads_what_the_channel_names(old: ExportedBundle) -> None:
 
 
 def test_channel_is_not_read_again_before_it_is_due(followed: Followed) -> None:
-    followed.look(after_s=REFRESH_S - 1)
-    followed.look(after_s=0.9)
+    followed.refresh(after_s=REFRESH_S - 1)
+    followed.refresh(after_s=0.9)
     assert followed.calls() == []
-    followed.look(after_s=0.1)
+    followed.refresh(after_s=0.1)
     assert followed.calls() == [CHANNEL]
 
 
@@ -112,15 +112,15 @@ def test_moved_channel_switches_the_model(followed: Followed, new: ExportedBundl
 def test_channel_written_anew_with_the_same_version_loads_nothing(followed: Followed, old: ExportedBundle) -> None:
     channel = msgspec.json.decode(followed.s3.objects[channel_key("stable")])
     point_channel(followed.s3, msgspec.json.encode({**channel, "moved_at": "2030-01-01T00:00:00+00:00"}))
-    assert followed.look() == old.model_version
+    assert followed.refresh() == old.model_version
     assert followed.calls() == [CHANNEL]
 
 
 def test_channel_moved_back_rolls_the_model_back(followed: Followed, old: ExportedBundle, new: ExportedBundle) -> None:
     publish_bundle(followed.s3, new)
-    assert followed.look() == new.model_version
+    assert followed.refresh() == new.model_version
     publish_bundle(followed.s3, old)
-    assert followed.look() == old.model_version
+    assert followed.refresh() == old.model_version
 
 
 @pytest.mark.parametrize(
@@ -136,42 +136,42 @@ def test_failing_refresh_keeps_the_last_good_model_and_tells(
     publish_bundle(followed.s3, new)
     followed.calls()
     followed.s3.script = [None] * n_good_calls + [failure]
-    # WHEN the store looks
+    # WHEN the store refreshes
     followed.clock.sleep(REFRESH_S)
     refreshed = followed.store.refresh()
     # THEN the old model stays, with the error
     assert refreshed.model.model_version == old.model_version
     assert isinstance(refreshed.error, StoreError)
     assert not refreshed.switched
-    # AND the next look is due as always, and finds the new one
+    # AND the next refresh is due as usual, and finds the new one
     followed.calls()
-    assert followed.look(after_s=REFRESH_S / 2) == old.model_version
+    assert followed.refresh(after_s=REFRESH_S / 2) == old.model_version
     assert followed.calls() == []
-    assert followed.look(after_s=REFRESH_S / 2) == new.model_version
+    assert followed.refresh(after_s=REFRESH_S / 2) == new.model_version
 
 
-def test_failed_look_is_repeated_within_a_minute_until_one_goes_well(old: ExportedBundle) -> None:
-    # GIVEN a store that looks once an hour, and a channel that can't be read any more
+def test_failed_refresh_is_repeated_within_a_minute_until_one_succeeds(old: ExportedBundle) -> None:
+    # GIVEN a store that refreshes once an hour, and a channel that can't be read any more
     followed = Followed(old, refresh_s=3600)
-    followed.look(after_s=0)
+    followed.refresh(after_s=0)
     followed.s3.script = [SERVICE_DOWN] * 3
     assert followed.fails(after_s=3600)
     # WHEN it fails for two more minutes
     for _ in range(2):
         assert not followed.fails(after_s=59)
         assert followed.fails(after_s=1)
-    # THEN the look after that finds it again, and the next is due in an hour
+    # THEN the refresh after that finds it again, and the next is due in an hour
     followed.calls()
-    assert followed.look(after_s=60) == old.model_version
-    followed.look(after_s=3599)
+    assert followed.refresh(after_s=60) == old.model_version
+    followed.refresh(after_s=3599)
     assert followed.calls() == [CHANNEL]
-    followed.look(after_s=1)
+    followed.refresh(after_s=1)
     assert followed.calls() == [CHANNEL]
 
 
-def test_failed_look_is_not_repeated_more_rarely_than_one_that_goes_well(old: ExportedBundle) -> None:
+def test_failed_refresh_is_not_repeated_more_rarely_than_a_successful_one(old: ExportedBundle) -> None:
     followed = Followed(old, refresh_s=10)
-    followed.look(after_s=0)
+    followed.refresh(after_s=0)
     followed.s3.script = [SERVICE_DOWN] * 2
 
     assert followed.fails(after_s=10)
@@ -179,11 +179,11 @@ def test_failed_look_is_not_repeated_more_rarely_than_one_that_goes_well(old: Ex
 
 
 @pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])
-def test_bundle_that_fails_a_check_keeps_the_last_good_model_until_it_is_mended(
+def test_bundle_that_fails_a_check_keeps_the_last_good_model_until_it_is_repaired(
     followed: Followed, old: ExportedBundle, new: ExportedBundle, file: str
 ) -> None:
     publish_bundle(followed.s3, new)
-    spoil_bundle(followed.s3, new, file)
+    damage_bundle(followed.s3, new, file)
     for _ in range(2):
         followed.clock.sleep(REFRESH_S)
         refreshed = followed.store.refresh()
@@ -191,7 +191,7 @@ def test_bundle_that_fails_a_check_keeps_the_last_good_model_until_it_is_mended(
         assert isinstance(refreshed.error, BundleError)
         assert refreshed.error.file == file
     followed.s3.objects[bundle_key(new.model_version, file)] = new.files[file]
-    assert followed.look() == new.model_version
+    assert followed.refresh() == new.model_version
 
 
 @pytest.mark.parametrize("file", [MANIFEST, FOREST, GOLDEN])
@@ -245,6 +245,6 @@ def test_cold_start_that_fails_is_tried_again_at_once(old: ExportedBundle) -> No
 
 def test_cold_start_on_a_bad_bundle_raises(old: ExportedBundle) -> None:
     followed = Followed(old)
-    spoil_bundle(followed.s3, old, FOREST)
+    damage_bundle(followed.s3, old, FOREST)
     with pytest.raises(BundleError, match=r"forest\.npz: has \d+ bytes of"):
         followed.store.refresh()

@@ -54,8 +54,8 @@ def test_evaluation_has_slices_intervals_and_late_arrivals(run: TrainingRun) -> 
 def test_calibration_rides_fit_nothing_of_the_forest(run: TrainingRun) -> None:
     fit_rides, calibration_rides = split_calibration(TRAIN)
     assert len(fit_rides) + len(calibration_rides) == len(TRAIN)
-    spoilt_minutes = np.where(calibration_mask(TRAIN.columns), 60.0, TRAIN.duration_minutes)
-    longer = Rides(TRAIN.columns, TRAIN.pickup_time, spoilt_minutes, TRAIN.sources)
+    altered_minutes = np.where(calibration_mask(TRAIN.columns), 60.0, TRAIN.duration_minutes)
+    longer = Rides(TRAIN.columns, TRAIN.pickup_time, altered_minutes, TRAIN.sources)
     other = train("green", longer, VALIDATE, SMALL_PARAMETERS)
     assert other.bundle.files["forest.npz"] == run.bundle.files["forest.npz"]
     assert other.bundle.model.manifest.interval != run.bundle.model.manifest.interval

@@ -28,12 +28,12 @@ NEW_VERSION = "arn:aws:lambda:us-east-1:123456789012:function:ridecast-Predictor
 SETTINGS = PreTrafficSettings(bucket=BUCKET, model_channel="stable", new_version=NEW_VERSION)
 EVENT = {"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook-1"}
 
-Spoil = Callable[[dict[str, Any]], object]
+Alter = Callable[[dict[str, Any]], object]
 
 
 @dataclass
 class FakeLambda:
-    """Lambda with one new version, whose code is ours; `spoil` is what is wrong with it.
+    """Lambda with one new version that runs this code; `alter` changes its answer.
 
     Attributes:
         script: Errors to raise instead of one start each.
@@ -41,7 +41,7 @@ class FakeLambda:
     """
 
     version: FakeFunction
-    spoil: Spoil = lambda answer: None
+    alter: Alter = lambda answer: None
     script: list[Exception] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -54,9 +54,9 @@ class FakeLambda:
             return {"FunctionError": "Unhandled", "Payload": io.BytesIO(str(self.script.pop(0)).encode())}
         try:
             answer = json.loads(json.dumps(self.version.handler(event, FakeContext(self.version.clock))))
-        except Exception as error:  # noqa: BLE001 - Lambda takes whatever comes
+        except Exception as error:  # noqa: BLE001 - Lambda catches every error
             return {"FunctionError": "Unhandled", "Payload": io.BytesIO(str(error).encode())}
-        self.spoil(answer)
+        self.alter(answer)
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}
 
 
@@ -79,15 +79,15 @@ def trial(function: FakeLambda) -> Verdict:
     return Trial(SETTINGS, function.version.s3, function).run()
 
 
-def spoilt_prediction(place: int, **changes: Any) -> Spoil:
-    def spoil(answer: dict[str, Any]) -> None:
+def altered_prediction(place: int, **changes: Any) -> Alter:
+    def alter(answer: dict[str, Any]) -> None:
         prediction = json.loads(answer["predictions"][place])
         for name, value in changes.items():
             target = prediction if name in prediction else prediction["prediction"]
             target[name] = value
         answer["predictions"][place] = json.dumps(prediction)
 
-    return spoil
+    return alter
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_rehearsal_of_rides_that_are_rejected_stores_no_reject(function: FakeLam
     ids=["duration", "model version", "prediction id", "form"],
 )
 def test_version_that_is_off_by_one_ride_is_stopped(function: FakeLambda, changes: dict[str, Any], why: str) -> None:
-    function.spoil = spoilt_prediction(5, **changes)
+    function.alter = altered_prediction(5, **changes)
 
     verdict = trial(function)
 
@@ -142,22 +142,22 @@ def test_version_that_is_off_by_one_ride_is_stopped(function: FakeLambda, change
 
 def test_version_that_is_off_by_a_hundredth_of_a_minute_is_stopped(function: FakeLambda) -> None:
     minutes = round(golden_of(small_bundle())[5]["duration_minutes"], 2)
-    function.spoil = spoilt_prediction(5, ride_duration=round(minutes + 0.01, 2))
+    function.alter = altered_prediction(5, ride_duration=round(minutes + 0.01, 2))
     assert not trial(function).passed
 
-    function.spoil = spoilt_prediction(5, ride_duration=minutes)
+    function.alter = altered_prediction(5, ride_duration=minutes)
     assert trial(function).passed
 
 
 def test_version_that_is_off_in_an_interval_is_stopped() -> None:
-    function = FakeLambda(version_of(interval_bundle()), spoil=spoilt_prediction(7, interval=[1.0, 2.0]))
+    function = FakeLambda(version_of(interval_bundle()), alter=altered_prediction(7, interval=[1.0, 2.0]))
 
     assert trial(function).why.startswith("golden ride 7 has the interval (1.0, 2.0), where")
 
 
 @pytest.mark.parametrize("answer", [{"predictions": []}, {"rejects": ["0: Expected `object`"]}], ids=["less", "reject"])
 def test_version_that_leaves_rides_out_is_stopped(function: FakeLambda, answer: dict[str, Any]) -> None:
-    function.spoil = lambda whole: whole.update(answer)
+    function.alter = lambda whole: whole.update(answer)
     verdict = trial(function)
 
     assert not verdict.passed
@@ -165,7 +165,7 @@ def test_version_that_leaves_rides_out_is_stopped(function: FakeLambda, answer: 
 
 
 def test_version_that_does_not_know_rehearsals_is_stopped(function: FakeLambda) -> None:
-    function.spoil = lambda answer: answer.pop("model_version")
+    function.alter = lambda answer: answer.pop("model_version")
 
     assert trial(function).why.startswith("the version does not answer a rehearsal")
 
@@ -186,7 +186,7 @@ def test_channel_that_moves_between_two_looks_stops_nothing(function: FakeLambda
     # GIVEN a version that has looked already, and a channel that has moved since
     trial(function)
     publish_bundle(function.version.s3, small_bundle(seed=2))
-    # WHEN the version's model is of the time before, until it looks again
+    # WHEN the version has the earlier model until it reads the channel again
     stale = trial(function)
     function.version.clock.now_s += 61
     # THEN that is no fault of its code
@@ -234,7 +234,7 @@ def test_nothing_but_true_makes_a_rehearsal(mark: object) -> None:
 
 @given(st.binary(max_size=60) | st.sampled_from([b'{"rehearsal":true}', b'"rehearsal":true', b"rehearsal"]), st.text())
 def test_no_record_makes_its_invocation_a_rehearsal(data: bytes, partition_key: str) -> None:
-    # GIVEN an invocation as Lambda builds it around whatever a producer sends
+    # GIVEN an invocation as Lambda builds it from any bytes of a producer
     record = lambda_record(data)
     record["kinesis"]["partitionKey"] = partition_key
     event = json.loads(json.dumps({"Records": [record, lambda_record(ride_bytes(), 1)]}))

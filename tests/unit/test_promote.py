@@ -13,7 +13,7 @@ from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, gate, move, new_bucket, version, version_of
-from tests.fakes import BUCKET, DENIED, Meanwhile, spoil_bundle
+from tests.fakes import BUCKET, DENIED, Meanwhile, damage_bundle
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
 from training.errors import BucketError, NoSuchVersionError, UserError
@@ -113,7 +113,7 @@ def test_only_the_candidate_channel_takes_a_version_by_force(bucket: Bucket) -> 
 @pytest.mark.parametrize("file", FILES)
 def test_damaged_bundle_is_not_promoted(bucket: Bucket, file: str) -> None:
     gate(bucket, 2, against=1)
-    spoil_bundle(bucket.s3, small_bundle(2), file)
+    damage_bundle(bucket.s3, small_bundle(2), file)
     if file == MANIFEST:
         bucket.s3.objects[bundle_key(version(2), file)] = b"{"
     with pytest.raises(BundleError, match=file):
@@ -245,7 +245,7 @@ def test_first_version_has_no_version_before(channel: str, problem: str) -> None
 
 def test_version_that_would_not_serve_is_not_rolled_back_to(bucket: Bucket) -> None:
     move(bucket, seed=2)
-    spoil_bundle(bucket.s3, small_bundle(1), FOREST)
+    damage_bundle(bucket.s3, small_bundle(1), FOREST)
     with pytest.raises(BundleError):
         rollback(bucket, "stable", version(1))
     assert version_of(bucket) == version(2)

@@ -1,4 +1,4 @@
-"""PutRecords in chunks: what failed goes out again, what cannot is told, and time is kept."""
+"""PutRecords in chunks: failed entries are sent again, refused ones are reported, and the deadline holds."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,7 @@ from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import GOLDEN, bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
 from tests.builders_report import gate_report
-from tests.fakes import BUCKET, FakeS3, S3Outcome, spoil_bundle
+from tests.fakes import BUCKET, FakeS3, S3Outcome, damage_bundle
 from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
 from training.data.rides import Rides
@@ -122,7 +122,7 @@ def test_channel_with_a_model_that_cannot_be_loaded_is_gated_against_the_baselin
     target_with_champion = target()
     release(target_with_champion, CHAMPION, report(passed=True, bundle=CHAMPION))
     before = gate(target_with_champion, small_bundle(), load, local_months=[MARCH])
-    spoil_bundle(target_with_champion.bucket.s3, CHAMPION, GOLDEN)
+    damage_bundle(target_with_champion.bucket.s3, CHAMPION, GOLDEN)
     verdict = gate(target_with_champion, small_bundle(), load, local_months=[MARCH])
     assert before.against == verdict.against == CHAMPION.model_version
     assert verdict.champion is not None

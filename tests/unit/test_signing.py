@@ -6,7 +6,7 @@ from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
 from tests.builders_channels import new_bucket
-from tests.fakes import DENIED, SERVICE_DOWN, Meanwhile, S3Outcome, spoil_bundle
+from tests.fakes import DENIED, SERVICE_DOWN, Meanwhile, S3Outcome, damage_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.model.bundle import ExportedBundle
@@ -130,7 +130,7 @@ def test_damaged_or_missing_version_is_not_signed(bucket: Bucket, kms: FakeKms, 
     with pytest.raises(NoSuchVersionError):
         sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
     store_bundle(bucket, bundle)
-    spoil_bundle(bucket.s3, bundle, FOREST)
+    damage_bundle(bucket.s3, bundle, FOREST)
     with pytest.raises(BundleError):
         sign_stored(bucket, bundle.model_version, Signer(kms, KEY))
     assert kms.calls == []

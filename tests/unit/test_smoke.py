@@ -30,16 +30,16 @@ from training.model.bundle import ExportedBundle
 
 TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable", refresh_s=60.0)
 PATIENCE_S = 60.0
-Spoil = Callable[[list[bytes]], Sequence[bytes]]
+Alter = Callable[[list[bytes]], Sequence[bytes]]
 
 
 class FakeStack:
-    """Both streams as a boto3 client, with the real processor between them; `spoil` changes the predictions."""
+    """Both streams as a boto3 client, with the real processor between them; `alter` changes the predictions."""
 
-    def __init__(self, model: ModelBundle, spoil: Spoil = lambda predictions: predictions) -> None:
+    def __init__(self, model: ModelBundle, alter: Alter = lambda predictions: predictions) -> None:
         self.clock = FakeClock()
         self._model = model
-        self._spoil = spoil
+        self._alter = alter
         self._output = FakeKinesis(clock=self.clock)
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
@@ -47,7 +47,7 @@ class FakeStack:
         assert StreamName == TARGET.input_stream
         self._output.put(b"another producer", b'{"not": "a prediction"}')
         processed = process(kinesis_records(*(record["Data"] for record in Records)), self._model)
-        self._output.put(*self._spoil([data for _, data in processed.entries]))
+        self._output.put(*self._alter([data for _, data in processed.entries]))
         return {"FailedRecordCount": 0, "Records": [{} for _ in Records]}
 
     def __getattr__(self, name: str) -> Any:
@@ -62,9 +62,9 @@ def s3(bundle: ExportedBundle) -> FakeS3:
 
 
 def run(
-    s3: FakeS3, model: ModelBundle, spoil: Spoil = lambda predictions: predictions, n_rides: int = 20
+    s3: FakeS3, model: ModelBundle, alter: Alter = lambda predictions: predictions, n_rides: int = 20
 ) -> SmokeResult:
-    return run_on(FakeStack(model, spoil), s3, n_rides)
+    return run_on(FakeStack(model, alter), s3, n_rides)
 
 
 def run_on(stack: FakeStack, s3: FakeS3, n_rides: int) -> SmokeResult:
@@ -109,7 +109,7 @@ def test_prediction_that_comes_again_is_no_problem(s3: FakeS3, model: ModelBundl
 
 
 @pytest.mark.parametrize(
-    ("spoil", "problem"),
+    ("alter", "problem"),
     [
         (lambda ones: ones[1:], "1 of 20 rides have no prediction, the first is smoke-test-0"),
         (lambda ones: [b"cut " + ones[0], *ones[1:]], "1 of 20 rides have no prediction, the first is smoke-test-0"),
@@ -132,8 +132,8 @@ def test_prediction_that_comes_again_is_no_problem(s3: FakeS3, model: ModelBundl
     ],
     ids=["missing", "can't be read", "out of range", "outside its interval", "off", "two"],
 )
-def test_each_fault_is_reported_with_its_first_ride(s3: FakeS3, model: ModelBundle, spoil: Spoil, problem: str) -> None:
-    assert problem in run(s3, model, spoil).problems
+def test_each_fault_is_reported_with_its_first_ride(s3: FakeS3, model: ModelBundle, alter: Alter, problem: str) -> None:
+    assert problem in run(s3, model, alter).problems
 
 
 def test_prediction_by_another_model_is_a_problem(s3: FakeS3, bundle: ExportedBundle) -> None:

@@ -1,4 +1,4 @@
-"""SnapStart's hooks: the model goes into the snapshot, and nothing that must not be old comes out of it."""
+"""SnapStart's hooks: the snapshot holds the model, and nothing that must be renewed after a restore."""
 
 import random
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from tests.fakes import (
     FakeContext,
     FakeKinesis,
     FakeS3,
+    damage_bundle,
     publish_bundle,
-    spoil_bundle,
 )
 
 REFRESH_S = 60.0
@@ -163,8 +163,8 @@ def test_stack_without_a_model_gets_its_snapshot_and_loads_the_model_once_there_
     assert frozen.invoke() == {"batchItemFailures": []}
 
 
-def test_snapshot_is_taken_though_the_model_is_spoilt(frozen: Frozen) -> None:
-    spoil_bundle(frozen.s3, small_bundle())
+def test_snapshot_is_taken_although_the_model_is_damaged(frozen: Frozen) -> None:
+    damage_bundle(frozen.s3, small_bundle())
 
     assert "manifest.json" in str(frozen.take_snapshot())
 

@@ -15,25 +15,7 @@ from tests.soak.run import SoakReport
 from tests.soak.traffic import Traffic
 
 EVENTS = [b"zero", b"one", b"two"]
-PASSED = SoakReport(
-    rides=3,
-    predicted=1,
-    rejected=1,
-    failed=1,
-    lost=0,
-    predicted_and_rejected=0,
-    failed_though_done=0,
-    repeated=0,
-    differing=0,
-    spoilt=0,
-    invocations=1,
-    redelivered_records=0,
-    faults=0,
-    model_versions=1,
-    shards=1,
-    rides_per_s=1.0,
-    rss_mb=[100.0, 119.9],
-)
+PASSED = SoakReport(rss_mb=[100.0, 119.9])
 
 
 @pytest.fixture
@@ -95,10 +77,10 @@ def test_repeated_prediction_differs_if_its_model_is_the_same_and_its_bytes_are_
     assert (ledger.n_repeated, ledger.n_differing) == (1, n_differing)
 
 
-def test_events_stored_with_different_bytes_than_sent_are_spoilt(ledger: SoakLedger) -> None:
+def test_events_stored_with_different_bytes_than_sent_are_damaged(ledger: SoakLedger) -> None:
     ledger.add_rejects(rejected(1, "b25m"))
     ledger.add_failed(failed(("2", b"tow")))
-    assert ledger.n_spoilt == 2
+    assert ledger.n_damaged == 2
 
 
 def test_aggregates_count_by_their_sub_records(ledger: SoakLedger) -> None:
@@ -106,7 +88,7 @@ def test_aggregates_count_by_their_sub_records(ledger: SoakLedger) -> None:
     (back,) = pack([("1", b"one"), ("2", b"two")], n_groups=1)
     ledger.add_output(out.data)
     ledger.add_failed(failed((back.partition_key, back.data)))
-    assert (ledger.n_predicted, ledger.n_failed, ledger.n_spoilt, ledger.n_lost) == (2, 2, 0, 0)
+    assert (ledger.n_predicted, ledger.n_failed, ledger.n_damaged, ledger.n_lost) == (2, 2, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +97,7 @@ def test_aggregates_count_by_their_sub_records(ledger: SoakLedger) -> None:
         ({"lost": 2}, "2 events are lost"),
         ({"predicted_and_rejected": 1}, "predicted and rejected"),
         ({"differing": 1}, "different bytes"),
-        ({"spoilt": 1}, "different bytes than sent"),
+        ({"damaged": 1}, "different bytes than sent"),
         ({"rss_mb": [100.0, 120.0]}, "memory grew by 20.0 MB"),
     ],
 )

@@ -257,7 +257,7 @@ def test_reader_goes_on_with_the_children_of_a_split_shard() -> None:
         kinesis.put(b"after", partition_key=str(number))
     # WHEN it reads, shard by shard
     read = [record.data for _ in range(5) for record in reader.read_once()]
-    # THEN nothing is missed, and the stream goes on
+    # THEN nothing is missed, and reading continues
     assert sorted(read) == [b"after"] * 20 + [b"before"]
     assert not reader.is_closed
 

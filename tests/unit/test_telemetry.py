@@ -1,4 +1,4 @@
-"""What the function says of itself: per batch, in CloudWatch's embedded format, and never a payload."""
+"""Logs and metrics of the function: per batch, in CloudWatch's embedded format, and never a payload."""
 
 import json
 from collections import Counter
@@ -169,7 +169,7 @@ def test_no_payload_is_in_any_line(capsys: pytest.CaptureFixture[str]) -> None:
     function.invoke(invocation(*datas))
     function.s3.script = [DENIED]
     function.invoke(invocation(*datas))
-    # THEN what it says of them holds nothing of theirs
+    # THEN its log holds nothing of their contents
     out = capsys.readouterr().out
     assert len(out.splitlines()) >= 4
     assert secret not in out

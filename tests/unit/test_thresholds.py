@@ -1,4 +1,4 @@
-"""Counting thresholds below a value: the table for many values tells what the binary search for few does."""
+"""Counting thresholds below a value: the table for many values gives the same as the binary search for few."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 def about(thresholds: Floats) -> Floats:
     """Values on the thresholds and one ulp to either side, between them and beyond them, and missing."""
-    with np.errstate(over="ignore"):  # beside the largest number stands infinity
+    with np.errstate(over="ignore"):  # infinity follows the largest number
         beside = [thresholds, np.nextafter(thresholds, -np.inf), np.nextafter(thresholds, np.inf)]
     ends = np.array([-np.inf, -1.7e308, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 1.7e308, np.inf, np.nan])
     return np.concatenate([*beside, ends, np.random.default_rng(0).normal(0, 100, MANY)])

@@ -1,1 +1,1 @@
-"""TLC's months as rides: found or downloaded, held against a contract, read, made up, and cut into slices."""
+"""TLC's months as rides: found or downloaded, checked by a contract, read or generated, and divided into slices."""

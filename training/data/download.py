@@ -42,7 +42,7 @@ _TRY_LATER = "try again later, or set TLC_DATA_DIR to a folder that contains it"
 
 
 class _InterruptedError(MonthUnavailableError):
-    """A failure that another try may mend."""
+    """A failure that another try may solve."""
 
 
 def resolve_host(host: str, port: int) -> list[tuple[str, int]]:

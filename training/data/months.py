@@ -143,7 +143,7 @@ def local_months(service: Service, data_dir: Path | None = None, cache_dir: Path
 
     Args:
         service: The taxi service.
-        data_dir: As in `training.data.load.load_rides`; None stands for no folder.
+        data_dir: As in `training.data.load.load_rides`; None means no folder.
         cache_dir: `default_cache_dir` if not given.
 
     Raises:

@@ -119,7 +119,7 @@ def _straight_miles() -> FloatArray:
 
 
 def _centre_share() -> FloatArray:
-    """Return the part of the way between two zones that lies in the dense centre, 0 to 1, float64 (266, 266)."""
+    """Return the part of the distance between two zones that is in the dense centre, 0 to 1, float64 (266, 266)."""
     centre = np.exp(-((_miles_between(ZONE_PLACES, np.array(_MIDTOWN)) / 4) ** 2))
     share: FloatArray = (centre[:, np.newaxis] + centre[np.newaxis]) / 2
     return share

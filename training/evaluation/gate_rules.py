@@ -1,7 +1,7 @@
 """The gate's rules, a function each, with the limit of each and its derivation. `gate.py` applies them in this order.
 
 A candidate is compared with the champion, the model in the channel, or with the baseline if the channel is empty.
-docs/decisions/0010 says why these rules and not others.
+docs/decisions/0010 gives the reasons for these rules.
 """
 
 import math
@@ -57,11 +57,11 @@ def rule_service(candidate: Manifest, champion: Manifest | None) -> RuleResult:
 
 
 MIN_DAYS = 7
-"""Fewer days cannot be told from luck: there is not one of each weekday."""
+"""With fewer days the difference may be chance: some weekday is missing."""
 
 
 def rule_better(result: MonthsResult, comparison: Comparison, candidate: str, champion: str | None) -> RuleResult:
-    """Check that the candidate is better than the champion, and not by luck.
+    """Check that the candidate is better than the champion, and not by chance.
 
     Args:
         result: Candidate and champion on the month.

@@ -7,7 +7,8 @@ Lei et al. 2018, "Distribution-Free Predictive Inference for Regression", theore
 
 What changes with time is measured by the interval stretch. Calibration rides are drawn from the days that the model
 learns from; later rides are of new days. So a second model learns from the earlier days only, and the later days show
-how much wider its intervals should have been. docs/decisions/0008 says how well that works, and why half is taken.
+how much wider its intervals should have been. docs/decisions/0008 shows how well that works, and why half
+of the stretch is applied.
 """
 
 import math
@@ -78,7 +79,7 @@ EARLIER_SHARE = 0.75
 """The share of days that the interval stretch fits on: three weeks of a month, and one to measure on."""
 
 MIN_DAYS = 12
-"""With fewer days a trend cannot be told from the weekdays: intervals are not stretched."""
+"""With fewer days a trend cannot be distinguished from the effect of weekdays: intervals are not stretched."""
 
 MAX_RIDES = 500_000
 """The stretch fits on at most so many: more would not change it, and would double the time of a large run."""

@@ -30,7 +30,7 @@ class SimulatedClock:
         """Let time pass.
 
         Raises:
-            TimeoutError: The deadline is earlier; the clock stands at the deadline.
+            TimeoutError: The deadline is earlier; the clock is then at the deadline.
 
         >>> clock = SimulatedClock()
         >>> clock.sleep(1.5)

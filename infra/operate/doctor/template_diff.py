@@ -60,7 +60,7 @@ def diff_templates(local: Mapping[str, Any], deployed: Mapping[str, Any]) -> tup
 
 
 def _differences(path: str, mine: Any, theirs: Any) -> Iterator[str]:
-    """Yield a sentence for each place below a path where two plain values differ; None stands for a missing value."""
+    """Yield a sentence for each place below a path where two plain values differ; None means a missing value."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
         for key in dict.fromkeys([*mine, *theirs]):
             yield from _differences(f"{path}.{key}", mine.get(key), theirs.get(key))

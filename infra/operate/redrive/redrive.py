@@ -7,8 +7,8 @@
   500 records at most: only these may arrive twice. (Kinesis, too, stores a record twice if its answer gets lost and
   the client resends the request.)
 - Of two redrives at the same time, the one whose mark is refused stops before it sends that chunk. If one reaches a
-  chunk that the other has under way, it cannot tell this from an interruption: it takes the chunk over and sends it
-  again, and the other stops at its next mark.
+  chunk that the other has under way, it cannot distinguish this from an interruption: it takes the chunk over and sends
+  it again, and the other stops at its next mark.
 
 **A redriven record is a new record.** It has another sequence number and so another prediction id: if a record arrived
 twice, or was predicted before its batch failed, consumers that upsert by prediction id hold both. It also has a new

@@ -34,7 +34,7 @@ def rollout(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Rollo
 
 
 def begin_deployment(account: Account) -> str:
-    """Start a deployment in a group with the name of the stack's own, which is only a stand-in."""
+    """Start a deployment in a group with the name of the stack's own group, which is only a stand-in."""
     codedeploy = account.aws.client("codedeploy")
     application = account.names["ServerlessDeploymentApplication"]
     group = {"applicationName": application, "deploymentGroupName": account.names["PredictorDeploymentGroup"]}

@@ -1,4 +1,4 @@
-"""What schemathesis must be told of the API: how its times are written, and what JSON Schema has no words for."""
+"""Settings of schemathesis for the API: its time format, and rules that JSON Schema cannot express."""
 
 from typing import Any
 
