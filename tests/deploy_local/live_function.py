@@ -1,16 +1,10 @@
-"""A deployed function behind its event source mapping. Both run on while deployments change the function's code."""
+"""A deployed function that runs on while deployments change its code."""
 
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from infra.local.aws import LocalAws
-from infra.local.event_source.batcher import Timing
-from infra.local.event_source.config import MappingConfig, MappingStats
-from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.local.runtime.emulator import EmulatedRuntime
 from infra.local.runtime.function import FunctionConfig
 
@@ -55,20 +49,3 @@ class LiveFunction:
         with self._lock:
             assert self._runtime is not None
             return self._runtime(event)
-
-
-class LiveMapping(NamedTuple):
-    """A running mapping: its counters, and a future that is done early only if polling fails."""
-
-    stats: MappingStats
-    polling: Future[None]
-
-
-@contextmanager
-def mapping_running(aws: LocalAws, config: MappingConfig, function: LiveFunction) -> Iterator[LiveMapping]:
-    """Run a mapping in a thread until the block ends."""
-    mapping = EventSourceMapping(
-        config, aws.client("kinesis"), function, Timing(backoff=lambda _: 0.2), s3=aws.client("s3")
-    )
-    with polling(mapping) as polls:
-        yield LiveMapping(mapping.stats, polls)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.aws import LocalAws
+from infra.local.event_source.batcher import Timing
+from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Severity
 from infra.stack.package import host_architecture
-from tests.deploy_local.live_function import LiveFunction, LiveMapping, mapping_running
+from tests.deploy_local.live_function import LiveFunction
 from tests.deploy_local.sam_stack import Release, SamError, SamStack, copy_sources
 from tests.deploy_local.traffic import Traffic
 from training.data.months import Month
@@ -87,11 +89,13 @@ class DeployRun:
         with ExitStack() as running:
             running.enter_context(self._function)
             package = self._use_deployed(first)
-            mapping = running.enter_context(mapping_running(self._aws, self._stack.mapping(first), self._function))
-            self._wait_without_a_model(mapping, outputs["BucketName"])
-            self._update(second, mapping)
-            self._fail_to_update(_broken(first, second.parameters), mapping)
-            self._roll_back(first, package, mapping)
+            kinesis, s3, timing = self._aws.client("kinesis"), self._aws.client("s3"), Timing(backoff=lambda _: 0.2)
+            self._mapping = EventSourceMapping(self._stack.mapping(first), kinesis, self._function, timing, s3=s3)
+            self._polls = running.enter_context(polling(self._mapping))
+            self._wait_without_a_model(outputs["BucketName"])
+            self._update(second)
+            self._fail_to_update(_broken(first, second.parameters))
+            self._roll_back(first, package)
             self._ask_the_doctor(first)
         with self._step("deleting"):
             self._stack.delete(first)
@@ -105,29 +109,28 @@ class DeployRun:
             "RidePredictionsShards": n_shards,
         }
 
-    def _wait_without_a_model(self, mapping: LiveMapping, bucket: str) -> None:
+    def _wait_without_a_model(self, bucket: str) -> None:
         """Send rides before there is a model: the function reports that, and the rides wait."""
         with self._step("rides before there is a model, then releasing one"):
             with self._sending():
                 deadline_s = time.monotonic() + _FAILS_WITHIN_S
-                while not mapping.stats.last_error and time.monotonic() < deadline_s:
+                while not self._mapping.stats.last_error and time.monotonic() < deadline_s:
                     time.sleep(_POLL_PERIOD_S)
-                self._must(
-                    "channels/" in str(mapping.stats.last_error), "the function did not report its missing channel"
-                )
+                error = self._mapping.stats.last_error
+                self._must("channels/" in error, "the function did not report its missing channel")
                 _release(self._aws.client("s3"), bucket, _small_model())
-            self._settle(mapping)
+            self._settle()
 
-    def _update(self, release: Release, mapping: LiveMapping) -> None:
+    def _update(self, release: Release) -> None:
         with self._step("updating to new code and two shards a stream while rides arrive"):
             before = self._package()
             with self._sending():
                 self._stack.deploy(release)
                 self._must(self._use_deployed(release) != before, "the function still has the old code")
             self._must(self._n_open_shards() == 2, "the stream does not have two open shards")
-            self._settle(mapping)
+            self._settle()
 
-    def _fail_to_update(self, release: Release, mapping: LiveMapping) -> None:
+    def _fail_to_update(self, release: Release) -> None:
         """Start an update that CloudFormation cannot finish: it must roll back while rides arrive."""
         with self._step("an update that fails while rides arrive"):
             before = self._package()
@@ -135,9 +138,9 @@ class DeployRun:
                 self._must(self._is_refused(release), "an impossible update was deployed")
                 self._must(self._stack.status() == "UPDATE_ROLLBACK_COMPLETE", f"the stack is {self._stack.status()}")
                 self._must(self._package() == before, "the function has the code of the failed update")
-            self._settle(mapping)
+            self._settle()
 
-    def _roll_back(self, release: Release, package: str, mapping: LiveMapping) -> None:
+    def _roll_back(self, release: Release, package: str) -> None:
         """Deploy the first release again, as after a bad release."""
         with self._step("back to the first release while rides arrive"):
             with self._sending():
@@ -145,7 +148,7 @@ class DeployRun:
                 self._must(
                     self._use_deployed(release) == package, "the function does not have the first release's code"
                 )
-            self._settle(mapping)
+            self._settle()
 
     def _ask_the_doctor(self, release: Release) -> None:
         """Check that the doctor finds no problem and no template diff."""
@@ -196,8 +199,8 @@ class DeployRun:
         with self._traffic.sending(rides, _RIDES_A_SECOND):
             yield
 
-    def _settle(self, mapping: LiveMapping) -> None:
-        self._traffic.settle(mapping.polling, _STALL_S)
+    def _settle(self) -> None:
+        self._traffic.settle(self._polls, _STALL_S)
         self._count()
         self._must(self.report.lost == 0, f"{self.report.lost} of {self.report.rides} ride events have no result")
 

@@ -21,8 +21,8 @@ from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.bench.cold_start import bench_cold_start
 from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
-from tests.integration.slow_kinesis import slow_kinesis
 from tests.kits.emulator import needs_emulator, stub
+from tests.kits.watched_aws import WatchedAws, watched_aws
 from training.model.bundle import ExportedBundle
 from training.model.fit import fit_forest
 from training.registry.bucket import Bucket
@@ -191,9 +191,9 @@ def test_missing_settings_are_named_by_the_first_invocation(ours: FunctionConfig
         runtime(rides(1))
 
 
-def with_kinesis(function: FunctionConfig, url: str, timeout_s: int, margin_ms: int) -> FunctionConfig:
-    slow = function.with_variables(AWS_ENDPOINT_URL_KINESIS=url, DEADLINE_MARGIN_MS=str(margin_ms))
-    return replace(slow, timeout_s=timeout_s)
+def with_kinesis(function: FunctionConfig, slow: WatchedAws, timeout_s: int, margin_ms: int) -> FunctionConfig:
+    variables = {"AWS_ENDPOINT_URL_KINESIS": slow.endpoint_url, "DEADLINE_MARGIN_MS": str(margin_ms)}
+    return replace(function, timeout_s=timeout_s).with_variables(**variables)
 
 
 def test_function_on_a_slow_stream_ends_in_time_and_the_next_invocations_publish_the_rest(
@@ -202,8 +202,8 @@ def test_function_on_a_slow_stream_ends_in_time_and_the_next_invocations_publish
     n, timeout_s, event = 6 * N_CHUNK, 2, rides(6 * N_CHUNK)
     n_done, n_invocations = 0, 0
     with (
-        slow_kinesis(aws.endpoint_url, delay_s=0.3) as url,
-        EmulatedRuntime(with_kinesis(ours, url, timeout_s, margin_ms=900), log) as runtime,
+        watched_aws(aws.endpoint_url, delay_s=0.3) as slow,
+        EmulatedRuntime(with_kinesis(ours, slow, timeout_s, margin_ms=900), log) as runtime,
     ):
         while n_done < n and n_invocations < 6:
             response: Any = runtime({"Records": event["Records"][n_done:]})
@@ -222,8 +222,8 @@ def test_function_on_a_stream_that_hangs_ends_in_time(
     aws: LocalAws, ours: FunctionConfig, output: Output, log: Path
 ) -> None:
     with (
-        slow_kinesis(aws.endpoint_url, delay_s=60) as url,
-        EmulatedRuntime(with_kinesis(ours, url, 8, margin_ms=6000), log) as runtime,
+        watched_aws(aws.endpoint_url, delay_s=60) as slow,
+        EmulatedRuntime(with_kinesis(ours, slow, 8, margin_ms=6000), log) as runtime,
     ):
         response = runtime(rides(2 * N_CHUNK))
 

@@ -1,4 +1,4 @@
-"""A proxy in front of the local AWS that records each request and its access key."""
+"""A proxy in front of the local AWS that records each request and its access key, and can delay or hold requests."""
 
 import re
 import threading
@@ -54,8 +54,9 @@ class WatchedAws:
 
 
 @contextmanager
-def watched_aws(endpoint_url: str) -> Iterator[WatchedAws]:
-    """Run a proxy for `endpoint_url`."""
+def watched_aws(endpoint_url: str, delay_s: float = 0.0) -> Iterator[WatchedAws]:
+    """Run a proxy for `endpoint_url` that passes each request on after a delay."""
+    over = threading.Event()
     behind = urlsplit(endpoint_url).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,6 +73,8 @@ def watched_aws(endpoint_url: str) -> Iterator[WatchedAws]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             signed = _ACCESS_KEY.search(self.headers.get("Authorization", ""))
             _, _, operation = self.headers.get("X-Amz-Target", "").partition(".")
+            if delay_s and over.wait(delay_s):
+                return  # the block has ended, and with it the client
             watched.requests.append(Request(operation or f"{self.command} {self.path}", signed[1] if signed else ""))
             with closing(HTTPConnection(behind, timeout=_PATIENCE_S)) as connection:
                 connection.request(self.command, self.path, body, dict(self.headers))
@@ -94,4 +97,5 @@ def watched_aws(endpoint_url: str) -> Iterator[WatchedAws]:
         try:
             yield watched
         finally:
+            over.set()
             server.shutdown()

@@ -23,7 +23,7 @@ def main(
     output_format: Annotated[
         OutputFormat, typer.Option(help="Format of the predictions: json or kpl (aggregates).")
     ] = OutputFormat.json,
-    json_only: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Send rides through four shards with faults, two reshards and two model switches, and account for each ride."""
     console = error_console()
@@ -34,7 +34,7 @@ def main(
     for problem in problems:
         console.print(f"[red]✗[/red] {escape(problem)}", highlight=False)
     result = asdict(report) | {"rss_growth_mb": report.rss_growth_mb, "passed": not problems}
-    show_result("Soak", _rows(report), result, json_only=json_only)
+    show_result("Soak", result, as_json=as_json, shown=_rows(report))
     raise typer.Exit(1 if problems else 0)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,24 @@ def make_runtime(handler: Handler, clock: FakeClock | None = None, timeout_s: fl
     return InProcessRuntime(handler, timeout_s, 512, "predict-rides", clock or FakeClock())
 
 
-def make_function(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
-    """Write a function's module that can be imported by PATH; return the path of its log."""
-    package = folder / "a_function"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "entry.py").write_text(f"import logging, os, sys\n{body}\n")
-    monkeypatch.syspath_prepend(folder)
-    for name in ("a_function", "a_function.entry"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return folder / "function.log"
+MakeFunction = Callable[[str], Path]
+
+
+@pytest.fixture
+def make_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeFunction:
+    """Writes a function's module that can be imported by PATH, and returns the path of its log."""
+
+    def make(body: str) -> Path:
+        package = tmp_path / "a_function"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "entry.py").write_text(f"import logging, os, sys\n{body}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        for name in ("a_function", "a_function.entry"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        return tmp_path / "function.log"
+
+    return make
 
 
 def test_function_gets_the_event_itself_and_its_response_comes_back() -> None:
@@ -110,11 +119,11 @@ def test_function_that_ends_its_process_fails_only_its_invocation() -> None:
         make_runtime(lambda event, context: sys.exit(3))({})
 
 
-def test_function_has_its_environment_which_is_restored_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_has_its_environment_which_is_restored_after(
+    make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RIDECAST_OLD", "before")
     log = make_function(
-        tmp_path,
-        monkeypatch,
         "AT_IMPORT = os.environ['RIDECAST_OLD']\n"
         "def lambda_handler(event, context): return [AT_IMPORT, os.environ['RIDECAST_NEW']]",
     )
@@ -127,13 +136,13 @@ def test_function_has_its_environment_which_is_restored_after(tmp_path: Path, mo
 
 
 def test_function_does_not_see_the_users_aws_settings_and_proxies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL_S3": "http://mine", "HTTP_PROXY": "http://p", "no_proxy": "x"}
     for name, value in users.items():
         monkeypatch.setenv(name, value)
     body = f"def lambda_handler(event, context): return [os.environ.get(name) for name in {['AWS_REGION', *users]}]"
-    log = make_function(tmp_path, monkeypatch, body)
+    log = make_function(body)
 
     with load_handler(PATH, {"AWS_REGION": "here"}, log) as handler:
         assert handler({}, None) == ["here", None, None, None, None]
@@ -141,10 +150,8 @@ def test_function_does_not_see_the_users_aws_settings_and_proxies(
     assert users.items() <= os.environ.items()
 
 
-def test_environment_and_output_are_restored_if_the_cold_start_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = make_function(tmp_path, monkeypatch, "raise KeyError('no setting')")
+def test_environment_and_output_are_restored_if_the_cold_start_fails(make_function: MakeFunction) -> None:
+    log = make_function("raise KeyError('no setting')")
     stdout = sys.stdout
 
     with pytest.raises(KeyError, match="no setting"), load_handler(PATH, {"RIDECAST_NEW": "new"}, log):
@@ -154,10 +161,8 @@ def test_environment_and_output_are_restored_if_the_cold_start_fails(
     assert sys.stdout is stdout
 
 
-def test_each_load_is_a_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = make_function(
-        tmp_path, monkeypatch, "count = []\ndef lambda_handler(event, context): count.append(1); return len(count)"
-    )
+def test_each_load_is_a_cold_start(make_function: MakeFunction) -> None:
+    log = make_function("count = []\ndef lambda_handler(event, context): count.append(1); return len(count)")
 
     counts = []
     for _ in range(2):
@@ -167,8 +172,8 @@ def test_each_load_is_a_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert counts == [1, 2, 1, 2]
 
 
-def test_cold_start_of_a_package_imports_its_modules_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = make_function(tmp_path, monkeypatch, "AT_IMPORT = os.environ['RIDECAST_NEW']")
+def test_cold_start_of_a_package_imports_its_modules_again(make_function: MakeFunction, tmp_path: Path) -> None:
+    log = make_function("AT_IMPORT = os.environ['RIDECAST_NEW']")
     entry = "from a_function.entry import AT_IMPORT\ndef lambda_handler(event, context): return AT_IMPORT\n"
     (tmp_path / "a_function" / "__init__.py").write_text(entry)
 
@@ -181,11 +186,9 @@ def test_cold_start_of_a_package_imports_its_modules_again(tmp_path: Path, monke
 
 
 def test_only_the_functions_output_goes_to_its_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_function: MakeFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = make_function(
-        tmp_path, monkeypatch, "print('import')\ndef lambda_handler(event, context): print(event['say'])"
-    )
+    log = make_function("print('import')\ndef lambda_handler(event, context): print(event['say'])")
 
     with load_handler(PATH, {}, log) as handler:
         print("before")  # noqa: T201 - the subject of the test
@@ -198,11 +201,9 @@ def test_only_the_functions_output_goes_to_its_log(
 
 
 def test_logger_created_at_import_writes_to_the_log_during_invocations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_function: MakeFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = make_function(
-        tmp_path,
-        monkeypatch,
         "stream = logging.StreamHandler(sys.stdout)\n"
         "record = logging.makeLogRecord({'msg': 'one batch'})\n"
         "def lambda_handler(event, context): stream.emit(record)",
@@ -216,9 +217,9 @@ def test_logger_created_at_import_writes_to_the_log_during_invocations(
 
 
 def test_other_threads_keep_the_terminal_while_the_function_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_function: MakeFunction, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = make_function(tmp_path, monkeypatch, "def lambda_handler(event, context): print('inside'); event['call']()")
+    log = make_function("def lambda_handler(event, context): print('inside'); event['call']()")
 
     def print_elsewhere() -> None:
         thread = threading.Thread(target=print, args=["progress"])
