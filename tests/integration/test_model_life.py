@@ -1,17 +1,13 @@
 """The life of a model by commands, on real months: training, tracking, gate, promotion and rollback."""
 
-import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from infra.cli.app import main
 from infra.local.s3 import FolderS3
 from tests.builders_tlc import needs_real_months
+from tests.kits.cli import Cli
 from training.data.months import default_data_dir, local_months, parse_months
 from training.registry.bucket import Bucket
 from training.registry.versions import REPORT, list_artifacts, read_manifest
@@ -20,8 +16,6 @@ MONTHS = parse_months("2022-01..2022-03,2023-01..2023-03")
 FIRST = ("--train", "2022-01", "--validate", "2022-02", "--test", "2022-03")
 SECOND = ("--train", "2022-01..2022-03,2023-01", "--validate", "2023-02", "--test", "2023-03")
 FEW_TREES = ("--set", "max_iter=20")
-
-Run = Callable[..., Any]
 
 pytestmark = needs_real_months
 
@@ -36,74 +30,58 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ridecast(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command in the workspace, checks its exit code and returns its JSON."""
-    data_dir = Path(os.environ["TLC_DATA_DIR"]).resolve()
-    monkeypatch.setenv("TLC_DATA_DIR", str(data_dir))
+def cli(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `ridecast` in the workspace and return its JSON."""
+    monkeypatch.setenv("TLC_DATA_DIR", str(Path(os.environ["TLC_DATA_DIR"]).resolve()))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(workspace)
-
-    def run(*words: str, code: int = 0) -> Any:
-        monkeypatch.setattr(sys, "argv", ["ridecast", *words, "--json"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        written = capsys.readouterr()
-        assert (ended.value.code or 0) == code, written.err
-        return written.err if code == 2 else json.loads(written.out.splitlines()[-1])
-
-    return run
+    return Cli(monkeypatch, capsys)
 
 
-def test_model_is_trained_tracked_gated_promoted_and_rolled_back(ridecast: Run, workspace: Path) -> None:
-    first = ridecast("train", *FIRST, "--channel", "stable")
+def test_model_is_trained_tracked_gated_promoted_and_rolled_back(cli: Cli, workspace: Path) -> None:
+    first = cli("train", *FIRST, "--channel", "stable")
     assert first["gate"]["passed"]
     assert first["gate"]["against"] is None
     assert first["gate"]["months"] == ["2022-03"]
     assert first["channel"] == {"name": "stable", "model_version": first["model_version"]}
 
     # A poor model fails the gate and is not stored; by force it gets only into `candidate`.
-    poor = ridecast("train", *SECOND, *FEW_TREES, "--channel", "stable", "--no-report", code=1)
+    poor = cli("train", *SECOND, *FEW_TREES, "--channel", "stable", "--no-report", code=1)
     failed = {rule["rule"] for rule in poor["gate"]["rules"] if not rule["passed"]}
     assert "beats the model in the channel" in failed
     assert poor["channel"] is None
-    assert [one["model_version"] for one in ridecast("models", "list")["versions"]] == [first["model_version"]]
-    forced = ridecast("train", *SECOND, *FEW_TREES, "--channel", "stable", "--force", "--no-report")
+    assert [one["model_version"] for one in cli("models", "list")["versions"]] == [first["model_version"]]
+    forced = cli("train", *SECOND, *FEW_TREES, "--channel", "stable", "--force", "--no-report")
     assert forced["channel"] == {"name": "candidate", "model_version": poor["model_version"]}
-    refused = ridecast("models", "promote", poor["model_version"], "--channel", "stable", code=2)
+    refused = cli.refuses("models", "promote", poor["model_version"], "--channel", "stable")
     assert "did not pass the gate" in refused
 
     # A good model is trained without a channel, then released.
-    second = ridecast("train", *SECOND)
+    second = cli("train", *SECOND)
     assert second["rmse_minutes"] < 3.92
-    released = ridecast("models", "release", second["bundle"], "--test", "2023-03")
+    released = cli("models", "release", second["bundle"], "--test", "2023-03")
     assert released["model_version"] == second["model_version"]
     assert released["previous"] == first["model_version"]
 
-    rolled_back = ridecast("models", "rollback", first["model_version"])
+    rolled_back = cli("models", "rollback", first["model_version"])
     assert rolled_back["model_version"] == first["model_version"]
-    assert ridecast("models", "promote", second["model_version"])["model_version"] == second["model_version"]
-    history = ridecast("models", "history", "--channel", "stable")["moves"]
+    assert cli("models", "promote", second["model_version"])["model_version"] == second["model_version"]
+    history = cli("models", "history", "--channel", "stable")["moves"]
     assert [entry["why"] for entry in history] == ["promote", "promote", "rollback", "promote"]
-    assert ridecast("models", "check")["differences"] == []
-    artifacts = list_artifacts(
-        Bucket(FolderS3(workspace / "build" / "bucket"), "b"), stored_manifest(workspace, first["model_version"])
-    )
+    assert cli("models", "check")["differences"] == []
+    bucket = Bucket(FolderS3(workspace / "build" / "bucket"), "b")
+    artifacts = list_artifacts(bucket, read_manifest(bucket, first["model_version"]))
     assert {REPORT, "gate-stable.json", "environment.json"} <= set(artifacts)
 
 
-def test_version_is_reproduced_and_reported_by_the_channels_name(ridecast: Run, workspace: Path) -> None:
-    assert ridecast("models", "reproduce", "stable")["identical"] is True
-    report = Path(ridecast("report", "stable", "--output", "card.html")["report"])
+def test_version_is_reproduced_and_reported_by_the_channels_name(cli: Cli, workspace: Path) -> None:
+    assert cli("models", "reproduce", "stable")["identical"] is True
+    report = Path(cli("report", "stable", "--output", "card.html")["report"])
     assert b"Model report and card" in (workspace / report).read_bytes()
 
 
-def stored_manifest(workspace: Path, version: str) -> Any:
-    return read_manifest(Bucket(FolderS3(workspace / "build" / "bucket"), "b"), version)
-
-
-def test_backtest_measures_how_models_age_and_draws_it(ridecast: Run, workspace: Path) -> None:
-    result = ridecast("backtest", "--from", "2022-01", "--to", "2022-03", "--set", "max_iter=20")
+def test_backtest_measures_how_models_age_and_draws_it(cli: Cli, workspace: Path) -> None:
+    result = cli("backtest", "--from", "2022-01", "--to", "2022-03", "--set", "max_iter=20")
     assert [(row["month"], row["months_since_training"]) for row in result["rows"]] == [
         ("2022-02", 1),
         ("2022-03", 2),

@@ -3,7 +3,6 @@
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from infra.local.aws import LocalAws
 from infra.local.demo.replay import Replay
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.runtime.in_process import InProcessRuntime, running_in_process
+from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader, publish
 from lambda_function.aws.publisher import Publisher
@@ -39,39 +38,14 @@ BUNDLES = {bundle.model_version: bundle for bundle in (small_bundle(1), small_bu
 FIRST, SECOND = BUNDLES
 
 
-@dataclass
-class Recorder:
-    """The function, and which records each of its invocations brought."""
-
-    function: InProcessRuntime
-    invocations: list[list[str]] = field(default_factory=list)
-
-    def __call__(self, event: dict[str, Any]) -> object:
-        """Invokes the function."""
-        self.invocations.append([record["eventID"] for record in event["Records"]])
-        return self.function(event)
-
-
-@dataclass
-class Moves:
-    """A process that promotes and rolls back without pause."""
-
-    bucket: Bucket
-    n_moves: int = 0
-
-    def run(self, enough: Event) -> None:
-        """Move until the event is set."""
-        for move in itertools.cycle((self._promote, self._roll_back)):
-            if enough.is_set():
-                return
-            assert move()
-            self.n_moves += 1
-
-    def _promote(self) -> bool:
-        return promote(self.bucket, "stable", SECOND).has_moved
-
-    def _roll_back(self) -> bool:
-        return rollback(self.bucket, "stable", FIRST).has_moved
+def keep_moving(bucket: Bucket, enough: Event) -> int:
+    """Promote and roll back without pause until the event is set, and return the number of moves."""
+    n_moves = 0
+    while not enough.is_set():
+        moved = rollback(bucket, "stable", FIRST) if n_moves % 2 else promote(bucket, "stable", SECOND)
+        assert moved.has_moved
+        n_moves += 1
+    return n_moves
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +68,23 @@ def test_rides_flow_while_the_channel_moves(
     aws: LocalAws, stack: DeployedStack, bucket: Bucket, tmp_path: Path
 ) -> None:
     replay = Replay(synthetic_rides(FEBRUARY, N_RIDES, seed=7), n_malformed=0)
-    moves = Moves(bucket)
+    invocations: list[list[str]] = []
     function = stack.function.with_variables(MODEL_REFRESH_S=_SHORT_S)
     with (
         running_in_process(function, tmp_path / "function.log") as runtime,
         ThreadPoolExecutor(2) as threads,
     ):
+
+        def invoke(event: dict[str, Any]) -> object:
+            invocations.append([record["eventID"] for record in event["Records"]])
+            return runtime(event)
+
         # GIVEN a producer that sends rides while a mover moves the channel
-        recorder = Recorder(runtime)
-        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), recorder)
+        mapping = EventSourceMapping(stack.mapping, aws.client("kinesis"), invoke)
         enough = Event()
         publisher = Publisher(aws.client("kinesis"), stack.input_stream)
         producing = threads.submit(lambda: sum(1 for _ in publish(publisher, replay.entries())))
-        moving = threads.submit(moves.run, enough)
+        moving = threads.submit(keep_moving, bucket, enough)
         # WHEN the function has processed them all
         try:
             while mapping.stats.n_done < N_RIDES:
@@ -114,14 +92,14 @@ def test_rides_flow_while_the_channel_moves(
         finally:
             enough.set()
         producing.result()
-        moving.result()
+        n_moves = moving.result()
     # THEN each ride has one prediction, and no batch has come again
     predictions = read_all(aws, stack)
     assert sorted(prediction.prediction.ride_id for prediction in predictions) == list(range(N_RIDES))
     assert (mapping.stats.n_failures, mapping.stats.n_redelivered) == (0, 0)
     # and all of one invocation are of one version
     version_of = {prediction.prediction_id: prediction.version for prediction in predictions}
-    served = [{version_of[record] for record in records} for records in recorder.invocations]
+    served = [{version_of[record] for record in records} for records in invocations]
     assert all(len(versions) == 1 for versions in served)
     # and each has the minutes of the version that it carries
     for version, bundle in BUNDLES.items():
@@ -130,7 +108,7 @@ def test_rides_flow_while_the_channel_moves(
     n_switches = sum(one != other for one, other in itertools.pairwise(served))
     assert n_switches >= MIN_SWITCHES
     history = read_history(bucket, "stable")
-    assert [entry.model_version for entry in history] == [(FIRST, SECOND)[n % 2] for n in range(moves.n_moves + 1)]
+    assert [entry.model_version for entry in history] == [(FIRST, SECOND)[n % 2] for n in range(n_moves + 1)]
 
 
 def read_all(aws: LocalAws, stack: DeployedStack) -> list[Prediction]:

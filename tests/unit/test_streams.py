@@ -1,7 +1,6 @@
 """Ride events are encoded, sent to a stream at a steady rate, and read back, shard by shard."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from infra.operate.streams import StreamReader, Timing, publish, ride_event_byte
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.kpl import pack
 from lambda_function.core.records import Entry
+from tests.builders import ride_bytes
 from tests.fakes import FakeClock
 from tests.fakes_kinesis import FakeKinesis
 from training.errors import UserError
@@ -72,20 +72,12 @@ def test_ride_events_are_the_bytes_of_json_dumps(rides: list[tuple[int, int, flo
         [ride[4] for ride in rides],
     )
 
-    assert encoded == [
-        json.dumps(
-            {
-                "ride": {
-                    "PULocationID": pickup,
-                    "DOLocationID": dropoff,
-                    "trip_distance": miles,
-                    "pickup_datetime": when.isoformat(),
-                },
-                "ride_id": ride_id,
-            }
-        ).encode()
-        for pickup, dropoff, miles, when, ride_id in rides
+    names = "PULocationID", "DOLocationID", "trip_distance", "pickup_datetime"
+    expected = [
+        ride_bytes(ride_id, **dict(zip(names, (*numbers, when.isoformat()), strict=True)))
+        for *numbers, when, ride_id in rides
     ]
+    assert encoded == expected
 
 
 @pytest.mark.parametrize(
@@ -151,7 +143,7 @@ def test_time_limit_applies_to_each_chunk() -> None:
 
 
 @given(st.integers(0, 1_100), st.lists(st.sets(st.integers(0, 499)), max_size=4))
-def test_every_entry_is_accepted_once_whatever_is_refused(n_entries: int, refused: list[AbstractSet[int]]) -> None:
+def test_every_entry_is_accepted_once_after_any_refusals(n_entries: int, refused: list[AbstractSet[int]]) -> None:
     kinesis = FakeKinesis(put_faults=refused)
 
     list(publish(publisher(kinesis), entries(n_entries), timing=timing(kinesis)))

@@ -211,65 +211,44 @@ def without(registry: Registry, number: int) -> Registry:
     return replace(registry, versions=tuple(one for one in registry.versions if one.number != number))
 
 
-V1, V2 = "green-2021-01-000000000001", "green-2021-02-000000000002"
+V1, V2, V3 = (f"green-2021-0{number}-00000000000{number}" for number in (1, 2, 3))
 TRACK = "run `ridecast models sync"
 FROM = f"--bucket {BUCKET}`"
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
 STORED = BucketView(BUCKET, {V1: FIRST, V2: SECOND}, {"stable": V1})
 SAME = mirror_of(STORED)
-FOREIGN = RegisteredVersion(3, {})
+FOREIGN, TWIN = RegisteredVersion(3, {}), RegisteredVersion(3, SAME.versions[0].tags)
 
 
 @pytest.mark.parametrize(
-    ("bucket", "registry", "sentences"),
+    ("bucket", "registry", "sentence"),
     [
-        (STORED, without(SAME, 2), [f"{V2} is stored and not registered: {TRACK} {V2} {FROM}"]),
-        (
-            BucketView(BUCKET, {V1: FIRST}, {"stable": V1}),
-            SAME,
-            [f"{V2} is registered version 2 and not stored: publish its bundle again, or delete it in MLflow"],
-        ),
+        (STORED, without(SAME, 2), f"{V2} is stored and not registered: {TRACK} {V2} {FROM}"),
+        (replace(STORED, versions={V1: FIRST}), SAME, f"{V2} is registered version 2 and not stored: publish"),
         (
             replace(STORED, versions={V1: FIRST, V2: THIRD}),
             SAME,
-            [f"{V2} is stored with manifest digest {THIRD} and registered with {SECOND}: {TRACK} {V2} {FROM}"],
+            f"{V2} is stored with manifest digest {THIRD} and registered with {SECOND}: {TRACK} {V2} {FROM}",
         ),
         (
             replace(STORED, channels={"stable": V2}),
             SAME,
-            [f"channel stable points at {V2} and the alias at {V1}: {TRACK} --all {FROM}"],
+            f"channel stable points at {V2} and the alias at {V1}: {TRACK}",
         ),
+        (STORED, replace(SAME, aliases={}), f"channel stable points at {V1} and there is no such alias: {TRACK} --all"),
+        (replace(STORED, channels={}), SAME, f"alias stable is no channel: {TRACK} --all {FROM}, which deletes it"),
+        (STORED, replace(SAME, versions=(*SAME.versions, FOREIGN)), f"registered version 3 has no tag {MODEL_VERSION}"),
+        (STORED, replace(SAME, versions=(*SAME.versions, TWIN)), f"{V1} is registered version 3 and also 1: delete 3"),
         (
-            STORED,
-            replace(SAME, aliases={}),
-            [f"channel stable points at {V1} and there is no such alias: {TRACK} --all {FROM}"],
-        ),
-        (
-            replace(STORED, channels={}),
+            replace(STORED, channels={"stable": V3}),
             SAME,
-            [f"alias stable is no channel: {TRACK} --all {FROM}, which deletes it"],
-        ),
-        (
-            STORED,
-            replace(SAME, versions=(*SAME.versions, FOREIGN)),
-            [f"registered version 3 has no tag {MODEL_VERSION}, so it is not from the bucket: delete it in MLflow"],
-        ),
-        (
-            STORED,
-            replace(SAME, versions=(*SAME.versions, RegisteredVersion(3, SAME.versions[0].tags))),
-            [f"{V1} is registered version 3 and also 1: delete 3 in MLflow"],
-        ),
-        (
-            replace(STORED, channels={"stable": "green-2021-03-000000000003"}),
-            SAME,
-            ["channel stable points at green-2021-03-000000000003, which is not stored: move it to a stored version"],
+            f"channel stable points at {V3}, which is not stored: move it",
         ),
     ],
 )
-def test_each_difference_is_a_sentence_with_a_remedy(
-    bucket: BucketView, registry: Registry, sentences: list[str]
-) -> None:
-    assert differences(bucket, registry) == sentences
+def test_each_difference_is_a_sentence_with_a_remedy(bucket: BucketView, registry: Registry, sentence: str) -> None:
+    (found,) = differences(bucket, registry)
+    assert found.startswith(sentence)
 
 
 TAG_CHANGES = st.dictionaries(st.sampled_from([MANIFEST_SHA256, BUNDLE]), st.just("wrong"))
