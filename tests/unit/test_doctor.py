@@ -22,6 +22,9 @@ from infra.operate.doctor.facts import (
 )
 from tests.builders_doctor import HEALTHY, INPUT, OUTPUT, WORK, only_problem, problems, stack_with
 
+Problem = tuple[StackFacts, str, Severity, *tuple[str, ...]]
+"""Facts with one problem: its check, its severity, and words of its finding and remedy."""
+
 BAD, WARNING = Severity.bad, Severity.warning
 WELL = AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK")
 AGE = AlarmFacts("ridecast-age", "IteratorAgeAlarm", "ALARM", "1 datapoint was over 300")
@@ -48,145 +51,140 @@ def changed_by_hand() -> StackFacts:
     return stack_with(parameters={**HEALTHY.parameters, "RideEventsShards": "1", "MemoryMb": "512"})
 
 
-PROBLEMS: list[tuple[StackFacts, str, Severity, tuple[str, ...]]] = [
-    (stack_with(status="UPDATE_ROLLBACK_COMPLETE"), "stack", WARNING, ("describe-stack-events",)),
-    (stack_with(status="UPDATE_IN_PROGRESS"), "stack", WARNING, ("again when the operation has ended",)),
-    (stack_with(status="REVIEW_IN_PROGRESS"), "stack", WARNING, ("change set",)),
-    (stack_with(status="ROLLBACK_COMPLETE"), "stack", BAD, ("delete it and deploy again",)),
-    (stack_with(status="UPDATE_ROLLBACK_FAILED"), "stack", BAD, ("continue-update-rollback",)),
-    (stack_with(status="DELETE_FAILED"), "stack", BAD, ("delete it again",)),
+PROBLEMS: list[Problem] = [
+    (stack_with(status="UPDATE_ROLLBACK_COMPLETE"), "stack", WARNING, "describe-stack-events"),
+    (stack_with(status="UPDATE_IN_PROGRESS"), "stack", WARNING, "again when the operation has ended"),
+    (stack_with(status="REVIEW_IN_PROGRESS"), "stack", WARNING, "change set"),
+    (stack_with(status="ROLLBACK_COMPLETE"), "stack", BAD, "delete it and deploy again"),
+    (stack_with(status="UPDATE_ROLLBACK_FAILED"), "stack", BAD, "continue-update-rollback"),
+    (stack_with(status="DELETE_FAILED"), "stack", BAD, "delete it again"),
     (
         stack_with(template_diff=tuple(f"{name} differs" for name in "ABCDE")),
         "template diff",
         WARNING,
-        ("A differs; B differs; C differs and 2 more",),
+        "A differs; B differs; C differs and 2 more",
     ),
     (
         changed_by_hand(),
         "parameters",
         WARNING,
-        (
-            "RideEventsShards is 2, deployed as 1; MemoryMb is 1769, deployed as 512",
-            "deploy with RideEventsShards=2 MemoryMb=1769",
-        ),
+        "RideEventsShards is 2, deployed as 1; MemoryMb is 1769, deployed as 512",
+        "deploy with RideEventsShards=2 MemoryMb=1769",
     ),
-    (stack_with(resource_drift="DRIFTED"), "resources", WARNING, ("describe-stack-resource-drifts",)),
+    (stack_with(resource_drift="DRIFTED"), "resources", WARNING, "describe-stack-resource-drifts"),
     (
         stack_with(release=ReleaseFacts("predictor", "live", "7", "8")),
         "release",
         WARNING,
-        ("version 7 serves, and the stack published 8",),
+        "version 7 serves, and the stack published 8",
     ),
     (
         stack_with(release=ReleaseFacts("predictor", "live", "7", "8", "8", 0.1)),
         "release",
         WARNING,
-        ("version 8 gets 10% of the batches, 7 the rest",),
+        "version 8 gets 10% of the batches, 7 the rest",
     ),
-    (stack_with(parameters={"RolloutAlarms": "Ignored"}), "release", WARNING, ("RolloutAlarms=Watched",)),
-    (with_input(peak_records_per_s=1401.0), "input stream", WARNING, ("RideEventsShards=4",)),
-    (with_input(peak_bytes_per_s=1.5 * 1024 * 1024), "input stream", WARNING, ("RideEventsShards=4",)),
-    (with_input(n_throttled=1), "input stream", BAD, ("RideEventsShards=4",)),
-    (with_input(n_throttled=1, is_on_demand=True), "input stream", BAD, ("send at a lower rate",)),
-    (
-        stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9))),
-        "output stream",
-        BAD,
-        ("RidePredictionsShards=4",),
-    ),
-    (stack_with(mapping=MappingFacts("Updating", "OK")), "mapping", WARNING, ("again in a minute",)),
-    (stack_with(mapping=MappingFacts("Enabled", "PROBLEM: Function call failed")), "mapping", BAD, ("log",)),
-    (stack_with(mapping=MappingFacts("Disabled")), "mapping", BAD, ("update-event-source-mapping --enabled",)),
-    (stack_with(mapping=MappingFacts("")), "mapping", BAD, ("deploy again",)),
-    (with_concurrency(None, 6), "concurrency", WARNING, ("2 shards x ParallelizationFactor 3 take 6 at a time",)),
-    (with_concurrency(5, 995), "concurrency", WARNING, (" → deploy with ReservedConcurrency=6",)),
-    (with_concurrency(0), "concurrency", BAD, ("does not invoke",)),
+    (stack_with(parameters={"RolloutAlarms": "Ignored"}), "release", WARNING, "RolloutAlarms=Watched"),
+    (with_input(peak_records_per_s=1401.0), "input stream", WARNING, "RideEventsShards=4"),
+    (with_input(peak_bytes_per_s=1.5 * 1024 * 1024), "input stream", WARNING, "RideEventsShards=4"),
+    (with_input(n_throttled=1), "input stream", BAD, "RideEventsShards=4"),
+    (with_input(n_throttled=1, is_on_demand=True), "input stream", BAD, "send at a lower rate"),
+    (stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9))), "output stream", BAD, "RidePredictionsShards=4"),
+    (stack_with(mapping=MappingFacts("Updating", "OK")), "mapping", WARNING, "again in a minute"),
+    (stack_with(mapping=MappingFacts("Enabled", "PROBLEM: Function call failed")), "mapping", BAD, "log"),
+    (stack_with(mapping=MappingFacts("Disabled")), "mapping", BAD, "update-event-source-mapping --enabled"),
+    (stack_with(mapping=MappingFacts("")), "mapping", BAD, "deploy again"),
+    (with_concurrency(None, 6), "concurrency", WARNING, "2 shards x ParallelizationFactor 3 take 6 at a time"),
+    (with_concurrency(5, 995), "concurrency", WARNING, " → deploy with ReservedConcurrency=6"),
+    (with_concurrency(0), "concurrency", BAD, "does not invoke"),
     (
         with_concurrency(2, 102, 104),
         "concurrency",
         WARNING,
-        ("Service Quotas from 104 to 106 at least", "then deploy with ReservedConcurrency=6"),
+        "Service Quotas from 104 to 106 at least",
+        "then deploy with ReservedConcurrency=6",
     ),
     (
         with_concurrency(None, 10, 10, factor=10),
         "concurrency",
         WARNING,
-        ("`Concurrent executions` (L-B99A9384) in Service Quotas",),
+        "`Concurrent executions` (L-B99A9384) in Service Quotas",
     ),
     (
         replace(with_input(is_on_demand=True, n_open_shards=4), concurrency=ConcurrencyFacts(7, 993, 1000)),
         "concurrency",
         WARNING,
-        ("4 shards that may become 2 times as many x ParallelizationFactor 1 take 8", "ReservedConcurrency=8"),
+        "4 shards that may become 2 times as many x ParallelizationFactor 1 take 8",
+        "ReservedConcurrency=8",
     ),
-    (stack_with(function=FunctionFacts("predictor", "Pending", "no room")), "function", WARNING, ("no room",)),
-    (stack_with(function=FunctionFacts("predictor", "Failed", "no room")), "function", BAD, ("no room",)),
+    (stack_with(function=FunctionFacts("predictor", "Pending", "no room")), "function", WARNING, "no room"),
+    (stack_with(function=FunctionFacts("predictor", "Failed", "no room")), "function", BAD, "no room"),
     (
         stack_with(function=FunctionFacts("predictor", settings_problem="setting BUCKET is missing")),
         "function",
         BAD,
-        ("BUCKET",),
+        "BUCKET",
     ),
-    (with_work(n_refresh_failures=3, n_recent_refresh_failures=2), "refresh", BAD, ("2 refresh failures",)),
-    (with_work(n_refresh_failures=1, n_recent_records=0), "refresh", BAD, ("no ride has arrived since",)),
-    (with_work(n_refresh_failures=3), "refresh", WARNING, ("none in the last 10 minutes",)),
-    (with_work(n_errors=3, n_exceptions=3), "work", BAD, ("`invocation failed`",)),
-    (with_work(n_errors=3), "work", BAD, ("`Task timed out`",)),
-    (with_work(n_exceptions=3), "work", BAD, ("`invocation failed`",)),
-    (with_work(n_predictions=0, n_rejects=1000), "work", BAD, ("ridecast records list --kind reject",)),
-    (with_work(n_predictions=0, n_rejects=0), "work", BAD, ("`output stream`",)),
-    (with_work(n_rejects=11), "work", WARNING, ("ridecast records list --kind reject",)),
-    (with_work(n_throttles=1), "work", WARNING, ("`concurrency`",)),
-    (with_work(max_record_age_s=301.0), "work", WARNING, ("ParallelizationFactor",)),
+    (with_work(n_refresh_failures=3, n_recent_refresh_failures=2), "refresh", BAD, "2 refresh failures"),
+    (with_work(n_refresh_failures=1, n_recent_records=0), "refresh", BAD, "no ride has arrived since"),
+    (with_work(n_refresh_failures=3), "refresh", WARNING, "none in the last 10 minutes"),
+    (with_work(n_errors=3, n_exceptions=3), "work", BAD, "`invocation failed`"),
+    (with_work(n_errors=3), "work", BAD, "`Task timed out`"),
+    (with_work(n_exceptions=3), "work", BAD, "`invocation failed`"),
+    (with_work(n_predictions=0, n_rejects=1000), "work", BAD, "ridecast records list --kind reject"),
+    (with_work(n_predictions=0, n_rejects=0), "work", BAD, "`output stream`"),
+    (with_work(n_rejects=11), "work", WARNING, "ridecast records list --kind reject"),
+    (with_work(n_throttles=1), "work", WARNING, "`concurrency`"),
+    (with_work(max_record_age_s=301.0), "work", WARNING, "ParallelizationFactor"),
     (
         stack_with(work=WorkFacts()),
         "work",
         WARNING,
-        ("1,000 records arrived on ride-events, and the function reports none",),
+        "1,000 records arrived on ride-events, and the function reports none",
     ),
     (
         stack_with(alarms=(WELL, AGE)),
         "alarm",
         BAD,
-        ("ridecast-age: 1 datapoint was over 300 → docs/runbook.md#iteratoragealarm describes",),
+        "ridecast-age: 1 datapoint was over 300 → docs/runbook.md#iteratoragealarm describes",
     ),
-    (stack_with(alarms=(AGE, STACK)), "alarm", BAD, ("ridecast-age",)),  # its cause stands for the composite alarm
-    (stack_with(alarms=(WELL, STACK)), "alarm", BAD, ("docs/runbook.md describes",)),
+    (stack_with(alarms=(AGE, STACK)), "alarm", BAD, "ridecast-age"),  # its cause stands for the composite alarm
+    (stack_with(alarms=(WELL, STACK)), "alarm", BAD, "docs/runbook.md describes"),
     (
         stack_with(alarms=(WELL, MUTED)),
         "alarm",
         WARNING,
-        ("nobody is notified → `aws cloudwatch enable-alarm-actions --alarm-names ridecast-all`",),
+        "nobody is notified → `aws cloudwatch enable-alarm-actions --alarm-names ridecast-all`",
     ),
-    (stack_with(alarms=(WELL, replace(AGE, state=""))), "alarm", BAD, ("somebody has deleted ridecast-age",)),
-    (stack_with(n_subscribers=0), "alarm topic", WARNING, ("AlarmEmail",)),
+    (stack_with(alarms=(WELL, replace(AGE, state=""))), "alarm", BAD, "somebody has deleted ridecast-age"),
+    (stack_with(n_subscribers=0), "alarm topic", WARNING, "AlarmEmail"),
     (
         stack_with(quotas=(QuotaFacts("shards", 451, 500),)),
         "quota",
         WARNING,
-        ("451 of the account's 500 shards are used",),
+        "451 of the account's 500 shards are used",
     ),
-    (stack_with(n_waiting={"rejects": 2}), "rejects", WARNING, ("`ridecast records redrive --kind reject`",)),
-    (stack_with(n_waiting={"failures": 1}), "failures", BAD, ("`ridecast records redrive --kind failure`",)),
+    (stack_with(n_waiting={"rejects": 2}), "rejects", WARNING, "`ridecast records redrive --kind reject`"),
+    (stack_with(n_waiting={"failures": 1}), "failures", BAD, "`ridecast records redrive --kind failure`"),
     (
         stack_with(alarms=(), unread={"alarms": "AccessDenied"}, denied=frozenset({"alarms"})),
         "alarms",
         WARNING,
-        ("AccessDenied", "DoctorPolicy"),
+        "AccessDenied",
+        "DoctorPolicy",
     ),
     (
         stack_with(template_diff=None, unread={"template diff": "it is not YAML"}),
         "template diff",
         WARNING,
-        ("it is not YAML → remove the cause",),
+        "it is not YAML → remove the cause",
     ),
 ]
 
 
-@pytest.mark.parametrize(("facts", "name", "severity", "words"), PROBLEMS)
-def test_problem_has_a_severity_and_a_remedy(
-    facts: StackFacts, name: str, severity: Severity, words: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_problem_has_a_severity_and_a_remedy(problem: Problem) -> None:
+    facts, name, severity, *words = problem
     found = only_problem(facts)
 
     assert (found.check, found.severity) == (name, severity)
@@ -257,7 +255,7 @@ def finding(facts: StackFacts, name: str) -> Finding:
 
 
 @given(st.integers(0, 50), st.integers(0, 2000), st.integers(1, 10), st.integers(1, 40))
-def test_reservation_deployed_as_the_remedy_says_is_good(reserved: int, unreserved: int, factor: int, n: int) -> None:
+def test_reservation_deployed_by_the_remedy_is_good(reserved: int, unreserved: int, factor: int, n: int) -> None:
     stream, mapping = replace(INPUT, n_open_shards=n), MappingFacts("Enabled", "OK", factor)
     concurrency = ConcurrencyFacts(reserved, unreserved, reserved + unreserved)
     facts = stack_with(streams=(stream, OUTPUT), mapping=mapping, concurrency=concurrency)

@@ -71,13 +71,14 @@ class Doctor:
             "function", {}, aws_lambda.get_function_configuration, FunctionName=alias
         )
         settings = _settings(configuration)
-        work = (cloudwatch, configuration["FunctionName"], settings, window) if settings else None
         return {
             "template_diff": probe("template diff", None, diff_deployed_template, cloudformation, name, self.template),
             "release": probe("release", None, function.probe_release, aws_lambda, function_name, alias, resources),
             "function": function.function_facts(configuration) if configuration else None,
             "model": check_model(self.client, settings) if settings else None,
-            "work": probe("work", None, function.probe_work, *work) if work else None,
+            "work": probe("work", None, function.probe_work, cloudwatch, outputs["FunctionName"], settings, window)
+            if settings
+            else None,
             "mapping": probe("mapping", None, function.probe_mapping, aws_lambda, alias, outputs["RideEventsArn"]),
             "concurrency": probe("concurrency", None, function.probe_concurrency, aws_lambda, function_name),
             "streams": probe("streams", (), both_streams),
