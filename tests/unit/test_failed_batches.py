@@ -31,27 +31,25 @@ from tests.kits.mapping import (
 
 
 def test_failed_batch_is_split_until_the_bad_record_is_alone_and_the_first_half_is_delivered_first() -> None:
-    kinesis = stream(*[b"a", b"b", b"bad", b"d"])
     function = poisoned_by("bad")
-    mapping = run(kinesis, function, batch_size=4, bisect_on_error=True, maximum_retry_attempts=0)
+    mapping = run(
+        stream(*[b"a", b"b", b"bad", b"d"]), function, batch_size=4, bisect_on_error=True, maximum_retry_attempts=0
+    )
 
     assert function.batches() == [["a", "b", "bad", "d"], ["a", "b"], ["bad", "d"], ["bad"], ["d"]]
     assert (mapping.stats.n_bisects, mapping.stats.n_done, mapping.stats.n_dropped) == (2, 3, 1)
 
 
 def test_split_uses_no_retry() -> None:
-    kinesis = stream(*rides(7), b"bad")
     function = poisoned_by("bad")
-
-    run(kinesis, function, batch_size=8, bisect_on_error=True, maximum_retry_attempts=2)
+    run(stream(*rides(7), b"bad"), function, batch_size=8, bisect_on_error=True, maximum_retry_attempts=2)
 
     assert function.batches().count(["bad"]) == 1 + 2
 
 
 def test_partly_done_batch_is_retried_from_its_checkpoint_and_not_split() -> None:
-    kinesis = stream(*rides(4))
     function = ScriptedFunction([report(1)])
-    mapping = run(kinesis, function, batch_size=4, bisect_on_error=True)
+    mapping = run(stream(*rides(4)), function, batch_size=4, bisect_on_error=True)
 
     assert [len(batch) for batch in function.batches()] == [4, 3]
     assert mapping.stats.n_bisects == 0
@@ -72,19 +70,17 @@ def test_second_half_has_no_batching_window() -> None:
 
 @pytest.mark.parametrize("n_retries", [0, 1, 3])
 def test_batch_fails_after_its_retries_and_the_next_one_is_delivered_at_once(n_retries: int) -> None:
-    kinesis = stream(b"bad", b"neighbour", b"third", b"next")
     function = poisoned_by("bad")
-    mapping = run(kinesis, function, maximum_retry_attempts=n_retries)
+    mapping = run(stream(b"bad", b"neighbour", b"third", b"next"), function, maximum_retry_attempts=n_retries)
 
     assert function.batches() == [["bad", "neighbour", "third"]] * (1 + n_retries) + [["next"]]
     assert (mapping.stats.n_done, mapping.stats.n_dropped) == (1, 3)
 
 
 def test_all_retries_are_available_again_once_a_part_is_done() -> None:
-    kinesis = stream(*rides(2))
     s3 = FakeS3()
     function = ScriptedFunction([report(1), report(0), report(0), report(0)])
-    run(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=2)
+    run(stream(*rides(2)), function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=2)
 
     # As recorded on AWS: the count has only the invocations with exactly these records.
     assert [len(batch) for batch in function.batches()] == [2, 1, 1, 1]
@@ -215,10 +211,9 @@ def test_failing_destination_has_the_backoff_of_the_batch() -> None:
     assert len(s3.calls) == 2
 
 
-def test_destination_whose_answer_was_lost_has_one_object_of_the_batch() -> None:
-    kinesis = stream(b"bad")
+def test_destination_with_a_lost_answer_has_one_object_of_the_batch() -> None:
     s3 = FakeS3(script=[AfterAccepting(timed_out())])
-    run(kinesis, poisoned_by("bad"), s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
+    run(stream(b"bad"), poisoned_by("bad"), s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
 
     assert [operation for operation, _ in s3.calls] == ["put", "put"]
     assert texts_of_failed(s3) == ["bad"]

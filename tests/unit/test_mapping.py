@@ -88,10 +88,8 @@ def test_function_is_not_invoked_without_records() -> None:
 
 
 def test_full_payload_is_delivered_before_the_window_ends() -> None:
-    kinesis = stream(*[bytes(1_000_000)] * 5)
     function = ScriptedFunction()
-
-    make_mapping(kinesis, function, batch_size=100, batching_window_s=300).poll_once()
+    make_mapping(stream(*[bytes(1_000_000)] * 5), function, batch_size=100, batching_window_s=300).poll_once()
 
     assert [len(event["Records"]) for event in function.events] == [4]
 
@@ -113,10 +111,8 @@ def test_payload_may_have_exactly_six_megabytes_and_no_byte_more() -> None:
 
 
 def test_record_too_large_for_any_payload_is_delivered_alone_and_blocks_nothing() -> None:
-    kinesis = stream(b"before", b"x" * 5_000_000, b"after")
     function = ScriptedFunction()
-
-    run(kinesis, function)
+    run(stream(b"before", b"x" * 5_000_000, b"after"), function)
 
     assert [len(batch) for batch in function.batches()] == [1, 1, 1]
 
@@ -179,10 +175,8 @@ def test_failing_shard_does_not_delay_the_others() -> None:
 
 
 def test_records_from_the_lowest_reported_on_are_retried_and_those_before_are_not() -> None:
-    kinesis = stream(*rides(4))
     function = ScriptedFunction([report(2, 1)])
-
-    run(kinesis, function)
+    run(stream(*rides(4)), function)
 
     assert function.batches() == [["ride 0", "ride 1", "ride 2"], ["ride 1", "ride 2"], ["ride 3"]]
 
@@ -200,17 +194,14 @@ def test_rewinding_starts_at_the_lowest_number_reported(n_records: int, reported
 
 
 def test_response_is_ignored_unless_the_mapping_reports_item_failures() -> None:
-    kinesis = stream(*rides(3))
     function = ScriptedFunction([report(0)])
-
-    run(kinesis, function, report_batch_item_failures=False)
+    run(stream(*rides(3)), function, report_batch_item_failures=False)
 
     assert len(function.events) == 1
 
 
 def test_stats_count_redelivered_records() -> None:
-    kinesis = stream(*rides(5))
-    mapping = run(kinesis, ScriptedFunction([fail, report(1)]))
+    mapping = run(stream(*rides(5)), ScriptedFunction([fail, report(1)]))
 
     stats = mapping.stats
     assert (stats.n_invocations, stats.n_delivered, stats.n_redelivered) == (4, 3 + 3 + 2 + 2, 3 + 2)
@@ -251,14 +242,13 @@ def test_shard_waits_for_a_failed_batch_without_reading_on() -> None:
 
 
 def test_run_delivers_until_it_is_stopped() -> None:
-    kinesis = stream(*rides(7))
     done = threading.Event()
 
     def invoke(event: dict[str, Any]) -> None:
         if text(event["Records"][-1]) == "ride 6":
             done.set()
 
-    with polling(make_mapping(kinesis, invoke)) as polls:
+    with polling(make_mapping(stream(*rides(7)), invoke)) as polls:
         assert done.wait(timeout=_PATIENCE_S)
 
     assert polls.done()

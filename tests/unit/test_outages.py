@@ -143,10 +143,9 @@ def test_temporary_read_error_is_retried(fault: str | Exception) -> None:
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException"])
 def test_missing_or_forbidden_stream_ends_the_run(code: str) -> None:
-    kinesis = FakeKinesis(read_faults=[code])
 
     with pytest.raises(ClientError, match=code):
-        make_mapping(kinesis, ScriptedFunction()).run(threading.Event())
+        make_mapping(FakeKinesis(read_faults=[code]), ScriptedFunction()).run(threading.Event())
 
 
 def test_throttled_reads_lose_nothing() -> None:
