@@ -56,7 +56,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
             process.kill()
 
 
-def test_api_keeps_to_its_own_document(served: Served, tmp_path: Path) -> None:
+def test_api_conforms_to_its_own_document(served: Served, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"]
     options = ["--checks", "all", "--max-examples", str(N_EXAMPLES), "--seed", "1", "--workers", "1", "--no-color"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}

@@ -146,7 +146,7 @@ def test_refresh_that_failed_a_while_ago_and_works_again_is_a_warning(changed: T
     assert found.what == "1 refresh failure of the channel in the last 60 minutes, none in the last 10 minutes"
 
 
-def test_parameters_that_somebody_has_changed_by_hand_are_named(changed: TemplateStack) -> None:
+def test_parameters_changed_by_hand_are_named(changed: TemplateStack) -> None:
     found = problems(changed, Severity.warning)["parameters"]
 
     assert {"RideEventsShards=3", "StreamMode=ON_DEMAND", "BatchSize=500", "ReservedConcurrency=1"} <= {
@@ -169,7 +169,7 @@ def test_stream_on_demand_has_shards_of_its_own_and_no_parameter_for_them(change
     assert (output.is_on_demand, output.n_open_shards, output.parameters) == (True, 1, {"StreamMode": "ON_DEMAND"})
 
 
-def test_mapping_that_somebody_has_disabled_is_bad(changed: TemplateStack) -> None:
+def test_disabled_mapping_is_bad(changed: TemplateStack) -> None:
     assert problems(changed)["mapping"].what.startswith("the mapping is Disabled")
 
 

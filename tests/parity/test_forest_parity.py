@@ -194,7 +194,7 @@ def test_hundred_thousand_rows_of_the_forest_that_is_served() -> None:
     full.assert_equal(on_thresholds(arrays, 100_000))
 
 
-def test_forests_compared_are_what_their_names_say() -> None:
+def test_compared_forests_match_their_names() -> None:
     def thresholds(name: str) -> Matrix:
         values: Matrix = pair(name).arrays["split_threshold"]
         return values

@@ -98,7 +98,7 @@ OUTCOMES = st.lists(
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=6), OUTCOMES)
-def test_every_sub_record_ends_once_whatever_the_stream_does(batch: list[list[bool]], outcomes: list[object]) -> None:
+def test_every_sub_record_ends_once_after_any_stream_failure(batch: list[list[bool]], outcomes: list[object]) -> None:
     # GIVEN aggregates of good and bad sub-records, and a stream with faults
     function = FakeFunction(small_bundle(), output_format="kpl", output_groups=2, timeout_s=0.3)
     function.kinesis.script = list(outcomes)  # type: ignore[arg-type]

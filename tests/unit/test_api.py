@@ -94,7 +94,7 @@ def test_text_that_is_no_utf_8_is_a_problem(api: FakeApi) -> None:
     )
 
 
-def test_without_an_arrival_time_the_clock_stands_in(api: FakeApi) -> None:
+def test_clock_replaces_a_missing_arrival_time(api: FakeApi) -> None:
     event = http_event("POST", "/predictions", {"content-type": JSON}, ride_bytes(pickup_datetime=None), 0.0)
     del event["requestContext"]["timeEpoch"]
     api.clock.now_s = ARRIVAL_TIME_S
@@ -124,7 +124,7 @@ def test_without_an_arrival_time_the_clock_stands_in(api: FakeApi) -> None:
         (b'{"\\ud800": NaN}', 422, "$.\\ud800", "invalid_field"),
     ],
 )
-def test_body_that_cannot_be_answered_is_told_by_field(
+def test_refusal_of_a_body_names_the_field(
     api: FakeApi, body: bytes, status: int, path: str, reason: str | None
 ) -> None:
     response = api.predict(body)
@@ -205,9 +205,7 @@ def test_unknown_path_is_not_found(api: FakeApi, path: str) -> None:
     ("path", "allowed"),
     [("/predictions", "POST"), ("/model", "GET"), ("/health", "GET"), ("/openapi.json", "GET")],
 )
-def test_other_methods_are_refused_and_told_which_is_allowed(
-    api: FakeApi, method: str, path: str, allowed: str
-) -> None:
+def test_refusal_of_another_method_names_the_allowed_one(api: FakeApi, method: str, path: str, allowed: str) -> None:
     response = api.ask(method, path)
 
     if method == allowed:
@@ -250,7 +248,7 @@ def test_nothing_that_a_caller_sends_is_logged(capsys: pytest.CaptureFixture[str
     assert "needle" not in capsys.readouterr().out.lower()
 
 
-def test_mistake_of_ours_is_a_problem_without_a_trace_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_error_is_a_problem_without_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     api = FakeApi()
     api.s3.script = [KeyError("secret")]
 
@@ -270,7 +268,7 @@ def publish_new_model(api: FakeApi) -> ExportedBundle:
     return other
 
 
-def test_model_tells_what_answers(api: FakeApi) -> None:
+def test_model_route_describes_the_served_model(api: FakeApi) -> None:
     api = FakeApi(interval_bundle())
     manifest = interval_bundle().model.manifest
 
@@ -315,7 +313,7 @@ def test_health_is_ok_with_a_model(api: FakeApi) -> None:
     assert response.json == {"status": "ok", "model_version": small_bundle().model_version}
 
 
-def test_health_is_stale_where_the_new_model_is_damaged_and_the_old_one_goes_on(api: FakeApi) -> None:
+def test_health_is_stale_if_the_new_model_is_damaged_and_the_old_one_serves(api: FakeApi) -> None:
     before = api.predict(ride_bytes()).body
     damage_bundle(api.s3, publish_new_model(api))
     api.clock.sleep(60)
@@ -325,7 +323,7 @@ def test_health_is_stale_where_the_new_model_is_damaged_and_the_old_one_goes_on(
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/predictions"), ("GET", "/model"), ("GET", "/health")])
-def test_without_a_model_callers_are_asked_to_come_again(method: str, path: str) -> None:
+def test_without_a_model_callers_get_a_retry_after(method: str, path: str) -> None:
     api = FakeApi(bundle=None)
 
     response = api.ask(method, path, ride_bytes())
@@ -337,7 +335,7 @@ def test_without_a_model_callers_are_asked_to_come_again(method: str, path: str)
 
 
 @pytest.mark.parametrize("error", [DENIED, SERVICE_DOWN])
-def test_callers_are_not_told_what_is_behind(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_hold_nothing_internal(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     api = FakeApi()
     api.s3.script = [error]
 

@@ -227,7 +227,7 @@ def original_bytes(data: bytes | str) -> bytes:
     return data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
 
 
-def test_all_of_it_in_one_batch_is_told_apart() -> None:
+def test_all_kinds_of_records_in_one_batch_are_distinguished() -> None:
     predictions, rejects = handle(*(data for data, _ in EVERYTHING.values()))
     kinds = [type(expected) for _, expected in EVERYTHING.values()]
     assert [event_id(n) in predictions for n in range(len(kinds))] == [kind is Predicted for kind in kinds]

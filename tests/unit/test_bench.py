@@ -74,7 +74,7 @@ def test_both_handlers_publish_the_same_durations_for_the_same_event() -> None:
         )
 
 
-def test_ours_leaves_nothing_to_retry(capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_client_leaves_nothing_to_retry(capsys: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder(parameter_validation=False)
     handler = ours(fitted_and_exported()[1], recorder.client)
     assert handler(event()) == handler(event()) == {"batchItemFailures": []}

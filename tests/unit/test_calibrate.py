@@ -91,7 +91,7 @@ def test_intervals_contain_the_wanted_share_of_later_rides(level: float) -> None
     assert interval_of(*made_up(500), level).level == level
 
 
-def test_each_kind_of_ride_has_its_share_though_one_is_five_times_less_predictable() -> None:
+def test_each_kind_of_ride_has_its_share_although_one_is_five_times_less_predictable() -> None:
     within, _, missing = fresh_coverage()
     assert within[missing].mean() == pytest.approx(0.8, abs=0.03)
     assert within[~missing].mean() == pytest.approx(0.8, abs=0.02)
@@ -118,7 +118,7 @@ def test_a_higher_level_gives_wider_intervals(n: int, seed: int) -> None:
         assert (np.array(narrow.half_minutes[kind]) <= wide.half_minutes[kind]).all()
 
 
-def test_kind_with_few_rides_takes_the_widths_of_all() -> None:
+def test_kind_with_few_rides_has_the_widths_of_all() -> None:
     minutes, rides = of_one_kind(*made_up(1_000))
     few = replace(rides.columns, trip_distance_miles=np.r_[np.zeros(MIN_CALIBRATION_RIDES - 1), np.ones(941)])
     half_minutes = interval_of(minutes, replace(rides, columns=few)).half_minutes

@@ -58,7 +58,7 @@ def test_time_without_a_measurement_is_a_default(tmp_path: Path) -> None:
     assert all("default" in one.source for one in work.values())
 
 
-def test_given_time_outranks_all(tmp_path: Path) -> None:
+def test_given_time_has_precedence(tmp_path: Path) -> None:
     work = read_work(
         {PLAIN: 1.0, COURSE: 2.0, PACKED_OUTPUT: None}, bench_file(tmp_path, {"handler: batch of 9,400": 6.0})
     )

@@ -60,7 +60,7 @@ def test_mapping_from_another_stream_to_the_same_alias_is_ignored() -> None:
     assert probe_mapping(Mappings(), ALIAS, "gone").state == ""
 
 
-def test_published_version_is_the_functions_latest_whatever_other_functions_have() -> None:
+def test_published_version_is_the_functions_latest_and_not_another_functions() -> None:
     resources = [version("predictor", 9), version("predictor", 10), version("other", 11), version("my-predictor", 12)]
 
     release = probe_release(lambda_with_alias_at("9", RoutingConfig=None), "predictor", ALIAS, resources)

@@ -74,7 +74,7 @@ def test_interval_is_decoded_as_it_was_encoded(low: float, high: float, ride_id:
     assert prediction.prediction == RideDuration(5.0, ride_id)
 
 
-def test_prediction_without_an_interval_says_nothing_of_one() -> None:
+def test_prediction_without_an_interval_has_no_such_field() -> None:
     (data,) = encode_predictions("v", [5.0], [1], ["id"])
     assert b"interval" not in data
     assert decode_prediction(data).interval is None
@@ -165,7 +165,7 @@ def test_pickup_is_taken_in_new_york_wall_clock_time(text: str, expected: str) -
         ("2021-11-07T06:00:00Z", "2021-11-07T01:00"),
     ],
 )
-def test_arrival_time_stands_in_for_a_missing_pickup_time(arrival: str, expected: str) -> None:
+def test_arrival_time_replaces_a_missing_pickup_time(arrival: str, expected: str) -> None:
     ride = decoded_ride(pickup_datetime=None).ride
     assert wall_clock(pickup_minute(ride.pickup_datetime, datetime.fromisoformat(arrival).timestamp())) == expected
 
@@ -203,5 +203,5 @@ def test_ride_id_that_kinesis_would_not_take_has_its_digest_as_key(ride_id: int 
 
 
 @given(st.text() | st.integers())
-def test_partition_key_is_always_one_that_kinesis_takes(ride_id: int | str) -> None:
+def test_partition_key_is_always_valid_for_kinesis(ride_id: int | str) -> None:
     assert 1 <= len(partition_key(ride_id).encode("utf-16-le")) // 2 <= 256

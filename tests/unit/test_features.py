@@ -73,7 +73,7 @@ def test_no_rides_give_no_rows() -> None:
 
 
 @pytest.mark.parametrize("miles", [5e-324, 0.01, 3.66, 60.0])
-def test_distance_is_kept(miles: float) -> None:
+def test_distance_is_used_unchanged(miles: float) -> None:
     assert column("trip_distance_miles", ride_columns_of(trip_distance_miles=[miles])) == [miles]
 
 
@@ -174,7 +174,7 @@ def test_zone_without_a_place_has_no_place_and_no_straight_line(nowhere: int) ->
     ]
 
 
-def test_every_zone_in_the_table_lies_in_or_near_the_city() -> None:
+def test_every_zone_in_the_table_is_in_or_near_the_city() -> None:
     placed = ~np.isnan(ZONE_PLACES).any(axis=1)
     assert np.flatnonzero(~placed).tolist() == [0, 264, 265]
     longitude, latitude = ZONE_PLACES[placed].T
@@ -209,7 +209,7 @@ def test_matrix_of_n_rows_has_the_bits_of_n_matrices_of_one(rides: list[tuple[in
 
 
 @given(RIDE_TUPLES)
-def test_features_are_in_range_whatever_the_ride(rides: list[tuple[int, int, float, int]]) -> None:
+def test_features_of_any_ride_are_in_range(rides: list[tuple[int, int, float, int]]) -> None:
     matrix = feature_matrix(columns_of(rides))
     assert not np.isinf(matrix).any()
     assert ((matrix[:, 1] >= 0) & (matrix[:, 1] < 1440) & (matrix[:, 2] >= 0) & (matrix[:, 2] <= 8)).all()

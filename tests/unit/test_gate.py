@@ -190,7 +190,7 @@ def test_channel_keeps_its_service() -> None:
         (comparison_of(-0.10, -0.01, n_days=6), False),
     ],
 )
-def test_interval_must_lie_below_zero_over_enough_days(comparison: Comparison, passed: bool) -> None:
+def test_interval_must_be_below_zero_over_enough_days(comparison: Comparison, passed: bool) -> None:
     assert rule_better(months_result(), comparison, CANDIDATE, CHAMPION).passed is passed
 
 

@@ -45,7 +45,7 @@ def test_days_beyond_the_table_are_not_special(date: str) -> None:
     assert kind_of(date) == WORKING_DAY
 
 
-def test_table_begins_and_ends_where_it_says() -> None:
+def test_table_begins_and_ends_at_its_stated_bounds() -> None:
     assert kind_of(f"{FIRST_YEAR}-01-01") == HOLIDAY
     assert kind_of(f"{LAST_YEAR}-12-25") == HOLIDAY
     assert kind_of(f"{LAST_YEAR}-12-31") == BETWEEN_THE_YEARS

@@ -76,7 +76,7 @@ def test_bounds_stay_in_the_range() -> None:
 
 
 @given(INTERVALS, ROWS)
-def test_prediction_as_it_is_sent_lies_within_its_bounds_and_they_within_the_range(
+def test_sent_prediction_is_within_its_bounds_and_they_are_within_the_range(
     interval: Interval, rows: list[tuple[float, int]]
 ) -> None:
     assert problem_of(interval, RANGE_MINUTES) is None
@@ -109,7 +109,7 @@ def test_rounding_a_prediction_first_makes_no_difference(rows: list[tuple[float,
 
 
 @given(INTERVALS, ROWS)
-def test_json_says_what_the_bounds_are_in_hundredths(interval: Interval, rows: list[tuple[float, int]]) -> None:
+def test_json_has_the_bounds_in_hundredths(interval: Interval, rows: list[tuple[float, int]]) -> None:
     minutes, matrix = columns_of(rows)
     laid_out = IntervalTables.of(interval, RANGE_MINUTES)
     texts = [bytes(text) for text in laid_out.encoded_bounds(minutes, matrix)]
@@ -119,7 +119,7 @@ def test_json_says_what_the_bounds_are_in_hundredths(interval: Interval, rows: l
 
 
 @given(ROWS)
-def test_intervals_lie_around_the_tenths_of_predictions(rows: list[tuple[float, int]]) -> None:
+def test_centres_of_intervals_are_predictions_rounded_to_tenths(rows: list[tuple[float, int]]) -> None:
     minutes, _ = columns_of(rows)
     centres = centre_minutes(minutes)
     assert (np.abs(centres - np.round(minutes, 2)) <= MIN_HALF_MINUTES + 1e-12).all()
@@ -147,7 +147,7 @@ def test_intervals_lie_around_the_tenths_of_predictions(rows: list[tuple[float, 
         ({"trip_distance_miles": [np.nan], "pickup_zone": [264]}, "no_distance"),
     ],
 )
-def test_kind_goes_by_distance_then_place_then_hour(columns: Mapping[str, Any], kind: str) -> None:
+def test_kind_depends_on_distance_then_place_then_hour(columns: Mapping[str, Any], kind: str) -> None:
     assert KINDS[ride_kinds(matrix_of(**columns), usual_cells((130,)))[0]] == kind
 
 
@@ -208,12 +208,12 @@ def halves(**changes: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
         ({"half_minutes": {}}, "half_minutes has the kinds none; this function knows busy_hours, quiet_hours, "),
     ],
 )
-def test_damaged_interval_is_told_in_a_sentence(changes: Mapping[str, Any], problem: str) -> None:
+def test_damaged_interval_is_reported_in_a_sentence(changes: Mapping[str, Any], problem: str) -> None:
     assert problem in str(problem_of(small_interval(**changes), RANGE_MINUTES))
 
 
 @pytest.mark.parametrize("range_minutes", [(1.0, 1e9), (60.0, 1.0), (-1.0, 60.0), (float("nan"), 60.0)])
-def test_range_that_no_table_holds_is_told(range_minutes: tuple[float, float]) -> None:
+def test_range_too_large_for_a_table_is_reported(range_minutes: tuple[float, float]) -> None:
     assert "there is no table for predictions" in str(problem_of(small_interval(), range_minutes))
 
 

@@ -167,7 +167,7 @@ def test_aggregate_with_its_key_is_never_larger_than_a_record(entries: Entries) 
 
 
 @given(st.lists(st.tuples(KEYS, st.binary(max_size=300)), min_size=1), st.integers(400, 2_000))
-def test_limit_is_kept_wherever_it_is(entries: Entries, max_bytes: int) -> None:
+def test_any_limit_is_respected(entries: Entries, max_bytes: int) -> None:
     aggregates = [one for one in pack(entries, 1, max_bytes) if is_aggregated(one.data)]
 
     assert all(len(one.data) + len(one.partition_key) <= max_bytes for one in aggregates)
@@ -202,7 +202,7 @@ def test_same_entries_become_the_same_bytes_in_any_process() -> None:
 
 
 @given(st.lists(KEYS, min_size=1), st.lists(KEYS, min_size=1), GROUPS)
-def test_key_goes_to_one_partition_key_whatever_is_beside_it(one: list[str], other: list[str], n_groups: int) -> None:
+def test_key_always_goes_to_the_same_partition_key(one: list[str], other: list[str], n_groups: int) -> None:
     routes: defaultdict[str, set[str]] = defaultdict(set)
     for keys in (one, other, one + other):
         for aggregate in pack([(key, b"") for key in keys], n_groups):

@@ -90,7 +90,7 @@ def test_channel_is_not_read_again_before_it_is_due(followed: Followed) -> None:
     assert followed.calls() == [CHANNEL]
 
 
-def test_unchanged_channel_keeps_the_very_model(followed: Followed) -> None:
+def test_unchanged_channel_keeps_the_same_model_object(followed: Followed) -> None:
     first = followed.store.refresh()
     followed.clock.sleep(REFRESH_S)
     again = followed.store.refresh()
@@ -129,7 +129,7 @@ def test_channel_moved_back_rolls_the_model_back(followed: Followed, old: Export
     ids=lambda failure: type(failure).__name__,
 )
 @pytest.mark.parametrize("n_good_calls", range(4))
-def test_failing_refresh_keeps_the_last_good_model_and_tells(
+def test_failing_refresh_keeps_the_last_good_model_and_is_reported(
     followed: Followed, old: ExportedBundle, new: ExportedBundle, failure: S3Outcome, n_good_calls: int
 ) -> None:
     # GIVEN a channel that has moved, and a read that fails: the channel's, or that of one of the bundle's files
@@ -214,7 +214,7 @@ def test_bundle_without_a_file_is_named_with_it(followed: Followed, new: Exporte
         b'{"model_version": "../../x"}',
     ],
 )
-def test_channel_that_is_none_is_told_with_its_key(followed: Followed, old: ExportedBundle, text: bytes) -> None:
+def test_error_of_a_missing_channel_names_its_key(followed: Followed, old: ExportedBundle, text: bytes) -> None:
     point_channel(followed.s3, text)
     followed.clock.sleep(REFRESH_S)
     refreshed = followed.store.refresh()

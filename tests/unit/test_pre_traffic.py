@@ -164,7 +164,7 @@ def test_version_that_leaves_rides_out_is_stopped(function: FakeLambda, answer: 
     assert re.match(r"it (rejects 1|predicts 0 of 100) golden rides", verdict.why)
 
 
-def test_version_that_does_not_know_rehearsals_is_stopped(function: FakeLambda) -> None:
+def test_version_without_rehearsals_is_stopped(function: FakeLambda) -> None:
     function.alter = lambda answer: answer.pop("model_version")
 
     assert trial(function).why.startswith("the version does not answer a rehearsal")
@@ -182,7 +182,7 @@ def test_version_whose_first_start_fails_gets_another_try(function: FakeLambda) 
     assert trial(function).passed
 
 
-def test_channel_that_moves_between_two_looks_stops_nothing(function: FakeLambda) -> None:
+def test_channel_that_moves_between_two_reads_stops_nothing(function: FakeLambda) -> None:
     # GIVEN a version that has looked already, and a channel that has moved since
     trial(function)
     publish_bundle(function.version.s3, small_bundle(seed=2))
@@ -217,7 +217,7 @@ def test_bundle_without_golden_rides_stops_the_deployment(function: FakeLambda) 
 # What a rehearsal is ------------------------------------------------------------------------------------------------
 
 
-def test_golden_rides_come_as_lambda_brings_records() -> None:
+def test_golden_rides_have_the_form_of_lambdas_records() -> None:
     golden = decode_golden_rides(small_bundle().files[GOLDEN])
     event = rehearsal_event(golden)
 

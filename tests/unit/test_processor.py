@@ -132,7 +132,7 @@ def test_every_record_is_in_predictions_or_in_rejects_once_and_in_order(datas: l
 
 
 @given(DATAS)
-def test_prediction_lies_within_its_interval_and_that_within_the_range(datas: list[bytes]) -> None:
+def test_prediction_is_within_its_interval_and_that_is_within_the_range(datas: list[bytes]) -> None:
     for entry in outputs(process(kinesis_records(*datas), interval_bundle().model)):
         prediction = decode_prediction(entry.data)
         assert prediction.interval is not None

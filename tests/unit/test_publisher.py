@@ -75,14 +75,14 @@ def test_requests_never_exceed_the_limits(sizes: list[int], n_small: int, at: in
     assert all(n <= MAX_CHUNK_RECORDS for n in kinesis.requests)
 
 
-def test_only_what_failed_goes_out_again() -> None:
+def test_only_failed_entries_are_sent_again() -> None:
     kinesis = FakeKinesis([PartlyFailed([1, 3]), PartlyFailed([1])])
     assert publish(kinesis, entries_of(5)) == Published([], n_resent=3)
     assert kinesis.requests == [5, 2, 1]
     assert kinesis.taken == [entries_of(5)[n] for n in (0, 2, 4, 1, 3)]
 
 
-def test_what_failed_of_several_requests_goes_out_again_together() -> None:
+def test_failed_entries_of_several_requests_are_sent_again_together() -> None:
     kinesis = FakeKinesis([PartlyFailed([7]), SERVICE_DOWN, PartlyFailed([0])])
     assert publish(kinesis, entries_of(1100)).unpublished == []
     assert kinesis.requests == [500, 500, 100, 500, 2]  # 1 + 500 + 1 again
@@ -173,7 +173,7 @@ def test_pause_that_would_outlast_the_time_is_not_slept() -> None:
     assert len(kinesis.requests) == 5  # after 0.05, 0.15, 0.35 and 0.75 s: the next pause is 0.8 s
 
 
-def test_error_of_one_batch_is_not_told_of_the_next() -> None:
+def test_error_of_one_batch_is_not_logged_for_the_next() -> None:
     kinesis = FakeKinesis([DENIED])
     publisher = Publisher(kinesis, OUTPUT_STREAM)
     assert publisher.publish(entries_of(1), lambda: 1.0).last_error
@@ -191,7 +191,7 @@ OUTCOMES: st.SearchStrategy[list[PutOutcome]] = st.lists(
 
 
 @given(n=st.integers(0, 1300), script=OUTCOMES, time_s=st.floats(0, 3), request_s=st.sampled_from([0.0, 0.1, 1.0]))
-def test_what_is_not_told_unpublished_was_taken(
+def test_entries_not_reported_as_unpublished_were_accepted(
     n: int, script: list[PutOutcome], time_s: float, request_s: float
 ) -> None:
     kinesis = FakeKinesis(script, request_s=request_s)

@@ -52,7 +52,7 @@ def test_envelope_that_is_not_lambdas_raises(part: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "ab", "aGVsbG8", "aGVsbG8==", "aGVs\nbG8=", "-_-_", "ü", "\ud800"])
-def test_what_is_no_base64_is_rejected_by_path_and_kept(text: str) -> None:
+def test_data_that_is_not_base64_is_rejected_by_path_and_stored(text: str) -> None:
     (record,) = kinesis_records(text)
     with pytest.raises(RejectError, match=r"`\$\.kinesis\.data`") as rejected:
         record.data()

@@ -38,7 +38,7 @@ def test_original_bytes_are_recovered_from_a_stored_reject(data: bytes) -> None:
     assert base64.b64decode(decode_reject(line).data) == data
 
 
-def test_text_of_an_envelope_that_is_no_base64_is_kept_as_it_came() -> None:
+def test_envelope_text_that_is_not_base64_is_stored_unchanged() -> None:
     assert base64.b64decode(reject_of("no base64!").data) == b"no base64!"
 
 

@@ -74,7 +74,7 @@ def test_page_has_every_section_in_order() -> None:
         ("breaches", "the months meet the data contract"),
     ],
 )
-def test_missing_part_says_how_to_get_it(bare_page: str, anchor: str, sentence: str) -> None:
+def test_section_of_a_missing_part_names_the_command(bare_page: str, anchor: str, sentence: str) -> None:
     section = bare_page[bare_page.index(f'id="{anchor}"') :]
     assert sentence in section[: section.index("</section>")]
 
@@ -88,7 +88,7 @@ def test_slices_worse_than_the_baseline_are_listed_and_marked() -> None:
     assert '<tr class="marked"><th class="text" scope="row">Newark</th>' not in page
 
 
-def test_previous_model_stands_between_model_and_baseline_with_the_months_it_was_trained_on() -> None:
+def test_previous_model_is_shown_between_model_and_baseline_with_its_training_months() -> None:
     text = page_of(whole_facts(previous=PreviousModel(OTHER_VERSION, measured(4.5), ("2021-02",)))).text
     assert text.index("this model 2,000 4.00") < text.index(f"previous: {OTHER_VERSION}")
     assert f"{OTHER_VERSION} was trained on 2021-02. Its errors" in text

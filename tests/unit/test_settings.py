@@ -67,7 +67,7 @@ def test_empty_optional_setting_is_as_good_as_none(name: str) -> None:
     assert Settings.from_env({**REQUIRED, name: ""}) == Settings.from_env(REQUIRED)
 
 
-def test_log_level_that_logging_does_not_know_is_named() -> None:
+def test_unknown_log_level_is_named() -> None:
     with pytest.raises(ConfigurationError, match="LOG_LEVEL is 'loud': want DEBUG, INFO"):
         Settings.from_env({**REQUIRED, "LOG_LEVEL": "loud"})
 

@@ -191,7 +191,7 @@ def test_too_long_signature_is_not_sent_to_kms() -> None:
     assert kms.calls == []
 
 
-def test_invalid_in_the_answer_is_refused_whatever_the_status() -> None:
+def test_invalid_field_in_the_answer_is_refused_with_any_status() -> None:
     """Moto answers so."""
 
     class Unsure(FakeKms):

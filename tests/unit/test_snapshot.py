@@ -113,7 +113,7 @@ def frozen() -> Frozen:
     return function
 
 
-def test_model_in_the_snapshot_is_served_after_one_look_at_the_channel(frozen: Frozen) -> None:
+def test_model_in_the_snapshot_is_served_after_one_read_of_the_channel(frozen: Frozen) -> None:
     frozen.take_snapshot()
     frozen.restore()
 
@@ -132,7 +132,7 @@ def test_channel_that_moved_since_the_snapshot_is_followed_at_the_first_batch(fr
     assert frozen.handler.models.refresh().model.model_version == newer.model_version
 
 
-def test_snapshot_keeps_serving_its_model_and_says_so_where_the_channel_cannot_be_read(frozen: Frozen) -> None:
+def test_snapshot_serves_its_model_and_reports_a_channel_that_cannot_be_read(frozen: Frozen) -> None:
     frozen.take_snapshot()
     frozen.restore()
     frozen.s3.script = [SERVICE_DOWN]
@@ -143,7 +143,7 @@ def test_snapshot_keeps_serving_its_model_and_says_so_where_the_channel_cannot_b
     assert "ServiceUnavailable" in str(refreshed.error)
 
 
-def test_channel_is_looked_at_as_often_as_ever_after_a_restore(frozen: Frozen) -> None:
+def test_channel_is_read_at_the_usual_interval_after_a_restore(frozen: Frozen) -> None:
     frozen.take_snapshot()
     frozen.restore()
     for _ in range(3):
@@ -207,7 +207,7 @@ def test_two_copies_of_a_snapshot_do_not_wait_the_same_random_pauses() -> None:
     assert pauses[0] != pauses[1]
 
 
-def test_clock_never_goes_back_whatever_the_new_machines_own_says() -> None:
+def test_clock_never_goes_back_on_a_new_machine() -> None:
     machine = FakeClock(5000.0)
     clock = RestorableClock(machine)
     assert clock() == 5000.0
@@ -236,7 +236,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_version_that_cannot_read_the_bucket_is_published_and_says_that_it_has_no_model(
+def test_version_that_cannot_read_the_bucket_is_published_and_reports_that_it_has_no_model(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("POWERTOOLS_SERVICE_NAME", "snapshot-without-a-model")

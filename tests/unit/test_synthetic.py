@@ -22,7 +22,7 @@ def as_bytes(rides: Rides) -> list[bytes]:
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), n_rides=st.integers(1, 500), month=st.integers(1, 12))
-def test_rides_are_clean_whatever_the_seed(seed: int, n_rides: int, month: int) -> None:
+def test_rides_of_any_seed_are_clean(seed: int, n_rides: int, month: int) -> None:
     rides = synthetic_rides(Month(2020, month), n_rides, seed)
     assert len(rides) == n_rides
     assert ((rides.duration_minutes >= 1) & (rides.duration_minutes <= 60)).all()

@@ -121,7 +121,7 @@ def test_invocation_that_fails_is_logged_with_its_error_and_counted(capsys: pyte
     assert metrics["FailedInvocations"] == [1]
 
 
-def test_log_level_is_kept_and_metrics_leave_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_level_is_respected_and_metrics_are_still_written(capsys: pytest.CaptureFixture[str]) -> None:
     new_telemetry("ERROR").report(report_of())
     (metrics,) = capsys.readouterr().out.splitlines()
     assert json.loads(metrics)["Records"] == [10]
@@ -137,7 +137,7 @@ def test_counts_of_one_batch_do_not_leak_into_the_next(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("n_records", [1, 500])
-def test_a_batch_is_one_log_line_and_one_of_metrics_whatever_its_size(
+def test_batch_of_any_size_has_one_log_line_and_one_line_of_metrics(
     capsys: pytest.CaptureFixture[str], n_records: int
 ) -> None:
     function = FakeFunction(small_bundle())

@@ -136,7 +136,7 @@ def test_environment_has_commit_lock_and_changes_of_a_checkout(tmp_path: Path) -
     assert clean.packages["numpy"] == np.__version__
 
 
-def test_package_inside_somebody_elses_repository_has_no_commit(tmp_path: Path) -> None:
+def test_package_inside_another_repository_has_no_commit(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message=theirs")
     (tmp_path / "site-packages").mkdir()
