@@ -23,6 +23,7 @@ from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.signing import Signer
 
 BUCKET = "ridecast-test"
 OUTPUT_STREAM = "ride-predictions"
@@ -212,9 +213,11 @@ class FakeKinesis:
         return {"ShardId": "shardId-000000000000", "SequenceNumber": str(len(self.taken))}
 
 
-def publish_bundle(s3: Any, bundle: ExportedBundle, channel: str = "stable", bucket: str = BUCKET) -> Channel:
+def publish_bundle(
+    s3: Any, bundle: ExportedBundle, channel: str = "stable", bucket: str = BUCKET, signer: Signer | None = None
+) -> Channel:
     """Store a bundle and move a channel to it."""
-    store_bundle(Bucket(s3, bucket), bundle)
+    store_bundle(Bucket(s3, bucket), bundle, signer)
     return move_channel(Bucket(s3, bucket), channel, bundle.model_version, bundle.manifest_sha256)
 
 

@@ -25,7 +25,7 @@ def _private_key(key_arn: str) -> ec.EllipticCurvePrivateKey:
 
 
 def public_key(key_arn: str) -> ec.EllipticCurvePublicKey:
-    """The public key as KMS returns it."""
+    """Return the public key as KMS does."""
     return _private_key(key_arn).public_key()
 
 
@@ -64,7 +64,7 @@ class FakeKms:
         return {"KeyId": KeyId, "SignatureValid": True, "SigningAlgorithm": SigningAlgorithm}
 
     def of_region(self) -> Callable[[str], "FakeKms"]:
-        """A function that makes a client of the keys' region: this one."""
+        """Return a function that makes a client of the keys' region: this one."""
 
         def make(region: str) -> FakeKms:
             assert region == REGION

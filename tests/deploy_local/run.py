@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from infra.local.aws import LocalAws
 from infra.local.event_source.batcher import Timing
@@ -16,12 +15,11 @@ from infra.stack.package import host_architecture
 from tests.deploy_local.live_function import LiveFunction
 from tests.deploy_local.sam_stack import Release, SamError, SamStack, copy_sources
 from tests.deploy_local.traffic import Traffic
+from tests.fakes import publish_bundle
 from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
 from training.workflows.pipeline import train
 
 STACK_NAME = "ridecast"
@@ -118,7 +116,7 @@ class DeployRun:
                     time.sleep(_POLL_PERIOD_S)
                 error = self._mapping.stats.last_error
                 self._must("channels/" in error, "the function did not report its missing channel")
-                _release(self._aws.client("s3"), bucket, _small_model())
+                publish_bundle(self._aws.client("s3"), _small_model(), CHANNEL, bucket)
             self._settle()
 
     def _update(self, release: Release) -> None:
@@ -136,7 +134,10 @@ class DeployRun:
             before = self._package()
             with self._sending():
                 self._must(self._is_refused(release), "an impossible update was deployed")
-                self._must(self._stack.status() == "UPDATE_ROLLBACK_COMPLETE", f"the stack is {self._stack.status()}")
+                self._must(
+                    self._stack.described().status == "UPDATE_ROLLBACK_COMPLETE",
+                    f"the stack is {self._stack.described().status}",
+                )
                 self._must(self._package() == before, "the function has the code of the failed update")
             self._settle()
 
@@ -241,8 +242,3 @@ def _broken(release: Release, parameters: Mapping[str, object]) -> Release:
 def _small_model() -> ExportedBundle:
     train_rides, validate_rides = (synthetic_rides(month, _N_TRAINING_RIDES, seed=1) for month in _MONTHS)
     return train("green", train_rides, validate_rides, _MODEL).bundle
-
-
-def _release(s3: Any, bucket: str, bundle: ExportedBundle) -> None:
-    store_bundle(Bucket(s3, bucket), bundle)
-    move_channel(Bucket(s3, bucket), CHANNEL, bundle.model_version, bundle.manifest_sha256)

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from infra.local.aws import HOST, REGION, LocalAws
 from infra.local.event_source.config import MappingConfig
 from infra.local.runtime.function import FunctionConfig, read_function
 from infra.local.stack import Stack
-from infra.stack.describe import describe_stack, physical_names
 from infra.stack.template import ROOT
 from infra.stack.tools import sam_command, tool_environment
+from tests.kits.stack import LocalStack
 from training.errors import UserError
 
 _SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
@@ -49,17 +48,12 @@ class Release:
         return self.source / ".aws-sam" / "build" / self.template_name
 
 
-@dataclass(frozen=True, slots=True)
-class SamStack:
-    """A stack on a local AWS.
+class SamStack(LocalStack):
+    """A stack on a local AWS. `sam`'s output is appended to a log."""
 
-    Attributes:
-        log_path: `sam`'s output is appended here.
-    """
-
-    aws: LocalAws
-    name: str
-    log_path: Path
+    def __init__(self, aws: LocalAws, name: str, log_path: Path) -> None:
+        super().__init__(aws, name)
+        self._log_path = log_path
 
     def build(self, release: Release) -> None:
         """Run `sam build` on a release's tree.
@@ -74,7 +68,7 @@ class SamStack:
         """Run `sam deploy` with samconfig.toml, for a new or an existing stack.
 
         Raises:
-            SamError: It failed; `status` returns the stack's state.
+            SamError: It failed; `described` returns the stack's state.
         """
         options = ["--template-file", str(release.template), "--config-file", str(release.source / "samconfig.toml")]
         options += ["--stack-name", self.name, "--region", REGION, "--no-confirm-changeset", "--no-progressbar"]
@@ -88,21 +82,9 @@ class SamStack:
         """
         self._sam("delete", "--stack-name", self.name, "--region", REGION, "--no-prompts", cwd=release.source)
 
-    def status(self) -> str:
-        """Return the stack's status in CloudFormation."""
-        return describe_stack(self._cloudformation(), self.name).status
-
-    def outputs(self) -> Mapping[str, str]:
-        """Return the stack's outputs by name."""
-        return describe_stack(self._cloudformation(), self.name).outputs
-
-    def physical_names(self) -> dict[str, str]:
-        """Return the physical names of the resources by logical name."""
-        return physical_names(self._cloudformation(), self.name)
-
     def mapping(self, release: Release) -> MappingConfig:
         """Return the event source mapping in the release's template."""
-        return Stack(release.source / "template.yaml", release.parameters).event_source_mapping(self.physical_names())
+        return Stack(release.source / "template.yaml", release.parameters).event_source_mapping(self.names())
 
     def function(self, name: str, folder: Path) -> FunctionConfig:
         """Fetch a deployed function: its package from S3, and its configuration.
@@ -118,8 +100,8 @@ class SamStack:
         return replace(function, package=self._package(function.name, folder))
 
     def _package(self, physical_name: str, folder: Path) -> Path:
-        logical_name = next(one for one, other in self.physical_names().items() if other == physical_name)
-        body = self._cloudformation().get_template(StackName=self.name, TemplateStage="Processed")["TemplateBody"]
+        logical_name = next(one for one, other in self.names().items() if other == physical_name)
+        body = self._cloudformation.get_template(StackName=self.name, TemplateStage="Processed")["TemplateBody"]
         code = (json.loads(body) if isinstance(body, str) else body)["Resources"][logical_name]["Properties"]["Code"]
         package = folder / str(code["S3Key"])
         if not package.exists():
@@ -127,9 +109,6 @@ class SamStack:
             with zipfile.ZipFile(BytesIO(stored["Body"].read())) as archive:
                 archive.extractall(package)
         return package
-
-    def _cloudformation(self) -> Any:
-        return self.aws.client("cloudformation")
 
     def _sam(self, *arguments: str, cwd: Path) -> None:
         environment = {**tool_environment(), **self.aws.environment, "SAM_CLI_POLL_DELAY": _POLL_S, "NO_PROXY": HOST}
@@ -143,11 +122,11 @@ class SamStack:
             text=True,
             check=False,
         )
-        with self.log_path.open("a", encoding="utf-8") as log:
+        with self._log_path.open("a", encoding="utf-8") as log:
             log.write(f"$ sam {' '.join(arguments)}\n{done.stdout}\n")
         if done.returncode:
             last_line = (done.stdout.strip().splitlines() or ["no output"])[-1]
-            raise SamError(f"sam {arguments[0]} failed: {last_line}; see {self.log_path}")
+            raise SamError(f"sam {arguments[0]} failed: {last_line}; see {self._log_path}")
 
 
 def copy_sources(folder: Path) -> Path:

@@ -16,12 +16,10 @@ from infra.stack.package import build_for_host
 from infra.stack.template import ROOT
 from tests.bench.api import api_config, bench_api, prediction_event
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
-from tests.fakes import FakeFunction
+from tests.fakes import FakeFunction, publish_bundle
 from tests.kits.emulator import needs_emulator
 from training.model.bundle import ExportedBundle
 from training.model.fit import fit_forest
-from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +33,6 @@ def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
     return api_config(aws, build_for_host().folder)
 
 
-def publish(aws: LocalAws, stack: DeployedStack, channel: str, bundle: ExportedBundle) -> None:
-    s3 = aws.client("s3")
-    store_bundle(Bucket(s3, stack.bucket), bundle)
-    move_channel(Bucket(s3, stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
-
-
 def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
     response: Any = runtime(prediction_event(body))
     return response["statusCode"], msgspec.json.decode(response["body"])
@@ -50,7 +42,7 @@ def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
 def test_built_package_answers_as_the_stream_does(
     aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
 ) -> None:
-    publish(aws, stack, "served", bundle)
+    publish_bundle(aws.client("s3"), bundle, "served", stack.bucket)
     on_the_stream = FakeFunction(bundle)
     on_the_stream.invoke(invocation(ride_bytes()))
 
@@ -73,7 +65,7 @@ def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
 ) -> None:
     with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="not-yet"), tmp_path / "log") as runtime:
         before, problem = answer(runtime, ride_bytes())
-        publish(aws, stack, "not-yet", bundle)
+        publish_bundle(aws.client("s3"), bundle, "not-yet", stack.bucket)
         after, _ = answer(runtime, ride_bytes())
 
     assert (before, after) == (503, 200)

@@ -132,16 +132,6 @@ def test_closed_shard_that_is_empty_ends_at_the_first_read(kinesis: Any, stream:
     assert "NextShardIterator" not in read(kinesis, stream)
 
 
-def test_after_a_merge_puts_go_to_the_one_open_shard(kinesis: Any, stream: str) -> None:
-    kinesis.update_shard_count(StreamName=stream, TargetShardCount=2, ScalingType="UNIFORM_SCALING")
-    kinesis.update_shard_count(StreamName=stream, TargetShardCount=1, ScalingType="UNIFORM_SCALING")
-    put(kinesis, stream, [b"x"] * 10)
-
-    merged = kinesis.list_shards(StreamName=stream)["Shards"][-1]["ShardId"]
-
-    assert len(bodies(read(kinesis, stream, shard=merged))) == 10
-
-
 def test_end_of_a_shard_names_its_children(kinesis: Any, stream: str) -> None:
     kinesis.split_shard(StreamName=stream, ShardToSplit=FIRST_SHARD, NewStartingHashKey=str(2**127))
 

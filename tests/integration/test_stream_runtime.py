@@ -21,12 +21,11 @@ from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.bench.cold_start import bench_cold_start
 from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
+from tests.fakes import publish_bundle
 from tests.kits.emulator import needs_emulator, stub
 from tests.kits.watched_aws import WatchedAws, watched_aws
 from training.model.bundle import ExportedBundle
 from training.model.fit import fit_forest
-from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
 
 pytestmark = needs_emulator
 
@@ -36,14 +35,8 @@ N_CHUNK = 500  # records in one PutRecords
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws, bundle: ExportedBundle) -> DeployedStack:
     """A stack with a model on its channel."""
-    stack, s3 = deploy(aws), aws.client("s3")
-    store_bundle(Bucket(s3, stack.bucket), bundle)
-    move_channel(
-        Bucket(s3, stack.bucket),
-        stack.function.environment["MODEL_CHANNEL"],
-        bundle.model_version,
-        bundle.manifest_sha256,
-    )
+    stack = deploy(aws)
+    publish_bundle(aws.client("s3"), bundle, stack.function.environment["MODEL_CHANNEL"], stack.bucket)
     return stack
 
 
@@ -252,7 +245,7 @@ def test_pre_traffic_hook_tries_a_built_version_without_publishing(
     with EmulatedRuntime(ours.with_variables(MODEL_CHANNEL="not-yet"), log) as runtime:
         trial = Trial(settings, s3, EmulatedLambda(runtime))
         assert trial.run() == Verdict(passed=True, why=NO_MODEL)
-        move_channel(Bucket(s3, stack.bucket), "not-yet", bundle.model_version, bundle.manifest_sha256)
+        publish_bundle(s3, bundle, "not-yet", stack.bucket)
         assert trial.run() == Verdict(passed=True, why=PASSED)
         assert output.ids() == []
 

@@ -24,11 +24,10 @@ from infra.local.stack import DeployedStack
 from infra.operate.streams import StreamReader
 from lambda_function.core.bundle import channel_key
 from tests.builders import invocation, ride_bytes
+from tests.fakes import publish_bundle
 from tests.kits.runtime_api import INVOCATION, PATIENCE_S, Call, RuntimeApi
 from tests.kits.watched_aws import WatchedAws, watched_aws
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 
 CLIENT = ("-m", "awslambdaric", "lambda_function.handler.lambda_handler")
@@ -51,9 +50,8 @@ class SnapStartFunction:
 
     def publish(self, bundle: ExportedBundle, signer: Signer | None = None) -> str:
         """Store a bundle and move the channel to it; return its version."""
-        s3, channel = self.aws.client("s3"), self.config.environment["MODEL_CHANNEL"]
-        store_bundle(Bucket(s3, self.stack.bucket), bundle, signer)
-        move_channel(Bucket(s3, self.stack.bucket), channel, bundle.model_version, bundle.manifest_sha256)
+        channel = self.config.environment["MODEL_CHANNEL"]
+        publish_bundle(self.aws.client("s3"), bundle, channel, self.stack.bucket, signer)
         return bundle.model_version
 
     def with_variables(self, **variables: str) -> Self:

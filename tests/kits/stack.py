@@ -35,17 +35,36 @@ def zip_bytes(text: str) -> bytes:
     return buffer.getvalue()
 
 
-class TemplateStack:
+class LocalStack:
+    """A stack on a local AWS, by its name."""
+
+    def __init__(self, aws: LocalAws, name: str) -> None:
+        self.aws = aws
+        self.name = name
+        self._cloudformation = aws.client("cloudformation", n_attempts=1)
+
+    def described(self) -> DescribedStack:
+        """Return the answer of DescribeStacks."""
+        return describe_stack(self._cloudformation, self.name)
+
+    def outputs(self) -> Mapping[str, str]:
+        """Return the outputs by name."""
+        return self.described().outputs
+
+    def names(self) -> dict[str, str]:
+        """Return the physical names by logical names."""
+        return physical_names(self._cloudformation, self.name)
+
+
+class TemplateStack(LocalStack):
     """A stack that is changed by change sets."""
 
     def __init__(self, aws: LocalAws, name: str = "ridecast") -> None:
-        self.aws = aws
-        self.name = name
+        super().__init__(aws, name)
         self._s3 = aws.client("s3")
         for bucket in (CODE["S3Bucket"], "templates"):
             self._s3.create_bucket(Bucket=bucket)
         self.upload_code("first")
-        self._cloudformation = aws.client("cloudformation", n_attempts=1)
         self._n_changes = 0
 
     def upload_code(self, text: str, key: str = CODE["S3Key"]) -> None:
@@ -68,18 +87,6 @@ class TemplateStack:
             return str(described["StatusReason"])
         self._cloudformation.execute_change_set(ChangeSetName=made["Id"])
         return self.described().status
-
-    def described(self) -> DescribedStack:
-        """Return the answer of DescribeStacks."""
-        return describe_stack(self._cloudformation, self.name)
-
-    def outputs(self) -> Mapping[str, str]:
-        """Return the outputs by name."""
-        return self.described().outputs
-
-    def names(self) -> dict[str, str]:
-        """Return the physical names by logical names."""
-        return physical_names(self._cloudformation, self.name)
 
     def events(self) -> list[tuple[str, str]]:
         """Return logical name and status of every event, the oldest first."""
