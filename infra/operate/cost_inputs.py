@@ -116,39 +116,27 @@ class Load:
 
 
 def read_load(
-    rides_per_s: float,
-    n_shards: int,
-    window_s: float | None = None,
-    api_requests_per_s: float = 0.0,
-    template: Path = TEMPLATE,
+    rides_per_s: float, n_shards: int, window_s: float | None = None, api_requests_per_s: float = 0.0
 ) -> Load:
-    """Return a load with the template's settings.
-
-    Raises:
-        UserError: The template can't be read.
-    """
-    document = read_template(template)
-    defaults = {name: parameter.get("Default") for name, parameter in document["Parameters"].items()}
+    """Return a load with template.yaml's settings."""
+    template = read_template(TEMPLATE)
+    defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
     return Load(
         rides_per_s=rides_per_s,
         n_shards=n_shards,
         window_s=float(defaults["BatchWindowSeconds"]) if window_s is None else window_s,
         batch_size=int(defaults["BatchSize"]),
         memory_mb=int(defaults["MemoryMb"]),
-        retention_hours=float(document["Resources"]["RideEvents"]["Properties"]["RetentionPeriodHours"]),
+        retention_hours=float(template["Resources"]["RideEvents"]["Properties"]["RetentionPeriodHours"]),
         kept_days=float(defaults["KeptRecordsDays"]),
         api_requests_per_s=api_requests_per_s,
         api_memory_mb=int(defaults["ApiMemoryMb"]),
-        inventory=count_inventory(document),
+        inventory=count_inventory(template),
     )
 
 
 def count_inventory(template: Mapping[str, Any]) -> Inventory:
-    """Count a SAM template's parts, with its defaults; none of them may be conditional.
-
-    Args:
-        template: As `infra.stack.template.read_template` returns it.
-    """
+    """Count the parts of a SAM template in long forms, with its defaults; none of them may be conditional."""
 
     def properties(kind: str) -> Iterator[Mapping[str, Any]]:
         return (one.get("Properties", {}) for one in template["Resources"].values() if one["Type"] == kind)

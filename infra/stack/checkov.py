@@ -51,25 +51,25 @@ def findings(failures: Sequence[Failure], suppressed: Sequence[str]) -> list[str
     ]
 
 
-def suppressions(config: Path = CONFIG) -> list[str]:
+def suppressions() -> list[str]:
     """Return the checks that .checkov.yaml suppresses."""
-    listed: list[str] = yaml.safe_load(config.read_text(encoding="utf-8"))["skip-check"]
+    listed: list[str] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["skip-check"]
     return listed
 
 
-def install(home: Path = HOME) -> Path:
+def install() -> Path:
     """Return checkov's command; install it first unless it is installed as checkov-requirements.txt pins it.
 
     Raises:
         UserError: There is no uv, or it could not install.
     """
-    python, marker = home / "bin" / "python", home / "requirements.txt"
+    python, marker = HOME / "bin" / "python", HOME / "requirements.txt"
     wanted = REQUIREMENTS.read_text(encoding="utf-8")
     if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
-        run_uv("venv", "--quiet", "--clear", "--python", sys.executable, str(home))
+        run_uv("venv", "--quiet", "--clear", "--python", sys.executable, str(HOME))
         run_uv("pip", "install", "--quiet", "--python", str(python), "--requirements", str(REQUIREMENTS))
         marker.write_text(wanted, encoding="utf-8")
-    return home / "bin" / "checkov"
+    return HOME / "bin" / "checkov"
 
 
 def check(checkov: Path, templates: Mapping[str, Any]) -> list[Failure]:

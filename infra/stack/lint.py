@@ -29,24 +29,24 @@ def findings(path: Path) -> list[str]:
     return [f"{one.rule.id} at {'.'.join(map(str, one.path or ['template']))}: {one.message}" for one in matches]
 
 
-def main(path: Path = TEMPLATE) -> int:
+def main() -> int:
     """Print every finding and return the exit code."""
     # sam takes longer than all other steps: it runs in parallel.
     with subprocess.Popen(  # noqa: S603 - sam, with words from this file
-        [*sam_command(), "validate", "--lint", "--template-file", str(path)],
+        [*sam_command(), "validate", "--lint", "--template-file", str(TEMPLATE)],
         env=tool_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as sam:
         try:
-            problems = [f"{one.name}: {finding}" for one in (path, BOOTSTRAP) for finding in findings(one)]
+            problems = [f"{one.name}: {finding}" for one in (TEMPLATE, BOOTSTRAP) for finding in findings(one)]
         except UserError as error:
             problems = [str(error)]
         output, _ = sam.communicate()
     if sam.returncode != 0:
         problems.append(f"sam validate: {output.strip()}")
-    checked = f"{path.name}: sam validate --lint, SAM translator and cfn-lint: {len(problems) or 'no'} findings"
+    checked = f"{TEMPLATE.name}: sam validate --lint, SAM translator and cfn-lint: {len(problems) or 'no'} findings"
     sys.stdout.writelines(f"{line}\n" for line in [*problems, checked])
     return 1 if problems else 0
 

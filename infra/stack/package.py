@@ -87,7 +87,7 @@ def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
     return package
 
 
-def function_folders(build_dir: Path = BUILD_DIR) -> list[Path]:
+def function_folders(build_dir: Path) -> list[Path]:
     """Return the folders of a build: one for each function of the template, with the same package in each."""
     return sorted(path for path in build_dir.iterdir() if path.is_dir())
 
@@ -132,7 +132,7 @@ def host_architecture() -> str | None:
     return names.get(platform.machine()) if sys.platform == "linux" else None
 
 
-def build_for_host(builds: Path = HOST_BUILDS) -> Package:
+def build_for_host() -> Package:
     """Build a package that this machine can run, or return an earlier build of the same sources.
 
     Raises:
@@ -141,14 +141,15 @@ def build_for_host(builds: Path = HOST_BUILDS) -> Package:
     architecture = host_architecture()
     if architecture is None:
         raise UserError("the package runs on Linux on x86_64 or arm64, and this machine is neither")
-    home = builds / f"{architecture}-{_source_digest()}"
-    builds.mkdir(parents=True, exist_ok=True)
-    with builds.with_suffix(".lock").open("w") as lock:
+    home = HOST_BUILDS / f"{architecture}-{_source_digest()}"
+    HOST_BUILDS.mkdir(parents=True, exist_ok=True)
+    with HOST_BUILDS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other processes wait for the same build instead of repeating it
         if not home.exists():
-            with tempfile.TemporaryDirectory(prefix="building-", dir=builds) as building:
+            with tempfile.TemporaryDirectory(prefix="building-", dir=HOST_BUILDS) as building:
                 build(architecture, Path(building) / "build").folder.parent.rename(home)
-            _drop_old_builds(builds)
+            for old in sorted(HOST_BUILDS.iterdir(), key=lambda path: path.stat().st_mtime)[:-_N_HOST_BUILDS]:
+                shutil.rmtree(old, ignore_errors=True)
     return _package(home)
 
 
@@ -158,12 +159,6 @@ def _source_digest() -> str:
     for path in sorted([*sources, TEMPLATE, Path(__file__)]):
         digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()[:12]
-
-
-def _drop_old_builds(builds: Path) -> None:
-    homes = sorted((p for p in builds.iterdir() if not p.name.startswith("building-")), key=lambda p: p.stat().st_mtime)
-    for home in homes[:-_N_HOST_BUILDS]:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
