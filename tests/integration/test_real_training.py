@@ -136,15 +136,8 @@ def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
     def digests(hash_seed: str, n_threads: str) -> str:
         """Train in another process with other hashes and threads, and return the digests."""
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": n_threads}
-        finished = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-c", TRAIN_AND_PRINT_DIGESTS],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return finished.stdout
+        command = [sys.executable, "-c", TRAIN_AND_PRINT_DIGESTS]
+        return subprocess.check_output(command, cwd=REPOSITORY, env=environment, text=True)  # noqa: S603 - our own code
 
     first = digests("1", "1")
     assert first.startswith("green-2021-01-")

@@ -27,12 +27,6 @@ def data_of(n: int, first: int = 0) -> list[bytes]:
     return [str(number).encode() for number in range(first, first + n)]
 
 
-def fail_at(account: Account, put: int, outcome: S3Outcome) -> None:
-    """Make the n-th write of a run fail; three listings and the reads come before."""
-    n_reads = len(account.s3.objects)
-    account.s3.script = [*[None] * (3 + n_reads + put), outcome]
-
-
 def test_every_record_is_sent_as_it_was_and_marked_and_the_originals_stay() -> None:
     account = account_with(3, 1)
     before = dict(account.s3.objects)
@@ -115,7 +109,8 @@ def test_stream_that_refuses_ends_the_run_and_accepted_records_are_marked() -> N
 @pytest.mark.parametrize("put", [0, 1, 2, 3])
 def test_mark_that_cannot_be_written_ends_the_run_and_the_next_one_completes_it(put: int, outcome: S3Outcome) -> None:
     account = account_with(1, 1)
-    fail_at(account, put, outcome)
+    n_listings, n_reads = 3, len(account.s3.objects)
+    account.s3.script = [*[None] * (n_listings + n_reads + put), outcome]
     with pytest.raises(BucketError, match="cannot be written"):
         account.redrive(rate_per_s=1.0)
     account.redrive()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -173,6 +174,16 @@ def test_trial_waits_until_every_function_has_read_a_moved_channel(s3: FakeS3) -
     assert seconds_to_wait(trial, moved_at + timedelta(days=1)) == 0.0
 
 
+def cloudformation_of(outputs: dict[str, str], parameters: dict[str, str]) -> Any:
+    """Return a client that describes one stack under any name."""
+    stack = {
+        "StackStatus": "CREATE_COMPLETE",
+        "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
+        "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+    }
+    return SimpleNamespace(describe_stacks=lambda **_: {"Stacks": [stack]})
+
+
 OUTPUTS = {"RideEventsStream": "ride-events", "RidePredictionsStream": "ride-predictions", "BucketName": BUCKET}
 
 
@@ -182,7 +193,7 @@ def smoke_after_a_move(s3: FakeS3, patience_s: float, progress: Progress) -> tup
     publish_bundle(s3, newer)
     stack = FakeStack(newer.model)
     begun_s = stack.clock()
-    cloudformation = FakeCloudFormation(OUTPUTS, {"ModelChannel": "stable", "ModelRefreshSeconds": "60"})
+    cloudformation = cloudformation_of(OUTPUTS, {"ModelChannel": "stable", "ModelRefreshSeconds": "60"})
     clients = {"cloudformation": cloudformation, "s3": s3, "kinesis": stack}
     result = smoke(clients.__getitem__, "ridecast", 5, patience_s, progress, Timing(stack.clock, stack.clock.sleep))
     return result, stack.clock() - begun_s
@@ -205,24 +216,9 @@ def test_wait_beyond_the_time_limit_is_an_error_with_a_remedy(s3: FakeS3) -> Non
         smoke_after_a_move(s3, 5, Progress())
 
 
-class FakeCloudFormation:
-    """One stack."""
-
-    def __init__(self, outputs: dict[str, str], parameters: dict[str, str]) -> None:
-        self._stack = {
-            "StackStatus": "CREATE_COMPLETE",
-            "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
-            "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
-        }
-
-    def describe_stacks(self, **request: str) -> dict[str, Any]:
-        """Describe it under any name."""
-        return {"Stacks": [self._stack]}
-
-
 def test_stack_of_another_template_is_an_error() -> None:
     with pytest.raises(
         UserError,
         match="stack other has no RideEventsStream, RidePredictionsStream, BucketName, ModelChannel, ModelRefresh",
     ):
-        target_of(FakeCloudFormation({}, {}), "other")
+        target_of(cloudformation_of({}, {}), "other")
