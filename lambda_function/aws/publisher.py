@@ -77,7 +77,7 @@ class Publisher:
         for backoff_s in _backoffs():
             try:
                 waiting = self._send_once(entries, waiting, time_left_s)
-            except _GivenUpError as error:
+            except _UnpublishedError as error:
                 return Published(error.waiting, n_resent, self._last_error)
             if not waiting:
                 return Published([], n_resent)
@@ -94,13 +94,13 @@ class Publisher:
         n_sent = 0
         for chunk in _chunks(entries, waiting):
             if time_left_s() <= 0:
-                raise _GivenUpError(failed + waiting[n_sent:])
+                raise _UnpublishedError(failed + waiting[n_sent:])
             try:
                 failed += self._put([entries[index] for index in chunk], chunk)
             except ClientError as error:
                 self._last_error = str(error)
                 if not may_pass(error):
-                    raise _GivenUpError(failed + waiting[n_sent:]) from error
+                    raise _UnpublishedError(failed + waiting[n_sent:]) from error
                 failed += chunk
             except BotoCoreError as error:
                 self._last_error = str(error)
@@ -124,7 +124,7 @@ class Publisher:
         return failed
 
 
-class _GivenUpError(Exception):
+class _UnpublishedError(Exception):
     def __init__(self, waiting: list[int]) -> None:
         self.waiting = sorted(waiting)
         super().__init__(f"{len(waiting)} entries left")

@@ -173,7 +173,7 @@ def test_rides_whose_features_fold_into_few_look_ups(n_rides: int) -> None:
         )
     )
     pair("rides").assert_equal(matrix)
-    # THEN a ride has the same bits as alone, where nothing folds
+    # THEN a ride has the same bits as in a batch of its own, which is not folded
     forest = pair("rides").forest
     alone = np.concatenate([forest.predict(row.reshape(1, -1)) for row in matrix[::100]])
     assert forest.predict(matrix)[::100].tobytes() == alone.tobytes()

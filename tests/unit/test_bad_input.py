@@ -212,7 +212,7 @@ def test_record_ends_as_prediction_or_reject_and_its_neighbours_are_predicted(
         assert reject.reason == (expected.reason or INVALID_FIELD)
         assert expected.detail in reject.detail
         assert base64.b64decode(reject.data) == original_bytes(data)
-    # AND the two have the bytes that they have without it
+    # AND the two have the same bytes as without it
     assert [predictions[event_id(n)] for n in (0, 2)] == undisturbed()
 
 

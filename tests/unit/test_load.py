@@ -286,7 +286,7 @@ def test_file_without_a_ride_of_its_month_is_reported(tmp_path: Path, rows: list
 
 @pytest.mark.parametrize("months", [[], [FEBRUARY, JANUARY, FEBRUARY]])
 def test_no_month_and_a_month_given_twice_are_refused(tmp_path: Path, months: list[Month]) -> None:
-    with pytest.raises(UserError, match="names no month, or one twice: write months as"):
+    with pytest.raises(UserError, match="has no month, or names one twice: write months as"):
         load_rides("green", months, data_dir=tmp_path)
 
 

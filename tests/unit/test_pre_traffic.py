@@ -183,13 +183,13 @@ def test_version_whose_first_start_fails_gets_another_try(function: FakeLambda) 
 
 
 def test_channel_that_moves_between_two_reads_stops_nothing(function: FakeLambda) -> None:
-    # GIVEN a version that has looked already, and a channel that has moved since
+    # GIVEN a version that has read the channel, and a channel that has moved since
     trial(function)
     publish_bundle(function.version.s3, small_bundle(seed=2))
     # WHEN the version has the earlier model until it reads the channel again
     stale = trial(function)
     function.version.clock.now_s += 61
-    # THEN that is no fault of its code
+    # THEN this does not count as a fault of its code
     assert "but the channel names" in stale.why
     assert trial(function).passed
 
@@ -307,7 +307,7 @@ def test_entry_point_tells_codedeploy_and_logs_under_its_stacks_name(
     missing: str,
     status: str,
 ) -> None:
-    # GIVEN the hook's environment, whole or not
+    # GIVEN the hook's environment, complete or not
     name = f"ridecast-prod/pre-traffic{missing}"  # of its own in each test: a logger stays with the output of its first
     variables = {
         "BUCKET": BUCKET,
@@ -323,7 +323,7 @@ def test_entry_point_tells_codedeploy_and_logs_under_its_stacks_name(
     monkeypatch.setattr(Session, "create_client", lambda _, service, **__: clients[service])
     # WHEN CodeDeploy invokes it
     lambda_handler(EVENT, None)
-    # THEN it hears, and so does the log
+    # THEN it gets the failure, and the log has it
     assert [one["status"] for one in deployments.statuses] == [status]
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     hook = [line for line in lines if line["message"] == "pre-traffic hook"]

@@ -113,7 +113,7 @@ def test_key_counts_to_the_size_of_a_prediction(model: ModelBundle, n_bytes_left
     (short,) = outputs(process(kinesis_records(ride_bytes("x" * 300)), model))
     ride_id = "x" * (MAX_RECORD_BYTES - n_bytes_left - len(short.data) + 300)
     batch = process(kinesis_records(ride_bytes(ride_id)), model)
-    # THEN what is published fits with its key, of 64 bytes, and it is published where it fits by far
+    # THEN a published prediction fits with its key of 64 bytes, and one that is much smaller is published
     assert all(len(entry.data) + len(entry.partition_key) <= MAX_RECORD_BYTES for entry in outputs(batch))
     assert [reject.reason for _, reject in batch.rejects] == [TOO_LARGE] * (n_bytes_left < 1000)
 

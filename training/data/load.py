@@ -96,7 +96,7 @@ def load_rides(
     """
     if not months or len(set(months)) < len(months):
         text = ",".join(str(month) for month in months)
-        raise UserError(f"{text!r} names no month, or one twice", MONTHS_HINT)
+        raise UserError(f"{text!r} has no month, or names one twice", MONTHS_HINT)
     folder = cache_dir or default_cache_dir()
 
     def load(month: Month) -> Rides:

@@ -139,7 +139,7 @@ def rule_coverage(result: MonthsResult, candidate: Manifest, champion: Manifest 
         "coverage",
         passed=round(abs(result.coverage - level), METRIC_DECIMALS) <= COVERAGE_SLACK and not off,
         wanted=f"{level - COVERAGE_SLACK:.2f} to {level + COVERAGE_SLACK:.2f} overall,"
-        f" {low:.2f} to {high:.2f} in slices of {MIN_SLICE_RIDES:,} rides, but for chance",
+        f" {low:.2f} to {high:.2f} in slices of {MIN_SLICE_RIDES:,} rides, apart from chance",
         seen=f"{result.coverage:.3f} overall, mean width {result.width_minutes:.2f} min;"
         f" {len(outside)} of {len(checked)} slices outside, {len(outside) - len(off)} of them by chance"
         + (f": {_list(named)}" if named else ""),

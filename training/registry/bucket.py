@@ -1,6 +1,6 @@
 """The one S3 wrapper: list, read and write the objects of a bucket; every failure of S3 is a `BucketError`.
 
-The client resends a write whose answer got lost, and S3 then refuses it because the object has changed: by that very
+The client resends a write whose answer was lost, and S3 then refuses it because the object has changed: by that same
 write. So a refused conditional write counts as lost only if the object does not hold the bytes that it wrote.
 """
 

@@ -96,7 +96,7 @@ def read_details(bucket: Bucket, model_version: str) -> ModelDetails:
     """Read a version with its artifacts.
 
     Raises:
-        BundleError: A file of it does not decode.
+        BundleError: One of its files does not decode.
         NoSuchVersionError: The bucket holds no such version.
     """
     manifest = read_manifest(bucket, model_version)

@@ -70,7 +70,7 @@ _VARIABLES = {
 
 @contextmanager
 def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Iterator[Figure]:
-    """Yield an empty figure; inside the block the style holds, whatever the machine's settings are."""
+    """Yield an empty figure; inside the block our style replaces the machine's settings."""
     with rc_context():
         _use_style()
         yield Figure(figsize=(width_inches, height_inches), layout="constrained")

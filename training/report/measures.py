@@ -137,7 +137,7 @@ def feature_importance(model: ModelBundle, rides: Rides) -> tuple[FeatureImporta
 
 
 def sample_rides(rides: Rides, n_rides: int) -> Rides:
-    """Draw rides, always the same, and keep their order; return all if there are no more than `n_rides`."""
+    """Return a sample of rides in their order, always the same; all rides if there are at most `n_rides`."""
     if len(rides) <= n_rides:
         return rides
     return rides.take(np.sort(np.random.default_rng(SEED).choice(len(rides), n_rides, replace=False)))
