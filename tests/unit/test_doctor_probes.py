@@ -36,16 +36,6 @@ def test_function_without_an_environment_lacks_its_settings() -> None:
     assert "OUTPUT_STREAM, BUCKET, MODEL_CHANNEL" in function_facts(without).settings_problem
 
 
-class Mappings:
-    """Lambda with two mappings to one alias, from two streams."""
-
-    def list_event_source_mappings(self, *, FunctionName: str, EventSourceArn: str) -> dict[str, Any]:  # noqa: N803
-        """List the mapping to a function from a stream."""
-        streams = {"other": "Enabled", "rides": "Disabled"} if FunctionName == ALIAS else {}
-        found = [{"State": state, "BatchSize": 1} for arn, state in streams.items() if arn == EventSourceArn]
-        return {"EventSourceMappings": found}
-
-
 def version(function: str, number: int) -> Resource:
     arn = f"arn:aws:lambda:us-east-1:123456789012:function:{function}:{number}"
     return Resource(f"Version{number}", arn, "AWS::Lambda::Version")
@@ -56,8 +46,15 @@ def lambda_with_alias_at(serving: str, **more: Any) -> Any:
 
 
 def test_mapping_from_another_stream_to_the_same_alias_is_ignored() -> None:
-    assert probe_mapping(Mappings(), ALIAS, "rides").state == "Disabled"
-    assert probe_mapping(Mappings(), ALIAS, "gone").state == ""
+    mappings = {(ALIAS, "other"): "Enabled", (ALIAS, "rides"): "Disabled"}
+
+    def list_event_source_mappings(**request: str) -> dict[str, Any]:
+        state = mappings.get((request["FunctionName"], request["EventSourceArn"]))
+        return {"EventSourceMappings": [{"State": state, "BatchSize": 1}] if state else []}
+
+    aws_lambda = SimpleNamespace(list_event_source_mappings=list_event_source_mappings)
+    assert probe_mapping(aws_lambda, ALIAS, "rides").state == "Disabled"
+    assert probe_mapping(aws_lambda, ALIAS, "gone").state == ""
 
 
 def test_published_version_is_the_functions_latest_and_not_another_functions() -> None:
@@ -72,23 +69,14 @@ def test_stack_whose_resources_are_unknown_has_no_published_version() -> None:
     assert probe_release(lambda_with_alias_at("9"), "predictor", ALIAS, ()).published == ""
 
 
-class Topics:
-    """SNS topics with confirmed subscriptions, by ARN."""
-
-    def __init__(self, **n_confirmed: int) -> None:
-        self._n_confirmed = n_confirmed
-
-    def get_topic_attributes(self, *, TopicArn: str) -> dict[str, dict[str, str]]:  # noqa: N803
-        """Return a topic's attributes."""
-        return {"Attributes": {"SubscriptionsConfirmed": str(self._n_confirmed[TopicArn]), "SubscriptionsPending": "9"}}
-
-
-def test_only_confirmed_subscriptions_count() -> None:
+@pytest.mark.parametrize("n_confirmed", [0, 2])
+def test_only_confirmed_subscriptions_count(n_confirmed: int) -> None:
     topic, queue = Resource("AlarmTopic", "topic", "AWS::SNS::Topic"), Resource("Queue", "queue", "AWS::SQS::Queue")
+    attributes = {"SubscriptionsConfirmed": str(n_confirmed), "SubscriptionsPending": "9"}
+    sns = SimpleNamespace(get_topic_attributes=lambda TopicArn: {"Attributes": attributes})  # noqa: N803
 
-    assert count_subscribers(Topics(topic=2), (queue, topic)) == 2
-    assert count_subscribers(Topics(topic=0), (topic,)) == 0
-    assert count_subscribers(Topics(), (queue,)) is None
+    assert count_subscribers(sns, (queue, topic)) == n_confirmed
+    assert count_subscribers(sns, (queue,)) is None
 
 
 def test_building_and_packaging_make_no_difference() -> None:
