@@ -122,6 +122,10 @@ def test_body_is_passed_byte_for_byte(body: bytes) -> None:
     assert (base64.b64decode(text) if event["isBase64Encoded"] else text.encode()) == body
 
 
+def test_server_listens_on_the_loopback_interface_only(echoing: ApiServer) -> None:
+    assert echoing.url.startswith("http://127.0.0.1:")
+
+
 def test_taken_port_is_named_with_a_remedy(echoing: ApiServer) -> None:
     port = urlsplit(echoing.url).port
 
