@@ -1,7 +1,7 @@
 """The template's stack on the local AWS: deploy it, and read its function's and its event source mapping's settings."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,25 +19,16 @@ from infra.stack.describe import describe_stack, physical_names
 from infra.stack.template import TEMPLATE, transform
 from training.errors import UserError
 
-_SUPPORTED = frozenset(
-    {
-        "BatchSize",
-        "BisectBatchOnFunctionError",
-        "DestinationConfig",
-        "Enabled",
-        "EventSourceArn",
-        "FunctionName",
-        "FunctionResponseTypes",
-        "MaximumBatchingWindowInSeconds",
-        "MaximumRecordAgeInSeconds",
-        "MaximumRetryAttempts",
-        "MetricsConfig",
-        "ParallelizationFactor",
-        "StartingPosition",
-        "StartingPositionTimestamp",
-        "Tags",
-    }
-)
+_CONVERTED: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "BatchSize": ("batch_size", int),
+    "BisectBatchOnFunctionError": ("bisect_on_error", bool),
+    "MaximumBatchingWindowInSeconds": ("batching_window_s", float),
+    "MaximumRecordAgeInSeconds": ("maximum_record_age_s", int),
+    "MaximumRetryAttempts": ("maximum_retry_attempts", int),
+    "ParallelizationFactor": ("parallelization_factor", int),
+}
+_OTHERS = {"DestinationConfig", "EventSourceArn", "FunctionName", "FunctionResponseTypes"}
+_OTHERS |= {"Enabled", "MetricsConfig", "StartingPosition", "StartingPositionTimestamp", "Tags"}
 """Properties of an event source mapping. Filters and tumbling windows are not among them: if they were ignored, the
 function would get other records than on AWS. `MetricsConfig` concerns CloudWatch only."""
 
@@ -125,20 +116,18 @@ def mapping_config(properties: Mapping[str, Any]) -> MappingConfig:
     Raises:
         UserError: A property is not supported locally.
     """
-    if unsupported := sorted(properties.keys() - _SUPPORTED):
+    if unsupported := sorted(properties.keys() - _CONVERTED.keys() - _OTHERS):
         raise UserError(f"the event source mapping has {', '.join(unsupported)}, which is not supported locally")
+    converted: dict[str, Any] = {
+        field: convert(properties[name]) for name, (field, convert) in _CONVERTED.items() if name in properties
+    }
     return MappingConfig(
         stream_name=properties["EventSourceArn"],
         starting_position=_starting_position(properties),
-        batch_size=int(properties.get("BatchSize", 100)),
-        batching_window_s=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
-        parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
-        bisect_on_error=bool(properties.get("BisectBatchOnFunctionError", False)),
-        maximum_retry_attempts=int(properties.get("MaximumRetryAttempts", -1)),
-        maximum_record_age_s=int(properties.get("MaximumRecordAgeInSeconds", -1)),
         on_failure_bucket=_bucket(properties.get("DestinationConfig", {})),
         report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
         function_name=properties["FunctionName"].rpartition(_BEFORE_THE_NAME)[2],
+        **converted,
     )
 
 

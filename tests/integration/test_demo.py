@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from infra.cli.output import ConsoleDisplay
-from infra.local.demo.demo import DemoOptions, run_demo
+from infra.local.demo.demo import DemoOptions, DemoReport, run_demo
 from infra.stack.package import build_for_host
 from infra.stack.template import TEMPLATE
 from tests.builders import FEBRUARY, JANUARY
@@ -23,19 +24,7 @@ pytestmark = pytest.mark.slow
 needs_tlc = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
 
 RIDECAST = Path(sys.executable).with_name("ridecast")
-KEYS = [
-    "rides",
-    "predicted",
-    "rejected",
-    "lost",
-    "repeated",
-    "rides_per_s",
-    "rmse_minutes",
-    "mae_minutes",
-    "baseline_rmse_minutes",
-    "model_version",
-    "data",
-]
+KEYS = [one.name for one in fields(DemoReport)]
 DEAD_PROXY = "http://127.0.0.1:9"
 
 
@@ -83,9 +72,9 @@ def offline(cache: Path) -> dict[str, str]:
     }
 
 
-def check_nothing_is_lost(result: Mapping[str, Any]) -> None:
+def check_nothing_is_lost(result: Mapping[str, Any], n_rides: int) -> None:
     assert list(result) == KEYS
-    assert result["rides"] == result["predicted"] + result["rejected"] == 3000
+    assert result["rides"] == result["predicted"] + result["rejected"] == n_rides
     assert (result["rejected"], result["lost"], result["repeated"]) == (5, 0, 0)
     assert result["rides_per_s"] > 0
     assert result["mae_minutes"] < result["rmse_minutes"] <= 0.72 * result["baseline_rmse_minutes"]
@@ -102,7 +91,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
 def test_demo_on_real_rides_loses_nothing_and_trains_once(tmp_path: Path) -> None:
     first = demo(tmp_path)
     assert first.code == 0, first.err
-    check_nothing_is_lost(first.result)
+    check_nothing_is_lost(first.result, 3000)
     assert first.out.count("\n") == 1
     assert first.result["data"] == "tlc"
     assert first.result["model_version"].startswith("green-2021-01-")
@@ -119,7 +108,7 @@ def test_demo_on_real_rides_loses_nothing_and_trains_once(tmp_path: Path) -> Non
 def test_demo_without_data_or_network_uses_made_up_rides_with_a_warning(made_up: tuple[Path, Ended]) -> None:
     _, ended = made_up
     assert ended.code == 0, ended.err
-    check_nothing_is_lost(ended.result)
+    check_nothing_is_lost(ended.result, 3000)
     assert ended.result["data"] == "synthetic"
     assert "green_tripdata_2021-01.parquet is not available" in ended.messages
     assert "set TLC_DATA_DIR to a folder that contains it" in ended.messages
@@ -132,11 +121,6 @@ def test_functions_log_is_in_a_file_and_not_on_the_terminal(made_up: tuple[Path,
     assert '"n_records":' in (folder / "function.log").read_text()
 
 
-def check_demo(result: Mapping[str, Any]) -> None:
-    assert result["rides"] == result["predicted"] + result["rejected"] == 2000
-    assert (result["lost"], result["repeated"]) == (0, 0)
-
-
 @needs_emulator
 def test_demo_in_the_emulator_loses_nothing(tmp_path: Path) -> None:
     build_for_host()  # while there is a network
@@ -144,7 +128,7 @@ def test_demo_in_the_emulator_loses_nothing(tmp_path: Path) -> None:
     ended = ridecast("demo", *options, environment=offline(tmp_path / "empty"))
 
     assert ended.code == 0, ended.err
-    check_demo(ended.result)
+    check_nothing_is_lost(ended.result, 2000)
     assert "REPORT RequestId" in (tmp_path / "function.log").read_text()
 
 

@@ -138,11 +138,6 @@ def test_environment_makes_a_functions_clients_use_this_aws(
     assert stack.input_stream in boto3.Session().client("kinesis").list_streams()["StreamNames"]
 
 
-def test_server_listens_on_the_loopback_interface_only(aws: LocalAws) -> None:
-    with connect(aws.endpoint_url) as connection:
-        assert connection.getpeername()[0] == "127.0.0.1"
-
-
 def test_server_ends_with_its_block() -> None:
     with LocalAws() as aws:
         aws.client("kinesis").list_streams()

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from infra.local.runtime.in_process import FunctionExitError, FunctionTimeoutError
+from infra.local.runtime.in_process import FunctionTimeoutError
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.kinesis import MemoryStream
@@ -72,20 +72,6 @@ def test_fault_occurs_once_at_its_place_and_position() -> None:
     assert [schedule.next(Place.INVOKE) for _ in range(4)] == [None, Slow(1), None, None]
     assert schedule.next(Place.S3_GET) == Damaged()
     assert schedule.n_struck == 2
-
-
-@pytest.mark.parametrize(
-    ("problem", "kind"),
-    [
-        (Problem.THROTTLED, ClientError),
-        (Problem.NO_ANSWER, ReadTimeoutError),
-        (Problem.UNREACHABLE, EndpointConnectionError),
-        (Problem.DIED, FunctionExitError),
-    ],
-)
-def test_problem_is_the_error_that_boto3_or_lambda_would_raise(problem: Problem, kind: type[Exception]) -> None:
-    assert isinstance(problem.error(), kind)
-    assert problem.error() is not problem.error()
 
 
 # -- puts and reads

@@ -49,6 +49,16 @@ class Outage:
         timing = Timing(self.kinesis.clock, self.kinesis.clock)
         self.mapping = EventSourceMapping(config, self.kinesis, self._invoke, timing, s3=self.s3)
 
+    def begin(self, of_the_stream: Exception | None) -> None:
+        """Let the stream fail with an error, or the function for None."""
+        self.is_down = of_the_stream is None
+        self.kinesis.outage = of_the_stream
+
+    def end(self) -> None:
+        """Let stream and function work again; iterators have expired."""
+        self.is_down, self.kinesis.outage = False, None
+        self.kinesis.expire_iterators()
+
     def let_pass(self, seconds: float) -> None:
         """Let time pass: a record comes every minute, the mapping polls every ten seconds."""
         for second in range(0, int(seconds), STEP_S):
@@ -72,53 +82,29 @@ class Outage:
         return self.function(event)
 
 
-def test_six_hours_without_the_function_lose_nothing_and_keep_the_order(templates: MappingConfig) -> None:
-    outage = Outage(templates)
-    outage.let_pass(HOUR_S)
-    outage.is_down = True
-    outage.let_pass(6 * HOUR_S)
-    outage.is_down = False
-    outage.let_pass(RECOVERY_S)
-
-    assert outage.done() == outage.sent()
-    assert outage.s3.objects == {}
-
-
-@pytest.mark.parametrize("error", OUTAGES, ids=["500", "503", "unreachable"])
-def test_six_hours_without_the_stream_lose_nothing_and_keep_the_order(
-    templates: MappingConfig, error: Exception
+@pytest.mark.parametrize("error", [None, *OUTAGES], ids=["function", "500", "503", "unreachable"])
+def test_six_hours_without_function_or_stream_lose_nothing_and_keep_the_order(
+    templates: MappingConfig, error: Exception | None
 ) -> None:
     outage = Outage(templates)
     outage.let_pass(HOUR_S)
-    outage.kinesis.outage = error
+    outage.begin(error)
     outage.let_pass(6 * HOUR_S)
-    outage.kinesis.outage = None
-    outage.kinesis.expire_iterators()
+    outage.end()
     outage.let_pass(RECOVERY_S)
 
     assert outage.done() == outage.sent()
     assert outage.s3.objects == {}
 
 
+@pytest.mark.parametrize("error", [None, UNREACHABLE], ids=["function", "stream"])
 def test_outage_longer_than_the_record_age_fails_the_old_records_once_and_delivers_the_rest(
-    templates: MappingConfig,
+    templates: MappingConfig, error: Exception | None
 ) -> None:
     outage = Outage(templates)
-    outage.is_down = True
+    outage.begin(error)
     outage.let_pass(26 * HOUR_S)
-    outage.is_down = False
-    outage.let_pass(RECOVERY_S)
-
-    failed = texts_of_failed(outage.s3)
-    assert failed + outage.done() == outage.sent()
-    assert len(failed) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
-
-
-def test_records_over_age_after_an_outage_of_the_stream_fail_without_an_invocation(templates: MappingConfig) -> None:
-    outage = Outage(templates)
-    outage.kinesis.outage = UNREACHABLE
-    outage.let_pass(26 * HOUR_S)
-    outage.kinesis.outage = None
+    outage.end()
     outage.let_pass(RECOVERY_S)
 
     failed = texts_of_failed(outage.s3)
