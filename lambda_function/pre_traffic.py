@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from aws_lambda_powertools import Logger
@@ -31,26 +31,6 @@ NO_MODEL = "there is no model yet: the version starts, nothing else was checked"
 PASSED = "the version predicts the golden rides"
 
 
-class Invoke(Protocol):
-    """The part of a Lambda client that the hook uses."""
-
-    def invoke(self, *, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
-        """Invoke a function and wait for its answer."""
-
-
-class Deployments(Protocol):
-    """The part of a CodeDeploy client that the hook uses."""
-
-    def put_lifecycle_event_hook_execution_status(
-        self,
-        *,
-        deploymentId: str,  # noqa: N803
-        lifecycleEventHookExecutionId: str,  # noqa: N803
-        status: str,
-    ) -> Any:
-        """Report ``Succeeded`` or ``Failed``: whether the deployment continues."""
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of a trial."""
@@ -61,11 +41,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The trial of a new version with the model that it will serve."""
+    """The trial of a new version with the model that it will serve. `function` is a Lambda client."""
 
     settings: PreTrafficSettings
     s3: GetObject
-    function: Invoke
+    function: Any
 
     def run(self) -> Verdict:
         """Let the version predict the golden rides; repeat after a failure, which may be the network's."""
@@ -119,12 +99,12 @@ class Trial:
         return data
 
 
-def decide(event: dict[str, str], deployments: Deployments, trial: Callable[[], Verdict], logger: Logger) -> None:
+def decide(event: dict[str, str], deployments: Any, trial: Callable[[], Verdict], logger: Logger) -> None:
     """Report the verdict to CodeDeploy, always: it waits an hour for a hook that reports nothing.
 
     Args:
         event: CodeDeploy's event: the deployment and its hook.
-        deployments: Receives the verdict.
+        deployments: A CodeDeploy client; receives the verdict.
         trial: Tries the version; an exception counts as a failure.
         logger: Receives the reason.
     """

@@ -10,7 +10,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambda_function.aws.clients import make_kms_client
-from lambda_function.aws.signature import KEY_ARN, SIGNATURE, Verify, check_signature
+from lambda_function.aws.signature import KEY_ARN, SIGNATURE, check_signature
 from lambda_function.core.bundle import (
     FOREST,
     GOLDEN,
@@ -89,7 +89,7 @@ class ModelStore:
     refresh_s: float
     clock: Callable[[], float] = time.monotonic
     signing_key: str = ""
-    make_kms: Callable[[str], Verify] = make_kms_client
+    make_kms: Callable[[str], Any] = make_kms_client
     _model: ModelBundle | None = field(default=None, init=False)
     _etag: str = field(default="", init=False)
     _due_s: float = field(default=0.0, init=False)

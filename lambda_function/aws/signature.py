@@ -7,7 +7,7 @@ every bundle.
 
 import hashlib
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,27 +28,12 @@ KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):\d{12}:key/[A-Z
 _NOT_BY_THIS_KEY = "KMSInvalidSignatureException"
 
 
-class Verify(Protocol):
-    """The part of a KMS client that the check uses."""
-
-    def verify(
-        self,
-        *,
-        KeyId: str,  # noqa: N803
-        Message: bytes,  # noqa: N803
-        MessageType: str,  # noqa: N803
-        Signature: bytes,  # noqa: N803
-        SigningAlgorithm: str,  # noqa: N803
-    ) -> Any:
-        """Verify a signature; a wrong one raises."""
-
-
 def signed_message(manifest: bytes) -> dict[str, Any]:
     """Return the message arguments of KMS's Sign and Verify for a manifest."""
     return {"Message": hashlib.sha256(manifest).digest(), "MessageType": "DIGEST", "SigningAlgorithm": ALGORITHM}
 
 
-def check_signature(kms: Verify, key_arn: str, model_version: str, manifest: bytes, signature: bytes | None) -> None:
+def check_signature(kms: Any, key_arn: str, model_version: str, manifest: bytes, signature: bytes | None) -> None:
     """Check that a manifest is signed with a key. Call it before anything is read from the manifest.
 
     Args:
@@ -68,7 +53,7 @@ def check_signature(kms: Verify, key_arn: str, model_version: str, manifest: byt
         raise SignatureError(model_version, SIGNATURE, f"is no signature of this manifest by {key_arn}")
 
 
-def _is_by(kms: Verify, key_arn: str, manifest: bytes, signature: bytes) -> bool:
+def _is_by(kms: Any, key_arn: str, manifest: bytes, signature: bytes) -> bool:
     try:
         answer = kms.verify(KeyId=key_arn, Signature=signature, **signed_message(manifest))
     except ClientError as error:
