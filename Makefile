@@ -49,8 +49,9 @@ bench: $(READY) ## measure engine, handler and cold start, and compare them with
 soak: $(READY) ## send a million rides through faults, reshards and model switches (ARGS="--rides 100000" for fewer)
 	@python -m tests.soak $(ARGS)
 
-fuzz: $(READY) ## give hostile inputs to every decoder (ARGS="--inputs 100000" for more)
-	@python -m tests.fuzz $(ARGS)
+INPUTS ?= 20000
+fuzz: $(READY) ## give new hostile inputs to every decoder (INPUTS=100000 for more)
+	@FUZZ_INPUTS=$(INPUTS) pytest -q --timeout 0 --show-capture=no tests/fuzz/test_fuzz_decoders.py $(ARGS)
 
 deploy-local: $(READY) ## deploy, update, roll back and delete the stack on the local AWS with the real sam (a minute)
 	@python -m tests.deploy_local $(ARGS)

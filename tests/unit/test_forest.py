@@ -1,10 +1,14 @@
-"""The engine on forests small enough to work out by hand; tests/parity compares it with scikit-learn."""
+"""The forest on trees small enough to check by hand, its tables and its folding. tests/parity compares all of it."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lambda_function.core.folding import MIN_RIDES, Column, fold
 from lambda_function.core.forest import _DE_BRUIJN, _DE_BRUIJN_SHIFT, FOREST_DTYPES, Forest
+from lambda_function.core.thresholds import Thresholds
 from lambda_function.errors import ForestError
 from tests.builders import Arrays, stump_arrays
 
@@ -54,7 +58,7 @@ def test_split_on_missing_values_alone_has_an_infinite_threshold() -> None:
 
 
 @pytest.mark.parametrize(("missing_right", "minutes"), [(False, 10), (True, 20)])
-def test_missing_value_goes_where_the_split_says(missing_right: bool, minutes: float) -> None:
+def test_missing_value_follows_the_direction_of_the_split(missing_right: bool, minutes: float) -> None:
     assert predict(stump_arrays(2.5, missing_right=missing_right), np.nan) == [minutes]
 
 
@@ -137,3 +141,106 @@ def test_array_of_another_shape_is_named(name: str) -> None:
 def test_windows_of_the_constant_number_the_bits() -> None:
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     assert sorted(((bits * _DE_BRUIJN) >> _DE_BRUIJN_SHIFT).tolist()) == list(range(32))
+
+
+MANY = 2000
+"""Values enough for the table to be used."""
+
+Floats = NDArray[np.float64]
+
+
+def about(thresholds: Floats) -> Floats:
+    """Values on the thresholds and one ulp to either side, between them and beyond them, and missing."""
+    with np.errstate(over="ignore"):  # infinity follows the largest number
+        beside = [thresholds, np.nextafter(thresholds, -np.inf), np.nextafter(thresholds, np.inf)]
+    ends = np.array([-np.inf, -1.7e308, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 1.7e308, np.inf, np.nan])
+    return np.concatenate([*beside, ends, np.random.default_rng(0).normal(0, 100, MANY)])
+
+
+def assert_told_alike(thresholds: Floats) -> None:
+    values = about(thresholds)
+    known = ~np.isnan(values)
+    many = Thresholds.of(thresholds).count_below(values)
+    one_by_one = [int(Thresholds.of(thresholds).count_below(values[n : n + 1])[0]) for n in range(200)]
+    np.testing.assert_array_equal(many[known], np.searchsorted(thresholds, values[known], side="left"))
+    np.testing.assert_array_equal(many[:200][known[:200]], np.array(one_by_one)[known[:200]])
+    assert ((many >= 0) & (many <= len(thresholds))).all()
+
+
+THRESHOLDS: dict[str, list[float]] = {
+    "none": [],
+    "one": [2.5],
+    "two": [1.0, 2.0],
+    "one, and the endless one": [2.5, np.inf],
+    "only the endless one": [np.inf],
+    "both ends": [-np.inf, 0.0, np.inf],
+    "evenly spread": list(np.linspace(0, 1440, 250)),
+    "crowded at one end": [*np.linspace(0, 1e-6, 300), 1e6],
+    "closer than they can be cut": [1.0, float(np.nextafter(1.0, 2)), float(np.nextafter(1.0, 0))],
+    "as far apart as can be": [-1.7e308, 0.0, 1.7e308],
+    "far apart and finite": [-8e307, 0.0, 8e307],
+    "smallest there are": [-5e-324, 0.0, 5e-324],
+    "powers": [2.0**n for n in range(-200, 200, 3)],
+    "more than cells": list(np.linspace(-3, 3, 9000)),
+}
+
+
+@pytest.mark.parametrize("thresholds", THRESHOLDS.values(), ids=THRESHOLDS)
+def test_table_and_search_agree(thresholds: list[float]) -> None:
+    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=300))
+def test_table_and_search_agree_on_any_thresholds(thresholds: list[float]) -> None:
+    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
+
+
+@given(st.lists(st.floats(-100, 1500).map(lambda value: round(value, 2)), max_size=300))
+def test_table_and_search_agree_on_thresholds_of_forests(thresholds: list[float]) -> None:
+    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
+
+
+def rows_of(columns: list[Column]) -> list[NDArray[np.intp]]:
+    """What each ride finds, unfolded again."""
+    unfolded: list[NDArray[np.intp]] = []
+    for column in columns:
+        unfolded += [rows[column.rows] for rows in column.combinations] if column.combinations else [column.rows]
+    return unfolded
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=6), st.integers(1, 700), st.integers(0, 2**32 - 1))
+def test_every_ride_finds_the_rows_it_had(n_table_rows: list[int], n_kinds: int, seed: int) -> None:
+    # GIVEN rides of that many kinds: rides of a kind share all their rows
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, n_kinds, MIN_RIDES + 100)
+    rows = [rng.integers(0, n, n_kinds)[kind] for n in n_table_rows]
+    columns = fold(rows, n_table_rows)
+    assert [feature for column in columns for feature in column.features] == list(range(len(rows)))
+    for found, expected in zip(rows_of(columns), rows, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_neighbours_with_few_combinations_become_one_look_up() -> None:
+    place = np.arange(MIN_RIDES) % 100
+    columns = fold([place, place * 2, np.arange(MIN_RIDES)], [100, 200, MIN_RIDES])
+    assert [column.features for column in columns] == [(0, 1), (2,)]
+
+
+def test_all_columns_of_a_zone_become_one_look_up() -> None:
+    pickup = np.arange(MIN_RIDES) % 100
+    dropoff = np.arange(MIN_RIDES) // 100
+    rows = [pickup, pickup % 7, pickup * 2, pickup // 3, dropoff, dropoff * 3]
+    columns = fold(rows, [100, 7, 200, 34, 40, 120])
+    assert [column.features for column in columns] == [(0, 1, 2, 3), (4, 5)]
+    assert [len(column.combinations[0]) for column in columns] == [100, 6]
+
+
+@pytest.mark.parametrize("n_rides", [1, MIN_RIDES - 1])
+def test_small_batch_is_left_as_it_is(n_rides: int) -> None:
+    rows = [np.zeros(n_rides, np.intp)] * 2
+    assert [column.features for column in fold(rows, [3, 3])] == [(0,), (1,)]
+
+
+def test_neighbours_with_many_combinations_are_left_as_they_are() -> None:
+    rows = [np.arange(MIN_RIDES) % 200, np.arange(MIN_RIDES) // 7 % 200]
+    assert [column.features for column in fold(rows, [200, 200])] == [(0,), (1,)]

@@ -1,9 +1,12 @@
-"""The complete function on fakes: where each record of a batch ends, in all states of stream and store."""
+"""The function on fakes and its entry point: each record ends in one place, whatever stream and store do."""
 
 import gc
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
@@ -11,22 +14,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local.s3 import client_error
+from lambda_function import handler
 from lambda_function.aws.clients import CONNECT_TIMEOUT_S, KINESIS_READ_TIMEOUT_S, S3_ATTEMPTS, S3_READ_TIMEOUT_S
 from lambda_function.aws.settings import Settings
 from lambda_function.core.events import decode_prediction
-from lambda_function.errors import BundleError, StoreError
+from lambda_function.errors import BundleError, ConfigurationError, StoreError
+from lambda_function.handler import build_handler, lambda_handler
 from tests.builders import event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
 from tests.fakes import (
+    BUCKET,
     DENIED,
+    OUTPUT_STREAM,
     SERVICE_DOWN,
     THROTTLED,
     AfterAccepting,
     FakeClock,
+    FakeContext,
     FakeFunction,
+    FakeKinesis,
+    FakeS3,
     PartlyFailed,
     PutOutcome,
     S3Outcome,
-    client_error,
     damage_bundle,
     point_channel,
     publish_bundle,
@@ -61,16 +71,16 @@ def test_batch_of_rejects_alone_calls_no_stream(function: FakeFunction) -> None:
 
 
 def test_throttled_record_is_retried_from_its_sequence_number(function: FakeFunction) -> None:
-    # GIVEN a stream that never takes the third record of five
+    # GIVEN a stream that never accepts the third record of five
     function.kinesis.script = [PartlyFailed([2]), *[PartlyFailed([0])] * 1000]
     # WHEN the function has refused it
     retry_from = function.invoke(invocation(*good(5)))
-    # THEN that record, and those after it, come again, and nothing was sent twice
+    # THEN Lambda sends that record and those after it again, and nothing was published twice
     assert retry_from == sequence_number(2)
     assert published_ids(function) == [event_id(n) for n in (0, 1, 3, 4)]
 
 
-def test_lowest_unpublished_record_is_reported_whatever_failed_last(function: FakeFunction) -> None:
+def test_lowest_unpublished_record_is_reported_not_the_last_failure(function: FakeFunction) -> None:
     function.kinesis.script = [PartlyFailed([4, 1]), PartlyFailed([0, 1]), DENIED]
     assert function.invoke(invocation(*good(5))) == sequence_number(1)
 
@@ -94,7 +104,7 @@ def test_batch_comes_again_from_its_first_reject_when_rejects_cannot_be_stored(f
 
 
 def test_rejects_that_were_stored_without_an_answer_are_not_stored_twice(function: FakeFunction) -> None:
-    # GIVEN a store that takes the rejects of a batch, and whose answer is lost
+    # GIVEN a store that stores the rejects of a batch, with a lost answer
     records = lambda_records([ride_bytes(), BAD, ride_bytes(), BAD])
     function.invoke(invocation(ride_bytes()))
     function.s3.script = [AfterAccepting(timed_out())]
@@ -113,7 +123,7 @@ def test_function_answers_in_time_when_the_stream_is_down(function: FakeFunction
     started_s = function.clock()
     # WHEN a batch comes
     retry_from = function.invoke(invocation(*good(2)))
-    # THEN it was tried again and again, and given back before the minute was over
+    # THEN it was retried, and returned to Lambda before the minute was over
     assert retry_from == sequence_number(0)
     assert len(function.kinesis.requests) > 2
     assert function.clock() - started_s < function.timeout_s
@@ -248,7 +258,7 @@ def test_every_record_ends_in_exactly_one_place(
     rides = {event_id(n) for n, data in enumerate(datas[:n_done]) if data != BAD}
     others = {sequence_number(n) for n, data in enumerate(datas[:n_done]) if data == BAD}
     assert rides <= set(published_ids(function)) <= {event_id(n) for n, data in enumerate(datas) if data != BAD}
-    # AND no other is in the bucket, but for rejects whose storing had no answer
+    # AND the bucket has no others, except rejects whose write had no answer
     assert others <= set(rejected(function))
     if not answer_lost:
         assert others == set(rejected(function))
@@ -268,7 +278,7 @@ def test_redelivery_loses_nothing_and_repeats_with_the_same_bytes(
     sizes: list[int],
     killed: list[bool],
 ) -> None:
-    # GIVEN any batch, any failures, batches cut anew at each coming, and answers that are lost
+    # GIVEN any batch, any failures, batches divided differently at each delivery, and lost answers
     function = FakeFunction(small_bundle())
     function.kinesis.script, function.s3.script = puts, s3
     # WHEN Lambda delivers until all is done
@@ -283,7 +293,7 @@ def test_redelivery_loses_nothing_and_repeats_with_the_same_bytes(
     assert sorted(rejected(function)) == [sequence_number(n) for n, data in enumerate(datas) if data == BAD]
 
 
-def test_prediction_says_which_model_made_it(function: FakeFunction) -> None:
+def test_prediction_names_its_model(function: FakeFunction) -> None:
     function.invoke(invocation(ride_bytes()))
     ((key, data),) = function.kinesis.taken
     assert key == "256"
@@ -330,8 +340,76 @@ def test_damaged_new_bundle_leaves_the_old_model_in_use_and_is_reported(capsys: 
     assert metrics["ModelRefreshFailures"] == [1]
 
 
-def test_unreadable_channel_leaves_the_old_model_at_work(function: FakeFunction) -> None:
+def test_unreadable_channel_leaves_the_old_model_in_use(function: FakeFunction) -> None:
     function.invoke(invocation(ride_bytes()))
     point_channel(function.s3, b"{}")
     function.clock.sleep(60)
     assert function.invoke(invocation(ride_bytes())) == ""
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    for name, value in {"OUTPUT_STREAM": OUTPUT_STREAM, "BUCKET": BUCKET, "MODEL_CHANNEL": "stable"}.items():
+        monkeypatch.setenv(name, value)
+    handler._cold_start.cache_clear()
+    yield monkeypatch
+    handler._cold_start.cache_clear()
+
+
+@contextmanager
+def server_that_denies() -> Iterator[str]:
+    """An AWS on loopback that forbids everything, and its address."""
+
+    class Deny(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Deny) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_missing_setting_fails_the_cold_start_by_name(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("BUCKET")
+    with pytest.raises(ConfigurationError, match="BUCKET is missing"):
+        lambda_handler(invocation(ride_bytes()), FakeContext(FakeClock()))
+
+
+def test_invocation_that_fails_is_logged_counted_and_raised(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN the function with its own clients, in an account without any permission
+    environment.setenv("POWERTOOLS_SERVICE_NAME", "denied")
+    with server_that_denies() as address:
+        environment.setenv("AWS_ENDPOINT_URL", address)
+        # WHEN a batch comes
+        with pytest.raises(StoreError, match="403"):
+            lambda_handler(invocation(ride_bytes("secret")), FakeContext(FakeClock()))
+    # THEN it logs that once, without the payload, and counts it
+    log, metrics = capsys.readouterr().out.splitlines()
+    assert json.loads(log)["error"] == "StoreError"
+    assert json.loads(metrics)["FailedInvocations"] == [1]
+    assert "secret" not in log
+
+
+def test_entry_point_answers_an_empty_batch(environment: pytest.MonkeyPatch) -> None:
+    assert lambda_handler({"Records": []}, FakeContext(FakeClock())) == {"batchItemFailures": []}
+
+
+def test_parts_are_put_together_around_two_clients() -> None:
+    s3, kinesis = FakeS3(), FakeKinesis()
+    publish_bundle(s3, small_bundle())
+    settings = Settings(output_stream=OUTPUT_STREAM, bucket=BUCKET, model_channel="stable", service_name="parts")
+    answer = build_handler(settings, s3, kinesis)(invocation(ride_bytes()), FakeContext(FakeClock()))
+    assert answer == {"batchItemFailures": []}
+    assert len(kinesis.taken) == 1

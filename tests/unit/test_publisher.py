@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local.s3 import client_error
 from lambda_function.aws.publisher import MAX_BACKOFF_S, MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Published, Publisher
 from tests.fakes import (
     DENIED,
@@ -17,7 +18,6 @@ from tests.fakes import (
     FakeKinesis,
     PartlyFailed,
     PutOutcome,
-    client_error,
     timed_out,
 )
 
