@@ -1,10 +1,6 @@
 """Every local real month loads, is cleaned and sorted, and meets the data contract."""
 
-from pathlib import Path
-
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from tests.builders_tlc import needs_real_months
@@ -19,15 +15,11 @@ from training.model.baseline import fit_baseline
 pytestmark = needs_real_months
 
 
-def real_files() -> list[Path]:
-    data_dir = default_data_dir()
-    return sorted(data_dir.glob("*_tripdata_*.parquet")) if data_dir else []
-
-
 def real_months() -> list[tuple[Service, Month]]:
     """Return service and month of every whole file, and of every month of a sample."""
     found: list[tuple[Service, Month]] = []
-    for path in real_files():
+    data_dir = default_data_dir()
+    for path in sorted(data_dir.glob("*_tripdata_*.parquet")) if data_dir else []:
         service: Service = "green" if path.name.startswith("green") else "yellow"
         only = path.stem.rpartition("_")[2]
         month, last = sample_span(path.name) or (Month.parse(only), Month.parse(only))
@@ -76,15 +68,3 @@ def test_baseline_is_as_good_as_the_courses_own_pipeline(service: Service, month
     errors, their_errors = (measure_errors(minutes, later.duration_minutes) for minutes in (ours, theirs))
     assert errors.rmse_minutes == pytest.approx(their_errors.rmse_minutes, abs=0.01)
     assert errors.mae_minutes == pytest.approx(their_errors.mae_minutes, abs=0.01)
-
-
-@pytest.mark.parametrize("path", [path for path in real_files() if not sample_span(path.name)], ids=lambda p: p.stem)
-def test_stray_pickups_of_whole_months_are_dropped(path: Path) -> None:
-    month = Month.parse(path.stem.rpartition("_")[2])
-    service: Service = "green" if path.name.startswith("green") else "yellow"
-    column = {"green": "lpep_pickup_datetime", "yellow": "tpep_pickup_datetime"}[service]
-    pickups = pc.strftime(pq.read_table(path, columns=[column])[column], "%Y-%m").to_pylist()
-    n_strays = sum(pickup != str(month) for pickup in pickups)
-    (source,) = load(service, month).sources
-    assert source.n_rows == len(pickups)
-    assert source.dropped["pickup_outside_month"] == n_strays

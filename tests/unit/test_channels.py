@@ -161,17 +161,13 @@ def test_version_without_a_passing_verdict_against_the_champion_is_refused(
 def test_channel_that_moves_after_the_verdict_was_read_is_not_moved(bucket: Bucket) -> None:
     gate(bucket, 2, against=1)
     key = bundle_key(version(2), "gate-stable.json")
-    bucket.s3.script = [*[None] * n_calls_before_reading(bucket, key), Meanwhile(lambda: move(bucket, seed=3))]
+    copy = new_bucket(dict(bucket.s3.objects))
+    promote(copy, "stable", version(2))
+    n_calls_before = copy.s3.calls.index(("get", key))
+    bucket.s3.script = [*[None] * n_calls_before, Meanwhile(lambda: move(bucket, seed=3))]
     with pytest.raises(BucketError, match=f"was moved to {version(3)} meanwhile"):
         promote(bucket, "stable", version(2))
     assert version_of(bucket) == version(3)
-
-
-def n_calls_before_reading(bucket: Bucket, key: str) -> int:
-    """How many calls a promotion makes before it reads a key, on a copy of the bucket."""
-    copy = new_bucket(dict(bucket.s3.objects))
-    promote(copy, "stable", version(2))
-    return int(copy.s3.calls.index(("get", key)))
 
 
 def test_version_that_has_served_needs_no_verdict(bucket: Bucket) -> None:

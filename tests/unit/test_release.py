@@ -1,6 +1,7 @@
 """Releases: a candidate goes through the gate, or by force into `candidate`; otherwise nothing of it is stored."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import GOLDEN, bundle_key
 from tests.builders import FEBRUARY, JANUARY, small_bundle, small_rides
+from tests.builders_failed import Countdown, Mortal, ProcessEnd
 from tests.builders_report import gate_report
-from tests.fakes import BUCKET, FakeS3, S3Outcome, damage_bundle
+from tests.fakes import BUCKET, FakeS3, damage_bundle
 from tests.fakes_kms import KEY, FakeKms
 from training.data.months import Month
 from training.data.rides import Rides
@@ -72,44 +74,28 @@ def test_force_releases_a_failed_candidate_into_candidate_and_never_into_stable(
     assert holder(wanted.bucket.s3, "stable") is None
 
 
-class Interrupted(FakeS3):
-    """A bucket that raises KeyboardInterrupt after a number of writes."""
-
-    def __init__(self, n_writes: int) -> None:
-        super().__init__()
-        self.n_writes_left = n_writes
-
-    def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
-        if operation == "put":
-            if not self.n_writes_left:
-                raise KeyboardInterrupt
-            self.n_writes_left -= 1
-        return super()._begin(operation, bucket, key)
-
-
-def test_bundle_is_visible_when_and_only_when_its_manifest_is_written_last() -> None:
+def test_bundle_is_visible_only_if_it_is_whole_and_then_comes_the_verdict_and_then_the_channel() -> None:
     bundle = small_bundle()
-    n_files = len(bundle.files)
-    for n_writes in range(n_files + 3):
-        s3 = Interrupted(n_writes)
-        with pytest.raises(KeyboardInterrupt):
-            release(target(s3=s3), bundle, report(passed=True))
+    for n_calls in range(30):
+        s3 = FakeS3()
+        with suppress(ProcessEnd):
+            mortal = Mortal(s3, Countdown(n_calls))
+            release(Target(Bucket(mortal, BUCKET), "stable"), bundle, report(passed=True))
         is_whole = all(bundle_key(bundle.model_version, name) in s3.objects for name in bundle.files)
-        assert (bundle.model_version in stored_versions(Bucket(s3, BUCKET))) == is_whole == (n_writes >= n_files)
-        assert ("channels/stable.json" in s3.objects) == (n_writes >= n_files + 2)  # files, verdict, then the channel
+        assert (bundle.model_version in stored_versions(Bucket(s3, BUCKET))) == is_whole
+        has_verdict = bundle_key(bundle.model_version, "gate-stable.json") in s3.objects
+        has_moved = "channels/stable.json" in s3.objects
+        assert has_moved <= has_verdict <= is_whole
+    assert has_moved
 
 
-def test_empty_channel_is_gated_on_the_latest_unseen_month_against_the_baseline() -> None:
-    verdict = gate(target(), small_bundle(), load, local_months=[JANUARY, FEBRUARY, MARCH])
-    assert verdict.months == ("2021-03",)
-    assert verdict.against is None
-    assert verdict.channel == "stable"
-
-
-def test_gate_uses_the_given_months() -> None:
-    april = MARCH.next()
-    verdict = gate(target(), small_bundle(), load, test_months=[MARCH], local_months=[MARCH, april])
-    assert verdict.months == ("2021-03",)
+@pytest.mark.parametrize(("test_months", "last_local"), [([], MARCH), ([MARCH], MARCH.next())])
+def test_empty_channel_is_gated_on_the_given_or_the_latest_unseen_month_against_the_baseline(
+    test_months: list[Month], last_local: Month
+) -> None:
+    local_months = [JANUARY, FEBRUARY, last_local]
+    verdict = gate(target(), small_bundle(), load, test_months=test_months, local_months=local_months)
+    assert (verdict.months, verdict.against, verdict.channel) == (("2021-03",), None, "stable")
 
 
 def test_without_an_unseen_month_nothing_passes() -> None:
