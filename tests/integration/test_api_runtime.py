@@ -12,7 +12,6 @@ from infra.local.aws import LocalAws
 from infra.local.runtime.emulator import EmulatedRuntime
 from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack, deploy
-from infra.stack.package import build_for_host
 from infra.stack.template import ROOT
 from tests.bench.api import api_config, bench_api, prediction_event
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
@@ -28,9 +27,9 @@ def stack(aws: LocalAws) -> DeployedStack:
 
 
 @pytest.fixture(scope="module")
-def function(aws: LocalAws, stack: DeployedStack) -> FunctionConfig:
+def function(aws: LocalAws, stack: DeployedStack, package: Path) -> FunctionConfig:
     """The template's function; its channel has no model yet."""
-    return api_config(aws, build_for_host().folder)
+    return api_config(aws, package)
 
 
 def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
@@ -40,13 +39,13 @@ def answer(runtime: EmulatedRuntime, body: bytes) -> tuple[int, Any]:
 
 @needs_emulator
 def test_built_package_answers_as_the_stream_does(
-    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
+    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, log: Path
 ) -> None:
     publish_bundle(aws.client("s3"), bundle, "served", stack.bucket)
     on_the_stream = FakeFunction(bundle)
     on_the_stream.invoke(invocation(ride_bytes()))
 
-    with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="served"), tmp_path / "log") as runtime:
+    with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="served"), log) as runtime:
         status, prediction = answer(runtime, ride_bytes())
         bad_status, problem = answer(runtime, b"{")
         again = answer(runtime, ride_bytes())
@@ -61,9 +60,9 @@ def test_built_package_answers_as_the_stream_does(
 
 @needs_emulator
 def test_stack_without_a_model_comes_up_and_answers_once_there_is_one(
-    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, tmp_path: Path
+    aws: LocalAws, stack: DeployedStack, function: FunctionConfig, bundle: ExportedBundle, log: Path
 ) -> None:
-    with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="not-yet"), tmp_path / "log") as runtime:
+    with EmulatedRuntime(function.with_variables(MODEL_CHANNEL="not-yet"), log) as runtime:
         before, problem = answer(runtime, ride_bytes())
         publish_bundle(aws.client("s3"), bundle, "not-yet", stack.bucket)
         after, _ = answer(runtime, ride_bytes())

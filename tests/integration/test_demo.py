@@ -19,8 +19,6 @@ from infra.stack.template import TEMPLATE
 from tests.builders import FEBRUARY, JANUARY
 from tests.kits.emulator import needs_emulator
 
-pytestmark = pytest.mark.slow
-
 needs_tlc = pytest.mark.skipif(not os.environ.get("TLC_DATA_DIR"), reason="TLC_DATA_DIR names no folder of TLC months")
 
 RIDECAST = Path(sys.executable).with_name("ridecast")

@@ -16,8 +16,6 @@ from botocore.exceptions import ClientError
 from infra.local.aws import LocalAws
 from tests.kits.stack import CODE, TemplateStack, template
 
-pytestmark = pytest.mark.slow
-
 ONE_STREAM: dict[str, Any] = {
     "Parameters": {"Shards": {"Type": "Number", "Default": 1, "MinValue": 1}},
     "Resources": {"Rides": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": {"Ref": "Shards"}}}},
@@ -38,6 +36,11 @@ def alias_target(stack: TemplateStack) -> tuple[str, int]:
     """Return the version of the alias `live` and its timeout."""
     found = stack.aws.client("lambda").get_function_configuration(FunctionName=stack.outputs()["FunctionAliasArn"])
     return found["Version"], int(found["Timeout"])
+
+
+def stream_with_taken_name(made_after: str) -> dict[str, Any]:
+    properties = {"Name": {"Ref": "RideEventsName"}, "ShardCount": 1}
+    return {"Type": "AWS::Kinesis::Stream", "DependsOn": made_after, "Properties": properties}
 
 
 def test_template_is_created_updated_rolled_back_and_deleted(stack: TemplateStack) -> None:
@@ -64,11 +67,7 @@ def test_template_is_created_updated_rolled_back_and_deleted(stack: TemplateStac
     # WHEN an update fails THEN all is as before
     names, outputs = stack.names(), stack.outputs()
     broken = _with_code(template(), CODE["S3Key"])
-    broken["Resources"]["Taken"] = {
-        "Type": "AWS::Kinesis::Stream",
-        "DependsOn": "Predictor",
-        "Properties": {"Name": {"Ref": "RideEventsName"}, "ShardCount": 1},
-    }
+    broken["Resources"]["Taken"] = stream_with_taken_name("Predictor")
     assert stack.change(broken, RideEventsShards=2, TimeoutSeconds=30) == "UPDATE_ROLLBACK_COMPLETE"
     assert ("Taken", "CREATE_FAILED") in stack.events()
     assert (stack.names(), stack.outputs()) == (names, outputs)
@@ -94,11 +93,7 @@ def _with_code(wanted: dict[str, Any], key: str) -> dict[str, Any]:
 
 def test_stack_whose_creation_fails_leaves_nothing_behind(stack: TemplateStack) -> None:
     wanted = template()
-    wanted["Resources"]["Taken"] = {
-        "Type": "AWS::Kinesis::Stream",
-        "DependsOn": "RideEvents",
-        "Properties": {"Name": {"Ref": "RideEventsName"}, "ShardCount": 1},
-    }
+    wanted["Resources"]["Taken"] = stream_with_taken_name("RideEvents")
     kinesis, s3 = stack.aws.client("kinesis"), stack.aws.client("s3")
     before = kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]
     names = {"RideEventsName": "failing-events", "RidePredictionsName": "failing-predictions"}

@@ -22,11 +22,6 @@ pytestmark = needs_emulator
 PATIENCE_S = 120.0
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "function.log"
-
-
 def test_package_and_boto3_are_importable_and_nothing_of_the_repository_is(tmp_path: Path, log: Path) -> None:
     body = (
         "from importlib.util import find_spec\n"

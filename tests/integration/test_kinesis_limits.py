@@ -17,8 +17,6 @@ from infra.local.event_source.mapping import EventSourceMapping
 from infra.operate.shards import ShardReader
 from lambda_function.aws.publisher import Publisher
 
-pytestmark = pytest.mark.slow  # starting the server takes one to two seconds, and a shard its time
-
 SHARD = "shardId-000000000000"
 RATE_EXCEEDED = r"ProvisionedThroughputExceededException.*Rate exceeded for shard"
 N_ATTEMPTS = 50  # a busy machine may need more requests than the limit until one is refused

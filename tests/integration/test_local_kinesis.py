@@ -12,8 +12,6 @@ from botocore.exceptions import ClientError
 from infra.local.aws import LocalAws
 from training.errors import UserError
 
-pytestmark = pytest.mark.slow  # starting the server takes one to two seconds
-
 FIRST_SHARD = "shardId-000000000000"
 _numbers = count()
 

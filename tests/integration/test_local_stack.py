@@ -20,8 +20,6 @@ from infra.local.stack import DeployedStack, deploy
 from lambda_function.aws.settings import Settings
 from training.errors import UserError
 
-pytestmark = pytest.mark.slow  # starting the server and creating the stack take about three seconds
-
 _PATIENCE_S = 120
 
 

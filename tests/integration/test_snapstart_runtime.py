@@ -11,7 +11,7 @@ import pytest
 
 from infra.local.aws import LocalAws
 from infra.local.stack import DeployedStack, deploy
-from infra.stack.package import PYTHON, build_for_host, host_architecture
+from infra.stack.package import PYTHON, host_architecture
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from tests.builders import invocation, ride_bytes, small_bundle
@@ -20,7 +20,6 @@ from tests.kits.snapstart import IMAGE, START_KEY, SnapStartFunction, started
 from training.registry.signing import Signer
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(sys.version_info[:2] != PYTHON, reason="the function's runtime is Python 3.13"),
     pytest.mark.skipif(host_architecture() is None, reason="Lambda has no such processor"),
 ]
@@ -33,11 +32,6 @@ def stack(aws: LocalAws) -> DeployedStack:
     return deploy(aws)
 
 
-@pytest.fixture(scope="module")
-def package() -> Path:
-    return build_for_host().folder
-
-
 _numbers = count()
 
 
@@ -48,11 +42,6 @@ def function(aws: LocalAws, stack: DeployedStack, package: Path) -> SnapStartFun
     aws.client("kinesis").create_stream(StreamName=output, ShardCount=1)
     shared = SnapStartFunction(aws, stack, replace(stack.function, package=package))
     return shared.with_variables(MODEL_CHANNEL=f"channel-{number}", OUTPUT_STREAM=output)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "function.log"
 
 
 def test_snapshot_contains_the_model_and_no_connection(function: SnapStartFunction, log: Path) -> None:

@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("output_format", ["json", "kpl"])
 def test_short_soak_loses_nothing_under_every_fault_and_its_memory_does_not_grow(output_format: str) -> None:

@@ -16,7 +16,6 @@ from infra.local.runtime.function import FunctionConfig
 from infra.local.runtime.in_process import FunctionError, FunctionExitError, running_in_process
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader
-from infra.stack.package import build_for_host
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.bench.cold_start import bench_cold_start
@@ -38,11 +37,6 @@ def stack(aws: LocalAws, bundle: ExportedBundle) -> DeployedStack:
     stack = deploy(aws)
     publish_bundle(aws.client("s3"), bundle, stack.function.environment["MODEL_CHANNEL"], stack.bucket)
     return stack
-
-
-@pytest.fixture(scope="module")
-def package() -> Path:
-    return build_for_host().folder
 
 
 @dataclass(frozen=True)
@@ -89,11 +83,6 @@ def ours(stack: DeployedStack, package: Path, output: Output) -> FunctionConfig:
 @pytest.fixture
 def output(new_output: Callable[[], Output]) -> Output:
     return new_output()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "function.log"
 
 
 def rides(n: int) -> dict[str, Any]:
