@@ -32,7 +32,7 @@ _COURSE_HANDLER = "handler: the course's, put_record a ride, random forest"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The function's CPU time for each ride and for each invocation; `source` says where the figures are from."""
+    """The function's CPU time for each ride and for each invocation; `source` names where the figures are from."""
 
     us_per_ride: float
     us_per_invocation: float = 0.0

@@ -45,7 +45,7 @@ class FailedRecord:
 
 @dataclass(frozen=True, slots=True)
 class FailedObject:
-    """One object of the bucket, decoded. `problem` says which part could not be decoded; "" if none."""
+    """One object of the bucket, decoded. `problem` names the part that could not be decoded; "" if none."""
 
     key: str
     records: tuple[FailedRecord, ...] = ()
