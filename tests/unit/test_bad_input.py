@@ -101,19 +101,10 @@ BAD_FIELDS: dict[str, tuple[bytes | str, Rejected]] = {
     "distance null": (raw_ride_bytes(trip_distance="null"), Rejected(INVALID_FIELD, DISTANCE)),
     "distance a text": (ride_bytes(trip_distance="3.66"), Rejected(INVALID_FIELD, DISTANCE)),
     "NaN in an unknown field": (raw_ride_bytes(extra=',"tip":[1,NaN]'), Rejected(INVALID_FIELD, "`$.tip[1]`")),
-    "NaN below a lone surrogate": (
-        raw_ride_bytes(extra=',"\\ud800":NaN'),
-        Rejected(INVALID_FIELD, "`$.\\ud800`"),
-    ),
-    "NaN below a key that is not UTF-8": (
-        b'{"\xed\xa0\x80":NaN}',
-        Rejected(INVALID_FIELD, "`$.\\ud800`"),
-    ),
+    "NaN below a lone surrogate": (raw_ride_bytes(extra=',"\\ud800":NaN'), Rejected(INVALID_FIELD, "`$.\\ud800`")),
+    "NaN below a key that is not UTF-8": (b'{"\xed\xa0\x80":NaN}', Rejected(INVALID_FIELD, "`$.\\ud800`")),
     "ride id a lone surrogate": (raw_ride_bytes('"\\ud800"'), Rejected(INVALID_FIELD, RIDE_ID)),
-    "lone surrogate in an unknown field": (
-        raw_ride_bytes(x='"\\udc00 "'),
-        Rejected(INVALID_FIELD, "`$.ride.x`"),
-    ),
+    "lone surrogate in an unknown field": (raw_ride_bytes(x='"\\udc00 "'), Rejected(INVALID_FIELD, "`$.ride.x`")),
     "lone surrogate as an unknown field": (
         raw_ride_bytes(extra=',"\\udfff":1'),
         Rejected(INVALID_FIELD, "`$.\\udfff`"),
@@ -166,10 +157,7 @@ STRANGE_BUT_FINE: dict[str, tuple[bytes | str, Predicted]] = {
     "distance 1e308": (ride_bytes(trip_distance=1e308), PREDICTED),
     "distance of 300 digits": (raw_ride_bytes(trip_distance="9" * 300), PREDICTED),
     "string of 1 MiB in an unknown field": (ride_bytes(note="x" * (MIB - 300)), PREDICTED),
-    "not UTF-8 in an unknown field": (
-        raw_ride_bytes(extra=',"x":"X"').replace(b"X", b"\xff"),
-        PREDICTED,
-    ),
+    "not UTF-8 in an unknown field": (raw_ride_bytes(extra=',"x":"X"').replace(b"X", b"\xff"), PREDICTED),
     "1e999 in an unknown field": (raw_ride_bytes(extra=',"x":1e999'), PREDICTED),
     "nested 500 deep in an unknown field": (raw_ride_bytes(extra=',"x":' + "[" * 500 + "]" * 500), PREDICTED),
     "the same field twice": (raw_ride_bytes(extra=',"ride_id":257'), Predicted(257)),

@@ -1,4 +1,4 @@
-"""The wire: what decodes, what is rejected by which path, and what comes back as it went."""
+"""The wire: what decodes and what is encoded. tests/unit/test_bad_input.py holds what is rejected."""
 
 import json
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.core.events import (
-    INVALID_FIELD,
     REJECT_REASONS,
     Reject,
     Ride,
@@ -25,7 +24,6 @@ from lambda_function.core.events import (
     ride_columns,
 )
 from lambda_function.core.pickup_time import pickup_minute
-from lambda_function.errors import RejectError
 from tests.builders import decoded_ride, ride_bytes, ride_event
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -96,22 +94,6 @@ def test_unknown_fields_are_ignored() -> None:
     known = decode_ride_event(ride_bytes())
     event = {**ride_event(tip=1.5), "source": {"app": "x"}}
     assert decode_ride_event(json.dumps(event).encode()) == known
-
-
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"PULocationID": 0}, "$.ride.PULocationID"),
-        ({"DOLocationID": "266"}, "$.ride.DOLocationID"),
-        ({"trip_distance": -1}, "$.ride.trip_distance"),
-        ({"pickup_datetime": 5}, "$.ride.pickup_datetime"),
-    ],
-)
-def test_wrong_field_is_named_by_its_path(change: dict[str, object], path: str) -> None:
-    with pytest.raises(RejectError) as rejected:
-        decode_ride_event(ride_bytes(**change))
-    assert rejected.value.reason == INVALID_FIELD
-    assert rejected.value.detail.endswith(f"at `{path}`")
 
 
 def test_reasons_are_few_and_fit_a_metric() -> None:

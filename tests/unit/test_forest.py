@@ -149,6 +149,9 @@ MANY = 2000
 Floats = NDArray[np.float64]
 
 
+AS_IN_FORESTS = st.floats(-100, 1500).map(lambda value: round(value, 2))
+
+
 def about(thresholds: Floats) -> Floats:
     """Values on the thresholds and one ulp to either side, between them and beyond them, and missing."""
     with np.errstate(over="ignore"):  # infinity follows the largest number
@@ -157,7 +160,7 @@ def about(thresholds: Floats) -> Floats:
     return np.concatenate([*beside, ends, np.random.default_rng(0).normal(0, 100, MANY)])
 
 
-def assert_told_alike(thresholds: Floats) -> None:
+def assert_table_and_search_agree(thresholds: Floats) -> None:
     values = about(thresholds)
     known = ~np.isnan(values)
     many = Thresholds.of(thresholds).count_below(values)
@@ -187,17 +190,12 @@ THRESHOLDS: dict[str, list[float]] = {
 
 @pytest.mark.parametrize("thresholds", THRESHOLDS.values(), ids=THRESHOLDS)
 def test_table_and_search_agree(thresholds: list[float]) -> None:
-    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
+    assert_table_and_search_agree(np.unique(np.array(thresholds, np.float64)))
 
 
-@given(st.lists(st.floats(allow_nan=False), max_size=300))
+@given(st.lists(st.floats(allow_nan=False), max_size=300) | st.lists(AS_IN_FORESTS, max_size=300))
 def test_table_and_search_agree_on_any_thresholds(thresholds: list[float]) -> None:
-    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
-
-
-@given(st.lists(st.floats(-100, 1500).map(lambda value: round(value, 2)), max_size=300))
-def test_table_and_search_agree_on_thresholds_of_forests(thresholds: list[float]) -> None:
-    assert_told_alike(np.unique(np.array(thresholds, np.float64)))
+    assert_table_and_search_agree(np.unique(np.array(thresholds, np.float64)))
 
 
 def rows_of(columns: list[Column]) -> list[NDArray[np.intp]]:

@@ -148,11 +148,6 @@ def test_timeouts_of_a_request_fit_in_the_margin() -> None:
     assert Settings.deadline_margin_ms > (publish_s + store_s) * 1000
 
 
-def test_envelope_that_is_not_lambdas_raises(function: FakeFunction) -> None:
-    with pytest.raises(msgspec.ValidationError):
-        function.invoke({"Records": [{"Sns": {"Message": "hello"}}]})
-
-
 def test_garbage_collector_is_on_again_after_a_batch_however_it_ends(function: FakeFunction) -> None:
     function.invoke(invocation(ride_bytes()))
     assert gc.isenabled()

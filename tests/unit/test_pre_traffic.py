@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.core.bundle import GOLDEN, bundle_key, decode_golden_rides
-from lambda_function.core.rehearsal import TOLERANCE_MINUTES, is_rehearsal, rehearsal_event
+from lambda_function.core.rehearsal import is_rehearsal, rehearsal_event
 from lambda_function.errors import ConfigurationError
 from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
@@ -71,10 +71,6 @@ class FakeDeployments:
         self.statuses.append(status)
 
 
-def version_of(bundle: ExportedBundle) -> FakeFunction:
-    return FakeFunction(bundle)
-
-
 def trial(function: FakeLambda) -> Verdict:
     return Trial(SETTINGS, function.version.s3, function).run()
 
@@ -92,12 +88,12 @@ def altered_prediction(place: int, **changes: Any) -> Alter:
 
 @pytest.fixture
 def function() -> FakeLambda:
-    return FakeLambda(version_of(small_bundle()))
+    return FakeLambda(FakeFunction(small_bundle()))
 
 
 @pytest.mark.parametrize("bundle", [small_bundle, interval_bundle], ids=["durations", "durations and intervals"])
 def test_version_that_predicts_all_golden_rides_passes(bundle: Callable[[], ExportedBundle]) -> None:
-    function = FakeLambda(version_of(bundle()))
+    function = FakeLambda(FakeFunction(bundle()))
 
     assert trial(function) == Verdict(passed=True, why=PASSED)
     assert len(function.events[0]["Records"]) == len(golden_of(bundle())) == 100
@@ -150,7 +146,7 @@ def test_version_that_is_off_by_a_hundredth_of_a_minute_is_stopped(function: Fak
 
 
 def test_version_that_is_off_in_an_interval_is_stopped() -> None:
-    function = FakeLambda(version_of(interval_bundle()), alter=altered_prediction(7, interval=[1.0, 2.0]))
+    function = FakeLambda(FakeFunction(interval_bundle()), alter=altered_prediction(7, interval=[1.0, 2.0]))
 
     assert trial(function).why.startswith("golden ride 7 has the interval (1.0, 2.0), where")
 
@@ -248,10 +244,6 @@ def test_hostile_record_is_a_reject_and_its_neighbour_is_published(function: Fak
     assert function.version.invoke(invocation(hostile, ride_bytes())) == ""
     assert len(function.version.kinesis.taken) == 1
     assert len(function.version.s3.keys("rejects/")) == 1
-
-
-def test_tolerance_is_what_rounding_to_hundredths_takes() -> None:
-    assert round(TOLERANCE_MINUTES, 6) == 0.005
 
 
 # What CodeDeploy hears ----------------------------------------------------------------------------------------------
