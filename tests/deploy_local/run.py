@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infra.local.aws import LocalAws
-from infra.local.event_source.batcher import Timing
+from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Severity
@@ -87,7 +87,11 @@ class DeployRun:
         with ExitStack() as running:
             running.enter_context(self._function)
             package = self._use_deployed(first)
-            kinesis, s3, timing = self._aws.client("kinesis"), self._aws.client("s3"), Timing(backoff=lambda _: 0.2)
+            kinesis, s3, timing = (
+                self._aws.client("kinesis"),
+                self._aws.client("s3"),
+                MappingTiming(backoff=lambda _: 0.2),
+            )
             self._mapping = EventSourceMapping(self._stack.mapping(first), kinesis, self._function, timing, s3=s3)
             self._polls = running.enter_context(polling(self._mapping))
             self._wait_without_a_model(outputs["BucketName"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.event_source import batcher
+from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack, deploy
@@ -47,7 +47,7 @@ class Rides:
         # No retry: a batch fails at the first error.
         config = replace(self.stack.mapping, maximum_retry_attempts=0, bisect_on_error=False, batch_size=40)
         self._mapping = EventSourceMapping(
-            config, self.kinesis, self._current, batcher.Timing(backoff=lambda _: 0.0), s3=self.s3
+            config, self.kinesis, self._current, MappingTiming(backoff=lambda _: 0.0), s3=self.s3
         )
         self._reader = StreamReader(self.kinesis, self.stack.output_stream, "TRIM_HORIZON")
         self.predicted: Counter[int] = Counter()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from infra.local.event_source.batcher import Timing
+from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.lambda_event import count_done
 from infra.local.event_source.mapping import EventSourceMapping
@@ -91,7 +91,7 @@ def make_mapping(
         MappingConfig("ride-events", **properties),
         kinesis,
         function,
-        Timing(kinesis.clock, kinesis.clock, lambda attempt: BACKOFF_S * attempt),
+        MappingTiming(kinesis.clock, kinesis.clock, lambda attempt: BACKOFF_S * attempt),
         s3=s3,
         new_id=lambda: f"id-{next(numbers)}",
     )

@@ -5,7 +5,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from infra.local.event_source.batcher import Timing
+from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.stack import Stack
@@ -46,7 +46,7 @@ class Outage:
         self.function = ScriptedFunction()
         self.is_down = False
         self.n_sent = 0
-        timing = Timing(self.kinesis.clock, self.kinesis.clock)
+        timing = MappingTiming(self.kinesis.clock, self.kinesis.clock)
         self.mapping = EventSourceMapping(config, self.kinesis, self._invoke, timing, s3=self.s3)
 
     def begin(self, of_the_stream: Exception | None) -> None:

@@ -220,8 +220,8 @@ def _run_replay(
 
 
 def _send(kinesis: Any, stream: str, replay: Replay, ledger: Ledger) -> None:
-    for ledger.n_sent in publish(Publisher(kinesis, stream), replay.entries()):
-        pass
+    for n_sent in publish(Publisher(kinesis, stream), replay.entries()):
+        ledger.n_sent = n_sent
 
 
 def _add_new_rejects(s3: Any, bucket: str, etags: dict[str, str], ledger: Ledger) -> None:

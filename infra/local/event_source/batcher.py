@@ -25,7 +25,7 @@ def exponential_backoff_s(attempt: int) -> float:
     return min(0.1 * 2.0 ** min(attempt - 1, 20), 30.0)
 
 
-class Timing(NamedTuple):
+class MappingTiming(NamedTuple):
     """The clocks and the backoff of a mapping.
 
     Attributes:
@@ -79,7 +79,7 @@ def after_failure(batch: Batch, n_done: int, config: MappingConfig) -> list[Batc
 class Batcher:
     """An in-order queue of records: batches to deliver again first, new records behind them."""
 
-    def __init__(self, config: MappingConfig, delivery: Delivery, timing: Timing) -> None:
+    def __init__(self, config: MappingConfig, delivery: Delivery, timing: MappingTiming) -> None:
         self._config = config
         self._delivery = delivery
         self._timing = timing

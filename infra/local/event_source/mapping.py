@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from infra.local.event_source.batcher import Batcher, Timing
+from infra.local.event_source.batcher import Batcher, MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.delivery import Delivery
 from infra.local.event_source.shard_consumer import ShardConsumer
@@ -58,7 +58,7 @@ class EventSourceMapping:
         config: MappingConfig,
         kinesis: Any,
         invoke: Callable[[dict[str, Any]], object],
-        timing: Timing = Timing(),  # noqa: B008 - immutable
+        timing: MappingTiming = MappingTiming(),  # noqa: B008 - immutable
         *,
         s3: Any = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),

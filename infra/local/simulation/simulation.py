@@ -13,7 +13,7 @@ from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
 
-from infra.local.event_source.batcher import Timing
+from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.lambda_event import LambdaRecord, count_done
 from infra.local.event_source.mapping import EventSourceMapping
@@ -108,7 +108,7 @@ class Simulation:
             options.mapping,
             clients.input,
             self._watched,
-            Timing(self.clock.monotonic, self.clock.wall),
+            MappingTiming(self.clock.monotonic, self.clock.wall),
             s3=clients.s3,
             new_id=lambda: f"id-{next(ids)}",
         )
