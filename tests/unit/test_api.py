@@ -28,6 +28,7 @@ from tests.builders import (
 )
 from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeFunction, damage_bundle, publish_bundle
 from tests.fakes_api import JSON, PROBLEM, FakeApi, assert_is_problem, rides_bytes
+from tests.fuzz.inputs import as_json, values
 from training.model.bundle import ExportedBundle
 
 TOO_DEEP = b"[" * 200_000
@@ -152,12 +153,8 @@ def test_as_many_rides_as_may_be_are_answered_in_order(api: FakeApi) -> None:
     assert [one["prediction"]["ride_id"] for one in response.json["results"]] == list(range(MAX_RIDES))
 
 
-values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-oddities = st.recursive(
-    values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
-)
-bodies = st.binary(max_size=60) | st.builds(lambda value: json.dumps(value).encode(), oddities)
-events = st.builds(ride_bytes, oddities, trip_distance=oddities, PULocationID=oddities, pickup_datetime=oddities)
+bodies = st.binary(max_size=60) | values.map(as_json)
+events = st.builds(ride_bytes, values, trip_distance=values, PULocationID=values, pickup_datetime=values)
 
 
 @given(st.one_of(bodies, events, st.lists(bodies | events, max_size=4).map(lambda items: rides_bytes(*items))))

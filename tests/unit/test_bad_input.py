@@ -1,7 +1,6 @@
 """Any record ends as a prediction or as a reject with a reason, and does not affect its neighbours."""
 
 import base64
-import json
 from dataclasses import dataclass
 from functools import cache
 from time import process_time
@@ -23,6 +22,7 @@ from lambda_function.core.events import (
 )
 from tests.builders import event_id, invocation, raw_ride_bytes, ride_bytes, sequence_number, small_bundle
 from tests.fakes import FakeFunction
+from tests.fuzz.inputs import as_json, ride_events, texts, values
 
 BEFORE, AFTER = ride_bytes("before", trip_distance=1.5), ride_bytes("after", trip_distance=12)
 MIB = 1024 * 1024
@@ -244,27 +244,7 @@ def test_one_record_of_a_mib_cannot_hold_up_its_batch() -> None:
     assert details[-3:] == ["Expected a finite number - at `$.x`"] * 3
 
 
-TEXT = st.text(st.characters(), max_size=20)  # lone surrogates too
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(TEXT, inside, max_size=3),
-    max_leaves=5,
-)
-FIELD = st.one_of(st.integers(-1, 267), TEXT, st.floats(), JSON)
-
-
-@st.composite
-def almost_rides(draw: st.DrawFn) -> bytes:
-    ride = {
-        name: draw(FIELD) for name in ("PULocationID", "DOLocationID", "trip_distance") if draw(st.integers(0, 9)) > 0
-    }
-    event = {"ride": ride if draw(st.integers(0, 9)) else draw(JSON), "ride_id": draw(FIELD)}
-    return json.dumps(event).encode()
-
-
-@given(
-    st.lists(st.binary(max_size=40) | almost_rides() | JSON.map(lambda value: json.dumps(value).encode()), max_size=8)
-)
+@given(st.lists(st.binary(max_size=40) | ride_events.map(as_json) | values.map(as_json), max_size=8))
 def test_any_bytes_end_as_a_prediction_or_a_reject(datas: list[bytes]) -> None:
     function = FakeFunction(small_bundle())
     assert function.invoke(invocation(*datas)) == ""
@@ -273,11 +253,11 @@ def test_any_bytes_end_as_a_prediction_or_a_reject(datas: list[bytes]) -> None:
     assert {reject.reason for reject in rejects} <= set(REJECT_REASONS)
 
 
-@given(TEXT)
+@given(texts)
 def test_any_text_where_base64_should_be_ends_as_a_prediction_or_a_reject(text: str) -> None:
     handle(text, ride_bytes())
 
 
-@given(TEXT | st.datetimes().map(str) | st.datetimes(timezones=st.timezones()).map(str))
+@given(texts | st.datetimes().map(str) | st.datetimes(timezones=st.timezones()).map(str))
 def test_any_pickup_time_ends_as_a_prediction_or_a_reject(text: str) -> None:
     handle(ride_bytes(pickup_datetime=text))

@@ -18,6 +18,7 @@ from lambda_function.core.events import DAMAGED_AGGREGATE
 from lambda_function.core.kpl import MAGIC, MAX_SUB_RECORDS, Aggregate, is_aggregated, pack, unpack
 from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
+from tests.fuzz.inputs import vouch
 
 MIB = 1_048_576
 TAGS, TAGS_IN_TWO_BYTES = b"\x22", b"\xa2\x00"  # an unused field: the library reads it, we do not
@@ -61,11 +62,6 @@ def entries_in(envelopes: list[dict[str, Any]]) -> Entries:
 
 def numbered(n: int, size: int = 230, *, first: int = 0) -> Entries:
     return [(str(first + i), f"{i:<{size}}".encode()) for i in range(n)]
-
-
-def vouched(body: bytes) -> bytes:
-    """An aggregate with the right digest of any message."""
-    return MAGIC + body + hashlib.md5(body, usedforsecurity=False).digest()
 
 
 def message(*records: str, keys: str = "0a0137", hash_keys: str = "") -> bytes:
@@ -114,7 +110,7 @@ def test_packed_message_is_what_protobuf_would_write(entries: Entries) -> None:
         expected.partition_key_table.append(key)
         expected.records.add(partition_key_index=index, explicit_hash_key_index=0, data=data)
 
-    assert aggregate.data == vouched(expected.SerializeToString())
+    assert aggregate.data == vouch(expected.SerializeToString())
 
 
 def test_full_batch_of_predictions_survives_the_library() -> None:
@@ -197,7 +193,7 @@ def test_same_entries_become_the_same_bytes_in_any_process() -> None:
 
     keys, hash_key = "0a01370a0137", b"\x12&29871468615243985478486908056489800412".hex()
     body = keys + hash_key + "1a07080010001a0131" + "1a07080110001a0133"
-    assert (first.partition_key, first.data) == ("6", vouched(bytes.fromhex(body)))
+    assert (first.partition_key, first.data) == ("6", vouch(bytes.fromhex(body)))
     assert (second.partition_key, second.positions) == ("0", [1])
 
 
@@ -264,9 +260,9 @@ def test_change_that_the_digest_vouches_for_is_a_reject_or_what_the_library_read
         body[start : start + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
 
     assume(TAGS not in body and TAGS_IN_TWO_BYTES not in body)
-    found = unpacked_or_none(vouched(bytes(body)))
+    found = unpacked_or_none(vouch(bytes(body)))
 
-    assert found is None or found == entries_in(deaggregated(vouched(bytes(body))))
+    assert found is None or found == entries_in(deaggregated(vouch(bytes(body))))
 
 
 FIELD_BYTES = st.sampled_from(b"\x00\x01\x02\x03\x08\x0a\x0d\x10\x12\x1a\x20\x2a\x80\x81\xff")
@@ -275,9 +271,9 @@ FIELD_BYTES = st.sampled_from(b"\x00\x01\x02\x03\x08\x0a\x0d\x10\x12\x1a\x20\x2a
 @given(st.one_of(st.binary(max_size=60), st.lists(FIELD_BYTES, max_size=40).map(bytes)))
 def test_any_message_is_a_reject_or_what_the_library_reads(body: bytes) -> None:
     assume(TAGS not in body and TAGS_IN_TWO_BYTES not in body)
-    found = unpacked_or_none(vouched(b"\x0a\x017" + body))
+    found = unpacked_or_none(vouch(b"\x0a\x017" + body))
 
-    assert found is None or found == entries_in(deaggregated(vouched(b"\x0a\x017" + body)))
+    assert found is None or found == entries_in(deaggregated(vouch(b"\x0a\x017" + body)))
 
 
 @given(st.binary(max_size=100))
@@ -298,35 +294,35 @@ def test_record_without_the_magic_is_plain(data: bytes) -> None:
         (MAGIC, "too short"),
         (MAGIC + b"x" * 15, "too short"),
         (MAGIC + b"x" * 16, "MD5"),
-        (vouched(b""), "0 sub-records"),
-        (vouched(message()), "0 sub-records"),
-        (vouched(b"\x0a"), "breaks off"),
-        (vouched(b"\x0a\x05abc"), "breaks off"),
-        (vouched(b"\x0a\x80"), "breaks off"),
-        (vouched(message("08001a0578")), "breaks off"),
-        (vouched(message("08")), "breaks off"),
-        (vouched(message("0800")), "without its key or its data"),
-        (vouched(message("1a0178")), "without its key or its data"),
-        (vouched(message("")), "without its key or its data"),
-        (vouched(message("08011a0178")), "partition key that is not in its table"),
-        (vouched(message("08001a0178", keys="")), "partition key that is not in its table"),
-        (vouched(message("08ffffffffffffffff7f1a0178")), "partition key that is not in its table"),
-        (vouched(message("080010001a0178")), "explicit hash key"),
-        (vouched(message("080010011a0178", hash_keys="120131")), "explicit hash key"),
-        (vouched(message("08ffffffffffffffffff011a0178")), "partition key that is not in its table"),
-        (vouched(message("08ffffffffffffffffffff011a0178")), "more than 64 bits"),
-        (vouched(message("0a001a0178")), "field 1 in wire type 2"),
-        (vouched(message("08001800")), "field 3 in wire type 0"),
-        (vouched(b"\x08\x00" + message("08001a0178")), "field 1 in wire type 0"),
-        (vouched(b"\x1d1234" + message("08001a0178")), "field 3 in wire type 5"),
-        (vouched(b"\x02\x00" + message("08001a0178")), "field 0"),
-        (vouched(b"\x23\x24" + message("08001a0178")), "wire type 3"),
-        (vouched(b"\x26" + message("08001a0178")), "wire type 6"),
-        (vouched(b"\xa0\x80\x80\x80\x10\x00" + message("08001a0178")), "field 536870916"),
-        (vouched(message("08001a0178", keys="0a01ff")), "not UTF-8"),
-        (vouched(b"\x0a\x81\x08" + b"k" * 1_025 + message("08001a0178", keys="")), "more than 1,024 bytes"),
-        (vouched(message("08001a0178", hash_keys="1201ff")), "not UTF-8"),
-        (vouched(message() + bytes.fromhex("1a0408001a00") * (MAX_SUB_RECORDS + 1)), "65537 sub-records"),
+        (vouch(b""), "0 sub-records"),
+        (vouch(message()), "0 sub-records"),
+        (vouch(b"\x0a"), "breaks off"),
+        (vouch(b"\x0a\x05abc"), "breaks off"),
+        (vouch(b"\x0a\x80"), "breaks off"),
+        (vouch(message("08001a0578")), "breaks off"),
+        (vouch(message("08")), "breaks off"),
+        (vouch(message("0800")), "without its key or its data"),
+        (vouch(message("1a0178")), "without its key or its data"),
+        (vouch(message("")), "without its key or its data"),
+        (vouch(message("08011a0178")), "partition key that is not in its table"),
+        (vouch(message("08001a0178", keys="")), "partition key that is not in its table"),
+        (vouch(message("08ffffffffffffffff7f1a0178")), "partition key that is not in its table"),
+        (vouch(message("080010001a0178")), "explicit hash key"),
+        (vouch(message("080010011a0178", hash_keys="120131")), "explicit hash key"),
+        (vouch(message("08ffffffffffffffffff011a0178")), "partition key that is not in its table"),
+        (vouch(message("08ffffffffffffffffffff011a0178")), "more than 64 bits"),
+        (vouch(message("0a001a0178")), "field 1 in wire type 2"),
+        (vouch(message("08001800")), "field 3 in wire type 0"),
+        (vouch(b"\x08\x00" + message("08001a0178")), "field 1 in wire type 0"),
+        (vouch(b"\x1d1234" + message("08001a0178")), "field 3 in wire type 5"),
+        (vouch(b"\x02\x00" + message("08001a0178")), "field 0"),
+        (vouch(b"\x23\x24" + message("08001a0178")), "wire type 3"),
+        (vouch(b"\x26" + message("08001a0178")), "wire type 6"),
+        (vouch(b"\xa0\x80\x80\x80\x10\x00" + message("08001a0178")), "field 536870916"),
+        (vouch(message("08001a0178", keys="0a01ff")), "not UTF-8"),
+        (vouch(b"\x0a\x81\x08" + b"k" * 1_025 + message("08001a0178", keys="")), "more than 1,024 bytes"),
+        (vouch(message("08001a0178", hash_keys="1201ff")), "not UTF-8"),
+        (vouch(message() + bytes.fromhex("1a0408001a00") * (MAX_SUB_RECORDS + 1)), "65537 sub-records"),
     ],
 )
 def test_damaged_aggregate_is_a_reject_that_says_what_is_wrong(data: bytes, problem: str) -> None:
@@ -355,7 +351,7 @@ def test_damaged_aggregate_is_a_reject_that_says_what_is_wrong(data: bytes, prob
     ],
 )
 def test_unusual_message_is_read_as_the_library_reads_it(body: bytes) -> None:
-    assert unpack(vouched(body)) == entries_in(deaggregated(vouched(body)))
+    assert unpack(vouch(body)) == entries_in(deaggregated(vouch(body)))
 
 
 @pytest.mark.slow
@@ -367,8 +363,8 @@ def test_worst_message_of_a_mebibyte_takes_time_in_proportion_to_its_size(part: 
 
     def cpu_s(n: int) -> float:
         started_s = time.process_time()
-        unpacked_or_none(vouched(message() + bytes.fromhex(part) * n))
-        unpacked_or_none(vouched(b"\x0a\x017\x1a" + b"\xff\xff\x3f" + bytes.fromhex(part) * n))
+        unpacked_or_none(vouch(message() + bytes.fromhex(part) * n))
+        unpacked_or_none(vouch(b"\x0a\x017\x1a" + b"\xff\xff\x3f" + bytes.fromhex(part) * n))
         return time.process_time() - started_s
 
     assert cpu_s(n_parts) < 8 * 16 * max(cpu_s(n_parts // 16), 0.001)  # quadratic would be 256 times
