@@ -11,7 +11,6 @@ from infra.cli.output import fold, width, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from infra.operate.cost import CostReport
-    from infra.operate.cost_inputs import Work
 
 _TEXT_COLUMNS = 80
 
@@ -60,19 +59,17 @@ def _write_table(report: "CostReport") -> None:
     from infra.operate.cost import PARTS
 
     variants = report.variants.values()
-    rows = [
-        *(
-            (label, *(_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants))
-            for part, label in PARTS.items()
-        ),
-        ("total", *(_dollars(one.total) for one in variants)),
-        ("a million rides", *(f"{report.dollars_per_million(name):.4f}" for name in report.variants)),
-        ("streams on demand", *(_dollars(one.total_on_demand) for one in variants)),
-        ("rides an invocation", *(f"{one.rides_per_invocation:,.0f}" for one in variants)),
-        ("ms an invocation", *(f"{one.ms_per_invocation:,.1f}" for one in variants)),
-        ("shards needed", *(f"{one.shards_needed:,}" for one in variants)),
-    ]
-    write_table("Dollars per month", ("", *report.variants), rows, numeric=report.variants.keys())
+    rows = {label: [_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants] for part, label in PARTS.items()}
+    rows |= {
+        "total": [_dollars(one.total) for one in variants],
+        "a million rides": [f"{report.dollars_per_million(name):.4f}" for name in report.variants],
+        "streams on demand": [_dollars(one.total_on_demand) for one in variants],
+        "rides an invocation": [f"{one.rides_per_invocation:,.0f}" for one in variants],
+        "ms an invocation": [f"{one.ms_per_invocation:,.1f}" for one in variants],
+        "shards needed": [f"{one.shards_needed:,}" for one in variants],
+    }
+    columns = ("", *report.variants)
+    write_table("Dollars per month", columns, ((label, *cells) for label, cells in rows.items()), numeric=columns[1:])
 
 
 def _dollars(dollars: float) -> str:
@@ -81,10 +78,35 @@ def _dollars(dollars: float) -> str:
 
 def _assumptions(report: "CostReport") -> Iterator[str]:
     from infra.operate import prices
-    from infra.operate.cost import COURSE_STACK
+    from infra.operate.cost import COURSE_STACK, VCPU_MB
 
-    yield from _batch_assumptions(report)
-    yield from _standing_assumptions(report)
+    load, given, inventory = report.load, report.assumptions, report.load.inventory
+    yield f"{load.rides_per_s:,g} rides per second all day; shards of each stream: {load.n_shards:,}"
+    yield "if more shards are needed than there are, the figures are those of a load that keeps up"
+    yield f"a batch is what a shard gets in {load.window_s:g} s: 1 ride to {load.batch_size:,} records or 6 MB"
+    yield f"functions have {load.memory_mb:,} MB on arm64 and are billed by wall clock, without cold starts"
+    yield f"{VCPU_MB:,} MB are one vCPU; with less memory, CPU time grows in proportion"
+    yield f"a request to Kinesis takes {given.put_ms:g} ms, the runtime itself {given.parse_us_per_ride:g} us a ride"
+    for name, work in report.work.items():
+        times = f"{work.us_per_ride:.2f} us a ride and {work.us_per_invocation:,.0f} us an invocation"
+        yield f"{name}: {times} ({work.source})"
+    yield (
+        f"a ride event has {given.ride_bytes} B, {given.envelope_bytes} B in Lambda's envelope; a prediction has "
+        f"{given.prediction_bytes} B; packing adds {given.packing_bytes} B to each"
+    )
+    yield f"{load.reject_share:.2%} of rides are rejected and stored for {load.kept_days:g} days"
+    yield f"both streams have a retention of {load.retention_hours:g} hours; on demand, each is read once"
+    yield f"logs: {given.log_bytes:,} B an invocation, {given.platform_log_bytes:,} B of them Lambda's own"
+    yield f"metrics, at most: {given.n_metrics} of ours, {inventory.n_mapping_metrics} of Lambda's for the mapping"
+    yield (
+        f"alarms watch {inventory.n_alarm_metrics} metrics; composite alarms: {inventory.n_composite_alarms}, "
+        f"dashboards: {inventory.n_dashboards}, keys: {inventory.n_keys}"
+    )
+    yield f"HTTP API: {load.api_requests_per_s:g} requests per second, " + (
+        f"of {given.api_ms:g} ms and {given.api_log_bytes:,} B of logs; {given.n_api_metrics} metrics at most"
+        if load.api_requests_per_s
+        else "so it costs nothing"
+    )
     yield (
         f"the course's stack: a random forest and one put_record per ride, at most {COURSE_STACK.batch_size} rides a "
         "batch; Lambda's own log lines; it has no bucket for rejects, metrics, alarms, dashboard, keys, snapshot or API"
@@ -102,48 +124,6 @@ def _assumptions(report: "CostReport") -> Iterator[str]:
         f"public prices of {prices.REGION}, {prices.OLDEST} to {prices.NEWEST}, without free tiers: "
         "infra/operate/prices.py has the pages"
     )
-
-
-def _batch_assumptions(report: "CostReport") -> Iterator[str]:
-    from infra.operate.cost import VCPU_MB
-
-    load, given = report.load, report.assumptions
-    yield f"{load.rides_per_s:,g} rides per second all day; shards of each stream: {load.n_shards:,}"
-    yield "if more shards are needed than there are, the figures are those of a load that keeps up"
-    yield f"a batch is what a shard gets in {load.window_s:g} s: 1 ride to {load.batch_size:,} records or 6 MB"
-    yield f"functions have {load.memory_mb:,} MB on arm64 and are billed by wall clock, without cold starts"
-    yield f"{VCPU_MB:,} MB are one vCPU; with less memory, CPU time grows in proportion"
-    yield f"a request to Kinesis takes {given.put_ms:g} ms, the runtime itself {given.parse_us_per_ride:g} us a ride"
-    for name, work in report.work.items():
-        yield f"{name}: {_time(work)} ({work.source})"
-    yield (
-        f"a ride event has {given.ride_bytes} B, {given.envelope_bytes} B in Lambda's envelope; a prediction has "
-        f"{given.prediction_bytes} B; packing adds {given.packing_bytes} B to each"
-    )
-
-
-def _standing_assumptions(report: "CostReport") -> Iterator[str]:
-    load, given, inventory = report.load, report.assumptions, report.load.inventory
-    yield f"{load.reject_share:.2%} of rides are rejected and stored for {load.kept_days:g} days"
-    yield f"both streams have a retention of {load.retention_hours:g} hours; on demand, each is read once"
-    yield f"logs: {given.log_bytes:,} B an invocation, {given.platform_log_bytes:,} B of them Lambda's own"
-    yield f"metrics, at most: {given.n_metrics} of ours, {inventory.n_mapping_metrics} of Lambda's for the mapping"
-    yield (
-        f"alarms watch {inventory.n_alarm_metrics} metrics; composite alarms: {inventory.n_composite_alarms}, "
-        f"dashboards: {inventory.n_dashboards}, keys: {inventory.n_keys}"
-    )
-    requests = f"HTTP API: {load.api_requests_per_s:g} requests per second"
-    if load.api_requests_per_s:
-        yield (
-            f"{requests} of {given.api_ms:g} ms and {given.api_log_bytes:,} B of logs; "
-            f"{given.n_api_metrics} metrics at most"
-        )
-    else:
-        yield f"{requests}, so it costs nothing"
-
-
-def _time(work: "Work") -> str:
-    return f"{work.us_per_ride:.2f} us a ride and {work.us_per_invocation:,.0f} us an invocation"
 
 
 def _result(report: "CostReport") -> dict[str, Any]:

@@ -5,60 +5,37 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from infra.cli.options import (
-    BUILD,
-    Aws,
-    BucketOption,
-    Channel,
-    Json,
-    Service,
-    ServiceName,
-    on_aws,
-    open_bucket,
-)
-from infra.cli.output import error_console, live_display, minutes_text, show_result
+from infra.cli.options import BUILD, BucketAws, Channel, Json, Service, expand_options
+from infra.cli.output import beside_baseline, error_console, live_display, minutes_text, show_result
 
 if TYPE_CHECKING:
     from infra.local.demo.demo import DemoReport
-    from lambda_function.api.handler import HttpHandler
     from training.data.months import Month
     from training.registry.bucket import Bucket
 
 _BUNDLE_CHANNEL = "bundle"
 
 
-class RuntimeChoice(StrEnum):
-    """Where the function runs: in this process, or in AWS's runtime emulator."""
-
-    in_process = "in-process"
-    emulator = "emulator"
-
-
-Rides = Annotated[int, typer.Option(min=1, help="Maximum number of ride events. A few are malformed on purpose.")]
-Train = Annotated[str, typer.Option(help="Training months: 2021-01, a list, or 2023-01..2023-03.")]
-Validate = Annotated[str, typer.Option(help="Later months to validate on.")]
-Shards = Annotated[int, typer.Option(min=1, help="Shards of each stream.")]
-Output = Annotated[Path, typer.Option(help="Folder of the log and of bundles, which the next run uses again.")]
-Runtime = Annotated[
-    RuntimeChoice,
-    typer.Option(help="Run the function in this process, or its package in AWS's runtime (Linux, Python 3.13)."),
-]
-
-
 def demo_command(
-    rides: Rides = 100_000,
-    service: Service = ServiceName.green,
-    train: Train = "2021-01",
-    validate: Validate = "2021-02",
-    shards: Shards = 1,
-    output: Output = BUILD,
-    runtime: Runtime = RuntimeChoice.in_process,
+    rides: Annotated[
+        int, typer.Option(min=1, help="Maximum number of ride events. A few are malformed on purpose.")
+    ] = 100_000,
+    service: Service = "green",
+    train: Annotated[str, typer.Option(help="Training months: 2021-01, a list, or 2023-01..2023-03.")] = "2021-01",
+    validate: Annotated[str, typer.Option(help="Later months to validate on.")] = "2021-02",
+    shards: Annotated[int, typer.Option(min=1, help="Shards of each stream.")] = 1,
+    output: Annotated[
+        Path, typer.Option(help="Folder of the log and of bundles, which the next run uses again.")
+    ] = BUILD,
+    runtime: Annotated[
+        Literal["in-process", "emulator"],
+        typer.Option(help="Run the function in this process, or its package in AWS's runtime (Linux, Python 3.13)."),
+    ] = "in-process",
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline on this machine.
@@ -73,13 +50,13 @@ def demo_command(
     from infra.local.demo.demo import DemoOptions, run_demo
 
     options = DemoOptions(
-        service=service.value,
+        service=service,
         train_months=train_months,
         validate_months=validate_months,
         n_events=rides,
         folder=output,
         n_shards=shards,
-        runtime=runtime.value,
+        runtime=runtime,
     )
     with live_display() as display:
         report = run_demo(options, display)
@@ -98,29 +75,27 @@ def _months(train: str, validate: str) -> "tuple[tuple[Month, ...], tuple[Month,
 
 def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
     """Show the result of a demo. Exit with 1 if a ride is lost."""
-    baseline = minutes_text(report.baseline_rmse_minutes)
-    rows = {
-        "ride events sent": f"{report.rides:,}",
-        "predicted": f"{report.predicted:,}",
-        "rejected (malformed on purpose)": f"{report.rejected:,}",
-        "lost": f"{report.lost:,}",
-        "repeated": f"{report.repeated:,}",
+    shown = {
+        "ride events sent": report.rides,
+        "predicted": report.predicted,
+        "rejected (malformed on purpose)": report.rejected,
+        "lost": report.lost,
+        "repeated": report.repeated,
         "rides per second, end to end": f"{report.rides_per_s:,.0f}",
-        "RMSE, minutes": f"{minutes_text(report.rmse_minutes)}   (the course's linear model: {baseline})",
+        "RMSE, minutes": beside_baseline(report.rmse_minutes, report.baseline_rmse_minutes),
         "MAE, minutes": minutes_text(report.mae_minutes),
         "model version": report.model_version,
         "rides from": "TLC trip record data" if report.data == "tlc" else "a generator, not from New York",
-        "the function's log": str(output / "function.log"),
+        "the function's log": output / "function.log",
     }
-    show_result("From ride event to prediction", rows, asdict(report), json_only=as_json)
+    show_result("From ride event to prediction", asdict(report), as_json=as_json, shown=shown)
     if report.lost:
         raise typer.Exit(1)
 
 
-@on_aws
+@expand_options
 def serve_command(
-    aws: Aws,
-    bucket: BucketOption = None,
+    aws: BucketAws,
     channel: Channel = "stable",
     bundle: Annotated[Path | None, typer.Option(help="Serve this bundle folder, without a bucket.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 for any free one.")] = 8080,
@@ -136,14 +111,22 @@ def serve_command(
     Example: ridecast serve --bundle build/bundles/green-2021-01-3f2a9c1d0b7e
     """
     from infra.local.runtime.http import ApiServer, RequestCount, example_curl, model_version
+    from lambda_function.api.handler import build_handler
+    from lambda_function.aws.settings import ServingSettings
 
-    models = bundle_bucket(bundle) if bundle else open_bucket(bucket, aws)
+    models = bundle_bucket(bundle) if bundle else aws.open_bucket()
+    settings = ServingSettings(
+        bucket=models.name,
+        model_channel=_BUNDLE_CHANNEL if bundle else channel,
+        model_refresh_s=refresh_s,
+        service_name="ridecast-api",
+    )
     console = error_console()
     count = RequestCount(lambda line: console.print(line, highlight=False, markup=False))
     log.parent.mkdir(parents=True, exist_ok=True)
     out = sys.stdout
     with log.open("a", encoding="utf-8") as log_file, redirect_stdout(log_file):
-        handler = _handler(models, _BUNDLE_CHANNEL if bundle else channel, refresh_s)
+        handler = build_handler(settings, models.s3)
         with ApiServer(handler, port, count) as server:
             version = model_version(handler)
             missing = f"no model yet: `ridecast models release` stores one for channel {channel} of {models.name}"
@@ -154,7 +137,7 @@ def serve_command(
                 server.wait()
     with redirect_stdout(out):
         result = {"url": server.url, "requests": count.n_requests, "errors": count.n_errors, "model_version": version}
-        show_result("Served", {name: str(value) for name, value in result.items()}, result, json_only=as_json)
+        show_result("Served", result, as_json=as_json)
 
 
 @contextmanager
@@ -181,13 +164,3 @@ def bundle_bucket(folder: Path) -> "Bucket":
     store_bundle(bucket, exported)
     move_channel(bucket, _BUNDLE_CHANNEL, exported.model_version, exported.manifest_sha256)
     return bucket
-
-
-def _handler(bucket: "Bucket", channel: str, refresh_s: float) -> "HttpHandler":
-    from lambda_function.api.handler import build_handler
-    from lambda_function.aws.settings import ServingSettings
-
-    settings = ServingSettings(
-        bucket=bucket.name, model_channel=channel, model_refresh_s=refresh_s, service_name="ridecast-api"
-    )
-    return build_handler(settings, bucket.s3)

@@ -1,20 +1,20 @@
 """`ridecast models list`, `show`, `compare` and `reproduce`: the models in a bucket."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
 
-from infra.cli.options import Aws, BucketOption, Json, Version, on_aws, open_bucket
+from infra.cli.options import BucketAws, Json, Version, expand_options
 from infra.cli.output import (
+    beside_baseline,
     live_display,
     minutes_text,
     months_text,
     show_result,
-    some_of,
     time_text,
     value_text,
+    worse_slices,
     write_json,
     write_lines,
     write_table,
@@ -31,8 +31,8 @@ _N_DIGITS = 12
 """Digits of a digest, as in versions; JSON has all."""
 
 
-@on_aws
-def list_command(aws: Aws, bucket: BucketOption = None, as_json: Json = False) -> None:
+@expand_options
+def list_command(aws: BucketAws, as_json: Json = False) -> None:
     """List the stored versions.
 
     Prints training months, errors, and the channels that point at each.
@@ -42,12 +42,18 @@ def list_command(aws: Aws, bucket: BucketOption = None, as_json: Json = False) -
     from training.errors import bucket_address
     from training.registry.catalog import list_models
 
-    models = open_bucket(bucket, aws)
-    _show_models(list_models(models), bucket_address(models.name), json_only=as_json)
+    bucket = aws.open_bucket()
+    address, models = bucket_address(bucket.name), list_models(bucket)
+    if as_json:
+        write_json({"bucket": address, "versions": [_model_json(model) for model in models]})
+        return
+    columns = ("version", "trained on", "validated on", "RMSE", "MAE", "channels")
+    title = f"{address}: RMSE and MAE in minutes, on the validation months"
+    write_table(title, columns, map(_model_row, models), numeric={"RMSE", "MAE"})
 
 
-@on_aws
-def show_command(aws: Aws, version: Version, bucket: BucketOption = None, as_json: Json = False) -> None:
+@expand_options
+def show_command(aws: BucketAws, version: Version, as_json: Json = False) -> None:
     """Show one version.
 
     Prints months, errors, slices, parameters, files, verdicts of the gate, and channels.
@@ -57,12 +63,12 @@ def show_command(aws: Aws, version: Version, bucket: BucketOption = None, as_jso
     from training.registry.catalog import read_details
     from training.registry.versions import resolve_version
 
-    models = open_bucket(bucket, aws)
-    _show_model(read_details(models, resolve_version(models, version)), json_only=as_json)
+    models = aws.open_bucket()
+    _show_model(read_details(models, resolve_version(models, version)), as_json=as_json)
 
 
-@on_aws
-def compare_command(aws: Aws, a: Version, b: Version, bucket: BucketOption = None, as_json: Json = False) -> None:
+@expand_options
+def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = False) -> None:
     """Compare two versions.
 
     Prints months, parameters, errors, and the slices that differ most.
@@ -72,13 +78,13 @@ def compare_command(aws: Aws, a: Version, b: Version, bucket: BucketOption = Non
     from training.registry.catalog import compare, read_details
     from training.registry.versions import resolve_version
 
-    models = open_bucket(bucket, aws)
+    models = aws.open_bucket()
     details = [read_details(models, resolve_version(models, one)) for one in (a, b)]
-    _show_comparison(compare(*details), json_only=as_json)
+    _show_comparison(compare(*details), as_json=as_json)
 
 
-@on_aws
-def reproduce_command(aws: Aws, version: Version, bucket: BucketOption = None, as_json: Json = False) -> None:
+@expand_options
+def reproduce_command(aws: BucketAws, version: Version, as_json: Json = False) -> None:
     """Train a version again from its manifest and compare the bytes.
 
     Prints "identical", or a table of the differences, and exits with 1.
@@ -88,25 +94,16 @@ def reproduce_command(aws: Aws, version: Version, bucket: BucketOption = None, a
     from training.registry.versions import read_stored, resolve_version
     from training.workflows.reproduce import reproduce, train_as_before
 
-    models = open_bucket(bucket, aws)
+    models = aws.open_bucket()
     stored = read_stored(models, resolve_version(models, version))
     with live_display() as display:
         found = reproduce(stored, train_as_before(display.step))
-    _show_reproduction(found, json_only=as_json)
+    _show_reproduction(found, as_json=as_json)
     if not found.is_identical:
         raise typer.Exit(1)
 
 
-def _show_models(models: "Sequence[Model]", address: str, *, json_only: bool) -> None:
-    if json_only:
-        write_json({"bucket": address, "versions": [_model_json(model) for model in models]})
-        return
-    columns = ("version", "trained on", "validated on", "RMSE", "MAE", "channels")
-    title = f"{address}: RMSE and MAE in minutes, on the validation months"
-    write_table(title, columns, map(_model_row, models), numeric={"RMSE", "MAE"})
-
-
-def _show_model(details: "ModelDetails", *, json_only: bool) -> None:
+def _show_model(details: "ModelDetails", *, as_json: bool) -> None:
     manifest = details.manifest
     result = {
         **_model_json(details.model),
@@ -115,24 +112,26 @@ def _show_model(details: "ModelDetails", *, json_only: bool) -> None:
         "verdicts": details.verdicts,
         "artifacts": list(details.artifacts),
     }
-    rows = {
+    shown = {
         "trained on": f"{manifest.service} {months_text(manifest.train_months)}:"
         f" {sum(part.n_kept for part in manifest.data):,} rides of {sum(part.n_rows for part in manifest.data):,}",
         "validated on": months_text(manifest.validate_months),
-        "RMSE, minutes": _beside_baseline(details.model, "rmse_minutes"),
-        "MAE, minutes": _beside_baseline(details.model, "mae_minutes"),
+        "RMSE, minutes": _errors(details.model, "rmse_minutes"),
+        "MAE, minutes": _errors(details.model, "mae_minutes"),
         "tested on": _tested(details),
-        "slices worse than the baseline": _worse(details),
+        "slices worse than the baseline": worse_slices(details.evaluation.validate, _N_SLICES)
+        if details.evaluation
+        else "unknown: this version was exported without an evaluation",
         "parameters": "  ".join(f"{name}={value}" for name, value in manifest.parameters.items()),
         "software": "  ".join(f"{name} {value[:_N_DIGITS]}" for name, value in manifest.software.items()),
         "files": "  ".join(f"{name} {digest.n_bytes:,} B" for name, digest in manifest.files.items()),
-        "artifacts": ", ".join(details.artifacts) or "none",
+        "artifacts": details.artifacts,
         "the gate": "; ".join(_verdict(channel, verdict) for channel, verdict in details.verdicts.items())
         or "not asked yet",
-        "channels": ", ".join(details.model.channels) or "none",
+        "channels": details.model.channels,
         "stored": time_text(details.model.stored_at),
     }
-    show_result(details.model.model_version, rows, result, json_only=json_only)
+    show_result(details.model.model_version, result, as_json=as_json, shown=shown)
 
 
 def _model_row(model: "Model") -> tuple[str, ...]:
@@ -164,9 +163,8 @@ def _model_json(model: "Model") -> dict[str, Any]:
     }
 
 
-def _beside_baseline(model: "Model", metric: str) -> str:
-    own, baseline = (minutes_text(model.metric(metric, part)) for part in ("validate", "validate_baseline"))
-    return f"{own}   (the course's linear model: {baseline})"
+def _errors(model: "Model", metric: str) -> str:
+    return beside_baseline(model.metric(metric), model.metric(metric, "validate_baseline"))
 
 
 def _tested(details: "ModelDetails") -> str:
@@ -177,14 +175,6 @@ def _tested(details: "ModelDetails") -> str:
     return f"{months_text(test.months)}: RMSE {rmse}, MAE {mae} minutes"
 
 
-def _worse(details: "ModelDetails") -> str:
-    from training.model.results import worse_than_baseline
-
-    if details.evaluation is None:
-        return "unknown: this version was exported without an evaluation"
-    return some_of([f"{one.by} {one.name}" for one in worse_than_baseline(details.evaluation.validate)], _N_SLICES)
-
-
 def _verdict(channel: str, verdict: Any) -> str:
     if not isinstance(verdict, dict):
         return f"{channel}: not readable"
@@ -192,7 +182,7 @@ def _verdict(channel: str, verdict: Any) -> str:
     return f"{channel}: {word} against {verdict.get('against') or 'nothing'}"
 
 
-def _show_comparison(comparison: "Comparison", *, json_only: bool) -> None:
+def _show_comparison(comparison: "Comparison", *, as_json: bool) -> None:
     slices = [{**msgspec.to_builtins(one), "off_minutes": round(one.off_minutes, 4)} for one in comparison.slices]
     result = {
         "a": comparison.a,
@@ -202,7 +192,7 @@ def _show_comparison(comparison: "Comparison", *, json_only: bool) -> None:
         "metrics": {pair.name: [pair.a, pair.b] for pair in comparison.metrics},
         "slices": slices,
     }
-    if json_only:
+    if as_json:
         write_json(result)
         return
     pairs = [*comparison.facts, *comparison.metrics]
@@ -216,7 +206,7 @@ def _show_comparison(comparison: "Comparison", *, json_only: bool) -> None:
         write_table("Slices that differ most, RMSE in minutes", columns, slice_rows, numeric=columns[1:])
 
 
-def _show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
+def _show_reproduction(found: "Reproduction", *, as_json: bool) -> None:
     result = {
         "model_version": found.model_version,
         "identical": found.is_identical,
@@ -224,7 +214,7 @@ def _show_reproduction(found: "Reproduction", *, json_only: bool) -> None:
         "again_version": found.again_version,
         "differences": msgspec.to_builtins(found.differences),
     }
-    if json_only:
+    if as_json:
         write_json(result)
     elif found.is_identical:
         write_lines([f"{found.model_version}: identical, every byte of every file"])

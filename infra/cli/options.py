@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,12 +23,8 @@ LOCAL_BUCKET = "file:build/bucket"
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
-
-class ServiceName(StrEnum):
-    """TLC's taxi services."""
-
-    green = "green"
-    yellow = "yellow"
+ServiceName = Literal["green", "yellow"]
+"""TLC's taxi services."""
 
 
 def channel_name(name: str | None) -> str | None:
@@ -49,26 +44,21 @@ Zones = Annotated[
 ]
 Version = Annotated[str, typer.Argument(help="Version, the beginning of one, or a channel that points at one.")]
 Channel = Annotated[str, typer.Option(help="Channel.", callback=channel_name)]
+Force = Annotated[bool, typer.Option("--force", help="Move the channel `candidate` even if the gate fails.")]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Folder that `train` writes bundles to.")]
-BucketOption = Annotated[
-    str | None,
-    typer.Option("--bucket", help="Bucket, or a folder such as file:build/bucket. (default: the stack's bucket)"),
-]
 SigningKey = Annotated[
     str | None,
     typer.Option(
-        KEY_OPTION, envvar=KEY_VARIABLE, help="KMS key that signs stored versions: ARN, id or alias. (default: none)"
+        KEY_OPTION,
+        envvar=KEY_VARIABLE,
+        help="KMS key (ARN, id or alias). It signs stored versions; channels move to no others. (default: the stack's)",
     ),
-]
-TrustedKey = Annotated[
-    str | None,
-    typer.Option(KEY_OPTION, envvar=KEY_VARIABLE, help="KMS key: refuse versions without its signature."),
 ]
 
 
 @dataclass(frozen=True)
 class Aws:
-    """The AWS account to use. Each field is an option of every command with the decorator `on_aws`."""
+    """The AWS account to use. Each field is an option: see `expand_options`."""
 
     stack: Annotated[
         str | None, typer.Option(help="Deployed stack: it gives bucket, streams and signing key; other options win.")
@@ -136,45 +126,55 @@ class Aws:
         return describe_stack(self.client("cloudformation"), self.stack)
 
 
-def on_aws(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter `aws` of a command by the options of `Aws`, placed before the command's last option.
+@dataclass(frozen=True)
+class BucketAws(Aws):
+    """The AWS account and the bucket to use; a folder needs no account."""
+
+    bucket: Annotated[
+        str | None,
+        typer.Option(help="Bucket, or a folder as file:PATH. (default: the stack's, or for models file:build/bucket)"),
+    ] = None
+
+    def open_bucket(self) -> "Bucket":
+        """Open the bucket: as named, else the stack's, else LOCAL_BUCKET.
+
+        The name of a bucket of AWS may begin with ``s3://``. A folder is created when it is first written to.
+        """
+        from training.errors import FOLDER_PREFIX
+        from training.registry.bucket import Bucket
+
+        name = self.bucket or self.output("BucketName") or LOCAL_BUCKET
+        if not name.startswith(FOLDER_PREFIX):
+            return Bucket(self.client("s3"), name.removeprefix("s3://").rstrip("/"))
+
+        from infra.local.s3 import FolderS3
+
+        folder = name.removeprefix(FOLDER_PREFIX)
+        if not folder:
+            raise typer.BadParameter(f"names no folder: write it as {LOCAL_BUCKET}", param_hint="'--bucket'")
+        return Bucket(FolderS3(Path(folder).expanduser()), name)
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command that is a dataclass by its fields, placed before the command's last option.
 
     Typer makes options from a function's parameters and cannot share groups of them.
     """
     own = signature(command)
-    options = signature(Aws).parameters
-    *before, last = (one for name, one in own.parameters.items() if name != "aws")
-    shown = [*before, *options.values(), last]
+    groups: dict[str, Any] = {
+        name: one.annotation for name, one in own.parameters.items() if is_dataclass(one.annotation)
+    }
+    fields = {name: signature(group).parameters for name, group in groups.items()}
+    *before, last = (one for name, one in own.parameters.items() if name not in groups)
+    shown = [*before, *(field for group in fields.values() for field in group.values()), last]
 
     @wraps(command)
     def run(**given: Any) -> None:
-        command(aws=Aws(**{name: given.pop(name) for name in options}), **given)
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in fields[name]})
+        command(**given)
 
     typed: Any = run  # Typer reads both attributes, which mypy does not know
     typed.__signature__ = own.replace(parameters=shown)
     typed.__annotations__ = {one.name: one.annotation for one in shown}
     return run
-
-
-def open_bucket(bucket: str | None, aws: Aws | None = None) -> "Bucket":
-    """Open a bucket of AWS, or a folder that stands in for one.
-
-    Args:
-        bucket: A bucket's name, with or without ``s3://``, or ``file:`` and a folder, which is created when needed.
-            None means the stack's bucket, or LOCAL_BUCKET without a stack.
-        aws: The account of the bucket. A folder needs none.
-    """
-    from training.errors import FOLDER_PREFIX
-    from training.registry.bucket import Bucket
-
-    aws = aws or Aws()
-    name = bucket or aws.output("BucketName") or LOCAL_BUCKET
-    if not name.startswith(FOLDER_PREFIX):
-        return Bucket(aws.client("s3"), name.removeprefix("s3://").rstrip("/"))
-
-    from infra.local.s3 import FolderS3
-
-    folder = name.removeprefix(FOLDER_PREFIX)
-    if not folder:
-        raise typer.BadParameter(f"names no folder: write it as {LOCAL_BUCKET}", param_hint="'--bucket'")
-    return Bucket(FolderS3(Path(folder).expanduser()), name)

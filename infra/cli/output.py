@@ -7,12 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from infra.local.demo.replay import Ledger
+    from training.model.results import MonthsResult
+
+T = TypeVar("T")
 
 _UNLIMITED = 1_000_000
 _GAP = "  "
@@ -106,13 +109,31 @@ def write_json(result: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def show_result(title: str, rows: Mapping[str, str], result: Mapping[str, Any], *, json_only: bool) -> None:
-    """Write a command's result: as facts for a person, or as one JSON object for a program."""
-    if json_only:
+def show_result(
+    title: str, result: Mapping[str, Any], *, as_json: bool, shown: Mapping[str, Any] | None = None
+) -> None:
+    """Write a command's result, at once: as one JSON object for a program, or as facts for a person.
+
+    Args:
+        title: Written above the facts.
+        result: The JSON object.
+        as_json: Whether to write JSON.
+        shown: Names and values of the facts, if they are not those of `result`. A list has one line per item.
+    """
+    if as_json:
         write_json(result)
         return
-    write_facts(title, rows)
+    facts = {name.replace("_", " "): value for name, value in result.items()} if shown is None else shown
+    write_facts(title, {name: _fact_text(value) for name, value in facts.items()})
     sys.stdout.flush()
+
+
+def _fact_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "\n".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else value_text(value)
 
 
 def months_text(months: Sequence[str]) -> str:
@@ -135,14 +156,22 @@ def value_text(value: Any) -> str:
     return "none" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def some_of(names: Sequence[str], n_shown: int) -> str:
-    """Return the first names, and the number of the others.
+def worse_slices(result: "MonthsResult", n_shown: int) -> str:
+    """Return the slices in which the model is worse than the baseline, only the first and a number if they are many."""
+    from training.model.results import worse_than_baseline
 
-    >>> some_of(["a", "b", "c"], 2), some_of([], 2)
-    ('a, b and 1 more', 'none')
-    """
+    names = [f"{one.by} {one.name} ({one.model.n_rides:,} rides)" for one in worse_than_baseline(result)]
     more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
     return (", ".join(names[:n_shown]) or "none") + more
+
+
+def beside_baseline(minutes: float | None, baseline_minutes: float | None) -> str:
+    """Return a model's error, and that of the baseline.
+
+    >>> beside_baseline(5.1, 7.76)
+    "5.10   (the course's linear model: 7.76)"
+    """
+    return f"{minutes_text(minutes)}   (the course's linear model: {minutes_text(baseline_minutes)})"
 
 
 def minutes_text(minutes: float | None) -> str:
@@ -171,7 +200,7 @@ class ConsoleDisplay:
 
         self._console = console
         # Redirected standard output would catch what the function prints to its log.
-        self._progress = Progress(
+        self.bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -183,32 +212,26 @@ class ConsoleDisplay:
             redirect_stderr=False,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, figures="", visible=False)
-
-    @contextmanager
-    def live(self) -> Iterator["ConsoleDisplay"]:
-        """Show progress while the block runs."""
-        with self._progress:
-            yield self
+        self._task = self.bars.add_task("", total=None, figures="", visible=False)
 
     def step(self, text: str) -> None:
         """Write the beginning of a step."""
         self._write("[dim]·[/dim]", text)
-        self._progress.update(self._task, description=text, total=None, figures="", visible=True)
+        self.bars.update(self._task, description=text, total=None, figures="", visible=True)
 
     def warn(self, text: str) -> None:
         """Write a warning."""
         self._write("[yellow]![/yellow]", text)
 
-    def progress(self, n_events: int, n_sent: int, ledger: "Ledger", seconds: float) -> None:
+    def progress(self, n_events: int, ledger: "Ledger", seconds: float) -> None:
         """Show the progress of a replay."""
         n_done = ledger.n_predicted + ledger.n_rejected
         figures = (
-            f"sent {n_sent:,}  predicted {ledger.n_predicted:,}  rejected {ledger.n_rejected}  "
+            f"sent {ledger.n_sent:,}  predicted {ledger.n_predicted:,}  rejected {ledger.n_rejected}  "
             f"{n_done / seconds if seconds else 0:,.0f} rides/s  "
             f"RMSE {ledger.rmse_minutes:.2f} min (baseline {ledger.baseline_rmse_minutes:.2f})"
         )
-        self._progress.update(self._task, total=n_events, completed=n_done, figures=figures)
+        self.bars.update(self._task, total=n_events, completed=n_done, figures=figures)
 
     def _write(self, mark: str, text: str) -> None:
         from rich.markup import escape
@@ -227,6 +250,13 @@ def counting(console: "Console", text: str, total: int) -> Iterator[Callable[[in
         yield lambda n: progress.update(task, completed=n)
 
 
+@contextmanager
+def counted(text: str, items: Iterable[T], total: int) -> Iterator[Iterator[T]]:
+    """Yield an iterator over items; show a bar on standard error while the block iterates it."""
+    with counting(error_console(), text, total) as count:
+        yield (item for number, item in enumerate(items, 1) if count(number) is None)
+
+
 def error_console() -> "Console":
     """Return a console on the present standard error, for progress and warnings."""
     from rich.console import Console
@@ -235,7 +265,8 @@ def error_console() -> "Console":
 
 
 @contextmanager
-def live_display() -> Iterator[ConsoleDisplay]:
-    """Show progress on standard error while the block runs."""
-    with ConsoleDisplay(error_console()).live() as display:
+def live_display(console: "Console | None" = None) -> Iterator[ConsoleDisplay]:
+    """Show progress while the block runs, on standard error if no console is given."""
+    display = ConsoleDisplay(console or error_console())
+    with display.bars:
         yield display

@@ -1,17 +1,16 @@
 """`ridecast records list`, `show` and `redrive`: rejects and failed batches."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from infra.cli.options import Aws, BucketOption, Json, on_aws, open_bucket
-from infra.cli.output import counting, error_console, show_result, write_json, write_lines, write_table
+from infra.cli.options import BucketAws, Json, expand_options
+from infra.cli.output import counted, show_result, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from infra.operate.redrive.marks import Marks
@@ -21,47 +20,62 @@ if TYPE_CHECKING:
     from infra.operate.redrive.summary import Group, Item, Summary
     from training.registry.bucket import Bucket
 
-T = TypeVar("T")
-
 _N_NEWEST = 5
 _N_FIRST = 5
 _INTERRUPTED = 130  # a shell's exit code for a program that Ctrl-C has ended
 
 
-class KindName(StrEnum):
-    """The kinds of failed records."""
+@dataclass(frozen=True)
+class RecordsAws(BucketAws):
+    """The AWS account, and the bucket and kind of the failed records."""
 
-    reject = "reject"
-    failure = "failure"
+    kind: Annotated[
+        Literal["reject", "failure"],
+        typer.Option(help="reject: a record that the function rejected. failure: a batch that it failed on."),
+    ] = "reject"
 
+    def open_records(self) -> "_Records":
+        """Open the records. Unlike models, they have no default bucket."""
+        from infra.operate.redrive.selection import FAILURES, REJECTS
+        from training.errors import UserError
 
-KindOption = Annotated[
-    KindName,
-    typer.Option("--kind", help="reject: a record that the function rejected. failure: a batch that it failed on."),
-]
-Reason = Annotated[
-    str | None, typer.Option("--reason", "--condition", help="Only this reason of a reject, or condition of a failure.")
-]
-Since = Annotated[
-    str | None, typer.Option(help="Arrived at or after this time: ISO 8601 in UTC, or 2h for two hours ago.")
-]
-Until = Annotated[str | None, typer.Option(help="Arrived before this time.")]
-Shard = Annotated[str | None, typer.Option(help="Only from this shard: its id or its number.")]
-Stream = Annotated[str | None, typer.Option(help="Only from this stream.")]
-Name = Annotated[str, typer.Argument(help="Record id (<shard>:<sequence number>), or a key or a unique end of one.")]
-OneName = Annotated[str | None, typer.Argument(help="Only this one, named as for `show`.")]
+        if self.bucket is None and self.stack is None:
+            raise UserError("no bucket is named", "give --stack or --bucket")
+        return _Records(REJECTS if self.kind == "reject" else FAILURES, self.open_bucket())
 
 
-@on_aws
+@dataclass(frozen=True)
+class Filters:
+    """Which records to select. Each field is an option: see `expand_options`."""
+
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", "--condition", help="Only this reason of a reject, or condition of a failure."),
+    ] = None
+    since: Annotated[
+        str | None, typer.Option(help="Arrived at or after this time: ISO 8601 in UTC, or 2h for two hours ago.")
+    ] = None
+    until: Annotated[str | None, typer.Option(help="Arrived before this time.")] = None
+    shard: Annotated[str | None, typer.Option(help="Only from this shard: its id or its number.")] = None
+    stream: Annotated[str | None, typer.Option(help="Only from this stream.")] = None
+
+    def selection(self) -> "Selection":
+        """Return the selection, with times and shard parsed."""
+        from infra.operate.redrive.selection import Selection, full_shard_id
+
+        return Selection(
+            reason=self.reason,
+            since=_time(self.since, "--since"),
+            until=_time(self.until, "--until"),
+            shard_id=None if self.shard is None else full_shard_id(self.shard),
+            stream=self.stream,
+        )
+
+
+@expand_options
 def list_command(
-    aws: Aws,
-    bucket: BucketOption = None,
-    kind: KindOption = KindName.reject,
-    reason: Reason = None,
-    since: Since = None,
-    until: Until = None,
-    shard: Shard = None,
-    stream: Stream = None,
+    aws: RecordsAws,
+    filters: Filters,
     pending: Annotated[bool, typer.Option("--pending", help="Leave out redriven records.")] = False,
     every: Annotated[bool, typer.Option("--all", help="One line for each, not only for the newest.")] = False,
     as_json: Json = False,
@@ -73,12 +87,12 @@ def list_command(
 
     Example: ridecast records list --kind reject --since 1h --stack ridecast
     """
-    selection = _selection(reason, since, until, shard, stream)
+    selection = filters.selection()
 
     from infra.operate.redrive.summary import as_json as summary_json
     from infra.operate.redrive.summary import summarize
 
-    records = _open(kind, bucket, aws)
+    records = aws.open_records()
     marks = records.marks()
     with records.reading(selection) as read:
         left = (one.only(lambda record: marks.state(record) != "redriven") for one in read)
@@ -89,9 +103,13 @@ def list_command(
         _write_summary(summary, records.title)
 
 
-@on_aws
+@expand_options
 def show_command(
-    aws: Aws, name: Name, bucket: BucketOption = None, kind: KindOption = KindName.reject, as_json: Json = False
+    aws: RecordsAws,
+    name: Annotated[
+        str, typer.Argument(help="Record id (<shard>:<sequence number>), or a key or a unique end of one.")
+    ],
+    as_json: Json = False,
 ) -> None:
     """Show one failed record or batch.
 
@@ -101,21 +119,15 @@ def show_command(
     """
     from infra.operate.redrive.selection import find
 
-    records = _open(kind, bucket, aws)
-    show_object(find(records.bucket, records.kind, name), records.marks(), json_only=as_json)
+    records = aws.open_records()
+    show_object(find(records.bucket, records.kind, name), records.marks(), as_json=as_json)
 
 
-@on_aws
+@expand_options
 def redrive_command(
-    aws: Aws,
-    name: OneName = None,
-    bucket: BucketOption = None,
-    kind: KindOption = KindName.reject,
-    reason: Reason = None,
-    since: Since = None,
-    until: Until = None,
-    shard: Shard = None,
-    stream: Stream = None,
+    aws: RecordsAws,
+    filters: Filters,
+    name: Annotated[str | None, typer.Argument(help="Only this one, named as for `show`.")] = None,
     to: Annotated[str | None, typer.Option(help="Send to this stream, not to the original one.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Records per second; a shard accepts 1,000.")] = 1000.0,
     dry_run: Annotated[
@@ -130,12 +142,12 @@ def redrive_command(
 
     Example: ridecast records redrive --reason invalid_field --since 1h --stack ridecast
     """
-    selection = _selection(reason, since, until, shard, stream)
+    selection = filters.selection()
 
     from infra.operate.redrive.redrive import Redrive
     from lambda_function.aws.publisher import Publisher
 
-    records = _open(kind, bucket, aws)
+    records = aws.open_records()
     kinesis = aws.client("kinesis")
     run = Redrive(
         records.marks(), lambda target: Publisher(kinesis, target), to_stream=to, rate_per_s=rate, is_dry_run=dry_run
@@ -146,7 +158,7 @@ def redrive_command(
     except KeyboardInterrupt:
         sys.stderr.write(f"ridecast: interrupted after {run.report.n_redriven:,} records: run it again to continue\n")
         raise typer.Exit(_INTERRUPTED) from None
-    _show_redrive(report, records.title, is_dry_run=dry_run, json_only=as_json)
+    _show_redrive(report, records.title, is_dry_run=dry_run, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +179,8 @@ class _Records:
 
         marks = Marks(self.bucket)
         keys = marks.keys()
-        with counting(error_console(), "reading marks", len(keys)) as count:
-            marks.load(_counted(keys, count))
+        with counted("reading marks", keys, len(keys)) as each:
+            marks.load(each)
         return marks
 
     @contextmanager
@@ -180,37 +192,8 @@ class _Records:
             yield [find(self.bucket, self.kind, name).only(selection.admits)]
             return
         keys = self.kind.keys(self.bucket, selection.stream, selection.shard_id)
-        with counting(error_console(), f"reading {self.kind.name}", len(keys)) as count:
-            yield (one.only(selection.admits) for one in _counted(self.kind.read(self.bucket, keys), count))
-
-
-def _open(kind: KindName, bucket: str | None, aws: Aws) -> _Records:
-    from infra.operate.redrive.selection import FAILURES, REJECTS
-    from training.errors import UserError
-
-    if bucket is None and aws.stack is None:
-        raise UserError("no bucket is named", "give --stack or --bucket")
-    return _Records(REJECTS if kind is KindName.reject else FAILURES, open_bucket(bucket, aws))
-
-
-def _counted(items: Iterable[T], count: Callable[[int], None]) -> Iterator[T]:
-    for number, item in enumerate(items, 1):
-        yield item
-        count(number)
-
-
-def _selection(
-    reason: str | None, since: str | None, until: str | None, shard: str | None, stream: str | None
-) -> "Selection":
-    from infra.operate.redrive.selection import Selection, full_shard_id
-
-    return Selection(
-        reason=reason,
-        since=_time(since, "--since"),
-        until=_time(until, "--until"),
-        shard_id=None if shard is None else full_shard_id(shard),
-        stream=stream,
-    )
+        with counted(f"reading {self.kind.name}", self.kind.read(self.bucket, keys), len(keys)) as each:
+            yield (one.only(selection.admits) for one in each)
 
 
 def _time(text: str | None, option: str) -> datetime | None:
@@ -247,27 +230,20 @@ def _state(group: "Group") -> str:
     return "under way" if group.n_under_way else "pending"
 
 
-def show_object(found: "FailedObject", marks: "Marks", *, json_only: bool) -> None:
+def show_object(found: "FailedObject", marks: "Marks", *, as_json: bool) -> None:
     """Show one record in full, or a batch with the ids of its records."""
     if len(found.records) == 1:
-        _show_record(found.records[0], marks, json_only=json_only)
+        _show_record(found.records[0], marks, as_json=as_json)
         return
     ids = [record.record_id for record in found.records]
     reasons = sorted({record.reason for record in found.records})
     details = sorted({record.detail for record in found.records})
     result = {"key": found.key, "problem": found.problem, "reasons": reasons, "details": details, "records": ids}
-    rows = {
-        "key": found.key,
-        "reason": ", ".join(reasons),
-        "detail": "; ".join(details),
-        "records": f"{len(ids):,}",
-        "first records": "\n".join(ids[:_N_FIRST]),
-        "not readable": found.problem,
-    }
-    _show(rows, result, json_only=json_only)
+    shown = {"records": len(ids), "first records": ids[:_N_FIRST], "not readable": found.problem}
+    _show(result, as_json=as_json, shown={"key": found.key, "reason": reasons, "detail": details, **shown})
 
 
-def _show_record(record: "FailedRecord", marks: "Marks", *, json_only: bool) -> None:
+def _show_record(record: "FailedRecord", marks: "Marks", *, as_json: bool) -> None:
     try:
         text, encoding = record.data.decode(), "utf-8"
     except UnicodeDecodeError:
@@ -285,21 +261,22 @@ def _show_record(record: "FailedRecord", marks: "Marks", *, json_only: bool) -> 
         "encoding": encoding,
         "data": text,
     }
-    _show({name.replace("_", " "): value for name, value in facts.items()}, facts, json_only=json_only)
+    _show(facts, as_json=as_json, shown=facts)
 
 
-def _show(rows: Mapping[str, str], result: Mapping[str, Any], *, json_only: bool) -> None:
-    show_result("", {name: value for name, value in rows.items() if value}, result, json_only=json_only)
+def _show(result: Mapping[str, Any], *, as_json: bool, shown: Mapping[str, Any]) -> None:
+    filled = {name.replace("_", " "): value for name, value in shown.items() if value}
+    show_result("", result, as_json=as_json, shown=filled)
 
 
-def _show_redrive(report: "RedriveReport", title: str, *, is_dry_run: bool, json_only: bool) -> None:
+def _show_redrive(report: "RedriveReport", title: str, *, is_dry_run: bool, as_json: bool) -> None:
     streams = ", ".join(f"{n:,} to {stream}" for stream, n in sorted(report.by_stream.items()))
-    rows = {
-        "selected": f"{report.n_selected:,}",
+    shown = {
+        "selected": report.n_selected,
         "would be sent" if is_dry_run else "sent and marked": streams or "none",
-        "redriven before": f"{report.n_redriven_before:,}",
-        "perhaps sent twice": f"{report.n_perhaps_repeated:,}",
-        "objects not readable": f"{len(report.unreadable):,}",
+        "redriven before": report.n_redriven_before,
+        "perhaps sent twice": report.n_perhaps_repeated,
+        "objects not readable": len(report.unreadable),
     }
     result = {
         "selected": report.n_selected,
@@ -311,9 +288,9 @@ def _show_redrive(report: "RedriveReport", title: str, *, is_dry_run: bool, json
         "unreadable": report.unreadable,
         "dry_run": is_dry_run,
     }
-    if not json_only:
+    if not as_json:
         _write_unreadable(report.unreadable)
-    show_result(title, rows, result, json_only=json_only)
+    show_result(title, result, as_json=as_json, shown=shown)
 
 
 def _write_unreadable(unreadable: Mapping[str, str]) -> None:

@@ -4,30 +4,22 @@ import json
 import sys
 import time
 from contextlib import suppress
-from enum import StrEnum
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from infra.cli.options import Aws, Json, Service, ServiceName, on_aws
+from infra.cli.options import Aws, Json, Service, expand_options
 from infra.cli.output import counting, error_console, printable, show_result, write_json
 
 
-class StartAt(StrEnum):
-    """Where to start reading a stream."""
-
-    oldest = "TRIM_HORIZON"
-    latest = "LATEST"
-
-
-@on_aws
+@expand_options
 def send_command(
     aws: Aws,
     stream: Annotated[
         str | None, typer.Option(help="Stream to send to. (default: the stack's, or ride-events)")
     ] = None,
-    service: Service = ServiceName.green,
+    service: Service = "green",
     months: Annotated[str, typer.Option(help="Months of the rides, sent in order of pickup.")] = "2021-02",
     rides: Annotated[int | None, typer.Option(min=1, help="Maximum number of rides. (default: all)")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Rides per second; a shard accepts 1,000.")] = 1000.0,
@@ -45,27 +37,25 @@ def send_command(
     from training.data.load import load_rides
     from training.data.months import default_data_dir, parse_months
 
-    loaded = load_rides(service.value, parse_months(months), data_dir=default_data_dir())
+    loaded = load_rides(service, parse_months(months), data_dir=default_data_dir())
     replay = Replay(loaded.head(len(loaded) if rides is None else rides), n_malformed=0)
     name = stream or aws.output("RideEventsStream") or "ride-events"
     n_sent = 0
     with counting(error_console(), f"sending to {name}", len(replay)) as count:
         for n_sent in publish(Publisher(aws.client("kinesis"), name), replay.entries(), rate_per_s=rate):
             count(n_sent)
-    show_result(
-        "Ride events", {"stream": name, "sent": f"{n_sent:,}"}, {"stream": name, "sent": n_sent}, json_only=as_json
-    )
+    show_result("Ride events", {"stream": name, "sent": n_sent}, as_json=as_json)
 
 
-@on_aws
+@expand_options
 def tail_command(
     aws: Aws,
     stream: Annotated[
         str | None, typer.Option(help="Stream to read from. (default: the stack's, or ride-predictions)")
     ] = None,
     start_at: Annotated[
-        StartAt, typer.Option("--from", help="Start at the oldest record, or at new ones.")
-    ] = StartAt.oldest,
+        Literal["TRIM_HORIZON", "LATEST"], typer.Option("--from", help="Start at the oldest record, or at new ones.")
+    ] = "TRIM_HORIZON",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many records.")] = None,
     idle_s: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds without a record.")] = None,
     as_json: Json = False,
@@ -83,7 +73,7 @@ def tail_command(
     idle = _IdleTimer(idle_s)
     found = []
     with suppress(KeyboardInterrupt):
-        for record in islice(tail(aws.client("kinesis"), name, start_at.value, idle.wait), limit):
+        for record in islice(tail(aws.client("kinesis"), name, start_at, idle.wait), limit):
             idle.restart()
             text = record.data.decode(errors="replace")
             if as_json:

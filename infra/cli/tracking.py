@@ -5,25 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import BUILD, Aws, BucketOption, Bundles, Json, on_aws, open_bucket
-from infra.cli.output import counting, error_console, show_result, write_lines
+from infra.cli.options import BUILD, BucketAws, Bundles, Json, expand_options
+from infra.cli.output import counted, show_result, write_lines
 
 if TYPE_CHECKING:
-    from lambda_function.errors import BundleError
-    from training.registry.sources import Sources
-    from training.tracking.mirror import BucketView, Tracked
-    from training.tracking.store import TrackingStore
+    from training.tracking.mirror import Tracked
 
 
-@on_aws
+@expand_options
 def sync_command(
-    aws: Aws,
+    aws: BucketAws,
     version: Annotated[
         str | None, typer.Argument(help="Version, the beginning of one, or a channel that points at one.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version of the bucket and of --bundles.")] = False,
     bundles: Bundles = BUILD / "bundles",
-    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
     """Bring MLflow up to date with the bucket.
@@ -36,51 +32,40 @@ def sync_command(
     if (version is None) != every:
         raise typer.BadParameter("name one version, or give --all", param_hint="'VERSION'")
 
+    from lambda_function.errors import BundleError
     from training.registry.sources import Sources
-    from training.tracking.mirror import follow_channels
+    from training.tracking.mirror import catch_up, follow_channels
     from training.tracking.mlflow_store import open_store
 
-    models = open_bucket(bucket, aws)
+    models = aws.open_bucket()
     sources = Sources(models, bundles)
     versions = sources.all_versions() if version is None else (sources.resolve(version),)
     store = open_store()
-    tracked, broken = _sync(store, sources, versions)
-    _show_synced(store, tracked, follow_channels(store, models), as_json=as_json)
-    if broken:
-        raise broken[0]
-
-
-def _sync(
-    store: "TrackingStore", sources: "Sources", versions: tuple[str, ...]
-) -> "tuple[list[Tracked], list[BundleError]]":
-    """Sync versions. Return those that worked, and the errors of broken bundles."""
-    from lambda_function.errors import BundleError
-    from training.tracking.mirror import catch_up
-
     tracked, broken = [], []
-    with counting(error_console(), "syncing", len(versions)) as count:
-        for number, one in enumerate(versions, 1):
+    with counted("syncing", versions, len(versions)) as each:
+        for one in each:
             try:
                 tracked.append(catch_up(store, sources, one))
             except BundleError as error:
                 broken.append(error)
-            count(number)
-    return tracked, broken
+    _show_synced(store.uri, tracked, follow_channels(store, models), as_json=as_json)
+    if broken:
+        raise broken[0]
 
 
-def _show_synced(store: "TrackingStore", tracked: "list[Tracked]", aliases: dict[str, str], *, as_json: bool) -> None:
-    rows = {
+def _show_synced(uri: str, tracked: "list[Tracked]", aliases: dict[str, str], *, as_json: bool) -> None:
+    shown = {
         one.model_version: f"run {one.run_id}, "
         + (f"registered as {one.registered}" if one.registered else "not in the bucket, so not registered")
         for one in tracked
     }
-    rows |= {f"alias {alias}": version for alias, version in sorted(aliases.items())}
-    result = {"uri": store.uri, "tracked": [asdict(one) for one in tracked], "aliases": aliases}
-    show_result(f"MLflow at {store.uri}", rows or {"nothing": "there is no version"}, result, json_only=as_json)
+    shown |= {f"alias {alias}": version for alias, version in sorted(aliases.items())}
+    result = {"uri": uri, "tracked": [asdict(one) for one in tracked], "aliases": aliases}
+    show_result(f"MLflow at {uri}", result, as_json=as_json, shown=shown or {"nothing": "there is no version"})
 
 
-@on_aws
-def check_command(aws: Aws, bucket: BucketOption = None, as_json: Json = False) -> None:
+@expand_options
+def check_command(aws: BucketAws, as_json: Json = False) -> None:
     """Compare the bucket with MLflow's registry.
 
     Compares versions, manifest digests, and channels with aliases. Prints one line per difference, with the command
@@ -88,32 +73,25 @@ def check_command(aws: Aws, bucket: BucketOption = None, as_json: Json = False) 
 
     Example: ridecast models check --stack ridecast
     """
-    from training.tracking.mirror import differences, registered_model, view_bucket
+    from training.errors import bucket_address
+    from training.tracking.mirror import can_be_alias, differences, registered_model, view_bucket
     from training.tracking.mlflow_store import open_store
     from training.tracking.runs import with_remedy
 
-    view, store = view_bucket(open_bucket(bucket, aws)), open_store()
-    with with_remedy(store, view.name):
-        registry = store.read_registry(registered_model(view.name))
-    found = differences(view, registry)
-    _show_differences(view, store.uri, found, as_json=as_json)
-    if found:
-        raise typer.Exit(1)
-
-
-def _show_differences(view: "BucketView", uri: str, found: list[str], *, as_json: bool) -> None:
-    from training.errors import bucket_address
-    from training.tracking.mirror import can_be_alias, registered_model
-
+    view, store = view_bucket(aws.open_bucket()), open_store()
     address, model = bucket_address(view.name), registered_model(view.name)
-    rows = {
+    with with_remedy(store, view.name):
+        found = differences(view, store.read_registry(model))
+    shown = {
         "bucket": f"{address}: {len(view.versions)} versions, {len(view.channels)} channels",
-        "MLflow": f"{uri}, registered model {model}",
-        "differences": str(len(found)),
+        "MLflow": f"{store.uri}, registered model {model}",
+        "differences": len(found),
     }
     if no_alias := [channel for channel in sorted(view.channels) if not can_be_alias(channel)]:
-        rows["no alias"] = f"{', '.join(no_alias)}: MLflow reserves such names for versions"
+        shown["no alias"] = f"{', '.join(no_alias)}: MLflow reserves such names for versions"
     if not as_json:
         write_lines(found)
-    result = {"bucket": address, "uri": uri, "registered_model": model, "differences": found}
-    show_result("Differences" if found else "No differences", rows, result, json_only=as_json)
+    result = {"bucket": address, "uri": store.uri, "registered_model": model, "differences": found}
+    show_result("Differences" if found else "No differences", result, as_json=as_json, shown=shown)
+    if found:
+        raise typer.Exit(1)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from infra.cli.channels import open_target, write_verdict
 from infra.cli.options import (
     BUILD,
-    Aws,
-    BucketOption,
+    BucketAws,
     Bundles,
+    Force,
     Json,
     Parameters,
     Service,
@@ -20,56 +19,53 @@ from infra.cli.options import (
     Version,
     Zones,
     channel_name,
-    on_aws,
-    open_bucket,
+    expand_options,
 )
-from infra.cli.output import live_display, show_result, some_of
+from infra.cli.output import (
+    beside_baseline,
+    live_display,
+    show_result,
+    worse_slices,
+    write_facts,
+    write_json,
+    write_lines,
+)
 
 if TYPE_CHECKING:
-    from training.evaluation.backtest import BacktestResult
     from training.model.results import Measured, MonthsResult
-    from training.workflows.train import RunOptions, RunOutcome
+    from training.workflows.train import RunOutcome
 
 _N_NAMED_SLICES = 5
 
-# Options that --config can also set have no default here, so that only a given option outranks the file.
-ServiceOrNone = Annotated[ServiceName | None, typer.Option(help="Taxi service: green or yellow. (default: green)")]
-Train = Annotated[
-    str | None, typer.Option(help="Training months: 2021-01, a list, or 2023-01..2023-03. (default: 2021-01)")
-]
-Validate = Annotated[str | None, typer.Option(help="Later months to validate on. (default: 2021-02)")]
-Test = Annotated[str | None, typer.Option(help="Later months for the gate to judge on.")]
-Allow = Annotated[list[str] | None, typer.Option(help="Rule of the data contract that months may break. Repeatable.")]
-Config = Annotated[Path | None, typer.Option(help="TOML file with any of these options; options outrank it.")]
-Synthetic = Annotated[int | None, typer.Option(min=1, help="Use this many generated rides per month, not TLC's.")]
-Output = Annotated[Path, typer.Option(help="Folder to write the bundle's folder to.")]
-IntoChannel = Annotated[
-    str | None,
-    typer.Option(help="Release the model to this channel.", callback=channel_name),
-]
-Force = Annotated[bool, typer.Option("--force", help="Release to the channel `candidate` even if the gate fails.")]
-Report = Annotated[bool, typer.Option(help="Write the report beside the bundle.")]
-Track = Annotated[bool, typer.Option(help="Log the run to MLflow.")]
 
-
-@on_aws
+@expand_options
 def train_command(
-    aws: Aws,
-    service: ServiceOrNone = None,
-    train: Train = None,
-    validate: Validate = None,
-    test: Test = None,
+    aws: BucketAws,
+    # Options that --config can also set have no default here, so that only a given option outranks the file.
+    service: Annotated[ServiceName | None, typer.Option(help="Taxi service: green or yellow. (default: green)")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Training months: 2021-01, a list, or 2023-01..2023-03. (default: 2021-01)")
+    ] = None,
+    validate: Annotated[str | None, typer.Option(help="Later months to validate on. (default: 2021-02)")] = None,
+    test: Annotated[str | None, typer.Option(help="Later months for the gate to judge on.")] = None,
     parameters: Parameters = None,
-    config: Config = None,
-    allow: Allow = None,
-    synthetic: Synthetic = None,
-    output: Output = BUILD / "bundles",
-    channel: IntoChannel = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with any of these options; options outrank it.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Rule of the data contract that months may break. Repeatable.")
+    ] = None,
+    synthetic: Annotated[
+        int | None, typer.Option(min=1, help="Use this many generated rides per month, not TLC's.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write the bundle's folder to.")] = BUILD / "bundles",
+    channel: Annotated[
+        str | None, typer.Option(help="Release the model to this channel.", callback=channel_name)
+    ] = None,
     force: Force = False,
     signing_key: SigningKey = None,
-    bucket: BucketOption = None,
-    report: Report = True,
-    track: Track = True,
+    report: Annotated[bool, typer.Option(help="Write the report beside the bundle.")] = True,
+    track: Annotated[bool, typer.Option(help="Log the run to MLflow.")] = True,
     zones: Zones = None,
     as_json: Json = False,
 ) -> None:
@@ -82,49 +78,37 @@ def train_command(
     """
     from training.workflows.config import build_config
 
-    settings = {"service": service and service.value, "train": train, "validate": validate, "test": test}
+    settings = {"service": service, "train": train, "validate": validate, "test": test}
     run = build_config(config, {**settings, "allow": allow or None}, parameters or ())
 
-    from training.workflows.train import RunOptions  # takes a second, so mistakes in the options are reported first
+    # This takes a second, so mistakes in the options are reported first.
+    from training.evaluation.gate import report_lines
+    from training.workflows.release import Target
+    from training.workflows.train import RunOptions, log_run, run_training
 
     options = RunOptions(
         config=run,
         folder=output,
-        target=open_target(bucket, channel, signing_key, aws) if channel else None,
+        target=Target(aws.open_bucket(), channel, aws.signer(signing_key)) if channel else None,
         force=force,
         synthetic=synthetic,
         report=report,
         outlines=zones,
     )
-    _show(options, _run(options), track=track, as_json=as_json)
-
-
-def _run(options: "RunOptions") -> "RunOutcome":
-    from training.workflows.train import run_training
-
     with live_display() as display:
-        return run_training(options, display)
-
-
-def _show(options: "RunOptions", outcome: "RunOutcome", *, track: bool, as_json: bool) -> None:
-    """Show the result, then log the run to MLflow. Exit with 1 if the gate failed and nothing was released.
-
-    MLflow may be slow, so the table comes first. The JSON object contains MLflow's run id, so it comes last.
-    """
-    from training.workflows.train import log_run
-
+        outcome = run_training(options, display)
     manifest = outcome.run.bundle.model.manifest
     title = f"{manifest.service}, {', '.join(manifest.train_months)} → {', '.join(manifest.validate_months)}"
-    if outcome.verdict and not as_json:
-        write_verdict(outcome.verdict)
-    if not as_json:
-        show_result(title, run_rows(outcome), run_json(outcome, None), json_only=False)
+    if not as_json:  # before MLflow, which may be slow; the JSON object has MLflow's run id
+        if outcome.verdict:
+            write_lines(report_lines(outcome.verdict))
+        write_facts(title, _run_facts(outcome))
     run_id = None
     if track:
         with live_display() as display:
             run_id = log_run(options, outcome, display)
     if as_json:
-        show_result(title, {}, run_json(outcome, run_id), json_only=True)
+        write_json(_run_json(outcome, run_id))
     elif run_id:
         typer.echo(f"MLflow run: {run_id}")
     if outcome.verdict and not outcome.moved:
@@ -132,7 +116,7 @@ def _show(options: "RunOptions", outcome: "RunOutcome", *, track: bool, as_json:
 
 
 def backtest_command(
-    service: Service = ServiceName.green,
+    service: Service = "green",
     first: Annotated[
         str | None, typer.Option("--from", help="First month, for example 2021-01. (default: the first local month)")
     ] = None,
@@ -157,23 +141,28 @@ def backtest_command(
 
     with live_display() as display:
         result, figures, plot = run_backtest(
-            service.value, first_month, last_month, window, parameters or (), output, display.step
+            service, first_month, last_month, window, parameters or (), output, display.step
         )
-    rows = {**backtest_rows(result), "plot": str(plot), "figures": str(figures)}
-    title = f"{service.value}: error by months since training"
-    show_result(title, rows, msgspec.to_builtins(result), json_only=as_json)
+    shown = {
+        f"{age.months_since_training} months": f"RMSE {age.rmse_minutes:.2f}   "
+        f"(the course's {age.baseline_rmse_minutes:.2f}; "
+        f"{age.ratio_to_newest - 1:+.1%} against the newest model; {age.n_rows} months)"
+        for age in result.by_age
+    }
+    shown |= {"plot": str(plot), "figures": str(figures)}
+    title = f"{service}: error by months since training"
+    show_result(title, msgspec.to_builtins(result), as_json=as_json, shown=shown)
 
 
-@on_aws
+@expand_options
 def report_command(
-    aws: Aws,
+    aws: BucketAws,
     version: Version,
     output: Annotated[
         Path | None, typer.Option(help="File to write. (default: beside the bundle, in build/bundles)")
     ] = None,
     bundles: Bundles = BUILD / "bundles",
     zones: Zones = None,
-    bucket: BucketOption = None,
     as_json: Json = False,
 ) -> None:
     """Write the report and model card of a version again.
@@ -185,24 +174,23 @@ def report_command(
     from training.registry.sources import Sources
     from training.workflows.report import run_report
 
-    sources = Sources(open_bucket(bucket, aws), bundles)
+    sources = Sources(aws.open_bucket(), bundles)
     with live_display() as display:
         found, path = run_report(sources, version, output, zones, display)
-    rows = {"model version": found, "report": str(path)}
-    result = {"model_version": found, "report": str(path)}
-    show_result("Report and model card", rows, result, json_only=as_json)
+    show_result("Report and model card", {"model_version": found, "report": str(path)}, as_json=as_json)
 
 
-def run_rows(outcome: "RunOutcome") -> dict[str, str]:
-    """Return the result of a run as facts for a person."""
+def _run_facts(outcome: "RunOutcome") -> dict[str, str]:
     validated = outcome.run.validated
     rows = {
         "model version": outcome.run.bundle.model_version,
         "training rides": f"{outcome.run.n_train:,}",
         "validation rides": f"{validated.model.n_rides:,}",
         **_errors(validated, ""),
-        "slices worse than the course's": _worse(validated),
-        "without a pickup time": _late(outcome),
+        "slices worse than the course's": worse_slices(validated, _N_NAMED_SLICES),
+        "without a pickup time": ", ".join(
+            f"{late.arrival} {late.model.rmse_minutes:.2f}" for late in outcome.run.evaluation.without_pickup_time
+        ),
     }
     if outcome.test:
         months = ", ".join(outcome.test.months)
@@ -217,8 +205,7 @@ def run_rows(outcome: "RunOutcome") -> dict[str, str]:
     return rows
 
 
-def run_json(outcome: "RunOutcome", run_id: str | None) -> dict[str, Any]:
-    """Return the result of a run as JSON."""
+def _run_json(outcome: "RunOutcome", run_id: str | None) -> dict[str, Any]:
     validated, verdict, moved = outcome.run.validated, outcome.verdict, outcome.moved
     return {
         "model_version": outcome.run.bundle.model_version,
@@ -237,39 +224,15 @@ def run_json(outcome: "RunOutcome", run_id: str | None) -> dict[str, Any]:
     }
 
 
-def backtest_rows(result: "BacktestResult") -> dict[str, str]:
-    """Return one fact per age of a model."""
-    return {
-        f"{age.months_since_training} months": (
-            f"RMSE {age.rmse_minutes:.2f}   (the course's {age.baseline_rmse_minutes:.2f}; "
-            f"{age.ratio_to_newest - 1:+.1%} against the newest model; {age.n_rows} months)"
-        )
-        for age in result.by_age
-    }
-
-
 def _errors(result: "MonthsResult", where: str) -> dict[str, str]:
     model, baseline = result.model, result.baseline
     rows = {
-        f"RMSE{where}, minutes": f"{model.rmse_minutes:.2f}   (the course's linear model: {baseline.rmse_minutes:.2f})",
-        f"MAE{where}, minutes": f"{model.mae_minutes:.2f}   (the course's linear model: {baseline.mae_minutes:.2f})",
+        f"RMSE{where}, minutes": beside_baseline(model.rmse_minutes, baseline.rmse_minutes),
+        f"MAE{where}, minutes": beside_baseline(model.mae_minutes, baseline.mae_minutes),
     }
     if result.coverage is not None:
         rows[f"intervals{where}"] = f"{result.coverage:.1%} of rides inside, {result.width_minutes:.1f} minutes wide"
     return rows
-
-
-def _worse(result: "MonthsResult") -> str:
-    from training.model.results import worse_than_baseline
-
-    worse = [f"{one.by} {one.name} ({one.model.n_rides:,} rides)" for one in worse_than_baseline(result)]
-    return some_of(worse, _N_NAMED_SLICES)
-
-
-def _late(outcome: "RunOutcome") -> str:
-    return ", ".join(
-        f"{late.arrival} {late.model.rmse_minutes:.2f}" for late in outcome.run.evaluation.without_pickup_time
-    )
 
 
 def _minutes(measured: "Measured") -> dict[str, float]:

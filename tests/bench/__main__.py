@@ -9,7 +9,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from infra.cli.output import ConsoleDisplay, error_console
+from infra.cli.output import live_display
 from tests.bench.api import bench_api
 from tests.bench.cold_start import bench_cold_start
 from tests.bench.figures import show_figures, write_figures
@@ -23,7 +23,7 @@ PLOT = Path("docs/bench/growth.svg")
 
 def main() -> int:
     """Run all benches on one thread and report."""
-    with ConsoleDisplay(error_console()).live() as display, threadpool_limits(1):
+    with live_display() as display, threadpool_limits(1):
         display.step("fitting our model and the course's two, of full size, on made-up rides")
         subject = build_subject()
         display.step("timing the engine beside scikit-learn")

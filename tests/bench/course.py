@@ -19,7 +19,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from infra.cli.output import ConsoleDisplay, counting, error_console
+from infra.cli.output import counting, error_console, live_display
 from tests.course import course_features
 from training.data.load import tlc_months
 from training.data.months import parse_months
@@ -73,7 +73,7 @@ def compare(train_rides: Rides, validate_rides: Rides, bundle: Path | None, cons
     """
     with counting(console, "fitting the course's forest", N_TREES) as on_trees:
         forest = fit_course_forest(train_rides, on_trees)
-    with ConsoleDisplay(console).live() as display:
+    with live_display(console) as display:
         display.step("predicting with the course's forest")
         predicted = forest.predict(course_features(validate_rides.columns))
         errors = measure_errors(predicted, validate_rides.duration_minutes)

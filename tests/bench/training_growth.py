@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.cli.output import ConsoleDisplay, error_console
+from infra.cli.output import live_display
 from tests.bench.figures import svg_axes
 
 N_RIDES = (1_000_000, 5_000_000, 20_000_000, 36_000_000)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rides", type=int, nargs="+", default=N_RIDES, metavar="N", help="sizes to train on")
     parser.add_argument("--plot", type=Path, default=PLOT, help="the SVG to write")
     options = parser.parse_args(arguments)
-    with ConsoleDisplay(error_console()).live() as display:
+    with live_display() as display:
         costs = [measure_training(n_rides, on_step=_labelled(display.step, n_rides)) for n_rides in options.rides]
     plot_training(costs, options.plot)
     sys.stdout.write(json.dumps({"trainings": [asdict(cost) for cost in costs], "budget_gb": BUDGET_GB}) + "\n")

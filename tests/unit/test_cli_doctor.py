@@ -1,8 +1,10 @@
 """The doctor's findings on terminals of several widths, without a terminal, and as JSON."""
 
+import json
+
 import pytest
 
-from infra.cli.operate import json_result, show_findings
+from infra.cli.operate import show_findings
 from infra.operate.doctor.facts import bad, good, warning
 
 FINDINGS = (
@@ -14,7 +16,7 @@ FINDINGS = (
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:
-    show_findings("ridecast", FINDINGS)
+    show_findings("ridecast", FINDINGS, as_json=False)
     return capsys.readouterr().out
 
 
@@ -41,8 +43,9 @@ def test_lines_fit_the_terminal_and_no_word_is_cut(
     assert all(len(line) <= width or "x" * 70 in line for line in text.splitlines())
 
 
-def test_json_counts_every_severity() -> None:
-    assert json_result("ridecast", FINDINGS[3:]) == {
+def test_json_counts_every_severity(capsys: pytest.CaptureFixture[str]) -> None:
+    show_findings("ridecast", FINDINGS[3:], as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
         "stack": "ridecast",
         "bad": 0,
         "warning": 0,

@@ -153,7 +153,7 @@ def test_show_has_a_batch_and_one_record_of_it(cli: Records) -> None:
 
 
 def test_object_without_a_readable_record_is_shown_with_its_problem(capsys: pytest.CaptureFixture[str]) -> None:
-    show_object(FailedObject("x", problem="is none"), Marks(Account().bucket()), json_only=True)
+    show_object(FailedObject("x", problem="is none"), Marks(Account().bucket()), as_json=True)
     assert json.loads(capsys.readouterr().out)["problem"] == "is none"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infra.cli.output import ConsoleDisplay, counting, error_console, show_result, write_table
+from infra.cli.output import counting, error_console, live_display, show_result, write_table
 from infra.local.demo.replay import Ledger, Replay
 from lambda_function.core.events import encode_predictions
 from tests.builders import small_rides
@@ -22,9 +22,14 @@ def terminal() -> tuple[Console, io.StringIO]:
 
 def test_facts_are_for_people_and_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     result = {**RESULT, **{f"figure_{number}": number for number in range(100)}}
-    show_result("A title", {"lost": "none", "RMSE": "5.10"}, result, json_only=False)
-    assert capsys.readouterr().out == "A title\nlost  none\nRMSE  5.10\n"
-    show_result("A title", {"lost": "none"}, result, json_only=True)
+    show_result("A title", RESULT, as_json=False)
+    assert (
+        capsys.readouterr().out
+        == "A title\nmodel version  green-2021-01-3f2a9c1d0b7e\nlost           0\nrmse minutes   5.1\n"
+    )
+    show_result("A title", result, as_json=False, shown={"lost": None, "signed": True, "rides": [1000, "two"]})
+    assert capsys.readouterr().out == "A title\nlost    none\nsigned  yes\nrides   1000\n        two\n"
+    show_result("A title", result, as_json=True, shown={"lost": "none"})
     written = capsys.readouterr()
     assert json.loads(written.out) == result
     assert (written.out.count("\n"), written.err) == (1, "")
@@ -54,8 +59,8 @@ def test_table_is_one_line_or_one_block_per_row_and_cuts_nothing(
 
 def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "\x1b]0;owned\x07\x9b31m"
-    show_result(hostile, {"name": hostile}, {"name": hostile}, json_only=False)
-    with ConsoleDisplay(error_console()).live() as display:
+    show_result(hostile, {"name": hostile}, as_json=False)
+    with live_display() as display:
         display.step(hostile)
         display.warn(hostile)
     written = capsys.readouterr()
@@ -64,7 +69,7 @@ def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_steps_and_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with ConsoleDisplay(error_console()).live() as display:
+    with live_display() as display:
         display.step("loading rides")
         display.warn("the rides are made up")
     written = capsys.readouterr()
@@ -77,7 +82,7 @@ def test_steps_and_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("text", ["data[old]/x.parquet", "[/data] is not there", "[Errno 2] [red]no[/red]"])
 def test_brackets_are_text_not_markup(text: str) -> None:
     console, written = terminal()
-    with ConsoleDisplay(console).live() as display:
+    with live_display(console) as display:
         display.warn(text)
         display.step(text)
     with counting(console, text, 3) as count:
@@ -97,7 +102,7 @@ def test_progress_shows_what_is_sent_and_done_and_how_good_it_is() -> None:
         for ride, minutes in enumerate(rides.duration_minutes[:3].tolist())
     )
     console, written = terminal()
-    with ConsoleDisplay(console).live() as display:
+    with live_display(console) as display:
         display.step("replaying")
         display.progress(n_events=4, ledger=ledger, seconds=0.5)
 
