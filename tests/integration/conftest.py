@@ -1,7 +1,9 @@
 """The AWS on this machine, the function's built package and its log, for integration tests."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,17 @@ def aws() -> Iterator[LocalAws]:
     """Run a local AWS. Each test module has its own, because many modules deploy the template with its names."""
     with LocalAws() as running:
         yield running
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def stream(kinesis: Any) -> str:
+    """Make a stream with one shard, a new one for each test, with the test module's client."""
+    name = f"stream-{next(_numbers)}"
+    kinesis.create_stream(StreamName=name, ShardCount=1)
+    return name
 
 
 @pytest.fixture(scope="session")

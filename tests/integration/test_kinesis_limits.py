@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from itertools import count
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ SHARD = "shardId-000000000000"
 RATE_EXCEEDED = r"ProvisionedThroughputExceededException.*Rate exceeded for shard"
 N_ATTEMPTS = 50  # a busy machine may need more requests than the limit until one is refused
 PATIENCE_S = 120
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +27,6 @@ def kinesis() -> Iterator[Any]:
     with LocalAws(limits=True) as aws:
         # One attempt a call: otherwise boto3 retries, and the test never gets the refusal.
         yield aws.client("kinesis", n_attempts=1)
-
-
-@pytest.fixture
-def stream(kinesis: Any) -> str:
-    """A stream of its own for each test, with one shard."""
-    name = f"stream-{next(_numbers)}"
-    kinesis.create_stream(StreamName=name, ShardCount=1)
-    return name
 
 
 def entries(n: int) -> list[tuple[str, bytes]]:

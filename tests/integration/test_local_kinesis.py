@@ -21,14 +21,6 @@ def kinesis(aws: LocalAws) -> Any:
     return aws.client("kinesis")
 
 
-@pytest.fixture
-def stream(kinesis: Any) -> str:
-    """A stream of its own for each test, with one shard."""
-    name = f"stream-{next(_numbers)}"
-    kinesis.create_stream(StreamName=name, ShardCount=1)
-    return name
-
-
 def put(kinesis: Any, stream: str, bodies: list[bytes], key: str = "key") -> list[str]:
     entries = [{"Data": body, "PartitionKey": key} for body in bodies]
     response = kinesis.put_records(StreamName=stream, Records=entries)

@@ -106,13 +106,6 @@ def test_unusual_key_works(s3: Any, key: str) -> None:
     assert get(s3, key) == b"it"
 
 
-def test_head_returns_length_and_etag(s3: Any) -> None:
-    etag = put(s3)
-    head = s3.head_object(Bucket=BUCKET, Key=KEY)
-    assert (head["ETag"], head["ContentLength"]) == (etag, 3)
-    assert refused(lambda: s3.head_object(Bucket=BUCKET, Key="x")) == (404, "404")
-
-
 def test_empty_listing_has_no_contents(s3: Any) -> None:
     answer = s3.list_objects_v2(Bucket=BUCKET, Prefix="models/")
     assert "Contents" not in answer
