@@ -20,10 +20,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from infra.cli.options import BucketAws
 from infra.cli.tracking import check_command, sync_command
+from infra.local.s3 import FolderS3
 from tests.builders import small_bundle
 from training.errors import TrackingError
+from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
 from training.tracking.mirror import registered_model
@@ -53,7 +54,7 @@ def home(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv(TRACKING_URI, raising=False)
     LOCAL_FOLDER.mkdir(parents=True)
     shutil.copy(empty_database, LOCAL_FOLDER / "mlflow.db")
-    bucket = BucketAws(bucket=BUCKET).open_bucket()
+    bucket = Bucket(FolderS3(Path("bucket")), BUCKET)
     for seed in (1, 2):
         store_bundle(bucket, small_bundle(seed))
     move_channel(bucket, "stable", small_bundle().model_version, small_bundle().manifest_sha256)
