@@ -25,9 +25,7 @@ os.environ |= {
 
 
 HEAVY_FOLDERS = {"fuzz", "integration", "package", "parity"}
-_FIT_OR_DRAW = (
-    "backtest bootstrap cli_models export fit gate pipeline release report synthetic tracking tracking_mirror"
-)
+_FIT_OR_DRAW = "backtest cli_models export fit gate pipeline release report synthetic tracking tracking_mirror"
 FIT_OR_DRAW = {f"test_{name}.py" for name in _FIT_OR_DRAW.split()}
 """Unit tests that fit models, draw or run git: they take seconds, others milliseconds."""
 
