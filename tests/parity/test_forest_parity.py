@@ -27,14 +27,14 @@ N_FEATURES = len(FEATURE_NAMES)
 
 @dataclass(frozen=True)
 class Pair:
-    """A fitted forest and what was exported of it."""
+    """A fitted forest and its export."""
 
     fitted: HistGradientBoostingRegressor
     forest: Forest
     arrays: dict[str, NDArray[Any]]
 
     def assert_equal(self, matrix: Matrix) -> None:
-        """The two agree on every row."""
+        """Fail unless the two agree on every row."""
         np.testing.assert_allclose(
             self.forest.predict(matrix), self.fitted.predict(matrix), rtol=0, atol=PARITY_MINUTES
         )
@@ -74,7 +74,7 @@ def holed() -> Matrix:
 
 
 def sevens_or_missing() -> Matrix:
-    """A matrix whose rows differ only in missing values."""
+    """Return a matrix whose rows differ only in missing values."""
     return np.where(np.random.default_rng(5).random((2000, N_FEATURES)) < 0.5, np.nan, 7.0)
 
 
@@ -101,7 +101,7 @@ PAIRS: dict[str, Callable[[], Pair]] = {
 
 @cache
 def pair(name: str) -> Pair:
-    """A forest that is compared, by name."""
+    """Return a compared forest."""
     return PAIRS[name]()
 
 
@@ -109,7 +109,7 @@ every_pair = pytest.mark.parametrize("name", PAIRS)
 
 
 def on_thresholds(arrays: dict[str, NDArray[Any]], n_rows: int = 3000) -> Matrix:
-    """Rows whose every feature is a threshold of its own, one ulp below or one above; or missing."""
+    """Return rows whose features are thresholds, one ulp below or above them, or missing."""
     rng = np.random.default_rng(11)
     matrix = random_matrix(n_rows, seed=11)
     for feature in range(N_FEATURES):

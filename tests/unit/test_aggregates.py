@@ -10,27 +10,25 @@ from lambda_function.core.events import DAMAGED_AGGREGATE, decode_prediction, de
 from lambda_function.core.kpl import is_aggregated, pack, unpack
 from tests.builders import event_id, invocation, ride_bytes, sequence_number, small_bundle
 from tests.fakes import THROTTLED, AfterAccepting, FakeFunction, PartlyFailed, timed_out
-
-BAD = b"not a ride"
+from tests.kits.batches import BAD
 
 
 def aggregate(*datas: bytes) -> bytes:
-    """Packs ride events as a producer's KPL would."""
+    """Pack ride events as a producer's KPL does."""
     (packed,) = pack([(str(number), data) for number, data in enumerate(datas)], n_groups=1)
     return packed.data
 
 
 def predictions(function: FakeFunction) -> dict[str, bytes]:
-    """What consumers hold that upsert by prediction id, plain records and aggregates alike."""
+    """Return the predictions by id, from plain records and aggregates."""
     records = [data for _, data in function.kinesis.taken]
     lines = [line for data in records for line in ([sub for _, sub in unpack(data)] if is_aggregated(data) else [data])]
     return {decode_prediction(line).prediction_id: line for line in lines}
 
 
 def rejects(function: FakeFunction) -> list[tuple[str, int | None, bytes]]:
-    """Sequence number, sub-record and original bytes of what is rejected."""
-    lines = [line for key in function.s3.keys("rejects/") for line in function.s3.objects[key].splitlines()]
-    found = [decode_reject(line) for line in lines]
+    """Return sequence number, sub-record and original bytes of each reject."""
+    found = [decode_reject(line) for line in function.s3.lines("rejects/")]
     return [(reject.sequence_number, reject.sub_record, base64.b64decode(reject.data)) for reject in found]
 
 

@@ -40,7 +40,7 @@ def api() -> FakeApi:
 
 
 def streams_prediction(bundle: ExportedBundle, event: bytes) -> bytes:
-    """What the function on the stream publishes for an event, with the id that the API gives it."""
+    """Return the stream function's prediction for an event, with the API's id."""
     function = FakeFunction(bundle)
     assert function.invoke(invocation(event)) == ""
     ((_, data),) = function.kinesis.taken
@@ -220,7 +220,7 @@ def test_document_is_served_as_it_is_generated(api: FakeApi) -> None:
 
 
 def logged(out: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The last request's log line, and its metrics."""
+    """Return the last request's log line and metrics."""
     lines = [json.loads(line) for line in out.splitlines()]
     return [line for line in lines if "request" in line][-1], [line for line in lines if "Requests" in line][-1]
 
@@ -259,7 +259,7 @@ def test_unexpected_error_is_a_problem_without_its_trace(capsys: pytest.CaptureF
 
 
 def publish_new_model(api: FakeApi) -> ExportedBundle:
-    """Moves the channel to another model."""
+    """Move the channel to another model."""
     other = small_bundle(seed=2)
     publish_bundle(api.s3, other)
     return other

@@ -32,7 +32,7 @@ DISTANCE, PICKUP_TIME, RIDE_ID = "`$.ride.trip_distance`", "`$.ride.pickup_datet
 
 @dataclass(frozen=True)
 class Rejected:
-    """A reject's reason, and a part of its detail: the field's path, where it has one."""
+    """A reject's reason, and a part of its detail: the field's path, if it has one."""
 
     reason: str
     detail: str
@@ -176,7 +176,7 @@ EVERYTHING = {**NOT_A_RIDE, **BAD_FIELDS, **STRANGE_BUT_FINE}
 
 
 def handle(*datas: bytes | str) -> tuple[dict[str, bytes], dict[str, Reject]]:
-    """Returns what the function makes of a batch: predictions and rejects by event id and sequence number."""
+    """Handle a batch and return predictions by event id and rejects by sequence number."""
     function = FakeFunction(small_bundle())
     assert function.invoke(invocation(*datas)) == ""
     predictions = {decode_prediction(data).prediction_id: data for _, data in function.kinesis.taken}
@@ -206,7 +206,7 @@ def test_record_ends_as_prediction_or_reject_and_its_neighbours_are_predicted(
 
 @cache
 def undisturbed() -> list[bytes]:
-    """The predictions of the two good ones with a third good one between them."""
+    """Return the predictions of the two good records with a third good one between them."""
     predictions, _ = handle(BEFORE, ride_bytes(), AFTER)
     return [predictions[event_id(n)] for n in (0, 2)]
 

@@ -77,16 +77,16 @@ class Wire:
         return AWSResponse(request.url, self.status, headers, Raw(json.dumps(answer).encode()))
 
     def publish(self, entries: list[Entry]) -> list[int]:
-        """Sends entries once; returns the positions that were not taken."""
+        """Send entries once and return the positions that were not taken."""
         publisher = Publisher(self.client, "ride-predictions", sleep=lambda _: None)
         return publisher.publish(entries, iter_time()).unpublished
 
 
 class Raw(io.BytesIO):
-    """As much of an HTTP answer as botocore reads."""
+    """The part of an HTTP answer that botocore reads."""
 
     def stream(self, **_: object) -> list[bytes]:
-        """All of it at once."""
+        """Return all of it."""
         return [self.getvalue()]
 
 

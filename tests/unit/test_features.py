@@ -50,7 +50,7 @@ def columns_of(rides: list[tuple[int, int, float, int]]) -> RideColumns:
 
 
 def way_of(pickup_zone: int, dropoff_zone: int) -> tuple[float, float]:
-    """Miles uptown and crosstown from one zone to another."""
+    """Return the miles uptown and crosstown from one zone to another."""
     rides = ride_columns_of(pickup_zone=[pickup_zone], dropoff_zone=[dropoff_zone])
     uptown = column("dropoff_uptown_miles", rides)[0] - column("pickup_uptown_miles", rides)[0]
     crosstown = column("dropoff_crosstown_miles", rides)[0] - column("pickup_crosstown_miles", rides)[0]

@@ -27,7 +27,7 @@ def predict(arrays: Arrays, *values: float) -> list[float]:
 def forest_arrays(
     splits: list[tuple[int, float, int, int, bool]], leaves: list[list[float]], base_minutes: float = 0.0
 ) -> Arrays:
-    """Arrays of trees: splits as (feature, threshold, tree, leaves on the left as bits, missing right)."""
+    """Return the arrays of trees: splits as (feature, threshold, tree, leaves on the left as bits, missing right)."""
     leaf_minutes = np.zeros((len(leaves), 32))
     for number, minutes in enumerate(leaves):
         leaf_minutes[number, : len(minutes)] = minutes
@@ -144,7 +144,7 @@ def test_windows_of_the_constant_number_the_bits() -> None:
 
 
 MANY = 2000
-"""Values enough for the table to be used."""
+"""Enough values for the table to be used."""
 
 Floats = NDArray[np.float64]
 
@@ -153,7 +153,7 @@ AS_IN_FORESTS = st.floats(-100, 1500).map(lambda value: round(value, 2))
 
 
 def about(thresholds: Floats) -> Floats:
-    """Values on the thresholds and one ulp to either side, between them and beyond them, and missing."""
+    """Return values on the thresholds, one ulp to either side, between and beyond them, and missing."""
     with np.errstate(over="ignore"):  # infinity follows the largest number
         beside = [thresholds, np.nextafter(thresholds, -np.inf), np.nextafter(thresholds, np.inf)]
     ends = np.array([-np.inf, -1.7e308, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 1.7e308, np.inf, np.nan])
@@ -199,7 +199,7 @@ def test_table_and_search_agree_on_any_thresholds(thresholds: list[float]) -> No
 
 
 def rows_of(columns: list[Column]) -> list[NDArray[np.intp]]:
-    """What each ride finds, unfolded again."""
+    """Return the table rows of each ride, unfolded."""
     unfolded: list[NDArray[np.intp]] = []
     for column in columns:
         unfolded += [rows[column.rows] for rows in column.combinations] if column.combinations else [column.rows]

@@ -159,7 +159,7 @@ def test_garbage_collector_is_on_again_after_a_batch_however_it_ends(function: F
 def test_batch_report_counts_each_record_where_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
     function = FakeFunction(small_bundle())
     function.kinesis.script = [PartlyFailed([1]), DENIED]
-    # predicted, rejected, not published; what follows comes again with it
+    # predicted, rejected, not published; it is retried with all that follow
     function.invoke(invocation(ride_bytes(), BAD, ride_bytes(), ride_bytes(), BAD))
     batch = json.loads(capsys.readouterr().out.splitlines()[0])["batch"]
     assert batch["n_records"] == 5
@@ -199,7 +199,7 @@ DATAS = st.lists(st.sampled_from([ride_bytes(1), ride_bytes(2, trip_distance=9),
 
 @dataclass
 class Mapping:
-    """Brings records again as Lambda does: from the sequence number reported, or all of the batch after an error.
+    """Redelivers records as Lambda does: from the reported sequence number, or the whole batch after an error.
 
     Attributes:
         sizes: Records that each delivery holds at most: a batch that failed may come in other pieces.
@@ -211,7 +211,7 @@ class Mapping:
     killed: Iterator[bool]
 
     def deliver(self, records: list[dict[str, Any]]) -> None:
-        """Delivers records until all of them are done."""
+        """Deliver records until all of them are done."""
         numbers = [record["kinesis"]["sequenceNumber"] for record in records]
         start = 0
         for _ in range(500):
@@ -353,7 +353,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 @contextmanager
 def server_that_denies() -> Iterator[str]:
-    """An AWS on loopback that forbids everything, and its address."""
+    """Start an AWS on loopback that denies everything, and return its address."""
 
     class Deny(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -362,7 +362,7 @@ def server_that_denies() -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Says nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Deny) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -13,7 +13,7 @@ def kind_of(date: str) -> int:
 
 
 def dates_of(year: int, kind: int) -> list[str]:
-    """The year's days of a kind, as month and day."""
+    """Return the year's days of a kind, as month and day."""
     days = np.arange(f"{year}-01-01", f"{year + 1}-01-01", dtype="datetime64[D]")
     return [str(day)[5:] for day in days[special_days(days.astype(np.int64)) == kind]]
 

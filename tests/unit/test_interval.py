@@ -47,7 +47,7 @@ def tables(**changes: Any) -> IntervalTables:
 
 
 def matrix_of(n: int = 1, **columns: Any) -> NDArray[np.float64]:
-    """Features of rides at noon of a working day, from the builders' own zone, which is a usual one."""
+    """Return features of rides at noon of a working day from a usual zone."""
     return feature_matrix(ride_columns_of(n, **{"pickup_minute": [TUESDAY_NOON] * n, **columns}))
 
 

@@ -33,7 +33,7 @@ GROUPS = st.integers(1, 5)
 
 @cache
 def library() -> SimpleNamespace:
-    """The modules of aws-kinesis-agg, which puts folders of its own before all others when it is imported."""
+    """Return the modules of aws-kinesis-agg, whose import changes the module search path."""
     path = list(sys.path)
     try:
         names = ("aggregator", "deaggregator", "messages_pb2")
@@ -43,7 +43,7 @@ def library() -> SimpleNamespace:
 
 
 def deaggregated(data: bytes) -> list[dict[str, Any]]:
-    """What the library makes of one record, as it comes from Lambda: the envelopes of its sub-records."""
+    """Return the envelopes of the sub-records that the library finds in one record."""
     record = {
         "kinesis": {
             "kinesisSchemaVersion": "1.0",
@@ -65,7 +65,7 @@ def numbered(n: int, size: int = 230, *, first: int = 0) -> Entries:
 
 
 def message(*records: str, keys: str = "0a0137", hash_keys: str = "") -> bytes:
-    """A message of records, keys and hash keys in hex."""
+    """Return a message of records, keys and hash keys in hex."""
     tables = bytes.fromhex(keys + hash_keys)
     return tables + b"".join(b"\x1a" + bytes([len(record)]) + record for record in map(bytes.fromhex, records))
 

@@ -1,4 +1,4 @@
-"""The model store: follows its channel, keeps the last good model, asks no more than it must."""
+"""The model store follows its channel, keeps the last good model and makes no unnecessary calls."""
 
 import msgspec
 import pytest
@@ -36,19 +36,19 @@ class Followed:
         self.store = ModelStore(self.s3, BUCKET, "stable", refresh_s, self.clock)
 
     def refresh(self, *, after_s: float = REFRESH_S) -> str:
-        """Refreshes some time later, without an error, and returns the version."""
+        """Refresh some time later without an error and return the version."""
         self.clock.sleep(after_s)
         refreshed = self.store.refresh()
         assert refreshed.error is None
         return refreshed.model.model_version
 
     def fails(self, *, after_s: float) -> bool:
-        """Refreshes some time later, and returns whether that failed."""
+        """Refresh some time later and return whether that failed."""
         self.clock.sleep(after_s)
         return self.store.refresh().error is not None
 
     def calls(self) -> list[tuple[str, str]]:
-        """Returns the calls since last asked."""
+        """Return the calls since the last time."""
         calls = list(self.s3.calls)
         self.s3.calls.clear()
         return calls
@@ -66,7 +66,7 @@ def new() -> ExportedBundle:
 
 @pytest.fixture
 def followed(old: ExportedBundle) -> Followed:
-    """A store with the old model loaded, and nothing asked since."""
+    """Return a store that has loaded the old model and made no calls since."""
     followed = Followed(old)
     followed.store.refresh()
     followed.calls()

@@ -46,7 +46,7 @@ class FakeLambda:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
-        """Invokes the version as Lambda does: JSON in, JSON out, an error of the code's as a mark and a payload."""
+        """Invoke the version as Lambda does: JSON in, JSON out; an error becomes a mark and a payload."""
         assert FunctionName == NEW_VERSION
         event = json.loads(Payload)
         self.events.append(event)
@@ -67,7 +67,7 @@ class FakeDeployments:
     statuses: list[dict[str, str]] = field(default_factory=list)
 
     def put_lifecycle_event_hook_execution_status(self, **status: str) -> None:
-        """Takes one."""
+        """Record a verdict."""
         self.statuses.append(status)
 
 

@@ -41,7 +41,7 @@ DATAS = st.lists(
 
 
 class Output(NamedTuple):
-    """A prediction on its way out."""
+    """An encoded prediction with its record's position."""
 
     position: int
     partition_key: str
@@ -49,7 +49,7 @@ class Output(NamedTuple):
 
 
 def outputs(batch: ProcessedBatch) -> list[Output]:
-    """A batch's predictions, each with its record's position."""
+    """Return a batch's predictions, each with its record's position."""
     return [Output(position, *entry) for position, entry in zip(batch.positions, batch.entries, strict=True)]
 
 
@@ -143,7 +143,7 @@ def test_prediction_is_within_its_interval_and_that_is_within_the_range(datas: l
 
 @given(DATAS)
 def test_interval_is_all_that_it_adds(datas: list[bytes]) -> None:
-    """A model's predictions have the bytes that they have without intervals, but for the version and their end."""
+    """Predictions with intervals differ from those without only in the version and the interval."""
     plain, model = small_bundle().model, interval_bundle().model
     without, with_interval = (outputs(process(kinesis_records(*datas), one)) for one in (plain, model))
     for one, other in zip(without, with_interval, strict=True):

@@ -29,7 +29,7 @@ def entries_of(n: int) -> list[Entry]:
 
 
 def publish(kinesis: FakeKinesis, entries: Sequence[Entry], time_s: float = 50.0) -> Published:
-    """Publishes with the longest pauses that the jitter may choose."""
+    """Publish with the longest pauses that the jitter may choose."""
     publisher = Publisher(kinesis, OUTPUT_STREAM, kinesis.clock.sleep, jitter=lambda _, high_s: high_s)
     end_s = kinesis.clock() + time_s
     return publisher.publish(entries, lambda: end_s - kinesis.clock())

@@ -33,17 +33,17 @@ REFRESH_S = 60.0
 
 @dataclass
 class FakeRegistry:
-    """The runtime's registry of hooks, and the runtime: it calls them as Lambda would."""
+    """The runtime's registry of hooks."""
 
     before: list[Callable[[], None]] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def register_before_snapshot(self, func: Callable[[], None]) -> None:
-        """Notes what to call before."""
+        """Record a hook."""
         self.before.append(func)
 
     def register_after_restore(self, func: Callable[[], None]) -> None:
-        """Notes what to call after."""
+        """Record a hook."""
         self.after.append(func)
 
 
@@ -60,24 +60,23 @@ class Connected:
         return getattr(self.fake, name)
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Close its connections."""
         self.is_closed = True
 
 
 @dataclass
 class Frozen:
-    """A function on its way through a snapshot."""
+    """A function that is snapshotted and restored."""
 
     s3: FakeS3 = field(default_factory=FakeS3)
     kinesis: FakeKinesis = field(default_factory=FakeKinesis)
     monotonic: FakeClock = field(default_factory=lambda: FakeClock(5000.0))
-    n_reseeded: int = 0
     clients: list[tuple[Connected, Connected]] = field(default_factory=list)
     restorable: Restorable = field(init=False)
     handler: StreamHandler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.restorable = Restorable(self._make, RestorableClock(self.monotonic), self._reseed)
+        self.restorable = Restorable(self._make, RestorableClock(self.monotonic))
         settings = Settings(
             output_stream=OUTPUT_STREAM, bucket=BUCKET, model_channel="stable", model_refresh_s=REFRESH_S
         )
@@ -87,22 +86,19 @@ class Frozen:
         self.clients.append((Connected(self.s3), Connected(self.kinesis)))
         return self.clients[-1]
 
-    def _reseed(self) -> None:
-        self.n_reseeded += 1
-
     def take_snapshot(self) -> PredictorError | None:
-        """Ends the start; what S3 was asked in it is forgotten."""
+        """End the start and forget its calls of S3."""
         problem = self.restorable.before_snapshot(self.handler.models)
         self.s3.calls.clear()
         return problem
 
     def restore(self) -> None:
-        """Copies the snapshot onto another machine, whose monotonic clock has just begun."""
+        """Restore the snapshot on another machine, whose monotonic clock is near 0."""
         self.monotonic.now_s = 3.0
         self.restorable.after_restore()
 
     def invoke(self) -> dict[str, Any]:
-        """Has one ride predicted."""
+        """Predict one ride."""
         return self.handler(invocation(ride_bytes()), FakeContext(FakeClock()))
 
 
@@ -183,15 +179,6 @@ def test_restored_function_calls_through_new_clients_alone(frozen: Frozen) -> No
 
     assert [client.n_calls for client in frozen.clients[0]] == before
     assert [client.n_calls > 0 for client in frozen.clients[1]] == [True, True]
-
-
-def test_randomness_is_renewed_in_each_copy(frozen: Frozen) -> None:
-    frozen.take_snapshot()
-    assert frozen.n_reseeded == 0
-
-    frozen.restore()
-
-    assert frozen.n_reseeded == 1
 
 
 def test_two_copies_of_a_snapshot_do_not_wait_the_same_random_pauses() -> None:

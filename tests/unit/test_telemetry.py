@@ -42,7 +42,7 @@ def report_of(**changes: Any) -> BatchReport:
 
 
 def reported(capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[Line, list[Line]]:
-    """Reports a batch and returns the log line and the lines of metrics."""
+    """Report a batch and return the log line and the lines of metrics."""
     new_telemetry().report(report_of(**changes))
     log, *metrics = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     return log, metrics
