@@ -78,12 +78,10 @@ class Restorable:
 
     Attributes:
         make: Makes the S3 and the Kinesis client.
-        reseed: Seeds the random generator from the system.
     """
 
     make: Callable[[], tuple[Any, Any]]
     clock: RestorableClock = field(default_factory=RestorableClock)
-    reseed: Callable[[], None] = random.seed
     _clients: tuple[RenewableClient, ...] = field(default=(), init=False)
 
     def new_clients(self) -> tuple[RenewableClient, RenewableClient]:
@@ -111,7 +109,7 @@ class Restorable:
     def after_restore(self) -> None:
         """Renew clock, randomness and clients. New clients take 11 ms and sign with current credentials."""
         self.clock.leap()
-        self.reseed()
+        random.seed()
         for client, new in zip(self._clients, self.make(), strict=True):
             client.renew(new)
 
