@@ -122,31 +122,31 @@ def on_thresholds(arrays: dict[str, NDArray[Any]], n_rows: int = 3000) -> Matrix
     return matrix
 
 
-@every_pair
-def test_random_rows(name: str) -> None:
-    pair(name).assert_equal(random_matrix(3000, seed=9))
-
-
-@every_pair
-def test_rows_on_thresholds_and_one_ulp_to_either_side(name: str) -> None:
-    pair(name).assert_equal(on_thresholds(pair(name).arrays))
-
-
-@every_pair
-def test_every_feature_missing_alone_and_all_together(name: str) -> None:
+def each_feature_missing() -> Matrix:
+    """Return rows that miss one feature each, and one that misses all."""
     alone = np.tile(random_matrix(50, missing_share=0.0), (N_FEATURES, 1))
     for feature in range(N_FEATURES):
         alone[feature * 50 : (feature + 1) * 50, feature] = np.nan
-    pair(name).assert_equal(np.vstack([alone, np.full((1, N_FEATURES), np.nan)]))
+    return np.vstack([alone, np.full((1, N_FEATURES), np.nan)])
 
 
-@every_pair
-def test_infinite_values(name: str) -> None:
+def with_infinite_values() -> Matrix:
     matrix = random_matrix(1000, seed=13)
     rng = np.random.default_rng(13)
     matrix[rng.random(matrix.shape) < 0.3] = np.inf
     matrix[rng.random(matrix.shape) < 0.3] = -np.inf
-    pair(name).assert_equal(matrix)
+    return matrix
+
+
+@every_pair
+def test_forest_agrees_with_scikit_learn(name: str) -> None:
+    for matrix in (
+        random_matrix(3000, seed=9),
+        on_thresholds(pair(name).arrays),
+        each_feature_missing(),
+        with_infinite_values(),
+    ):
+        pair(name).assert_equal(matrix)
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513])

@@ -135,13 +135,6 @@ def test_no_request_is_started_when_time_is_up(function: FakeFunction) -> None:
     assert function.kinesis.requests == []
 
 
-def test_request_that_fails_only_for_now_is_sent_again(function: FakeFunction) -> None:
-    function.kinesis.script = [THROTTLED, SERVICE_DOWN, timed_out()]
-    assert function.invoke(invocation(*good(2))) == ""
-    assert published_ids(function) == [event_id(0), event_id(1)]
-    assert len(function.clock.slept_s) == 3
-
-
 def test_timeouts_of_a_request_fit_in_the_margin() -> None:
     publish_s = CONNECT_TIMEOUT_S + KINESIS_READ_TIMEOUT_S
     store_s = (CONNECT_TIMEOUT_S + S3_READ_TIMEOUT_S) * S3_ATTEMPTS + 1  # botocore's pause before a second attempt

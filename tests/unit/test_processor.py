@@ -118,11 +118,6 @@ def test_key_counts_to_the_size_of_a_prediction(model: ModelBundle, n_bytes_left
     assert [reject.reason for _, reject in batch.rejects] == [TOO_LARGE] * (n_bytes_left < 1000)
 
 
-def test_largest_prediction_that_fits_is_published(model: ModelBundle) -> None:
-    batch = process(kinesis_records(ride_bytes("x" * (MAX_RECORD_BYTES - 1_100))), model)
-    assert batch.rejects == []
-
-
 @given(DATAS)
 def test_every_record_is_in_predictions_or_in_rejects_once_and_in_order(datas: list[bytes]) -> None:
     batch = process(kinesis_records(*datas), small_bundle().model)
