@@ -41,7 +41,7 @@ def cost_command(
 
     Example: ridecast cost --rides-per-s 1000 --shards 2
     """
-    from infra.operate.cost import cost
+    from infra.operate.cost import PARTS, cost
     from infra.operate.cost_inputs import COURSE, PACKED_OUTPUT, PLAIN, read_load, read_work
 
     given_us = {PLAIN: us_per_ride, PACKED_OUTPUT: us_per_ride_packed, COURSE: us_per_ride_course}
@@ -50,14 +50,6 @@ def cost_command(
     if as_json:
         write_json(_result(report))
         return
-    _write_table(report)
-    for line in _assumptions(report):
-        write_lines(fold(line, "- ", min(width(), _TEXT_COLUMNS)))
-
-
-def _write_table(report: "CostReport") -> None:
-    from infra.operate.cost import PARTS
-
     variants = report.variants.values()
     rows = {label: [_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants] for part, label in PARTS.items()}
     rows |= {
@@ -70,6 +62,8 @@ def _write_table(report: "CostReport") -> None:
     }
     columns = ("", *report.variants)
     write_table("Dollars per month", columns, ((label, *cells) for label, cells in rows.items()), numeric=columns[1:])
+    for line in _assumptions(report):
+        write_lines(fold(line, "- ", min(width(), _TEXT_COLUMNS)))
 
 
 def _dollars(dollars: float) -> str:

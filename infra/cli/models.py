@@ -21,8 +21,7 @@ from infra.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from training.registry.catalog import Comparison, Model, ModelDetails, SlicePair
-    from training.workflows.reproduce import Reproduction
+    from training.registry.catalog import Model, ModelDetails, SlicePair
 
 _N_SLICES = 8
 """Slices in a table; JSON has all."""
@@ -64,46 +63,7 @@ def show_command(aws: BucketAws, version: Version, as_json: Json = False) -> Non
     from training.registry.versions import resolve_version
 
     models = aws.open_bucket()
-    _show_model(read_details(models, resolve_version(models, version)), as_json=as_json)
-
-
-@expand_options
-def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = False) -> None:
-    """Compare two versions.
-
-    Prints months, parameters, errors, and the slices that differ most.
-
-    Example: ridecast models compare stable candidate --stack ridecast
-    """
-    from training.registry.catalog import compare, read_details
-    from training.registry.versions import resolve_version
-
-    models = aws.open_bucket()
-    details = [read_details(models, resolve_version(models, one)) for one in (a, b)]
-    _show_comparison(compare(*details), as_json=as_json)
-
-
-@expand_options
-def reproduce_command(aws: BucketAws, version: Version, as_json: Json = False) -> None:
-    """Train a version again from its manifest and compare the bytes.
-
-    Prints "identical", or a table of the differences, and exits with 1.
-
-    Example: ridecast models reproduce stable --stack ridecast
-    """
-    from training.registry.versions import read_stored, resolve_version
-    from training.workflows.reproduce import reproduce, train_as_before
-
-    models = aws.open_bucket()
-    stored = read_stored(models, resolve_version(models, version))
-    with live_display() as display:
-        found = reproduce(stored, train_as_before(display.step))
-    _show_reproduction(found, as_json=as_json)
-    if not found.is_identical:
-        raise typer.Exit(1)
-
-
-def _show_model(details: "ModelDetails", *, as_json: bool) -> None:
+    details = read_details(models, resolve_version(models, version))
     manifest = details.manifest
     result = {
         **_model_json(details.model),
@@ -127,11 +87,83 @@ def _show_model(details: "ModelDetails", *, as_json: bool) -> None:
         "files": "  ".join(f"{name} {digest.n_bytes:,} B" for name, digest in manifest.files.items()),
         "artifacts": details.artifacts,
         "the gate": "; ".join(_verdict(channel, verdict) for channel, verdict in details.verdicts.items())
-        or "not asked yet",
+        or "no verdict yet",
         "channels": details.model.channels,
         "stored": time_text(details.model.stored_at),
     }
     show_result(details.model.model_version, result, as_json=as_json, shown=shown)
+
+
+@expand_options
+def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = False) -> None:
+    """Compare two versions.
+
+    Prints months, parameters, errors, and the slices that differ most.
+
+    Example: ridecast models compare stable candidate --stack ridecast
+    """
+    from training.registry.catalog import compare, read_details
+    from training.registry.versions import resolve_version
+
+    models = aws.open_bucket()
+    found = compare(*(read_details(models, resolve_version(models, one)) for one in (a, b)))
+    slices = [{**msgspec.to_builtins(one), "off_minutes": round(one.off_minutes, 4)} for one in found.slices]
+    result = {
+        "a": found.a,
+        "b": found.b,
+        "same_validation": found.is_same_validation,
+        "differences": {pair.name: [pair.a, pair.b] for pair in found.facts},
+        "metrics": {pair.name: [pair.a, pair.b] for pair in found.metrics},
+        "slices": slices,
+    }
+    if as_json:
+        write_json(result)
+        return
+    pairs = [*found.facts, *found.metrics]
+    rows = ((pair.name, value_text(pair.a), value_text(pair.b)) for pair in pairs)
+    write_table(f"A: {found.a}\nB: {found.b}", ("", "A", "B"), rows, numeric={"A", "B"})
+    if not found.is_same_validation:
+        write_lines(["They were validated on different months: their errors cannot be compared."])
+    if found.slices:
+        slice_rows = map(_slice_row, found.slices[:_N_SLICES])
+        columns = ("slice", "rides", "A", "B", "B - A")
+        write_table("Slices that differ most, RMSE in minutes", columns, slice_rows, numeric=columns[1:])
+
+
+@expand_options
+def reproduce_command(aws: BucketAws, version: Version, as_json: Json = False) -> None:
+    """Train a version again from its manifest and compare the bytes.
+
+    Prints "identical", or a table of the differences, and exits with 1.
+
+    Example: ridecast models reproduce stable --stack ridecast
+    """
+    from training.registry.versions import read_stored, resolve_version
+    from training.workflows.reproduce import reproduce, train_as_before
+
+    models = aws.open_bucket()
+    stored = read_stored(models, resolve_version(models, version))
+    with live_display() as display:
+        found = reproduce(stored, train_as_before(display.step))
+    result = {
+        "model_version": found.model_version,
+        "identical": found.is_identical,
+        "only_code_differs": found.is_code,
+        "again_version": found.again_version,
+        "differences": msgspec.to_builtins(found.differences),
+    }
+    if as_json:
+        write_json(result)
+    elif found.is_identical:
+        write_lines([f"{found.model_version}: identical, every byte of every file"])
+    else:
+        rows = ((one.fact, value_text(one.stored), value_text(one.again)) for one in found.differences)
+        title = f"{found.model_version} was trained again as {found.again_version}"
+        write_table(title, ("", "stored", "trained again"), rows)
+        if found.is_code:
+            write_lines(["Data, software and parameters are the same: this project's code has changed."])
+    if not found.is_identical:
+        raise typer.Exit(1)
 
 
 def _model_row(model: "Model") -> tuple[str, ...]:
@@ -180,50 +212,6 @@ def _verdict(channel: str, verdict: Any) -> str:
         return f"{channel}: not readable"
     word = "passed" if verdict.get("passed") else "failed"
     return f"{channel}: {word} against {verdict.get('against') or 'nothing'}"
-
-
-def _show_comparison(comparison: "Comparison", *, as_json: bool) -> None:
-    slices = [{**msgspec.to_builtins(one), "off_minutes": round(one.off_minutes, 4)} for one in comparison.slices]
-    result = {
-        "a": comparison.a,
-        "b": comparison.b,
-        "same_validation": comparison.is_same_validation,
-        "differences": {pair.name: [pair.a, pair.b] for pair in comparison.facts},
-        "metrics": {pair.name: [pair.a, pair.b] for pair in comparison.metrics},
-        "slices": slices,
-    }
-    if as_json:
-        write_json(result)
-        return
-    pairs = [*comparison.facts, *comparison.metrics]
-    rows = ((pair.name, value_text(pair.a), value_text(pair.b)) for pair in pairs)
-    write_table(f"A: {comparison.a}\nB: {comparison.b}", ("", "A", "B"), rows, numeric={"A", "B"})
-    if not comparison.is_same_validation:
-        write_lines(["They were validated on different months: their errors cannot be compared."])
-    if comparison.slices:
-        slice_rows = map(_slice_row, comparison.slices[:_N_SLICES])
-        columns = ("slice", "rides", "A", "B", "B - A")
-        write_table("Slices that differ most, RMSE in minutes", columns, slice_rows, numeric=columns[1:])
-
-
-def _show_reproduction(found: "Reproduction", *, as_json: bool) -> None:
-    result = {
-        "model_version": found.model_version,
-        "identical": found.is_identical,
-        "only_code_differs": found.is_code,
-        "again_version": found.again_version,
-        "differences": msgspec.to_builtins(found.differences),
-    }
-    if as_json:
-        write_json(result)
-    elif found.is_identical:
-        write_lines([f"{found.model_version}: identical, every byte of every file"])
-    else:
-        rows = ((one.fact, value_text(one.stored), value_text(one.again)) for one in found.differences)
-        title = f"{found.model_version} was trained again as {found.again_version}"
-        write_table(title, ("", "stored", "trained again"), rows)
-        if found.is_code:
-            write_lines(["Data, software and parameters are the same: this project's code has changed."])
 
 
 def _slice_row(one: "SlicePair") -> tuple[str, ...]:

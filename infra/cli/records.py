@@ -15,7 +15,6 @@ from infra.cli.output import counted, show_result, write_json, write_lines, writ
 if TYPE_CHECKING:
     from infra.operate.redrive.marks import Marks
     from infra.operate.redrive.records import FailedObject, FailedRecord
-    from infra.operate.redrive.redrive import RedriveReport
     from infra.operate.redrive.selection import Kind, Selection
     from infra.operate.redrive.summary import Group, Item, Summary
     from training.registry.bucket import Bucket
@@ -158,7 +157,27 @@ def redrive_command(
     except KeyboardInterrupt:
         sys.stderr.write(f"ridecast: interrupted after {run.report.n_redriven:,} records: run it again to continue\n")
         raise typer.Exit(_INTERRUPTED) from None
-    _show_redrive(report, records.title, is_dry_run=dry_run, as_json=as_json)
+    streams = ", ".join(f"{n:,} to {stream}" for stream, n in sorted(report.by_stream.items()))
+    shown = {
+        "selected": report.n_selected,
+        "would be sent" if dry_run else "sent and marked": streams or "none",
+        "redriven before": report.n_redriven_before,
+        "perhaps sent twice": report.n_perhaps_repeated,
+        "objects not readable": len(report.unreadable),
+    }
+    result = {
+        "selected": report.n_selected,
+        "redriven": 0 if dry_run else report.n_redriven,
+        "to_redrive": report.n_redriven if dry_run else 0,
+        "redriven_before": report.n_redriven_before,
+        "perhaps_repeated": report.n_perhaps_repeated,
+        "by_stream": dict(report.by_stream),
+        "unreadable": report.unreadable,
+        "dry_run": dry_run,
+    }
+    if not as_json:
+        _write_unreadable(report.unreadable)
+    show_result(records.title, result, as_json=as_json, shown=shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,30 +286,6 @@ def _show_record(record: "FailedRecord", marks: "Marks", *, as_json: bool) -> No
 def _show(result: Mapping[str, Any], *, as_json: bool, shown: Mapping[str, Any]) -> None:
     filled = {name.replace("_", " "): value for name, value in shown.items() if value}
     show_result("", result, as_json=as_json, shown=filled)
-
-
-def _show_redrive(report: "RedriveReport", title: str, *, is_dry_run: bool, as_json: bool) -> None:
-    streams = ", ".join(f"{n:,} to {stream}" for stream, n in sorted(report.by_stream.items()))
-    shown = {
-        "selected": report.n_selected,
-        "would be sent" if is_dry_run else "sent and marked": streams or "none",
-        "redriven before": report.n_redriven_before,
-        "perhaps sent twice": report.n_perhaps_repeated,
-        "objects not readable": len(report.unreadable),
-    }
-    result = {
-        "selected": report.n_selected,
-        "redriven": 0 if is_dry_run else report.n_redriven,
-        "to_redrive": report.n_redriven if is_dry_run else 0,
-        "redriven_before": report.n_redriven_before,
-        "perhaps_repeated": report.n_perhaps_repeated,
-        "by_stream": dict(report.by_stream),
-        "unreadable": report.unreadable,
-        "dry_run": is_dry_run,
-    }
-    if not as_json:
-        _write_unreadable(report.unreadable)
-    show_result(title, result, as_json=as_json, shown=shown)
 
 
 def _write_unreadable(unreadable: Mapping[str, str]) -> None:

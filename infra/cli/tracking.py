@@ -1,15 +1,12 @@
 """`ridecast models sync` and `check`: bring MLflow up to date with a bucket, and compare the two."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from infra.cli.options import BUILD, BucketAws, Bundles, Json, expand_options
 from infra.cli.output import counted, show_result, write_lines
-
-if TYPE_CHECKING:
-    from training.tracking.mirror import Tracked
 
 
 @expand_options
@@ -48,20 +45,17 @@ def sync_command(
                 tracked.append(catch_up(store, sources, one))
             except BundleError as error:
                 broken.append(error)
-    _show_synced(store.uri, tracked, follow_channels(store, models), as_json=as_json)
-    if broken:
-        raise broken[0]
-
-
-def _show_synced(uri: str, tracked: "list[Tracked]", aliases: dict[str, str], *, as_json: bool) -> None:
+    aliases = follow_channels(store, models)
     shown = {
         one.model_version: f"run {one.run_id}, "
         + (f"registered as {one.registered}" if one.registered else "not in the bucket, so not registered")
         for one in tracked
     }
     shown |= {f"alias {alias}": version for alias, version in sorted(aliases.items())}
-    result = {"uri": uri, "tracked": [asdict(one) for one in tracked], "aliases": aliases}
-    show_result(f"MLflow at {uri}", result, as_json=as_json, shown=shown or {"nothing": "there is no version"})
+    result = {"uri": store.uri, "tracked": [asdict(one) for one in tracked], "aliases": aliases}
+    show_result(f"MLflow at {store.uri}", result, as_json=as_json, shown=shown or {"nothing": "there is no version"})
+    if broken:
+        raise broken[0]
 
 
 @expand_options
