@@ -1,4 +1,4 @@
-"""The small bundle's files, loaded as the function does, and the same with something in them changed."""
+"""The small bundle's files: load them as the function does, and change parts of them."""
 
 import json
 from collections.abc import Callable
@@ -12,24 +12,24 @@ OTHER_VERSION = "green-2021-02-000000000000"
 
 
 def load(files: Files, version: str | None = None) -> ModelBundle:
-    """Loads files as those that the channel names."""
+    """Load files as those that the channel names."""
     version = small_bundle().model_version if version is None else version
     return load_bundle(version, sha256(files.get(MANIFEST, b"")), files)
 
 
 def files_of() -> Files:
-    """The small bundle's files, to be changed at will."""
+    """Return the small bundle's files; changing them affects no other test."""
     return dict(small_bundle().files)
 
 
 def with_arrays(**changes: Any) -> Files:
-    """The small bundle's files with some arrays of its forest changed; None takes one out."""
+    """Return the small bundle's files with other arrays in its forest; None removes an array."""
     arrays: dict[str, Any] = {**forest_arrays_of(small_bundle()), **changes}
     return vouched({**files_of(), FOREST: pack({n: array for n, array in arrays.items() if array is not None})})
 
 
 def with_golden(change: Callable[[list[dict[str, Any]]], object]) -> Files:
-    """The small bundle's files with its golden rides changed in place."""
+    """Return the small bundle's files with golden rides that `change` has changed in place."""
     golden = golden_of(small_bundle())
     change(golden)
     return vouched({**files_of(), GOLDEN: json.dumps(golden).encode()})
