@@ -81,10 +81,3 @@ def test_channel_is_moved_to_a_version_that_the_teams_key_has_signed_and_to_no_o
 def test_channel_is_moved_to_an_unsigned_version_where_there_is_no_key(tmp_path: Path, s3: Any) -> None:
     assert ridecast(tmp_path, "rollback", SECOND).exit_code == 0
     assert read_channels(Bucket(s3, "b"))["stable"].model_version == SECOND
-
-
-@pytest.mark.parametrize(
-    "command", [["models", "release"], ["models", "sign"], ["models", "promote"], ["models", "rollback"], ["train"]]
-)
-def test_commands_that_store_or_move_take_a_signing_key(command: list[str]) -> None:
-    assert "--signing-key" in CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).stdout

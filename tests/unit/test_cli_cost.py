@@ -27,13 +27,6 @@ def test_cost_shows_a_table_and_the_assumptions(cli: Cli, monkeypatch: pytest.Mo
         assert line in text
 
 
-def test_part_that_the_course_does_not_have_is_a_dash(cli: Cli) -> None:
-    rows = {line.split("  ")[0]: line.split() for line in cli.run("cost").splitlines()}
-    assert rows["keys"] == ["keys", "2.00", "2.00", "2.00", "-"]
-    assert rows["HTTP API"] == ["HTTP", "API", "-", "-", "-", "-"]
-    assert "-" not in rows["function"]
-
-
 def test_json_has_all_figures(cli: Cli) -> None:
     result = cli("cost")
     assert set(result["dollars_a_month"]) == set(VARIANTS)

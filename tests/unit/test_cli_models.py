@@ -1,6 +1,5 @@
 """`ridecast models` on a folder as the bucket: tables and JSON."""
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -9,6 +8,7 @@ import pytest
 from infra.cli.options import BucketAws
 from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
+from tests.builders_channels import gate
 from tests.kits.cli import Cli
 from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
@@ -29,11 +29,6 @@ class Models(Cli):
     def ended(self, *words: object) -> tuple[int, str, str]:
         """Run a command of the group."""
         return super().ended("models", *words)
-
-    def gate(self, version: str, against: str | None) -> None:
-        """Store a passing verdict for `stable` beside a version."""
-        verdict = {"model_version": version, "against": against, "channel": "stable", "passed": True}
-        put_artifact(self.bucket, version, "gate-stable.json", json.dumps(verdict).encode())
 
 
 @pytest.fixture
@@ -101,7 +96,7 @@ def test_empty_bucket_has_an_empty_list(empty: Models, tmp_path: Path) -> None:
 
 def test_show_has_all_facts_of_a_version(cli: Models) -> None:
     store_bundle(cli.bucket, evaluated(3, 5.0))
-    cli.gate(THIRD, FIRST)
+    gate(cli.bucket, 3, against=1)
     put_artifact(cli.bucket, THIRD, "report.html", b"")
     text = cli.run("show", THIRD)
     for part in ("hour 03", "6.25", "max_iter=20", "numpy", "report.html", f"stable: passed against {FIRST}"):
@@ -163,7 +158,7 @@ def test_models_validated_on_different_months_cannot_be_compared(cli: Models, tm
 
 
 def test_promote_roll_back_and_the_history_of_it(cli: Models) -> None:
-    cli.gate(SECOND, FIRST)
+    gate(cli.bucket, 2, against=1)
     moved = cli("promote", SECOND[:-2])
     assert (moved["channel"], moved["model_version"], moved["previous"]) == ("stable", SECOND, FIRST)
     assert (moved["moved"], moved["why"]) == (True, "promote")
@@ -189,7 +184,7 @@ def test_promoting_the_present_version_does_nothing(cli: Models) -> None:
 
 def test_history_of_all_channels_is_in_order_of_time(cli: Models) -> None:
     cli("promote", SECOND, "--channel", "candidate", "--force")
-    cli.gate(SECOND, FIRST)
+    gate(cli.bucket, 2, against=1)
     cli("promote", "candidate")
     assert [move["channel"] for move in cli("history")["moves"]] == ["stable", "candidate", "stable"]
     assert [move["why"] for move in cli("history", "--channel", "candidate")["moves"]] == ["force"]
@@ -226,7 +221,7 @@ def test_rollback_without_a_version_names_the_version_before(cli: Models) -> Non
 
 def test_move_is_printed_before_a_broken_mlflow_is_warned_of(cli: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
-    cli.gate(SECOND, FIRST)
+    gate(cli.bucket, 2, against=1)
     code, out, err = cli.ended("promote", SECOND)
     assert code == 0
     assert f"now       {SECOND}" in out
@@ -243,7 +238,7 @@ def test_tables_cut_no_version_at_any_width(cli: Models, monkeypatch: pytest.Mon
 
 
 def test_broken_bundle_is_one_sentence(cli: Models, tmp_path: Path) -> None:
-    cli.gate(SECOND, FIRST)
+    gate(cli.bucket, 2, against=1)
     (tmp_path / "bucket" / "models" / SECOND / FOREST).write_bytes(b"")
     assert "forest.npz: has 0 bytes of" in cli.refuses("promote", SECOND)
 

@@ -70,13 +70,6 @@ def test_list_shows_counts_the_newest_and_what_cannot_be_read(cli: Records) -> N
     assert (found["records"], list(found["unreadable"])) == (3, [BROKEN])
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
-def test_list_cuts_no_value_at_any_width(cli: Records, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    text = cli.run("list")
-    assert all(part in text for part in (INVALID_FIELD, SHARD_ID, "2021-01-05 08:15:03Z", event_id(3)))
-
-
 def test_stack_gives_the_bucket_and_an_explicit_bucket_wins(cli: Records) -> None:
     template = {
         "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from infra.cli.output import counting, error_console, live_display, show_result, write_table
+from infra.cli.output import counting, live_display, show_result, write_table
 from infra.local.demo.replay import Ledger, Replay
 from lambda_function.core.events import encode_predictions
 from tests.builders import small_rides
@@ -109,9 +109,3 @@ def test_progress_shows_what_is_sent_and_done_and_how_good_it_is() -> None:
     assert np.isclose(ledger.rmse_minutes, 1.0)
     for figure in ("3/4", "sent 4", "predicted 3", "rejected 0", "6 rides/s", "RMSE 1.00 min", "baseline 2.00"):
         assert figure in written.getvalue()
-
-
-def test_counting_writes_nothing_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    with counting(error_console(), "publishing", 10) as count:
-        count(5)
-    assert capsys.readouterr().out == ""
