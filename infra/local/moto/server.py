@@ -100,7 +100,7 @@ def main(listener_fd: int, *, limits: bool) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     patch_kinesis(limits=limits)
-    cloudformation = ThreadPoolExecutor(1).submit(_load_cloudformation)  # takes a second, while the socket already accepts
+    cloudformation = ThreadPoolExecutor(1).submit(_load_cloudformation)  # a second; the socket accepts meanwhile
     application = DomainDispatcherApplication(partial(_create_app, cloudformation))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler, fd=listener_fd)
     server.serve_forever()
