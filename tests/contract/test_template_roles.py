@@ -6,79 +6,117 @@ from tests.kits.template import ROLES, SIGNING_KEY, allowed, arn_of, as_list, of
 
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
 
-MODELS, CHANNELS, REJECTS, FAILURES = (
-    str({"Fn::Sub": f"${{Bucket.Arn}}/{prefix}/*"}) for prefix in ("models", "channels", "rejects", "aws/lambda")
-)
 VERSION = str({"Ref": next(iter(of_type("AWS::Lambda::Version")))})
-IN_THE_ACCOUNT = "arn:${AWS::Partition}:%s:${AWS::Region}:${AWS::AccountId}:%s"
 
 
 def of(name: str) -> str:
     return str(arn_of(name))
 
 
-def test_predictor_may_do_this_and_nothing_else() -> None:
-    read_actions = ("DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
+def in_the_account(service: str, path: str) -> str:
+    return str({"Fn::Sub": f"arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{path}"})
 
-    assert allowed("PredictorRole") == {
-        *((f"kinesis:{action}", of("RideEvents")) for action in read_actions),
+
+def in_bucket(path: str) -> str:
+    return str({"Fn::Sub": f"${{Bucket.Arn}}/{path}"})
+
+
+def actions_on(target: str, service: str, *actions: str) -> set[tuple[str, str]]:
+    return {(f"{service}:{action}", target) for action in actions}
+
+
+def may_log(group: str) -> set[tuple[str, str]]:
+    return actions_on(of(group), "logs", "CreateLogStream", "PutLogEvents")
+
+
+MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
+    in_bucket,
+    (
+        "models/*", "channels/*", "history/*", "rejects/*", "aws/lambda/*", "redriven/*",
+        "models/*/golden.json", "models/*/manifest.json",
+    ),
+)  # fmt: skip
+READ_MODELS = {
+    ("s3:GetObject", MODELS),
+    ("s3:GetObject", CHANNELS),
+    ("s3:ListBucket", of("Bucket")),
+    ("kms:Decrypt", of("Key")),
+}
+ENCRYPT = ("kms:GenerateDataKey", of("Key"))
+FIND_THE_STACK = ("cloudformation:DescribeStacks", str({"Ref": "AWS::StackId"}))
+READ_STREAM = ("GetRecords", "GetShardIterator", "ListShards")
+ALIAS_ACTIONS = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
+
+ALLOWED = {
+    "PredictorRole": {
+        *READ_MODELS,
+        *actions_on(of("RideEvents"), "kinesis", *READ_STREAM, "DescribeStream", "DescribeStreamSummary"),
         ("kinesis:PutRecords", of("RidePredictions")),
-        ("s3:GetObject", MODELS),
-        ("s3:GetObject", CHANNELS),
         ("s3:PutObject", REJECTS),
         ("s3:PutObject", FAILURES),
-        ("s3:ListBucket", of("Bucket")),
-        ("kms:Decrypt", of("Key")),
-        ("kms:GenerateDataKey", of("Key")),
-        ("logs:CreateLogStream", of("PredictorLogs")),
-        ("logs:PutLogEvents", of("PredictorLogs")),
-    }
-
-
-def test_api_function_may_do_this_and_nothing_else() -> None:
-    assert properties("ApiFunction")["Role"] == arn_of("ApiFunctionRole")
-    assert allowed("ApiFunctionRole") == {
-        ("s3:GetObject", MODELS),
-        ("s3:GetObject", CHANNELS),
-        ("s3:ListBucket", of("Bucket")),
-        ("kms:Decrypt", of("Key")),
-        ("logs:CreateLogStream", of("ApiFunctionLogs")),
-        ("logs:PutLogEvents", of("ApiFunctionLogs")),
-    }
-
-
-@pytest.mark.parametrize("role", ["PredictorRole", "ApiFunctionRole"])
-def test_function_may_verify_with_the_signing_key_if_models_are_signed(role: str) -> None:
-    added = allowed(role, ModelSigningKeyArn=SIGNING_KEY) - allowed(role)
-
-    assert [action for action, _ in added] == ["kms:Verify"]
-    assert statements(role, ModelSigningKeyArn=SIGNING_KEY)["VerifyModels"]["Resource"] != "*"
-
-
-def test_pre_traffic_hook_may_do_this_and_nothing_else() -> None:
-    groups = IN_THE_ACCOUNT % ("codedeploy", "deploymentgroup:${ServerlessDeploymentApplication}/*")
-
-    assert allowed("PreTrafficRole") == {
+        ENCRYPT,
+        *may_log("PredictorLogs"),
+    },
+    "ApiFunctionRole": {*READ_MODELS, *may_log("ApiFunctionLogs")},
+    "PreTrafficRole": {
+        *READ_MODELS,
         ("lambda:InvokeFunction", VERSION),  # the new version only
-        ("s3:GetObject", MODELS),
-        ("s3:GetObject", CHANNELS),
+        (
+            "codedeploy:PutLifecycleEventHookExecutionStatus",
+            in_the_account("codedeploy", "deploymentgroup:${ServerlessDeploymentApplication}/*"),
+        ),
+        *may_log("PreTrafficLogs"),
+    },
+    "DeploymentRole": {
+        *actions_on(of("Predictor"), "lambda", *ALIAS_ACTIONS),
+        *actions_on(str({"Fn::Sub": "${Predictor.Arn}:live"}), "lambda", *ALIAS_ACTIONS),
+        ("lambda:InvokeFunction", of("PreTraffic")),
+        ("cloudwatch:DescribeAlarms", in_the_account("cloudwatch", "alarm:*")),
+    },
+    "ModelPublisherPolicy": {
+        *READ_MODELS,
+        ("s3:GetObject", HISTORIES),
+        *(("s3:PutObject", target) for target in (MODELS, CHANNELS, HISTORIES)),
+        ENCRYPT,
+        FIND_THE_STACK,
+    },
+    "OperatorPolicy": {
+        ("kinesis:PutRecords", of("RideEvents")),
+        *actions_on(of("RidePredictions"), "kinesis", *READ_STREAM),
+        *(("s3:GetObject", target) for target in (REJECTS, FAILURES, MARKS, CHANNELS, GOLDEN, MANIFESTS)),
+        ("s3:PutObject", MARKS),
         ("s3:ListBucket", of("Bucket")),
         ("kms:Decrypt", of("Key")),
-        ("codedeploy:PutLifecycleEventHookExecutionStatus", str({"Fn::Sub": groups})),
-        ("logs:CreateLogStream", of("PreTrafficLogs")),
-        ("logs:PutLogEvents", of("PreTrafficLogs")),
-    }
+        ENCRYPT,
+        FIND_THE_STACK,
+        ("sqs:PurgeQueue", of("GivenUpBatches")),
+    },
+}
+"""Each action with its resource, by role or policy."""
 
 
-def test_codedeploy_may_do_this_and_nothing_else() -> None:
-    alias_actions = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
+@pytest.mark.parametrize("name", ALLOWED)
+def test_role_or_policy_allows_this_and_nothing_else(name: str) -> None:
+    assert allowed(name) == ALLOWED[name]
 
-    assert allowed("DeploymentRole") == {
-        *((f"lambda:{action}", of("Predictor")) for action in alias_actions),
-        *((f"lambda:{action}", str({"Fn::Sub": "${Predictor.Arn}:live"})) for action in alias_actions),
-        ("lambda:InvokeFunction", of("PreTraffic")),
-        ("cloudwatch:DescribeAlarms", str({"Fn::Sub": IN_THE_ACCOUNT % ("cloudwatch", "alarm:*")})),
-    }
+
+def test_api_function_has_its_role() -> None:
+    assert properties("ApiFunction")["Role"] == arn_of("ApiFunctionRole")
+
+
+@pytest.mark.parametrize(
+    ("name", "actions"),
+    [
+        ("PredictorRole", {"kms:Verify"}),
+        ("ApiFunctionRole", {"kms:Verify"}),
+        ("ModelPublisherPolicy", {"kms:Sign", "kms:Verify"}),
+    ],
+)
+def test_signed_models_add_only_the_use_of_the_signing_key(name: str, actions: set[str]) -> None:
+    added = allowed(name, ModelSigningKeyArn=SIGNING_KEY) - allowed(name)
+
+    assert {action for action, _ in added} == actions
+    assert "*" not in {target for _, target in added}
 
 
 @pytest.mark.parametrize(
@@ -118,52 +156,6 @@ def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
     assert not any("ManagedPolicyArns" in role["Properties"] for role in roles.values())
     assert "PredictorRole" in roles
     assert "CodeDeployServiceRole" not in roles
-
-
-# Policies for people --------------------------------------------------------------------------------------------------
-
-
-def in_bucket(path: str) -> str:
-    return str({"Fn::Sub": f"${{Bucket.Arn}}/{path}"})
-
-
-def test_publishers_may_do_this_and_nothing_else() -> None:
-    histories = in_bucket("history/*")
-
-    assert allowed("ModelPublisherPolicy") == {
-        *(("s3:GetObject", target) for target in (MODELS, CHANNELS, histories)),
-        *(("s3:PutObject", target) for target in (MODELS, CHANNELS, histories)),
-        ("s3:ListBucket", of("Bucket")),
-        ("kms:Decrypt", of("Key")),
-        ("kms:GenerateDataKey", of("Key")),
-        ("cloudformation:DescribeStacks", str({"Ref": "AWS::StackId"})),
-    }
-
-
-def test_publishers_sign_and_verify_if_models_are_signed() -> None:
-    signed = allowed("ModelPublisherPolicy", ModelSigningKeyArn=SIGNING_KEY)
-    added = signed - allowed("ModelPublisherPolicy")
-
-    assert {action for action, _ in added} == {"kms:Sign", "kms:Verify"}
-    assert "*" not in {target for _, target in added}
-
-
-def test_operators_may_do_this_and_nothing_else() -> None:
-    read_actions = ("GetRecords", "GetShardIterator", "ListShards")
-    golden, manifests = (in_bucket(f"models/*/{name}.json") for name in ("golden", "manifest"))
-    marks = in_bucket("redriven/*")
-
-    assert allowed("OperatorPolicy") == {
-        ("kinesis:PutRecords", of("RideEvents")),
-        *((f"kinesis:{action}", of("RidePredictions")) for action in read_actions),
-        *(("s3:GetObject", target) for target in (REJECTS, FAILURES, marks, CHANNELS, golden, manifests)),
-        ("s3:PutObject", marks),
-        ("s3:ListBucket", of("Bucket")),
-        ("kms:Decrypt", of("Key")),
-        ("kms:GenerateDataKey", of("Key")),
-        ("cloudformation:DescribeStacks", str({"Ref": "AWS::StackId"})),
-        ("sqs:PurgeQueue", of("GivenUpBatches")),
-    }
 
 
 @pytest.mark.parametrize("name", [*ROLES, *POLICIES])
