@@ -35,7 +35,7 @@ def read_template(path: Path) -> dict[str, Any]:
         UserError: The file is missing, or is not YAML, or is not a template.
     """
     try:
-        template = yaml.load(path.read_text(encoding="utf-8"), _TemplateLoader)  # noqa: S506  # nosec B506 - a SafeLoader
+        template = yaml.load(path.read_text(encoding="utf-8"), _TemplateLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

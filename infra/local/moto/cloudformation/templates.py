@@ -23,7 +23,7 @@ class TemplateRefusedError(UserError):
 def _parse(text: str) -> Template:
     """Parse a template as `sam deploy` uploads it: YAML without short forms, or JSON, which is YAML too."""
     try:
-        template = yaml.load(text, _LOADER)  # noqa: S506  # nosec B506 - a SafeLoader
+        template = yaml.load(text, _LOADER)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise TemplateRefusedError(f"Template format error: {error}") from error
     if not isinstance(template, dict) or not template.get("Resources"):
