@@ -10,9 +10,9 @@ from infra.local.stack import Stack
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.settings import Settings
 from tests.builders import invocation, ride_bytes, small_bundle
-from tests.fakes import BUCKET, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
-from tests.kits.alarms import Properties, threshold
-from tests.kits.metrics import Metric, in_stack, known_metrics
+from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
+from tests.kits.alarms import Properties, metrics, threshold
+from tests.outcomes import SERVICE_DOWN
 
 WATCHED = {
     "FunctionErrorsAlarm": {"Errors"},
@@ -28,18 +28,6 @@ WATCHED = {
     "NoPredictionsAlarm": {"IncomingRecords", "Predictions"},
     "ApiErrorsAlarm": {"5xx", "Count"},
 }
-
-
-def metrics(alarm: Properties) -> list[Properties]:
-    """Return the metrics of an alarm, each as namespace, name and dimensions."""
-    if "MetricName" in alarm:
-        return [alarm]
-    return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
-
-
-def as_metric(metric: Properties) -> Metric:
-    names = frozenset(dimension["Name"] for dimension in metric["Dimensions"])
-    return Metric(metric["Namespace"], metric["MetricName"], names)
 
 
 def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: int = 60) -> float | None:
@@ -75,36 +63,6 @@ def sounds(stack: Stack, alarm: Properties, value: float | None) -> bool:
 def test_every_alarm_exists_and_watches_its_metrics(alarms: dict[str, Properties]) -> None:
     found = {name: {metric["MetricName"] for metric in metrics(alarm)} for name, alarm in alarms.items()}
     assert found == WATCHED
-
-
-def test_every_metric_exists_with_these_dimensions(alarms: dict[str, Properties]) -> None:
-    watched = {as_metric(metric) for alarm in alarms.values() for metric in metrics(alarm)}
-    assert watched - known_metrics() == set()
-
-
-def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, alarms: dict[str, Properties]) -> None:
-    variables = stack.template["Resources"]["Predictor"]["Properties"]["Environment"]["Variables"]
-    own = [metric for alarm in alarms.values() for metric in metrics(alarm) if "AWS/" not in metric["Namespace"]]
-    assert len(own) == 5
-    for metric in own:
-        assert metric["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"]
-        assert metric["Dimensions"] == [{"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]}]
-
-
-def test_alarms_of_two_stacks_in_one_account_share_no_metric(alarms: dict[str, Properties]) -> None:
-    def watched(stack_name: str) -> set[tuple[str, ...]]:
-        return {
-            (
-                metric["Namespace"],
-                metric["MetricName"],
-                *(in_stack(stack_name, one["Value"]) for one in metric["Dimensions"]),
-            )
-            for alarm in alarms.values()
-            for metric in metrics(alarm)
-        }
-
-    assert len(watched("ridecast-dev")) == sum(map(len, WATCHED.values()))
-    assert watched("ridecast-dev") & watched("ridecast-prod") == set()
 
 
 def test_aws_metrics_are_those_of_this_stacks_resources(stack: Stack, alarms: dict[str, Properties]) -> None:
@@ -239,16 +197,6 @@ def test_each_failed_batch_sends_a_message(stack: Stack) -> None:
     assert object_key(failed, "mapping").startswith("aws/lambda/")
 
 
-def test_only_the_rule_may_send_to_the_queue(stack: Stack) -> None:
-    policy = stack.only("AWS::SQS::QueuePolicy")
-    allowed, denied = policy["PolicyDocument"]["Statement"]
-    assert policy["Queues"] == [{"Ref": "GivenUpBatches"}]
-    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
-    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sqs:SendMessage")
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["GivenUpBatchesRule", "Arn"]}}}
-    assert denied["Effect"] == "Deny"
-
-
 def test_queue_is_encrypted_and_keeps_messages_longer_than_the_age_alarm_waits(
     stack: Stack, alarms: dict[str, Properties]
 ) -> None:
@@ -281,13 +229,22 @@ def test_topic_is_encrypted_with_a_key_that_cloudwatch_may_use(stack: Stack) -> 
     assert encrypts["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-def test_only_this_stacks_alarm_may_publish_to_the_topic(stack: Stack) -> None:
-    policy = stack.only("AWS::SNS::TopicPolicy")
+@pytest.mark.parametrize(
+    ("receiver", "key", "service", "action", "source"),
+    [
+        ("GivenUpBatches", "Queues", "events", "sqs:SendMessage", "GivenUpBatchesRule"),
+        ("AlarmTopic", "Topics", "cloudwatch", "sns:Publish", "StackAlarm"),
+    ],
+)
+def test_only_one_source_may_send_and_only_over_tls(
+    stack: Stack, receiver: str, key: str, service: str, action: str, source: str
+) -> None:
+    policy = stack.only("AWS::SQS::QueuePolicy" if key == "Queues" else "AWS::SNS::TopicPolicy")
     allowed, denied = policy["PolicyDocument"]["Statement"]
-    assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
-    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "sns:Publish")
-    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["StackAlarm", "Arn"]}}}
+    assert policy[key] == [{"Ref": receiver}]
+    assert (allowed["Effect"], allowed["Action"]) == ("Allow", action)
+    assert allowed["Principal"] == {"Service": f"{service}.amazonaws.com"}
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [source, "Arn"]}}}
     assert denied["Effect"] == "Deny"
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 

@@ -23,8 +23,8 @@ from tests.kits.bootstrap import (
 from tests.kits.template import as_list
 
 GITHUB = "token.actions.githubusercontent.com"
-MAX_MANAGED_POLICY_CHARS, MAX_INLINE_POLICY_CHARS = 6_144, 10_240
-"""IAM's limits, white space not counted."""
+MAX_POLICY_CHARS = {"AWS::IAM::ManagedPolicy": 6_144, "AWS::IAM::Role": 10_240}
+"""IAM's limits of a managed policy and of a role's own, white space not counted."""
 
 LONGEST_NAME = "x" * 31
 LONGEST = {
@@ -213,12 +213,9 @@ def wildcard_lines() -> Iterator[tuple[int, str]]:
 
 
 def test_no_allowed_action_is_a_wildcard(resources: dict[str, Any]) -> None:
-    for resource in resources.values():
-        policies = [one for one in [resource["Properties"].get("PolicyDocument")] if one]
-        policies += [one["PolicyDocument"] for one in resource["Properties"].get("Policies", ())]
-        for statement in (one for policy in policies for one in policy["Statement"]):
-            if statement["Effect"] == "Allow":
-                assert not [action for action in as_list(statement["Action"]) if "*" in action], statement["Sid"]
+    policies = [one for one in resources.values() if one["Properties"].keys() & {"Policies", "PolicyDocument"}]
+    assert len(policies) > 5
+    assert not [action for action in actions(*policies) if "*" in action]
 
 
 def test_each_wildcard_has_its_reason_beside_it() -> None:
@@ -267,12 +264,9 @@ def test_boundary_allows_everything_that_the_templates_roles_may_do(resources: d
 
 def test_policies_fit_into_iams_limits(resources: dict[str, Any]) -> None:
     for name, resource in resources.items():
-        if resource["Type"] in {"AWS::IAM::ManagedPolicy", "AWS::IAM::Role"} and name != "ExecutionRole":
-            limit = (
-                MAX_MANAGED_POLICY_CHARS if resource["Type"] == "AWS::IAM::ManagedPolicy" else MAX_INLINE_POLICY_CHARS
-            )
+        if resource["Type"] in MAX_POLICY_CHARS and name != "ExecutionRole":
             text = json.dumps(resolved(document(resource), LONGEST), separators=(",", ":"))
-            assert len(text) <= limit, f"{name} has {len(text)} characters"
+            assert len(text) <= MAX_POLICY_CHARS[resource["Type"]], f"{name} has {len(text)} characters"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from infra.local.stack import Stack
 from lambda_function.aws.telemetry import BatchReport
 from lambda_function.core.events import REJECT_REASONS
 from tests.kits.dashboard import Panel, read_panels
-from tests.kits.metrics import Metric, in_stack, known_metrics, own_metrics
+from tests.kits.metrics import own_metrics
 
 GRID_COLUMNS = 24
 ROWS_OF_A_SCREEN = 18  # of 50 pixels, on 1,080 less what the browser and the console take
@@ -45,38 +45,9 @@ def test_panels_fill_one_screen_without_overlaps(panels: list[Panel]) -> None:
     assert set(covered.values()) == {1}
 
 
-def test_every_metric_exists_with_these_dimensions(panels: list[Panel]) -> None:
-    drawn = {
-        Metric(series.namespace, series.metric, frozenset(name for name, _ in series.dimensions))
-        for panel in panels
-        for series in panel.series
-    }
-    assert drawn - known_metrics() == set()
-
-
 def test_every_metric_of_the_function_is_on_it(panels: list[Panel]) -> None:
     drawn = {(series.namespace, series.metric) for panel in panels for series in panel.series}
     assert {(metric.namespace, metric.name) for metric in own_metrics()} - drawn == set()
-
-
-def test_own_metrics_are_those_of_this_stacks_function(stack: Stack, panels: list[Panel]) -> None:
-    variables = stack.template["Resources"]["Predictor"]["Properties"]["Environment"]["Variables"]
-    own = [series for panel in panels for series in panel.series if not series.namespace.startswith("AWS/")]
-    assert {series.namespace for series in own} == {variables["POWERTOOLS_METRICS_NAMESPACE"]}
-    services = {in_stack("ridecast-prod", dict(series.dimensions)["service"]) for series in own}
-    assert services == {in_stack("ridecast-prod", variables["POWERTOOLS_SERVICE_NAME"])} == {"ridecast-prod"}
-
-
-def test_dashboards_of_two_stacks_in_one_account_share_no_metric(panels: list[Panel]) -> None:
-    def drawn(stack_name: str) -> set[tuple[str, ...]]:
-        return {
-            (series.namespace, series.metric, *(in_stack(stack_name, value) for _, value in series.dimensions))
-            for panel in panels
-            for series in panel.series
-        }
-
-    assert len(drawn("ridecast-dev")) >= 30
-    assert drawn("ridecast-dev") & drawn("ridecast-prod") == set()
 
 
 def test_every_reason_of_a_reject_has_its_series(panels: list[Panel]) -> None:

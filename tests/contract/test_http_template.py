@@ -22,12 +22,20 @@ def routes(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {route["RouteKey"]: route for route in found}
 
 
-def test_every_route_requires_a_signed_request() -> None:
-    resources = stack().decided["Resources"]
+@pytest.mark.parametrize(
+    ("parameters", "authorization", "authorizer"),
+    [({}, "AWS_IAM", None), (ISSUER, "JWT", {"Ref": "ApiAuthorizer"})],
+    ids=["signed requests", "tokens"],
+)
+def test_every_route_requires_a_signed_request_or_a_token_if_there_is_an_issuer(
+    parameters: dict[str, str], authorization: str, authorizer: Any
+) -> None:
+    resources = stack(**parameters).decided["Resources"]
     assert len(routes(resources)) == 5
-    assert {route["AuthorizationType"] for route in routes(resources).values()} == {"AWS_IAM"}
-    assert not any("AuthorizerId" in route for route in routes(resources).values())
-    assert "ApiAuthorizer" not in resources
+    assert {route["AuthorizationType"] for route in routes(resources).values()} == {authorization}
+    assert all(route.get("AuthorizerId") == authorizer for route in routes(resources).values())
+    declared = [one["Properties"] for name, one in resources.items() if name == "ApiAuthorizer"]
+    assert [one["AuthorizerType"] for one in declared] == (["JWT"] if authorizer else [])
 
 
 @pytest.mark.parametrize(
@@ -49,13 +57,6 @@ def test_audience_is_one_word(audience: str, is_accepted: bool) -> None:
     declared = stack().template["Parameters"]["ApiJwtAudience"]
 
     assert bool(re.fullmatch(declared["AllowedPattern"], audience)) is is_accepted
-
-
-def test_every_route_requires_a_token_if_there_is_an_issuer() -> None:
-    with_tokens = stack(**ISSUER).decided["Resources"]
-    assert {route["AuthorizationType"] for route in routes(with_tokens).values()} == {"JWT"}
-    assert all(route["AuthorizerId"] == {"Ref": "ApiAuthorizer"} for route in routes(with_tokens).values())
-    assert with_tokens["ApiAuthorizer"]["Properties"]["AuthorizerType"] == "JWT"
 
 
 def test_requests_are_throttled_and_logged() -> None:

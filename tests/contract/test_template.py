@@ -28,38 +28,39 @@ OUTPUTS = {
     "RidePredictionsArn": arn_of("RidePredictions"),
     "RidePredictionsStream": {"Ref": "RidePredictions"},
 }
-OWN_FUNCTIONS = [("Predictor", "lambda_function.handler"), ("PreTraffic", "lambda_function.pre_traffic")]
 
 
-@pytest.mark.parametrize(("name", "module"), OWN_FUNCTIONS)
-def test_function_is_a_zip_of_lambda_function_that_keeps_its_package_name(name: str, module: str) -> None:
-    source = read_template(TEMPLATE)["Resources"][name]
+@pytest.mark.parametrize(
+    ("name", "module", "logs"),
+    [
+        ("Predictor", "lambda_function.handler", "PredictorLogs"),
+        ("PreTraffic", "lambda_function.pre_traffic", "PreTrafficLogs"),
+    ],
+)
+def test_function_is_a_zip_of_lambda_function_with_json_logs_on_arm64_by_default(
+    name: str, module: str, logs: str
+) -> None:
+    source, found = read_template(TEMPLATE)["Resources"][name], properties(name)
 
     assert source["Properties"]["CodeUri"] == "lambda_function/"
     assert source["Metadata"] == {
-        "BuildMethod": properties(name)["Runtime"],
+        "BuildMethod": found["Runtime"],
         "BuildProperties": {"ParentPackageMode": "explicit", "ParentPackages": "lambda_function"},
     }
-    assert (properties(name)["PackageType"], properties(name)["Handler"]) == ("Zip", f"{module}.lambda_handler")
-
-
-@pytest.mark.parametrize("name", [name for name, _ in OWN_FUNCTIONS])
-def test_function_runs_the_projects_python_on_arm64_by_default(name: str) -> None:
-    assert properties(name)["Runtime"] == f"python{(ROOT / '.python-version').read_text().strip()}"
-    assert properties(name)["Architectures"] == [{"Ref": "Architecture"}]
+    assert (
+        found
+        | {
+            "PackageType": "Zip",
+            "Handler": f"{module}.lambda_handler",
+            "Architectures": [{"Ref": "Architecture"}],
+            # Lambda treats a line without a level, such as a metric, as INFO: a higher level would drop metrics.
+            "LoggingConfig": {"LogGroup": {"Ref": logs}, **JSON_LOGS},
+            "TracingConfig": {"Mode": "PassThrough"},  # no trace of its own
+        }
+        == found
+    )
     assert stack().parameters["Architecture"] == "arm64"
     assert Stack(parameters={"Architecture": "x86_64"}).parameters["Architecture"] == "x86_64"
-
-
-@pytest.mark.parametrize(("name", "logs"), [("Predictor", "PredictorLogs"), ("PreTraffic", "PreTrafficLogs")])
-def test_function_logs_json_to_its_own_group_at_a_level_that_keeps_metrics(name: str, logs: str) -> None:
-    # Lambda treats a line without a level, such as a metric, as INFO: a higher level would drop metrics.
-    assert properties(name)["LoggingConfig"] == {"LogGroup": {"Ref": logs}, **JSON_LOGS}
-
-
-@pytest.mark.parametrize("name", [name for name, _ in OWN_FUNCTIONS])
-def test_function_starts_no_trace_of_its_own(name: str) -> None:
-    assert properties(name)["TracingConfig"] == {"Mode": "PassThrough"}
 
 
 def test_function_environment_has_exactly_these_settings() -> None:

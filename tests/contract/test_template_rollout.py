@@ -54,10 +54,6 @@ def test_alias_live_follows_the_version_that_each_deployment_publishes() -> None
     assert version()["Properties"]["FunctionName"] == {"Ref": "Predictor"}
 
 
-def test_rides_go_to_the_alias() -> None:
-    assert properties("PredictorRides")["FunctionName"] == {"Ref": "PredictorAliaslive"}
-
-
 def test_old_version_and_its_snapshot_are_deleted_after_the_rollout() -> None:
     assert version()["DeletionPolicy"] == "Delete"
     assert "UpdateReplacePolicy" not in version()  # CloudFormation's default: the replaced one is deleted, at the end
@@ -154,10 +150,6 @@ def test_parameter_lets_a_fix_through_while_an_alarm_sounds() -> None:
     assert properties(GROUP, RolloutAlarms="Watched") == properties(GROUP)
     # Empty, not missing: otherwise CodeDeploy keeps the old alarms (aws/serverless-application-model#2452).
     assert properties(GROUP, RolloutAlarms="Ignored")["AlarmConfiguration"] == {}
-
-
-def test_alias_is_updated_after_its_deployment_group() -> None:
-    assert alias()["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"] == {"Ref": GROUP}
 
 
 def rollout_minutes(choice: str) -> int:

@@ -17,3 +17,10 @@ def threshold(stack: Stack, alarm: Properties) -> float:
     """Return an alarm's threshold in its metric's unit; for a parameter, its default."""
     value = alarm["Threshold"]
     return float(stack.parameters[value["Ref"]] if isinstance(value, dict) else value)
+
+
+def metrics(alarm: Properties) -> list[Properties]:
+    """Return the metrics of an alarm, each as namespace, name and dimensions."""
+    if "MetricName" in alarm:
+        return [alarm]
+    return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
