@@ -85,11 +85,6 @@ def test_environment_has_each_setting_that_is_read_and_no_other(name: str) -> No
     assert variables - NO_SETTINGS == recorder.asked - LEFT_AT_THEIR_DEFAULT[name]
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_required_settings_are_set(name: str) -> None:
-    assert set(settings_of(FUNCTIONS[name]).REQUIRED) <= FUNCTIONS[name]["Environment"]["Variables"].keys()
-
-
 @pytest.mark.parametrize("parameter", ["LogLevel", "OutputFormat"])
 def test_function_accepts_each_value_that_the_template_allows(parameter: str) -> None:
     allowed = STACK.template["Parameters"][parameter]["AllowedValues"]
@@ -101,16 +96,10 @@ def test_function_accepts_each_value_that_the_template_allows(parameter: str) ->
         assert value in vars(read).values()
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_runtime_is_the_projects_python(name: str) -> None:
+def test_runtime_is_the_projects_python() -> None:
     version = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
-
-    assert FUNCTIONS[name]["Runtime"] == f"python{version}"
-    assert version == f"{PYTHON[0]}.{PYTHON[1]}"
-
-
-def test_projects_python_is_in_its_classifiers() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    version = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
 
+    assert version == f"{PYTHON[0]}.{PYTHON[1]}"
+    assert {function["Runtime"] for function in FUNCTIONS.values()} == {f"python{version}"}
     assert f"Programming Language :: Python :: {version}" in project["classifiers"]

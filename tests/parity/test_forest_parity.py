@@ -149,8 +149,8 @@ def test_forest_agrees_with_scikit_learn(name: str) -> None:
         pair(name).assert_equal(matrix)
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513])
-def test_batches_of_sizes_about_a_block(n_rows: int) -> None:
+@pytest.mark.parametrize("n_rows", [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513, 100_000])
+def test_batches_of_sizes_about_a_block_and_of_a_hundred_thousand(n_rows: int) -> None:
     pair("rides").assert_equal(random_matrix(n_rows))
 
 
@@ -171,10 +171,6 @@ def test_rides_whose_features_fold_into_few_look_ups(n_rides: int) -> None:
     forest = pair("rides").forest
     alone = np.concatenate([forest.predict(row.reshape(1, -1)) for row in matrix[::100]])
     assert forest.predict(matrix)[::100].tobytes() == alone.tobytes()
-
-
-def test_hundred_thousand_rows() -> None:
-    pair("rides").assert_equal(random_matrix(100_000))
 
 
 @pytest.mark.slow

@@ -182,19 +182,16 @@ def test_data_is_endangered_by_removal_or_replacement(
 # -- executing
 
 
-def test_execution_waits_for_the_stack_itself() -> None:
-    status, clock = executed(
-        event(1, "UPDATE_IN_PROGRESS"), event(2, "UPDATE_COMPLETE", "Predictor"), event(3, "UPDATE_COMPLETE")
-    )
+@pytest.mark.parametrize(
+    ("operation", "others"),
+    [("UPDATE", [event(2, "UPDATE_COMPLETE", "Predictor")]), ("CREATE", [])],
+    ids=["another resource ends first", "an earlier deployment has ended"],
+)
+def test_execution_waits_for_the_end_of_the_stack_itself(operation: str, others: list[dict[str, Any]]) -> None:
+    status, clock = executed(event(1, f"{operation}_IN_PROGRESS"), *others, event(3, f"{operation}_COMPLETE"))
 
-    assert status == "UPDATE_COMPLETE"
-    assert clock.slept_s == [WAIT_S, WAIT_S]
-
-
-def test_end_of_an_earlier_deployment_is_ignored() -> None:
-    status, _ = executed(event(1, "CREATE_IN_PROGRESS"), event(2, "CREATE_COMPLETE"))
-
-    assert status == "CREATE_COMPLETE"
+    assert status == f"{operation}_COMPLETE"
+    assert clock.slept_s == [WAIT_S] * (1 + len(others))
 
 
 def test_rollback_is_an_error_with_its_first_reasons() -> None:
@@ -248,37 +245,33 @@ DEPLOYED = {
 }
 
 
-def test_undo_deploys_the_former_template_with_its_parameters_tags_and_role() -> None:
-    before = read_deployed(_CloudFormation(stack=DEPLOYED, template="Resources: {}"), STACK)
+def undone(stack: dict[str, Any], template: str = "{}") -> tuple[dict[str, Any], AddressedS3]:
+    """Undo a deployment of a stack; return the request for its change set, which was executed, and S3."""
+    before = read_deployed(_CloudFormation(stack=stack, template=template), STACK)
     assert before is not None
     cloudformation, s3 = _CloudFormation(event(1, "UPDATE_COMPLETE")), AddressedS3()
-
-    status = undo(cloudformation, s3, BUCKET, before, FakeClock().sleep)
-
-    assert status == "UPDATE_COMPLETE"
+    assert undo(cloudformation, s3, BUCKET, before, FakeClock().sleep) == "UPDATE_COMPLETE"
     (request,) = cloudformation.created
+    assert cloudformation.executed == [request["ChangeSetName"]]
+    return request, s3
+
+
+def test_undo_deploys_the_former_template_with_its_parameters_tags_and_role() -> None:
+    request, s3 = undone(DEPLOYED, "Resources: {}")
+
     assert list(s3.objects.values()) == [b"Resources: {}"]
     assert request["TemplateURL"] == f"https://s3.eu-west-1.amazonaws.com/{BUCKET}/{next(iter(s3.objects))}"
-    assert request["RoleARN"] == DEPLOYED["RoleARN"]
-    assert (request["Parameters"], request["Tags"], request["Capabilities"]) == (
-        DEPLOYED["Parameters"],
-        DEPLOYED["Tags"],
-        DEPLOYED["Capabilities"],
-    )
-    assert cloudformation.executed == [request["ChangeSetName"]]
+    same = ("RoleARN", "Parameters", "Tags", "Capabilities")
+    assert {name: request[name] for name in same} == {name: DEPLOYED[name] for name in same}
 
 
 def test_undo_takes_over_at_once_and_no_alarm_rolls_it_back() -> None:
     # GIVEN a stack that shifts traffic in steps and watches alarms, one of which the bad release has raised
     usual = {"CodeRollout": "ByEnvironment", "RideEventsShards": "2", "RolloutAlarms": "Watched"}
     parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in usual.items()]
-    before = read_deployed(_CloudFormation(stack={**DEPLOYED, "Parameters": parameters}), STACK)
-    assert before is not None
-    cloudformation = _CloudFormation(event(1, "UPDATE_COMPLETE"))
 
-    undo(cloudformation, AddressedS3(), BUCKET, before, FakeClock().sleep)
+    request, _ = undone({**DEPLOYED, "Parameters": parameters})
 
-    (request,) = cloudformation.created
     given = {one["ParameterKey"]: one["ParameterValue"] for one in request["Parameters"]}
     assert given == {"CodeRollout": "AllAtOnce", "RideEventsShards": "2", "RolloutAlarms": "Ignored"}
 
@@ -320,30 +313,22 @@ def test_environment_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None
 
 
 def test_archive_depends_on_names_and_bytes_only(tmp_path: Path) -> None:
+    builds = [(("a.py", "b.so"), 0o664, ""), (("b.so", "a.py"), 0o600, ""), (("a.py", "b.so"), 0o664, "changed")]
     digests = []
-    for number, names in enumerate([("a.py", "b.so"), ("b.so", "a.py")]):
+    for number, (names, mode, more) in enumerate(builds):
         folder = tmp_path / str(number)
         (folder / "package").mkdir(parents=True)
         for name in names:
             path = folder / "package" / name
-            path.write_text(name)
-            path.chmod(0o600 if number else 0o664)
+            path.write_text(name + more)
+            path.chmod(mode)
         digests.append(write_archive(folder, tmp_path / f"{number}.zip"))
 
-    assert digests[0] == digests[1]
+    same, also_same, other = digests
+    assert same == also_same != other
     with ZipFile(tmp_path / "0.zip") as archive:
         assert archive.namelist() == ["package/a.py", "package/b.so"]
         assert {entry.external_attr >> 16 & 0o777 for entry in archive.infolist()} == {0o644}
-
-
-def test_archive_of_other_bytes_has_another_digest(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    digests = set()
-    for text in ("one", "two"):
-        (tmp_path / "folder" / "a.py").write_text(text)
-        digests.add(write_archive(tmp_path / "folder", tmp_path / "a.zip"))
-
-    assert len(digests) == 2
 
 
 EXPORTED = """\
