@@ -58,17 +58,11 @@ class S3(GetObject, PutObject, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The result of publishing or of storing rejects.
+    """The result of publishing or of storing rejects."""
 
-    Attributes:
-        n_done: How many records, counted from the first, are finished; the others must come again.
-        problem: Why it is not all of them, or "".
-        n_resent: Entries of PutRecords that were sent more than once.
-    """
-
-    n_done: int
-    problem: str = ""
-    n_resent: int = 0
+    n_done: int  # how many records, counted from the first, are finished; the others must come again
+    problem: str = ""  # why it is not all of them, or ""
+    n_resent: int = 0  # entries of PutRecords that were sent more than once
 
 
 @dataclass(frozen=True, slots=True)

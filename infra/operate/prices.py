@@ -24,20 +24,14 @@ _ARTICLES = "articles of 2026-03 and 2026-06; infracost's test data"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars for a number of units.
-
-    Attributes:
-        page: Where AWS publishes it.
-        as_of: The month of the figure.
-        confirmed: A second source of the figure; or what was not found.
-    """
+    """Dollars for a number of units."""
 
     dollars: float
     units: float
     unit: str
-    page: str
-    as_of: str = "2026-09"
-    confirmed: str = _PRICE_LIST
+    page: str  # where AWS publishes it
+    as_of: str = "2026-09"  # the month of the figure
+    confirmed: str = _PRICE_LIST  # a second source of the figure; or what was not found
 
     def of(self, n_units: float) -> float:
         """Return the dollars for a number of units.

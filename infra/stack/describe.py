@@ -16,22 +16,16 @@ _NOT_CHECKED = "NOT_CHECKED"
 
 @dataclass(frozen=True, slots=True)
 class DescribedStack:
-    """A deployed stack.
-
-    Attributes:
-        status: CloudFormation's, as in ``UPDATE_COMPLETE``.
-        resource_drift: ``DRIFTED`` or ``IN_SYNC``; "" if nobody has started a drift detection.
-        role_arn: The role that CloudFormation deploys with; "" for the caller's own permissions.
-    """
+    """A deployed stack."""
 
     name: str
-    status: str
+    status: str  # CloudFormation's, as in ``UPDATE_COMPLETE``
     outputs: Mapping[str, str]
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
     capabilities: tuple[str, ...]
-    resource_drift: str
-    role_arn: str
+    resource_drift: str  # ``DRIFTED`` or ``IN_SYNC``; "" if nobody has started a drift detection
+    role_arn: str  # the role that CloudFormation deploys with; "" for the caller's own permissions
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,23 +37,17 @@ from lambda_function.errors import PredictorError, RequestError
 
 @dataclass(slots=True, kw_only=True)
 class RequestReport:
-    """The figures of one request.
+    """The figures of one request."""
 
-    Attributes:
-        route: Method and path, for example ``POST /predictions``; "" for an unknown route.
-        n_rejects: Rides that cannot be predicted.
-        problem: What went wrong with the request or the model, or "". It goes to the log, not to the caller.
-    """
-
-    route: str = ""
+    route: str = ""  # Method and path, for example ``POST /predictions``; "" for an unknown route
     status: int = 0
     n_predictions: int = 0
-    n_rejects: int = 0
+    n_rejects: int = 0  # rides that cannot be predicted
     model_version: str = ""
     model_switched: bool = False
     refresh_failed: bool = False
     request_ms: float = 0.0
-    problem: str = ""
+    problem: str = ""  # what went wrong with the request or the model, or "". It goes to the log, not to the caller.
 
 
 class RequestTelemetry(Telemetry):

@@ -46,15 +46,10 @@ _decode_rides = msgspec.json.Decoder(_Rides).decode
 
 @dataclass(frozen=True, slots=True)
 class RideRequest:
-    """The decoded request.
+    """The decoded request."""
 
-    Attributes:
-        events: The JSON of each ride event (n,), as it is in the body.
-        is_list: Whether the answer is a list, even of one.
-    """
-
-    events: Sequence[bytes]
-    is_list: bool
+    events: Sequence[bytes]  # the JSON of each ride event (n,), as it is in the body
+    is_list: bool  # whether the answer is a list, even of one
 
 
 @dataclass(frozen=True, slots=True)

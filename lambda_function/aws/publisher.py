@@ -37,17 +37,11 @@ class PutRecords(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The result of publishing a batch.
+    """The result of publishing a batch."""
 
-    Attributes:
-        unpublished: Indices of the entries that the stream has not confirmed, ascending.
-        n_resent: Entries that were sent more than once.
-        last_error: The error of the last entry that failed, or "".
-    """
-
-    unpublished: list[int]
-    n_resent: int = 0
-    last_error: str = ""
+    unpublished: list[int]  # indices of the entries that the stream has not confirmed, ascending
+    n_resent: int = 0  # entries that were sent more than once
+    last_error: str = ""  # the error of the last entry that failed, or ""
 
 
 @dataclass(slots=True)

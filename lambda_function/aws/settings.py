@@ -16,28 +16,18 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, kw_only=True)
 class ServingSettings:
-    """The settings of every function in the package.
-
-    Attributes:
-        bucket: Name of the bucket with channels/, models/ and rejects/.
-        model_channel: The channel to follow, for example ``stable``.
-        model_refresh_s: Seconds between two reads of the channel.
-        model_signing_key: ARN of the KMS key that bundles must be signed with; "" if no signature is needed.
-        service_name: The service in logs and metrics.
-        metrics_namespace: The namespace in CloudWatch.
-        log_level: As `logging` spells it.
-    """
+    """The settings of every function in the package."""
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("BUCKET", "MODEL_CHANNEL")
     """Variables without a default."""
 
-    bucket: str
-    model_channel: str
-    model_refresh_s: float = 60.0
-    model_signing_key: str = ""
-    service_name: str = "ridecast"
-    metrics_namespace: str = "ridecast"
-    log_level: str = "INFO"
+    bucket: str  # name of the bucket with channels/, models/ and rejects/
+    model_channel: str  # the channel to follow, for example ``stable``
+    model_refresh_s: float = 60.0  # seconds between two reads of the channel
+    model_signing_key: str = ""  # ARN of the KMS key that bundles must be signed with; "" if no signature is needed
+    service_name: str = "ridecast"  # the service in logs and metrics
+    metrics_namespace: str = "ridecast"  # the namespace in CloudWatch
+    log_level: str = "INFO"  # as `logging` spells it
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -97,15 +87,11 @@ class Settings(ServingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PreTrafficSettings(ServingSettings):
-    """The settings of the hook that tries a new version before it gets traffic.
-
-    Attributes:
-        new_version: ARN of the version to try.
-    """
+    """The settings of the hook that tries a new version before it gets traffic."""
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("NEW_VERSION", *ServingSettings.REQUIRED)
 
-    new_version: str
+    new_version: str  # ARN of the version to try
 
     @classmethod
     def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:

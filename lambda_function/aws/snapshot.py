@@ -74,13 +74,9 @@ class RenewableClient:
 
 @dataclass(slots=True)
 class Restorable:
-    """The parts of a handler that must be renewed after a restore.
+    """The parts of a handler that must be renewed after a restore."""
 
-    Attributes:
-        make: Makes the S3 and the Kinesis client.
-    """
-
-    make: Callable[[], tuple[Any, Any]]
+    make: Callable[[], tuple[Any, Any]]  # makes the S3 and the Kinesis client
     clock: RestorableClock = field(default_factory=RestorableClock)
     _clients: tuple[RenewableClient, ...] = field(default=(), init=False)
 

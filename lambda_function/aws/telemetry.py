@@ -13,33 +13,24 @@ MILLISECONDS_PER_S = 1000
 
 @dataclass(slots=True, kw_only=True)
 class BatchReport:
-    """The figures of one batch.
-
-    Attributes:
-        max_record_age_ms: From the oldest record's arrival to the start of the batch.
-        rejects_by_reason: Counts, by `events.REJECT_REASONS`.
-        n_retried: Records given back to Lambda: all from the first that is not finished.
-        n_resent: Entries of PutRecords that were sent more than once.
-        retry_from: The sequence number reported, or "".
-        problem: What went wrong with the batch or the model, or "".
-    """
+    """The figures of one batch."""
 
     stream: str
     shard_id: str
     first_sequence_number: str
     n_records: int
-    max_record_age_ms: float
+    max_record_age_ms: float  # from the oldest record's arrival to the start of the batch
     n_predictions: int = 0
-    rejects_by_reason: Counter[str] = field(default_factory=Counter)
-    n_retried: int = 0
-    n_resent: int = 0
-    retry_from: str = ""
+    rejects_by_reason: Counter[str] = field(default_factory=Counter)  # counts, by `events.REJECT_REASONS`
+    n_retried: int = 0  # records given back to Lambda: all from the first that is not finished
+    n_resent: int = 0  # entries of PutRecords that were sent more than once
+    retry_from: str = ""  # the sequence number reported, or ""
     model_version: str = ""
     model_switched: bool = False
     refresh_failed: bool = False
     predict_ms: float = 0.0
     publish_ms: float = 0.0
-    problem: str = ""
+    problem: str = ""  # what went wrong with the batch or the model, or ""
 
 
 class Telemetry:

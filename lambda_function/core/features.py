@@ -56,19 +56,12 @@ _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 
 @dataclass(frozen=True, slots=True)
 class RideColumns:
-    """Rides by column, one entry per ride: the input of the features.
+    """Rides by column, one entry per ride: the input of the features."""
 
-    Attributes:
-        pickup_zone: int64 (n,), LocationID, 1 to 265.
-        dropoff_zone: int64 (n,), LocationID, 1 to 265.
-        trip_distance_miles: float64 (n,), as booked or metered, not cleaned.
-        pickup_minute: int64 (n,), New York wall-clock minutes since 1970-01-01T00:00.
-    """
-
-    pickup_zone: NDArray[np.int64]
-    dropoff_zone: NDArray[np.int64]
-    trip_distance_miles: NDArray[np.float64]
-    pickup_minute: NDArray[np.int64]
+    pickup_zone: NDArray[np.int64]  # int64 (n,), LocationID, 1 to 265
+    dropoff_zone: NDArray[np.int64]  # int64 (n,), LocationID, 1 to 265
+    trip_distance_miles: NDArray[np.float64]  # float64 (n,), as booked or metered, not cleaned
+    pickup_minute: NDArray[np.int64]  # int64 (n,), New York wall-clock minutes since 1970-01-01T00:00
 
     def __len__(self) -> int:
         return len(self.pickup_zone)

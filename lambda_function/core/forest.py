@@ -52,17 +52,11 @@ _LAST_LEAF = np.uint32(1 << 31)  # no split clears it: a ride always falls into 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """An ensemble ready to predict. Build it with `from_arrays`.
+    """An ensemble ready to predict. Build it with `from_arrays`."""
 
-    Attributes:
-        n_features: The number of columns of a matrix.
-        n_trees: Trees.
-        base_minutes: The start of the sum over the trees.
-    """
-
-    n_features: int
-    n_trees: int
-    base_minutes: float
+    n_features: int  # the number of columns of a matrix
+    n_trees: int  # Trees
+    base_minutes: float  # the start of the sum over the trees
     _thresholds: tuple[Thresholds, ...]
     _groups: tuple["_TreeGroup", ...]
 

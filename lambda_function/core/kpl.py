@@ -226,17 +226,11 @@ _FIRST_HASH_KEY = HASH_KEY_INDEX + b"\0"
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A record that holds several entries, or a plain record for an entry that is too large to pack.
+    """A record that holds several entries, or a plain record for an entry that is too large to pack."""
 
-    Attributes:
-        partition_key: The key that the stream routes the record by.
-        data: The record's bytes.
-        positions: Indices of the entries in it, ascending, in the packed order.
-    """
-
-    partition_key: str
-    data: bytes
-    positions: Sequence[int]
+    partition_key: str  # the key that the stream routes the record by
+    data: bytes  # the record's bytes
+    positions: Sequence[int]  # indices of the entries in it, ascending, in the packed order
 
 
 def pack(entries: Sequence[Entry], n_groups: int, max_bytes: int = MAX_RECORD_BYTES) -> list[Aggregate]:

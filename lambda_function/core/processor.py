@@ -36,16 +36,11 @@ class ProcessedBatch:
     """The result of a batch: each record is in `entries` or in `rejects`, in order, never in both.
 
     Each sub-record of an aggregate is in one of the two, under its record's position in the batch.
-
-    Attributes:
-        entries: Predictions to publish: partition key and data.
-        positions: The position of each entry's record, ascending.
-        rejects: (position, reject) each, ascending.
     """
 
-    entries: list[Entry]
-    positions: list[int]
-    rejects: list[tuple[int, Reject]]
+    entries: list[Entry]  # Predictions to publish: partition key and data
+    positions: list[int]  # the position of each entry's record, ascending
+    rejects: list[tuple[int, Reject]]  # (position, reject) each, ascending
 
 
 def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:

@@ -20,12 +20,9 @@ class Thresholds:
 
     A value's cell is a monotonic function of the value. So thresholds in lower cells lie below it, those in higher
     cells don't, and only those in its own cell need comparing: one or two, where 4096 cells hold 250 thresholds.
-
-    Attributes:
-        values: float64 (m,), ascending, no NaN; the last may be +inf.
     """
 
-    values: NDArray[np.float64]
+    values: NDArray[np.float64]  # float64 (m,), ascending, no NaN; the last may be +inf
     _closed: NDArray[np.float64]  # the values, and at their end one that nothing exceeds
     _first_in_cell: NDArray[np.intp]
     _low: float

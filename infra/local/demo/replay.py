@@ -33,15 +33,10 @@ def ride_events(rides: Rides, ids: range) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Ride events to send: event i of the rides has `ride_id` i.
+    """Ride events to send: event i of the rides has `ride_id` i."""
 
-    Attributes:
-        rides: In order of pickup.
-        n_malformed: Malformed events, spread evenly among the rides.
-    """
-
-    rides: Rides
-    n_malformed: int
+    rides: Rides  # In order of pickup
+    n_malformed: int  # Malformed events, spread evenly among the rides
 
     @classmethod
     def of(cls, rides: Rides, n_events: int) -> "Replay":

@@ -41,25 +41,14 @@ class MappingStats:
     """Counters of a mapping, updated while it runs.
 
     Each record is settled once, in `n_done`, `n_failed` or `n_dropped`.
-
-    Attributes:
-        n_invocations: Invocations, including failed ones.
-        n_delivered: Records in all invocations; a record counts each time.
-        n_redelivered: Records among them that had been delivered before.
-        n_done: Records that the function has processed.
-        n_failures: Invocations that left a record unprocessed.
-        n_bisects: Failed batches that were split in two.
-        n_failed: Records in the failure destination.
-        n_dropped: Failed records without a destination: they are lost.
-        last_error: The last error of the function or the failure destination; "" if there was none.
     """
 
-    n_invocations: int = 0
-    n_delivered: int = 0
-    n_redelivered: int = 0
-    n_done: int = 0
-    n_failures: int = 0
-    n_bisects: int = 0
-    n_failed: int = 0
-    n_dropped: int = 0
-    last_error: str = ""
+    n_invocations: int = 0  # Invocations, including failed ones
+    n_delivered: int = 0  # records in all invocations; a record counts each time
+    n_redelivered: int = 0  # records among them that had been delivered before
+    n_done: int = 0  # records that the function has processed
+    n_failures: int = 0  # Invocations that left a record unprocessed
+    n_bisects: int = 0  # Failed batches that were split in two
+    n_failed: int = 0  # records in the failure destination
+    n_dropped: int = 0  # Failed records without a destination: they are lost
+    last_error: str = ""  # the last error of the function or the failure destination; "" if there was none

@@ -31,24 +31,15 @@ class FailedBatch:
     """Records of one shard that are not delivered again.
 
     All content of the stored object is fixed here, so a repeated attempt writes the same object.
-
-    Attributes:
-        records: At least one, in order.
-        condition: Why they failed.
-        n_invocations: Invocations of exactly these records.
-        raised: Whether the last invocation raised an error.
-        at_s: When they failed, Unix time.
-        object_id: Unique part of the object's key.
-        request_id: ID of the invocation.
     """
 
-    records: list[LambdaRecord]
-    condition: Condition
-    n_invocations: int
-    raised: bool
-    at_s: float
-    object_id: str
-    request_id: str
+    records: list[LambdaRecord]  # At least one, in order
+    condition: Condition  # why they failed
+    n_invocations: int  # Invocations of exactly these records
+    raised: bool  # whether the last invocation raised an error
+    at_s: float  # when they failed, Unix time
+    object_id: str  # Unique part of the object's key
+    request_id: str  # ID of the invocation
 
     @property
     def shard_id(self) -> str:

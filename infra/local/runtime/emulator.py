@@ -42,15 +42,10 @@ _EXITED = re.compile(r"Process runtime-\d+ exited: (?:exit status (\d+)|(.+))")
 
 @dataclass(frozen=True, slots=True)
 class InvocationReport:
-    """The emulator's report of one invocation.
+    """The emulator's report of one invocation."""
 
-    Attributes:
-        init_ms: Time that starting the runtime and importing the function took; None for a warm start.
-        duration_ms: Time that the function took; None if it did not answer.
-    """
-
-    init_ms: float | None
-    duration_ms: float | None
+    init_ms: float | None  # Time that starting the runtime and importing the function took; None for a warm start
+    duration_ms: float | None  # Time that the function took; None if it did not answer
 
 
 class EmulatedRuntime:

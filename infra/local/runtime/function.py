@@ -12,24 +12,15 @@ _SOURCE_TREE = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionConfig:
-    """The configuration of a function.
+    """The configuration of a function."""
 
-    Attributes:
-        handler: Module and name, as in a template.
-        environment: Its variables, and AWS settings for its clients.
-        timeout_s: Whole seconds, as in Lambda.
-        memory_mb: Passed to the function; not enforced.
-        package: The folder that would be zipped.
-        site_packages: More importable folders, for dependencies that a built package would contain.
-    """
-
-    handler: str
-    environment: Mapping[str, str]
-    timeout_s: int
-    memory_mb: int = 512
+    handler: str  # Module and name, as in a template
+    environment: Mapping[str, str]  # Its variables, and AWS settings for its clients
+    timeout_s: int  # Whole seconds, as in Lambda
+    memory_mb: int = 512  # Passed to the function; not enforced
     name: str = "predictor"
-    package: Path = _SOURCE_TREE
-    site_packages: Sequence[Path] = ()
+    package: Path = _SOURCE_TREE  # the folder that would be zipped
+    site_packages: Sequence[Path] = ()  # More importable folders, for dependencies that a built package would contain
 
     def with_variables(self, **variables: str) -> Self:
         """Return the configuration with other values of some environment variables."""

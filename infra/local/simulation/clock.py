@@ -6,17 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class SimulatedClock:
-    """Monotonic time and wall-clock time.
+    """Monotonic time and wall-clock time."""
 
-    Attributes:
-        now_s: Monotonic seconds.
-        wall_ahead_s: Unix time less monotonic seconds; it begins on 2021-01-05.
-        deadline_s: Monotonic seconds at which a sleeping function is killed.
-    """
-
-    now_s: float = 0.0
-    wall_ahead_s: float = 1_609_834_500.0
-    deadline_s: float = math.inf
+    now_s: float = 0.0  # Monotonic seconds
+    wall_ahead_s: float = 1_609_834_500.0  # Unix time less monotonic seconds; it begins on 2021-01-05
+    deadline_s: float = math.inf  # Monotonic seconds at which a sleeping function is killed
 
     def monotonic(self) -> float:
         """Return monotonic seconds."""

@@ -45,24 +45,15 @@ Watch = Callable[[list[LambdaRecord], int | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationOptions:
-    """Options of a simulation.
+    """Options of a simulation."""
 
-    Attributes:
-        mapping: The event source mapping's properties.
-        n_shards: Shards of the input stream.
-        n_output_shards: Shards of the output stream.
-        output_format: The function's setting, like `output_groups`.
-        timeout_s: The function's timeout.
-        keeps_all: Whether the input stream keeps records after they have been read.
-    """
-
-    mapping: MappingConfig
-    n_shards: int = 1
-    n_output_shards: int = 1
-    output_format: str = "json"
+    mapping: MappingConfig  # the event source mapping's properties
+    n_shards: int = 1  # Shards of the input stream
+    n_output_shards: int = 1  # Shards of the output stream
+    output_format: str = "json"  # the function's setting, like `output_groups`
     output_groups: int = 1
-    timeout_s: float = 60.0
-    keeps_all: bool = True
+    timeout_s: float = 60.0  # the function's timeout
+    keeps_all: bool = True  # whether the input stream keeps records after they have been read
 
 
 class Clients(NamedTuple):

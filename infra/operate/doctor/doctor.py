@@ -30,19 +30,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """Reads one stack.
+    """Reads one stack."""
 
-    Attributes:
-        client: Makes a boto3 client of a service.
-        stack_name: The stack.
-        window_minutes: How far back the metrics go.
-        template: The local template to compare with; None compares nothing.
-    """
-
-    client: Callable[[str], Any]
-    stack_name: str
-    window_minutes: int = 60
-    template: Path | None = None
+    client: Callable[[str], Any]  # makes a boto3 client of a service
+    stack_name: str  # the stack
+    window_minutes: int = 60  # how far back the metrics go
+    template: Path | None = None  # the local template to compare with; None compares nothing
 
     def gather(self) -> StackFacts:
         """Read all facts once.

@@ -21,18 +21,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `--json` writes its fields: fields are added, never renamed.
+    """The result of one check. `--json` writes its fields: fields are added, never renamed."""
 
-    Attributes:
-        check: The check's name, which stays the same.
-        what: What was found, with figures.
-        remedy: What to do next; "" if and only if there is nothing to do.
-    """
-
-    check: str
+    check: str  # the check's name, which stays the same
     severity: Severity
-    what: str
-    remedy: str = ""
+    what: str  # what was found, with figures
+    remedy: str = ""  # what to do next; "" if and only if there is nothing to do
 
 
 def good(check: str, what: str) -> Finding:

@@ -20,21 +20,14 @@ class _Resource:
     """One resource of a stack, in the form that moto's CloudFormation expects; subclasses define name, put and delete.
 
     moto finds a resource type among the direct subclasses of its CloudFormationModel, so each class names that too.
-
-    Attributes:
-        type: As in a template.
-        name_property: The property that names the resource; "" if AWS generates the name.
-        attributes: The attributes that `GetAtt` returns.
-        name: The given or generated name.
-        physical_resource_id: The value of `Ref`.
     """
 
-    type: ClassVar[str]
-    name_property: ClassVar[str] = ""
-    attributes: ClassVar[Collection[str]] = ()
+    type: ClassVar[str]  # as in a template
+    name_property: ClassVar[str] = ""  # the property that names the resource; "" if AWS generates the name
+    attributes: ClassVar[Collection[str]] = ()  # the attributes that `GetAtt` returns
 
-    name: str
-    physical_resource_id: str
+    name: str  # the given or generated name
+    physical_resource_id: str  # the value of `Ref`
 
     @classmethod
     @abstractmethod
