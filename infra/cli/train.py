@@ -181,7 +181,7 @@ def report_command(
 
 
 def _run_facts(outcome: "RunOutcome") -> dict[str, str]:
-    validated = outcome.run.validated
+    validated = outcome.run.evaluation.validate
     rows = {
         "model version": outcome.run.bundle.model_version,
         "training rides": f"{outcome.run.n_train:,}",
@@ -206,7 +206,7 @@ def _run_facts(outcome: "RunOutcome") -> dict[str, str]:
 
 
 def _run_json(outcome: "RunOutcome", run_id: str | None) -> dict[str, Any]:
-    validated, verdict, moved = outcome.run.validated, outcome.verdict, outcome.moved
+    validated, verdict, moved = outcome.run.evaluation.validate, outcome.verdict, outcome.moved
     return {
         "model_version": outcome.run.bundle.model_version,
         **_minutes(validated.model),

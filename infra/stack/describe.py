@@ -19,7 +19,7 @@ class DescribedStack:
     """A deployed stack."""
 
     name: str
-    status: str  # CloudFormation's, as in ``UPDATE_COMPLETE``
+    status: str  # cloudFormation's, as in ``UPDATE_COMPLETE``
     outputs: Mapping[str, str]
     parameters: Mapping[str, str]
     tags: Mapping[str, str]

@@ -39,7 +39,7 @@ from lambda_function.errors import PredictorError, RequestError
 class RequestReport:
     """The figures of one request."""
 
-    route: str = ""  # Method and path, for example ``POST /predictions``; "" for an unknown route
+    route: str = ""  # method and path, for example ``POST /predictions``; "" for an unknown route
     status: int = 0
     n_predictions: int = 0
     n_rejects: int = 0  # rides that cannot be predicted

@@ -55,7 +55,7 @@ class Forest:
     """An ensemble ready to predict. Build it with `from_arrays`."""
 
     n_features: int  # the number of columns of a matrix
-    n_trees: int  # Trees
+    n_trees: int  # trees
     base_minutes: float  # the start of the sum over the trees
     _thresholds: tuple[Thresholds, ...]
     _groups: tuple["_TreeGroup", ...]

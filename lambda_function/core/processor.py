@@ -38,7 +38,7 @@ class ProcessedBatch:
     Each sub-record of an aggregate is in one of the two, under its record's position in the batch.
     """
 
-    entries: list[Entry]  # Predictions to publish: partition key and data
+    entries: list[Entry]  # predictions to publish: partition key and data
     positions: list[int]  # the position of each entry's record, ascending
     rejects: list[tuple[int, Reject]]  # (position, reject) each, ascending
 

@@ -35,8 +35,8 @@ def ride_events(rides: Rides, ids: range) -> list[bytes]:
 class Replay:
     """Ride events to send: event i of the rides has `ride_id` i."""
 
-    rides: Rides  # In order of pickup
-    n_malformed: int  # Malformed events, spread evenly among the rides
+    rides: Rides  # in order of pickup
+    n_malformed: int  # malformed events, spread evenly among the rides
 
     @classmethod
     def of(cls, rides: Rides, n_events: int) -> "Replay":

@@ -43,12 +43,12 @@ class MappingStats:
     Each record is settled once, in `n_done`, `n_failed` or `n_dropped`.
     """
 
-    n_invocations: int = 0  # Invocations, including failed ones
+    n_invocations: int = 0  # invocations, including failed ones
     n_delivered: int = 0  # records in all invocations; a record counts each time
     n_redelivered: int = 0  # records among them that had been delivered before
     n_done: int = 0  # records that the function has processed
-    n_failures: int = 0  # Invocations that left a record unprocessed
-    n_bisects: int = 0  # Failed batches that were split in two
+    n_failures: int = 0  # invocations that left a record unprocessed
+    n_bisects: int = 0  # failed batches that were split in two
     n_failed: int = 0  # records in the failure destination
-    n_dropped: int = 0  # Failed records without a destination: they are lost
+    n_dropped: int = 0  # failed records without a destination: they are lost
     last_error: str = ""  # the last error of the function or the failure destination; "" if there was none

@@ -33,12 +33,12 @@ class FailedBatch:
     All content of the stored object is fixed here, so a repeated attempt writes the same object.
     """
 
-    records: list[LambdaRecord]  # At least one, in order
+    records: list[LambdaRecord]  # at least one, in order
     condition: Condition  # why they failed
-    n_invocations: int  # Invocations of exactly these records
+    n_invocations: int  # invocations of exactly these records
     raised: bool  # whether the last invocation raised an error
     at_s: float  # when they failed, Unix time
-    object_id: str  # Unique part of the object's key
+    object_id: str  # unique part of the object's key
     request_id: str  # ID of the invocation
 
     @property

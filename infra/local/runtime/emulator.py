@@ -44,8 +44,8 @@ _EXITED = re.compile(r"Process runtime-\d+ exited: (?:exit status (\d+)|(.+))")
 class InvocationReport:
     """The emulator's report of one invocation."""
 
-    init_ms: float | None  # Time that starting the runtime and importing the function took; None for a warm start
-    duration_ms: float | None  # Time that the function took; None if it did not answer
+    init_ms: float | None  # time that starting the runtime and importing the function took; None for a warm start
+    duration_ms: float | None  # time that the function took; None if it did not answer
 
 
 class EmulatedRuntime:

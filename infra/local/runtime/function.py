@@ -14,13 +14,13 @@ _SOURCE_TREE = Path(__file__).parents[3]
 class FunctionConfig:
     """The configuration of a function."""
 
-    handler: str  # Module and name, as in a template
-    environment: Mapping[str, str]  # Its variables, and AWS settings for its clients
-    timeout_s: int  # Whole seconds, as in Lambda
-    memory_mb: int = 512  # Passed to the function; not enforced
+    handler: str  # module and name, as in a template
+    environment: Mapping[str, str]  # its variables, and AWS settings for its clients
+    timeout_s: int  # whole seconds, as in Lambda
+    memory_mb: int = 512  # passed to the function; not enforced
     name: str = "predictor"
     package: Path = _SOURCE_TREE  # the folder that would be zipped
-    site_packages: Sequence[Path] = ()  # More importable folders, for dependencies that a built package would contain
+    site_packages: Sequence[Path] = ()  # more importable folders, for dependencies that a built package would contain
 
     def with_variables(self, **variables: str) -> Self:
         """Return the configuration with other values of some environment variables."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 class SimulatedClock:
     """Monotonic time and wall-clock time."""
 
-    now_s: float = 0.0  # Monotonic seconds
+    now_s: float = 0.0  # monotonic seconds
     wall_ahead_s: float = 1_609_834_500.0  # Unix time less monotonic seconds; it begins on 2021-01-05
-    deadline_s: float = math.inf  # Monotonic seconds at which a sleeping function is killed
+    deadline_s: float = math.inf  # monotonic seconds at which a sleeping function is killed
 
     def monotonic(self) -> float:
         """Return monotonic seconds."""

@@ -48,8 +48,8 @@ class SimulationOptions:
     """Options of a simulation."""
 
     mapping: MappingConfig  # the event source mapping's properties
-    n_shards: int = 1  # Shards of the input stream
-    n_output_shards: int = 1  # Shards of the output stream
+    n_shards: int = 1  # shards of the input stream
+    n_output_shards: int = 1  # shards of the output stream
     output_format: str = "json"  # the function's setting, like `output_groups`
     output_groups: int = 1
     timeout_s: float = 60.0  # the function's timeout
