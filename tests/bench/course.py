@@ -10,7 +10,6 @@ the pair of zones and the distance only. This command fits both and ours on the 
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -28,20 +27,13 @@ from training.errors import UserError
 from training.evaluation.metrics import evaluate, measure_errors
 from training.model.baseline import fit_baseline
 from training.model.bundle import read_bundle
+from training.model.results import Measured
 from training.workflows.pipeline import train
 
 N_TREES = 50
 FOREST, LINEAR, OURS = "course, forest (served)", "course, linear", "ridecast"
 
 _TREES_A_STEP = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Errors of one model on the validation rides, in minutes."""
-
-    rmse_minutes: float
-    mae_minutes: float
 
 
 def fit_course_forest(rides: Rides, on_trees: Callable[[int], None] = lambda _: None) -> Pipeline:
@@ -62,7 +54,7 @@ def fit_course_forest(rides: Rides, on_trees: Callable[[int], None] = lambda _: 
     return make_pipeline(vectorizer, forest.set_params(n_jobs=None))
 
 
-def compare(train_rides: Rides, validate_rides: Rides, bundle: Path | None, console: Console) -> dict[str, Score]:
+def compare(train_rides: Rides, validate_rides: Rides, bundle: Path | None, console: Console) -> dict[str, Measured]:
     """Fit the models on the same rides and return their errors on later ones.
 
     Args:
@@ -78,19 +70,15 @@ def compare(train_rides: Rides, validate_rides: Rides, bundle: Path | None, cons
         predicted = forest.predict(course_features(validate_rides.columns))
         errors = measure_errors(predicted, validate_rides.duration_minutes)
         if bundle is None:
-            ours = train("green", train_rides, validate_rides, on_step=display.step).validated
+            ours = train("green", train_rides, validate_rides, on_step=display.step).evaluation.validate
         else:
             model = read_bundle(bundle).model
             display.step("fitting the linear regression")
             ours = evaluate(model, fit_baseline(train_rides), validate_rides, train_rides)
-    return {
-        FOREST: Score(errors.rmse_minutes, errors.mae_minutes),
-        LINEAR: Score(ours.baseline.rmse_minutes, ours.baseline.mae_minutes),
-        OURS: Score(ours.model.rmse_minutes, ours.model.mae_minutes),
-    }
+    return {FOREST: errors, LINEAR: ours.baseline, OURS: ours.model}
 
 
-def scores_table(title: str, scores: Mapping[str, Score]) -> Table:
+def scores_table(title: str, scores: Mapping[str, Measured]) -> Table:
     """Build the table: a row for each model; a ratio is our error divided by the error of this row."""
     table = Table(title=title, title_justify="left")
     table.add_column("model")

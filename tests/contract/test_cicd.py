@@ -207,8 +207,8 @@ def test_execution_role_has_no_access_to_data_in_bucket_and_streams(
 def wildcard_lines() -> Iterator[tuple[int, str]]:
     """Yield lines with `*` in an action or a resource."""
     for number, line in enumerate(BOOTSTRAP.read_text(encoding="utf-8").splitlines(), start=1):
-        said, _, _comment = line.partition(" #")
-        if "*" in said and re.search(r"Resource:|Action:|- !Sub|- \w+:", said):
+        code, _, _comment = line.partition(" #")
+        if "*" in code and re.search(r"Resource:|Action:|- !Sub|- \w+:", code):
             yield number, line
 
 

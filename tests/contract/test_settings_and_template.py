@@ -38,10 +38,10 @@ class Recorder(Mapping[str, str]):
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self.asked: set[str] = set()
+        self.names_read: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
-        self.asked.add(name)
+        self.names_read.add(name)
         return self._variables[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -82,7 +82,7 @@ def test_environment_has_each_setting_that_is_read_and_no_other(name: str) -> No
 
     variables = set(FUNCTIONS[name]["Environment"]["Variables"])
     assert FUNCTIONS.keys() == LEFT_AT_THEIR_DEFAULT.keys()
-    assert variables - NO_SETTINGS == recorder.asked - LEFT_AT_THEIR_DEFAULT[name]
+    assert variables - NO_SETTINGS == recorder.names_read - LEFT_AT_THEIR_DEFAULT[name]
 
 
 @pytest.mark.parametrize("parameter", ["LogLevel", "OutputFormat"])

@@ -166,9 +166,9 @@ def test_plan_checks_digests_before_its_credentials_and_deletes_older_change_set
 
 def test_outputs_of_jobs_are_no_arns() -> None:
     """GitHub drops outputs with masked text, such as the account's number."""
-    handed_on = {f"{name}.{key}": said for name, job in jobs() for key, said in job.get("outputs", {}).items()}
+    outputs = {f"{name}.{key}": value for name, job in jobs() for key, value in job.get("outputs", {}).items()}
 
-    assert handed_on == {
+    assert outputs == {
         "cd.build.release": "${{ steps.upload.outputs.artifact-id }}",
         "deploy.plan.change_set": "${{ steps.show.outputs.change_set }}",  # its name: tests/unit/test_deployment.py
     }

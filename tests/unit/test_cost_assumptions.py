@@ -43,18 +43,15 @@ def custom_metrics(lines: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     }
 
 
+def batch_report(**more: Any) -> BatchReport:
+    return BatchReport(stream="ride-events", shard_id="shardId-000000000000", **more)
+
+
 def test_assumed_metrics_are_those_that_the_functions_write(capsys: pytest.CaptureFixture[str]) -> None:
     stream = Telemetry("cost-of-stream", "ridecast", "INFO")
     rejects = Counter(dict.fromkeys(REJECT_REASONS, 1))
     stream.report(
-        BatchReport(
-            stream="ride-events",
-            shard_id="shardId-000000000000",
-            first_sequence_number="1",
-            n_records=9,
-            max_record_age_ms=1.0,
-            rejects_by_reason=rejects,
-        )
+        batch_report(first_sequence_number="1", n_records=9, max_record_age_ms=1.0, rejects_by_reason=rejects)
     )
     stream.failed(RuntimeError())
     assert len(custom_metrics(emitted(capsys))) == Assumptions().n_metrics
@@ -66,19 +63,10 @@ def test_assumed_metrics_are_those_that_the_functions_write(capsys: pytest.Captu
 
 def test_assumed_log_lines_are_as_long_as_the_functions(capsys: pytest.CaptureFixture[str]) -> None:
     version = "green-2021-01-3f2a9c1d0b7e"
+    timed = {"max_record_age_ms": 1200.5, "predict_ms": 12.345, "publish_ms": 23.456}
     # As long as a stack's own names, and no other test's: a logger stays with the output of its first.
     Telemetry("cost-log", "ridecast", "INFO").report(
-        BatchReport(
-            stream="ride-events",
-            shard_id="shardId-000000000000",
-            first_sequence_number="4" * 56,
-            n_records=1000,
-            max_record_age_ms=1200.5,
-            n_predictions=1000,
-            model_version=version,
-            predict_ms=12.345,
-            publish_ms=23.456,
-        )
+        batch_report(first_sequence_number="4" * 56, n_records=1000, n_predictions=1000, model_version=version, **timed)
     )
     ours = len(capsys.readouterr().out)
     assumed = Assumptions()
