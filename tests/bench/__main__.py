@@ -10,15 +10,20 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from infra.cli.output import live_display
-from tests.bench.api import bench_api
-from tests.bench.cold_start import bench_cold_start
-from tests.bench.figures import show_figures, write_figures
+from tests.bench.deployed import bench_api, bench_cold_start
+from tests.bench.figures import Figure, show_figures, write_figures
 from tests.bench.growth import growth_figures, measure_growth, plot_growth
 from tests.bench.handler import bench_engine, bench_handler, bench_intervals, bench_parts
 from tests.bench.subjects import build_subject
 
 RESULT = Path("build/bench.json")
 PLOT = Path("docs/bench/growth.svg")
+BENCHES = {
+    "timing the engine beside scikit-learn": bench_engine,
+    "timing the handler beside what it replaces": bench_handler,
+    "timing the handler's parts": bench_parts,
+    "timing the handler with intervals beside itself without": bench_intervals,
+}
 
 
 def main() -> int:
@@ -26,14 +31,10 @@ def main() -> int:
     with live_display() as display, threadpool_limits(1):
         display.step("fitting our model and the course's two, of full size, on made-up rides")
         subject = build_subject()
-        display.step("timing the engine beside scikit-learn")
-        figures = bench_engine(subject)
-        display.step("timing the handler beside what it replaces")
-        figures += bench_handler(subject)
-        display.step("timing the handler's parts")
-        figures += bench_parts(subject)
-        display.step("timing the handler with intervals beside itself without")
-        figures += bench_intervals(subject)
+        figures: list[Figure] = []
+        for step, bench in BENCHES.items():
+            display.step(step)
+            figures += bench(subject)
         display.step("measuring memory in a process of its own")
         growth = measure_growth(subject)
         figures += growth_figures(growth)

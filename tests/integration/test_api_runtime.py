@@ -13,7 +13,7 @@ from infra.local.runtime.emulator import EmulatedRuntime
 from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack, deploy
 from infra.stack.template import ROOT
-from tests.bench.api import api_config, bench_api, prediction_event
+from tests.bench.deployed import api_config, bench_api, prediction_event
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
 from tests.fakes import FakeFunction, publish_bundle
 from tests.kits.emulator import needs_emulator

@@ -18,7 +18,7 @@ from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
-from tests.bench.cold_start import bench_cold_start
+from tests.bench.deployed import bench_cold_start
 from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
 from tests.fakes import publish_bundle
 from tests.kits.emulator import needs_emulator, stub
