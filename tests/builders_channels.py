@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from lambda_function.core.bundle import channel_key, decode_channel
 from tests.builders import small_bundle
-from tests.fakes import BUCKET, FakeS3, S3Outcome
+from tests.fakes import BUCKET, FakeS3
+from tests.outcomes import S3Outcome
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
 from training.registry.versions import put_artifact

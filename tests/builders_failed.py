@@ -14,8 +14,7 @@ from lambda_function.core.events import NOT_JSON, Reject, encode_reject
 from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
 from tests.builders import SHARD_ID, STREAM, STREAM_ARN, kinesis_records, lambda_record, sequence_number
-from tests.fakes import BUCKET, FakeClock, FakeS3
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import BUCKET, FakeClock, FakeKinesis, FakeS3
 from training.registry.bucket import Bucket
 
 FAILURE_KEY = f"aws/lambda/6f5e/{SHARD_ID}/2021/01/05/2021-01-05T20.15.00-0b1c"
@@ -102,7 +101,7 @@ class Account:
     """A bucket and a stream that outlive the processes that use them."""
 
     s3: FakeS3 = field(default_factory=FakeS3)
-    kinesis: FakeKinesis = field(default_factory=lambda: FakeKinesis(n_shards=1, stream_name=STREAM))
+    kinesis: FakeKinesis = field(default_factory=lambda: FakeKinesis(stream_name=STREAM))
     clock: FakeClock = field(default_factory=FakeClock)
 
     def bucket(self, countdown: Countdown | None = None) -> Bucket:
@@ -134,7 +133,7 @@ class Account:
 
     def taken(self) -> list[bytes]:
         """The data in the stream, in order, with repeats."""
-        return [record["Data"] for shard in self.kinesis.shards.values() for record in shard.records]
+        return [data for _, data in self.kinesis.taken]
 
     def marked(self) -> list[str]:
         """The ids marked as redriven, with repeats."""

@@ -1,25 +1,27 @@
-"""Fakes of the function's environment: S3, the output stream, the clock and Lambda's context.
+"""Fakes of the function's environment: S3, Kinesis streams, the clock and Lambda's context.
 
-Faults are values: each fake has a `script`, a list of outcomes, one a call. `None` (and the end of the list) is a call
-that works; an exception is raised instead of the call; `AfterAccepting` does the call and raises nevertheless.
+S3 and streams have a `script`, a list of outcomes (tests/outcomes.py), one a call. `None` (and the end of the list) is
+a call that works; an exception is raised instead of the call.
 """
 
 import io
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError
 
 from infra.local.s3 import MemoryS3, client_error
-from infra.local.simulation.kinesis import check_limits
+from infra.local.simulation.kinesis import MemoryShard, MemoryStream, check_limits
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.bundle import MANIFEST, Channel, bundle_key, channel_key
 from lambda_function.handler import StreamHandler
+from tests.outcomes import AnswerLost, BodyLost, EntriesRefused, Meanwhile, Problem, PutOutcome, S3Outcome
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
@@ -27,49 +29,6 @@ from training.registry.signing import Signer
 
 BUCKET = "ridecast-test"
 OUTPUT_STREAM = "ride-predictions"
-
-
-def timed_out() -> ReadTimeoutError:
-    """Build the error that boto3 raises without an answer: the call may have been done."""
-    return ReadTimeoutError(endpoint_url="https://aws.invalid")
-
-
-SERVICE_DOWN = client_error(503, "ServiceUnavailable")
-THROTTLED = client_error(400, "ProvisionedThroughputExceededException")
-DENIED = client_error(403, "AccessDeniedException")
-
-
-@dataclass(frozen=True, slots=True)
-class AfterAccepting:
-    """The call is done, and its answer is lost."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class WhileReading:
-    """The object is found, and reading its body fails."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Meanwhile:
-    """An action of another client just before the call."""
-
-    action: Callable[[], object]
-
-
-@dataclass(frozen=True, slots=True)
-class PartlyFailed:
-    """PutRecords answers 200 and refuses the entries at these positions."""
-
-    positions: Collection[int]
-    code: str = "ProvisionedThroughputExceededException"
-
-
-S3Outcome = Exception | AfterAccepting | WhileReading | Meanwhile | None
-PutOutcome = Exception | AfterAccepting | PartlyFailed | None
 
 
 @dataclass(slots=True)
@@ -141,14 +100,14 @@ class FakeS3(MemoryS3):
         except ClientError as error:
             self.n_unchanged += error.response["Error"]["Code"] == "304"
             raise
-        return {**answer, "Body": _BrokenBody(outcome.error)} if isinstance(outcome, WhileReading) else answer
+        return {**answer, "Body": _BrokenBody(outcome.error)} if isinstance(outcome, BodyLost) else answer
 
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, **options: Any) -> dict[str, Any]:  # noqa: N803
         """Store an object."""
         outcome = self._begin("put", Bucket, Key)
         answer = super().put_object(Bucket=Bucket, Key=Key, Body=Body, **options)
-        if isinstance(outcome, AfterAccepting):
-            raise outcome.error
+        if isinstance(outcome, AnswerLost):
+            raise outcome.error()
         return answer
 
     def list_objects_v2(self, *, Bucket: str, Prefix: str = "", **page: Any) -> dict[str, Any]:  # noqa: N803
@@ -175,42 +134,140 @@ class FakeS3(MemoryS3):
         return outcome
 
 
-@dataclass(slots=True)
-class FakeKinesis:
-    """An output stream that refuses requests beyond Kinesis's limits.
+class FakeKinesis(MemoryStream):
+    """A stream whose calls fail by scripts, and a record of its calls.
+
+    Args:
+        script: The outcomes of the 1st, 2nd, … PutRecords.
+        stream_name: Its name.
+        n_shards: Shards; they share the hash keys evenly.
+        clock: Gives arrival times.
+        request_s: Seconds that a PutRecords takes.
+        read_script: The errors of the 1st, 2nd, … GetRecords; None for none.
+        shards_per_page: Shards that ListShards returns at once.
 
     Attributes:
-        taken: (partition key, data) of each record on the stream, in order and with repeats.
-        requests: The number of records of each request.
-        request_s: Seconds that a request takes.
+        requests: Operation and arguments of each call so far.
+        outage: The error of all calls about shards; None for none.
+        other_names: Names of streams whose records are put on this one too.
     """
 
-    script: list[PutOutcome] = field(default_factory=list)
-    clock: FakeClock = field(default_factory=FakeClock)
-    request_s: float = 0.0
-    taken: list[tuple[str, bytes]] = field(default_factory=list)
-    requests: list[int] = field(default_factory=list)
+    def __init__(
+        self,
+        script: Iterable[PutOutcome] = (),
+        *,
+        stream_name: str = "ride-events",
+        n_shards: int = 1,
+        clock: FakeClock | None = None,
+        request_s: float = 0.0,
+        read_script: Iterable[Exception | None] = (),
+        shards_per_page: int = 100,
+    ) -> None:
+        self.script = list(script)
+        self.clock = clock or FakeClock(now_s=1_700_000_000.0)
+        self.request_s = request_s
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.outage: Exception | None = None
+        self.other_names: Container[str] = ()
+        self._read_script = iter(read_script)
+        self._shards_per_page = shards_per_page
+        self._iterators: set[str] = set()
+        super().__init__(stream_name, n_shards, self.clock)
+
+    @property
+    def taken(self) -> list[tuple[str, bytes]]:
+        """Partition key and data of each record on the stream, in order within a shard and with repeats."""
+        records = (record for shard in self.shards.values() for record in shard.records)
+        return [(record["PartitionKey"], record["Data"]) for record in records]
+
+    @property
+    def put_sizes(self) -> list[int]:
+        """The number of records of each PutRecords so far."""
+        return [len(request["Records"]) for request in self.calls("put_records")]
+
+    def put(self, *data: bytes, partition_key: str = "key", shard: int | None = None) -> list[str]:
+        """Put records without faults, by partition key or into the n-th shard; return their sequence numbers."""
+        target = self.shard_of(partition_key) if shard is None else self._nth(shard)
+        return [self.append(target, partition_key, one) for one in data]
+
+    def split_shard(self, shard: int) -> None:
+        """Split the n-th shard."""
+        self.split(self.open_shards.index(self._nth(shard)))
+
+    def merge_shards(self, shard: int, adjacent: int) -> None:
+        """Merge the n-th shard with an adjacent one."""
+        self.merge(min(self.open_shards.index(self._nth(n)) for n in (shard, adjacent)))
+
+    def expire_iterators(self) -> None:
+        """Make every iterator returned so far an expired one."""
+        self._iterators.clear()
+
+    def sequence_numbers(self, shard_id: str) -> list[str]:
+        """Return the sequence numbers of a shard's records, in order."""
+        return [record["SequenceNumber"] for record in self.shards[shard_id].records]
+
+    def calls(self, operation: str) -> list[dict[str, Any]]:
+        """Return the requests of one operation so far."""
+        return [request for name, request in self.requests if name == operation]
+
+    def list_shards(self, **request: Any) -> dict[str, Any]:
+        """List shards in pages; refuse a name together with a token, as AWS does."""
+        self._note("list_shards", request)
+        if "NextToken" in request and "StreamName" in request:
+            raise client_error(400, "InvalidArgumentException")
+        start = int(request.get("NextToken", 0))
+        end = start + self._shards_per_page
+        shards = super().list_shards(StreamName=self.name)["Shards"]
+        return {"Shards": shards[start:end]} | ({"NextToken": str(end)} if end < len(shards) else {})
+
+    def get_shard_iterator(self, **request: Any) -> dict[str, Any]:
+        """Create an iterator."""
+        self._note("get_shard_iterator", request)
+        answer = super().get_shard_iterator(**request)
+        self._iterators.add(answer["ShardIterator"])
+        return answer
+
+    def get_records(self, **request: Any) -> dict[str, Any]:
+        """Read records, or fail by the script."""
+        self._note("get_records", request)
+        if error := next(self._read_script, None):
+            raise error
+        if request["ShardIterator"] not in self._iterators:
+            raise Problem.EXPIRED.error()
+        arguments = {name: value for name, value in request.items() if name != "StreamARN"}
+        answer = super().get_records(**arguments)
+        self._iterators.add(answer.get("NextShardIterator", ""))
+        return answer
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Put records."""
-        assert StreamName == OUTPUT_STREAM
-        self.requests.append(len(Records))
+        """Put all, some or none of the records, by the script."""
+        self.requests.append(("put_records", {"StreamName": StreamName, "Records": Records}))
         self.clock.now_s += self.request_s
         check_limits(Records)
         outcome = self.script.pop(0) if self.script else None
         if isinstance(outcome, Exception):
             raise outcome
-        failed = set(outcome.positions) if isinstance(outcome, PartlyFailed) else set()
-        answers = [self._put(record, outcome, position in failed) for position, record in enumerate(Records)]
-        if isinstance(outcome, AfterAccepting):
-            raise outcome.error
-        return {"FailedRecordCount": sum("ErrorCode" in answer for answer in answers), "Records": answers}
+        name = self.name if StreamName in self.other_names else StreamName
+        put_records = partial(super().put_records, StreamName=name)
+        if isinstance(outcome, EntriesRefused):
+            return outcome.put(Records, put_records)
+        answer = put_records(Records=Records)
+        if isinstance(outcome, AnswerLost):
+            raise outcome.error()
+        return answer
 
-    def _put(self, record: dict[str, Any], outcome: PutOutcome, failed: bool) -> dict[str, Any]:
-        if failed and isinstance(outcome, PartlyFailed):
-            return {"ErrorCode": outcome.code, "ErrorMessage": "Rate exceeded for shard."}
-        self.taken.append((record["PartitionKey"], record["Data"]))
-        return {"ShardId": "shardId-000000000000", "SequenceNumber": str(len(self.taken))}
+    def _nth(self, n: int) -> MemoryShard:
+        return list(self.shards.values())[n]
+
+    def _note(self, operation: str, request: dict[str, Any]) -> None:
+        self.requests.append((operation, request))
+        if self.outage:
+            raise self.outage
+
+
+def output_stream(script: Iterable[PutOutcome] = (), **options: Any) -> FakeKinesis:
+    """Return a stream with the name of the function's output."""
+    return FakeKinesis(script, stream_name=OUTPUT_STREAM, **options)
 
 
 def publish_bundle(
@@ -244,16 +301,16 @@ class FakeFunction:
     bundle: ExportedBundle
     clock: FakeClock = field(default_factory=FakeClock)
     s3: FakeS3 = field(default_factory=FakeS3)
-    kinesis: FakeKinesis = field(default_factory=FakeKinesis)
     timeout_s: float = 60.0
     output_format: str = "json"
     output_groups: int = 1
+    kinesis: FakeKinesis = field(init=False)
     handler: StreamHandler = field(init=False)
 
     def __post_init__(self) -> None:
         publish_bundle(self.s3, self.bundle)
         self.s3.calls.clear()
-        self.kinesis.clock = self.clock
+        self.kinesis = output_stream(clock=self.clock)
         settings = Settings(
             output_stream=OUTPUT_STREAM,
             bucket=BUCKET,

@@ -10,21 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from http import HTTPStatus
+from functools import partial
 from typing import Any, NamedTuple
 
-from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
-
 from infra.local.event_source.lambda_event import count_done
-from infra.local.runtime.in_process import FunctionExitError
-from infra.local.s3 import client_error
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.simulation import Clients, Simulation, SimulationOptions, Watch
 from lambda_function.core.records import Entry
+from tests.outcomes import AnswerLost, EntriesRefused, Problem
 from training.model.bundle import ExportedBundle
-
-_SIGKILL_EXIT = 137
-_NO_ENDPOINT = "https://aws.invalid"
 
 
 class Place(Enum):
@@ -39,39 +33,6 @@ class Place(Enum):
     S3_PUT = "s3 put"
 
 
-class Problem(Enum):
-    """The error that a caller gets: AWS's code if there is one."""
-
-    THROTTLED = "ProvisionedThroughputExceededException"
-    INTERNAL = "InternalFailure"
-    DOWN = "ServiceUnavailable"
-    DENIED = "AccessDeniedException"
-    EXPIRED = "ExpiredIteratorException"
-    NO_SUCH_KEY = "NoSuchKey"
-    NO_ANSWER = "no answer in time"
-    UNREACHABLE = "no connection"
-    DIED = "the function's process has ended"
-
-    def error(self) -> Exception:
-        """Build a new error: an exception that is raised repeatedly collects tracebacks."""
-        match self:
-            case Problem.NO_ANSWER:
-                return ReadTimeoutError(endpoint_url=_NO_ENDPOINT)
-            case Problem.UNREACHABLE:
-                return EndpointConnectionError(endpoint_url=_NO_ENDPOINT)
-            case Problem.DIED:
-                return FunctionExitError("function", _SIGKILL_EXIT)
-        return client_error(_STATUS.get(self, HTTPStatus.BAD_REQUEST), self.value)
-
-
-_STATUS = {
-    Problem.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
-    Problem.DOWN: HTTPStatus.SERVICE_UNAVAILABLE,
-    Problem.DENIED: HTTPStatus.FORBIDDEN,
-    Problem.NO_SUCH_KEY: HTTPStatus.NOT_FOUND,
-}
-
-
 # -- for every call
 
 
@@ -83,14 +44,6 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerLost:
-    """The call is done, but its answer is lost: the caller gets an error after `after_s` seconds."""
-
-    problem: Problem
-    after_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Slow:
     """The call takes this long; a function that sleeps past its timeout is killed before the call is done."""
 
@@ -98,15 +51,6 @@ class Slow:
 
 
 # -- for one kind of call
-
-
-@dataclass(frozen=True, slots=True)
-class EntriesRefused:
-    """PutRecords answers 200 but refuses every n-th entry from `first` on; by default all entries."""
-
-    first: int = 0
-    every: int = 1
-    problem: Problem = Problem.THROTTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +153,10 @@ class FaultyCalls:
         match fault:
             case Refused(problem):
                 raise problem.error()
-            case AnswerLost(problem, after_s):
+            case AnswerLost():
                 call()
-                self._clock.sleep(after_s)
-                raise problem.error()
+                self._clock.sleep(fault.after_s)
+                raise fault.error()
             case Slow(seconds):
                 self._clock.sleep(seconds)
             case None:
@@ -234,9 +178,10 @@ class FaultyKinesis:
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> Any:  # noqa: N803
         """Put all, some or none of the records."""
         fault = self._calls.next(self._puts)
+        put_records = partial(self._kinesis.put_records, StreamName=StreamName)
         if isinstance(fault, EntriesRefused):
-            return self._put_some(StreamName, Records, fault)
-        return self._calls.do(fault, lambda: self._kinesis.put_records(StreamName=StreamName, Records=Records))
+            return fault.put(Records, put_records)
+        return self._calls.do(fault, partial(put_records, Records=Records))
 
     def get_records(self, **request: Any) -> Any:
         """Read records."""
@@ -252,14 +197,6 @@ class FaultyKinesis:
 
     def _read(self, call: Callable[[], Any]) -> Any:
         return self._calls.do(self._calls.next(self._reads), call) if self._reads else call()
-
-    def _put_some(self, stream: str, records: Sequence[dict[str, Any]], fault: EntriesRefused) -> dict[str, Any]:
-        refused = set(range(len(records))[fault.first :: fault.every])
-        taken = [record for position, record in enumerate(records) if position not in refused]
-        answers = iter(self._kinesis.put_records(StreamName=stream, Records=taken)["Records"] if taken else ())
-        refusal = {"ErrorCode": fault.problem.value, "ErrorMessage": "Refused."}
-        results = [refusal if position in refused else next(answers) for position in range(len(records))]
-        return {"FailedRecordCount": len(refused), "Records": results}
 
 
 class FaultyS3:

@@ -11,8 +11,7 @@ from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.lambda_event import count_done
 from infra.local.event_source.mapping import EventSourceMapping
-from tests.fakes import FakeClock, FakeS3
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import FakeClock, FakeKinesis, FakeS3
 
 BACKOFF_S = 1.0
 

@@ -11,22 +11,20 @@ from infra.local.simulation.simulation import BUCKET, SimulationOptions
 from lambda_function.core.kpl import pack
 from tests.builders import STREAM, ride_bytes
 from tests.kits.faults import (
-    AnswerLost,
     At,
     Cut,
     Damaged,
     DeliveredTwice,
-    EntriesRefused,
     Fault,
     JumpClock,
     MergeShards,
     Place,
-    Problem,
     Refused,
     ServeModel,
     Slow,
     SplitShard,
 )
+from tests.outcomes import AnswerLost, EntriesRefused, Problem
 
 HOUR_S = 3600.0
 
@@ -92,7 +90,9 @@ def slow(*seconds: float) -> st.SearchStrategy[Fault]:
 LOST = (Problem.NO_ANSWER, Problem.UNREACHABLE)
 PASSING = (Problem.THROTTLED, Problem.INTERNAL, Problem.DOWN, *LOST)
 FOR_SOME: st.SearchStrategy[Fault] = st.builds(
-    EntriesRefused, st.integers(0, 2), st.integers(1, 3), st.sampled_from([Problem.THROTTLED, Problem.INTERNAL])
+    EntriesRefused,
+    st.builds(lambda first, every: range(first, 500, every), st.integers(0, 2), st.integers(1, 3)),
+    st.sampled_from([Problem.THROTTLED, Problem.INTERNAL]),
 )
 STATE_FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(SplitShard, st.integers(0, 3)),

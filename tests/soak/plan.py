@@ -3,22 +3,20 @@
 from collections.abc import Iterator, Sequence
 
 from tests.kits.faults import (
-    AnswerLost,
     At,
     Cut,
     Damaged,
     DeliveredTwice,
-    EntriesRefused,
     Fault,
     JumpClock,
     MergeShards,
     Place,
-    Problem,
     Refused,
     ServeModel,
     Slow,
     SplitShard,
 )
+from tests.outcomes import AnswerLost, EntriesRefused, Problem
 
 N_STEPS = 250
 """Steps of a soak of any size, so that the same calls have the same faults."""
@@ -29,14 +27,22 @@ _N_CALLS = 20 * N_STEPS  # more than any place sees
 _BEYOND_RECORD_AGE_S = 25 * 3600.0
 _FAILED_BATCH_AT = 401
 
+_EVERY_2ND, _EVERY_3RD, _EVERY_5TH = (range(500)[first::every] for first, every in ((1, 2), (0, 3), (0, 5)))
+"""Positions of entries in a PutRecords."""
+
 _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
     Place.PUT_INPUT: (
         17,
-        (EntriesRefused(every=3), Refused(Problem.THROTTLED), AnswerLost(Problem.NO_ANSWER), Refused(Problem.INTERNAL)),
+        (
+            EntriesRefused(_EVERY_3RD),
+            Refused(Problem.THROTTLED),
+            AnswerLost(),
+            Refused(Problem.INTERNAL),
+        ),
     ),
     Place.READ_INPUT: (
         23,
-        (Refused(Problem.THROTTLED), Refused(Problem.EXPIRED), AnswerLost(Problem.NO_ANSWER), Refused(Problem.DOWN)),
+        (Refused(Problem.THROTTLED), Refused(Problem.EXPIRED), AnswerLost(), Refused(Problem.DOWN)),
     ),
     Place.INVOKE: (
         19,
@@ -51,10 +57,10 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
     Place.PUT_OUTPUT: (
         13,
         (
-            EntriesRefused(every=5),
+            EntriesRefused(_EVERY_5TH),
             AnswerLost(Problem.NO_ANSWER, after_s=5),
             Refused(Problem.THROTTLED),
-            EntriesRefused(first=1, every=2, problem=Problem.INTERNAL),
+            EntriesRefused(_EVERY_2ND, Problem.INTERNAL),
             Refused(Problem.DIED),
             Refused(Problem.DENIED),
             Slow(40),
@@ -63,7 +69,7 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
         ),
     ),
     Place.S3_GET: (7, (Damaged(), Refused(Problem.DOWN), Slow(3), Refused(Problem.NO_SUCH_KEY))),
-    Place.S3_PUT: (11, (Refused(Problem.DOWN), AnswerLost(Problem.NO_ANSWER), Slow(3), Refused(Problem.NO_ANSWER))),
+    Place.S3_PUT: (11, (Refused(Problem.DOWN), AnswerLost(), Slow(3), Refused(Problem.NO_ANSWER))),
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.2, SplitShard(1)),

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from lambda_function.core.events import DAMAGED_AGGREGATE, decode_prediction, decode_reject
 from lambda_function.core.kpl import is_aggregated, pack, unpack
 from tests.builders import event_id, invocation, ride_bytes, sequence_number, small_bundle
-from tests.fakes import THROTTLED, AfterAccepting, FakeFunction, PartlyFailed, timed_out
+from tests.fakes import FakeFunction
 from tests.kits.batches import BAD
+from tests.outcomes import NO_ANSWER, THROTTLED, AnswerLost, EntriesRefused
 
 
 def aggregate(*datas: bytes) -> bytes:
@@ -70,7 +71,7 @@ def test_damaged_aggregate_is_rejected_as_a_whole(function: FakeFunction) -> Non
 
 def test_aggregate_not_published_whole_comes_again_whole(function: FakeFunction) -> None:
     function.timeout_s = 0.2
-    function.kinesis.script = [PartlyFailed({2}), *[THROTTLED] * 100]
+    function.kinesis.script = [EntriesRefused({2}), *[THROTTLED] * 100]
     event = invocation(ride_bytes(1), aggregate(ride_bytes(2), ride_bytes(3)), ride_bytes(4))
     assert function.invoke(event) == sequence_number(1)
 
@@ -90,7 +91,7 @@ def test_packed_prediction_has_the_bytes_of_a_plain_one(function: FakeFunction, 
 
 
 OUTCOMES = st.lists(
-    st.sampled_from([None, THROTTLED, timed_out(), AfterAccepting(timed_out()), PartlyFailed({0}), PartlyFailed({1})]),
+    st.sampled_from([None, THROTTLED, NO_ANSWER, AnswerLost(), EntriesRefused({0}), EntriesRefused({1})]),
     max_size=12,
 )
 

@@ -26,9 +26,10 @@ from tests.builders import (
     ride_event,
     small_bundle,
 )
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeFunction, damage_bundle, publish_bundle
+from tests.fakes import BUCKET, FakeFunction, damage_bundle, publish_bundle
 from tests.fakes_api import JSON, PROBLEM, FakeApi, assert_is_problem, rides_bytes
 from tests.fuzz.inputs import as_json, values
+from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
 
 TOO_DEEP = b"[" * 200_000

@@ -226,7 +226,7 @@ def test_empty_batch_is_done_at_once() -> None:
     function = FakeFunction(small_bundle())
     assert function.invoke({"Records": []}) == ""
     assert function.s3.calls == []
-    assert function.kinesis.requests == []
+    assert function.kinesis.put_sizes == []
 
 
 def test_one_record_of_a_mib_cannot_hold_up_its_batch() -> None:

@@ -2,7 +2,7 @@
 
 from infra.local.event_source.shard_consumer import batcher_number
 from infra.operate.shards import MAX_RECORDS_PER_READ
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import FakeKinesis
 from tests.kits.mapping import ScriptedFunction, drain, make_mapping, poisoned_by, run, stream
 
 FACTOR = 4

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from lambda_function.core.bundle import channel_key
 from tests.builders_channels import new_bucket
 from tests.builders_failed import ProcessEnd
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, S3Outcome, point_channel, timed_out
+from tests.fakes import BUCKET, FakeS3, point_channel
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, S3Outcome
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
@@ -116,7 +117,7 @@ class Actor:
         if fault == "end after":
             raise ProcessEnd
         if fault == "lost answer":
-            raise timed_out()
+            raise NO_ANSWER
         return answer
 
     def _pause(self) -> None:

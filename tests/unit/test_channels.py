@@ -16,9 +16,10 @@ from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, de
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, gate, move, new_bucket, version, version_of
-from tests.fakes import BUCKET, DENIED, AfterAccepting, Meanwhile, damage_bundle, timed_out
+from tests.fakes import BUCKET, damage_bundle
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
+from tests.outcomes import DENIED, NO_ANSWER, AnswerLost, Meanwhile
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
@@ -88,16 +89,16 @@ def test_object_that_is_not_a_channel_is_not_overwritten(text: bytes) -> None:
     assert bucket.s3.objects[KEY] == text
 
 
-@pytest.mark.parametrize("failure", [timed_out(), REFUSED], ids=["answer lost", "resent and refused"])
+@pytest.mark.parametrize("failure", [NO_ANSWER, REFUSED], ids=["answer lost", "resent and refused"])
 def test_move_with_a_lost_answer_is_a_success(empty: Bucket, failure: Exception) -> None:
-    empty.s3.script = [None, AfterAccepting(failure)]
+    empty.s3.script = [None, AnswerLost(failure)]
     assert move(empty) == version_of(empty)
 
 
 def test_move_with_a_lost_answer_before_another_move_is_a_success() -> None:
     bucket = bucket_of_three()
     # GIVEN a move whose answer is lost, and another mover before the first has read the channel again
-    bucket.s3.script = [None, None, None, AfterAccepting(REFUSED), Meanwhile(lambda: move(bucket, seed=3))]
+    bucket.s3.script = [None, None, None, AnswerLost(REFUSED), Meanwhile(lambda: move(bucket, seed=3))]
     # THEN the first succeeds: the channel was there
     assert move(bucket, seed=2) == version(2)
     assert version_of(bucket) == version(3)

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import SHARD_ID, STREAM_ARN
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, AfterAccepting, FakeS3, timed_out
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import BUCKET, FakeKinesis, FakeS3
 from tests.kits.mapping import (
     BACKOFF_S,
     Respond,
@@ -26,6 +25,7 @@ from tests.kits.mapping import (
     succeed,
     texts_of_failed,
 )
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, AnswerLost, Problem
 
 # -- the split
 
@@ -184,7 +184,7 @@ def test_object_of_records_over_age_has_no_response() -> None:
 
 def test_no_record_is_settled_while_the_destination_cannot_be_written() -> None:
     kinesis = stream(b"bad")
-    s3 = FakeS3(script=[SERVICE_DOWN, DENIED, timed_out()])
+    s3 = FakeS3(script=[SERVICE_DOWN, DENIED, NO_ANSWER])
     function = poisoned_by("bad")
     mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
 
@@ -212,7 +212,7 @@ def test_failing_destination_has_the_backoff_of_the_batch() -> None:
 
 
 def test_destination_with_a_lost_answer_has_one_object_of_the_batch() -> None:
-    s3 = FakeS3(script=[AfterAccepting(timed_out())])
+    s3 = FakeS3(script=[AnswerLost()])
     run(stream(b"bad"), poisoned_by("bad"), s3=s3, on_failure_bucket=BUCKET, maximum_retry_attempts=0)
 
     assert [operation for operation, _ in s3.calls] == ["put", "put"]
@@ -242,9 +242,7 @@ scripts = st.lists(
     ),
     max_size=40,
 )
-read_faults = st.lists(
-    st.sampled_from([None, "ExpiredIteratorException", "ProvisionedThroughputExceededException"]), max_size=10
-)
+read_scripts = st.lists(st.sampled_from([None, Problem.EXPIRED.error(), Problem.THROTTLED.error()]), max_size=10)
 configs = st.fixed_dictionaries(
     {
         "batch_size": st.integers(1, 8),
@@ -263,18 +261,18 @@ configs = st.fixed_dictionaries(
     pause_after=st.integers(0, 40),
     script=scripts,
     config=configs,
-    faults=read_faults,
-    s3_faults=st.lists(st.sampled_from([None, SERVICE_DOWN, AfterAccepting(timed_out())]), max_size=6),
+    read_script=read_scripts,
+    s3_faults=st.lists(st.sampled_from([None, SERVICE_DOWN, AnswerLost()]), max_size=6),
 )
 def test_every_record_is_done_or_failed_exactly_once_and_each_key_in_order(
     keys: list[str],
     pause_after: int,
     script: list[Respond],
     config: dict[str, Any],
-    faults: list[str | None],
+    read_script: list[Exception | None],
     s3_faults: list[Any],
 ) -> None:
-    kinesis = FakeKinesis(n_shards=2, read_faults=faults)
+    kinesis = FakeKinesis(n_shards=2, read_script=read_script)
     s3, function = FakeS3(script=list(s3_faults)), ScriptedFunction(script)
     mapping = make_mapping(kinesis, function, s3=s3, on_failure_bucket=BUCKET, **config)
     for i, key in enumerate(keys):

@@ -24,7 +24,8 @@ from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import INVALID_FIELD, NOT_JSON, encode_reject
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, sequence_number
 from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at, store_rejects
-from tests.fakes import BUCKET, DENIED, FakeKinesis, FakeS3
+from tests.fakes import BUCKET, FakeKinesis, FakeS3
+from tests.outcomes import DENIED
 from training.registry.bucket import Bucket
 
 ARRIVED = datetime.fromtimestamp(ARRIVAL_TIME_S, UTC)
@@ -244,7 +245,7 @@ def test_summary_counts_redriven_records_and_those_in_doubt() -> None:
     store_rejects(account.s3, reject_at(0), reject_at(1))
     account.redrive()
     store_rejects(account.s3, reject_at(0), reject_at(1), reject_at(2))
-    refused = FakeKinesis(script=[DENIED])
+    refused = FakeKinesis([DENIED])
     where, marks = account.bucket(), account.marks()
     with pytest.raises(Exception, match="AccessDenied"):
         Redrive(marks, lambda _: Publisher(refused, "ride-predictions")).run(REJECTS.read(where, REJECTS.keys(where)))

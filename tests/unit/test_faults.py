@@ -12,12 +12,10 @@ from infra.local.simulation.kinesis import MemoryStream
 from infra.local.simulation.simulation import SimulationOptions
 from tests.builders import STREAM, invocation, sequence_number, small_bundle
 from tests.kits.faults import (
-    AnswerLost,
     At,
     Cut,
     Damaged,
     DeliveredTwice,
-    EntriesRefused,
     Fault,
     FaultSchedule,
     FaultyCalls,
@@ -26,7 +24,6 @@ from tests.kits.faults import (
     FaultySimulation,
     JumpClock,
     Place,
-    Problem,
     Refused,
     ServeModel,
     Slow,
@@ -35,6 +32,7 @@ from tests.kits.faults import (
 )
 from tests.kits.simulation import Account, run
 from tests.kits.simulation_strategies import RIDES, mapping_config
+from tests.outcomes import AnswerLost, EntriesRefused, Problem
 
 ONE_MAPPING = SimulationOptions(mapping=mapping_config())
 
@@ -96,9 +94,9 @@ def test_put_whose_answer_is_lost_is_stored() -> None:
     ("fault", "stored"),
     [
         (EntriesRefused(), []),
-        (EntriesRefused(first=1, every=2), [0, 2, 4]),
-        (EntriesRefused(first=4), [0, 1, 2, 3]),
-        (EntriesRefused(first=9), [0, 1, 2, 3, 4]),
+        (EntriesRefused(range(1, 500, 2)), [0, 2, 4]),
+        (EntriesRefused([4]), [0, 1, 2, 3]),
+        (EntriesRefused([9]), [0, 1, 2, 3, 4]),
     ],
 )
 def test_refused_entries_are_reported_by_position_in_a_successful_answer(

@@ -24,25 +24,18 @@ from lambda_function.handler import build_handler, lambda_handler
 from tests.builders import event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
 from tests.fakes import (
     BUCKET,
-    DENIED,
     OUTPUT_STREAM,
-    SERVICE_DOWN,
-    THROTTLED,
-    AfterAccepting,
     FakeClock,
     FakeContext,
     FakeFunction,
-    FakeKinesis,
     FakeS3,
-    PartlyFailed,
-    PutOutcome,
-    S3Outcome,
     damage_bundle,
+    output_stream,
     point_channel,
     publish_bundle,
-    timed_out,
 )
 from tests.kits.batches import BAD, good, published_ids, rejected
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, THROTTLED, AnswerLost, EntriesRefused, PutOutcome, S3Outcome
 
 
 @pytest.fixture
@@ -66,13 +59,13 @@ def test_rejects_of_a_batch_are_stored_as_one_object(function: FakeFunction) -> 
 
 def test_batch_of_rejects_alone_calls_no_stream(function: FakeFunction) -> None:
     assert function.invoke(invocation(BAD, BAD)) == ""
-    assert function.kinesis.requests == []
+    assert function.kinesis.put_sizes == []
     assert len(rejected(function)) == 2
 
 
 def test_throttled_record_is_retried_from_its_sequence_number(function: FakeFunction) -> None:
     # GIVEN a stream that never accepts the third record of five
-    function.kinesis.script = [PartlyFailed([2]), *[PartlyFailed([0])] * 1000]
+    function.kinesis.script = [EntriesRefused([2]), *[EntriesRefused([0])] * 1000]
     # WHEN the function has refused it
     retry_from = function.invoke(invocation(*good(5)))
     # THEN Lambda sends that record and those after it again, and nothing was published twice
@@ -81,12 +74,12 @@ def test_throttled_record_is_retried_from_its_sequence_number(function: FakeFunc
 
 
 def test_lowest_unpublished_record_is_reported_not_the_last_failure(function: FakeFunction) -> None:
-    function.kinesis.script = [PartlyFailed([4, 1]), PartlyFailed([0, 1]), DENIED]
+    function.kinesis.script = [EntriesRefused([4, 1]), EntriesRefused([0, 1]), DENIED]
     assert function.invoke(invocation(*good(5))) == sequence_number(1)
 
 
 def test_rejects_before_the_first_unpublished_record_do_not_come_again(function: FakeFunction) -> None:
-    function.kinesis.script = [PartlyFailed([1]), DENIED]
+    function.kinesis.script = [EntriesRefused([1]), DENIED]
     assert function.invoke(invocation(BAD, ride_bytes(), BAD, ride_bytes(), BAD)) == sequence_number(3)
     assert rejected(function) == [sequence_number(0), sequence_number(2)]
 
@@ -107,7 +100,7 @@ def test_rejects_that_were_stored_without_an_answer_are_not_stored_twice(functio
     # GIVEN a store that stores the rejects of a batch, with a lost answer
     records = lambda_records([ride_bytes(), BAD, ride_bytes(), BAD])
     function.invoke(invocation(ride_bytes()))
-    function.s3.script = [AfterAccepting(timed_out())]
+    function.s3.script = [AnswerLost()]
     retry_from = function.invoke({"Records": records})
     # WHEN Lambda sends the batch again from the reported record
     assert retry_from == sequence_number(1)
@@ -125,14 +118,14 @@ def test_function_answers_in_time_when_the_stream_is_down(function: FakeFunction
     retry_from = function.invoke(invocation(*good(2)))
     # THEN it was retried, and returned to Lambda before the minute was over
     assert retry_from == sequence_number(0)
-    assert len(function.kinesis.requests) > 2
+    assert len(function.kinesis.put_sizes) > 2
     assert function.clock() - started_s < function.timeout_s
 
 
 def test_no_request_is_started_when_time_is_up(function: FakeFunction) -> None:
     function.timeout_s = 0.0
     assert function.invoke(invocation(ride_bytes(), BAD)) == sequence_number(0)
-    assert function.kinesis.requests == []
+    assert function.kinesis.put_sizes == []
 
 
 def test_timeouts_of_a_request_fit_in_the_margin() -> None:
@@ -151,7 +144,7 @@ def test_garbage_collector_is_on_again_after_a_batch_however_it_ends(function: F
 
 def test_batch_report_counts_each_record_where_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
     function = FakeFunction(small_bundle())
-    function.kinesis.script = [PartlyFailed([1]), DENIED]
+    function.kinesis.script = [EntriesRefused([1]), DENIED]
     # predicted, rejected, not published; it is retried with all that follow
     function.invoke(invocation(ride_bytes(), BAD, ride_bytes(), ride_bytes(), BAD))
     batch = json.loads(capsys.readouterr().out.splitlines()[0])["batch"]
@@ -182,11 +175,11 @@ def test_record_from_the_future_has_no_negative_age(capsys: pytest.CaptureFixtur
 POSITIONS = st.lists(st.integers(0, 11), min_size=1, max_size=6)
 PUT_OUTCOMES = st.one_of(
     st.none(),
-    POSITIONS.map(PartlyFailed),
-    st.sampled_from([THROTTLED, SERVICE_DOWN, DENIED, timed_out(), client_error(400, "ValidationException")]),
-    st.sampled_from([AfterAccepting(timed_out()), AfterAccepting(SERVICE_DOWN)]),
+    POSITIONS.map(EntriesRefused),
+    st.sampled_from([THROTTLED, SERVICE_DOWN, DENIED, NO_ANSWER, client_error(400, "ValidationException")]),
+    st.sampled_from([AnswerLost(), AnswerLost(SERVICE_DOWN)]),
 )
-S3_OUTCOMES = st.one_of(st.none(), st.sampled_from([SERVICE_DOWN, DENIED, timed_out(), AfterAccepting(timed_out())]))
+S3_OUTCOMES = st.one_of(st.none(), st.sampled_from([SERVICE_DOWN, DENIED, NO_ANSWER, AnswerLost()]))
 DATAS = st.lists(st.sampled_from([ride_bytes(1), ride_bytes(2, trip_distance=9), ride_bytes("3"), BAD]), max_size=12)
 
 
@@ -235,9 +228,9 @@ def test_every_record_ends_in_exactly_one_place(
     # GIVEN any batch, and a stream and a store that fail in any way
     function = FakeFunction(small_bundle())
     function.invoke(invocation(ride_bytes()))  # the model is loaded
-    function.kinesis.taken.clear()
+    function.kinesis.take()
     function.kinesis.script, function.s3.script = puts, s3
-    answer_lost = isinstance(s3[0], AfterAccepting) if s3 else False
+    answer_lost = isinstance(s3[0], AnswerLost) if s3 else False
     # WHEN the function has handled it
     records = lambda_records(datas)
     retry_from = function.invoke({"Records": records})
@@ -395,7 +388,7 @@ def test_entry_point_answers_an_empty_batch(environment: pytest.MonkeyPatch) -> 
 
 
 def test_parts_are_put_together_around_two_clients() -> None:
-    s3, kinesis = FakeS3(), FakeKinesis()
+    s3, kinesis = FakeS3(), output_stream()
     publish_bundle(s3, small_bundle())
     settings = Settings(output_stream=OUTPUT_STREAM, bucket=BUCKET, model_channel="stable", service_name="parts")
     answer = build_handler(settings, s3, kinesis)(invocation(ride_bytes()), FakeContext(FakeClock()))

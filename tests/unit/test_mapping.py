@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, lambda_records
 from infra.local.event_source.mapping import polling
 from tests.builders import SHARD_ID, STREAM_ARN
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import FakeKinesis
 from tests.kits.mapping import (
     BACKOFF_S,
     ScriptedFunction,

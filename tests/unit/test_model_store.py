@@ -7,19 +7,8 @@ from lambda_function.aws.model_store import ModelStore, NoSuchObjectError
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key
 from lambda_function.errors import BundleError, StoreError
 from tests.builders import small_bundle
-from tests.fakes import (
-    BUCKET,
-    DENIED,
-    SERVICE_DOWN,
-    FakeClock,
-    FakeS3,
-    S3Outcome,
-    WhileReading,
-    damage_bundle,
-    point_channel,
-    publish_bundle,
-    timed_out,
-)
+from tests.fakes import BUCKET, FakeClock, FakeS3, damage_bundle, point_channel, publish_bundle
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, BodyLost, S3Outcome
 from training.model.bundle import ExportedBundle
 
 REFRESH_S = 60.0
@@ -125,7 +114,7 @@ def test_channel_moved_back_rolls_the_model_back(followed: Followed, old: Export
 
 @pytest.mark.parametrize(
     "failure",
-    [SERVICE_DOWN, DENIED, timed_out(), WhileReading(timed_out())],
+    [SERVICE_DOWN, DENIED, NO_ANSWER, BodyLost(NO_ANSWER)],
     ids=lambda failure: type(failure).__name__,
 )
 @pytest.mark.parametrize("n_good_calls", range(4))

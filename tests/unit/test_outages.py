@@ -3,14 +3,14 @@
 import threading
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import ClientError
 
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.s3 import client_error
 from infra.local.stack import Stack
-from tests.fakes import BUCKET, FakeS3
-from tests.fakes_kinesis import FakeKinesis, kinesis_error
+from tests.fakes import BUCKET, FakeKinesis, FakeS3
 from tests.kits.mapping import (
     ScriptedFunction,
     failed_batches,
@@ -19,6 +19,7 @@ from tests.kits.mapping import (
     run,
     texts_of_failed,
 )
+from tests.outcomes import NO_ANSWER, THROTTLED, Problem
 
 pytestmark = pytest.mark.slow  # simulations of seconds
 
@@ -27,8 +28,8 @@ STEP_S = 10
 PUT_EVERY_S = 60
 RECOVERY_S = 600
 
-UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
-OUTAGES = [kinesis_error("InternalFailure"), kinesis_error("ServiceUnavailable"), UNREACHABLE]
+UNREACHABLE = Problem.UNREACHABLE.error()
+OUTAGES = [Problem.INTERNAL.error(), Problem.DOWN.error(), UNREACHABLE]
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +116,11 @@ def test_outage_longer_than_the_record_age_fails_the_old_records_once_and_delive
 
 @pytest.mark.parametrize(
     "fault",
-    ["InternalFailure", "ThrottlingException", UNREACHABLE, ReadTimeoutError(endpoint_url="https://kinesis.invalid")],
+    [Problem.INTERNAL.error(), client_error(400, "ThrottlingException"), UNREACHABLE, NO_ANSWER],
     ids=["500", "throttled", "unreachable", "timeout"],
 )
-def test_temporary_read_error_is_retried(fault: str | Exception) -> None:
-    kinesis = FakeKinesis(read_faults=[fault, fault])
+def test_temporary_read_error_is_retried(fault: Exception) -> None:
+    kinesis = FakeKinesis(read_script=[fault, fault])
     kinesis.put(*rides(3))
     function = ScriptedFunction()
     mapping = make_mapping(kinesis, function)
@@ -129,13 +130,12 @@ def test_temporary_read_error_is_retried(fault: str | Exception) -> None:
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException"])
 def test_missing_or_forbidden_stream_ends_the_run(code: str) -> None:
-
     with pytest.raises(ClientError, match=code):
-        make_mapping(FakeKinesis(read_faults=[code]), ScriptedFunction()).run(threading.Event())
+        make_mapping(FakeKinesis(read_script=[client_error(400, code)]), ScriptedFunction()).run(threading.Event())
 
 
 def test_throttled_reads_lose_nothing() -> None:
-    kinesis = FakeKinesis(read_faults=["ProvisionedThroughputExceededException", None] * 5)
+    kinesis = FakeKinesis(read_script=[THROTTLED, None] * 5)
     kinesis.put(*rides(20))
     function = ScriptedFunction()
 

@@ -21,7 +21,8 @@ from lambda_function.core.rehearsal import is_rehearsal, rehearsal_event
 from lambda_function.errors import ConfigurationError
 from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeContext, FakeFunction, publish_bundle
+from tests.fakes import BUCKET, FakeContext, FakeFunction, publish_bundle
+from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
 
 NEW_VERSION = "arn:aws:lambda:us-east-1:123456789012:function:ridecast-Predictor:7"
@@ -104,7 +105,7 @@ def test_rehearsal_reaches_neither_the_output_stream_nor_the_bucket(function: Fa
 
     trial(function)
 
-    assert function.version.kinesis.requests == []
+    assert function.version.kinesis.put_sizes == []
     assert function.version.s3.objects == before
 
 

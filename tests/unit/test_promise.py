@@ -17,7 +17,7 @@ from hypothesis import given
 from infra.local.simulation.simulation import SimulationOptions
 from lambda_function.core.records import Entry
 from tests.builders import small_bundle
-from tests.kits.faults import AnswerLost, At, Place, Problem
+from tests.kits.faults import At, Place
 from tests.kits.simulation import Account, alone, data_of, run
 from tests.kits.simulation_strategies import (
     ANY_OPTIONS,
@@ -29,6 +29,7 @@ from tests.kits.simulation_strategies import (
     RIDES,
     mapping_config,
 )
+from tests.outcomes import AnswerLost, Problem
 
 pytestmark = pytest.mark.slow  # simulations of seconds
 

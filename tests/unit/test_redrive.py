@@ -9,8 +9,8 @@ from infra.operate.redrive.selection import REJECTS
 from lambda_function.aws.publisher import MAX_CHUNK_BYTES
 from tests.builders import STREAM, event_id
 from tests.builders_failed import Account, Countdown, ProcessEnd, reject_at, store_rejects
-from tests.fakes import DENIED, AfterAccepting, Meanwhile, S3Outcome, timed_out
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import FakeKinesis
+from tests.outcomes import DENIED, NO_ANSWER, AnswerLost, EntriesRefused, Meanwhile, S3Outcome
 from training.errors import BucketError, UserError
 
 
@@ -52,6 +52,7 @@ def test_record_in_two_objects_is_sent_once() -> None:
 
 def test_records_of_two_streams_are_not_mixed() -> None:
     account = account_with(2)
+    account.kinesis.other_names = {"other-events"}
     store_rejects(account.s3, reject_at(0, b"other"), stream="other-events")
     assert account.redrive().by_stream == {STREAM: 2, "other-events": 1}
     sent = [(request["StreamName"], len(request["Records"])) for request in account.kinesis.calls("put_records")]
@@ -77,7 +78,7 @@ def test_chunk_of_large_records_is_one_request() -> None:
 
 def test_throttled_records_are_sent_again_and_marked_once() -> None:
     account = account_with(4)
-    account.kinesis = FakeKinesis(n_shards=1, stream_name=STREAM, put_faults=[frozenset({1, 3})])
+    account.kinesis = FakeKinesis([EntriesRefused({1, 3})], stream_name=STREAM)
     account.redrive()
     assert sorted(account.taken()) == data_of(4)
     assert len(account.marked()) == 4
@@ -94,18 +95,18 @@ def test_damaged_mark_stops_the_run_before_anything_is_sent() -> None:
 def test_stream_that_refuses_ends_the_run_and_accepted_records_are_marked() -> None:
     account = account_with(3)
     n_tries = int(PATIENCE_S) + 10
-    refusing = [frozenset({1}), *[frozenset({0})] * n_tries]
-    account.kinesis = FakeKinesis(n_shards=1, stream_name=STREAM, put_faults=refusing)
+    refusing = [EntriesRefused({1}), *[EntriesRefused({0})] * n_tries]
+    account.kinesis = FakeKinesis(refusing, stream_name=STREAM)
     with pytest.raises(UserError, match="accepted 2 records and then not 1 more"):
         account.redrive()
     assert account.marked() == [event_id(0), event_id(2)]
     assert account.under_way() == [event_id(1)]
-    account.kinesis.put_faults = iter([])
+    account.kinesis.script.clear()
     assert account.redrive().n_perhaps_repeated == 1
     assert sorted(account.taken()) == data_of(3)
 
 
-@pytest.mark.parametrize("outcome", [DENIED, timed_out(), AfterAccepting(timed_out())], ids=str)
+@pytest.mark.parametrize("outcome", [DENIED, NO_ANSWER, AnswerLost()], ids=str)
 @pytest.mark.parametrize("put", [0, 1, 2, 3])
 def test_mark_that_cannot_be_written_ends_the_run_and_the_next_one_completes_it(put: int, outcome: S3Outcome) -> None:
     account = account_with(1, 1)

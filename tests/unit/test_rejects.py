@@ -11,7 +11,8 @@ from lambda_function.core.events import NOT_JSON, Reject, decode_reject
 from lambda_function.core.records import Envelope, KinesisRecord, build_reject
 from lambda_function.errors import RejectError, StoreError
 from tests.builders import SHARD_ID, kinesis_records, sequence_number
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeS3, timed_out
+from tests.fakes import BUCKET, FakeS3
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN
 
 
 def reject_of(data: bytes | str = b"hello", detail: str = "no ride") -> Reject:
@@ -66,7 +67,7 @@ def test_key_names_stream_shard_and_first_reject() -> None:
     assert reject_key("ride-events", reject_of()) == f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
 
 
-@pytest.mark.parametrize("error", [SERVICE_DOWN, DENIED, timed_out()], ids=str)
+@pytest.mark.parametrize("error", [SERVICE_DOWN, DENIED, NO_ANSWER], ids=str)
 def test_store_that_refuses_is_an_error_that_may_pass(error: Exception) -> None:
     with pytest.raises(StoreError, match=f"cannot store s3://{BUCKET}/rejects/x: ") as raised:
         store_rejects(FakeS3(script=[error]), BUCKET, "rejects/x", [reject_of()])

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes_kinesis import FakeKinesis, kinesis_error
+from tests.fakes import FakeKinesis
 from tests.kits.mapping import (
     Respond,
     ScriptedFunction,
@@ -17,6 +17,7 @@ from tests.kits.mapping import (
     stream,
     succeed,
 )
+from tests.outcomes import Problem
 
 
 def test_children_wait_until_the_last_record_of_their_parent_is_settled() -> None:
@@ -93,7 +94,7 @@ class UnlistedKinesis(FakeKinesis):
         """List shards, or fail."""
         if self.calls("list_shards") and self.n_failures:
             self.n_failures -= 1
-            raise kinesis_error("ServiceUnavailable")
+            raise Problem.DOWN.error()
         return super().list_shards(**request)
 
 

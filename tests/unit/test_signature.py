@@ -16,8 +16,9 @@ from lambda_function.aws.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, sha256
 from lambda_function.errors import BundleError, KmsError, SignatureError, StoreError
 from tests.builders import small_bundle
-from tests.fakes import BUCKET, DENIED, SERVICE_DOWN, FakeClock, FakeS3, publish_bundle
+from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms, public_key
+from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle

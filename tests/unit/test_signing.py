@@ -6,8 +6,9 @@ from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, MANIFEST, bundle_key
 from lambda_function.errors import BundleError, KmsError
 from tests.builders_channels import new_bucket
-from tests.fakes import DENIED, SERVICE_DOWN, Meanwhile, S3Outcome, damage_bundle
+from tests.fakes import damage_bundle
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
+from tests.outcomes import DENIED, SERVICE_DOWN, Meanwhile, S3Outcome
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket

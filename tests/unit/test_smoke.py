@@ -24,8 +24,7 @@ from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.events import decode_prediction
 from lambda_function.core.processor import process
 from tests.builders import kinesis_records, small_bundle
-from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import BUCKET, FakeClock, FakeKinesis, FakeS3, publish_bundle
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
 

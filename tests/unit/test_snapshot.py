@@ -19,14 +19,15 @@ from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import (
     BUCKET,
     OUTPUT_STREAM,
-    SERVICE_DOWN,
     FakeClock,
     FakeContext,
     FakeKinesis,
     FakeS3,
     damage_bundle,
+    output_stream,
     publish_bundle,
 )
+from tests.outcomes import SERVICE_DOWN
 
 REFRESH_S = 60.0
 
@@ -69,7 +70,7 @@ class Frozen:
     """A function that is snapshotted and restored."""
 
     s3: FakeS3 = field(default_factory=FakeS3)
-    kinesis: FakeKinesis = field(default_factory=FakeKinesis)
+    kinesis: FakeKinesis = field(default_factory=output_stream)
     monotonic: FakeClock = field(default_factory=lambda: FakeClock(5000.0))
     clients: list[tuple[Connected, Connected]] = field(default_factory=list)
     restorable: Restorable = field(init=False)
@@ -182,7 +183,7 @@ def test_restored_function_calls_through_new_clients_alone(frozen: Frozen) -> No
 
 
 def test_two_copies_of_a_snapshot_do_not_wait_the_same_random_pauses() -> None:
-    restorable = Restorable(lambda: (Connected(FakeS3()), Connected(FakeKinesis())))
+    restorable = Restorable(lambda: (Connected(FakeS3()), Connected(output_stream())))
     restorable.new_clients()
     in_the_snapshot = random.getstate()
     pauses = []

@@ -9,7 +9,7 @@ from infra.local.event_source.lambda_event import lambda_records
 from lambda_function.core.events import Reject, encode_reject
 from lambda_function.core.kpl import pack
 from tests.builders import STREAM_ARN, small_rides
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import FakeKinesis
 from tests.soak.ledger import SoakLedger, parts_of
 from tests.soak.run import SoakReport
 from tests.soak.traffic import Traffic

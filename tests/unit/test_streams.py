@@ -13,14 +13,15 @@ from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local.s3 import client_error
 from infra.operate.shards import ShardReader, StartingPosition, list_shards
 from infra.operate.streams import StreamReader, Timing, publish, ride_event_bytes, tail
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.kpl import pack
 from lambda_function.core.records import Entry
 from tests.builders import ride_bytes
-from tests.fakes import FakeClock
-from tests.fakes_kinesis import FakeKinesis
+from tests.fakes import FakeClock, FakeKinesis
+from tests.outcomes import DENIED, EntriesRefused, Problem
 from training.errors import UserError
 
 SHARD = "shardId-000000000000"
@@ -111,7 +112,7 @@ def test_entries_are_sent_in_order_in_chunks_of_500() -> None:
 
 
 def test_only_refused_entries_are_resent_before_the_next_chunk() -> None:
-    kinesis = FakeKinesis(put_faults=[{0, 499}, {1}])
+    kinesis = FakeKinesis([EntriesRefused({0, 499}), EntriesRefused({1})])
 
     list(publish(publisher(kinesis), entries(501), timing=timing(kinesis)))
 
@@ -120,7 +121,7 @@ def test_only_refused_entries_are_resent_before_the_next_chunk() -> None:
 
 
 def test_stream_that_refuses_to_the_time_limit_is_an_error_with_counts() -> None:
-    kinesis = FakeKinesis(put_faults=itertools.chain([set(), set(range(2, 400))], itertools.repeat(set(range(500)))))
+    kinesis = FakeKinesis([None, EntriesRefused(range(2, 400)), *[EntriesRefused()] * 1000])
     start_s = kinesis.clock()
     progress = publish(publisher(kinesis), entries(900), patience_s=10, timing=timing(kinesis))
 
@@ -133,7 +134,7 @@ def test_stream_that_refuses_to_the_time_limit_is_an_error_with_counts() -> None
 
 
 def test_time_limit_applies_to_each_chunk() -> None:
-    kinesis = FakeKinesis(put_faults=[{0}, set[int]()] * 3)
+    kinesis = FakeKinesis([EntriesRefused({0}), None] * 3)
     progress = publish(publisher(kinesis), entries(1_500), patience_s=1, timing=timing(kinesis))
 
     for _ in progress:
@@ -144,7 +145,7 @@ def test_time_limit_applies_to_each_chunk() -> None:
 
 @given(st.integers(0, 1_100), st.lists(st.sets(st.integers(0, 499)), max_size=4))
 def test_every_entry_is_accepted_once_after_any_refusals(n_entries: int, refused: list[AbstractSet[int]]) -> None:
-    kinesis = FakeKinesis(put_faults=refused)
+    kinesis = FakeKinesis(map(EntriesRefused, refused))
 
     list(publish(publisher(kinesis), entries(n_entries), timing=timing(kinesis)))
 
@@ -321,15 +322,15 @@ def test_reading_may_begin_at_a_time() -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        "ProvisionedThroughputExceededException",
-        "InternalFailure",
+        Problem.THROTTLED.error(),
+        Problem.INTERNAL.error(),
         ConnectTimeoutError(endpoint_url="https://kinesis.invalid"),
         ResponseParserError("not JSON"),
     ],
     ids=["throttled", "500", "timeout", "garbled"],
 )
-def test_temporary_failure_is_retried_at_the_next_read(fault: str | Exception) -> None:
-    kinesis = FakeKinesis(read_faults=[fault])
+def test_temporary_failure_is_retried_at_the_next_read(fault: Exception) -> None:
+    kinesis = FakeKinesis(read_script=[fault])
     kinesis.put(b"a")
     shard = reader(kinesis)
 
@@ -339,12 +340,12 @@ def test_temporary_failure_is_retried_at_the_next_read(fault: str | Exception) -
 
 @pytest.mark.parametrize(
     "fault",
-    ["AccessDeniedException", "ResourceNotFoundException", ParamValidationError(report="x")],
+    [DENIED, client_error(400, "ResourceNotFoundException"), ParamValidationError(report="x")],
     ids=["denied", "gone", "invalid request"],
 )
-def test_permanent_refusal_is_raised(fault: str | Exception) -> None:
+def test_permanent_refusal_is_raised(fault: Exception) -> None:
     with pytest.raises((ClientError, ParamValidationError)):
-        reader(FakeKinesis(read_faults=[fault])).read()
+        reader(FakeKinesis(read_script=[fault])).read()
 
 
 def test_shards_are_listed_with_their_parents() -> None:

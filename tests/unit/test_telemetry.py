@@ -11,7 +11,8 @@ from lambda_function.aws.telemetry import BatchReport, Stopwatch, Telemetry
 from lambda_function.core.events import REJECT_REASONS
 from lambda_function.errors import StoreError
 from tests.builders import invocation, raw_ride_bytes, ride_bytes, small_bundle
-from tests.fakes import DENIED, FakeClock, FakeFunction, PartlyFailed
+from tests.fakes import FakeClock, FakeFunction
+from tests.outcomes import DENIED, EntriesRefused
 
 Line = dict[str, Any]
 _numbers = count()
@@ -152,7 +153,7 @@ def test_no_payload_is_in_any_line(capsys: pytest.CaptureFixture[str]) -> None:
         f"!{secret}",
     ]
     function = FakeFunction(small_bundle())
-    function.kinesis.script = [PartlyFailed([0]), DENIED]
+    function.kinesis.script = [EntriesRefused([0]), DENIED]
     function.invoke(invocation(*datas))
     function.s3.script = [DENIED]
     function.invoke(invocation(*datas))

@@ -12,17 +12,8 @@ from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, lo
 from lambda_function.errors import BundleError
 from tests.builders import small_bundle, vouched
 from tests.builders_channels import new_bucket
-from tests.fakes import (
-    BUCKET,
-    DENIED,
-    SERVICE_DOWN,
-    AfterAccepting,
-    FakeS3,
-    Meanwhile,
-    S3Outcome,
-    publish_bundle,
-    timed_out,
-)
+from tests.fakes import BUCKET, FakeS3, publish_bundle
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, AnswerLost, Meanwhile, S3Outcome
 from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -78,7 +69,7 @@ def test_bundle_is_stored_once_file_by_file_with_the_manifest_last() -> None:
     ("script", "problem"),
     [
         ([None, SERVICE_DOWN], r"golden\.json cannot be written: .*ServiceUnavailable"),
-        ([AfterAccepting(timed_out())], "cannot be written"),
+        ([AnswerLost()], "cannot be written"),
         ([BUSY], r"forest\.npz is being written by somebody else"),
     ],
     ids=["half stored", "answer lost", "concurrent write"],
@@ -236,7 +227,7 @@ def test_objects_are_listed_page_by_page_and_read_in_order(n_threads: int) -> No
     assert bucket.read("missing") is None
 
 
-@pytest.mark.parametrize("failure", [NO_BUCKET, DENIED, SERVICE_DOWN, timed_out()], ids=str)
+@pytest.mark.parametrize("failure", [NO_BUCKET, DENIED, SERVICE_DOWN, NO_ANSWER], ids=str)
 def test_missing_bucket_or_failure_of_s3_is_an_error(failure: Exception) -> None:
     def bucket() -> Bucket:
         return new_bucket(script=[failure])
@@ -271,12 +262,12 @@ def test_write_that_the_client_resent_is_not_lost(etag: str | None) -> None:
     bucket = new_bucket()
     if etag:
         etag = bucket.replace("x", b"first", None)
-    bucket.s3.script = [AfterAccepting(REFUSED)]
+    bucket.s3.script = [AnswerLost(REFUSED)]
     new_etag = bucket.replace("x", b"second", etag)
     assert bucket.read("x") == ("x", b"second", new_etag)
 
 
-@pytest.mark.parametrize("outcome", [None, AfterAccepting(REFUSED)], ids=["stored", "resent"])
+@pytest.mark.parametrize("outcome", [None, AnswerLost(REFUSED)], ids=["stored", "resent"])
 def test_object_written_once_stays(outcome: S3Outcome) -> None:
     bucket = new_bucket(script=[outcome])
     assert bucket.write_once("x", b"first") == b"first"
