@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from infra.stack.template import TEMPLATE, read_template
 
-Axis = Literal["left", "right"]
-
 _STAT = re.compile(r"Sum|Average|Minimum|Maximum|SampleCount|p[0-9]{1,2}")
 
 
@@ -23,28 +21,20 @@ class Series:
     namespace: str
     metric: str
     dimensions: tuple[tuple[str, str], ...]
-    label: str
-    axis: Axis
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One widget, in units of CloudWatch's grid, which is 24 wide.
+    """One widget.
 
     Attributes:
-        units: The labels of the axes.
         alarms: Logical names, of an alarm widget.
         query: Of a log widget.
     """
 
     kind: Literal["alarm", "log", "metric"]
     title: str
-    x: int
-    y: int
-    width: int
-    height: int
     series: tuple[Series, ...]
-    units: dict[Axis, str]
     alarms: tuple[str, ...]
     query: str
 
@@ -59,12 +49,7 @@ def _panel(widget: dict[str, Any], properties: dict[str, Any]) -> Panel:
     return Panel(
         kind=widget["type"],
         title=properties["title"],
-        x=widget["x"],
-        y=widget["y"],
-        width=widget["width"],
-        height=widget["height"],
         series=tuple(_series(*row) for row in properties.get("metrics", ())),
-        units={axis: one["label"] for axis, one in properties.get("yAxis", {}).items()},
         alarms=tuple(arn.removeprefix("${").removesuffix(".Arn}") for arn in properties.get("alarms", ())),
         query=properties.get("query", ""),
     )
@@ -76,4 +61,4 @@ def _series(namespace: str, metric: str, *rest: Any) -> Series:
     assert _STAT.fullmatch(options["stat"]), options
     assert options.keys() <= {"stat", "label", "yAxis"}, options
     pairs = tuple(zip(dimensions[::2], dimensions[1::2], strict=True))
-    return Series(namespace, metric, pairs, options["label"], options.get("yAxis", "left"))
+    return Series(namespace, metric, pairs)
