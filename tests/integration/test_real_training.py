@@ -77,7 +77,7 @@ def run_of(split: Split) -> TrainingRun:
 
 @pytest.mark.parametrize("split", [*PROMISED, *OTHER], ids=str)
 def test_model_is_accurate_and_better_than_the_baseline(split: Split) -> None:
-    validated = run_of(split).validated
+    validated = run_of(split).evaluation.validate
     assert validated.model.rmse_minutes <= split.max_rmse_minutes
     assert validated.model.mae_minutes <= split.max_mae_minutes
     assert validated.model.rmse_minutes <= split.max_ratio * validated.baseline.rmse_minutes
@@ -86,7 +86,7 @@ def test_model_is_accurate_and_better_than_the_baseline(split: Split) -> None:
 
 @pytest.mark.parametrize("split", [*PROMISED[1:], *OTHER], ids=str)
 def test_intervals_have_their_coverage_in_the_next_month(split: Split) -> None:
-    validated = run_of(split).validated
+    validated = run_of(split).evaluation.validate
     assert validated.coverage is not None
     assert 0.78 <= validated.coverage <= 0.82
     coverages = {one.name: one.coverage for one in validated.slices if one.model.n_rides >= MIN_SLICE_RIDES}
@@ -95,7 +95,7 @@ def test_intervals_have_their_coverage_in_the_next_month(split: Split) -> None:
 
 def test_month_with_changed_traffic_has_less_coverage_but_evenly() -> None:
     # Rides of 2021-02 took 1.2 minutes longer than those of the month before, most of all in the snow of its first week
-    validated = run_of(FROM_2021_01).validated
+    validated = run_of(FROM_2021_01).evaluation.validate
     assert validated.coverage is not None
     assert 0.74 <= validated.coverage <= 0.82
     coverages = [one.coverage for one in validated.slices if one.model.n_rides >= MIN_SLICE_RIDES and one.coverage]
@@ -104,7 +104,7 @@ def test_month_with_changed_traffic_has_less_coverage_but_evenly() -> None:
 
 @pytest.mark.parametrize("split", [*PROMISED, *OTHER], ids=str)
 def test_no_slice_of_many_rides_is_worse_than_the_baseline(split: Split) -> None:
-    worse = worse_than_baseline(run_of(split).validated)
+    worse = worse_than_baseline(run_of(split).evaluation.validate)
     assert [one.name for one in worse if one.model.n_rides >= 100] == []
 
 

@@ -29,16 +29,16 @@ def run() -> TrainingRun:
 
 def test_errors_are_those_of_exported_model_and_baseline_on_the_validation_rides(run: TrainingRun) -> None:
     minutes = run.bundle.model.predict(feature_matrix(VALIDATE.columns))
-    assert run.validated.model == measure_errors(minutes, VALIDATE.duration_minutes)
+    assert run.evaluation.validate.model == measure_errors(minutes, VALIDATE.duration_minutes)
     baseline_minutes = run.baseline.predict(VALIDATE.columns)
-    assert run.validated.baseline == measure_errors(baseline_minutes, VALIDATE.duration_minutes)
-    assert (run.n_train, run.validated.model.n_rides) == (2000, 800)
+    assert run.evaluation.validate.baseline == measure_errors(baseline_minutes, VALIDATE.duration_minutes)
+    assert (run.n_train, run.evaluation.validate.model.n_rides) == (2000, 800)
 
 
 def test_manifest_holds_both_models_errors(run: TrainingRun) -> None:
     metrics = run.bundle.model.manifest.metrics
-    assert metrics["validate"] == msgspec.to_builtins(run.validated.model)
-    assert metrics["validate_baseline"] == msgspec.to_builtins(run.validated.baseline)
+    assert metrics["validate"] == msgspec.to_builtins(run.evaluation.validate.model)
+    assert metrics["validate_baseline"] == msgspec.to_builtins(run.evaluation.validate.baseline)
 
 
 def test_evaluation_has_slices_intervals_and_late_arrivals(run: TrainingRun) -> None:

@@ -40,19 +40,12 @@ _N_BREACHES_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A month that breaks a rule.
+    """A month that breaks a rule."""
 
-    Attributes:
-        rule: One of RULES.
-        month: The month.
-        seen: The month's value, as in ``312 rows``.
-        wanted: The rule's limit, as in ``at least 5,000``.
-    """
-
-    rule: str
+    rule: str  # one of RULES
     month: Month
-    seen: str
-    wanted: str
+    seen: str  # the month's value, as in `312 rows`
+    wanted: str  # the rule's limit, as in `at least 5,000`
 
     def __str__(self) -> str:
         return f"{self.month} breaks {self.rule}: it has {self.seen}, wanted {self.wanted}"
@@ -60,27 +53,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of the contract.
+    """One rule of the contract."""
 
-    Attributes:
-        wanted: The limit in words.
-        breach: Returns a month's value in words if it breaks the rule, else None. Its second argument is the median
-            number of rows of all months that are checked together.
-    """
-
-    wanted: str
+    wanted: str  # the limit in words
+    # Returns a month's value in words if it breaks the rule, else None. The second argument is the median number of
+    # rows of all months that are checked together.
     breach: Callable[[Source, float], str | None]
 
 
 def check_contract(sources: Sequence[Source], allow: Collection[str] = ()) -> tuple[Finding, ...]:
-    """Check months before a model is fitted on them.
+    """Check at least one month, and return the breaches of the rules in `allow`, by month, in the order of RULES.
 
-    Args:
-        sources: The months, at least one, those for validation and test among them.
-        allow: Names of RULES that a month may break.
-
-    Returns:
-        The breaches that are allowed, by month and then in the order of RULES.
+    Months for validation and test must be among those checked.
 
     Raises:
         UserError: A month breaks a rule that is not allowed. The message names the months and rules.

@@ -66,10 +66,9 @@ NETWORK = Network()
 def fetch_month(
     service: Service, month: Month, cache_dir: Path, *, base_url: str = TLC_URL, network: Network = NETWORK
 ) -> Path:
-    """Download a month's file into the cache folder, over an existing one.
+    """Download a month's file into the cache folder, over an existing one, and return its path.
 
-    Returns:
-        The file, complete: of the announced length, and Parquet at both ends.
+    The file is complete: it has the announced length, and is Parquet at both ends.
 
     Raises:
         MonthUnavailableError: TLC has not published the month or cannot be reached, every try broke off, the answer was

@@ -45,9 +45,6 @@ DROP_REASONS = ("time_missing", "pickup_outside_month", "duration_out_of_range",
 SYNTHETIC_SEED = 2021
 """The seed of made-up rides in runs. A manifest does not contain it; the rides' digest depends on it."""
 
-Fetch = Callable[[Service, Month, Path], Path]
-"""Download a month's file into a cache folder; raise MonthUnavailableError if that fails."""
-
 
 def tlc_months(service: Service) -> Load:
     """Return a loader of a service's months: from the folder that TLC_DATA_DIR names, the cache, or TLC."""
@@ -73,21 +70,14 @@ def load_rides(
     *,
     data_dir: Path | None = None,
     cache_dir: Path | None = None,
-    fetch: Fetch = fetch_month,
+    fetch: Callable[[Service, Month, Path], Path] = fetch_month,
 ) -> Rides:
     """Load months of a service: from the data folder, else the cache, else from TLC through the cache.
 
     Needs memory for all the rides, for one column more, and for the rows of one month.
 
-    Args:
-        service: The taxi service.
-        months: At least one, in any order, none twice.
-        data_dir: A folder of TLC's files, and of samples like ``yellow_tripdata_sample_2018.parquet``.
-        cache_dir: The folder of downloads; `default_cache_dir` if not given.
-        fetch: Downloads a month.
-
-    Returns:
-        The clean rides of all the months, sorted by pickup; rides of one second keep the file's order.
+    The data folder has TLC's files, and samples like ``yellow_tripdata_sample_2018.parquet``. The months may have any
+    order. The clean rides are sorted by pickup; rides of one second keep the file's order.
 
     Raises:
         MonthUnavailableError: A month is in neither folder and cannot be downloaded.

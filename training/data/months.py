@@ -141,11 +141,6 @@ def find_month(service: Service, month: Month, data_dir: Path | None, cache_dir:
 def local_months(service: Service, data_dir: Path | None = None, cache_dir: Path | None = None) -> tuple[Month, ...]:
     """Return the months that load without a download, ascending: those that `find_month` finds.
 
-    Args:
-        service: The taxi service.
-        data_dir: As in `training.data.load.load_rides`; None means no folder.
-        cache_dir: `default_cache_dir` if not given.
-
     Raises:
         UserError: The data folder does not exist.
     """

@@ -24,61 +24,36 @@ _HALF = np.uint64(32)
 
 @dataclass(frozen=True, slots=True)
 class MonthFacts:
-    """A summary of a month's clean rides: the values that the data contract checks.
+    """A summary of a month's clean rides: the values that the data contract checks."""
 
-    Attributes:
-        n_rides_by_day: One entry a day, from the first of the month.
-        n_duplicates: Rides that equal an earlier one in both times, both zones and distance.
-        n_without_distance: Rides whose distance is 0, negative or missing.
-        median_duration_minutes: Of all rides; 0 if there are none.
-        median_distance_miles: Of the rides that have a distance; 0 if none has.
-    """
-
-    n_rides_by_day: tuple[int, ...]
-    n_duplicates: int
-    n_without_distance: int
-    median_duration_minutes: float
-    median_distance_miles: float
+    n_rides_by_day: tuple[int, ...]  # one entry a day, from the first of the month
+    n_duplicates: int  # rides that equal an earlier one in both times, both zones and distance
+    n_without_distance: int  # rides whose distance is 0, negative or missing
+    median_duration_minutes: float  # of all rides; 0 if there are none
+    median_distance_miles: float  # of the rides that have a distance; 0 if none has
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The file that a month's rides come from.
+    """The file that a month's rides come from."""
 
-    Attributes:
-        file: The file's name without its folder, or ``synthetic``.
-        month: The month taken from it.
-        sha256: Digest of the whole file, in hexadecimal.
-        n_rows: Rows in the file; of a file of several months, those with a pickup in this one.
-        n_kept: Rows left after cleaning.
-        dropped: Number of rows dropped, by DROP_REASONS.
-        facts: The summary of the rows left.
-    """
-
-    file: str
-    month: Month
-    sha256: str
-    n_rows: int
-    n_kept: int
-    dropped: dict[str, int]
-    facts: MonthFacts
+    file: str  # the file's name without its folder, or `synthetic`
+    month: Month  # the month taken from it
+    sha256: str  # digest of the whole file, in hexadecimal
+    n_rows: int  # rows in the file; of a file of several months, those with a pickup in this one
+    n_kept: int  # rows left after cleaning
+    dropped: dict[str, int]  # number of rows dropped, by DROP_REASONS
+    facts: MonthFacts  # the summary of the rows left
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rides:
-    """Labelled rides by column, sorted by pickup.
+    """Labelled rides by column, sorted by pickup."""
 
-    Attributes:
-        columns: The input of the features. A distance that TLC does not give is NaN.
-        pickup_time: datetime64[s] (n,), New York wall-clock time, ascending.
-        duration_minutes: float64 (n,), 1 to 60.
-        sources: The months' files, ascending by month; a part of the rides still names all of them.
-    """
-
-    columns: RideColumns
-    pickup_time: NDArray[np.datetime64]
-    duration_minutes: NDArray[np.float64]
-    sources: tuple[Source, ...]
+    columns: RideColumns  # the input of the features; a distance that TLC does not give is NaN
+    pickup_time: NDArray[np.datetime64]  # datetime64[s] (n,), New York wall-clock time, ascending
+    duration_minutes: NDArray[np.float64]  # float64 (n,), 1 to 60
+    sources: tuple[Source, ...]  # the months' files, ascending by month; a part of the rides still names all of them
 
     def __len__(self) -> int:
         return len(self.duration_minutes)

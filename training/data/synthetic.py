@@ -31,17 +31,10 @@ _ZERO_DISTANCE_SHARE, _ABSURD_DISTANCE_SHARE, _NOWHERE_SHARE = 0.03, 0.0003, 0.0
 
 
 def synthetic_rides(month: Month, n_rides: int, seed: int) -> Rides:
-    """Make up a month of rides.
+    """Make up at least one ride of a month, sorted by pickup. The same month, number and seed give the same bytes.
 
-    Args:
-        month: The month; two months of one seed differ.
-        n_rides: At least 1.
-        seed: At least 0. The same month, number and seed give the same bytes.
-
-    Returns:
-        Rides sorted by pickup, with durations of 1 to 60 minutes in whole seconds, and distances in hundredths of a
-        mile. As in TLC's months, 3 in 100 distances are 0, a few are impossibly long, and 2 rides in 1000 have a zone
-        without a place.
+    Two months of one seed differ. Durations are whole seconds from 1 to 60 minutes, distances are hundredths of a mile.
+    As in TLC's months, 3 in 100 distances are 0, a few are far too long, and 2 in 1000 rides have a zone without a place.
 
     >>> len(synthetic_rides(Month(2021, 1), n_rides=100, seed=7))
     100

@@ -25,21 +25,13 @@ _NO_TIME, _NO_NUMBER = np.datetime64("NaT", "us"), np.float64("nan")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows as published, not cleaned and not sorted.
+    """Rows as published, not cleaned and not sorted."""
 
-    Attributes:
-        pickup: datetime64[us] (n,), New York wall-clock time; NaT for a null.
-        dropoff: As pickup.
-        pickup_zone: float64 (n,); NaN for a null.
-        dropoff_zone: As pickup_zone.
-        trip_distance: float64 (n,), miles; NaN for a null.
-    """
-
-    pickup: NDArray[np.datetime64]
-    dropoff: NDArray[np.datetime64]
-    pickup_zone: NDArray[np.float64]
-    dropoff_zone: NDArray[np.float64]
-    trip_distance: NDArray[np.float64]
+    pickup: NDArray[np.datetime64]  # datetime64[us] (n,), New York wall-clock time; NaT for a null
+    dropoff: NDArray[np.datetime64]  # as pickup
+    pickup_zone: NDArray[np.float64]  # float64 (n,); NaN for a null
+    dropoff_zone: NDArray[np.float64]  # as pickup_zone
+    trip_distance: NDArray[np.float64]  # float64 (n,), miles; NaN for a null
 
     def __len__(self) -> int:
         return len(self.pickup)
@@ -59,12 +51,7 @@ class Rows:
 
 
 def read_batches(file: BinaryIO, path: Path, service: Service) -> Iterator[Rows]:
-    """Yield a file's rows in the file's order, a batch at a time.
-
-    Args:
-        file: The file, open for reading and seeking.
-        path: Its path, for errors.
-        service: The taxi service: green and yellow name their times differently.
+    """Yield a file's rows in the file's order, a batch at a time; `path` is for errors.
 
     Raises:
         UserError: The file is not Parquet, is cut short, or lacks a column or has it in an unusable type.
@@ -93,18 +80,13 @@ def _check_column(schema: pa.Schema, name: str, path: Path, *, is_time: bool) ->
     hint = "use the trip record file of that service as TLC publishes it"
     if schema.get_field_index(name) < 0:
         raise UserError(f"{path} has no column {name}", hint)
-    kind = schema.field(name).type
-    if not (_is_local_time(kind) if is_time else _is_number(kind)):
-        wanted = "times without a zone" if is_time else "numbers"
+    types, kind = pa.types, schema.field(name).type
+    if is_time:
+        fits, wanted = types.is_timestamp(kind) and kind.tz is None, "times without a zone"
+    else:
+        fits, wanted = types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind), "numbers"
+    if not fits:
         raise UserError(f"{path} has {kind} in column {name} instead of {wanted}", hint)
-
-
-def _is_local_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) and kind.tz is None)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind))
 
 
 def _to_numpy(column: pa.Array, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:

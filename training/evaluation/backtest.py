@@ -92,13 +92,8 @@ def backtest(
 ) -> BacktestResult:
     """Walk forward over months, which may have gaps.
 
-    Args:
-        service: The taxi service, for the result.
-        months: The months, in any order.
-        load: Loads rides; at most those of the training months and of one more month are in memory at once.
-        train_window: The number of months, the latest ones, that a model learns from; at least 1.
-        parameters: The model's; PARAMETERS if not given.
-        on_step: Receives a message as each step begins.
+    At most the rides of the training months and of one more month are in memory at once.
+    A model learns from the latest `train_window` months, at least 1.
 
     Raises:
         UserError: After the first window there is no month to measure on, a parameter is unknown or out of its range,
@@ -130,10 +125,9 @@ def backtest(
 
 
 def ageing(model: ModelBundle, train_rides: Rides, months: Iterable[Month], load: Load) -> tuple[AgeRow, ...]:
-    """Measure one model, and a baseline fitted on its training rides, on each of the months after those.
+    """Measure one model, and a baseline fitted on its training rides, on each later month, ascending.
 
-    Returns:
-        Rows ascending by month. Months up to the last training month are ignored.
+    Months up to the last training month are ignored.
     """
     fitted = _Fitted(model, train_rides)
     later = (month for month in sorted(set(months)) if month > train_rides.months[-1])
@@ -165,7 +159,5 @@ def _summary(age: int, rows: Sequence[AgeRow], newest_rmse_minutes: dict[str, fl
 
 def _fit(service: Service, rides: Rides, parameters: dict[str, Any]) -> _Fitted:
     """Fit both. The exported model is measured, as it would serve; it is also several times faster."""
-    facts = TrainingFacts(
-        service=service, train_months=rides.months, validate_months=(), parameters=parameters, metrics={}
-    )
+    facts = TrainingFacts(service=service, train_months=rides.months, validate_months=(), parameters=parameters)
     return _Fitted(export_bundle(fit_forest(rides, parameters), rides, facts).model, rides)

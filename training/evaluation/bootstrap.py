@@ -20,34 +20,22 @@ Floats = NDArray[np.float64]
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A candidate's RMSE less its champion's, in minutes: below 0 if the candidate is better.
+    """A candidate's RMSE less its champion's, in minutes: below 0 if the candidate is better."""
 
-    Attributes:
-        difference_rmse_minutes: On the rides as they are.
-        low: The interval's lower end.
-        high: Its upper end.
-        level: The share of draws between the two, 0 to 1.
-        n_days: Days with rides.
-        n_rides: Rides of all days.
-    """
-
-    difference_rmse_minutes: float
-    low: float
-    high: float
-    level: float
-    n_days: int
+    difference_rmse_minutes: float  # on the rides as they are
+    low: float  # the interval's lower end
+    high: float  # its upper end
+    level: float  # the share of draws between the two, 0 to 1
+    n_days: int  # days with rides
     n_rides: int
 
 
 def compare_days(
     n_rides: NDArray[np.integer] | Floats, candidate_squares: Floats, champion_squares: Floats
 ) -> Comparison:
-    """Compare two models by the sums of their squared errors a day.
+    """Compare two models by the sums of their squared errors a day, in square minutes (n_days,).
 
-    Args:
-        n_rides: Rides (n_days,), at least one in all; a day without rides is left out.
-        candidate_squares: Square minutes (n_days,).
-        champion_squares: Square minutes (n_days,).
+    There is at least one ride in all; a day without rides is left out.
     """
     days = np.column_stack([n_rides, candidate_squares, champion_squares]).astype(np.float64)
     days = days[days[:, 0] > 0]

@@ -28,34 +28,20 @@ from training.model.results import Measured
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict, for one channel as it was then.
+    """A verdict, for one channel as it was then."""
 
-    Attributes:
-        passed: Whether every rule passed.
-        model_version: The candidate's.
-        manifest_sha256: The digest of the candidate's manifest.
-        against: The version in the channel; None if the channel was empty and the comparison is with the baseline.
-        channel: The channel's name.
-        months: The months compared on, as in ``2023-03``.
-        candidate: The candidate's errors there; None without a month.
-        champion: Those of the channel's model, or of the baseline. The JSON calls it ``rival``.
-        comparison: The candidate less the champion, by bootstrap over days.
-        rules: The results, in the order of the rules.
-    """
-
-    passed: bool
-    model_version: str
-    manifest_sha256: str
-    against: str | None
+    passed: bool  # whether every rule passed
+    model_version: str  # the candidate's
+    manifest_sha256: str  # the digest of the candidate's manifest
+    against: str | None  # the version in the channel; None if it was empty: the comparison is with the baseline
     channel: str
-    months: tuple[str, ...]
-    candidate: Measured | None = None
+    months: tuple[str, ...]  # the months compared on, as in `2023-03`
+    candidate: Measured | None = None  # the candidate's errors there; None without a month
+    # Those of the channel's model, or of the baseline.
     champion: Measured | None = msgspec.field(default=None, name="rival")
-    comparison: Comparison | None = None
-    rules: tuple[RuleResult, ...]
+    comparison: Comparison | None = None  # the candidate less the champion, by bootstrap over days
+    rules: tuple[RuleResult, ...]  # the results, in the order of the rules
 
-
-TimeRatio = Callable[[ModelBundle, Rides], float]
 
 decode_gate_report = msgspec.json.Decoder(GateReport).decode
 
@@ -78,17 +64,11 @@ def run_gate(
     train_rides: Rides,
     *,
     channel: str,
-    time_ratio: TimeRatio = predict_time_ratio,
+    time_ratio: Callable[[ModelBundle, Rides], float] = predict_time_ratio,
 ) -> GateReport:
-    """Apply all the rules to a candidate.
+    """Apply all the rules to a candidate, on at least one ride. An empty channel has the baseline as its champion.
 
-    Args:
-        candidate: The model that is to go into the channel.
-        champion: The model in the channel; None if it is empty: then the comparison is with the baseline.
-        rides: The months to compare on, at least one ride.
-        train_rides: The candidate's training rides: the baseline is fitted on them, and they make zone pairs known.
-        channel: The channel's name.
-        time_ratio: Measures the predict time.
+    The candidate's training rides are those that the baseline is fitted on, and they make zone pairs known.
     """
     other = predictor(champion.model) if champion else plain_predictor(fit_baseline(train_rides).predict)
     measured = side_by_side(predictor(candidate.model), other, rides, train_rides)

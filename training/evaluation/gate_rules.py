@@ -63,11 +63,7 @@ MIN_DAYS = 7
 def rule_better(result: MonthsResult, comparison: Comparison, candidate: str, champion: str | None) -> RuleResult:
     """Check that the candidate is better than the champion, and not by chance.
 
-    Args:
-        result: Candidate and champion on the month.
-        comparison: The same by bootstrap.
-        candidate: The candidate's version.
-        champion: The champion's version; None if the channel is empty and the comparison is with the baseline.
+    Models are named by version; the champion is None if the channel is empty and the comparison is with the baseline.
     """
     other = champion or "the baseline, because the channel is empty"
     seen = (

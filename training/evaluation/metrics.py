@@ -41,17 +41,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PredictionErrors:
-    """The errors of single rides: float64 (n,) each.
+    """The errors of single rides: float64 (n,) each."""
 
-    Attributes:
-        error_minutes: Predicted less actual; below 0 if the prediction is too short.
-        covered: 1 if the published interval contains the actual duration; None without intervals.
-        width_minutes: From the interval's low to its high end; None without intervals.
-    """
-
-    error_minutes: Floats
-    covered: Floats | None = None
-    width_minutes: Floats | None = None
+    error_minutes: Floats  # predicted less actual; below 0 if the prediction is too short
+    covered: Floats | None = None  # 1 if the published interval contains the actual duration; None without intervals
+    width_minutes: Floats | None = None  # from the interval's low to its high end; None without intervals
 
 
 Predictor = Callable[[Rides], PredictionErrors]
@@ -127,17 +121,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """Two predictors on the same rides.
+    """Two predictors on the same rides."""
 
-    Attributes:
-        result: As a whole and by slice; its `baseline` is the second predictor, in the gate the champion.
-        model_days: The first one's sums by day of pickup.
-        baseline_days: The second one's.
-    """
-
-    result: MonthsResult
-    model_days: Tally
-    baseline_days: Tally
+    result: MonthsResult  # as a whole and by slice; its `baseline` is the second predictor, in the gate the champion
+    model_days: Tally  # the first one's sums by day of pickup
+    baseline_days: Tally  # the second one's
 
 
 def measure_errors(predicted_minutes: Floats, actual_minutes: Floats) -> Measured:
@@ -158,13 +146,9 @@ def measure(predict: Predictor, rides: Rides) -> Measured:
 
 
 def evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: Rides) -> MonthsResult:
-    """Measure a model beside the baseline on rides that neither has learnt from.
+    """Measure a model, its intervals too, beside the baseline on rides, at least one, that neither has learnt from.
 
-    Args:
-        model: Its intervals are measured too, if it has them.
-        baseline: Fitted on the same rides as the model.
-        rides: At least one.
-        train_rides: The rides that both learnt from: a zone pair that is not among them is an unseen one.
+    Both have learnt from `train_rides`: a zone pair that is not among them is an unseen one.
     """
     return side_by_side(predictor(model), plain_predictor(baseline.predict), rides, train_rides).result
 
@@ -199,9 +183,8 @@ def arrival_scenarios(columns: RideColumns) -> dict[str, RideColumns]:
     time. Late records have the clock of their arrival, and so other traffic than the ride had. A replay may come at any
     time: each ride arrives up to a week late, at any hour with the same probability, which is the worst case.
 
-    Returns:
-        The rides by scenario, from the best to the worst; only `pickup_minute` differs. On the two nights a year when
-        the clocks change, delays are those of the wall clock.
+    Scenarios are ordered from the best to the worst; only `pickup_minute` differs. On the two nights a year when the
+    clocks change, delays are those of the wall clock.
     """
     minute = columns.pickup_minute
     late = {name: replace(columns, pickup_minute=minute + delay) for name, delay in DELAYS_MINUTES.items()}

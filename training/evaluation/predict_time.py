@@ -26,16 +26,12 @@ _ALL_LEAVES = 0xFFFFFFFF
 _SEED = 20210101
 _ROUNDS = 9
 
-Clock = Callable[[], float]
 
-
-def predict_time_ratio(model: ModelBundle, rides: Rides, clock: Clock = time.thread_time) -> float:
+def predict_time_ratio(model: ModelBundle, rides: Rides, clock: Callable[[], float] = time.thread_time) -> float:
     """Return the median ratio of a model's predict time, intervals included, to that of the reference forest.
 
-    Args:
-        model: The model.
-        rides: At least one; TIMED_RIDES of them are predicted, evenly spread, repeated if there are fewer.
-        clock: Seconds of this thread's CPU time, which other processes do not change.
+    TIMED_RIDES of the rides, at least one, are predicted, evenly spread, repeated if there are fewer. The clock returns
+    seconds of this thread's CPU time, which other processes do not change.
     """
     chosen = np.linspace(0, len(rides) - 1, TIMED_RIDES).astype(np.intp)
     matrix = feature_matrix(rides.take(chosen).columns)
@@ -86,7 +82,7 @@ def _quantiles(column: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.unique(np.quantile(known, np.linspace(0, 1, _MAX_THRESHOLDS))) if len(known) else known
 
 
-def _seconds(run: Callable[[], None], clock: Clock) -> float:
+def _seconds(run: Callable[[], None], clock: Callable[[], float]) -> float:
     started_s = clock()
     run()
     return clock() - started_s

@@ -36,16 +36,11 @@ ZonePairs = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """One way to cut rides.
+    """One way to cut rides."""
 
-    Attributes:
-        by: The criterion, as in ``hour``.
-        names: The slices, as in ``08``.
-        number: Returns rides' slices: intp (n,), the index in `names`, or `len(names)` for a ride in no slice.
-    """
-
-    by: str
-    names: tuple[str, ...]
+    by: str  # the criterion, as in `hour`
+    names: tuple[str, ...]  # the slices, as in `08`
+    # Returns rides' slices: intp (n,), the index in `names`, or `len(names)` for a ride in no slice.
     number: Callable[[RideColumns], NDArray[np.intp]]
 
 
@@ -73,11 +68,7 @@ def zone_pairs(rides: Rides) -> ZonePairs:
 
 
 def slicings(known_pairs: ZonePairs) -> tuple[Slicing, ...]:
-    """Return the slicings of a report.
-
-    Args:
-        known_pairs: `zone_pairs` of the training rides.
-    """
+    """Return the slicings of a report; `known_pairs` are the `zone_pairs` of the training rides."""
     return (
         Slicing("hour", tuple(f"{hour:02d}" for hour in range(_HOURS_PER_DAY)), _hour),
         Slicing("weekday", WEEKDAYS, _weekday),

@@ -21,16 +21,12 @@ _N_PAIRS = _N_ZONES * _N_ZONES
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
-    """The fitted baseline.
+    """The fitted baseline."""
 
-    Attributes:
-        pair_minutes: float64 (266 * 266,), by pickup zone times 266 plus dropoff zone: minutes at distance 0. A pair
-            without training rides has the intercept.
-        minutes_per_mile: The same for all pairs.
-    """
-
+    # float64 (266 * 266,), by pickup zone times 266 plus dropoff zone: minutes at distance 0. A pair without training
+    # rides has the intercept.
     pair_minutes: NDArray[np.float64]
-    minutes_per_mile: float
+    minutes_per_mile: float  # the same for all pairs
 
     def predict(self, rides: RideColumns) -> NDArray[np.float64]:
         """Return minutes (n,)."""

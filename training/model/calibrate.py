@@ -99,11 +99,9 @@ Predict = Callable[[Rides], NDArray[np.float64]]
 
 
 def split_calibration(rides: Rides) -> tuple[Rides, Rides]:
-    """Split rides into those to fit on and those to calibrate on, each sorted by pickup.
+    """Split rides into those to fit on and those to calibrate on, each sorted by pickup; the same on every machine.
 
-    Returns:
-        Rides to fit on, and rides to calibrate on. There are none of the latter if there are fewer than some 1,200
-        rides in all. The split is the same on every machine.
+    There are none to calibrate on if there are fewer than some 1,200 rides in all.
     """
     held_out = calibration_mask(rides.columns)
     return rides.take(~held_out), rides.take(held_out)
@@ -133,16 +131,13 @@ def _one_in(n: int, rows: NDArray[np.intp]) -> NDArray[np.intp]:
 def calibrate(
     model_minutes: NDArray[np.float64], calibration_rides: Rides, fit_rides: Rides, level: float = LEVEL
 ) -> Interval | None:
-    """Find the widths with which intervals contain their share of rides.
+    """Find the widths with which intervals contain the share `level` of rides, above 0 and below 1.
 
-    Args:
-        model_minutes: The model's predictions for the calibration rides (n,), within the range of durations.
-        calibration_rides: Rides that the model was not fitted on.
-        fit_rides: The rides that it was fitted on: they decide which pickup zones are usual.
-        level: The share wanted, above 0 and below 1.
+    The model was not fitted on the calibration rides (n,). Its predictions for them (n,) are within the range of
+    durations. The rides that it was fitted on decide which pickup zones are usual.
 
     Returns:
-        None if there are too few rides: below MIN_CALIBRATION_RIDES, or too few for so high a level.
+        None if there are fewer than MIN_CALIBRATION_RIDES, or too few for so high a level.
     """
     if len(calibration_rides) < MIN_CALIBRATION_RIDES:
         return None
@@ -219,9 +214,7 @@ def stretch_interval(interval: Interval, factor: float) -> Interval:
 def measure_stretch(rides: Rides, fit: Callable[[Rides], Predict]) -> float:
     """Return the factor by which to stretch intervals for rides after these; 1 if there are too few rides or days.
 
-    Args:
-        rides: Training rides, sorted by pickup.
-        fit: Fits a model in the same way as on all of them, and returns its predict function.
+    `fit` fits a model in the same way as on all of these rides, which are sorted by pickup.
     """
     earlier, later = _split_by_day(rides)
     fit_rides, calibration_rides = split_calibration(earlier)

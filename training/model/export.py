@@ -2,7 +2,7 @@
 
 import io
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ from training.data.months import Month, Service
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
+from training.model.parameters import MAX_LEAF_NODES
 from training.model.results import EVALUATION
 
-MAX_LEAVES = 32
 N_GOLDEN_RIDES = 100
 
 _N_AT_THRESHOLDS = 30
@@ -52,7 +52,7 @@ class TrainingFacts:
     train_months: tuple[Month, ...]
     validate_months: tuple[Month, ...]
     parameters: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 def export_bundle(
@@ -64,19 +64,16 @@ def export_bundle(
 ) -> ExportedBundle:
     """Build a bundle and load it as the function would: all checks pass, the golden rides agree with scikit-learn.
 
-    Args:
-        fitted: The forest.
-        train_rides: The rides whose files the manifest names; some of them become golden rides.
-        facts: The rest of the manifest.
-        interval: The result of `training.model.calibrate`, if predictions are to have intervals.
-        evaluation: The bytes of `evaluation.json`, if there is one.
+    The manifest names the files of the training rides. Some of these rides become golden rides.
 
     Raises:
         UserError: Bit masks cannot represent the forest.
         BundleError: The exported model predicts something else than scikit-learn.
     """
     arrays = forest_arrays(fitted)
-    files = {FOREST: _pack(arrays), GOLDEN: _golden_file(fitted, arrays, train_rides, interval)}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **arrays)  # without times: the same arrays give the same bytes
+    files = {FOREST: packed.getvalue(), GOLDEN: _golden_file(fitted, arrays, train_rides, interval)}
     if evaluation is not None:
         files[EVALUATION] = evaluation
     manifest = _manifest(files, train_rides, facts, interval)
@@ -93,7 +90,7 @@ def forest_arrays(fitted: HistGradientBoostingRegressor) -> dict[str, NDArray[An
         UserError: A tree has more than 32 leaves, or a split that is not a threshold.
     """
     trees = [predictors[0].nodes for predictors in fitted._predictors]  # noqa: SLF001
-    leaf_minutes = np.zeros((len(trees), MAX_LEAVES))
+    leaf_minutes = np.zeros((len(trees), MAX_LEAF_NODES))
     splits: list[tuple[int, float, int, int, bool]] = []
     for number, nodes in enumerate(trees):
         _add_tree(number, nodes, splits, leaf_minutes)
@@ -114,8 +111,8 @@ def _add_tree(
 ) -> None:
     """Add one tree's splits, and its leaves from left to right."""
     n_leaves = int(nodes["is_leaf"].sum())
-    if n_leaves > MAX_LEAVES:
-        raise UserError(f"tree {number} has {n_leaves} leaves, bit masks have {MAX_LEAVES}")
+    if n_leaves > MAX_LEAF_NODES:
+        raise UserError(f"tree {number} has {n_leaves} leaves, bit masks have {MAX_LEAF_NODES}")
     if nodes["is_categorical"].any():
         raise UserError(f"tree {number} splits on a category, bit masks only represent thresholds")
     next_leaf = 0
@@ -135,13 +132,6 @@ def _add_tree(
         return left | right
 
     leaves_below(0)
-
-
-def _pack(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """Pack arrays into an .npz; its zip entries have no time, so the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
 
 
 def _golden_file(

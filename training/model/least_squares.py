@@ -17,10 +17,9 @@ TOLERANCE = 1e-6
 """scikit-learn's default, of the residual and of the coefficients."""
 
 
-Product = Callable[[Vector], Vector]
-
-
-def solve_least_squares(times: Product, transposed_times: Product, wanted: Vector) -> Vector:
+def solve_least_squares(
+    times: Callable[[Vector], Vector], transposed_times: Callable[[Vector], Vector], wanted: Vector
+) -> Vector:
     """Find the coefficients (n,) that bring a matrix's product nearest to `wanted` (m,); of several, the smallest.
 
     The matrix (m, n) is given as its products: `times` maps (n,) to (m,), `transposed_times` (m,) to (n,). Stops where

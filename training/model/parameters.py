@@ -33,17 +33,12 @@ _MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers from `low` to `high`, both included unless `above_low`.
+    """Numbers from `low` to `high`, both included unless `above_low`."""
 
-    Attributes:
-        wanted: The range in words, as in ``a number above 0``.
-        whole: Whole numbers only.
-    """
-
-    wanted: str
+    wanted: str  # the range in words, as in `a number above 0`
     low: float
     high: float = math.inf
-    whole: bool = False
+    whole: bool = False  # whole numbers only
     above_low: bool = False
 
     def __contains__(self, value: object) -> bool:

@@ -21,10 +21,7 @@ def run_backtest(
     folder: Path,
     on_step: Callable[[str], None],
 ) -> tuple[BacktestResult, Path, Path]:
-    """Backtest over the local months from first to last, both included.
-
-    Returns:
-        The result, and the files of its figures and its plot.
+    """Backtest over the local months from first to last; return the result, and the files of its figures and plot.
 
     Raises:
         UserError: No month follows the first training window, or a parameter is not valid.

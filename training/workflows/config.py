@@ -29,32 +29,21 @@ _SHAPES: dict[str, tuple[Callable[[object], bool], str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """A valid training run: no month is used twice, and validation and test months are later than training months.
-
-    Attributes:
-        service: The taxi service.
-        train_months: Months to train on, ascending.
-        validate_months: Months to measure on.
-        test_months: Months for the gate; may be empty.
-        parameters: All parameters of the model.
-        allow: Rules of the data contract that the months may break.
-    """
+    """A valid training run: no month is used twice, and validation and test months are later than training months."""
 
     service: Service
-    train_months: tuple[Month, ...]
-    validate_months: tuple[Month, ...]
-    test_months: tuple[Month, ...]
-    parameters: dict[str, Any]
-    allow: tuple[str, ...]
+    train_months: tuple[Month, ...]  # months to train on, ascending
+    validate_months: tuple[Month, ...]  # months to measure on
+    test_months: tuple[Month, ...]  # months for the gate; may be empty
+    parameters: dict[str, Any]  # all parameters of the model
+    allow: tuple[str, ...]  # rules of the data contract that the months may break
 
 
 def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequence[str] = ()) -> TrainingConfig:
     """Build a run from the defaults, a file and options: an option overrides the file, which overrides the default.
 
-    Args:
-        file: A TOML file with any of SETTINGS; `parameters` is a table.
-        options: Any of DEFAULTS; None means "not given".
-        parameters: Parameters of the model with TOML values, as in ``max_iter=400``.
+    The file is TOML and has any of SETTINGS, options are any of DEFAULTS, and an option that is None is not given.
+    `parameters` of the model have TOML values, as in ``max_iter=400``.
 
     Raises:
         UserError: A setting, parameter or rule is unknown or has a wrong value, or the months are in a wrong order.
@@ -64,7 +53,10 @@ def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequ
     settings = {**DEFAULTS, **written, **given}
     if settings["service"] not in get_args(Service):
         raise UserError(f"service is {settings['service']!r}", f"choose one of {', '.join(get_args(Service))}")
-    months = {name: _months(name, settings[name]) for name in ("train", "validate", "test")}
+    months = {
+        name: parse_months(text) if (text := settings[name]) or name != "test" else ()
+        for name in ("train", "validate", "test")
+    }
     _check_order(months)
     chosen = {**PARAMETERS, **settings.get("parameters", {}), **dict(map(_parse_parameter, parameters))}
     check_parameters(chosen)
@@ -93,10 +85,6 @@ def _read(file: Path) -> dict[str, Any]:
         if not fits(value):
             raise UserError(f"{file}: {name} is {value!r}", f"write {shape}")
     return written
-
-
-def _months(name: str, text: str) -> tuple[Month, ...]:
-    return parse_months(text) if text or name != "test" else ()
 
 
 def _check_order(months: Mapping[str, tuple[Month, ...]]) -> None:

@@ -20,11 +20,11 @@ from training.errors import UserError
 from training.evaluation.metrics import arrival_scenarios, evaluate, measure_errors
 from training.model.baseline import Baseline, fit_baseline
 from training.model.bundle import ExportedBundle, read_bundle
-from training.model.calibrate import Predict, calibrate, measure_stretch, split_calibration, stretch_interval
+from training.model.calibrate import calibrate, measure_stretch, split_calibration, stretch_interval
 from training.model.export import TrainingFacts, export_bundle, software, training_data
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
-from training.model.results import ArrivalResult, Evaluation, MonthsResult, encode_evaluation
+from training.model.results import ArrivalResult, Evaluation, encode_evaluation
 
 _BLOCK_RIDES = 1 << 17
 
@@ -38,11 +38,6 @@ class TrainingRun:
     evaluation: Evaluation
     n_train: int
 
-    @property
-    def validated(self) -> MonthsResult:
-        """The results on the validation rides: model, baseline, intervals and slices."""
-        return self.evaluation.validate
-
 
 def train(
     service: Service,
@@ -53,12 +48,7 @@ def train(
 ) -> TrainingRun:
     """Fit model and baseline on the training rides, and measure both on the validation rides.
 
-    Args:
-        service: The taxi service; part of the version's name.
-        train_rides: The rides to fit on; one in twenty is only for the calibration of the intervals.
-        validate_rides: Later rides to measure on.
-        parameters: The model's parameters; PARAMETERS if not given.
-        on_step: Receives the name of each step.
+    One training ride in twenty is only for the calibration of the intervals. Validation rides are later ones.
 
     Raises:
         UserError: A parameter is unknown or out of its range, or bit masks cannot represent the forest. Or the exported
@@ -74,13 +64,10 @@ def train(
     on_step("calibrating the intervals")
     interval = calibrate(_predict(fitted, calibration_rides), calibration_rides, fit_rides)
     if interval is not None:
-        interval = stretch_interval(interval, measure_stretch(train_rides, partial(_fit, parameters)))
+        stretch = measure_stretch(train_rides, lambda rides: partial(_predict, fit_forest(rides, parameters)))
+        interval = stretch_interval(interval, stretch)
     facts = TrainingFacts(
-        service=service,
-        train_months=train_rides.months,
-        validate_months=validate_rides.months,
-        parameters=parameters,
-        metrics={},
+        service=service, train_months=train_rides.months, validate_months=validate_rides.months, parameters=parameters
     )
     on_step("evaluating")
     model = export_bundle(fitted, train_rides, facts, interval).model  # as the function loads it
@@ -122,18 +109,13 @@ def find_bundle(
 
 def _evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: Rides) -> Evaluation:
     """Measure on the validation rides, and again as if their events had no pickup time."""
-    scenarios = arrival_scenarios(rides.columns)
     return Evaluation(
         validate=evaluate(model, baseline, rides, train_rides),
         without_pickup_time=tuple(
             ArrivalResult(arrival, measure_errors(model.predict(feature_matrix(columns)), rides.duration_minutes))
-            for arrival, columns in scenarios.items()
+            for arrival, columns in arrival_scenarios(rides.columns).items()
         ),
     )
-
-
-def _fit(parameters: dict[str, Any], rides: Rides) -> Predict:
-    return partial(_predict, fit_forest(rides, parameters))
 
 
 def _predict(fitted: HistGradientBoostingRegressor, rides: Rides) -> NDArray[np.float64]:

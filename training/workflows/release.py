@@ -60,13 +60,8 @@ def gate(
     If the champion cannot be loaded, for example after a change of the features, the comparison is with the baseline:
     otherwise the channel would be stuck with a version that no new deployment can serve.
 
-    Args:
-        target: The channel.
-        candidate: The model to release.
-        load: Loads rides of the candidate's service.
-        test_months: The months to compare on; by default the latest unused one of `local_months`.
-        local_months: Months that `load` gets without a download.
-        train_rides: The candidate's training rides, if they are loaded already.
+    The test months are by default the latest unused one of `local_months`, which `load` gets without a download.
+    `train_rides` are the candidate's training rides, if they are loaded already.
 
     Raises:
         UserError: Rides or the champion are not available.
@@ -74,23 +69,19 @@ def gate(
     champion, held = target.champion(), target.holds()
     found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, local_months)
     months = tuple(test_months) or ((found,) if found else ())
-    if not months:
+    if months:
+        if train_rides is None:
+            train_rides = load([Month.parse(month) for month in candidate.model.manifest.train_months])
+        report = run_gate(candidate, champion, load(months), train_rides, channel=target.channel)
+    else:
         report = no_unseen_month(candidate, champion, channel=target.channel)
-        return msgspec.structs.replace(report, against=held)
-    if train_rides is None:
-        train_rides = load([Month.parse(month) for month in candidate.model.manifest.train_months])
-    report = run_gate(candidate, champion, load(months), train_rides, channel=target.channel)
     return msgspec.structs.replace(report, against=held)
 
 
 def release(target: Target, candidate: ExportedBundle, report: GateReport, *, force: bool = False) -> Moved:
     """Store a candidate with its verdict, and move the channel to it.
 
-    Args:
-        target: The channel; a forced candidate goes into FORCED_CHANNEL of the same bucket.
-        candidate: The model.
-        report: The gate's report on it.
-        force: Release it even if the gate failed.
+    With `force`, a candidate that failed the gate goes into FORCED_CHANNEL of the same bucket.
 
     Raises:
         UserError: The gate failed and `force` is not set; then nothing is stored. Or KMS did not sign.

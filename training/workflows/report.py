@@ -26,12 +26,9 @@ from training.workflows.progress import Progress
 def run_report(
     sources: Sources, name: str, output: Path | None, outlines: Path | None, progress: Progress
 ) -> tuple[str, Path]:
-    """Draw the report of the version that a name means, and write it to `output` or into the bundle's folder.
+    """Draw the report of the version that a name means, and return the version and the report's file.
 
-    If the bucket holds the version, the report is also stored there.
-
-    Returns:
-        The version, and the report's file.
+    The file is `output`, or one in the bundle's folder. If the bucket holds the version, it is also stored there.
 
     Raises:
         UserError: There is no such version, or its months are not available.
@@ -68,18 +65,10 @@ def draw_report(
     local_months: Sequence[Month] = (),
     outlines: Path | None = None,
 ) -> dict[str, bytes]:
-    """Draw a version's report.
+    """Draw a version's report, and return the page and its plots by name, as in ``plots/residuals.svg``.
 
-    Args:
-        bundle: The version.
-        load: Loads rides of its service.
-        previous: The model that this one replaces.
-        verdict: The gate's report.
-        local_months: Months that `load` gets without a download; those after training show how the model ages.
-        outlines: A GeoJSON of the taxi zones for the map.
-
-    Returns:
-        The page and its plots by name, as in ``plots/residuals.svg``.
+    `load` gets the `local_months` without a download: those after training show how the model ages. `previous` is the
+    model that this one replaces, and `outlines` is a GeoJSON of the taxi zones for the map.
 
     Raises:
         UserError: The training or validation months are not available, or the outlines cannot be read.

@@ -16,9 +16,6 @@ from training.workflows.pipeline import train
 _INPUTS = ("data", "software", "parameters", "train_months", "validate_months")
 """The parts of a manifest that are inputs of a training run."""
 
-TrainAgain = Callable[[Manifest], ExportedBundle]
-"""Train as a manifest describes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -48,10 +45,10 @@ class Reproduction:
     @property
     def is_code(self) -> bool:
         """Whether the code must have changed: the result differs, but no input does."""
-        return not self.is_identical and not any(_part(one.fact) in _INPUTS for one in self.differences)
+        return not self.is_identical and not any(one.fact.partition(".")[0] in _INPUTS for one in self.differences)
 
 
-def reproduce(stored: ExportedBundle, train_again: TrainAgain) -> Reproduction:
+def reproduce(stored: ExportedBundle, train_again: Callable[[Manifest], ExportedBundle]) -> Reproduction:
     """Train again from a bundle's manifest, and compare: inputs first, then results.
 
     Raises:
@@ -64,7 +61,7 @@ def reproduce(stored: ExportedBundle, train_again: TrainAgain) -> Reproduction:
     return Reproduction(stored.model_version, again.model_version, found)
 
 
-def train_as_before(on_step: Callable[[str], None] = lambda _: None) -> TrainAgain:
+def train_as_before(on_step: Callable[[str], None]) -> Callable[[Manifest], ExportedBundle]:
     """Return a function that trains on the months of a manifest, with rides from the same source as before."""
 
     def train_again(manifest: Manifest) -> ExportedBundle:
@@ -91,12 +88,8 @@ def differences(stored: Manifest, again: Manifest) -> tuple[Difference, ...]:
 
 
 def _order(fact: str) -> tuple[int, str]:
-    part = _part(fact)
+    part = fact.partition(".")[0]
     return (_INPUTS.index(part) if part in _INPUTS else len(_INPUTS), fact)
-
-
-def _part(fact: str) -> str:
-    return fact.partition(".")[0]
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

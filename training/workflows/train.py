@@ -7,11 +7,11 @@ from pathlib import Path
 from training.data.contract import Finding, check_contract
 from training.data.load import synthetic_months, tlc_months
 from training.data.months import Month, default_data_dir, local_months
-from training.data.rides import Load, Rides
+from training.data.rides import Load
 from training.errors import TrackingError
 from training.evaluation.gate import GateReport, encode_gate_report
 from training.evaluation.metrics import evaluate
-from training.model.bundle import ExportedBundle, write_bundle
+from training.model.bundle import write_bundle
 from training.model.results import MonthsResult
 from training.registry.channels import Moved
 from training.registry.sources import put_artifacts, write_artifacts
@@ -29,25 +29,15 @@ from training.workflows.report import draw_report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a training run does.
-
-    Attributes:
-        config: What to train.
-        folder: The parent of the bundle's folder.
-        target: The channel to release into, if any.
-        force: Release into the channel `candidate` even if the gate fails.
-        synthetic: The number of made-up rides a month, in place of TLC's rides.
-        report: Whether to draw the report.
-        outlines: A GeoJSON of the zones for the report's map.
-    """
+    """What a training run does."""
 
     config: TrainingConfig
-    folder: Path
-    target: Target | None = None
-    force: bool = False
-    synthetic: int | None = None
-    report: bool = True
-    outlines: Path | None = None
+    folder: Path  # the parent of the bundle's folder
+    target: Target | None = None  # the channel to release into, if any
+    force: bool = False  # release into the channel `candidate` even if the gate fails
+    synthetic: int | None = None  # number of made-up rides a month, in place of TLC's rides
+    report: bool = True  # whether to draw the report
+    outlines: Path | None = None  # a GeoJSON of the zones for the report's map
 
     @property
     def load(self) -> Load:
@@ -62,25 +52,15 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """The result of a training run.
+    """The result of a training run."""
 
-    Attributes:
-        run: The trained model and its evaluation.
-        path: The bundle's folder.
-        findings: Breaches of the data contract that were allowed.
-        artifacts: The environment, the verdict and the report, by name.
-        test: The errors of model and baseline on the test months, if any.
-        verdict: The gate's report, if there is a target.
-        moved: The channel's move, if the model passed the gate or was forced.
-    """
-
-    run: TrainingRun
-    path: Path
-    findings: tuple[Finding, ...]
-    artifacts: Mapping[str, bytes] = field(default_factory=dict)
-    test: MonthsResult | None = None
-    verdict: GateReport | None = None
-    moved: Moved | None = None
+    run: TrainingRun  # the trained model and its evaluation
+    path: Path  # the bundle's folder
+    findings: tuple[Finding, ...]  # breaches of the data contract that were allowed
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)  # the environment, the verdict and the report, by name
+    test: MonthsResult | None = None  # the errors of model and baseline on the test months, if any
+    verdict: GateReport | None = None  # the gate's report, if there is a target
+    moved: Moved | None = None  # the channel's move, if the model passed the gate or was forced
 
 
 def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
@@ -94,15 +74,27 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
     progress.step("loading rides")
     train_rides, validate_rides = load(config.train_months), load(config.validate_months)
     test_rides = load(config.test_months) if config.test_months else None
-    findings = _check([train_rides, validate_rides, test_rides], config, progress)
+    parts = [train_rides, validate_rides, *([test_rides] if test_rides else [])]
+    findings = check_contract([source for part in parts for source in part.sources], config.allow)
+    for finding in findings:
+        progress.warn(f"{finding} (allowed)")
     run = train(config.service, train_rides, validate_rides, config.parameters, progress.step)
     path = write_bundle(run.bundle, options.folder)
     artifacts = {ENVIRONMENT: encode_environment(describe_environment())}
     write_artifacts(path, artifacts)
     test = evaluate(run.bundle.model, run.baseline, test_rides, train_rides) if test_rides else None
     previous = target.champion() if target else None
-    verdict = _gate(options, target, run.bundle, train_rides, progress) if target else None
-    if target and verdict:
+    verdict = None
+    if target:
+        progress.step(f"gating against the model in {target.channel}")
+        verdict = gate(
+            target,
+            run.bundle,
+            load,
+            test_months=config.test_months,
+            local_months=options.local_months,
+            train_rides=train_rides,
+        )
         artifacts[verdict_name(target.channel)] = encode_gate_report(verdict)
     if options.report:
         progress.step("drawing the report")
@@ -126,10 +118,9 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
 
 
 def log_run(options: RunOptions, outcome: RunOutcome, progress: Progress) -> str | None:
-    """Log a finished run to MLflow, and register a released version. A failure of MLflow is only a warning.
+    """Log a finished run to MLflow, register a released version, and return MLflow's id of the run.
 
-    Returns:
-        MLflow's id of the run; None if MLflow failed.
+    If MLflow fails, warn and return None.
     """
     progress.step("logging the run to MLflow")
     bundle = outcome.run.bundle
@@ -144,25 +135,3 @@ def log_run(options: RunOptions, outcome: RunOutcome, progress: Progress) -> str
         progress.warn(str(error))
         return None
     return run_id
-
-
-def _check(parts: list[Rides | None], config: TrainingConfig, progress: Progress) -> tuple[Finding, ...]:
-    """Check all months against the data contract, and warn of the breaches that are allowed."""
-    findings = check_contract([source for part in parts if part for source in part.sources], config.allow)
-    for finding in findings:
-        progress.warn(f"{finding} (allowed)")
-    return findings
-
-
-def _gate(
-    options: RunOptions, target: Target, bundle: ExportedBundle, train_rides: Rides, progress: Progress
-) -> GateReport:
-    progress.step(f"gating against the model in {target.channel}")
-    return gate(
-        target,
-        bundle,
-        options.load,
-        test_months=options.config.test_months,
-        local_months=options.local_months,
-        train_rides=train_rides,
-    )
