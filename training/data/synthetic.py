@@ -34,7 +34,7 @@ def synthetic_rides(month: Month, n_rides: int, seed: int) -> Rides:
     """Make up at least one ride of a month, sorted by pickup. The same month, number and seed give the same bytes.
 
     Two months of one seed differ. Durations are whole seconds from 1 to 60 minutes, distances are hundredths of a mile.
-    As in TLC's months, 3 in 100 distances are 0, a few are far too long, and 2 in 1000 rides have a zone without a place.
+    As in TLC's months, 3 in 100 distances are 0, a few are too long, and 2 in 1000 rides have a zone without a place.
 
     >>> len(synthetic_rides(Month(2021, 1), n_rides=100, seed=7))
     100
