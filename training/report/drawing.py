@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -72,7 +72,8 @@ _VARIABLES = {
 def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Iterator[Figure]:
     """Yield an empty figure; inside the block our style replaces the machine's settings."""
     with rc_context():
-        _use_style()
+        rcdefaults()
+        rcParams.update(_STYLE)
         yield Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
@@ -112,13 +113,6 @@ def inline_svg(svg: bytes, name: str, description: str) -> str:
 def legend_above(axes: Axes, n_columns: int = 2) -> None:
     """Put the legend above the plot, where it covers nothing."""
     axes.figure.legend(loc="outside upper left", ncols=n_columns, handlelength=1.4, columnspacing=1.6, borderpad=0.1)
-
-
-def _use_style() -> None:
-    from matplotlib import rcdefaults, rcParams  # noqa: PLC0415 - changed inside rc_context only
-
-    rcdefaults()
-    rcParams.update(_STYLE)
 
 
 def _coarser(attribute: str) -> str:

@@ -41,33 +41,19 @@ class PreviousModel:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ReportFacts:
-    """The content of a report.
-
-    Attributes:
-        manifest: The bundle's manifest.
-        manifest_sha256: Its digest, as a channel names it.
-        rides: Validation rides and their predictions.
-        importance: The importance of groups of features and of each feature alone.
-        evaluation: The bundle's evaluation; None if the bundle has none.
-        previous: The model that this one replaces, if any.
-        ageing: Rows of a backtest, or of this model on the months after its training; in any order.
-        verdict: The gate's report, if any.
-        breaches: Breaches of the data contract by the bundle's months, a sentence each.
-        outlines: Rings of the zones' outlines, float64 (m, 2) each: longitude, latitude.
-        interval_level: The share of rides that intervals should contain; None if the bundle has no intervals.
-    """
+    """The content of a report."""
 
     manifest: Manifest
-    manifest_sha256: str
-    rides: PredictedRides
-    importance: tuple[FeatureImportance, ...]
-    evaluation: Evaluation | None = None
-    previous: PreviousModel | None = None
-    ageing: tuple[AgeRow, ...] = ()
+    manifest_sha256: str  # as a channel names it
+    rides: PredictedRides  # validation rides and their predictions
+    importance: tuple[FeatureImportance, ...]  # of groups of features and of each feature alone
+    evaluation: Evaluation | None = None  # None if the bundle has none
+    previous: PreviousModel | None = None  # the model that this one replaces, if any
+    ageing: tuple[AgeRow, ...] = ()  # of a backtest, or of this model on later months; in any order
     verdict: GateReport | None = None
-    breaches: tuple[str, ...] = ()
-    outlines: tuple[NDArray[np.float64], ...] = ()
-    interval_level: float | None = None
+    breaches: tuple[str, ...] = ()  # of the data contract by the bundle's months, a sentence each
+    outlines: tuple[NDArray[np.float64], ...] = ()  # rings, (m, 2) each: longitude, latitude
+    interval_level: float | None = None  # wanted share of rides inside; None without intervals
 
     @property
     def results(self) -> tuple[MonthsResult, ...]:
@@ -110,10 +96,11 @@ def read_outlines(path: Path) -> tuple[NDArray[np.float64], ...]:
     try:
         document = json.loads(path.read_bytes())
         rings = tuple(ring for feature in document["features"] for ring in _rings(feature["geometry"]))
+        if not rings:
+            raise ValueError("no polygons")  # noqa: TRY301 - the same error as a file of another kind
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise _no_outlines(path) from error
-    if not rings:
-        raise _no_outlines(path)
+        hint = "name a GeoJSON file of TLC's taxi zones, or leave it out"
+        raise UserError(f"{path} holds no outlines of zones", hint) from error
     return rings
 
 
@@ -142,7 +129,3 @@ def _rings(geometry: Any) -> Iterator[NDArray[np.float64]]:
     for polygon in polygons:
         for ring in polygon:
             yield np.array(ring, np.float64)[:, :2]
-
-
-def _no_outlines(path: Path) -> UserError:
-    return UserError(f"{path} holds no outlines of zones", "name a GeoJSON file of TLC's taxi zones, or leave it out")

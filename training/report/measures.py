@@ -26,25 +26,15 @@ GROUPS = {"pickup place": "pickup_", "drop-off place": "dropoff_"}
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PredictedRides:
-    """Validation rides and their predictions; a sample of them if the months have too many rides to draw.
-
-    Attributes:
-        months: The months of the rides.
-        n_all: The number of rides in those months; more than the arrays have if they are a sample.
-        pickup_zone: int64 (n,), LocationID.
-        actual_minutes: float64 (n,).
-        predicted_minutes: float64 (n,).
-        baseline_minutes: float64 (n,).
-        interval_minutes: Lower and upper ends, float64 (n,) each; None if the bundle has no intervals.
-    """
+    """Validation rides and their predictions; a sample of them if the months have too many rides to draw."""
 
     months: tuple[str, ...]
-    n_all: int
-    pickup_zone: NDArray[np.int64]
-    actual_minutes: NDArray[np.float64]
+    n_all: int  # rides in those months; more than the arrays have if they are a sample
+    pickup_zone: NDArray[np.int64]  # (n,), LocationID
+    actual_minutes: NDArray[np.float64]  # (n,), like the other arrays
     predicted_minutes: NDArray[np.float64]
     baseline_minutes: NDArray[np.float64]
-    interval_minutes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    interval_minutes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # ends; None without intervals
 
     def __len__(self) -> int:
         return len(self.actual_minutes)
@@ -52,17 +42,13 @@ class PredictedRides:
 
 @dataclass(frozen=True, slots=True)
 class DurationBin:
-    """Rides whose predictions are within the same BIN_MINUTES.
-
-    `error_minutes` are the 10th, 50th and 90th percentiles of predicted less actual. `coverage` (0 to 1) and
-    `width_minutes` (mean) describe the intervals; None if there are none.
-    """
+    """Rides whose predictions are within the same BIN_MINUTES."""
 
     low_minutes: float
     n_rides: int
-    error_minutes: tuple[float, float, float]
-    coverage: float | None
-    width_minutes: float | None
+    error_minutes: tuple[float, float, float]  # 10th, 50th and 90th percentiles of predicted less actual
+    coverage: float | None  # of the intervals, 0 to 1; None without intervals
+    width_minutes: float | None  # the intervals' mean width; None without intervals
 
     @property
     def middle_minutes(self) -> float:
@@ -82,12 +68,9 @@ class ZoneErrors:
 
 @dataclass(frozen=True, slots=True)
 class FeatureImportance:
-    """The rise of the RMSE when features' values are shuffled among the rides: mean and range of the repeats.
+    """The rise of the RMSE when features' values are shuffled among the rides: mean and range of the repeats."""
 
-    `name` is the feature's name, or that of a group whose features are shuffled together.
-    """
-
-    name: str
+    name: str  # the feature's, or that of a group whose features are shuffled together
     features: tuple[str, ...]
     rise_minutes: float
     low_minutes: float

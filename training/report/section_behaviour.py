@@ -7,7 +7,7 @@ from training.model.results import MonthsResult
 from training.report.drawing import Plots
 from training.report.facts import ReportFacts
 from training.report.html import Html, element, figure, join, minutes, paragraph, percent, table
-from training.report.measures import MAX_IMPORTANCE_RIDES, MIN_RIDES_A_ZONE, ZoneErrors, by_pickup_zone
+from training.report.measures import MAX_IMPORTANCE_RIDES, MIN_RIDES_A_ZONE, by_pickup_zone
 from training.report.plots_model import has_newer_models
 from training.report.plots_rides import MIN_COVERAGE_RIDES, slice_band
 from training.report.section_accuracy import error_cells
@@ -77,7 +77,7 @@ def error_map(facts: ReportFacts, plots: Plots) -> Html:
         table(
             f"The largest errors among pickup zones of {MIN_RIDES_LISTED} rides or more, in minutes",
             ("LocationID", "borough", "rides", "RMSE", "MAE", "bias"),
-            [_zone_row(zone) for zone in worst],
+            [(each.zone, BOROUGHS[BOROUGH_OF_ZONE[each.zone]], *error_cells(each.errors)) for each in worst],
             kinds="tt",
         ),
     )
@@ -127,10 +127,6 @@ def _interval_column(level: float, result: MonthsResult) -> tuple[object, ...]:
     n_inside = sum(low <= coverage <= high for coverage in large)
     width = minutes(result.width_minutes or 0.0)
     return ", ".join(result.months), percent(level), percent(result.coverage), width, f"{n_inside} of {len(large)}"
-
-
-def _zone_row(zone: ZoneErrors) -> tuple[object, ...]:
-    return zone.zone, BOROUGHS[BOROUGH_OF_ZONE[zone.zone]], *error_cells(zone.errors)
 
 
 def _ageing_row(row: AgeRow) -> tuple[object, ...]:

@@ -63,7 +63,14 @@ def made(facts: ReportFacts, _: Plots) -> Html:
     n_kept = sum(source.n_kept for source in manifest.data)
     files = [(name, f"{file.n_bytes:,}", _digest(file.sha256)) for name, file in manifest.files.items()]
     sources = [
-        (source.month, source.file, f"{source.n_rows:,}", f"{source.n_kept:,}", _kept(source.n_kept, source.n_rows))
+        (
+            source.month,
+            source.file,
+            f"{source.n_rows:,}",
+            f"{source.n_kept:,}",
+            percent(source.n_kept / source.n_rows if source.n_rows else None),
+            _digest(source.sha256),
+        )
         for source in manifest.data
     ]
     return join(
@@ -84,7 +91,7 @@ def made(facts: ReportFacts, _: Plots) -> Html:
         table(
             f"Training months ({TLC_DATA})",
             ("month", "file", "rows", "rides kept", "share kept", "SHA-256"),
-            [(*cells, _digest(source.sha256)) for cells, source in zip(sources, manifest.data, strict=True)],
+            sources,
             kinds="ttnnnt",
         ),
         element(
@@ -133,10 +140,6 @@ def _span(manifest: Manifest) -> str:
 def _versions(manifest: Manifest) -> list[tuple[str, object]]:
     """Return the software by name; a version that is a digest, like the lock file's, is shown as one."""
     return [(name, _digest(text) if _SHA256.fullmatch(text) else text) for name, text in manifest.software.items()]
-
-
-def _kept(n_kept: int, n_rows: int) -> str:
-    return percent(n_kept / n_rows if n_rows else None)
 
 
 def _digest(sha256: str) -> Html:

@@ -17,8 +17,8 @@ from training.registry.bucket import Bucket
 from training.registry.sources import Sources
 from training.registry.versions import read_channels, read_file, stored_versions
 from training.tracking.mlflow_store import LOCAL_DATABASE, TRACKING_URI, open_store
-from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, track_run, with_remedy
-from training.tracking.store import Registry, TrackingStore, sync_command
+from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, sync_command, track_run, with_remedy
+from training.tracking.store import Registry, TrackingStore
 
 BUNDLE = "ridecast.bundle"
 """Tag of a registered version: the address of its bundle."""
@@ -29,17 +29,11 @@ _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class BucketView:
-    """The state of a bucket, to compare with a registry.
-
-    Attributes:
-        name: The bucket's name.
-        versions: The SHA-256 of each stored version's manifest.
-        channels: The version that each channel points at.
-    """
+    """The state of a bucket, to compare with a registry."""
 
     name: str
-    versions: Mapping[str, str]
-    channels: Mapping[str, str]
+    versions: Mapping[str, str]  # the SHA-256 of each stored version's manifest
+    channels: Mapping[str, str]  # the version that each channel points at
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Log one MLflow run for each version. A run is built from the bundle alone, so it can be logged again at any time."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from training.model.bundle import ExportedBundle
 from training.model.results import Measured, MonthsResult, SliceResult
 from training.registry.catalog import leaves
 from training.tracking.environment import ENVIRONMENT, Environment, decode_environment
-from training.tracking.store import RunFacts, TrackingStore, remedy
+from training.tracking.store import RunFacts, TrackingStore
 
 MODEL_VERSION, MANIFEST_SHA256 = "ridecast.model_version", "ridecast.manifest_sha256"
 """Tags that tie runs and registered versions to a bundle."""
@@ -62,18 +63,33 @@ def track_run(
     return run_id
 
 
+def sync_command(bucket: str | None, model_version: str | None = None) -> str:
+    """Return the command that logs one version of a bucket, or all of them, to MLflow.
+
+    >>> sync_command("rides", "green-2021-01-3f2a9c1d0b7e")
+    'ridecast models sync green-2021-01-3f2a9c1d0b7e --bucket rides'
+    >>> sync_command("file:my bucket")
+    "ridecast models sync --all --bucket 'file:my bucket'"
+    """
+    where = ("--bucket", bucket) if bucket else ()
+    return shlex.join(("ridecast", "models", "sync", model_version or "--all", *where))
+
+
 @contextmanager
 def with_remedy(store: TrackingStore, bucket: str | None, model_version: str | None = None) -> Iterator[None]:
     """Add the command that completes the tracking to errors of the store, and turn an OSError into a TrackingError."""
+    command = sync_command(bucket, model_version)
+    hint = f"check that MLFLOW_TRACKING_URI names a running server, then run `{command}`"
+    if model_version:
+        hint = f"the bundle is saved; run `{command}` when it is back"
     try:
         yield
     except TrackingError as error:
         if error.hint:
             raise
-        raise TrackingError(error.uri, error.problem, remedy(bucket, model_version)) from error
+        raise TrackingError(error.uri, error.problem, hint) from error
     except OSError as error:
-        problem = f"did not get the files ({error})"
-        raise TrackingError(store.uri, problem, remedy(bucket, model_version)) from error
+        raise TrackingError(store.uri, f"did not get the files ({error})", hint) from error
 
 
 def run_facts(bundle: ExportedBundle, environment: Environment | None) -> RunFacts:

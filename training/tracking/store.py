@@ -1,6 +1,5 @@
 """The interface to a store of runs and registered models: MLflow (`mlflow_store.py`), or a fake in tests."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,26 +67,3 @@ class TrackingStore(Protocol):
 
     def delete_alias(self, registered_model: str, alias: str) -> None:
         """Delete an alias."""
-
-
-def sync_command(bucket: str | None, model_version: str | None = None) -> str:
-    """Return the command that logs one version of a bucket, or all of them, to MLflow.
-
-    >>> sync_command("rides", "green-2021-01-3f2a9c1d0b7e")
-    'ridecast models sync green-2021-01-3f2a9c1d0b7e --bucket rides'
-    >>> sync_command("file:my bucket")
-    "ridecast models sync --all --bucket 'file:my bucket'"
-    """
-    where = ("--bucket", bucket) if bucket else ()
-    return shlex.join(("ridecast", "models", "sync", model_version or "--all", *where))
-
-
-def remedy(bucket: str | None, model_version: str | None = None) -> str:
-    """Return what to do when MLflow works again.
-
-    >>> remedy("rides", "green-2021-01-3f2a9c1d0b7e")
-    'the bundle is saved; run `ridecast models sync green-2021-01-3f2a9c1d0b7e --bucket rides` when it is back'
-    """
-    if model_version:
-        return f"the bundle is saved; run `{sync_command(bucket, model_version)}` when it is back"
-    return f"check that MLFLOW_TRACKING_URI names a running server, then run `{sync_command(bucket)}`"
