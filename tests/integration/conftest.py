@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from infra.local.aws import LocalAws
+from infra.local.stack import DeployedStack, deploy
 from infra.stack.package import build_for_host
+from tests.kits.cli import Cli
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +18,19 @@ def aws() -> Iterator[LocalAws]:
     """Run a local AWS. Each test module has its own, because many modules deploy the template with its names."""
     with LocalAws() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def stack(aws: LocalAws, request: pytest.FixtureRequest) -> DeployedStack:
+    """Deploy the template, with the test module's STACK_PARAMETERS if it has any."""
+    return deploy(aws, parameters=getattr(request.module, "STACK_PARAMETERS", None))
+
+
+@pytest.fixture
+def cli(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `ridecast` on the local AWS."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return Cli(monkeypatch, capsys, "--endpoint-url", aws.endpoint_url)
 
 
 _numbers = count()

@@ -31,7 +31,7 @@ class Served:
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Sends a signal; returns the exit code and the standard output."""
         self.process.send_signal(number)
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=60)
         return self.process.returncode, out
 
 
@@ -79,7 +79,7 @@ def test_api_conforms_to_its_own_document(served: Served, tmp_path: Path) -> Non
 def test_signal_ends_it_with_what_it_did(served: Served, number: signal.Signals) -> None:
     headers = {"Content-Type": "application/json"}
     request = Request(f"{served.url}/predictions", ride_bytes(), headers)  # noqa: S310 - our own address
-    with urlopen(request, timeout=10) as response:  # noqa: S310
+    with urlopen(request, timeout=60) as response:  # noqa: S310
         assert json.loads(response.read())["prediction"]["ride_id"] == 256
 
     code, out = served.end(number)

@@ -11,7 +11,7 @@ import pytest
 from infra.local.aws import LocalAws
 from infra.local.runtime.emulator import EmulatedRuntime
 from infra.local.runtime.function import FunctionConfig
-from infra.local.stack import DeployedStack, deploy
+from infra.local.stack import DeployedStack
 from infra.stack.template import ROOT
 from tests.bench.deployed import api_config, bench_api, prediction_event
 from tests.builders import SMALL_PARAMETERS, invocation, ride_bytes, small_rides
@@ -19,11 +19,6 @@ from tests.fakes import FakeFunction, publish_bundle
 from tests.kits.emulator import needs_emulator
 from training.model.bundle import ExportedBundle
 from training.model.fit import fit_forest
-
-
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws)
 
 
 @pytest.fixture(scope="module")

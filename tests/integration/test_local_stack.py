@@ -23,11 +23,6 @@ from training.errors import UserError
 _PATIENCE_S = 120
 
 
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws)
-
-
 def connect(endpoint_url: str) -> socket.socket:
     address = urlsplit(endpoint_url)
     return socket.create_connection((address.hostname, address.port), timeout=_PATIENCE_S)

@@ -86,18 +86,11 @@ def test_of_two_processes_that_promote_at_once_one_moves_and_the_other_is_refuse
     assert [line.model_version for line in history] == [FIRST, winner]
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command line, without a proxy."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Cli(monkeypatch, capsys)
-
-
 def test_channel_is_promoted_and_rolled_back_in_a_bucket_of_s3(cli: Cli, aws: LocalAws) -> None:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="rides")
     fill(s3, "rides")
-    where = ("--bucket", "s3://rides", "--endpoint-url", aws.endpoint_url)
+    where = ("--bucket", "s3://rides")
     assert len(cli("models", "list", *where)["versions"]) == 3
     assert cli("models", "promote", SECOND, *where)["model_version"] == SECOND
     assert f"it was gated against {FIRST}" in cli.refuses("models", "promote", THIRD, *where)
@@ -105,9 +98,9 @@ def test_channel_is_promoted_and_rolled_back_in_a_bucket_of_s3(cli: Cli, aws: Lo
     assert [move["why"] for move in cli("models", "history", *where)["moves"]] == ["publish", "promote", "rollback"]
 
 
-def test_missing_bucket_is_one_sentence(cli: Cli, aws: LocalAws) -> None:
+def test_missing_bucket_is_one_sentence(cli: Cli) -> None:
     for words in (("list",), ("history",), ("promote", FIRST), ("rollback", FIRST)):
-        sentence = cli.refuses("models", *words, "--bucket", "nowhere", "--endpoint-url", aws.endpoint_url)
+        sentence = cli.refuses("models", *words, "--bucket", "nowhere")
         assert sentence.startswith("ridecast: s3://nowhere/")
         assert "NoSuchBucket" in sentence
 

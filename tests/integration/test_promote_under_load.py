@@ -14,14 +14,15 @@ from infra.local.aws import LocalAws
 from infra.local.demo.replay import Replay
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import running_in_process
-from infra.local.stack import DeployedStack, deploy
-from infra.operate.streams import StreamReader, publish
+from infra.local.stack import DeployedStack
+from infra.operate.streams import publish
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import Prediction, decode_prediction
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from tests.fakes import publish_bundle
+from tests.kits.streams import read_stream
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -32,6 +33,7 @@ from training.registry.versions import put_artifact
 N_RIDES = 20_000
 BATCH_SIZE = 500
 MIN_SWITCHES = 3
+STACK_PARAMETERS = {"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0}
 _SHORT_S = "1e-9"  # reads the channel before each batch
 
 BUNDLES = {bundle.model_version: bundle for bundle in (small_bundle(1), small_bundle(2))}
@@ -46,11 +48,6 @@ def keep_moving(bucket: Bucket, enough: Event) -> int:
         assert moved.has_moved
         n_moves += 1
     return n_moves
-
-
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0})
 
 
 @pytest.fixture
@@ -94,7 +91,8 @@ def test_rides_flow_while_the_channel_moves(
         producing.result()
         n_moves = moving.result()
     # THEN each ride has one prediction, and no batch has come again
-    predictions = read_all(aws, stack)
+    records = read_stream(aws.client("kinesis"), stack.output_stream)
+    predictions = [decode_prediction(record.data) for record in records]
     assert sorted(prediction.prediction.ride_id for prediction in predictions) == list(range(N_RIDES))
     assert (mapping.stats.n_failures, mapping.stats.n_redelivered) == (0, 0)
     # and all of one invocation are of one version
@@ -109,15 +107,6 @@ def test_rides_flow_while_the_channel_moves(
     assert n_switches >= MIN_SWITCHES
     history = read_history(bucket, "stable")
     assert [entry.model_version for entry in history] == [(FIRST, SECOND)[n % 2] for n in range(n_moves + 1)]
-
-
-def read_all(aws: LocalAws, stack: DeployedStack) -> list[Prediction]:
-    """Read the output stream."""
-    reader = StreamReader(aws.client("kinesis"), stack.output_stream, "TRIM_HORIZON")
-    found: list[Prediction] = []
-    while records := reader.read_once():
-        found.extend(decode_prediction(record.data) for record in records)
-    return found
 
 
 def assert_minutes(replay: Replay, predictions: list[Prediction], bundle: ExportedBundle) -> None:

@@ -17,12 +17,13 @@ from infra.local.stack import DeployedStack, deploy
 from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.redrive import Redrive
 from infra.operate.redrive.selection import REJECTS
-from infra.operate.streams import StreamReader, Timing
+from infra.operate.streams import Timing
 from lambda_function.aws.publisher import Publisher
 from tests.builders import ride_bytes, small_bundle
 from tests.builders_failed import Countdown, Mortal, ProcessEnd
 from tests.fakes import publish_bundle
 from tests.kits.cli import Cli
+from tests.kits.streams import read_stream
 from training.registry.bucket import Bucket
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,6 @@ class Rides:
         self._mapping = EventSourceMapping(
             config, self.kinesis, self._current, MappingTiming(backoff=lambda _: 0.0), s3=self.s3
         )
-        self._reader = StreamReader(self.kinesis, self.stack.output_stream, "TRIM_HORIZON")
         self.predicted: Counter[int] = Counter()
 
     def _current(self, event: dict[str, Any]) -> object:
@@ -71,8 +71,8 @@ class Rides:
         with running_in_process(function, self._log) as self._invoke:
             while self._mapping.poll_once():
                 pass
-        while records := self._reader.read_once():
-            self.predicted.update(json.loads(record.data)["prediction"]["ride_id"] for record in records)
+        records = read_stream(self.kinesis, self.stack.output_stream)
+        self.predicted = Counter(json.loads(record.data)["prediction"]["ride_id"] for record in records)
 
 
 Stacks = Callable[[str], Rides]
@@ -81,13 +81,6 @@ Stacks = Callable[[str], Rides]
 @pytest.fixture
 def rides_on(aws: LocalAws, tmp_path: Path) -> Stacks:
     return lambda name: Rides(aws, tmp_path / "function.log", name)
-
-
-@pytest.fixture
-def cli(aws: LocalAws, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run `ridecast` on the local AWS and return its JSON."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Cli(monkeypatch, capsys, "--endpoint-url", aws.endpoint_url)
 
 
 def test_rejects_of_a_function_with_a_bug_are_predicted_after_fix_and_redrive(rides_on: Stacks, cli: Cli) -> None:

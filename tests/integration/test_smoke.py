@@ -8,18 +8,13 @@ import pytest
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping, polling
 from infra.local.runtime.in_process import running_in_process
-from infra.local.stack import DeployedStack, deploy
+from infra.local.stack import DeployedStack
 from infra.operate.smoke import smoke
 from tests.builders import small_bundle
 from tests.fakes import publish_bundle
 
-STACK = "ridecast"
+STACK_PARAMETERS = {"BatchWindowSeconds": 0}
 PATIENCE_S = 180.0
-
-
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws, STACK, parameters={"BatchWindowSeconds": 0})
 
 
 @pytest.fixture
@@ -36,7 +31,7 @@ def test_deployed_function_predicts_its_golden_rides(aws: LocalAws, stack: Deplo
     bundle = small_bundle()
     publish_bundle(aws.client("s3"), bundle, bucket=stack.bucket)
 
-    result = smoke(aws.client, STACK, 150, PATIENCE_S)
+    result = smoke(aws.client, "ridecast", 150, PATIENCE_S)
 
     assert result.problems == ()
     assert (result.n_predicted, result.model_version) == (150, bundle.model_version)

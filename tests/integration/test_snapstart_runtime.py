@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.stack import DeployedStack, deploy
+from infra.local.stack import DeployedStack
 from infra.stack.package import PYTHON, host_architecture
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
@@ -25,11 +25,6 @@ pytestmark = [
 ]
 
 DONE: dict[str, list[str]] = {"batchItemFailures": []}
-
-
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws)
 
 
 _numbers = count()

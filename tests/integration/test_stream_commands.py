@@ -13,7 +13,7 @@ import pytest
 from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import running_in_process
-from infra.local.stack import DeployedStack, deploy
+from infra.local.stack import DeployedStack
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 N_RIDES = 500
 BATCH_SIZE = 100
+STACK_PARAMETERS = {"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0, "ModelChannel": "candidate"}
 FORCED = ("--channel", "candidate", "--test", "2021-03", "--force")
 _ALWAYS_S = "1e-9"  # reads the channel before each batch
 
@@ -48,13 +49,8 @@ def running(aws: LocalAws, stack: DeployedStack, log: Path) -> Iterator[Function
         yield Function(EventSourceMapping(stack.mapping, aws.client("kinesis"), runtime))
 
 
-@pytest.fixture(scope="module")
-def stack(aws: LocalAws) -> DeployedStack:
-    return deploy(aws, parameters={"BatchSize": BATCH_SIZE, "BatchWindowSeconds": 0, "ModelChannel": "candidate"})
-
-
 @pytest.fixture
-def cli(aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """The command line, with one local month of rides."""
     start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
     rows = [
@@ -63,8 +59,7 @@ def cli(aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     ]
     write_month(tmp_path, rows, FEBRUARY)
     monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Cli(monkeypatch, capsys, "--endpoint-url", aws.endpoint_url)
+    return cli
 
 
 def release_model(cli: Cli, bundle: ExportedBundle, bucket: str, folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The commands that talk to an AWS, by the policy of the stack that each needs, and `ridecast` run under a role."""
+"""Commands that use an AWS, by the policy of the stack that each needs, and `ridecast` under a role."""
 
 import shlex
 import subprocess
@@ -11,11 +11,11 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.cli.app import main
 from infra.local.event_source.mapping import EventSourceMapping, polling
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.processor import process
 from lambda_function.core.records import decode_records
+from tests.kits.cli import Cli
 from tests.kits.permissions import FIRST, Account
 
 COMMANDS = {
@@ -40,7 +40,7 @@ COMMANDS = {
         "serve --port 0 --bucket {bucket}",
     ),
     "OperatorPolicy": (
-        "smoke --stack {stack} --rides 3 --patience-s 20",
+        "smoke --stack {stack} --rides 3 --patience-s 60",
         "rides send --stream ride-events",
         "rides tail --stream ride-predictions --limit 1 --idle-s 0",
         "records list --bucket {bucket}",
@@ -54,21 +54,14 @@ COMMANDS = {
     ),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
 }
-"""Commands as a person types them, with names in braces, and AWS's own as in the runbook. Those that need most
+"""Commands as a person types them, with names in braces, and one of AWS's own from the runbook. Commands that need most
 permissions come first, so that a missing permission is found before the slow commands run."""
 
-_STOP_WITHIN_S = 30
+_STOP_WITHIN_S = 60
 
 
 class Operator:
-    """`ridecast` under a role, with every policy enforced.
-
-    Args:
-        account: Where it works.
-        monkeypatch: Gives it its words and its credentials.
-        capsys: Captures its output.
-        names: The values for the braces in COMMANDS.
-    """
+    """`ridecast` under a role, with every policy enforced. `names` are the values for the braces in COMMANDS."""
 
     def __init__(
         self,
@@ -77,11 +70,12 @@ class Operator:
         capsys: pytest.CaptureFixture[str],
         names: Mapping[str, object],
     ) -> None:
-        self._account, self._monkeypatch, self._capsys, self._names = account, monkeypatch, capsys, names
+        self._account, self._monkeypatch, self._names = account, monkeypatch, names
+        self._cli = Cli(monkeypatch, capsys, "--json")
         self._functions = account.clients(account.roles["PredictorRole"], "kinesis", "s3")
 
     def run(self, role_name: str, commands: tuple[str, ...]) -> None:
-        """Runs commands; raises PermissionError with the first denied call."""
+        """Run commands; raise PermissionError at the first denied call."""
         for name, value in self._account.variables(role_name).items():
             self._monkeypatch.setenv(name, value)
         with self._account.aws.enforcing():
@@ -92,11 +86,11 @@ class Operator:
         code, said = self._end_of(words)
         if "AccessDenied" in said:
             raise PermissionError(said)
-        # A judgement ends with 0 or 1: the gate measures time, which depends on the machine's load.
-        is_judgement = words[0] == "doctor" or "--judge-only" in words
-        assert not code or (code == 1 and is_judgement), (words, said)
+        # A check ends with 0 or 1: the gate measures time, which depends on the machine's load.
+        is_check = words[0] == "doctor" or "--judge-only" in words
+        assert not code or (code == 1 and is_check), (words, said)
 
-    def _end_of(self, words: list[str]) -> tuple[object, str]:
+    def _end_of(self, words: list[str]) -> tuple[int, str]:
         match words[0]:
             case "aws":
                 return call_aws(*words[1:])
@@ -108,19 +102,15 @@ class Operator:
             case _:
                 return self._call(words)
 
-    def _call(self, words: list[str]) -> tuple[object, str]:
-        self._monkeypatch.setattr(sys, "argv", ["ridecast", *words, "--json"])
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = self._capsys.readouterr()
-        return ended.value.code, said.out + said.err
+    def _call(self, words: list[str]) -> tuple[int, str]:
+        code, out, err = self._cli.ended(*words)
+        return code, out + err
 
 
 def call_aws(service: str, operation: str, option: str, value: str) -> tuple[int, str]:
-    """Does what AWS's own command line does with these words."""
+    """Do what AWS's own command line does with these words; return the exit code and the error."""
     parameter = "".join(map(str.capitalize, option.strip("-").split("-")))
-    session: Any = boto3.Session()  # boto3's own would keep the credentials of who came before
+    session: Any = boto3.Session()  # boto3's default session would keep earlier credentials
     try:
         getattr(session.client(service), operation.replace("-", "_"))(**{parameter: value})
     except ClientError as error:
@@ -129,7 +119,7 @@ def call_aws(service: str, operation: str, option: str, value: str) -> tuple[int
 
 
 def serve(words: list[str]) -> tuple[int, str]:
-    """Runs `ridecast serve` in its own process, until it serves a model or reports what is missing."""
+    """Run `ridecast serve` in its own process until its first message; return the exit code and the message."""
     command = [sys.executable, "-c", "from infra.cli.app import main; main()", *words]
     with subprocess.Popen(  # noqa: S603 - our own code, words from this file
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -142,20 +132,15 @@ def serve(words: list[str]) -> tuple[int, str]:
 
 
 @contextmanager
-def function_running(account: Account, mine: Mapping[str, Any]) -> Iterator[None]:
-    """Has rides predicted while the block lasts, by the model itself: what the function may do is another test's.
-
-    Args:
-        account: Where the streams are.
-        mine: The function's clients.
-    """
-    output = Publisher(mine["kinesis"], "ride-predictions")
+def function_running(account: Account, clients: Mapping[str, Any]) -> Iterator[None]:
+    """Predict rides while the block lasts, with the function's clients; other tests are about its permissions."""
+    output = Publisher(clients["kinesis"], "ride-predictions")
 
     def predict(event: dict[str, Any]) -> object:
         output.publish(process(decode_records(event), FIRST.model).entries, lambda: 10.0)
         return {"batchItemFailures": []}
 
-    mapping = EventSourceMapping(account.mapping, mine["kinesis"], predict, s3=mine["s3"])
+    mapping = EventSourceMapping(account.mapping, clients["kinesis"], predict, s3=clients["s3"])
     with polling(mapping) as polls:
         yield
     polls.result()

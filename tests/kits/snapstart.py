@@ -21,11 +21,11 @@ from infra.local.runtime.emulator import (
 )
 from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack
-from infra.operate.streams import StreamReader
 from lambda_function.core.bundle import channel_key
 from tests.builders import invocation, ride_bytes
 from tests.fakes import publish_bundle
 from tests.kits.runtime_api import INVOCATION, PATIENCE_S, Call, RuntimeApi
+from tests.kits.streams import read_stream
 from tests.kits.watched_aws import WatchedAws, watched_aws
 from training.model.bundle import ExportedBundle
 from training.registry.signing import Signer
@@ -64,8 +64,8 @@ class SnapStartFunction:
 
     def versions(self) -> list[str]:
         """The model versions of the predictions on the output stream."""
-        reader = StreamReader(self.aws.client("kinesis"), self.config.environment["OUTPUT_STREAM"], "TRIM_HORIZON")
-        return [json.loads(record.data)["version"] for record in reader.read_once()]
+        records = read_stream(self.aws.client("kinesis"), self.config.environment["OUTPUT_STREAM"])
+        return [json.loads(record.data)["version"] for record in records]
 
 
 @dataclass(frozen=True)

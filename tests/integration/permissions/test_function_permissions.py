@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.http import http_event
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
-from infra.operate.streams import StreamReader
 from lambda_function.aws.model_store import ModelStore, NoModelYetError
 from lambda_function.errors import StoreError
 from tests.builders import ride_bytes
 from tests.kits.permissions import Account, Cut, cuts
+from tests.kits.streams import read_stream
 
 N_RIDES = 40
 FAILURE = {"requestContext": {"condition": "RetryAttemptsExhausted"}, "version": "1.0"}
@@ -46,7 +46,7 @@ def run_function(account: Account, role_name: str, log: Path) -> None:
 
 
 def _n_predictions(account: Account) -> int:
-    return len(StreamReader(account.aws.client("kinesis"), "ride-predictions", "TRIM_HORIZON").read_once())
+    return len(read_stream(account.aws.client("kinesis"), "ride-predictions"))
 
 
 def _raising(runtime: InProcessRuntime) -> Callable[[dict[str, Any]], object]:
