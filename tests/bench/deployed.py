@@ -54,17 +54,12 @@ _COMPARATOR = Path(__file__).with_name("packaged_comparator.py")
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A stack with both models in its bucket.
-
-    Attributes:
-        package: Our built package.
-        folder: For logs and the comparator's package; deleted at the end.
-    """
+    """A stack with both models in its bucket."""
 
     aws: LocalAws
     stack: DeployedStack
-    package: Path
-    folder: Path
+    package: Path  # Our built package
+    folder: Path  # For logs and the comparator's package; deleted at the end
 
 
 @contextmanager
@@ -106,19 +101,12 @@ def comparator_of(ours: FunctionConfig, handler: str, folder: Path) -> FunctionC
 
 
 class ColdStart(NamedTuple):
-    """Medians over several cold starts.
+    """Medians over several cold starts."""
 
-    Attributes:
-        init_ms: The runtime's start and the imports.
-        first_ms: The first invocation: clients, the model from S3, its verification, one ride.
-        total_ms: Both.
-        warm_ms: The same invocation once more.
-    """
-
-    init_ms: float
-    first_ms: float
-    total_ms: float
-    warm_ms: float
+    init_ms: float  # the runtime's start and the imports
+    first_ms: float  # the first invocation: clients, the model from S3, its verification, one ride
+    total_ms: float  # Both
+    warm_ms: float  # the same invocation once more
 
 
 def measure_cold_starts(function: FunctionConfig, event: Mapping[str, Any], n: int, log_path: Path) -> ColdStart:

@@ -20,17 +20,11 @@ _FUNCTION_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576"}  # as in template.
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Measured in a process that contains only the function.
+    """Measured in a process that contains only the function."""
 
-    Attributes:
-        ms_by_batch_size: CPU of one batch, warm.
-        peak_mb_by_batch_size: Highest resident memory of the process after batches of at most this size.
-        mb_by_batch: Resident memory after each of many batches of one size.
-    """
-
-    ms_by_batch_size: dict[int, float]
-    peak_mb_by_batch_size: dict[int, float]
-    mb_by_batch: list[float]
+    ms_by_batch_size: dict[int, float]  # CPU of one batch, warm
+    peak_mb_by_batch_size: dict[int, float]  # Highest resident memory of the process after batches of at most this size
+    mb_by_batch: list[float]  # Resident memory after each of many batches of one size
 
 
 def measure_growth(subject: Subject) -> Growth:

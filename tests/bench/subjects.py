@@ -40,23 +40,15 @@ _STREAM_ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/ride-events"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Our model with `PARAMETERS`, fitted and exported, the course's two models, and rides that no model has seen.
-
-    Attributes:
-        with_intervals: The same model with prediction intervals.
-        course_linear: The linear model of the course's lessons.
-        course_forest: The forest of the course's streaming lambda.
-        matrix: float64 (10,000, n_features), rows shuffled.
-        event: An invocation with 9,400 ride events.
-    """
+    """Our model with `PARAMETERS`, fitted and exported, the course's two models, and rides that no model has seen."""
 
     fitted: HistGradientBoostingRegressor
     bundle: ExportedBundle
-    with_intervals: ExportedBundle
-    course_linear: Pipeline
-    course_forest: Pipeline
-    matrix: NDArray[np.float64]
-    event: dict[str, Any]
+    with_intervals: ExportedBundle  # the same model with prediction intervals
+    course_linear: Pipeline  # the linear model of the course's lessons
+    course_forest: Pipeline  # the forest of the course's streaming lambda
+    matrix: NDArray[np.float64]  # float64 (10,000, n_features), rows shuffled
+    event: dict[str, Any]  # an invocation with 9,400 ride events
 
 
 def build_subject() -> Subject:

@@ -38,21 +38,13 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class TrainingCost:
-    """Time and memory of one training.
+    """Time and memory of one training."""
 
-    Attributes:
-        n_rides: Rides trained on.
-        n_trees: Trees fitted.
-        seconds: Wall-clock time from the first import's end to the bundle.
-        seconds_by_step: The same, by step.
-        peak_gb: Highest resident memory of the process, in 10^9 bytes.
-    """
-
-    n_rides: int
-    n_trees: int
-    seconds: float
-    seconds_by_step: dict[str, float]
-    peak_gb: float
+    n_rides: int  # rides trained on
+    n_trees: int  # Trees fitted
+    seconds: float  # Wall-clock time from the first import's end to the bundle
+    seconds_by_step: dict[str, float]  # the same, by step
+    peak_gb: float  # Highest resident memory of the process, in 10^9 bytes
 
 
 def measure_training(

@@ -37,20 +37,14 @@ _POLL_PERIOD_S = 0.05
 
 @dataclass(slots=True)
 class DeployReport:
-    """The result of a run.
-
-    Attributes:
-        lost: Ride events without a result; 0, or the run fails.
-        repeated: Predictions of a ride that had one: failed batches are delivered again.
-        seconds: Duration of each step, in order.
-    """
+    """The result of a run."""
 
     rides: int = 0
     predicted: int = 0
     rejected: int = 0
-    lost: int = 0
-    repeated: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
+    lost: int = 0  # Ride events without a result; 0, or the run fails
+    repeated: int = 0  # Predictions of a ride that had one: failed batches are delivered again
+    seconds: dict[str, float] = field(default_factory=dict)  # Duration of each step, in order
 
 
 class DeployRun:

@@ -30,17 +30,11 @@ class SamError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A copy of the project's sources to deploy, which a run may change.
+    """A copy of the project's sources to deploy, which a run may change."""
 
-    Attributes:
-        source: The copied tree; `sam build` writes into it.
-        parameters: The stack's parameters.
-        template_name: The name of the template to deploy in the build folder.
-    """
-
-    source: Path
-    parameters: Mapping[str, object]
-    template_name: str = "template.yaml"
+    source: Path  # the copied tree; `sam build` writes into it
+    parameters: Mapping[str, object]  # the stack's parameters
+    template_name: str = "template.yaml"  # the name of the template to deploy in the build folder
 
     @property
     def template(self) -> Path:

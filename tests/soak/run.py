@@ -36,33 +36,22 @@ _NAMES = {"RideEvents": "ride-events", "PredictorAliaslive": "predictor:live", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakReport:
-    """The result of a soak.
+    """The result of a soak."""
 
-    Attributes:
-        rides: Ride events sent, including malformed ones.
-        failed: Events in the failure destination, because of their age.
-        failed_though_done: Failed events that have a prediction or reject: the function's answer was lost.
-        repeated: Predictions of an event that had one.
-        differing: Repeated predictions of the same model with different bytes.
-        damaged: Rejects and failed events whose bytes differ from those sent.
-        faults: Faults that occurred.
-        rss_mb: Memory of the process after each tenth of the rides.
-    """
-
-    rss_mb: list[float]
-    rides: int = 0
+    rss_mb: list[float]  # Memory of the process after each tenth of the rides
+    rides: int = 0  # Ride events sent, including malformed ones
     predicted: int = 0
     rejected: int = 0
-    failed: int = 0
+    failed: int = 0  # Events in the failure destination, because of their age
     lost: int = 0
     predicted_and_rejected: int = 0
-    failed_though_done: int = 0
-    repeated: int = 0
-    differing: int = 0
-    damaged: int = 0
+    failed_though_done: int = 0  # Failed events that have a prediction or reject: the function's answer was lost
+    repeated: int = 0  # Predictions of an event that had one
+    differing: int = 0  # Repeated predictions of the same model with different bytes
+    damaged: int = 0  # Rejects and failed events whose bytes differ from those sent
     invocations: int = 0
     redelivered_records: int = 0
-    faults: int = 0
+    faults: int = 0  # Faults that occurred
     model_versions: int = 0
     shards: int = 0
     rides_per_s: float = 0.0

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lambda_function.core.events import (
@@ -23,7 +23,8 @@ from lambda_function.core.events import (
     partition_key,
     ride_columns,
 )
-from lambda_function.core.pickup_time import pickup_minute
+from lambda_function.core.pickup_time import pickup_minute, usual_pickup_minutes
+from lambda_function.errors import RejectError
 from tests.builders import decoded_ride, ride_bytes, ride_event
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -187,3 +188,59 @@ def test_ride_id_that_kinesis_would_not_take_has_its_digest_as_key(ride_id: int 
 @given(st.text() | st.integers())
 def test_partition_key_is_always_valid_for_kinesis(ride_id: int | str) -> None:
     assert 1 <= len(partition_key(ride_id).encode("utf-16-le")) // 2 <= 256
+
+
+DIGITS = st.text("0123456789", min_size=14, max_size=14)
+USUAL = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=0).isoformat()
+)
+
+
+@given(st.lists(USUAL, min_size=1, max_size=20))
+def test_usual_times_have_the_minutes_that_each_has_alone(texts: list[str]) -> None:
+    minutes = usual_pickup_minutes(texts)
+    assert minutes is not None
+    assert minutes.tolist() == [pickup_minute(text, 0.0) for text in texts]
+
+
+@given(DIGITS)
+@example("00000101000000")
+@example("20210105240000")
+@example("20210105235960")
+@example("20210229000000")
+def test_digits_in_their_places_are_a_time_in_bulk_only_if_they_are_one_alone(digits: str) -> None:
+    text = "{}{}{}{}-{}{}-{}{}T{}{}:{}{}:{}{}".format(*digits)
+    try:
+        expected = [pickup_minute(text, 0.0)]
+    except RejectError:
+        assert usual_pickup_minutes([text]) is None
+    else:
+        minutes = usual_pickup_minutes([text])
+        assert minutes is not None
+        assert minutes.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "2021-01-05",
+        "2021-01-05 08:15:00",
+        "2021-01-05T08:15+05",
+        "2021-01-05T08:15:0Z",
+        "-021-01-05T08:15:00",
+        " 2021-01-5T08:15:00",
+        "2021-W01-2T08:15:00",
+        "2021-01-05T08:15:\u0661\u0661",
+        "2021-01-05T08:15:00Z",
+        "2021-01-05T08:15:\ud8000",
+    ],
+)
+def test_unusual_time_is_left_to_the_slower_way(text: str | None) -> None:
+    assert usual_pickup_minutes(["2021-01-05T08:15:00", text]) is None
+    assert usual_pickup_minutes([text]) is None
+
+
+def test_no_times_are_left_to_the_slower_way() -> None:
+    assert usual_pickup_minutes([]) is None

@@ -185,16 +185,11 @@ DATAS = st.lists(st.sampled_from([ride_bytes(1), ride_bytes(2, trip_distance=9),
 
 @dataclass
 class Mapping:
-    """Redelivers records as Lambda does: from the reported sequence number, or the whole batch after an error.
-
-    Attributes:
-        sizes: Records that each delivery holds at most: a batch that failed may come in other pieces.
-        killed: Deliveries whose answer is lost, as when the function's environment dies after its work.
-    """
+    """Redelivers records as Lambda does: from the reported sequence number, or the whole batch after an error."""
 
     function: FakeFunction
-    sizes: Iterator[int]
-    killed: Iterator[bool]
+    sizes: Iterator[int]  # records that each delivery holds at most: a batch that failed may come in other pieces
+    killed: Iterator[bool]  # Deliveries whose answer is lost, as when the function's environment dies after its work
 
     def deliver(self, records: list[dict[str, Any]]) -> None:
         """Deliver records until all of them are done."""

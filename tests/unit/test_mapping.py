@@ -1,13 +1,18 @@
 """The event source mapping: its batches, and its retries after a failure."""
 
+import json
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, lambda_records
+from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, count_done, json_sizes, lambda_records
 from infra.local.event_source.mapping import polling
+from infra.local.event_source.shard_consumer import batcher_number
+from infra.operate.shards import MAX_RECORDS_PER_READ
 from tests.builders import SHARD_ID, STREAM_ARN
 from tests.fakes import FakeKinesis
 from tests.kits.mapping import (
@@ -17,6 +22,7 @@ from tests.kits.mapping import (
     fail,
     make_mapping,
     payload_bytes,
+    poisoned_by,
     report,
     rides,
     run,
@@ -252,3 +258,171 @@ def test_run_delivers_until_it_is_stopped() -> None:
         assert done.wait(timeout=_PATIENCE_S)
 
     assert polls.done()
+
+
+FACTOR = 4
+
+
+def keys_in_different_batchers(n: int) -> list[str]:
+    by_batcher: dict[int, str] = {}
+    for i in range(100):
+        by_batcher.setdefault(batcher_number(str(i), FACTOR), str(i))
+    return list(by_batcher.values())[:n]
+
+
+def test_keys_of_different_batchers_are_in_different_batches_and_take_turns() -> None:
+    one, other = keys_in_different_batchers(2)
+    kinesis = FakeKinesis()
+    for i in range(2):
+        kinesis.put(f"one {i}".encode(), partition_key=one)
+        kinesis.put(f"other {i}".encode(), partition_key=other)
+    function = ScriptedFunction()
+
+    run(kinesis, function, batch_size=1, parallelization_factor=FACTOR)
+
+    firsts, seconds = function.batches()[:2], function.batches()[2:]
+    assert sorted(firsts) == [["one 0"], ["other 0"]]
+    assert sorted(seconds) == [["one 1"], ["other 1"]]
+
+
+def test_failing_key_does_not_delay_the_keys_of_other_batchers() -> None:
+    bad, good = keys_in_different_batchers(2)
+    kinesis = stream(b"bad", b"behind it", partition_key=bad)
+    function = poisoned_by("bad")
+    mapping = make_mapping(kinesis, function, parallelization_factor=FACTOR)
+    mapping.poll_once()
+    kinesis.put(b"good", b"better", partition_key=good)
+
+    drain(mapping, kinesis.clock, n_idle_rounds=3)
+
+    assert [ride for _, ride in function.done] == ["good", "better"]
+
+
+def test_single_batcher_has_all_keys_of_the_shard() -> None:
+    kinesis = FakeKinesis()
+    kinesis.put(b"a", partition_key="a")
+    kinesis.put(b"b", partition_key="b")
+    function = ScriptedFunction()
+
+    make_mapping(kinesis, function, parallelization_factor=1).poll_once()
+
+    assert function.batches() == [["a", "b"]]
+
+
+def test_batcher_with_a_failed_batch_fills_the_shared_room_and_no_more() -> None:
+    bad, good = keys_in_different_batchers(2)
+    kinesis = FakeKinesis()
+    kinesis.put(b"bad", partition_key=bad)
+    kinesis.put(*[b"x"] * (6 * MAX_RECORDS_PER_READ), partition_key=bad)
+    kinesis.put(b"good", partition_key=good)
+    mapping = make_mapping(kinesis, poisoned_by("bad"), batch_size=10_000, parallelization_factor=FACTOR)
+
+    for _ in range(10):
+        mapping.poll_once()
+
+    assert len(kinesis.calls("get_records")) == FACTOR
+
+
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-events"
+SHARD = "shardId-000000000000"
+
+
+def raw_record(
+    data: bytes = b"x", key: str = "key", sequence_number: str = "1", arrived_s: float = 1.5
+) -> dict[str, Any]:
+    arrived = datetime.fromtimestamp(arrived_s, UTC)
+    return {
+        "Data": data,
+        "PartitionKey": key,
+        "SequenceNumber": sequence_number,
+        "ApproximateArrivalTimestamp": arrived,
+    }
+
+
+def batch_of(*numbers: str) -> Any:
+    return lambda_records([raw_record(sequence_number=number) for number in numbers], SHARD, ARN)
+
+
+def test_records_have_lambdas_format() -> None:
+    raw = raw_record(b"Hello, this is a test.", "1", "49590338271490256608559692538361571095", arrived_s=1545084650.987)
+
+    # The sample event of AWS's "Using Lambda to process records from Kinesis", with this record's own values.
+    assert lambda_records([raw], SHARD, ARN) == [
+        {
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": "1",
+                "sequenceNumber": "49590338271490256608559692538361571095",
+                "data": "SGVsbG8sIHRoaXMgaXMgYSB0ZXN0Lg==",
+                "approximateArrivalTimestamp": 1545084650.987,
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": f"{SHARD}:49590338271490256608559692538361571095",
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": "arn:aws:iam::123456789012:role/lambda-role",
+            "awsRegion": "eu-west-1",
+            "eventSourceARN": ARN,
+        }
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            raw_record,
+            data=st.binary(max_size=50),
+            key=st.text(min_size=1, max_size=20),
+            sequence_number=st.integers(1, 10**56).map(str),
+            arrived_s=st.floats(0, 4e9),
+        ),
+        max_size=3,
+    )
+)
+def test_size_is_exact_without_encoding(raw: list[dict[str, Any]]) -> None:
+    records = lambda_records(raw, SHARD, ARN)
+
+    assert json_sizes(records) == [len(json.dumps(record, separators=(",", ":"))) for record in records]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        {},
+        {"batchItemFailures": []},
+        {"batchItemFailures": None},
+        {"statusCode": 200},
+    ],
+)
+def test_response_without_failures_means_that_all_records_are_done(response: object) -> None:
+    assert count_done(response, batch_of("1", "2", "3")) == 3
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "done",
+        [],
+        0,
+        {"batchItemFailures": {}},
+        {"batchItemFailures": "2"},
+        {"batchItemFailures": [{"itemIdentifier": ""}]},
+        {"batchItemFailures": [{"itemIdentifier": None}]},
+        {"batchItemFailures": [{"itemIdentifier": "4"}]},
+        {"batchItemFailures": [{"itemIdentifier": 2}]},
+        {"batchItemFailures": [{"itemIdentifier": ["2"]}]},
+        {"batchItemFailures": [{"itemIdentifer": "2"}]},
+        {"batchItemFailures": ["2"]},
+        {"batchItemFailures": [None]},
+        {"batchItemFailures": [{"itemIdentifier": "3"}, {"itemIdentifier": "4"}]},
+    ],
+)
+def test_malformed_response_or_unknown_record_means_that_no_record_is_done(response: object) -> None:
+    assert count_done(response, batch_of("1", "2", "3")) == 0
+
+
+def test_lowest_reported_number_is_the_lowest_number_not_the_lowest_text() -> None:
+    failures = {"batchItemFailures": [{"itemIdentifier": "10"}, {"itemIdentifier": "9"}]}
+
+    assert count_done(failures, batch_of("8", "9", "10")) == 1

@@ -34,17 +34,12 @@ Alter = Callable[[dict[str, Any]], object]
 
 @dataclass
 class FakeLambda:
-    """Lambda with one new version that runs this code; `alter` changes its answer.
-
-    Attributes:
-        script: Errors to raise instead of one start each.
-        events: What it was invoked with.
-    """
+    """Lambda with one new version that runs this code; `alter` changes its answer."""
 
     version: FakeFunction
     alter: Alter = lambda answer: None
-    script: list[Exception] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    script: list[Exception] = field(default_factory=list)  # Errors to raise instead of one start each
+    events: list[dict[str, Any]] = field(default_factory=list)  # what it was invoked with
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
         """Invoke the version as Lambda does: JSON in, JSON out; an error becomes a mark and a payload."""

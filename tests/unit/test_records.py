@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.core.events import NOT_BASE64
-from lambda_function.core.records import Envelope, KinesisRecord, decode_records, stream_name
-from lambda_function.errors import RejectError
+from lambda_function.aws.rejects import reject_key, store_rejects
+from lambda_function.core.events import NOT_BASE64, NOT_JSON, Reject, decode_reject
+from lambda_function.core.records import Envelope, KinesisRecord, build_reject, decode_records, stream_name
+from lambda_function.errors import RejectError, StoreError
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, invocation, kinesis_records, lambda_record, sequence_number
+from tests.fakes import BUCKET, FakeS3
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN
 
 
 def test_envelope_is_decoded_field_by_field() -> None:
@@ -72,3 +75,63 @@ def test_text_is_judged_alone_as_beside_text_that_is_no_base64(text: str) -> Non
     beside, _ = kinesis_records(text, "!")
     assert alone.envelope.data == beside.envelope.data
     assert alone == beside
+
+
+def reject_of(data: bytes | str = b"hello", detail: str = "no ride") -> Reject:
+    return build_reject(kinesis_records(data)[0], RejectError(NOT_JSON, detail))
+
+
+def test_reject_says_why_and_keeps_the_record() -> None:
+    assert reject_of() == Reject(
+        reason="not_json",
+        detail="no ride",
+        shard_id=SHARD_ID,
+        sequence_number=sequence_number(0),
+        arrival_time="2021-01-05T08:15:00.250000+00:00",
+        partition_key="1",
+        data="aGVsbG8=",
+    )
+
+
+@given(st.binary())
+def test_original_bytes_are_recovered_from_a_stored_reject(data: bytes) -> None:
+    s3 = FakeS3()
+    store_rejects(s3, BUCKET, "rejects/x", [reject_of(data)])
+    (line,) = s3.lines("rejects/")
+    assert base64.b64decode(decode_reject(line).data) == data
+
+
+def test_envelope_text_that_is_not_base64_is_stored_unchanged() -> None:
+    assert base64.b64decode(reject_of("no base64!").data) == b"no base64!"
+
+
+def test_long_detail_is_cut() -> None:
+    assert reject_of(detail="x" * 10_000).detail == "x" * 500
+
+
+def test_lone_surrogates_do_not_keep_a_reject_from_being_stored() -> None:
+    record = KinesisRecord("shard:1", Envelope("key \udc00", "1", 0.0, b"hello"))
+    s3 = FakeS3()
+    store_rejects(s3, BUCKET, "rejects/x", [build_reject(record, RejectError(NOT_JSON, "at `$.\ud800`"))])
+    stored = decode_reject(s3.objects["rejects/x"])
+    assert (stored.detail, stored.partition_key) == ("at `$.\\ud800`", "key \\udc00")
+
+
+def test_rejects_are_stored_a_line_each_in_order() -> None:
+    s3 = FakeS3()
+    rejects = [reject_of(b"a\n"), reject_of(b"b")]
+    store_rejects(s3, BUCKET, "rejects/x", rejects)
+    assert s3.objects["rejects/x"].endswith(b"}\n")
+    assert [decode_reject(line) for line in s3.objects["rejects/x"].splitlines()] == rejects
+
+
+def test_key_names_stream_shard_and_first_reject() -> None:
+    assert reject_key("ride-events", reject_of()) == f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
+
+
+@pytest.mark.parametrize("error", [SERVICE_DOWN, DENIED, NO_ANSWER], ids=str)
+def test_store_that_refuses_is_an_error_that_may_pass(error: Exception) -> None:
+    with pytest.raises(StoreError, match=f"cannot store s3://{BUCKET}/rejects/x: ") as raised:
+        store_rejects(FakeS3(script=[error]), BUCKET, "rejects/x", [reject_of()])
+    assert raised.value.__cause__ is error
+    assert str(error) in str(raised.value)
