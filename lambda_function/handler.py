@@ -24,6 +24,7 @@ from lambda_function.core.kpl import pack
 from lambda_function.core.processor import ProcessedBatch, process
 from lambda_function.core.records import Entry, decode_records, stream_name
 from lambda_function.core.rehearsal import is_rehearsal, rehearse
+from lambda_function.core.replay import is_replay, replay_result
 from lambda_function.errors import StoreError
 
 
@@ -120,7 +121,10 @@ class StreamHandler:
                 refresh_failed=refreshed.error is not None,
             )
         )
-        return {"batchItemFailures": [{"itemIdentifier": retry_from}] if retry_from else []}
+        answer = {"batchItemFailures": [{"itemIdentifier": retry_from}] if retry_from else []}
+        if is_replay(event):
+            answer |= replay_result(records, [reject for _, reject in batch.rejects])
+        return answer
 
     def _publish(self, batch: ProcessedBatch, n_records: int, context: Context) -> _Step:
         """Publish the predictions until all are out or the time is up."""

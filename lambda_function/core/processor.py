@@ -72,8 +72,11 @@ class _Batch:
         self.events.append(event)
 
     def add_aggregate_or_reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
-        """Add the rides of an aggregate, which is never JSON; any other record is a reject."""
-        if not is_aggregated(record.envelope.data):
+        """Add the rides of an aggregate, which is never JSON; any other record is a reject.
+
+        A sub-record that comes again by itself is not unpacked, as it was not when it came in its aggregate.
+        """
+        if record.sub_index is not None or not is_aggregated(record.envelope.data):
             self._reject(position, record, error)
             return
         try:

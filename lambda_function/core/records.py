@@ -41,7 +41,9 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
     """One record as Lambda delivers it.
 
     Attributes:
-        event_id: ``<shard id>:<sequence number>``, unique on its stream: the id of the record's prediction.
+        event_id: ``<shard id>:<sequence number>``, with ``:<index>`` for a sub-record of an aggregate. Unique on its
+            stream: the id of the record's prediction. Lambda delivers no sub-records, but a replay may
+            (see `replay.py`).
     """
 
     event_id: str = msgspec.field(name="eventID")
@@ -55,7 +57,8 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
     @property
     def sub_index(self) -> int | None:
         """The index in the aggregate that the record was part of; None for a record of its own."""
-        return None
+        index = self.event_id.partition(":")[2].partition(":")[2]
+        return int(index) if index.isdecimal() else None
 
     def data(self) -> bytes:
         """Return the producer's bytes.
@@ -64,17 +67,6 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
             RejectError: The envelope does not hold base64.
         """
         return self.envelope.data
-
-
-class SubRecord(KinesisRecord, frozen=True, gc=False):
-    """One of the records in a KPL aggregate, with an id of its own: ``<shard id>:<sequence number>:<index>``."""
-
-    index: int
-
-    @property
-    def sub_index(self) -> int:
-        """The index in the aggregate."""
-        return self.index
 
 
 class NotBase64Record(KinesisRecord, frozen=True, gc=False):
@@ -111,10 +103,10 @@ def _decode_record(record: dict[str, Any]) -> KinesisRecord:
         return NotBase64Record(decoded.event_id, envelope, str(error).partition(" - at")[0])
 
 
-def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> SubRecord:
+def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> KinesisRecord:
     """Return one of the records in an aggregate."""
     envelope = Envelope(partition_key, record.envelope.sequence_number, record.envelope.arrival_time_s, data)
-    return SubRecord(f"{record.event_id}:{index}", envelope, index)
+    return KinesisRecord(f"{record.event_id}:{index}", envelope)
 
 
 def stream_name(event: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 
 from infra.local.demo.replay import Replay
-from infra.local.event_source.lambda_event import lambda_records
+from infra.operate.lambda_event import lambda_records
 from lambda_function.aws.settings import JSON
 from lambda_function.core.bundle import Channel, bundle_key, channel_key
 from lambda_function.core.features import feature_matrix

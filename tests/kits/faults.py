@@ -13,9 +13,9 @@ from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple
 
-from infra.local.event_source.lambda_event import count_done
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.simulation import Clients, Simulation, SimulationOptions, Watch
+from infra.operate.lambda_event import count_done
 from lambda_function.core.records import Entry
 from tests.outcomes import AnswerLost, EntriesRefused, Problem
 from training.model.bundle import ExportedBundle

@@ -9,8 +9,8 @@ from typing import Any
 
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
-from infra.local.event_source.lambda_event import count_done
 from infra.local.event_source.mapping import EventSourceMapping
+from infra.operate.lambda_event import count_done
 from tests.fakes import FakeClock, FakeKinesis, FakeS3
 
 BACKOFF_S = 1.0

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from infra.local.event_source.lambda_event import LambdaRecord, lambda_records
 from infra.local.simulation.simulation import Simulation, SimulationOptions
+from infra.operate.lambda_event import LambdaRecord, lambda_records
 from lambda_function.core.events import Reject, decode_prediction, decode_reject
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import Entry

@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegresso
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import make_pipeline
 
-from infra.local.event_source.lambda_event import lambda_records
+from infra.operate.lambda_event import lambda_records
 from lambda_function.core.events import Reject, encode_reject
 from lambda_function.core.kpl import pack
 from lambda_function.core.processor import DURATION_DECIMALS

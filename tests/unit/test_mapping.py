@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, count_done, json_sizes, lambda_records
 from infra.local.event_source.mapping import polling
 from infra.local.event_source.shard_consumer import batcher_number
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES, count_done, json_sizes, lambda_records
 from infra.operate.shards import MAX_RECORDS_PER_READ
 from tests.builders import SHARD_ID, STREAM_ARN
 from tests.fakes import FakeKinesis

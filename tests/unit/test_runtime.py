@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from infra.local.runtime.in_process import (
     FunctionError,
     FunctionExitError,
@@ -19,6 +18,7 @@ from infra.local.runtime.in_process import (
     InProcessRuntime,
     load_handler,
 )
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from tests.fakes import FakeClock
 
 PATH = "a_function.entry.lambda_handler"

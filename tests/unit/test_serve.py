@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.cli.demo import bundle_bucket
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from infra.local.runtime.http import (
     HOST,
     ApiServer,
@@ -25,6 +24,7 @@ from infra.local.runtime.http import (
     model_version,
 )
 from infra.local.s3 import FolderS3
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.handler import build_handler
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import BundleError

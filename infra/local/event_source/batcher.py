@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.delivery import Condition, Delivery, FailedBatch, Outcome
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, LambdaRecord
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES, LambdaRecord
 
 
 def exponential_backoff_s(attempt: int) -> float:

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from infra.local.event_source.config import MappingConfig, MappingStats
-from infra.local.event_source.lambda_event import LambdaRecord, count_done
+from infra.operate.lambda_event import LambdaRecord, count_done
 
 logger = logging.getLogger(__name__)
 

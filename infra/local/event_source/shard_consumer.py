@@ -3,7 +3,7 @@
 from zlib import crc32
 
 from infra.local.event_source.batcher import Batcher
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES, LambdaRecord, json_sizes, lambda_records
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES, LambdaRecord, json_sizes, lambda_records
 from infra.operate.shards import MAX_RECORDS_PER_READ, ShardReader
 
 

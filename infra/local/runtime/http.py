@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.rides import answer_error
 from lambda_function.errors import RequestError
 from training.errors import UserError

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from infra.local.event_source.lambda_event import MAX_PAYLOAD_BYTES
 from infra.local.runtime.function import FunctionConfig
+from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from training.errors import UserError
 
 Handler = Callable[[dict[str, Any], Any], object]

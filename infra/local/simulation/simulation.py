@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
-from infra.local.event_source.lambda_event import LambdaRecord, count_done
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError, InProcessRuntime
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.kinesis import MemoryStream
+from infra.operate.lambda_event import LambdaRecord, count_done
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import Settings
