@@ -124,7 +124,7 @@ def test_mapping_has_exactly_these_properties() -> None:
         "FunctionResponseTypes": ["ReportBatchItemFailures"],
         "BisectBatchOnFunctionError": True,
         "MaximumRecordAgeInSeconds": 86_400,
-        "MaximumRetryAttempts": 10_000,
+        "MaximumRetryAttempts": -1,
         "DestinationConfig": {"OnFailure": {"Destination": arn_of("Bucket")}},
         "MetricsConfig": {"Metrics": ["EventCount"]},
     }

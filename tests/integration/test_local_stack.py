@@ -60,7 +60,7 @@ def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> N
         starting_position="TRIM_HORIZON",
         parallelization_factor=1,
         bisect_on_error=True,
-        maximum_retry_attempts=10000,
+        maximum_retry_attempts=-1,
         maximum_record_age_s=86_400,
         on_failure_bucket=stack.bucket,
         report_batch_item_failures=True,

@@ -1,6 +1,7 @@
 """Outages of the function and of the stream that last hours of a fake clock."""
 
 import threading
+from itertools import repeat
 
 import pytest
 from botocore.exceptions import ClientError
@@ -13,6 +14,7 @@ from infra.local.stack import Stack
 from tests.fakes import BUCKET, FakeKinesis, FakeS3
 from tests.kits.mapping import (
     ScriptedFunction,
+    fail,
     failed_batches,
     make_mapping,
     rides,
@@ -112,6 +114,20 @@ def test_outage_longer_than_the_record_age_fails_the_old_records_once_and_delive
     assert failed + outage.done() == outage.sent()
     assert len(failed) == pytest.approx(2 * HOUR_S / PUT_EVERY_S, abs=2)
     assert {one["requestContext"]["condition"] for one in failed_batches(outage.s3)} == {"RecordAgeExceeded"}
+
+
+def test_retries_once_a_second_do_not_end_before_the_record_age(templates: MappingConfig) -> None:
+    """Lambda promises no pause between retries: 10,000 of them, the largest limit, can be over in 2.8 hours."""
+    kinesis, s3 = FakeKinesis(), FakeS3()
+    kinesis.put(b"00000")
+    timing = MappingTiming(kinesis.clock, kinesis.clock, lambda _: 1.0)
+    mapping = EventSourceMapping(templates, kinesis, ScriptedFunction(repeat(fail)), timing, s3=s3)
+    for _ in range(3 * HOUR_S):
+        mapping.poll_once()
+        kinesis.clock.advance(1)
+
+    assert mapping.stats.n_failures > 10_000
+    assert s3.objects == {}
 
 
 @pytest.mark.parametrize(
