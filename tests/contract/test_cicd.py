@@ -13,6 +13,9 @@ from infra.local.moto.policies import is_allowed
 from infra.local.stack import Stack
 from infra.stack.template import BOOTSTRAP, read_template
 from tests.kits.bootstrap import (
+    ACCOUNT,
+    DEV,
+    REGION,
     actions,
     bootstrap_resources,
     document,
@@ -34,6 +37,7 @@ LONGEST = {
     "AWS::URLSuffix": "amazonaws.com",
     "AWS::StackName": LONGEST_NAME,
     "StackName": LONGEST_NAME,
+    "EnvironmentName": "x" * 16,
     "RideEventsName": "x" * 48,
     "RidePredictionsName": "y" * 48,
     "ArtefactBucket.Arn": f"arn:aws:s3:::{'x' * 63}",
@@ -70,8 +74,67 @@ def resources() -> dict[str, Any]:
 # Trust ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("role", "environment"), [("PlanRole", "-plan"), ("DeployRole", "")])
-def test_role_trusts_one_environment_of_one_repository_and_nothing_else(
+def token(environment: str, **claims: str) -> dict[str, str]:
+    """Return the claims of GitHub's token for a job of the repository, by IAM's condition keys.
+
+    Args:
+        environment: Of the job.
+        claims: Other values.
+    """
+    ours = {
+        "aud": "sts.amazonaws.com",
+        "repository_id": "456789",
+        "repository_owner_id": "123456",
+        "sub": f"repo:owner@123456/ridecast@456789:environment:{environment}",
+    }
+    return {f"{GITHUB}:{name}": value for name, value in {**ours, **claims}.items()}
+
+
+def is_trusted(role: dict[str, Any], claims: dict[str, str]) -> bool:
+    policy = role["Properties"]["AssumeRolePolicyDocument"]
+    trust = [{**one, "Condition": resolved(one["Condition"], DEV)} for one in policy["Statement"]]
+    return is_allowed([{"Statement": trust}], "sts:AssumeRoleWithWebIdentity", "*", claims)
+
+
+ROLES_OF_JOBS = pytest.mark.parametrize(("role", "environment"), [("PlanRole", "dev-plan"), ("DeployRole", "dev")])
+
+
+@ROLES_OF_JOBS
+def test_role_trusts_one_environment_of_one_repository_in_both_forms_of_the_subject(
+    resources: dict[str, Any], role: str, environment: str
+) -> None:
+    without_ids = f"repo:owner/ridecast:environment:{environment}"
+    without_owner = {name: value for name, value in token(environment).items() if not name.endswith("owner_id")}
+
+    assert is_trusted(resources[role], token(environment))
+    assert is_trusted(resources[role], token(environment, sub=without_ids))
+    assert is_trusted(resources[role], without_owner)  # in case that IAM does not pass this claim on
+
+
+@ROLES_OF_JOBS
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": "repo:owner@123456/ridecast@456789:environment:prod"},
+        {"sub": "repo:owner@123456/ridecast@456789:ref:refs/heads/main"},
+        {"sub": "repo:owner@123456/ridecast@456789:pull_request"},
+        {"sub": "repo:owner/another:environment:dev", "repository_id": "1"},
+        {"sub": "repo:owner@123456/another@1:environment:dev", "repository_id": "1"},
+        {"sub": "repo:owner/ridecast:environment:dev", "repository_id": "1"},  # somebody else has taken the name
+        {"sub": "repo:owner/ridecast:environment:dev-plan", "repository_id": "1"},
+        {"repository_owner_id": "1"},
+        {"aud": "https://github.com/owner"},
+    ],
+    ids=lambda claims: ",".join(claims.values()),
+)
+def test_role_trusts_nothing_else(
+    resources: dict[str, Any], role: str, environment: str, claims: dict[str, str]
+) -> None:
+    assert not is_trusted(resources[role], token(environment, **claims))
+
+
+@ROLES_OF_JOBS
+def test_trust_has_no_pattern_and_only_a_web_identity_is_trusted(
     resources: dict[str, Any], role: str, environment: str
 ) -> None:
     (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
@@ -80,12 +143,8 @@ def test_role_trusts_one_environment_of_one_repository_and_nothing_else(
     assert statement["Principal"] == {
         "Federated": {"Fn::If": ["ProviderIsMissing", {"Ref": "OidcProvider"}, {"Ref": "OidcProviderArn"}]}
     }
-    assert statement["Condition"] == {
-        "StringEquals": {  # not StringLike: no * of a pattern matches another branch, environment or repository
-            f"{GITHUB}:aud": "sts.amazonaws.com",
-            f"{GITHUB}:sub": {"Fn::Sub": f"repo:${{Repository}}:environment:${{EnvironmentName}}{environment}"},
-        }
-    }
+    assert set(statement["Condition"]) == {"StringEquals", "StringEqualsIfExists"}
+    assert set(statement["Condition"]["StringEqualsIfExists"]) == {f"{GITHUB}:repository_owner_id"}
 
 
 @pytest.mark.parametrize("repository", ["*/*", "owner/*", "owner", "owner/name:ref", "owner/name/more"])
@@ -94,6 +153,15 @@ def test_repository_is_a_name_and_not_a_pattern(repository: str) -> None:
 
     assert not re.fullmatch(allowed, repository)
     assert re.fullmatch(allowed, "owner/ridecast")
+
+
+@pytest.mark.parametrize("parameter", ["RepositoryId", "RepositoryOwnerId"])
+def test_id_is_a_number_and_has_no_default(parameter: str) -> None:
+    declared = read_template(BOOTSTRAP)["Parameters"][parameter]
+
+    assert "Default" not in declared
+    assert re.fullmatch(declared["AllowedPattern"], "1369174881")
+    assert not [one for one in ("", "*", "0", "owner") if re.fullmatch(declared["AllowedPattern"], one)]
 
 
 def test_only_cloudformation_assumes_the_execution_role(resources: dict[str, Any]) -> None:
@@ -201,6 +269,38 @@ def test_execution_role_has_no_access_to_data_in_bucket_and_streams(
     }
 
 
+# Two environments in one account -------------------------------------------------------------------------------------
+
+
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b-2c3d"
+OF_ANY_KEY = {"kms:GetPublicKey", "kms:Verify"}
+"""What the boundary allows on each key: a signing key is made by hand, and what it signed may be verified by all."""
+
+
+def allowed_on_a_key(documents: list[dict[str, Any]], project: str, environment: str) -> set[str]:
+    """Return KMS's actions that policies of dev allow on a key with these tags, whatever tags the request has."""
+    context = {
+        "aws:RequestTag/environment": "dev",
+        "aws:RequestTag/project": "ridecast",
+        "aws:ResourceTag/environment": environment,
+        "aws:ResourceTag/project": project,
+        "kms:ViaService": f"kinesis.{REGION}.amazonaws.com",
+    }
+    listed = {action for one in documents for each in one["Statement"] for action in as_list(each["Action"])}
+    mine = {action for action in listed if action.startswith("kms:") and action != "kms:ListAliases"}
+    return {action for action in mine if is_allowed(documents, action, KEY, context)}
+
+
+@pytest.mark.parametrize("policies", [["PlanRole"], ["DeployRole"], ["Boundary"], ["ExecutionData"]], ids=str)
+def test_no_environment_touches_the_keys_of_another(resources: dict[str, Any], policies: list[str]) -> None:
+    documents = [resolved(document(resources[name]), DEV) for name in policies]
+
+    others = allowed_on_a_key(documents, "ridecast", "prod") | allowed_on_a_key(documents, "another", "dev")
+
+    assert others <= OF_ANY_KEY
+    assert bool(allowed_on_a_key(documents, "ridecast", "dev") - OF_ANY_KEY) == (policies != ["PlanRole"])
+
+
 # Wildcards ------------------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +355,11 @@ def _either(statement: dict[str, Any]) -> dict[str, Any]:
 
 def test_boundary_allows_everything_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
     boundary = resolved(document(resources["Boundary"]), DEPLOYED)
-    context = {"aws:ResourceAccount": DEPLOYED["AWS::AccountId"], "aws:ResourceTag/project": "ridecast"}
+    context = {
+        "aws:ResourceAccount": DEPLOYED["AWS::AccountId"],
+        "aws:ResourceTag/environment": DEPLOYED["EnvironmentName"],
+        "aws:ResourceTag/project": "ridecast",
+    }
     calls = calls_of_the_templates_roles()
 
     assert len(calls) > 20

@@ -84,8 +84,10 @@ ARNS: dict[str, dict[str, list[str]]] = {
 """ARNs of the stack's resources, by service and IAM's kind."""
 
 CONTEXT = {
+    "aws:RequestTag/environment": "dev",
     "aws:RequestTag/project": "ridecast",
     "aws:ResourceAccount": ACCOUNT,
+    "aws:ResourceTag/environment": "dev",
     "aws:ResourceTag/project": "ridecast",
     "iam:AWSServiceName": "ops.apigateway.amazonaws.com",
     "iam:PassedToService": "lambda.amazonaws.com",

@@ -51,6 +51,7 @@ CALLS: dict[str, dict[str, list[str]]] = {
 
 CONTEXT = {
     "aws:ResourceAccount": ACCOUNT,
+    "aws:ResourceTag/environment": "dev",
     "aws:ResourceTag/project": "ridecast",
     "cloudformation:RoleArn": DEV["ExecutionRole.Arn"],
     "iam:PassedToService": "cloudformation.amazonaws.com",

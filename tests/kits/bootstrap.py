@@ -16,7 +16,11 @@ DEV = {
     "AWS::URLSuffix": "amazonaws.com",
     "ArtefactBucket.Arn": "arn:aws:s3:::ridecast-cicd-dev-artefactbucket-1x2y3z",
     "Boundary": f"arn:aws:iam::{ACCOUNT}:policy/ridecast-cicd-dev-Boundary-1X2Y3Z",
+    "EnvironmentName": "dev",
     "ExecutionRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/ridecast-cicd-dev-ExecutionRole-1X2Y3Z",
+    "Repository": "owner/ridecast",
+    "RepositoryId": "456789",
+    "RepositoryOwnerId": "123456",
     "RideEventsName": "ride-events-dev",
     "RidePredictionsName": "ride-predictions-dev",
     "StackName": "ridecast-dev",
@@ -71,11 +75,21 @@ def resolved(node: Any, values: Mapping[str, str]) -> Any:
         return [resolved(one, values) for one in node]
     if not isinstance(node, dict):
         return node
+    found = _reference(node, values)
+    return {key: resolved(value, values) for key, value in node.items()} if found is None else found
+
+
+def _reference(node: Mapping[str, Any], values: Mapping[str, str]) -> str | None:
+    """Return the text that a function of CloudFormation stands for; None if the node is none."""
     match node:
+        case {"Fn::Sub": [text, names]}:
+            return _reference({"Fn::Sub": text}, {**values, **resolved(names, values)})
         case {"Fn::Sub": text}:
             return re.sub(r"\$\{([^}]+)\}", lambda found: values[found[1]], text)
+        case {"Fn::Select": [index, {"Fn::Split": [separator, text]}]}:
+            return str(resolved(text, values)).split(separator)[int(index)]
         case {"Ref": name}:
             return values[name]
         case {"Fn::GetAtt": path}:
             return values[".".join(path)]
-    return {key: resolved(value, values) for key, value in node.items()}
+    return None
