@@ -22,6 +22,9 @@ BUNDLE_FORMAT = 1
 PARITY_MINUTES = 1e-9
 """The most that a prediction may differ from scikit-learn's, which was exported with the model."""
 
+MAX_GOLDEN_RIDES = 1000
+"""Training makes 100. Each is predicted before the first real ride, and 4 MB could hold 40,000 of them."""
+
 _MAX_SENTENCE = 1000
 
 Version = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+-\d{4}-\d{2}-[0-9a-f]{12}\Z")]
@@ -221,6 +224,8 @@ def _check_file(name: str, manifest: Manifest, files: Mapping[str, bytes]) -> No
 def _replay(bundle: ModelBundle, data: bytes) -> None:
     try:
         golden = decode_golden_rides(data)
+        if len(golden) > MAX_GOLDEN_RIDES:
+            raise _ProblemError(GOLDEN, f"holds {len(golden):,} rides, where {MAX_GOLDEN_RIDES:,} are taken")
         rides = [decode_ride_event(bytes(ride.event)).ride for ride in golden]
         minutes = np.array([pickup_minute(ride.pickup_datetime, 0.0) for ride in rides], np.int64)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RejectError) as error:

@@ -16,12 +16,21 @@ from infra.operate.redrive.records import decode_failure, decode_rejects
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.rejects import PREFIX
 from lambda_function.core.arrays import MAX_UNPACKED_BYTES, read_arrays
-from lambda_function.core.bundle import GOLDEN, MANIFEST, channel_key, load_bundle, sha256
+from lambda_function.core.bundle import (
+    FOREST,
+    GOLDEN,
+    MANIFEST,
+    MAX_GOLDEN_RIDES,
+    channel_key,
+    load_bundle,
+    sha256,
+)
 from lambda_function.core.events import decode_ride_event
+from lambda_function.core.features import FEATURE_NAMES
 from lambda_function.core.forest import MAX_LEAVES, Forest
 from lambda_function.core.kpl import unpack
 from lambda_function.errors import BundleError, ForestError, RejectError, StoreError
-from tests.builders import interval_bundle, invocation, small_bundle, vouched
+from tests.builders import interval_bundle, invocation, pack, small_bundle, vouched
 from tests.fakes import BUCKET, FakeClock, FakeFunction, FakeS3, point_channel, publish_bundle
 from tests.fuzz.inputs import FAILURE, REJECT_LINES, archive_of, length_delimited, vouch
 from training.errors import UserError
@@ -91,6 +100,15 @@ def test_archive_beyond_the_limits_is_refused_before_it_is_unpacked(make: Callab
         read_arrays(data)
 
 
+def test_archive_of_a_long_directory_is_refused_before_the_directory_is_read() -> None:
+    """16 MB of entries would take a second of CPU and 300 MB."""
+    entry = b"PK\x01\x02" + bytes(24) + (1).to_bytes(2, "little") + bytes(16) + b"x"
+    directory = entry * (16 * MB // len(entry))
+    data = directory + b"PK\x05\x06" + bytes(8) + len(directory).to_bytes(4, "little") + bytes(6)
+    with memory_below(1), pytest.raises(ForestError, match="356,962 entries, where 32 are taken"):
+        read_arrays(data)
+
+
 def test_archive_at_the_size_limit_is_read() -> None:
     body = bytes(MAX_UNPACKED_BYTES - 129)
     data = archive_of({"x.npy": npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(body)},), }}", body)})
@@ -111,6 +129,32 @@ def test_forest_whose_tables_would_fill_memory_is_refused_before_they_are_made()
     }
     with memory_below(16), pytest.raises(ForestError, match="16,000 splits of 5,000 trees are more than memory"):
         Forest.from_arrays(arrays, 13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_trees", "n_splits"), [(1_000, 33_500), (5_000, 6_600), (65_000, 400), (28, 1_000_000), (1, 1_000_000)]
+)
+def test_bundle_at_the_limits_loads_in_time(n_trees: int, n_splits: int) -> None:
+    """A version's first start, at the limits of table, archive and golden rides; 2 s of CPU are 7 s at 512 MB."""
+    drawn = np.random.default_rng(1)
+    arrays: dict[str, Any] = {
+        "split_feature": drawn.integers(0, len(FEATURE_NAMES), n_splits).astype(np.uint8),
+        "split_threshold": drawn.random(n_splits) * 100 - 75,
+        "split_tree": drawn.integers(0, n_trees, n_splits).astype(np.uint16),
+        "split_mask": np.full(n_splits, 0xFFFFFFFF, np.uint32),
+        "split_missing_right": np.ones(n_splits, np.bool_),
+        "leaf_minutes": np.zeros((n_trees, MAX_LEAVES)),
+        "base_minutes": np.array(10.0),
+    }
+    ride = (
+        '{"event":{"ride":{"PULocationID":%d,"DOLocationID":%d,"trip_distance":%d},"ride_id":1},"duration_minutes":10}'
+    )
+    rides = [ride % (1 + number % 263, 1 + number * 7 % 263, number) for number in range(MAX_GOLDEN_RIDES)]
+    files = vouched({**small_bundle().files, FOREST: pack(arrays), GOLDEN: f"[{','.join(rides)}]".encode()})
+    started_s = time.thread_time()
+    load_bundle(small_bundle().model_version, sha256(files[MANIFEST]), files)
+    assert time.thread_time() - started_s < 2
 
 
 HOSTILE_MANIFESTS: dict[str, tuple[bytes, bytes]] = {

@@ -205,6 +205,11 @@ WRONG_FILES: dict[str, Case] = {
         r"does not decode: .*`\$\.ride\.pickup_datetime`",
     ),
     "golden rides not JSON": (lambda: vouched({**files_of(), GOLDEN: b"[1"}), GOLDEN, "does not decode"),
+    "too many golden rides": (
+        lambda: with_golden(lambda golden: golden.extend(golden * 10)),
+        GOLDEN,
+        "holds 1,100 rides, where 1,000 are taken",
+    ),
     "no golden rides": (lambda: with_golden(list.clear), GOLDEN, "holds no rides"),
 }
 
