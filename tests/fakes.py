@@ -21,7 +21,16 @@ from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.bundle import MANIFEST, Channel, bundle_key, channel_key
 from lambda_function.handler import StreamHandler
-from tests.outcomes import AnswerLost, BodyLost, EntriesRefused, Meanwhile, Problem, PutOutcome, S3Outcome
+from tests.outcomes import (
+    AnswerChanged,
+    AnswerLost,
+    BodyLost,
+    EntriesRefused,
+    Meanwhile,
+    Problem,
+    PutOutcome,
+    S3Outcome,
+)
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
@@ -254,7 +263,7 @@ class FakeKinesis(MemoryStream):
         answer = put_records(Records=Records)
         if isinstance(outcome, AnswerLost):
             raise outcome.error()
-        return answer
+        return outcome.change(answer) if isinstance(outcome, AnswerChanged) else answer
 
     def _nth(self, n: int) -> MemoryShard:
         return list(self.shards.values())[n]

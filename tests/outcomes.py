@@ -67,6 +67,13 @@ class AnswerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerChanged:
+    """PutRecords is done, and its answer arrives changed: cut off, or with parts that contradict each other."""
+
+    change: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class EntriesRefused:
     """PutRecords answers 200 but refuses the entries at these positions, by default all."""
 
@@ -98,4 +105,4 @@ class Meanwhile:
 
 
 S3Outcome = Exception | AnswerLost | BodyLost | Meanwhile | None
-PutOutcome = Exception | AnswerLost | EntriesRefused | None
+PutOutcome = Exception | AnswerLost | AnswerChanged | EntriesRefused | None

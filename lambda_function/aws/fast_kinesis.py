@@ -5,6 +5,7 @@ serialisation of each record and its parsing of each result. A botocore without 
 does the work itself.
 """
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -14,30 +15,38 @@ _encode = msgspec.json.Encoder().encode
 _RECORDS = "ridecast_records"
 
 
+class _Taken(msgspec.Struct, gc=False):
+    """The result for a record that the stream has taken. Its shard and sequence number are not needed."""
+
+    ErrorCode: None = None
+
+
 class _Result(msgspec.Struct):
-    """The result for one record. Its shard and sequence number are not needed."""
+    """The result for any record."""
 
     ErrorCode: str | None = None
     ErrorMessage: str | None = None
 
 
-class _Summary(msgspec.Struct):
-    FailedRecordCount: int = 0
+class _AllTaken(msgspec.Struct):
+    FailedRecordCount: int
+    Records: list[_Taken]
 
 
-class _Answer(_Summary):
-    Records: list[_Result] = []
+class _Answer(msgspec.Struct):
+    FailedRecordCount: int
+    Records: list[_Result]
 
 
-_decode_summary = msgspec.json.Decoder(_Summary).decode
+_decode_all_taken = msgspec.json.Decoder(_AllTaken).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def speed_up_put_records(client: Any) -> None:
     """Make a boto3 Kinesis client's `put_records` cheap.
 
-    Requests and responses keep boto3's shape, with two differences: a response without failures has empty `Records`,
-    and a result holds only its error.
+    Requests and responses keep boto3's shape, with two differences: a result holds only its error, and a response that
+    is cut off has neither `FailedRecordCount` nor `Records`.
     """
     model = client.meta.service_model
     # The Lambda runtime chooses the botocore version; older versions have no `resolved_protocol`.
@@ -62,12 +71,20 @@ def _build_body(params: dict[str, Any], context: dict[str, Any], **_: object) ->
 def _read_answer(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
     if response_dict["status_code"] != HTTPStatus.OK:
         return
-    body = response_dict["body"]
-    n_failed = _decode_summary(body).FailedRecordCount
-    results = _decode_answer(body).Records if n_failed else []
-    customized_response_dict["FailedRecordCount"] = n_failed
-    customized_response_dict["Records"] = [
-        {"ErrorCode": result.ErrorCode, "ErrorMessage": result.ErrorMessage} if result.ErrorCode else {}
-        for result in results
-    ]
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):  # a body that is cut off confirms nothing
+        customized_response_dict.update(_read_body(response_dict["body"]))
     response_dict["body"] = b"{}"
+
+
+def _read_body(body: bytes) -> dict[str, Any]:
+    """Return the answer in boto3's shape; usually no result has an error, and then one pass finds that out."""
+    try:
+        taken = _decode_all_taken(body)
+    except msgspec.ValidationError:
+        answer = _decode_answer(body)
+        results = [
+            {"ErrorCode": result.ErrorCode, "ErrorMessage": result.ErrorMessage} if result.ErrorCode else {}
+            for result in answer.Records
+        ]
+        return {"FailedRecordCount": answer.FailedRecordCount, "Records": results}
+    return {"FailedRecordCount": taken.FailedRecordCount, "Records": [{}] * len(taken.Records)}

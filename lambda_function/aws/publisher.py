@@ -102,20 +102,23 @@ class Publisher:
             n_sent += len(chunk)
         return failed
 
-    def _put(self, entries: list[Entry], chunk: Sequence[int]) -> list[int]:
-        """Send one chunk and return the indices of the entries that were refused."""
+    def _put(self, entries: list[Entry], chunk: Sequence[int]) -> Sequence[int]:
+        """Send one chunk and return the indices of the entries that the stream has not confirmed.
+
+        An answer that is cut off or contradicts itself confirms none of them.
+        """
         answer = self.kinesis.put_records(
             StreamName=self.stream_name,
             Records=[{"Data": data, "PartitionKey": partition_key} for partition_key, data in entries],
         )
-        if not answer["FailedRecordCount"]:
-            return []
-        failed = []
-        for index, result in zip(chunk, answer["Records"], strict=True):
-            if result.get("ErrorCode"):
-                failed.append(index)
-                self._last_error = f"{result['ErrorCode']}: {result.get('ErrorMessage', '')}"
-        return failed
+        results: Sequence[dict[str, Any]] = answer.get("Records", ())
+        refused = [n for n, one in enumerate(results) if one.get("ErrorCode")] if any(results) else []
+        if answer.get("FailedRecordCount") != len(refused) or len(results) != len(entries):
+            self._last_error = "PutRecords answered with results that are cut off or contradict each other"
+            return chunk
+        for n in refused:
+            self._last_error = f"{results[n]['ErrorCode']}: {results[n].get('ErrorMessage', '')}"
+        return [chunk[n] for n in refused]
 
 
 class _UnpublishedError(Exception):

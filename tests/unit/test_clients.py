@@ -61,7 +61,7 @@ class Wire:
     def __init__(self, *, fast: bool) -> None:
         self.requests: list[Any] = []
         self.status = 200
-        self.answer: dict[str, Any] | None = None
+        self.answer: dict[str, Any] | bytes | None = None
         config = Config(parameter_validation=False, retries={"total_max_attempts": 1})
         self.client: Any = boto3.client("kinesis", region_name="us-east-1", config=config)
         self.client.meta.events.register("before-send.kinesis.PutRecords", self._answer)  # type: ignore[arg-type]
@@ -72,9 +72,11 @@ class Wire:
         self.requests.append(request)
         n_records = len(json.loads(request.body)["Records"])
         taken = {"SequenceNumber": "1", "ShardId": "shardId-000000000000"}
-        answer = self.answer or {"FailedRecordCount": 0, "Records": [taken] * n_records}
+        taken_all = {"FailedRecordCount": 0, "Records": [taken] * n_records}
+        answer = taken_all if self.answer is None else self.answer
         headers = HTTPHeaders.from_dict({"content-type": "application/x-amz-json-1.1"})
-        return AWSResponse(request.url, self.status, headers, Raw(json.dumps(answer).encode()))
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return AWSResponse(request.url, self.status, headers, Raw(body))
 
     def publish(self, entries: list[Entry]) -> list[int]:
         """Send entries once and return the positions that were not taken."""
@@ -122,6 +124,42 @@ def test_entries_that_were_not_taken_are_found_in_the_answer(fast: bool) -> None
     taken = {"SequenceNumber": "1", "ShardId": "shardId-000000000000"}
     wire.answer = {"FailedRecordCount": 2, "Records": [taken, failed, taken, failed]}
     assert wire.publish([("key", b"ride")] * 4) == [1, 3]
+
+
+ALL_TAKEN = json.dumps({"FailedRecordCount": 0, "Records": [{"SequenceNumber": "1", "ErrorCode": None}] * 4}).encode()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_null_instead_of_an_error_is_none(fast: bool) -> None:
+    wire = Wire(fast=fast)
+    wire.answer = ALL_TAKEN
+    assert wire.publish([("key", b"ride")] * 4) == []
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("n_bytes", [0, 1, len(ALL_TAKEN) // 2, len(ALL_TAKEN) - 1])
+def test_answer_that_is_cut_off_confirms_nothing(fast: bool, n_bytes: int) -> None:
+    wire = Wire(fast=fast)
+    wire.answer = ALL_TAKEN[:n_bytes]
+    assert wire.publish([("key", b"ride")] * 4) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"FailedRecordCount": 0, "Records": [{"SequenceNumber": "1"}]},
+        {"FailedRecordCount": 0, "Records": [{"SequenceNumber": "1"}, {"ErrorCode": "InternalFailure"}]},
+        {"FailedRecordCount": 1, "Records": [{"SequenceNumber": "1"}, {"SequenceNumber": "2"}]},
+        {"Records": [{"SequenceNumber": "1"}, {"SequenceNumber": "2"}]},
+        {"FailedRecordCount": 0},
+        {},
+    ],
+)
+def test_answer_that_contradicts_itself_confirms_nothing(fast: bool, answer: dict[str, Any]) -> None:
+    wire = Wire(fast=fast)
+    wire.answer = answer
+    assert wire.publish([("key", b"ride")] * 2) == [0, 1]
 
 
 def test_reason_of_a_refused_entry_is_reported() -> None:

@@ -1,6 +1,7 @@
 """PutRecords in chunks: failed entries are sent again, refused ones are reported, and the deadline holds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 from infra.local.s3 import client_error
 from lambda_function.aws.publisher import MAX_BACKOFF_S, MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Published, Publisher
 from tests.fakes import OUTPUT_STREAM, FakeKinesis, output_stream
-from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, THROTTLED, AnswerLost, EntriesRefused, PutOutcome
+from tests.outcomes import (
+    DENIED,
+    NO_ANSWER,
+    SERVICE_DOWN,
+    THROTTLED,
+    AnswerChanged,
+    AnswerLost,
+    EntriesRefused,
+    PutOutcome,
+)
 
 Entry = tuple[str, bytes]
 
@@ -121,6 +131,32 @@ def test_answer_that_is_lost_makes_repeats_but_no_loss() -> None:
     kinesis = output_stream([AnswerLost()])
     assert publish(kinesis, entries_of(3)) == Published([], n_resent=3)
     assert kinesis.taken == [*entries_of(3), *entries_of(3)]
+
+
+REFUSAL = {"ErrorCode": "InternalFailure", "ErrorMessage": "Oops."}
+UNTRUSTWORTHY: dict[str, dict[str, Any]] = {
+    "empty": {},
+    "no results": {"FailedRecordCount": 0},
+    "no count": {"Records": [{}, {}, {}]},
+    "fewer results than entries": {"FailedRecordCount": 0, "Records": [{}, {}]},
+    "more results than entries": {"FailedRecordCount": 0, "Records": [{}, {}, {}, {}]},
+    "an error that is not counted": {"FailedRecordCount": 0, "Records": [{}, REFUSAL, {}]},
+    "a counted failure without its error": {"FailedRecordCount": 2, "Records": [{}, REFUSAL, {}]},
+}
+
+
+@pytest.mark.parametrize("answer", UNTRUSTWORTHY.values(), ids=UNTRUSTWORTHY)
+def test_answer_that_is_cut_off_or_contradicts_itself_confirms_nothing(answer: dict[str, Any]) -> None:
+    kinesis = output_stream([AnswerChanged(lambda _: answer)])
+    assert publish(kinesis, entries_of(3)) == Published([], n_resent=3)
+    assert kinesis.put_sizes == [3, 3]
+
+
+def test_answers_that_never_can_be_trusted_leave_everything_unpublished() -> None:
+    kinesis = output_stream([AnswerChanged(lambda _: {})] * 99)
+    published = publish(kinesis, entries_of(3), time_s=1.0)
+    assert published.unpublished == [0, 1, 2]
+    assert "cut off" in published.last_error
 
 
 def test_pauses_double_up_to_a_limit() -> None:
