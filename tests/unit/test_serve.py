@@ -5,7 +5,7 @@ import io
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from infra.local.runtime.http import (
     http_event,
     model_version,
 )
+from infra.local.runtime.http_head import MAX_HEADERS, MAX_LINE_BYTES, read_head
 from infra.local.s3 import FolderS3
 from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.handler import build_handler
 from lambda_function.aws.settings import ServingSettings
-from lambda_function.errors import BundleError
+from lambda_function.errors import BundleError, RequestError
 from tests.builders import ride_bytes, small_bundle
 from training.errors import UserError
 
@@ -74,12 +75,20 @@ def ask(
     return response, json.loads(text) if text else None
 
 
-def send_raw(server: ApiServer, sent: bytes) -> bytes:
+def send_raw(server: ApiServer, sent: bytes, *, then_end: bool = False) -> bytes:
     """Send bytes that no HTTP client would send; return all bytes until the server closes the connection."""
     port = urlsplit(server.url).port
     with socket.create_connection((HOST, port or 0), timeout=PATIENCE_S) as connection:
         connection.sendall(sent)
+        if then_end:
+            connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def read_response(answer: bytes) -> HTTPResponse:
+    response = HTTPResponse(_Read(answer))  # type: ignore[arg-type]
+    response.begin()
+    return response
 
 
 def test_request_is_converted_as_by_api_gateway(echoing: ApiServer) -> None:
@@ -133,26 +142,89 @@ def test_taken_port_is_named_with_a_remedy(echoing: ApiServer) -> None:
         ApiServer(echo, port or 0)
 
 
-@pytest.mark.parametrize(
-    ("head", "status"),
-    [
-        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d" % (MAX_PAYLOAD_BYTES + 1), 413),
-        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1", 411),
-        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked", 411),
-        (b"GET / HTTP/1.1\r\nHost: evil.example:80", 421),
-        (b"GET / HTTP/1.1\r\nHost: evil.example", 421),
-        (b"GET / HTTP/9.9\r\nHost: 127.0.0.1", 505),
-        (b"nonsense", 400),
-    ],
-    ids=["too large", "no length", "chunked", "another's name", "another's name alone", "unknown HTTP", "no HTTP"],
-)
-def test_invalid_request_is_answered_with_a_problem_and_closed(echoing: ApiServer, head: bytes, status: int) -> None:
-    answer = send_raw(echoing, head + b"\r\n\r\n")
+OURS = b"Host: 127.0.0.1\r\n"
+POST = b"POST / HTTP/1.1\r\n" + OURS
+TOO_LONG = b"a" * MAX_LINE_BYTES
 
-    response = HTTPResponse(_Read(answer))  # type: ignore[arg-type]
-    response.begin()
+REFUSED: dict[str, tuple[bytes, int]] = {
+    "length over the limit": (POST + b"Content-Length: %d\r\n\r\n" % (MAX_PAYLOAD_BYTES + 1), 413),
+    "length of 5,000 digits": (POST + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n", 413),
+    "negative length": (POST + b"Content-Length: -1\r\n\r\n", 400),
+    "length with a sign": (POST + b"Content-Length: +5\r\n\r\nhello", 400),
+    "list of lengths": (POST + b"Content-Length: 5, 5\r\n\r\nhello", 400),
+    "two lengths": (POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400),
+    "length and encoding": (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+    "absolute target": (b"GET http://evil.example/ HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "absolute target that is no URL": (b"GET http://[ HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target *": (b"OPTIONS * HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target without a slash": (b"GET model HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target of CONNECT": (b"CONNECT evil.example:443 HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target with control characters": (b"GET /\x1b[2J HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target with bytes over 127": (b"GET /\xc3\xa9 HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target with a fragment": (b"GET /a#b HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target with %00": (b"GET /%00 HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "target with another percent": (b"GET /%zz HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "long line": (b"GET /" + TOO_LONG + b" HTTP/1.1\r\n" + OURS + b"\r\n", 414),
+    "long header": (POST + b"X: " + TOO_LONG + b"\r\n\r\n", 431),
+    "many headers": (POST + b"X: a\r\n" * MAX_HEADERS + b"\r\n", 431),
+    "folded header": (POST + b"X: a\r\n b\r\n\r\n", 400),
+    "space before the colon": (POST + b"Content-Length : 5\r\n\r\nhello", 400),
+    "header without a colon": (POST + b"nonsense\r\n\r\n", 400),
+    "header with a byte 0": (POST + b"X: a\0b\r\n\r\n", 400),
+    "header behind a lone CR": (POST + b"X: a\rContent-Length: 5\r\n\r\nhello", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\n" + OURS + b"Host: evil.example\r\n\r\n", 400),
+    "another's host": (b"GET / HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", 421),
+    "HTTP/0.9": (b"GET /\r\n\r\n", 505),
+    "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "method that is no name": (b"G@T( / HTTP/1.1\r\n" + OURS + b"\r\n", 400),
+    "no HTTP": (b"nonsense\r\n\r\n", 400),
+}
+"""Requests that a client must not send, and the status that each gets."""
+
+
+@pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
+def test_invalid_request_is_answered_with_a_problem_and_closed(
+    echoing: ApiServer, sent: bytes, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    response = read_response(send_raw(echoing, sent))
+
     assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
-    assert json.loads(response.read())["status"] == status
+    assert (response.headers["Connection"], json.loads(response.read())["status"]) == ("close", status)
+    assert capsys.readouterr().err == ""
+
+
+def test_body_that_stops_is_refused_after_a_time_and_one_that_ends_early_at_once() -> None:
+    part = POST + b"Content-Length: 5\r\n\r\nhell"
+    with ApiServer(echo, idle_s=0.05) as impatient, ApiServer(echo) as patient:
+        assert read_response(send_raw(impatient, part)).status == 408
+        assert read_response(send_raw(patient, part, then_end=True)).status == 400
+
+
+def test_connection_that_ends_within_the_headers_is_no_request(
+    echoing: ApiServer, seen: list[tuple[str, str, int]]
+) -> None:
+    seen.clear()
+
+    assert read_response(send_raw(echoing, POST, then_end=True)).status == 400
+    assert seen == [("-", "", 400)]
+
+
+def test_repeated_header_is_joined_as_by_api_gateway(echoing: ApiServer) -> None:
+    answer = send_raw(echoing, POST + b"X-Two: 1\r\nx-two:\t2 \r\nConnection: close\r\n\r\n")
+
+    assert json.loads(read_response(answer).read())["headers"]["x-two"] == "1,2"
+
+
+@given(st.binary(max_size=100), st.lists(st.binary(max_size=40), max_size=5))
+def test_any_bytes_are_a_request_or_an_error(request_line: bytes, lines: list[bytes]) -> None:
+    reader = io.BytesIO(b"\r\n".join([*lines, b"", b""]))
+
+    with suppress(RequestError):
+        head = read_head(request_line, reader.readline, max_body_bytes=10)
+        assert head.target.startswith("/")
+        assert 0 <= head.n_body_bytes <= 10
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "127.0.0.1:1"])

@@ -5,14 +5,15 @@ It requires no signatures and does not throttle. It processes one request at a t
 
 import base64
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import urlsplit
 
+from infra.local.runtime.http_head import Head, read_head
 from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.rides import answer_error
 from lambda_function.errors import RequestError
@@ -20,8 +21,9 @@ from training.errors import UserError
 
 HOST = "127.0.0.1"
 
+IDLE_S = 30.0
+
 _NAMES = frozenset({HOST, "localhost"})
-_IDLE_S = 30.0
 
 Function = Callable[[dict[str, Any], object], dict[str, Any]]
 """A Lambda entry point."""
@@ -46,17 +48,17 @@ def http_event(
     >>> event["rawPath"], event["rawQueryString"], event["headers"]
     ('/model', 'full', {'accept': '*/*'})
     """
-    parts = urlsplit(target)
+    path, _, query = target.partition("?")
     lower = {name.lower(): value for name, value in headers.items()}
     text, is_base64 = _text(body)
     return {
         "version": "2.0",
         "routeKey": "$default",
-        "rawPath": parts.path,
-        "rawQueryString": parts.query,
+        "rawPath": path,
+        "rawQueryString": query,
         "headers": lower,
         "requestContext": {
-            "http": {"method": method, "path": parts.path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
             "stage": "$default",
             "timeEpoch": int(arrival_time_s * 1000),
         },
@@ -85,12 +87,15 @@ class ApiServer:
         function: Answers the events.
         port: 0 for any free port.
         on_request: Called for each request.
+        idle_s: For so long a connection may send nothing.
 
     Raises:
         UserError: The port is taken, or may not be used.
     """
 
-    def __init__(self, function: Function, port: int = 0, on_request: OnRequest = lambda *_: None) -> None:
+    def __init__(
+        self, function: Function, port: int = 0, on_request: OnRequest = lambda *_: None, idle_s: float = IDLE_S
+    ) -> None:
         try:
             self._server = _Server((HOST, port), _RequestHandler)
         except OSError as error:
@@ -98,7 +103,7 @@ class ApiServer:
                 f"cannot listen on {HOST}:{port} ({error.strerror or error})",
                 "choose another port with --port, or 0 for a free one",
             ) from error
-        self._server.function, self._server.on_request = function, on_request
+        self._server.function, self._server.on_request, self._server.idle_s = function, on_request, idle_s
 
     @property
     def url(self) -> str:
@@ -125,10 +130,16 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # an idle connection would delay the end
     function: Function
     on_request: OnRequest
+    idle_s: float
 
     def __init__(self, address: tuple[str, int], handler: "type[_RequestHandler]") -> None:
         super().__init__(address, handler)
         self._lock = threading.Lock()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report errors of this server; a client that closes its connection early is none."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
         """Run the function, one event at a time."""
@@ -139,9 +150,15 @@ class _Server(ThreadingHTTPServer):
 class _RequestHandler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = default_request_version = "HTTP/1.1"
-    timeout = _IDLE_S
     wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
+    requestline = ""  # the base logs it
+    _head: Head
+
+    def setup(self) -> None:
+        """Prepare the connection."""
+        super().setup()
+        self.request.settimeout(self.server.idle_s)
 
     def __getattr__(self, name: str) -> Any:
         """Route every HTTP method to the function, which refuses those that it does not support."""
@@ -153,18 +170,25 @@ class _RequestHandler(BaseHTTPRequestHandler):
         """Return the Server header, without versions."""
         return "ridecast"
 
-    def handle_expect_100(self) -> bool:
-        """Send `100 Continue` at once: curl waits for it."""
-        accepted = super().handle_expect_100()
-        self.wfile.flush()
-        return accepted
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's signature
         """Log nothing: `on_request` is called instead."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Refuse an invalid HTTP request in the API's format."""
+        """Refuse a request line that is too long, in the API's format."""
+        self.command, self.path = "-", ""
         self._refuse(HTTPStatus(code), message or HTTPStatus(code).phrase)
+
+    def parse_request(self) -> bool:
+        """Read the head in place of the base's method, which is too lenient; return whether the request is valid."""
+        self.command, self.path, self.request_version = "-", "", self.protocol_version
+        try:
+            self._head = read_head(self.raw_requestline, self.rfile.readline, MAX_PAYLOAD_BYTES)
+        except RequestError as error:
+            self._refuse(error.status, error.detail)
+            return False
+        self.command, self.path = self._head.method, self._head.target
+        self.close_connection = not self._head.keeps_connection
+        return True
 
     def _answer(self) -> None:
         try:
@@ -172,32 +196,34 @@ class _RequestHandler(BaseHTTPRequestHandler):
         except RequestError as error:
             self._refuse(error.status, error.detail)
             return
-        event = http_event(self.command, self.path, dict(self.headers.items()), body, time.time())
+        event = http_event(self.command, self.path, self._head.headers, body, time.time())
         start_s = time.perf_counter()
         response = self.server.invoke(event)
         took_ms = (time.perf_counter() - start_s) * 1000
-        self.server.on_request(self.command, urlsplit(self.path).path, response["statusCode"], took_ms)
+        self.server.on_request(self.command, event["rawPath"], response["statusCode"], took_ms)
         self._send(response["statusCode"], response["headers"], response_body(response))
 
     def _body(self) -> bytes:
-        if (
-            self.headers.get("host", HOST).partition(":")[0] not in _NAMES
-        ):  # protects against DNS rebinding by a web page
+        host = self._head.headers.get("host", HOST)
+        if host.partition(":")[0] not in _NAMES:  # protects against DNS rebinding by a web page
             raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, f"the host must be {HOST} or localhost")
-        length = self.headers.get("content-length", "0")
-        if "transfer-encoding" in self.headers or not length.isdecimal():
-            raise RequestError(HTTPStatus.LENGTH_REQUIRED, "send the body in one piece, with a Content-Length")
-        if int(length) > MAX_PAYLOAD_BYTES:
-            raise RequestError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {MAX_PAYLOAD_BYTES:,} bytes at most"
-            )
-        return self.rfile.read(int(length))
+        if self._head.awaits_continue:
+            self.send_response_only(HTTPStatus.CONTINUE)
+            self.end_headers()
+            self.wfile.flush()  # curl waits for it
+        try:
+            body = self.rfile.read(self._head.n_body_bytes)
+        except TimeoutError as error:
+            raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "the body is shorter than its Content-Length") from error
+        if len(body) < self._head.n_body_bytes:
+            raise RequestError(HTTPStatus.BAD_REQUEST, "the body is shorter than its Content-Length")
+        return body
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer without the function and close the connection: the rest of the request is not read."""
         self.close_connection = True
         answer = answer_error(RequestError(status, detail))
-        self.server.on_request(self.command or "-", urlsplit(getattr(self, "path", "")).path, status, 0.0)
+        self.server.on_request(self.command, self.path.partition("?")[0], status, 0.0)
         self._send(status, {"Content-Type": answer.content_type, "Connection": "close"}, answer.body)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
