@@ -8,15 +8,17 @@ from typing import Any
 from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.redrive import Redrive, RedriveReport
 from infra.operate.redrive.selection import FAILURES, REJECTS
+from infra.operate.replayer import Replayer
 from infra.operate.streams import Timing
-from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import NOT_JSON, Reject, encode_reject
 from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
 from tests.builders import SHARD_ID, STREAM, STREAM_ARN, kinesis_records, lambda_record, sequence_number
-from tests.fakes import BUCKET, FakeClock, FakeKinesis, FakeS3
+from tests.fakes import BUCKET, FakeClock, FakeS3
+from tests.fakes_lambda import EchoFunction, FakeLambda
 from training.registry.bucket import Bucket
 
+FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
 FAILURE_KEY = f"aws/lambda/6f5e/{SHARD_ID}/2021/01/05/2021-01-05T20.15.00-0b1c"
 
 
@@ -98,11 +100,15 @@ class Mortal:
 
 @dataclass(slots=True)
 class Account:
-    """A bucket and a stream that outlive the processes that use them."""
+    """A bucket and a function that outlive the processes that use them."""
 
     s3: FakeS3 = field(default_factory=FakeS3)
-    kinesis: FakeKinesis = field(default_factory=lambda: FakeKinesis(stream_name=STREAM))
+    function: EchoFunction = field(default_factory=EchoFunction)
+    client: FakeLambda = field(init=False)
     clock: FakeClock = field(default_factory=FakeClock)
+
+    def __post_init__(self) -> None:
+        self.client = FakeLambda(self.function)
 
     def bucket(self, countdown: Countdown | None = None) -> Bucket:
         """The bucket of one process."""
@@ -116,13 +122,9 @@ class Account:
 
     def prepare(self, countdown: Countdown | None = None, writer: str | None = None, **options: Any) -> Redrive:
         """A redrive with its marks loaded."""
-        marks = self.marks(countdown, writer)
-        kinesis = Mortal(self.kinesis, countdown or Countdown())
-
-        def publisher_to(stream: str) -> Publisher:
-            return Publisher(kinesis, stream, self.clock.sleep, jitter=lambda _, high_s: high_s)
-
-        return Redrive(marks, publisher_to, timing=Timing(self.clock, self.clock.sleep), **options)
+        timing = Timing(self.clock, self.clock.sleep)
+        replayer = Replayer(Mortal(self.client, countdown or Countdown()), FUNCTION_ARN, timing)
+        return Redrive(self.marks(countdown, writer), replayer, timing=timing, **options)
 
     def redrive(self, countdown: Countdown | None = None, **options: Any) -> RedriveReport:
         """One complete run over all rejects and failed batches."""
@@ -131,9 +133,9 @@ class Account:
         objects = [one for kind in (REJECTS, FAILURES) for one in kind.read(bucket, kind.keys(bucket))]
         return run.run(objects)
 
-    def taken(self) -> list[bytes]:
-        """The data in the stream, in order, with repeats."""
-        return [data for _, data in self.kinesis.taken]
+    def published(self) -> list[bytes]:
+        """What the function has published, in order, with repeats."""
+        return [data for _, data in self.function.published]
 
     def marked(self) -> list[str]:
         """The ids marked as redriven, with repeats."""

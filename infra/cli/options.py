@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from infra.operate.replayer import Replayer
     from infra.stack.describe import DescribedStack
     from training.registry.bucket import Bucket
     from training.registry.signing import Signer
@@ -45,6 +46,9 @@ Zones = Annotated[
 Version = Annotated[str, typer.Argument(help="Version, the beginning of one, or a channel that points at one.")]
 Channel = Annotated[str, typer.Option(help="Channel.", callback=channel_name)]
 Force = Annotated[bool, typer.Option("--force", help="Move the channel `candidate` even if the gate fails.")]
+Function = Annotated[
+    str | None, typer.Option(help="Function to invoke, by ARN or as NAME:ALIAS. (default: the alias of the stack's)")
+]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Folder that `train` writes bundles to.")]
 SigningKey = Annotated[
     str | None,
@@ -69,16 +73,19 @@ class Aws:
     profile: Annotated[str | None, typer.Option(help="AWS profile.")] = None
     region: Annotated[str | None, typer.Option(help="AWS region.")] = None
 
-    def client(self, service: str, region: str | None = None) -> Any:
+    def client(self, service: str, region: str | None = None, read_timeout_s: float = 60) -> Any:
         """Return a boto3 client with short timeouts and few retries, because a person waits.
 
         Args:
             service: The service, as boto3 names it.
             region: A region in place of the option's.
+            read_timeout_s: How long an answer may take.
         """
         from botocore.config import Config
 
-        retries = Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+        retries = Config(
+            connect_timeout=5, read_timeout=read_timeout_s, retries={"mode": "standard", "total_max_attempts": 3}
+        )
         try:
             return self._session.client(service, region, endpoint_url=self.endpoint_url, config=retries)
         except ValueError as error:  # botocore's error for a URL that is none
@@ -99,6 +106,20 @@ class Aws:
             hint = "name a stack that was deployed from this project's template"
             raise UserError(f"stack {self.stack} has no output {name}", hint)
         return self._described.outputs[name]
+
+    def replayer(self, function: str | None) -> "Replayer":
+        """Return the replayer to a function, else to the alias of the stack's function.
+
+        Raises:
+            UserError: Neither is named.
+        """
+        from infra.operate.replayer import LONGEST_TIMEOUT_S, Replayer
+        from training.errors import UserError
+
+        function = function or self.output("FunctionAliasArn")
+        if function is None:
+            raise UserError("no function is named", "give --stack, or --function NAME:ALIAS")
+        return Replayer(self.client("lambda", read_timeout_s=LONGEST_TIMEOUT_S), function)
 
     def signer(self, key: str | None) -> "Signer | None":
         """Return the signer for a key, else for the stack's key, in the key's own region; None without a key."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from infra.cli.options import BucketAws, Json, expand_options
+from infra.cli.options import BucketAws, Function, Json, expand_options
 from infra.cli.output import counted, show_result, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
@@ -127,48 +127,48 @@ def redrive_command(
     aws: RecordsAws,
     filters: Filters,
     name: Annotated[str | None, typer.Argument(help="Only this one, named as for `show`.")] = None,
-    to: Annotated[str | None, typer.Option(help="Send to this stream, not to the original one.")] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Records per second; a shard accepts 1,000.")] = 1000.0,
+    function: Function = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Records per second at most.")] = 1000.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Send and mark nothing; print what would be sent.")
+        bool, typer.Option("--dry-run", help="Bring and mark nothing; print how many records would be redriven.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send failed records to their stream again.
+    """Bring failed records to the function again.
 
-    Sends them unchanged and marks them: safe to interrupt and to repeat. A sent record is a new one: its prediction
-    has a new id, and a ride without pickup_datetime has a new time. Prints how many records were sent.
+    Invokes the function with the records as they were and marks them: safe to interrupt and to repeat. Each prediction
+    has the id of its record, so a consumer that upserts by prediction_id holds one. Prints how many records were
+    redriven, and how many the function rejected again.
 
     Example: ridecast records redrive --reason invalid_field --since 1h --stack ridecast
     """
     selection = filters.selection()
 
     from infra.operate.redrive.redrive import Redrive
-    from lambda_function.aws.publisher import Publisher
 
     records = aws.open_records()
-    kinesis = aws.client("kinesis")
-    run = Redrive(
-        records.marks(), lambda target: Publisher(kinesis, target), to_stream=to, rate_per_s=rate, is_dry_run=dry_run
-    )
+    replayer = None if dry_run else aws.replayer(function)
+    run = Redrive(records.marks(), replayer, rate_per_s=rate)
     try:
         with records.reading(selection, name) as objects:
             report = run.run(objects)
     except KeyboardInterrupt:
         sys.stderr.write(f"ridecast: interrupted after {run.report.n_redriven:,} records: run it again to continue\n")
         raise typer.Exit(_INTERRUPTED) from None
-    streams = ", ".join(f"{n:,} to {stream}" for stream, n in sorted(report.by_stream.items()))
+    streams = ", ".join(f"{n:,} of {stream}" for stream, n in sorted(report.by_stream.items()))
     shown = {
         "selected": report.n_selected,
-        "would be sent" if dry_run else "sent and marked": streams or "none",
+        "would be redriven" if dry_run else "redriven and marked": streams or "none",
+        "among them, rejected again": report.n_rejected,
         "redriven before": report.n_redriven_before,
-        "perhaps sent twice": report.n_perhaps_repeated,
+        "perhaps published twice": report.n_perhaps_repeated,
         "objects not readable": len(report.unreadable),
     }
     result = {
         "selected": report.n_selected,
         "redriven": 0 if dry_run else report.n_redriven,
         "to_redrive": report.n_redriven if dry_run else 0,
+        "rejected_again": report.n_rejected,
         "redriven_before": report.n_redriven_before,
         "perhaps_repeated": report.n_perhaps_repeated,
         "by_stream": dict(report.by_stream),

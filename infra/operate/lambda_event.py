@@ -33,27 +33,40 @@ class LambdaRecord(TypedDict):
     eventSourceARN: str
 
 
+def lambda_record(
+    event_id: str, partition_key: str, sequence_number: str, arrival_time_s: float, data: bytes, stream_arn: str
+) -> LambdaRecord:
+    """Build one record of an event."""
+    region, account = stream_arn.split(":")[3:5]
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": partition_key,
+            "sequenceNumber": sequence_number,
+            "data": b2a_base64(data, newline=False).decode("ascii"),
+            "approximateArrivalTimestamp": arrival_time_s,
+        },
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": event_id,
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": f"arn:aws:iam::{account}:role/lambda-role",
+        "awsRegion": region,
+        "eventSourceARN": stream_arn,
+    }
+
+
 def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn: str) -> list[LambdaRecord]:
     """Convert records of one shard from boto3's format to the event's."""
-    region, account = stream_arn.split(":")[3:5]
-    role_arn = f"arn:aws:iam::{account}:role/lambda-role"
     return [
-        {
-            "kinesis": {
-                "kinesisSchemaVersion": "1.0",
-                "partitionKey": record["PartitionKey"],
-                "sequenceNumber": record["SequenceNumber"],
-                "data": b2a_base64(record["Data"], newline=False).decode("ascii"),
-                "approximateArrivalTimestamp": record["ApproximateArrivalTimestamp"].timestamp(),
-            },
-            "eventSource": "aws:kinesis",
-            "eventVersion": "1.0",
-            "eventID": f"{shard_id}:{record['SequenceNumber']}",
-            "eventName": "aws:kinesis:record",
-            "invokeIdentityArn": role_arn,
-            "awsRegion": region,
-            "eventSourceARN": stream_arn,
-        }
+        lambda_record(
+            f"{shard_id}:{record['SequenceNumber']}",
+            record["PartitionKey"],
+            record["SequenceNumber"],
+            record["ApproximateArrivalTimestamp"].timestamp(),
+            record["Data"],
+            stream_arn,
+        )
         for record in records
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
@@ -21,7 +21,7 @@ MAX_RECORDS_PER_READ = 10_000  # GetRecords' limit
 FIRST_IDLE_WAIT_S, MAX_IDLE_WAIT_S = 0.005, 0.2
 
 _PARENTS = ("ParentShardId", "AdjacentParentShardId")
-_NO_ANSWER = (HTTPClientError, BotoConnectionError, ResponseParserError)
+_NO_ANSWER = (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError)
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import lambda_function.handler
 from lambda_function.aws.rejects import reject_key, store_rejects
 from lambda_function.core.events import INVALID_FIELD
 from lambda_function.core.records import build_reject, decode_records, stream_name
+from lambda_function.core.replay import is_replay, replay_result
 from lambda_function.errors import RejectError
 
 LIMIT_MILES = 5.0
@@ -28,4 +29,5 @@ def lambda_handler(event: dict[str, Any], context: Any) -> object:
         s3: Any = boto3.client("s3")
         store_rejects(s3, os.environ["BUCKET"], reject_key(stream_name(event), rejects[0]), rejects)
     short = [record for (record, _), long in zip(pairs, is_long, strict=True) if not long]
-    return _real.lambda_handler({"Records": short}, context)
+    answer = _real.lambda_handler({**event, "Records": short}, context)
+    return answer | replay_result([record for _, record in pairs], rejects) if is_replay(event) else answer

@@ -84,6 +84,7 @@ class Account:
         assert self.stack.change(BatchWindowSeconds=0, ModelSigningKeyArn=self.signing_key) == "CREATE_COMPLETE"
         self.names, self.outputs = self.stack.names(), self.stack.outputs()
         self.bucket = self.outputs["BucketName"]
+        self.function_arn = self.outputs["FunctionAliasArn"].rpartition(":")[0]
         (self.version,) = (arn for name, arn in self.names.items() if name.startswith("PredictorVersion"))
         self.mapping = self.stack.mapping(BatchWindowSeconds=0)
         self.roles = {role: self.names[role] for role in ROLES} | {policy: policy for policy in POLICIES}

@@ -12,9 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.event_source.mapping import EventSourceMapping, polling
+from infra.local.runtime.invocable import invocable
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.processor import process
 from lambda_function.core.records import decode_records
+from tests.fakes_lambda import EchoFunction
 from tests.kits.cli import Cli
 from tests.kits.permissions import FIRST, Account
 
@@ -46,10 +48,10 @@ COMMANDS = {
         "records list --bucket {bucket}",
         "records show {reject} --bucket {bucket}",
         "records redrive --dry-run --bucket {bucket}",
-        "records redrive --bucket {bucket}",
+        "records redrive --stack {stack}",
         "records list --kind failure --bucket {bucket}",
         "records show {failure} --kind failure --bucket {bucket}",
-        "records redrive --kind failure --bucket {bucket}",
+        "records redrive --kind failure --function {alias} --bucket {bucket}",
         "aws sqs purge-queue --queue-url {queue}",
     ),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
@@ -78,7 +80,8 @@ class Operator:
         """Run commands; raise PermissionError at the first denied call."""
         for name, value in self._account.variables(role_name).items():
             self._monkeypatch.setenv(name, value)
-        with self._account.aws.enforcing():
+        account = self._account
+        with invocable(account.aws, account.function_arn, EchoFunction()), account.aws.enforcing():
             for command in commands:
                 self._run(shlex.split(command.format_map(self._names)))
 

@@ -15,24 +15,32 @@ from lambda_function.core.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
 from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at
 from tests.fakes import BUCKET
+from tests.fakes_lambda import EchoFunction, FakeLambda
 from tests.kits.cli import Cli
 
 pytestmark = pytest.mark.slow  # moto in process: half a second to import, tens of milliseconds a test
 
 KEY = f"rejects/{STREAM}/{SHARD_ID}/1.ndjson"
 FAILURES = ("--kind", "failure")
+FUNCTION = ("--function", "predictor:live")
 BROKEN = f"rejects/{STREAM}/{SHARD_ID}/2.ndjson"
 
 
 class Records(Cli):
-    """`ridecast records` on a bucket and a stream in memory."""
+    """`ridecast records` on a bucket in memory and a function in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         super().__init__(monkeypatch, capsys, "--bucket", BUCKET)
         self.s3: Any = boto3.client("s3")
         self.s3.create_bucket(Bucket=BUCKET)
-        self.kinesis: Any = boto3.client("kinesis")
-        self.kinesis.create_stream(StreamName=STREAM, ShardCount=1)
+        self.function = EchoFunction()
+        self.client = FakeLambda(self.function)
+        session_client: Any = boto3.Session.client
+
+        def client(session: boto3.Session, service: str, *arguments: Any, **options: Any) -> Any:
+            return self.client if service == "lambda" else session_client(session, service, *arguments, **options)
+
+        monkeypatch.setattr(boto3.Session, "client", client)
 
     def ended(self, *words: object) -> tuple[int, str, str]:
         """Run a command of the group."""
@@ -41,13 +49,6 @@ class Records(Cli):
     def put(self, key: str, body: bytes) -> None:
         """Store an object."""
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
-
-    def in_stream(self) -> list[tuple[str, bytes]]:
-        """Return partition key and data of the stream's records."""
-        position = {"ShardId": SHARD_ID, "ShardIteratorType": "TRIM_HORIZON"}
-        iterator = self.kinesis.get_shard_iterator(StreamName=STREAM, **position)["ShardIterator"]
-        records = self.kinesis.get_records(ShardIterator=iterator)["Records"]
-        return [(record["PartitionKey"], record["Data"]) for record in records]
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_list_has_a_line_for_each_of_the_newest_or_for_all(cli: Records) -> None
 
 
 def test_list_counts_redriven_records_and_pending_leaves_them_out(cli: Records) -> None:
-    cli("redrive", event_id(2))
+    cli("redrive", event_id(2), *FUNCTION)
     assert (cli("list")["records"], cli("list")["redriven"]) == (3, 1)
     pending = cli("list", "--pending")
     assert (pending["records"], pending["redriven"]) == (2, 0)
@@ -150,25 +151,27 @@ def test_object_without_a_readable_record_is_shown_with_its_problem(capsys: pyte
     assert json.loads(capsys.readouterr().out)["problem"] == "is none"
 
 
-def test_redrive_sends_and_marks_once(cli: Records) -> None:
+def test_redrive_brings_and_marks_once(cli: Records) -> None:
     dry = cli("redrive", "--dry-run", "--reason", "not_json")
     assert (dry["selected"], dry["to_redrive"], dry["redriven"], dry["dry_run"]) == (2, 2, 0, True)
-    assert cli.in_stream() == []
-    done = cli("redrive", "--reason", "not_json")
+    assert cli.function.published == []
+    done = cli("redrive", "--reason", "not_json", *FUNCTION)
     assert (done["redriven"], done["by_stream"], list(done["unreadable"])) == (2, {STREAM: 2}, [BROKEN])
-    assert cli.in_stream() == [("1", b"hello\x1b[31m"), ("1", b"\xff\x00")]
-    again = cli("redrive")
+    assert cli.function.published == [(event_id(1), b"hello\x1b[31m"), (event_id(2), b"\xff\x00")]
+    again = cli("redrive", *FUNCTION)
     assert (again["selected"], again["redriven"], again["redriven_before"]) == (3, 1, 2)
+    assert set(cli.client.names) == {"predictor:live"}
 
 
-def test_redrive_of_a_failure_sends_its_batch(cli: Records) -> None:
-    assert "2 to ride-events" in cli.run("redrive", *FAILURES, FAILURE_KEY)
-    assert [data for _, data in cli.in_stream()] == [b"a", b"b"]
+def test_redrive_of_a_failure_brings_its_batch(cli: Records) -> None:
+    assert "2 of ride-events" in cli.run("redrive", *FAILURES, FAILURE_KEY, *FUNCTION)
+    assert cli.function.published == [(event_id(0), b"a"), (event_id(1), b"b")]
 
 
-def test_redrive_goes_to_another_stream(cli: Records) -> None:
-    cli.kinesis.create_stream(StreamName="repaired", ShardCount=1)
-    assert cli("redrive", *FAILURES, "--to", "repaired")["by_stream"] == {"repaired": 2}
+def test_redrive_counts_what_is_rejected_again_and_leaves_it_pending(cli: Records) -> None:
+    cli.function.rejects = {event_id(1)}
+    assert cli("redrive", *FUNCTION)["rejected_again"] == 1
+    assert [line["id"] for line in cli("list", "--pending")["newest"]] == [event_id(1)]
 
 
 @pytest.mark.parametrize(
@@ -179,28 +182,21 @@ def test_redrive_goes_to_another_stream(cli: Records) -> None:
         ("show nothing --kind failure", "`list` shows all"),
         ("list --since yesterday", "'yesterday' is no time: write it as"),
         ("list --since 999999w", "'--since'"),
-        ("redrive --kind failure --to nowhere", "stream nowhere accepted 0 records"),
+        ("redrive", "no function is named: give --stack, or --function NAME:ALIAS"),
     ],
 )
 def test_mistake_is_one_sentence(cli: Records, arguments: str, sentence: str) -> None:
     assert sentence in cli.refuses(*arguments.split())
 
 
-def test_interrupted_redrive_can_be_continued(cli: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(**_: object) -> None:
+def test_interrupted_redrive_can_be_continued(cli: Records) -> None:
+    def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    def client(*arguments: Any, **options: Any) -> Any:
-        made = session_client(*arguments, **options)
-        if arguments[1] == "kinesis":
-            made.meta.events.register("before-call.kinesis.PutRecords", interrupt)
-        return made
-
-    session_client = boto3.Session.client
-    with monkeypatch.context() as patch:
-        patch.setattr(boto3.Session, "client", client)
-        code, _, err = cli.ended("redrive")
+    cli.client = FakeLambda(interrupt)
+    code, _, err = cli.ended("redrive", *FUNCTION)
     assert code == 130
     assert "ridecast: interrupted after 0 records: run it again to continue" in err
-    done = cli("redrive")
+    cli.client = FakeLambda(cli.function)
+    done = cli("redrive", *FUNCTION)
     assert (done["redriven"], done["perhaps_repeated"]) == (3, 3)

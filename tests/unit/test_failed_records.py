@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.operate.redrive.records import FailedRecord, decode_failure, decode_rejects
-from infra.operate.redrive.redrive import Redrive
 from infra.operate.redrive.selection import (
     FAILURES,
     REJECTS,
@@ -20,12 +19,23 @@ from infra.operate.redrive.selection import (
     parse_time,
 )
 from infra.operate.redrive.summary import as_json, summarize
-from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import INVALID_FIELD, NOT_JSON, encode_reject
-from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, event_id, sequence_number
+from lambda_function.core.records import build_reject, decode_records
+from lambda_function.errors import RejectError
+from tests.builders import (
+    ARRIVAL_TIME_S,
+    SHARD_ID,
+    STREAM,
+    STREAM_ARN,
+    event_id,
+    lambda_record,
+    lambda_records,
+    sequence_number,
+)
 from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at, store_rejects
-from tests.fakes import BUCKET, FakeKinesis, FakeS3
+from tests.fakes import BUCKET, FakeS3
 from tests.outcomes import DENIED
+from training.errors import UserError
 from training.registry.bucket import Bucket
 
 ARRIVED = datetime.fromtimestamp(ARRIVAL_TIME_S, UTC)
@@ -41,7 +51,7 @@ def failed(
     reason: str = NOT_JSON, seconds: float = 0.0, shard_id: str = SHARD_ID, stream: str = STREAM
 ) -> FailedRecord:
     arrived = ARRIVED + timedelta(seconds=seconds)
-    return FailedRecord(f"{shard_id}:1", stream, shard_id, reason, "", arrived, "1", b"", KEY)
+    return FailedRecord(f"{shard_id}:1", stream, shard_id, reason, "", arrived, "1", b"", KEY, is_reject=True)
 
 
 def test_reject_is_decoded() -> None:
@@ -56,6 +66,7 @@ def test_reject_is_decoded() -> None:
         partition_key="1",
         data=b"\xff\x00",
         key=KEY,
+        is_reject=True,
     )
 
 
@@ -78,6 +89,7 @@ def test_failed_batch_is_decoded(is_text: bool) -> None:
         partition_key="1",
         data=b"\xff\x00",
         key=FAILURE_KEY,
+        is_reject=False,
     )
     assert (second.record_id, second.data) == (event_id(1), b"")
 
@@ -245,9 +257,33 @@ def test_summary_counts_redriven_records_and_those_in_doubt() -> None:
     store_rejects(account.s3, reject_at(0), reject_at(1))
     account.redrive()
     store_rejects(account.s3, reject_at(0), reject_at(1), reject_at(2))
-    refused = FakeKinesis([DENIED])
-    where, marks = account.bucket(), account.marks()
-    with pytest.raises(Exception, match="AccessDenied"):
-        Redrive(marks, lambda _: Publisher(refused, "ride-predictions")).run(REJECTS.read(where, REJECTS.keys(where)))
+    account.client.script = [DENIED]
+    with pytest.raises(UserError, match="AccessDenied"):
+        account.redrive()
     found = summary_of(account)
     assert (found["records"], found["redriven"], found["under_way"]) == (3, 2, 1)
+
+
+def test_record_comes_to_the_function_exactly_as_lambda_brought_it() -> None:
+    first, second = decode_failure(FAILURE_KEY, failure(b"\xff\x00", b"")).records
+    assert [first.original(STREAM_ARN), second.original(STREAM_ARN)] == lambda_records([b"\xff\x00", b""])
+
+
+def test_rejected_record_comes_to_the_function_exactly_as_lambda_brought_it() -> None:
+    (record,) = decode_rejects(KEY, encode_reject(reject_at(3, b"hello"))).records
+    assert record.original(STREAM_ARN) == lambda_record(b"hello", 3)
+
+
+def test_rejected_sub_record_comes_by_itself_under_its_own_id() -> None:
+    reject = msgspec.structs.replace(reject_at(3, b"hello"), sub_record=7)
+    (record,) = decode_rejects(KEY, encode_reject(reject)).records
+    assert record.original(STREAM_ARN) == {**lambda_record(b"hello", 3), "eventID": f"{event_id(3)}:7"}
+
+
+@given(st.integers(0, 10**14))
+def test_time_of_arrival_is_kept_to_the_millisecond(arrival_ms: int) -> None:
+    record = lambda_record(b"")
+    record["kinesis"]["approximateArrivalTimestamp"] = arrival_ms / 1000
+    (decoded,) = decode_records({"Records": [record]})
+    (found,) = decode_rejects(KEY, encode_reject(build_reject(decoded, RejectError(NOT_JSON, "")))).records
+    assert found.original(STREAM_ARN) == record

@@ -1,10 +1,17 @@
-"""API calls that moto lacks: Lambda's account settings, and the calls that a code rollout makes.
+"""API calls that moto lacks: Lambda's Invoke and account settings, and the calls that a code rollout makes.
+
+moto runs a function's code in Docker. Here an invocation goes to the address in the function's tag RUNTIME_TAG, if it
+has one: see infra/local/runtime/invocable.py.
 
 A rollout's verdict is only stored as its deployment's status: no traffic shifts here. No version has provisioned
 concurrency. The permission tests need these calls so that an allowed caller gets an answer.
 """
 
 import json
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import unquote
 
 from moto.awslambda import urls
 from moto.awslambda.responses import LambdaResponse
@@ -15,16 +22,41 @@ from moto.core.responses import ActionResult
 _CONCURRENT_EXECUTIONS = 1000
 """AWS's default quota. Very new accounts have 10 at first."""
 
+RUNTIME_TAG = "ridecast:runtime"
+"""The tag of a function with the address, HOST:PORT, that runs it."""
+
+ERROR_HEADER = "x-amz-function-error"
+
+_LONGEST_TIMEOUT_S = 900
+
 _LAMBDA_PATH = r"{0}/(?P<api_version>[^/]+)"
 
 
 def patch_missing_calls() -> None:
     """Add the calls to moto, in the whole process; call it before moto creates its applications."""
+    LambdaResponse.invoke = _invoke
     LambdaResponse.get_account_settings = _account_settings
     LambdaResponse.get_provisioned_concurrency_config = _no_provisioned_concurrency
     CodeDeployResponse.put_lifecycle_event_hook_execution_status = _store_verdict
     for path in ("account-settings/?$", r"functions/(?P<function_name>[\w_:%-]+)/provisioned-concurrency$"):
         urls.url_paths[f"{_LAMBDA_PATH}/{path}"] = LambdaResponse.dispatch
+
+
+_moto_invoke = LambdaResponse.invoke
+
+
+def _invoke(response: LambdaResponse) -> Any:
+    name = unquote(response.path.rsplit("/", 2)[-2])
+    function = response.backend.get_function(name, response._get_param("qualifier"))
+    # moto keeps tags with the unpublished code, whatever version an alias means.
+    address = response.backend.get_function(function.function_name).tags.get(RUNTIME_TAG)
+    if address is None:
+        return _moto_invoke(response)
+    with closing(HTTPConnection(address, timeout=_LONGEST_TIMEOUT_S)) as connection:
+        connection.request("POST", "/", response.body)
+        answer = connection.getresponse()
+        error = answer.getheader(ERROR_HEADER)
+        return answer.status, {ERROR_HEADER: error} if error else {}, answer.read()
 
 
 def _account_settings(response: LambdaResponse) -> str:

@@ -2,14 +2,14 @@
 
 The mark of `rejects/…` is `redriven/rejects/…`, so the original never changes. It holds two lists of ids:
 
-- `under_way`: written before the records are sent. If a later run finds them there, they may have arrived or not.
-- `redriven`: written after the stream has accepted them.
+- `under_way`: written before the function is invoked. If a later run finds them there, they may be done or not.
+- `redriven`: written after the function is done with them. A reject that it rejected again is in neither list.
 
 Marks are by id: if a batch is delivered again and overwrites its object, the new records in it have no mark. Of two
 redrives at the same time, the one that writes second is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import Literal
 from uuid import uuid4
@@ -17,7 +17,7 @@ from uuid import uuid4
 import msgspec
 
 from infra.operate.redrive.records import FailedRecord
-from training.errors import BucketError, UserError
+from training.errors import BucketError, UserError, bucket_address
 from training.registry.bucket import Bucket, StoredObject
 
 PREFIX = "redriven/"
@@ -30,8 +30,8 @@ class Mark(msgspec.Struct, frozen=True):
 
     stream: str  # that the records came from
     writer: str  # the run that wrote it: no two runs write the same bytes
-    redriven: tuple[str, ...] = ()  # ids of accepted records, each once, in the order of sending
-    under_way: tuple[str, ...] = ()  # ids of records that may have been accepted
+    redriven: tuple[str, ...] = ()  # ids of records that are done, each once, in the order of the redrives
+    under_way: tuple[str, ...] = ()  # ids of records that may be done
 
 
 class Marks:
@@ -68,39 +68,43 @@ class Marks:
 
     def begin(self, chunk: Iterable[FailedRecord]) -> None:
         """Mark records as under way; `UserError` if another run has written one of the marks since it was loaded."""
-        self._write_all(chunk, is_sent=False)
+        self._write_all(chunk, lambda _: "under way")
 
-    def end(self, chunk: Iterable[FailedRecord]) -> None:
-        """Mark records under way as redriven; `UserError` if another run has taken them over and may resend them."""
-        self._write_all(chunk, is_sent=True)
+    def end(self, chunk: Iterable[FailedRecord], left: Container[str] = ()) -> None:
+        """Mark records under way as redriven, and those whose ids are in `left` as pending again.
 
-    def _write_all(self, chunk: Iterable[FailedRecord], *, is_sent: bool) -> None:
+        Raises:
+            UserError: Another run has taken them over.
+        """
+        self._write_all(chunk, lambda record: "pending" if record.record_id in left else "redriven")
+
+    def _write_all(self, chunk: Iterable[FailedRecord], state: Callable[[FailedRecord], State]) -> None:
         by_key: dict[str, list[FailedRecord]] = {}
         for record in chunk:
             by_key.setdefault(record.key, []).append(record)
-        for _ in self._bucket.each(partial(self._write, is_sent=is_sent), by_key.values()):
+        for _ in self._bucket.each(partial(self._write, state=state), by_key.values()):
             pass
 
-    def _write(self, records: list[FailedRecord], *, is_sent: bool) -> None:
+    def _write(self, records: list[FailedRecord], state: Callable[[FailedRecord], State]) -> None:
         first = records[0]
         mark, etag = self._marks.get(first.key, (Mark(first.stream, self._writer), None))
-        ids = dict.fromkeys(record.record_id for record in records)
+        states = {record.record_id: state(record) for record in records}
+        redriven = [record_id for record_id, new in states.items() if new == "redriven"]
+        under_way = [record_id for record_id, new in states.items() if new == "under way"]
         ours = Mark(
             mark.stream,
             self._writer,
-            redriven=(*mark.redriven, *ids) if is_sent else mark.redriven,
-            under_way=tuple(one for one in mark.under_way if one not in ids) + (() if is_sent else tuple(ids)),
+            redriven=(*mark.redriven, *redriven),
+            under_way=(*(one for one in mark.under_way if one not in states), *under_way),
         )
         new_etag = self._bucket.replace(PREFIX + first.key, msgspec.json.encode(ours), etag)
         if new_etag is None:
-            doubt = f"; it may send {len(records)} records again that this one has just sent" if is_sent else ""
             raise UserError(
-                f"another redrive has written s3://{self._bucket.name}/{PREFIX}{first.key}{doubt}",
+                f"another redrive has written {bucket_address(self._bucket.name)}/{PREFIX}{first.key}",
                 "this one stops; run it again when the other has ended",
             )
         self._marks[first.key] = ours, new_etag
-        if is_sent:
-            self._redriven.update(record.identity for record in records)
+        self._redriven.update((first.stream, record_id) for record_id in redriven)
 
     def _decode(self, stored: StoredObject) -> Mark:
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from infra.operate.lambda_event import LambdaRecord, lambda_record
 from lambda_function.core.events import Reject, decode_reject
 from lambda_function.core.records import KinesisRecord, decode_records
 
@@ -36,6 +37,18 @@ class FailedRecord:
     partition_key: str
     data: bytes  # the producer's
     key: str  # of the object that holds it
+    is_reject: bool  # or of a failed batch
+
+    def original(self, stream_arn: str) -> LambdaRecord:
+        """Return the record as the function gets it: as it came before, or a sub-record by itself."""
+        return lambda_record(
+            event_id=self.record_id,
+            partition_key=self.partition_key,
+            sequence_number=self.record_id.split(":")[1],
+            arrival_time_s=self.arrived.timestamp(),
+            data=self.data,
+            stream_arn=stream_arn,
+        )
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -86,6 +99,7 @@ def _record_of_reject(key: str, stream: str, reject: Reject) -> FailedRecord:
         partition_key=reject.partition_key,
         data=base64.b64decode(reject.data, validate=True),
         key=key,
+        is_reject=True,
     )
 
 
@@ -142,4 +156,5 @@ def _record_of_batch(key: str, failure: _Failure, record: KinesisRecord) -> Fail
         partition_key=record.envelope.partition_key,
         data=record.envelope.data,
         key=key,
+        is_reject=False,
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from infra.operate.redrive.records import FailedObject, FailedRecord, decode_failure, decode_rejects
 from lambda_function.aws.rejects import PREFIX as REJECTS_PREFIX
-from training.errors import UserError
+from training.errors import UserError, bucket_address
 from training.registry.bucket import Bucket
 
 _AGO = re.compile(r"(?P<n>\d{1,6})(?P<unit>[smhdw])")
@@ -73,7 +73,7 @@ def _find_object(bucket: Bucket, kind: Kind, name: str) -> FailedObject:
 
 def _not_found(bucket: Bucket, kind: Kind, name: str, n_found: int) -> UserError:
     hint = f"{n_found} keys end in it, give more of the key" if n_found else "`list` shows all"
-    return UserError(f"{name!r} names no single one of the {kind.name} in s3://{bucket.name}", hint)
+    return UserError(f"{name!r} names no single one of the {kind.name} in {bucket_address(bucket.name)}", hint)
 
 
 def _may_hold(key: str, place: str) -> bool:

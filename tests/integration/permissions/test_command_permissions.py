@@ -40,6 +40,7 @@ def operator(
     monkeypatch.setenv("RIDECAST_SIGNING_KEY", account.signing_key)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     names = {
+        "alias": account.outputs["FunctionAliasArn"],
         "bucket": account.bucket,
         "bundles": tmp_path,
         "failure": FAILURE_KEY,
