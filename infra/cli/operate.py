@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _STACK = "ridecast"
 """The default stack, as `sam deploy` names it."""
 
-_MARKS = {"bad": "✗", "warning": "!", "good": "✓"}
+_MARKS = {"bad": "✗", "unknown": "?", "warning": "!", "good": "✓"}
+
+_EXIT_BAD, _EXIT_UNKNOWN = 1, 3
+"""Exit codes of `doctor`: something is bad; nothing is, but not everything was looked at (2 is a wrong option)."""
 
 
 @expand_options
@@ -30,8 +33,9 @@ def doctor_command(
 ) -> None:
     """Check a deployed stack and report problems with remedies.
 
-    Exits with 1 if there are problems. Checks model, function, release, shards, quotas, alarms and template diff.
-    Prints one line per finding, worst first. The stack is `ridecast` unless --stack names another.
+    Exits with 1 if something is bad, with 3 if nothing is but a part was not looked at. Checks resources, permissions,
+    model, function, release, shards, quotas, alarms and template diff. Prints one line per finding, worst first. The
+    stack is `ridecast` unless --stack names another.
 
     Example: ridecast doctor --stack ridecast-prod
     """
@@ -43,8 +47,9 @@ def doctor_command(
     compared = template if template and template.exists() else None
     findings = check(Doctor(cache(aws.client), stack, minutes, compared).gather())
     show_findings(stack, findings, as_json=as_json)
-    if any(finding.severity == "bad" for finding in findings):
-        raise typer.Exit(1)
+    severities = {finding.severity.value for finding in findings}
+    if severities & {"bad", "unknown"}:
+        raise typer.Exit(_EXIT_BAD if "bad" in severities else _EXIT_UNKNOWN)
 
 
 @expand_options
@@ -93,7 +98,10 @@ def show_findings(stack: str, findings: "Sequence[Finding]", *, as_json: bool) -
         _write_folded(f"{finding.check}: {finding.what}", f"{_MARKS[finding.severity]} ")
         if finding.remedy:
             _write_folded(finding.remedy, "  → ")
-    _write_folded(f"{stack}: {counts['bad']} bad, {counts['warning']} warnings, {counts['good']} good", "")
+    said = f"{stack}: {counts['bad']} bad, {counts['warning']} warnings, {counts['good']} good"
+    if n_unknown := counts["unknown"]:
+        said += f", {n_unknown} not looked at: whether {'it is' if n_unknown == 1 else 'they are'} healthy is not known"
+    _write_folded(said, "")
 
 
 def _write_folded(text: str, beginning: str) -> None:

@@ -16,8 +16,11 @@ RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
 
 
+OTHER_SECTIONS = ["Repair"]
+
+
 def test_every_alarm_has_a_section_and_every_section_an_alarm(alarms: dict[str, Properties]) -> None:
-    assert sorted(HEADINGS) == sorted(alarms)
+    assert sorted(HEADINGS) == sorted([*alarms, *OTHER_SECTIONS])
 
 
 @pytest.mark.parametrize("heading", HEADINGS)

@@ -24,9 +24,7 @@ from infra.operate.doctor.facts import (
     Severity,
     StackFacts,
     WorkFacts,
-    bad,
     good,
-    warning,
 )
 from infra.operate.doctor.function import function_facts, probe_mapping, probe_release
 from infra.operate.doctor.stack import describe_own_stack
@@ -38,7 +36,7 @@ from training.errors import UserError
 Problem = tuple[StackFacts, str, Severity, *tuple[str, ...]]
 """Facts with one problem: its check, its severity, and words of its finding and remedy."""
 
-BAD, WARNING = Severity.bad, Severity.warning
+BAD, WARNING, UNKNOWN = Severity.bad, Severity.warning, Severity.unknown
 WELL = AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK")
 AGE = AlarmFacts("ridecast-age", "IteratorAgeAlarm", "ALARM", "1 datapoint was over 300")
 STACK = AlarmFacts("ridecast-all", "StackAlarm", "ALARM", "age is in alarm", is_composite=True)
@@ -105,8 +103,13 @@ PROBLEMS: list[Problem] = [
     (stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9))), "output stream", BAD, "RidePredictionsShards=4"),
     (stack_with(mapping=MappingFacts("Updating", "OK")), "mapping", WARNING, "again in a minute"),
     (stack_with(mapping=MappingFacts("Enabled", "PROBLEM: Function call failed")), "mapping", BAD, "log"),
-    (stack_with(mapping=MappingFacts("Disabled")), "mapping", BAD, "update-event-source-mapping --enabled"),
-    (stack_with(mapping=MappingFacts("")), "mapping", BAD, "deploy again"),
+    (
+        stack_with(mapping=MappingFacts("Disabled", uuid="one")),
+        "mapping",
+        BAD,
+        "update-event-source-mapping --uuid one --enabled",
+    ),
+    (stack_with(mapping=MappingFacts("")), "mapping", BAD, "docs/runbook.md#repair"),
     (with_concurrency(None, 6), "concurrency", WARNING, "2 shards x ParallelizationFactor 3 take 6 at a time"),
     (with_concurrency(5, 995), "concurrency", WARNING, " → deploy with ReservedConcurrency=6"),
     (with_concurrency(0), "concurrency", BAD, "does not invoke"),
@@ -182,14 +185,14 @@ PROBLEMS: list[Problem] = [
     (
         stack_with(alarms=(), unread={"alarms": "AccessDenied"}, denied=frozenset({"alarms"})),
         "alarms",
-        WARNING,
+        UNKNOWN,
         "AccessDenied",
         "DoctorPolicy",
     ),
     (
         stack_with(template_diff=None, unread={"template diff": "it is not YAML"}),
         "template diff",
-        WARNING,
+        UNKNOWN,
         "it is not YAML → remove the cause",
     ),
 ]
@@ -414,9 +417,9 @@ def test_stack_without_outputs_has_only_its_status(status: str) -> None:
 
 
 FINDINGS = (
-    bad("model", "channel stable of s3://rides holds no model yet", "`ridecast models release` " + "x" * 70),
-    warning("release", "two\nlines and \x1b[31m a colour from elsewhere", "deploy again"),
-    warning("alarm", "actions are off", "`aws cloudwatch enable-alarm-actions --alarm-names one-of-them-all`"),
+    Finding("model", BAD, "channel stable of s3://rides holds no model yet", "`ridecast models release` " + "x" * 70),
+    Finding("release", WARNING, "two\nlines and \x1b[31m a colour from elsewhere", "deploy again"),
+    Finding("alarm", WARNING, "actions are off", "`aws cloudwatch enable-alarm-actions --alarm-names one-of-them-all`"),
     good("stack", "ridecast is UPDATE_COMPLETE"),
 )
 
@@ -454,7 +457,10 @@ def test_json_counts_every_severity(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {
         "stack": "ridecast",
         "bad": 0,
+        "unknown": 0,
         "warning": 0,
         "good": 1,
-        "findings": [{"check": "stack", "severity": "good", "what": "ridecast is UPDATE_COMPLETE", "remedy": ""}],
+        "findings": [
+            {"check": "stack", "severity": "good", "what": "ridecast is UPDATE_COMPLETE", "remedy": "", "fault": ""}
+        ],
     }

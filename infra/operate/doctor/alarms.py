@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import batched
 from typing import Any
 
-from infra.operate.doctor.facts import AlarmFacts, Finding, StackFacts, bad, good, warning
+from infra.operate.doctor.facts import AlarmFacts, Finding, StackFacts, counted, good
+from infra.operate.doctor.faults import found
+from infra.operate.doctor.reading import Reading
 from infra.operate.redrive.marks import PREFIX as REDRIVEN
 from infra.operate.redrive.selection import FAILURES, REJECTS
 from infra.stack.describe import Resource
@@ -12,6 +14,20 @@ from training.registry.bucket import Bucket
 
 _ALARM_TYPES = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"}
 _ALARMS_A_CALL = 100
+
+
+def read(reading: Reading) -> dict[str, Any]:
+    """Read the alarms, who is notified of them, and what waits for a redrive."""
+    cloudwatch, sns, s3 = map(reading.client, ("cloudwatch", "sns", "s3"))
+    bucket = reading.stack.outputs["BucketName"]
+    no_topic = found("topic-missing", "the topic that alarms notify does not exist")
+    return {
+        "alarms": reading.part("alarms", (), lambda: probe_alarms(cloudwatch, reading.resources)),
+        "n_subscribers": reading.part("alarm topic", None, lambda: count_subscribers(sns, reading.resources), no_topic),
+        "n_waiting": {}
+        if "bucket" in reading.missing
+        else reading.part("rejects and failures", {}, lambda: count_waiting(s3, bucket)),
+    }
 
 
 def probe_alarms(cloudwatch: Any, resources: Iterable[Resource]) -> tuple[AlarmFacts, ...]:
@@ -62,17 +78,15 @@ def check_alarms(facts: StackFacts) -> Iterator[Finding]:
     causes = [alarm for alarm in in_alarm if not alarm.is_composite] or in_alarm
     for alarm in causes:
         section = "" if alarm.is_composite else f"#{alarm.logical_name.lower()}"
-        what = f"{alarm.name}: {alarm.reason or 'in alarm'}"
-        yield bad("alarm", what, f"docs/runbook.md{section} describes what to do")
+        yield found("alarm-sounds", f"{alarm.name}: {alarm.reason or 'in alarm'}", section=section)
     if missing := [alarm.name for alarm in alarms if not alarm.state]:
-        what = f"somebody has deleted {', '.join(missing)}"
-        yield bad("alarm", what, "CloudFormation does not notice: deploy once without them, and once with them")
+        yield found("alarm-deleted", f"somebody has deleted {', '.join(missing)}")
     if muted := [alarm.name for alarm in alarms if alarm.is_muted]:
         what = f"the actions of {', '.join(muted)} are disabled: nobody is notified"
-        yield warning("alarm", what, f"`aws cloudwatch enable-alarm-actions --alarm-names {' '.join(muted)}`")
+        yield found("alarm-muted", what, names=" ".join(muted))
     if facts.n_subscribers == 0:
-        remedy = "deploy with AlarmEmail, or subscribe to the stack's AlarmTopicArn, and confirm AWS's message"
-        yield warning("alarm topic", "it has no confirmed subscription: nobody is notified of any alarm", remedy)
+        what = "it has no confirmed subscription: nobody is notified of any alarm"
+        yield found("nobody-subscribed", what)
     if alarms and not in_alarm and not missing:
         yield good("alarm", f"none of {len(alarms)} alarms is in alarm")
 
@@ -80,12 +94,5 @@ def check_alarms(facts: StackFacts) -> Iterator[Finding]:
 def check_waiting(facts: StackFacts) -> Iterator[Finding]:
     """Check for rejects and failed batches that nobody has redriven."""
     for kind, n_objects in facts.n_waiting.items():
-        what = f"{n_objects:,} objects of {kind} wait in the bucket"
-        option = f"--kind {kind.removesuffix('s')}"
-        remedy = f"`ridecast records list {option}`, and `ridecast records redrive {option}` once the cause is gone"
-        if not n_objects:
-            yield good(kind, f"no {kind} wait")
-        elif kind == FAILURES.name:
-            yield bad(kind, what, f"{remedy}: their rides have no prediction")
-        else:
-            yield warning(kind, what, remedy)
+        what = f"{counted(n_objects, 'object')} of {kind} {'waits' if n_objects == 1 else 'wait'} in the bucket"
+        yield found(f"{kind}-waiting", what) if n_objects else good(kind, f"no {kind} wait")

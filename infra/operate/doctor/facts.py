@@ -12,10 +12,11 @@ Parameters = Mapping[str, str]
 
 
 class Severity(StrEnum):
-    """How bad a finding is, the worst first. `bad` makes the command fail."""
+    """How bad a finding is, the worst first. `bad` makes the command fail, and so does `unknown`."""
 
-    bad = "bad"
-    warning = "warning"
+    bad = "bad"  # rides are not predicted, or nobody would see it
+    unknown = "unknown"  # not looked at: AWS denied or throttled it, or did not answer
+    warning = "warning"  # can wait for the morning
     good = "good"
 
 
@@ -27,21 +28,12 @@ class Finding:
     severity: Severity
     what: str  # what was found, with figures
     remedy: str = ""  # what to do next; "" if and only if there is nothing to do
+    fault: str = ""  # the fault's name in faults.py; "" if there is none
 
 
 def good(check: str, what: str) -> Finding:
     """Return a finding that needs no action."""
     return Finding(check, Severity.good, what)
-
-
-def warning(check: str, what: str, remedy: str) -> Finding:
-    """Return a finding that can wait for the morning."""
-    return Finding(check, Severity.warning, what, remedy)
-
-
-def bad(check: str, what: str, remedy: str) -> Finding:
-    """Return a finding that keeps rides from being predicted, or hides that they are not."""
-    return Finding(check, Severity.bad, what, remedy)
 
 
 def counted(n: int, thing: str) -> str:
@@ -104,6 +96,7 @@ class MappingFacts:
     last_result: str = ""  # Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" if there is none yet
     parallelization_factor: int = 1  # batches of one shard that are processed at the same time
     parameters: Parameters = field(default_factory=dict)
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +163,7 @@ class StackFacts:
     n_subscribers: int | None = None  # confirmed subscriptions to the alarm topic; None if there is no topic
     quotas: tuple[QuotaFacts, ...] = ()
     n_waiting: Mapping[str, int] = field(default_factory=dict)  # objects that nobody has redriven, by kind
+    missing: Mapping[str, Finding] = field(default_factory=dict)  # what AWS does not find, by part
     unread: Mapping[str, str] = field(default_factory=dict)  # the reasons, by part
     denied: frozenset[str] = frozenset()  # the unread parts for which a permission is missing
 

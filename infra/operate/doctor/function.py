@@ -1,7 +1,9 @@
 """The function that the mapping invokes: configuration, mapping, versions, concurrency, and its work by its metrics."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -11,14 +13,16 @@ from infra.operate.doctor.facts import (
     FunctionFacts,
     MappingFacts,
     ReleaseFacts,
+    Severity,
     StackFacts,
     WorkFacts,
-    bad,
     counted,
     good,
-    warning,
 )
+from infra.operate.doctor.faults import found
 from infra.operate.doctor.metrics import MINUTE_S, by_minute
+from infra.operate.doctor.model import check_model
+from infra.operate.doctor.reading import Reading
 from infra.stack.describe import Resource
 from lambda_function.aws.settings import ServingSettings, Settings
 from lambda_function.errors import ConfigurationError
@@ -51,6 +55,55 @@ _OUR_METRICS = {
 }
 _LAMBDA_METRICS = dict.fromkeys(("Errors", "Throttles"), "Sum")
 _MS_PER_S = 1000
+
+
+def read(reading: Reading) -> dict[str, Any]:
+    """Read the function, its alias, mapping, model and work; nothing of a function or alias that does not exist."""
+    aws_lambda, outputs = reading.client("lambda"), reading.stack.outputs
+    name, alias_arn = outputs["FunctionName"], outputs["FunctionAliasArn"]
+    no_function = found("function-missing", f"{name} does not exist")
+    reading.part("function", {}, lambda: aws_lambda.get_function_configuration(FunctionName=name), no_function)
+    if "function" in reading.missing:
+        return {}
+    release = reading.part(
+        "release",
+        None,
+        lambda: probe_release(aws_lambda, name, alias_arn, reading.resources),
+        _no_alias(name, alias_arn, published_version(name, reading.resources)),
+    )
+    if "release" in reading.missing:
+        return {}
+    stream_arn = outputs["RideEventsArn"]
+    return {
+        "release": release,
+        "mapping": reading.part("mapping", None, lambda: probe_mapping(aws_lambda, alias_arn, stream_arn)),
+        "concurrency": reading.part("concurrency", None, lambda: probe_concurrency(aws_lambda, name)),
+        **_read_version(reading, aws_lambda),
+    }
+
+
+def _no_alias(function: str, alias_arn: str, published: str) -> Finding:
+    alias = alias_arn.rpartition(":")[2]
+    what = f"{function} has no alias {alias}, which the mapping invokes: no ride is predicted"
+    return found("alias-missing", what, function=function, alias=alias, version=published or "VERSION")
+
+
+def _read_version(reading: Reading, aws_lambda: Any) -> dict[str, Any]:
+    """Read the version that the alias serves, and what its settings name: its model and its metrics."""
+    outputs = reading.stack.outputs
+    configuration: Mapping[str, Any] = reading.part(
+        "function", {}, lambda: aws_lambda.get_function_configuration(FunctionName=outputs["FunctionAliasArn"])
+    )
+    if not configuration:
+        return {}
+    facts: dict[str, Any] = {"function": function_facts(configuration)}
+    with suppress(ConfigurationError):  # a finding of the function
+        settings = ServingSettings.from_env(variables_of(configuration))
+        work = partial(probe_work, reading.client("cloudwatch"), outputs["FunctionName"], settings, reading.window)
+        facts["work"] = reading.part("work", None, work)
+        if "bucket" not in reading.missing:
+            facts["model"] = check_model(reading.client, settings, outputs["BucketName"])
+    return facts
 
 
 def variables_of(configuration: Mapping[str, Any]) -> Mapping[str, str]:
@@ -93,6 +146,7 @@ def probe_mapping(aws_lambda: Any, alias_arn: str, stream_arn: str) -> MappingFa
     factor = mapping.get("ParallelizationFactor", 1)
     return MappingFacts(
         state=mapping["State"],
+        uuid=mapping.get("UUID", ""),
         last_result=mapping.get("LastProcessingResult", ""),
         parallelization_factor=factor,
         parameters={
@@ -107,18 +161,22 @@ def probe_release(aws_lambda: Any, function: str, alias_arn: str, resources: Ite
     """Read which version the alias points at, and which version of the function the stack published last."""
     name = alias_arn.rpartition(":")[2]
     alias = aws_lambda.get_alias(FunctionName=function, Name=name)
-    versions = [one.physical_name.rpartition(":") for one in resources if one.type == "AWS::Lambda::Version"]
-    published = [version for arn, _, version in versions if arn.endswith(f":{function}")]
     weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights", {})
     next_version, next_share = next(iter(weights.items()), ("", 0.0))
     return ReleaseFacts(
         function=function,
         alias=name,
         serving=alias["FunctionVersion"],
-        published=max(published, key=int, default=""),
+        published=published_version(function, resources),
         next_version=next_version,
         next_share=next_share,
     )
+
+
+def published_version(function: str, resources: Iterable[Resource]) -> str:
+    """Return the version of a function that the stack published last; "" if it lists none."""
+    versions = [one.physical_name.rpartition(":") for one in resources if one.type == "AWS::Lambda::Version"]
+    return max((version for arn, _, version in versions if arn.endswith(f":{function}")), key=int, default="")
 
 
 def probe_concurrency(aws_lambda: Any, function: str) -> ConcurrencyFacts:
@@ -169,15 +227,13 @@ def check_mapping(facts: StackFacts) -> Iterator[Finding]:
         return
     what = f"the mapping is {mapping.state}, its last result: {mapping.last_result or 'none yet'}"
     if not mapping.state:
-        what = "no mapping leads from the input stream to the function's alias"
-        yield bad("mapping", what, "deploy again: no ride is read; they wait in the stream for 48 hours")
+        yield found("mapping-missing", "no mapping leads from the input stream to the function's alias")
     elif mapping.state in {"Disabled", "Disabling", "Deleting"}:
-        remedy = "`aws lambda update-event-source-mapping --enabled`: no ride is read; they wait in the stream"
-        yield bad("mapping", what, f"{remedy} for 48 hours")
+        yield found("mapping-disabled", what, uuid=mapping.uuid)
     elif mapping.last_result.startswith(_FAILED):
-        yield bad("mapping", what, "read the function's log; if it has no error, its role may lack a permission")
+        yield found("mapping-failing", what)
     elif mapping.state != "Enabled":
-        yield warning("mapping", what, "run this command again in a minute")
+        yield found("mapping-updating", what)
     else:
         yield good("mapping", what)
 
@@ -190,12 +246,11 @@ def check_function(facts: StackFacts) -> Iterator[Finding]:
     ready = function.state in {"Active", "Inactive"}  # Lambda sets a function Inactive that nobody uses
     state = f"{function.name} is {function.state}" + (f": {function.state_reason}" if function.state_reason else "")
     if function.state == "Pending":
-        yield warning("function", state, "run this command again in a minute: Lambda is creating it and its snapshot")
+        yield found("function-pending", state)
     elif not ready:
-        yield bad("function", state, "correct what Lambda reports, and deploy again")
+        yield found("function-failed", state)
     if function.settings_problem:
-        what = f"its settings would fail the cold start: {function.settings_problem}"
-        yield bad("function", what, "correct the variable in template.yaml and deploy")
+        yield found("settings-wrong", f"its settings would fail the cold start: {function.settings_problem}")
     elif ready:
         yield good("function", f"{function.name} is {function.state}, and its settings are complete")
 
@@ -208,15 +263,13 @@ def check_refresh(facts: StackFacts) -> Iterator[Finding]:
     recently, window = f"in the last {work.recent_minutes} minutes", f"in the last {facts.window_minutes} minutes"
     n_failed, n_recent = work.n_refresh_failures, work.n_recent_refresh_failures
     failed = f"{counted(n_failed, 'refresh failure')} of the channel {window}"
-    remedy = "see `model`; if it is good, the function's log has `refresh_failed` with the reason"
     if n_recent:
         what = f"{counted(n_recent, 'refresh failure')} of the channel {recently}"
-        yield bad("refresh", f"{what}: the function serves the model that it has loaded before", remedy)
+        yield found("refresh-failing", f"{what}: the function serves the model that it has loaded before")
     elif n_failed and not work.n_recent_records:
-        yield bad("refresh", f"{failed}, and no ride has arrived since to start another refresh", remedy)
+        yield found("refresh-failing", f"{failed}, and no ride has arrived since to start another refresh")
     elif n_failed:
-        remedy = "refreshes succeed again; `refresh_failed` in the log has the reason"
-        yield warning("refresh", f"{failed}, none {recently}", remedy)
+        yield found("refresh-failed", f"{failed}, none {recently}")
     elif work.n_records:
         yield good("refresh", f"no refresh of the channel failed {window}")
     else:
@@ -237,33 +290,34 @@ def _not_invoked(facts: StackFacts, work: WorkFacts) -> Iterator[Finding]:
     stream = facts.stream("input")
     if stream and stream.n_records and not work.n_records:
         what = f"{stream.n_records:,} records arrived on {stream.name}, and the function reports none"
-        remedy = "see `mapping`; if it is good, run this command again in some minutes: metrics arrive late"
-        yield warning("work", what, remedy)
+        yield found("nothing-reported", what)
     if work.n_throttles:
-        what = f"Lambda throttled {counted(work.n_throttles, 'invocation')}"
-        remedy = "see `concurrency`; if it is good, other functions use up the account's: reserve some"
-        yield warning("work", what, remedy)
-    if work.max_record_age_s > MAX_RECORD_AGE_S:
-        what = f"rides waited up to {work.max_record_age_s:,.0f} s"
-        remedy = "see the other findings; if all are good, raise ParallelizationFactor or the number of shards"
-        yield warning("work", what, remedy)
+        yield found("throttled", f"Lambda throttled {counted(work.n_throttles, 'invocation')}")
 
 
 def _not_finished(work: WorkFacts) -> Iterator[Finding]:
     n_failed = max(work.n_errors, work.n_exceptions)
-    if not n_failed:
-        return
-    what = (
-        f"{counted(n_failed, 'invocation')} failed, {work.n_exceptions:,} by an exception; Lambda retries the batches"
-    )
-    wanted = "`invocation failed`" if work.n_exceptions else "`Task timed out` or `Runtime exited`"
-    yield bad("work", what, f"search the function's log for {wanted}; see docs/runbook.md#functionerrorsalarm")
+    if n_failed:
+        what = f"{counted(n_failed, 'invocation')} failed, {work.n_exceptions:,} by an exception"
+        fault = "invocations-failed" if work.n_exceptions else "invocations-ended"
+        yield found(fault, f"{what}; Lambda retries the batches")
 
 
 def _not_predicted(work: WorkFacts) -> Iterator[Finding]:
     what = f"{work.n_predictions:,} of {work.n_records:,} records were predicted, {work.n_rejects:,} are rejects"
-    remedy = "`ridecast records list --kind reject` shows the reasons; inform the producer"
     if work.n_rejects > MAX_REJECT_SHARE * work.n_records:
-        yield warning("work", what, remedy) if work.n_predictions else bad("work", what, remedy)
+        yield found("many-rejects" if work.n_predictions else "only-rejects", what)
     elif work.n_records and not work.n_predictions:
-        yield bad("work", f"{what}: Lambda retries all", "see `output stream`, and `problem` in the function's log")
+        yield found("no-predictions", f"{what}: Lambda retries all")
+
+
+def check_waiting_time(work: WorkFacts | None, findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Check how long rides waited. More shards are the remedy only if no other finding is the cause."""
+    if work is None or work.max_record_age_s <= MAX_RECORD_AGE_S:
+        return
+    what = f"rides waited up to {work.max_record_age_s:,.0f} s"
+    causes = dict.fromkeys(f"`{one.check}`" for one in findings if one.severity in {Severity.bad, Severity.unknown})
+    if causes:
+        yield found("rides-waited-for-a-cause", what, causes=", ".join(causes))
+    else:
+        yield found("rides-waited", what)

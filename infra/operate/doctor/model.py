@@ -3,15 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from infra.operate.doctor.facts import Finding, bad, good
+from infra.operate.doctor.facts import Finding, good
+from infra.operate.doctor.faults import found
+from infra.operate.doctor.reading import is_denied
 from lambda_function.aws.model_store import ModelStore, NoModelYetError
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import PredictorError, StoreError, TransientError
 
 
-def check_model(client: Callable[[str], Any], settings: ServingSettings) -> Finding:
-    """Check that the channel's model loads, and that it is signed if the settings name a key."""
-    bucket, channel = settings.bucket, settings.model_channel
+def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket: str) -> Finding:
+    """Check that the channel's model loads, and that it is signed if the settings name a key.
+
+    `bucket` is the stack's: a function that reads another one is a finding of its settings.
+    """
+    channel = settings.model_channel
     store = ModelStore(
         client("s3"),
         bucket,
@@ -20,19 +25,16 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings) -> Find
         signing_key=settings.model_signing_key,
         make_kms=lambda _: client("kms"),
     )
-    where, option = f"channel {channel} of s3://{bucket}", f"--bucket {bucket}"
+    where = f"channel {channel} of s3://{bucket}"
     try:
         version = store.refresh().model.model_version
     except NoModelYetError:
-        release = f"`ridecast models release build/bundles/<version> {option}`"
-        remedy = f"train a first one with `ridecast train`, then {release}"
-        return bad("model", f"{where} holds no model yet: rides wait in the stream", remedy)
+        return found("no-model", f"{where} holds no model yet: rides wait in the stream", bucket=bucket)
     except PredictorError as error:
         if _is_read(error):
-            remedy = f"`ridecast models rollback VERSION {option}`, or release another; running functions keep theirs"
-        else:
-            remedy = "the model itself was not read: check that you have DoctorPolicy, and that its key is enabled"
-        return bad("model", f"{where}: {error}", remedy)
+            return found("model-damaged", f"{where}: {error}", bucket=bucket)
+        fault = "denied" if is_denied(error.__cause__) else "not-read"
+        return found(fault, f"{where}: {error}", check="model")
     return good("model", f"{where} holds {version}, and it loads")
 
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from infra.operate.doctor.facts import Finding, ReleaseFacts, StackFacts, bad, good, warning
+from infra.operate.doctor.facts import Finding, ReleaseFacts, StackFacts, good
+from infra.operate.doctor.faults import found
+from infra.operate.doctor.reading import Reading
+from infra.operate.doctor.template_diff import diff_deployed_template
 from infra.stack.describe import DescribedStack, describe_stack
 from training.errors import UserError
 
@@ -21,14 +25,13 @@ _OUTPUTS = (
 _N_NAMED = 3
 """Differences that a finding names; it counts the rest."""
 
-_READ_EVENTS = "`aws cloudformation describe-stack-events` gives the reason"
 _BAD_STATUS = {
-    "CREATE_FAILED": f"delete it and deploy again; {_READ_EVENTS}",
-    "ROLLBACK_COMPLETE": f"it was never created: delete it and deploy again; {_READ_EVENTS}",
-    "ROLLBACK_FAILED": f"delete it and deploy again; {_READ_EVENTS}",
-    "UPDATE_FAILED": f"`aws cloudformation rollback-stack`, and deploy again; {_READ_EVENTS}",
-    "UPDATE_ROLLBACK_FAILED": f"`aws cloudformation continue-update-rollback`, and deploy again; {_READ_EVENTS}",
-    "DELETE_FAILED": f"delete it again, or deploy it again to keep it; {_READ_EVENTS}",
+    "CREATE_FAILED": "delete it and deploy again",
+    "ROLLBACK_COMPLETE": "it was never created: delete it and deploy again",
+    "ROLLBACK_FAILED": "delete it and deploy again",
+    "UPDATE_FAILED": "`aws cloudformation rollback-stack`, and deploy again",
+    "UPDATE_ROLLBACK_FAILED": "`aws cloudformation continue-update-rollback`, and deploy again",
+    "DELETE_FAILED": "delete it again, or deploy it again to keep it",
     "DELETE_COMPLETE": "deploy it again",
 }
 
@@ -49,18 +52,25 @@ def describe_own_stack(cloudformation: Any, name: str) -> DescribedStack:
     return replace(stack, outputs={}) if missing else stack
 
 
+def read(reading: Reading, template: Path | None) -> dict[str, Any]:
+    """Read how the deployed template differs from a local one."""
+    cloudformation, name = reading.client("cloudformation"), reading.stack.name
+    diff = reading.part("template diff", None, lambda: diff_deployed_template(cloudformation, name, template))
+    return {"template_diff": diff}
+
+
 def check_status(facts: StackFacts) -> Iterator[Finding]:
     """Check CloudFormation's status of the stack."""
     status = facts.status
     what = f"{facts.name} is {status}"
     if status in _BAD_STATUS:
-        yield bad("stack", what, _BAD_STATUS[status])
+        yield found("stack-failed", what, next=_BAD_STATUS[status], stack=facts.name)
     elif status == "REVIEW_IN_PROGRESS":
-        yield warning("stack", what, "it was never deployed: execute its change set, or delete it and deploy again")
+        yield found("stack-not-deployed", f"{what}: it was never deployed")
     elif status.endswith("IN_PROGRESS"):
-        yield warning("stack", what, "run this command again when the operation has ended")
+        yield found("stack-in-progress", what)
     elif "ROLLBACK" in status:
-        yield warning("stack", what, f"the last update failed and was rolled back; {_READ_EVENTS}")
+        yield found("stack-rolled-back", f"{what}: the last update failed and was rolled back", stack=facts.name)
     else:
         yield good("stack", what)
 
@@ -68,8 +78,7 @@ def check_status(facts: StackFacts) -> Iterator[Finding]:
 def check_template(facts: StackFacts) -> Iterator[Finding]:
     """Check that the local template is the deployed one."""
     if facts.template_diff:
-        what = f"the template here is not the deployed one: {_first(facts.template_diff)}"
-        yield warning("template diff", what, "run `sam build && sam deploy`, or check out what is deployed")
+        yield found("template-differs", f"the template here is not the deployed one: {_first(facts.template_diff)}")
     elif facts.template_diff is not None:
         yield good("template diff", "the template here is the deployed one")
 
@@ -82,11 +91,8 @@ def check_parameters(facts: StackFacts) -> Iterator[Finding]:
     if changed:
         sentences = [f"{name} is {value}, deployed as {facts.parameters[name]}" for name, value in changed.items()]
         values = " ".join(f"{name}={value}" for name, value in changed.items())
-        yield warning(
-            "parameters",
-            f"changed since the deployment, without a deployment: {_first(sentences)}",
-            f"to keep this, deploy with {values}; else undo it by hand, because CloudFormation does not detect it",
-        )
+        what = f"changed since the deployment, without a deployment: {_first(sentences)}"
+        yield found("parameters-changed", what, values=values)
     elif facts.parameters:
         yield good("parameters", "they are as deployed")
 
@@ -95,8 +101,7 @@ def check_resources(facts: StackFacts) -> Iterator[Finding]:
     """Check the result of CloudFormation's last drift detection."""
     if facts.resource_drift == "DRIFTED":
         what = "CloudFormation's last drift detection found resources that are not as deployed"
-        remedy = f"`aws cloudformation describe-stack-resource-drifts --stack-name {facts.name}` names them"
-        yield warning("resources", what, f"{remedy}: deploy the right values, and run `detect-stack-drift` again")
+        yield found("resources-drifted", what, stack=facts.name)
 
 
 def check_release(facts: StackFacts) -> Iterator[Finding]:
@@ -107,24 +112,20 @@ def check_release(facts: StackFacts) -> Iterator[Finding]:
     yield _release(release)
     if facts.parameters.get("RolloutAlarms") == "Ignored":
         what = "no alarm rolls new code back: the stack was deployed with RolloutAlarms=Ignored"
-        yield warning("release", what, "deploy with RolloutAlarms=Watched as soon as the urgent fix is deployed")
+        yield found("rollout-unwatched", what)
 
 
 def _release(release: ReleaseFacts) -> Finding:
     if release.next_version:
-        return warning(
-            "release",
-            f"version {release.next_version} gets {release.next_share:.0%} of the batches, {release.serving} the rest",
-            "a rollout is running: run this command again when it has ended. "
-            "`aws deploy stop-deployment --auto-rollback-enabled` takes it back; "
-            "if CodeDeploy has no deployment running, deploy again",
-        )
+        share = f"version {release.next_version} gets {release.next_share:.0%} of the batches"
+        return found("rollout-running", f"{share}, {release.serving} the rest")
     if release.published not in {"", release.serving}:
-        where = f"--function-name {release.function} --name {release.alias} --function-version {release.published}"
-        return warning(
-            "release",
+        return found(
+            "version-not-serving",
             f"version {release.serving} serves, and the stack published {release.published}",
-            f"a rollout may be about to begin; else deploy again, or `aws lambda update-alias {where}`",
+            function=release.function,
+            alias=release.alias,
+            version=release.published,
         )
     latest = "the latest that the stack published" if release.published else "and the stack lists no version"
     return good("release", f"version {release.serving} serves, {latest}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from infra.operate.doctor.facts import (
@@ -10,12 +11,12 @@ from infra.operate.doctor.facts import (
     QuotaFacts,
     StackFacts,
     StreamFacts,
-    bad,
     counted,
     good,
-    warning,
 )
+from infra.operate.doctor.faults import found
 from infra.operate.doctor.metrics import MINUTE_S, by_minute
+from infra.operate.doctor.reading import Reading
 
 BYTES_PER_MB = 1024 * 1024
 
@@ -37,8 +38,25 @@ MIN_UNRESERVED = 100
 
 _ON_DEMAND = "ON_DEMAND"
 _METRICS = ("IncomingRecords", "IncomingBytes", "PutRecords.ThrottledRecords", "WriteProvisionedThroughputExceeded")
+_OUTPUT_OF = {"input": "RideEventsStream", "output": "RidePredictionsStream"}
 _SHARDS_OF = {"input": "RideEventsShards", "output": "RidePredictionsShards"}
 _QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quotas"
+
+
+def read(reading: Reading) -> dict[str, Any]:
+    """Read both streams and the quotas."""
+    kinesis, cloudwatch, aws_lambda = map(reading.client, ("kinesis", "cloudwatch", "lambda"))
+    streams = []
+    for role, output in _OUTPUT_OF.items():
+        name = reading.stack.outputs[output]
+        shards = reading.stack.parameters.get(_SHARDS_OF[role], "1")
+        missing = found(f"{role}-stream-missing", f"{name} does not exist", name=name, shards=shards)
+        probe = partial(probe_stream, kinesis, cloudwatch, name, role, reading.window)
+        streams.append(reading.part(f"{role} stream", None, probe, missing))
+    return {
+        "streams": tuple(filter(None, streams)),
+        "quotas": reading.part("quotas", (), lambda: probe_quotas(kinesis, aws_lambda)),
+    }
 
 
 def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]) -> StreamFacts:
@@ -79,24 +97,22 @@ def check_streams(facts: StackFacts) -> Iterator[Finding]:
 
 
 def _stream(stream: StreamFacts) -> Finding:
-    check, shards = f"{stream.role} stream", counted(stream.n_open_shards, "shard")
+    fault, shards = f"{stream.role}-stream", counted(stream.n_open_shards, "shard")
     if stream.n_throttled:
         what = f"{stream.name} refused {stream.n_throttled:,} records for lack of shards: it has {shards}"
-        return bad(check, what, _more_shards(stream))
+        if stream.is_on_demand:
+            return found(f"{fault}-growing", what)
+        return found(f"{fault}-full", what, shards=stream.n_open_shards * 2)
     if stream.is_on_demand:
-        return good(check, f"{stream.name} is on demand, {shards} now, and refused nothing")
+        return good(f"{stream.role} stream", f"{stream.name} is on demand, {shards} now, and refused nothing")
     share = max(
         stream.peak_records_per_s / (stream.n_open_shards * SHARD_RECORDS_PER_S),
         stream.peak_bytes_per_s / (stream.n_open_shards * SHARD_BYTES_PER_S),
     )
     what = f"{stream.name} has {shards}, {share:.0%} full in its busiest minute"
-    return warning(check, what, _more_shards(stream)) if share > BUSY_SHARE else good(check, what)
-
-
-def _more_shards(stream: StreamFacts) -> str:
-    if stream.is_on_demand:
-        return "Kinesis adds capacity within minutes: send at a lower rate until then, and spread the partition keys"
-    return f"deploy with {_SHARDS_OF[stream.role]}={stream.n_open_shards * 2}, or with StreamMode=ON_DEMAND"
+    if share > BUSY_SHARE:
+        return found(f"{fault}-busy", what, shards=stream.n_open_shards * 2)
+    return good(f"{stream.role} stream", what)
 
 
 def check_concurrency(facts: StackFacts) -> Iterator[Finding]:
@@ -118,7 +134,7 @@ def _without_reservation(concurrency: ConcurrencyFacts, n_needed: int, needs: st
     what = f"{needs}, and all functions without a reservation share {concurrency.n_unreserved:,}"
     if n_needed <= FULL_SHARE * concurrency.n_unreserved:
         return good("concurrency", what)
-    return warning("concurrency", what, f"raise {_QUOTA_OF_LAMBDA}, or lower the reservations of other functions")
+    return found("concurrency-shared", what, quota=_QUOTA_OF_LAMBDA)
 
 
 def _with_reservation(concurrency: ConcurrencyFacts, n_reserved: int, n_needed: int, needs: str) -> Finding:
@@ -129,9 +145,9 @@ def _with_reservation(concurrency: ConcurrencyFacts, n_reserved: int, n_needed: 
         wanted = f"{concurrency.n_account:,} to {concurrency.n_account + n_short:,} at least"
         remedy = f"raise {_QUOTA_OF_LAMBDA} from {wanted}, then {remedy}"
     if n_reserved == 0:
-        return bad("concurrency", f"{what}: Lambda does not invoke the function at all", remedy)
+        return found("concurrency-zero", f"{what}: Lambda does not invoke the function at all", next=remedy)
     if n_reserved < n_needed:
-        return warning("concurrency", f"{what}: shards wait for each other", remedy)
+        return found("concurrency-short", f"{what}: shards wait for each other", next=remedy)
     return good("concurrency", what)
 
 
@@ -139,7 +155,5 @@ def check_quotas(facts: StackFacts) -> Iterator[Finding]:
     """Check how much is left of the account's quotas."""
     for quota in facts.quotas:
         what = f"{quota.n_used:,} of the account's {quota.limit:,} {quota.name} are used"
-        if quota.n_used > FULL_SHARE * quota.limit:
-            yield warning("quota", what, "ask for more in Service Quotas before you scale")
-        else:
-            yield good("quota", what)
+        is_full = quota.n_used > FULL_SHARE * quota.limit
+        yield found("quota-nearly-used", what) if is_full else good("quota", what)

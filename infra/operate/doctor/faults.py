@@ -1,0 +1,537 @@
+"""The faults of a stack: what each is, what sees it, and its remedy. One list for doctor, alarms and runbook.
+
+The doctor's findings take their check, severity and remedy from here. docs/runbook.md shows the list as a table.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from string import Formatter
+
+from infra.operate.doctor.facts import Finding, Severity
+
+_BAD, _WARNING, _UNKNOWN = Severity.bad, Severity.warning, Severity.unknown
+
+REPAIR = "docs/runbook.md#repair"
+"""The section that makes a stack again what its template says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that a stack can have."""
+
+    name: str  # stays the same: `doctor --json` writes it
+    what: str  # as the runbook's table says it
+    check: str  # the check of the doctor that finds it; "" if only alarms see it
+    severity: Severity
+    remedy: str  # names in braces are filled in by the finding
+    alarms: tuple[str, ...] = ()  # logical names of the alarms that it sets off
+
+
+_STACK = (
+    Fault(
+        "stack-failed",
+        "the last operation of CloudFormation failed and left the stack unusable",
+        "stack",
+        _BAD,
+        "{next}; `aws cloudformation describe-stack-events --stack-name {stack}` gives the reason",
+    ),
+    Fault(
+        "stack-rolled-back",
+        "the last update failed and was rolled back",
+        "stack",
+        _WARNING,
+        "`aws cloudformation describe-stack-events --stack-name {stack}` gives the reason",
+    ),
+    Fault(
+        "stack-in-progress",
+        "an operation of CloudFormation is running",
+        "stack",
+        _WARNING,
+        "run this command again when the operation has ended",
+    ),
+    Fault(
+        "stack-not-deployed",
+        "the stack has a change set and was never deployed",
+        "stack",
+        _WARNING,
+        "execute its change set, or delete it and deploy again",
+    ),
+    Fault(
+        "template-differs",
+        "the template here is not the deployed one",
+        "template diff",
+        _WARNING,
+        "run `sam build && sam deploy`, or check out what is deployed",
+    ),
+    Fault(
+        "parameters-changed",
+        "a value that a parameter sets was changed by hand",
+        "parameters",
+        _WARNING,
+        "to keep this, deploy with {values}; else undo it by hand, because CloudFormation does not detect it",
+    ),
+    Fault(
+        "resources-drifted",
+        "CloudFormation's drift detection found resources that are not as deployed",
+        "resources",
+        _WARNING,
+        "`aws cloudformation describe-stack-resource-drifts --stack-name {stack}` names them: deploy the right values, "
+        "and run `detect-stack-drift` again",
+    ),
+)
+
+_RELEASE = (
+    Fault(
+        "rollout-running",
+        "a new version gets a part of the batches",
+        "release",
+        _WARNING,
+        "a rollout is running: run this command again when it has ended. "
+        "`aws deploy stop-deployment --auto-rollback-enabled` takes it back; "
+        "if CodeDeploy has no deployment running, deploy again",
+    ),
+    Fault(
+        "version-not-serving",
+        "the alias does not serve the version that the stack published last",
+        "release",
+        _WARNING,
+        "a rollout may be about to begin; else deploy again, or `aws lambda update-alias --function-name {function} "
+        "--name {alias} --function-version {version}`",
+    ),
+    Fault(
+        "rollout-unwatched",
+        "no alarm rolls new code back (RolloutAlarms=Ignored)",
+        "release",
+        _WARNING,
+        "deploy with RolloutAlarms=Watched as soon as the urgent fix is deployed",
+    ),
+)
+
+_MISSING = (
+    Fault(
+        "input-stream-missing",
+        "the input stream does not exist: producers get errors",
+        "input stream",
+        _BAD,
+        "`aws kinesis create-stream --stream-name {name} --shard-count {shards}`, then run this command again: it "
+        f"names the settings that are left. Or {REPAIR}",
+    ),
+    Fault(
+        "output-stream-missing",
+        "the output stream does not exist: no prediction can be published",
+        "output stream",
+        _BAD,
+        "`aws kinesis create-stream --stream-name {name} --shard-count {shards}`, then run this command again: it "
+        f"names the settings that are left. Or {REPAIR}",
+        ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
+    ),
+    Fault(
+        "function-missing",
+        "the predictor does not exist",
+        "function",
+        _BAD,
+        f"rides wait in the stream for 48 hours; make it again as in {REPAIR}",
+        ("NoPredictionsAlarm",),
+    ),
+    Fault(
+        "alias-missing",
+        "the alias that the mapping invokes does not exist",
+        "release",
+        _BAD,
+        "`aws lambda create-alias --function-name {function} --name {alias} --function-version {version}`",
+        ("NoPredictionsAlarm",),
+    ),
+    Fault(
+        "bucket-missing",
+        "the bucket does not exist, and the models in it are gone",
+        "bucket",
+        _BAD,
+        f"make it again as in {REPAIR}; then `ridecast models release build/bundles/<version> --bucket {{bucket}}`",
+        ("RefreshFailuresAlarm", "FunctionErrorsAlarm"),
+    ),
+    Fault(
+        "api-function-missing",
+        "the HTTP API's function does not exist",
+        "api",
+        _BAD,
+        f"callers get 500; rides on the stream are not affected. Make it again as in {REPAIR}",
+        ("ApiErrorsAlarm",),
+    ),
+    Fault(
+        "queue-missing",
+        "the queue of failed batches does not exist: no alarm tells of a failed batch",
+        "queue",
+        _BAD,
+        f"make it again as in {REPAIR}, and look with `ridecast records list --kind failure --stack {{stack}}`",
+    ),
+    Fault(
+        "topic-missing",
+        "the alarm topic does not exist: nobody is notified",
+        "alarm topic",
+        _BAD,
+        f"make it again as in {REPAIR}, and subscribe to it again",
+    ),
+)
+
+_STREAMS = (
+    Fault(
+        "input-stream-full",
+        "the input stream refuses records: its shards are full",
+        "input stream",
+        _BAD,
+        "deploy with RideEventsShards={shards}, or with StreamMode=ON_DEMAND",
+    ),
+    Fault(
+        "output-stream-full",
+        "the output stream refuses records: its shards are full",
+        "output stream",
+        _BAD,
+        "deploy with RidePredictionsShards={shards}, or with StreamMode=ON_DEMAND",
+        ("PublishRetriesAlarm", "DurationAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "input-stream-growing",
+        "the input stream is on demand and refuses records, because the traffic grows faster than it",
+        "input stream",
+        _BAD,
+        "Kinesis adds capacity within minutes: send at a lower rate until then, and spread the partition keys",
+    ),
+    Fault(
+        "output-stream-growing",
+        "the output stream is on demand and refuses records, because the traffic grows faster than it",
+        "output stream",
+        _BAD,
+        "Kinesis adds capacity within minutes: the function resends until then",
+        ("PublishRetriesAlarm", "DurationAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "input-stream-busy",
+        "the input stream is more than 70% full in its busiest minute",
+        "input stream",
+        _WARNING,
+        "deploy with RideEventsShards={shards}, or with StreamMode=ON_DEMAND",
+    ),
+    Fault(
+        "output-stream-busy",
+        "the output stream is more than 70% full in its busiest minute",
+        "output stream",
+        _WARNING,
+        "deploy with RidePredictionsShards={shards}, or with StreamMode=ON_DEMAND",
+    ),
+    Fault(
+        "concurrency-zero",
+        "the function's reserved concurrency is 0: Lambda does not invoke it",
+        "concurrency",
+        _BAD,
+        "ask who has switched the function off; {next}",
+        ("ThrottlesAlarm", "NoPredictionsAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "concurrency-short",
+        "less concurrency is reserved than the shards need: they wait for each other",
+        "concurrency",
+        _WARNING,
+        "{next}",
+        ("ThrottlesAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "concurrency-shared",
+        "the concurrency that all functions share is less than the shards need",
+        "concurrency",
+        _WARNING,
+        "raise {quota}, or lower the reservations of other functions",
+        ("ThrottlesAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "quota-nearly-used",
+        "more than 90% of a quota of the account is used",
+        "quota",
+        _WARNING,
+        "ask for more in Service Quotas before you scale",
+    ),
+)
+
+_MAPPING = (
+    Fault(
+        "mapping-missing",
+        "no event source mapping leads from the input stream to the alias",
+        "mapping",
+        _BAD,
+        f"no ride is read; they wait in the stream for 48 hours. Make it again as in {REPAIR}",
+        ("NoPredictionsAlarm",),
+    ),
+    Fault(
+        "mapping-disabled",
+        "the event source mapping is disabled",
+        "mapping",
+        _BAD,
+        "`aws lambda update-event-source-mapping --uuid {uuid} --enabled`: no ride is read; they wait in the stream "
+        "for 48 hours",
+        ("NoPredictionsAlarm",),
+    ),
+    Fault(
+        "mapping-failing",
+        "the event source mapping can't read the stream or invoke the function",
+        "mapping",
+        _BAD,
+        "read the function's log; if it has no error, its role lacks a permission or its key is not usable: see `role` "
+        "and `key`",
+        ("NoPredictionsAlarm", "FunctionErrorsAlarm"),
+    ),
+    Fault(
+        "mapping-updating",
+        "the event source mapping is being changed",
+        "mapping",
+        _WARNING,
+        "run this command again in a minute",
+    ),
+)
+
+_FUNCTION = (
+    Fault(
+        "function-pending",
+        "Lambda is creating the function's version",
+        "function",
+        _WARNING,
+        "run this command again in a minute: Lambda is creating it and its snapshot",
+    ),
+    Fault(
+        "function-failed",
+        "Lambda could not create the function's version",
+        "function",
+        _BAD,
+        "correct what Lambda reports, and deploy again",
+        ("NoPredictionsAlarm",),
+    ),
+    Fault(
+        "settings-wrong",
+        "a setting of the function is missing or not allowed",
+        "function",
+        _BAD,
+        "correct the variable in template.yaml and deploy",
+        ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
+    ),
+    Fault(
+        "refresh-failing",
+        "the function can't load its channel's model now",
+        "refresh",
+        _BAD,
+        "see `model`; if it is good, the function's log has `refresh_failed` with the reason",
+        ("RefreshFailuresAlarm",),
+    ),
+    Fault(
+        "refresh-failed",
+        "the function could not load its channel's model a while ago",
+        "refresh",
+        _WARNING,
+        "refreshes succeed again; `refresh_failed` in the log has the reason",
+    ),
+    Fault(
+        "invocations-failed",
+        "invocations end in an exception of the function",
+        "work",
+        _BAD,
+        "search the function's log for `invocation failed`; see docs/runbook.md#functionerrorsalarm",
+        ("FunctionErrorsAlarm",),
+    ),
+    Fault(
+        "invocations-ended",
+        "invocations end in a timeout or for lack of memory",
+        "work",
+        _BAD,
+        "search the function's log for `Task timed out` or `Runtime exited`; see docs/runbook.md#functionerrorsalarm",
+        ("FunctionErrorsAlarm", "DurationAlarm"),
+    ),
+    Fault(
+        "no-predictions",
+        "no record is predicted, and Lambda retries all",
+        "work",
+        _BAD,
+        "see `output stream`, `role` and `key`, and `problem` in the function's log",
+        ("NoPredictionsAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "only-rejects",
+        "every record is a reject",
+        "work",
+        _BAD,
+        "`ridecast records list --kind reject` shows the reasons; inform the producer",
+        ("RejectShareAlarm",),
+    ),
+    Fault(
+        "many-rejects",
+        "more than 1% of the records are rejects",
+        "work",
+        _WARNING,
+        "`ridecast records list --kind reject` shows the reasons; inform the producer",
+        ("RejectShareAlarm",),
+    ),
+    Fault(
+        "throttled",
+        "Lambda refuses invocations for lack of concurrency",
+        "work",
+        _WARNING,
+        "see `concurrency`; if it is good, other functions use up the account's: reserve some",
+        ("ThrottlesAlarm",),
+    ),
+    Fault(
+        "rides-waited",
+        "rides wait longer than five minutes, and nothing fails",
+        "work",
+        _WARNING,
+        "raise ParallelizationFactor or the number of shards",
+        ("IteratorAgeAlarm",),
+    ),
+    Fault(
+        "rides-waited-for-a-cause",
+        "rides wait longer than five minutes, because something fails",
+        "work",
+        _WARNING,
+        "more shards do not help: remove the cause first, see {causes}",
+        ("IteratorAgeAlarm",),
+    ),
+    Fault(
+        "nothing-reported",
+        "rides arrive, and the function reports none",
+        "work",
+        _WARNING,
+        "see `mapping`; if it is good, run this command again in some minutes: metrics arrive late",
+        ("NoPredictionsAlarm",),
+    ),
+)
+
+_MODEL = (
+    Fault(
+        "no-model",
+        "the channel holds no model: rides wait",
+        "model",
+        _BAD,
+        "train a first one with `ridecast train`, then "
+        "`ridecast models release build/bundles/<version> --bucket {bucket}`",
+        ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
+    ),
+    Fault(
+        "model-damaged",
+        "the channel or its model is damaged, missing or not signed",
+        "model",
+        _BAD,
+        "`ridecast models rollback VERSION --bucket {bucket}`, or release another; running functions keep theirs",
+        ("RefreshFailuresAlarm",),
+    ),
+)
+
+_ALARMS = (
+    Fault(
+        "alarm-sounds",
+        "an alarm sounds",
+        "alarm",
+        _BAD,
+        "docs/runbook.md{section} describes what to do",
+        ("StackAlarm",),
+    ),
+    Fault(
+        "alarm-deleted",
+        "somebody has deleted an alarm",
+        "alarm",
+        _BAD,
+        f"CloudFormation does not notice: make it again as in {REPAIR}",
+    ),
+    Fault(
+        "alarm-muted",
+        "an alarm's actions are disabled: nobody is notified",
+        "alarm",
+        _WARNING,
+        "`aws cloudwatch enable-alarm-actions --alarm-names {names}`",
+    ),
+    Fault(
+        "nobody-subscribed",
+        "the alarm topic has no confirmed subscription: nobody is notified",
+        "alarm topic",
+        _WARNING,
+        "deploy with AlarmEmail, or subscribe to the stack's AlarmTopicArn, and confirm AWS's message",
+    ),
+    Fault(
+        "failures-waiting",
+        "failed batches wait for a redrive: their rides have no prediction",
+        "failures",
+        _BAD,
+        "`ridecast records list --kind failure`, and `ridecast records redrive --kind failure` once the cause is gone: "
+        "their rides have no prediction",
+        ("GivenUpBatchesAlarm", "GivenUpBatchAgeAlarm"),
+    ),
+    Fault(
+        "rejects-waiting",
+        "rejects wait for a redrive",
+        "rejects",
+        _WARNING,
+        "`ridecast records list --kind reject`, and `ridecast records redrive --kind reject` once the cause is gone",
+    ),
+    Fault(
+        "batch-not-stored",
+        "Lambda could not store a failed batch: its rides will be lost",
+        "",
+        _BAD,
+        "correct the permission at once; docs/runbook.md#undeliveredbatchesalarm",
+        ("UndeliveredBatchesAlarm",),
+    ),
+)
+
+_NOT_LOOKED_AT = (
+    Fault(
+        "denied",
+        "the caller may not read a part of the stack",
+        "any",
+        _UNKNOWN,
+        "attach the stack's DoctorPolicy to your role, and run this again",
+    ),
+    Fault(
+        "not-read",
+        "AWS did not answer for a part of the stack: throttled, cut off or not reachable",
+        "any",
+        _UNKNOWN,
+        "remove the cause, and run this again",
+    ),
+)
+
+FAULTS = {
+    fault.name: fault
+    for group in (_STACK, _RELEASE, _MISSING, _STREAMS, _MAPPING, _FUNCTION, _MODEL, _ALARMS, _NOT_LOOKED_AT)
+    for fault in group
+}
+"""All faults by name, in the order of the runbook's table."""
+
+
+def found(name: str, what: str, /, *, check: str = "", **values: object) -> Finding:
+    """Return the finding of a fault.
+
+    Args:
+        name: The fault's name.
+        what: What was found, with figures.
+        check: The check, for a fault that several checks find.
+        values: Fill in the names in the remedy.
+
+    >>> found("mapping-updating", "the mapping is Updating").remedy
+    'run this command again in a minute'
+    """
+    fault = FAULTS[name]
+    return Finding(check or fault.check, fault.severity, what, fault.remedy.format(**values), name)
+
+
+def table() -> Iterator[str]:
+    """Yield the lines of the runbook's table."""
+    yield "| fault | `ridecast doctor` | alarms | remedy |"
+    yield "|---|---|---|---|"
+    for fault in FAULTS.values():
+        seen = f"*{fault.check}*, {_WORDS[fault.severity]}" if fault.check else "not seen"
+        alarms = ", ".join(f"[{name}](#{name.lower()})" for name in fault.alarms if name != "StackAlarm") or "none"
+        yield f"| {fault.what} | {seen} | {alarms} | {_with_names(fault.remedy)} |"
+
+
+_WORDS = {_BAD: "bad", _WARNING: "warning", _UNKNOWN: "not looked at"}
+
+
+def _with_names(remedy: str) -> str:
+    """Return a remedy for the table: names in braces in capitals, and places in the runbook as links."""
+    text = "".join(text + (name.upper() if name else "") for text, name, _, _ in Formatter().parse(remedy))
+    return re.sub(r"docs/runbook.md#(\w+)", r"[\1](#\1)", text)
