@@ -33,7 +33,7 @@ def run_deploy_local(folder: Path, say: Callable[[str], object]) -> DeployReport
 
     Args:
         folder: Folder for logs.
-        say: Receives a line after each step.
+        say: Receives a line when a step begins and when it ends.
 
     Raises:
         UserError: A step failed.
@@ -62,9 +62,10 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all steps, print the report as one JSON object on the last line, and return the exit code."""
+    """Run all steps, print each as it begins, and the result as the last line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.deploy_local", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="folder for logs")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     options = parser.parse_args(arguments)
     for by in (signal.SIGINT, signal.SIGTERM):
         signal.signal(by, _stop)
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"deploy-local: stopped; the logs are in {options.folder}\n")
         return _STOPPED
-    _say(json.dumps(asdict(report)))
+    _say(json.dumps(asdict(report)) if options.json else f"deploy-local: {report}")
     return 0
 
 

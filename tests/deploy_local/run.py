@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 from infra.local.aws import LocalAws
@@ -35,6 +36,19 @@ _FAILS_WITHIN_S = 60.0
 _POLL_PERIOD_S = 0.05
 
 
+class Step(StrEnum):
+    """The steps of a run, in order."""
+
+    BUILD = "build: two releases with the real sam"
+    DEPLOY = "deploy: the first release, without a model"
+    MODEL = "first model: rides wait, then predictions follow"
+    UPDATE = "update: new code and two shards a stream, while rides arrive"
+    FAIL = "failed update: CloudFormation rolls back, while rides arrive"
+    ROLL_BACK = "roll back: the first release again, while rides arrive"
+    CHECK = "check: the doctor finds nothing bad, and no template diff"
+    DELETE = "delete: the function is gone, streams and models are left"
+
+
 @dataclass(slots=True)
 class DeployReport:
     """The result of a run."""
@@ -45,6 +59,11 @@ class DeployReport:
     lost: int = 0  # Ride events without a result; 0, or the run fails
     repeated: int = 0  # Predictions of a ride that had one: failed batches are delivered again
     seconds: dict[str, float] = field(default_factory=dict)  # Duration of each step, in order
+
+    def __str__(self) -> str:
+        n_steps, total_s = len(self.seconds), sum(self.seconds.values())
+        results = f"{self.predicted:,} predicted, {self.rejected:,} rejected, {self.lost:,} lost"
+        return f"all {n_steps} steps succeeded in {total_s:.0f} s: of {self.rides:,} ride events {results}"
 
 
 class DeployRun:
@@ -59,7 +78,7 @@ class DeployRun:
         self._stack = SamStack(aws, STACK_NAME, folder / "sam.log")
         self._function = LiveFunction(folder / "function.log")
         self._function_name = ""  # as last deployed
-        self._now = ""  # the current step
+        self._now = Step.BUILD  # the current step
         self._n_sendings = 0
 
     def run(self) -> None:
@@ -71,10 +90,10 @@ class DeployRun:
         first = Release(copy_sources(self._scratch / "first"), self._parameters(n_shards=1))
         second = Release(copy_sources(self._scratch / "second"), self._parameters(n_shards=2))
         _change_code(second)
-        with self._step("building two releases"):
+        with self._step(Step.BUILD):
             for release in (first, second):
                 self._stack.build(release)
-        with self._step("deploying the first"):
+        with self._step(Step.DEPLOY):
             self._stack.deploy(first)
         outputs = self._stack.outputs()
         self._traffic = Traffic(self._aws.client("kinesis"), self._aws.client("s3"), outputs)
@@ -93,7 +112,7 @@ class DeployRun:
             self._fail_to_update(_broken(first, second.parameters))
             self._roll_back(first, package)
             self._ask_the_doctor(first)
-        with self._step("deleting"):
+        with self._step(Step.DELETE):
             self._stack.delete(first)
             self._check_what_is_left(outputs)
         self._count()
@@ -107,7 +126,7 @@ class DeployRun:
 
     def _wait_without_a_model(self, bucket: str) -> None:
         """Send rides before there is a model: the function reports that, and the rides wait."""
-        with self._step("rides before there is a model, then releasing one"):
+        with self._step(Step.MODEL):
             with self._sending():
                 deadline_s = time.monotonic() + _FAILS_WITHIN_S
                 while not self._mapping.stats.last_error and time.monotonic() < deadline_s:
@@ -118,7 +137,7 @@ class DeployRun:
             self._settle()
 
     def _update(self, release: Release) -> None:
-        with self._step("updating to new code and two shards a stream while rides arrive"):
+        with self._step(Step.UPDATE):
             before = self._package()
             with self._sending():
                 self._stack.deploy(release)
@@ -128,7 +147,7 @@ class DeployRun:
 
     def _fail_to_update(self, release: Release) -> None:
         """Start an update that CloudFormation cannot finish: it must roll back while rides arrive."""
-        with self._step("an update that fails while rides arrive"):
+        with self._step(Step.FAIL):
             before = self._package()
             with self._sending():
                 self._must(self._is_refused(release), "an impossible update was deployed")
@@ -141,7 +160,7 @@ class DeployRun:
 
     def _roll_back(self, release: Release, package: str) -> None:
         """Deploy the first release again, as after a bad release."""
-        with self._step("back to the first release while rides arrive"):
+        with self._step(Step.ROLL_BACK):
             with self._sending():
                 self._stack.deploy(release)
                 self._must(
@@ -151,7 +170,7 @@ class DeployRun:
 
     def _ask_the_doctor(self, release: Release) -> None:
         """Check that the doctor finds no problem and no template diff."""
-        with self._step("asking the doctor"):
+        with self._step(Step.CHECK):
             doctor = Doctor(self._aws.client, STACK_NAME, template=release.source / "template.yaml")
             problems = [f"{one.check}: {one.what}" for one in check(doctor.gather()) if one.severity is Severity.bad]
             self._must(not problems, f"the doctor reports {'; '.join(problems)}")
@@ -210,15 +229,17 @@ class DeployRun:
         report.lost, report.repeated = traffic.n_lost, traffic.n_repeated
 
     @contextmanager
-    def _step(self, text: str) -> Iterator[None]:
-        self._now, started_s = text, time.monotonic()
+    def _step(self, step: Step) -> Iterator[None]:
+        """Name a step when it begins, and say how long it took when it has succeeded."""
+        self._now, started_s = step, time.monotonic()
+        self._say(f"{list(Step).index(step) + 1}/{len(Step)} {step}")
         yield
-        self.report.seconds[text] = round(time.monotonic() - started_s, 1)
-        self._say(f"{self.report.seconds[text]:6.1f} s  {text}")
+        self.report.seconds[step] = round(time.monotonic() - started_s, 1)
+        self._say(f"    done in {self.report.seconds[step]:.1f} s")
 
     def _must(self, holds: bool, problem: str) -> None:
         if not holds:
-            raise UserError(f"after {self._now}, {problem}", f"the logs are in {self._folder}")
+            raise UserError(f"step {self._now!r} failed: {problem}", f"the logs are in {self._folder}")
 
 
 def _change_code(release: Release) -> None:
