@@ -6,7 +6,8 @@ PredictorError
 │   ├── StoreError               S3 did not answer as needed
 │   │   └── NoSuchObjectError    it has no such object (model_store.py)
 │   │       └── NoModelYetError  the channel is missing: no model has been released yet
-│   └── KmsError                 KMS did not answer as needed
+│   ├── KmsError                 KMS did not answer as needed
+│   └── PublishError             the output stream refuses predictions
 ├── BundleError                  this bundle must not be served
 │   └── SignatureError           it is not signed by the key that is trusted
 ├── ForestError                  arrays that do not make a forest
@@ -61,6 +62,19 @@ class KmsError(TransientError):
         self.key = key
         self.why = why
         super().__init__(f"cannot {action} with the KMS key {key}: {why}")
+
+
+class PublishError(TransientError):
+    """The output stream refused a request with an error that does not pass by itself, and took nothing."""
+
+    def __init__(self, stream: str, code: str, why: str) -> None:
+        self.stream = stream
+        self.code = code
+        self.why = why
+        super().__init__(
+            f"the stream {stream} refuses predictions with {code}: check that OUTPUT_STREAM names it, that it and its"
+            f" key exist, and that the function's role has kinesis:PutRecords on it and may use the key ({why})"
+        )
 
 
 class BundleError(PredictorError):

@@ -15,8 +15,11 @@ from botocore.exceptions import ClientError
 
 from infra.local.s3 import MemoryS3, client_error
 from infra.local.simulation.kinesis import MemoryShard, MemoryStream, check_limits
+from infra.local.sqs import MemoryQueue
 from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.output import Output
 from lambda_function.aws.publisher import Publisher
+from lambda_function.aws.rejects import RejectStore
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.bundle import MANIFEST, Channel, bundle_key, channel_key
@@ -30,6 +33,7 @@ from tests.outcomes import (
     Problem,
     PutOutcome,
     S3Outcome,
+    SendOutcome,
 )
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -94,9 +98,12 @@ class FakeS3(MemoryS3):
         calls: (operation, key) of each call: "get", "put" or "list".
         n_unchanged: Reads that were answered with 304, without a body.
         keys_per_page: Keys that a listing returns at once.
+        request_s: Seconds that a call takes, by `clock`.
     """
 
     script: list[S3Outcome] = field(default_factory=list)
+    request_s: float = 0.0
+    clock: FakeClock = field(default_factory=FakeClock)
     calls: list[tuple[str, str]] = field(default_factory=list)
     n_unchanged: int = 0
     keys_per_page: int = 1000
@@ -135,12 +142,40 @@ class FakeS3(MemoryS3):
     def _begin(self, operation: str, bucket: str, key: str) -> S3Outcome:
         assert bucket == BUCKET
         self.calls.append((operation, key))
+        self.clock.now_s += self.request_s
         outcome = self.script.pop(0) if self.script else None
         if isinstance(outcome, Exception):
             raise outcome
         if isinstance(outcome, Meanwhile):
             outcome.action()
         return outcome
+
+
+@dataclass
+class FakeQueue(MemoryQueue):
+    """A queue whose sends fail by a script.
+
+    Attributes:
+        n_sends: How often a message was sent, with or without success.
+        request_s: Seconds that a send takes, by `clock`.
+    """
+
+    script: list[SendOutcome] = field(default_factory=list)
+    n_sends: int = 0
+    request_s: float = 0.0
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def send_message(self, **request: Any) -> dict[str, Any]:
+        """Send a message."""
+        self.n_sends += 1
+        self.clock.now_s += self.request_s
+        outcome = self.script.pop(0) if self.script else None
+        if isinstance(outcome, Exception):
+            raise outcome
+        answer = super().send_message(**request)
+        if isinstance(outcome, AnswerLost):
+            raise outcome.error()
+        return outcome.change(answer) if isinstance(outcome, AnswerChanged) else answer
 
 
 class FakeKinesis(MemoryStream):
@@ -313,12 +348,14 @@ class FakeFunction:
     timeout_s: float = 60.0
     output_format: str = "json"
     output_groups: int = 1
+    queue: FakeQueue = field(default_factory=FakeQueue)
     kinesis: FakeKinesis = field(init=False)
     handler: StreamHandler = field(init=False)
 
     def __post_init__(self) -> None:
         publish_bundle(self.s3, self.bundle)
         self.s3.calls.clear()
+        self.s3.clock = self.queue.clock = self.clock
         self.kinesis = output_stream(clock=self.clock)
         settings = Settings(
             output_stream=OUTPUT_STREAM,
@@ -326,13 +363,17 @@ class FakeFunction:
             model_channel="stable",
             output_format=self.output_format,
             output_groups=self.output_groups,
+            rejects_queue_url=self.queue.url,
             service_name=f"ridecast-test-{next(_service_numbers)}",
         )
+        publisher = Publisher(self.kinesis, OUTPUT_STREAM, self.clock.sleep, jitter=lambda _, high_s: high_s)
         self.handler = StreamHandler(
-            settings=settings,
-            s3=self.s3,
             models=ModelStore(self.s3, BUCKET, "stable", settings.model_refresh_s, self.clock),
-            publisher=Publisher(self.kinesis, OUTPUT_STREAM, self.clock.sleep, jitter=lambda _, high_s: high_s),
+            output=Output(
+                RejectStore(self.s3, BUCKET, settings.rejects_queue_url, lambda: self.queue),
+                publisher,
+                settings.packed_groups,
+            ),
             telemetry=Telemetry(settings.service_name, settings.metrics_namespace, settings.log_level),
             clock=self.clock,
         )

@@ -23,6 +23,8 @@ class Problem(Enum):
     INTERNAL = "InternalFailure"
     DOWN = "ServiceUnavailable"
     DENIED = "AccessDeniedException"
+    NO_SUCH_STREAM = "ResourceNotFoundException"
+    KEY_DISABLED = "KMSDisabledException"
     EXPIRED = "ExpiredIteratorException"
     NO_SUCH_KEY = "NoSuchKey"
     NO_ANSWER = "no answer in time"
@@ -68,9 +70,12 @@ class AnswerLost:
 
 @dataclass(frozen=True, slots=True)
 class AnswerChanged:
-    """PutRecords is done, and its answer arrives changed: cut off, or with parts that contradict each other."""
+    """The call is done, and its answer arrives changed: cut off, or with parts that contradict each other."""
 
     change: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+CUT_OFF = AnswerChanged(lambda _: {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +111,4 @@ class Meanwhile:
 
 S3Outcome = Exception | AnswerLost | BodyLost | Meanwhile | None
 PutOutcome = Exception | AnswerLost | AnswerChanged | EntriesRefused | None
+SendOutcome = Exception | AnswerLost | AnswerChanged | None

@@ -11,18 +11,25 @@ from typing import Any
 
 import msgspec
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import JSONFileLoader, Loader
+from botocore.parsers import ResponseParserError
 from botocore.session import Session
+from urllib3.exceptions import HTTPError
 
 from lambda_function.aws.fast_kinesis import speed_up_put_records
 
 CONNECT_TIMEOUT_S = 1
 KINESIS_READ_TIMEOUT_S = 4
 S3_READ_TIMEOUT_S, S3_ATTEMPTS = 3, 2
-"""`Settings.deadline_margin_ms` covers these: a PutRecords that hangs takes 5 s, storing the rejects after it takes
-twice 4 s and a pause of at most 1 s between the attempts. So Lambda never has to kill the function."""
+SQS_READ_TIMEOUT_S = 2
+"""`Settings.deadline_margin_ms` covers these, so that Lambda never has to kill the function. A PutRecords that hangs
+takes 5 s. Storing rejects takes twice 4 s in S3 and a pause of at most 1 s between the attempts; then 3 s in SQS."""
 
-_SERVICES = ["kinesis", "kms", "s3"]
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, HTTPError)
+"""What a client raises when AWS refuses, does not answer, or answers what can't be read."""
+
+_SERVICES = ["kinesis", "kms", "s3", "sqs"]
 
 
 def make_clients() -> tuple[Any, Any]:
@@ -48,6 +55,17 @@ def make_s3_client() -> Any:
 def make_kms_client(region: str) -> Any:
     """Make a KMS client of a region. It takes 10 ms, and only a function that loads signed models needs it."""
     return _session().create_client("kms", region_name=region, config=_patient())
+
+
+def make_sqs_client() -> Any:
+    """Make an SQS client. Only a function whose bucket refuses rejects needs it.
+
+    It does not try twice: the batch that comes again is the second attempt.
+    """
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S, read_timeout=SQS_READ_TIMEOUT_S, retries={"total_max_attempts": 1}
+    )
+    return _session().create_client("sqs", config=config)
 
 
 def _session() -> Session:

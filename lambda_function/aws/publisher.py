@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lambda_function.core.records import MAX_KEY_BYTES, Entry
+from lambda_function.errors import PublishError
 
 MAX_CHUNK_RECORDS = 500
 MAX_CHUNK_BYTES = 5 * 1024 * 1024
@@ -42,6 +43,7 @@ class Published:
     unpublished: list[int]  # indices of the entries that the stream has not confirmed, ascending
     n_resent: int = 0  # entries that were sent more than once
     last_error: str = ""  # the error of the last entry that failed, or ""
+    refusal: PublishError | None = None  # if the stream refused the request itself for good, and took no entry
 
 
 @dataclass(slots=True)
@@ -72,7 +74,8 @@ class Publisher:
             try:
                 waiting = self._send_once(entries, waiting, time_left_s)
             except _UnpublishedError as error:
-                return Published(error.waiting, n_resent, self._last_error)
+                refusal = self._refusal(error) if len(error.waiting) == len(entries) else None
+                return Published(error.waiting, n_resent, self._last_error, refusal)
             if not waiting:
                 return Published([], n_resent)
             pause_s = self.jitter(0, backoff_s)
@@ -101,6 +104,12 @@ class Publisher:
                 failed += chunk
             n_sent += len(chunk)
         return failed
+
+    def _refusal(self, error: Exception) -> PublishError | None:
+        cause = error.__cause__
+        if not isinstance(cause, ClientError):
+            return None
+        return PublishError(self.stream_name, cause.response["Error"]["Code"], str(cause))
 
     def _put(self, entries: list[Entry], chunk: Sequence[int]) -> Sequence[int]:
         """Send one chunk and return the indices of the entries that the stream has not confirmed.

@@ -60,8 +60,10 @@ class Settings(ServingSettings):
 
     Attributes:
         output_stream: Name of the stream that predictions go to.
+        rejects_queue_url: URL of the SQS queue for rejects that the bucket does not take; "" if there is none.
         deadline_margin_ms: Milliseconds before Lambda's timeout in which no PutRecords starts: enough for one that
-            hangs and for storing the rejects after it (`clients.py` has the sum).
+            hangs. Storing rejects, which comes before, starts no request in one and a half times as many: enough for S3
+            to hang (`clients.py` has the sums).
         output_format: ``json``, one record per prediction, or ``kpl``, many predictions packed into one record.
         output_groups: With ``kpl``, the number of groups of partition keys: as many as the output stream has shards,
             or a multiple of that.
@@ -70,15 +72,22 @@ class Settings(ServingSettings):
     REQUIRED: ClassVar[tuple[str, ...]] = ("OUTPUT_STREAM", *ServingSettings.REQUIRED)
 
     output_stream: str
-    deadline_margin_ms: int = 15_000
+    rejects_queue_url: str = ""
+    deadline_margin_ms: int = 7_000
     output_format: str = JSON
     output_groups: int = 1
+
+    @property
+    def packed_groups(self) -> int:
+        """The number of groups to pack predictions into; 0 to publish each prediction as a record."""
+        return self.output_groups if self.output_format == KPL else 0
 
     @classmethod
     def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
         return {
             **super()._read(environment),
             "output_stream": environment["OUTPUT_STREAM"].strip(),
+            "rejects_queue_url": _text(environment, "REJECTS_QUEUE_URL", cls.rejects_queue_url),
             "deadline_margin_ms": math.ceil(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
             "output_format": _one_of(environment, "OUTPUT_FORMAT", cls.output_format, OUTPUT_FORMATS),
             "output_groups": math.ceil(_positive(environment, "OUTPUT_GROUPS", cls.output_groups)),

@@ -22,6 +22,8 @@ class BatchReport:
     max_record_age_ms: float  # from the oldest record's arrival to the start of the batch
     n_predictions: int = 0
     rejects_by_reason: Counter[str] = field(default_factory=Counter)  # counts, by `events.REJECT_REASONS`
+    n_rejects_in_queue: int = 0  # rejects that went to the queue, because the bucket did not take them
+    n_rejects_not_stored: int = 0  # rejects that neither bucket nor queue took
     n_retried: int = 0  # records given back to Lambda: all from the first that is not finished
     n_resent: int = 0  # entries of PutRecords that were sent more than once
     retry_from: str = ""  # the sequence number reported, or ""
@@ -51,6 +53,8 @@ class Telemetry:
         metrics.add_metric("Records", count, batch.n_records)
         metrics.add_metric("Predictions", count, batch.n_predictions)
         metrics.add_metric("Rejects", count, n_rejects)
+        metrics.add_metric("RejectsInQueue", count, batch.n_rejects_in_queue)
+        metrics.add_metric("RejectsNotStored", count, batch.n_rejects_not_stored)
         metrics.add_metric("RetriedRecords", count, batch.n_retried)
         metrics.add_metric("ResentEntries", count, batch.n_resent)
         metrics.add_metric("ModelSwitches", count, int(batch.model_switched))

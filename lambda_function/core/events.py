@@ -95,6 +95,12 @@ class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     data: str
     sub_record: int | None = None
 
+    @property
+    def event_id(self) -> str:
+        """The id of the record or sub-record, which its prediction would have had."""
+        record_id = f"{self.shard_id}:{self.sequence_number}"
+        return record_id if self.sub_record is None else f"{record_id}:{self.sub_record}"
+
 
 _decode_event = msgspec.json.Decoder(RideEvent).decode
 _encode = msgspec.json.Encoder().encode

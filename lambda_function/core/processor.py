@@ -3,8 +3,9 @@
 The work is done by column, because a microsecond per ride matters; unusual rides take a slower path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,22 @@ class ProcessedBatch:
     """
 
     entries: list[Entry]  # predictions to publish: partition key and data
+    ids: list[str]  # the prediction id of each entry
     positions: list[int]  # the position of each entry's record, ascending
     rejects: list[tuple[int, Reject]]  # (position, reject) each, ascending
+
+    def without(self, ids: Container[str]) -> Self:
+        """Return the batch without the predictions and rejects that have one of these ids; itself if none has."""
+        kept = [index for index, one in enumerate(self.ids) if one not in ids]
+        rejects = [(position, reject) for position, reject in self.rejects if reject.event_id not in ids]
+        if len(kept) == len(self.ids) and len(rejects) == len(self.rejects):
+            return self
+        return type(self)(
+            [self.entries[index] for index in kept],
+            [self.ids[index] for index in kept],
+            [self.positions[index] for index in kept],
+            rejects,
+        )
 
 
 def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:
@@ -104,9 +119,10 @@ class _Batch:
         encoded = encode_predictions(model.model_version, durations.tolist(), ride_ids, ids, intervals)
         if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
             encoded = self._without_the_too_large(encoded)
+            ids = [record.event_id for record in self.records]
         keys = partition_keys([event.ride_id for event in self.events])
         rejects = sorted(self.rejects, key=lambda one: (one[0], one[1].sub_record or 0))
-        return ProcessedBatch(list(zip(keys, encoded, strict=True)), self.positions, rejects)
+        return ProcessedBatch(list(zip(keys, encoded, strict=True)), ids, self.positions, rejects)
 
     def _pickup_minutes(self) -> NDArray[np.int64]:
         """Return the pickup minutes (n,); reject the rides with an invalid pickup time."""

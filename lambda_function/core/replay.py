@@ -32,8 +32,5 @@ def replay_result(records: Iterable[KinesisRecord], rejects: Iterable[Reject]) -
 
     A reject of a sub-record counts only if the sub-record came by itself.
     """
-    rejected = {
-        f"{reject.shard_id}:{reject.sequence_number}" + ("" if reject.sub_record is None else f":{reject.sub_record}")
-        for reject in rejects
-    }
+    rejected = {reject.event_id for reject in rejects}
     return {REPLAY_FIELD: {"rejected": [record.event_id for record in records if record.event_id in rejected]}}

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 
 import lambda_function.handler
-from lambda_function.aws.rejects import reject_key, store_rejects
+from lambda_function.aws.rejects import RejectStore
 from lambda_function.core.events import INVALID_FIELD
 from lambda_function.core.records import build_reject, decode_records, stream_name
 from lambda_function.core.replay import is_replay, replay_result
@@ -27,7 +27,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> object:
     rejects = [build_reject(record, error) for (_, record), long in zip(pairs, is_long, strict=True) if long]
     if rejects:
         s3: Any = boto3.client("s3")
-        store_rejects(s3, os.environ["BUCKET"], reject_key(stream_name(event), rejects[0]), rejects)
+        RejectStore(s3, os.environ["BUCKET"]).store(stream_name(event), rejects, lambda: 1.0)
     short = [record for (record, _), long in zip(pairs, is_long, strict=True) if not long]
     answer = _real.lambda_handler({**event, "Records": short}, context)
     return answer | replay_result([record for _, record in pairs], rejects) if is_replay(event) else answer

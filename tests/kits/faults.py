@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.simulation import Clients, Simulation, SimulationOptions, Watch
+from infra.local.sqs import MemoryQueue
 from infra.operate.lambda_event import count_done
 from lambda_function.core.records import Entry
 from tests.outcomes import AnswerLost, EntriesRefused, Problem
@@ -31,6 +32,7 @@ class Place(Enum):
     PUT_OUTPUT = "put output"
     S3_GET = "s3 get"
     S3_PUT = "s3 put"
+    SEND = "send message"
 
 
 # -- for every call
@@ -221,6 +223,19 @@ class FaultyS3:
         return self._calls.do(self._calls.next(Place.S3_PUT), lambda: self._s3.put_object(**request))
 
 
+class FaultyQueue:
+    """An SQS client whose sends have faults."""
+
+    def __init__(self, queue: MemoryQueue, calls: FaultyCalls) -> None:
+        self.url = queue.url
+        self._queue = queue
+        self._calls = calls
+
+    def send_message(self, **request: Any) -> Any:
+        """Send a message."""
+        return self._calls.do(self._calls.next(Place.SEND), lambda: self._queue.send_message(**request))
+
+
 Function = Callable[[dict[str, Any]], object]
 
 
@@ -267,6 +282,7 @@ class FaultySimulation(Simulation):
             FaultyKinesis(self.input, self._calls, Place.PUT_INPUT, Place.READ_INPUT),
             FaultyKinesis(self.output, self._calls, Place.PUT_OUTPUT),
             FaultyS3(self.bucket, self._calls),
+            FaultyQueue(self.queue, self._calls),
         )
 
     def invoke(self, event: dict[str, Any]) -> object:

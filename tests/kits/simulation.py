@@ -67,7 +67,7 @@ class Account:
     def published(self) -> list[bytes]:
         """Return each prediction on the output stream, including those in aggregates and repeats."""
         datas = [record["Data"] for shard in self.simulation.output.shards.values() for record in shard.records]
-        return [one for data in datas for _, one in parts_of("", data)]
+        return predictions_in(datas)
 
     def predicted(self) -> dict[str, dict[str, set[bytes]]]:
         """Return the different bytes of each prediction by its id and model version."""
@@ -123,6 +123,11 @@ def parts_of(identity: str, data: bytes) -> list[tuple[str, bytes]]:
         return [(f"{identity}:{index}", one) for index, (_, one) in enumerate(unpack(data))]
     except RejectError:
         return [(identity, data)]
+
+
+def predictions_in(datas: Iterable[bytes]) -> list[bytes]:
+    """Return the predictions in records of the output stream, those in aggregates included."""
+    return [one for data in datas for _, one in parts_of("", data)]
 
 
 def run(arrivals: list[list[Entry]], options: SimulationOptions, faults: Iterable[At] = ()) -> Account:

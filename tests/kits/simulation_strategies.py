@@ -57,6 +57,7 @@ N_USUAL_CALLS = {
     Place.PUT_OUTPUT: 10,
     Place.S3_GET: 8,
     Place.S3_PUT: 6,
+    Place.SEND: 2,
 }
 
 
@@ -129,6 +130,7 @@ AFTER_A_WRITE = st.one_of(
     at(Place.PUT_OUTPUT, lost(*LOST, Problem.INTERNAL, Problem.DIED)),
     some_put_and_then_denied(),
     at(Place.S3_PUT, refused(*LOST, Problem.DOWN, Problem.DENIED) | lost(*LOST) | slow(5.0, 100.0)),
+    at(Place.SEND, refused(*LOST, Problem.DOWN, Problem.DENIED) | lost(*LOST) | slow(2.0, 100.0)),
 )
 CLEAN_FAULTS = together(BEFORE_ANY_WRITE, max_size=10)
 FAULTS = together(BEFORE_ANY_WRITE | AFTER_A_WRITE | AFTER_A_WRITE, max_size=14)

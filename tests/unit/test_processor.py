@@ -58,7 +58,7 @@ def positions(batch: ProcessedBatch) -> list[int]:
 
 
 def test_no_records_give_nothing(model: ModelBundle) -> None:
-    assert process([], model) == ProcessedBatch([], [], [])
+    assert process([], model) == ProcessedBatch([], [], [], [])
 
 
 def test_prediction_is_the_models_to_the_hundredth(model: ModelBundle) -> None:

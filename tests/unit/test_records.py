@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.aws.rejects import reject_key, store_rejects
+from lambda_function.aws.rejects import RejectStore
 from lambda_function.core.events import NOT_BASE64, NOT_JSON, Reject, decode_reject
 from lambda_function.core.records import Envelope, KinesisRecord, build_reject, decode_records, stream_name
-from lambda_function.errors import RejectError, StoreError
+from lambda_function.errors import RejectError
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, invocation, kinesis_records, lambda_record, sequence_number
 from tests.fakes import BUCKET, FakeS3
-from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN
 
 
 def test_envelope_is_decoded_field_by_field() -> None:
@@ -93,10 +92,14 @@ def test_reject_says_why_and_keeps_the_record() -> None:
     )
 
 
+def stored(s3: FakeS3, *rejects: Reject) -> None:
+    RejectStore(s3, BUCKET).store("ride-events", rejects, lambda: 1.0)
+
+
 @given(st.binary())
 def test_original_bytes_are_recovered_from_a_stored_reject(data: bytes) -> None:
     s3 = FakeS3()
-    store_rejects(s3, BUCKET, "rejects/x", [reject_of(data)])
+    stored(s3, reject_of(data))
     (line,) = s3.lines("rejects/")
     assert base64.b64decode(decode_reject(line).data) == data
 
@@ -112,26 +115,7 @@ def test_long_detail_is_cut() -> None:
 def test_lone_surrogates_do_not_keep_a_reject_from_being_stored() -> None:
     record = KinesisRecord("shard:1", Envelope("key \udc00", "1", 0.0, b"hello"))
     s3 = FakeS3()
-    store_rejects(s3, BUCKET, "rejects/x", [build_reject(record, RejectError(NOT_JSON, "at `$.\ud800`"))])
-    stored = decode_reject(s3.objects["rejects/x"])
-    assert (stored.detail, stored.partition_key) == ("at `$.\\ud800`", "key \\udc00")
-
-
-def test_rejects_are_stored_a_line_each_in_order() -> None:
-    s3 = FakeS3()
-    rejects = [reject_of(b"a\n"), reject_of(b"b")]
-    store_rejects(s3, BUCKET, "rejects/x", rejects)
-    assert s3.objects["rejects/x"].endswith(b"}\n")
-    assert [decode_reject(line) for line in s3.objects["rejects/x"].splitlines()] == rejects
-
-
-def test_key_names_stream_shard_and_first_reject() -> None:
-    assert reject_key("ride-events", reject_of()) == f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
-
-
-@pytest.mark.parametrize("error", [SERVICE_DOWN, DENIED, NO_ANSWER], ids=str)
-def test_store_that_refuses_is_an_error_that_may_pass(error: Exception) -> None:
-    with pytest.raises(StoreError, match=f"cannot store s3://{BUCKET}/rejects/x: ") as raised:
-        store_rejects(FakeS3(script=[error]), BUCKET, "rejects/x", [reject_of()])
-    assert raised.value.__cause__ is error
-    assert str(error) in str(raised.value)
+    stored(s3, build_reject(record, RejectError(NOT_JSON, "at `$.\ud800`")))
+    (line,) = s3.lines("rejects/")
+    reject = decode_reject(line)
+    assert (reject.detail, reject.partition_key) == ("at `$.\\ud800`", "key \\udc00")

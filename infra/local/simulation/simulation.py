@@ -20,9 +20,12 @@ from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError, 
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.kinesis import MemoryStream
+from infra.local.sqs import MemoryQueue
 from infra.operate.lambda_event import LambdaRecord, count_done
 from lambda_function.aws.model_store import ModelStore
+from lambda_function.aws.output import Output
 from lambda_function.aws.publisher import Publisher
+from lambda_function.aws.rejects import RejectStore
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.records import Entry
@@ -62,6 +65,7 @@ class Clients(NamedTuple):
     input: Any
     output: Any
     s3: Any
+    queue: Any
 
 
 class Simulation:
@@ -79,6 +83,7 @@ class Simulation:
         input: The stream that the mapping reads.
         output: The stream that the function publishes to.
         bucket: Bundles, rejects and failed batches.
+        queue: Rejects that the bucket did not take.
         mapping: The event source mapping.
         function: The function.
     """
@@ -89,7 +94,7 @@ class Simulation:
             options.mapping.stream_name, options.n_shards, self.clock.wall, keeps_read=options.keeps_all
         )
         self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, self.clock.wall)
-        self.bucket = MemoryS3()
+        self.bucket, self.queue = MemoryS3(), MemoryQueue()
         self._watch = watch
         self.serve(bundle)
         clients, ids = self.clients(), count()
@@ -106,7 +111,7 @@ class Simulation:
 
     def clients(self) -> Clients:
         """Return the clients of the streams and the bucket."""
-        return Clients(self.input, self.output, self.bucket)
+        return Clients(self.input, self.output, self.bucket, self.queue)
 
     def invoke(self, event: dict[str, Any]) -> object:
         """Run the function on an event of the mapping."""
@@ -175,6 +180,7 @@ class SimulatedFunction:
             model_channel=CHANNEL,
             output_format=options.output_format,
             output_groups=options.output_groups,
+            rejects_queue_url=clients.queue.url,
         )
         self._environment: InProcessRuntime | None = None
 
@@ -206,12 +212,14 @@ class SimulatedFunction:
         self._environment = None
 
     def _cold_start(self) -> InProcessRuntime:
-        settings, clock, s3 = self._settings, self._clock, self._clients.s3
+        settings, clock, clients = self._settings, self._clock, self._clients
         handler = StreamHandler(
-            settings=settings,
-            s3=s3,
-            models=ModelStore(s3, BUCKET, CHANNEL, settings.model_refresh_s, clock.monotonic),
-            publisher=_publisher(self._clients.output, OUTPUT_STREAM, clock),
+            models=ModelStore(clients.s3, BUCKET, CHANNEL, settings.model_refresh_s, clock.monotonic),
+            output=Output(
+                RejectStore(clients.s3, BUCKET, settings.rejects_queue_url, lambda: clients.queue),
+                _publisher(clients.output, OUTPUT_STREAM, clock),
+                settings.packed_groups,
+            ),
             telemetry=_telemetry(),
             clock=clock.wall,
         )
