@@ -95,7 +95,9 @@ def test_large_rejects_go_to_the_queue_in_parts() -> None:
     assert [decode_reject(one.body) for one in queued_objects(place.queue)] == rejects
 
 
-@pytest.mark.parametrize("send", [DENIED, NO_ANSWER, ProtocolError("reset"), AnswerLost(), CUT_OFF], ids=repr)
+@pytest.mark.parametrize(
+    "send", [DENIED, NO_ANSWER, ProtocolError("reset"), AnswerLost(), CUT_OFF], ids=lambda one: type(one).__name__
+)
 def test_rejects_that_the_queue_does_not_confirm_are_not_stored(send: SendOutcome) -> None:
     place = Stored(SERVICE_DOWN, None, send)
     with pytest.raises(StoreError, match=r"ServiceUnavailable.*not in the queue"):
