@@ -22,6 +22,8 @@ WATCHED = {
     "GivenUpBatchAgeAlarm": {"ApproximateAgeOfOldestMessage"},
     "UndeliveredBatchesAlarm": {"DestinationDeliveryFailures"},
     "RejectShareAlarm": {"Rejects", "Records"},
+    "RejectsNotStoredAlarm": {"RejectsNotStored"},
+    "RejectsInQueueAlarm": {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"},
     "RefreshFailuresAlarm": {"ModelRefreshFailures"},
     "PublishRetriesAlarm": {"ResentEntries", "PutRecords.TotalRecords"},
     "DurationAlarm": {"Duration"},
@@ -121,8 +123,12 @@ def test_metric_math_returns_one_series_of_all_its_metrics(name: str, alarms: di
         ("ApiErrorsAlarm", {"failed": 5, "asked": 501}, False),
         ("ApiErrorsAlarm", {"failed": 5, "asked": 500}, True),
         ("ApiErrorsAlarm", {"failed": None, "asked": None}, False),
-        ("DurationAlarm", {"duration_ms": 44_999}, False),
-        ("DurationAlarm", {"duration_ms": 45_000}, True),
+        ("DurationAlarm", {"duration_ms": 52_999}, False),
+        ("DurationAlarm", {"duration_ms": 53_000}, True),
+        ("RejectsInQueueAlarm", {"visible": None, "being_read": None}, False),
+        ("RejectsInQueueAlarm", {"visible": 0, "being_read": 0}, False),
+        ("RejectsInQueueAlarm", {"visible": 1, "being_read": None}, True),
+        ("RejectsInQueueAlarm", {"visible": 0, "being_read": 3}, True),  # somebody reads the queue
         ("IteratorAgeAlarm", {"age_ms": 300_000}, False),
         ("IteratorAgeAlarm", {"age_ms": 300_001}, True),
     ],
@@ -239,7 +245,7 @@ def test_topic_is_encrypted_with_a_key_that_cloudwatch_may_use(stack: Stack) -> 
 def test_only_one_source_may_send_and_only_over_tls(
     stack: Stack, receiver: str, key: str, service: str, action: str, source: str
 ) -> None:
-    policy = stack.only("AWS::SQS::QueuePolicy" if key == "Queues" else "AWS::SNS::TopicPolicy")
+    policy = stack.template["Resources"][f"{receiver}Policy"]["Properties"]
     allowed, denied = policy["PolicyDocument"]["Statement"]
     assert policy[key] == [{"Ref": receiver}]
     assert (allowed["Effect"], allowed["Action"]) == ("Allow", action)

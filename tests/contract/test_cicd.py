@@ -56,6 +56,7 @@ DEPLOYED = {
     "PreTraffic.Arn": f"{_FUNCTION}-PreTraffic-1X2Y3Z",
     "Predictor.Arn": f"{_FUNCTION}-Predictor-1X2Y3Z",
     "RideEvents.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RideEventsName']}",
+    "RejectsQueue.Arn": f"arn:aws:sqs:{_OF_THE_ACCOUNT}:{LONGEST_NAME}-RejectsQueue-1X2Y3Z",
     "RidePredictions.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RidePredictionsName']}",
     "ServerlessDeploymentApplication": f"{LONGEST_NAME}-ServerlessDeploymentApplication-1X2Y3Z",
     **{
@@ -246,7 +247,7 @@ def test_templates_roles_take_the_boundary() -> None:
 def test_boundary_allows_no_privilege_escalation(resources: dict[str, Any]) -> None:
     services = {action.partition(":")[0] for action in actions(resources["Boundary"])}
 
-    assert services <= {"cloudwatch", "codedeploy", "kinesis", "kms", "lambda", "logs", "s3"}
+    assert services <= {"cloudwatch", "codedeploy", "kinesis", "kms", "lambda", "logs", "s3", "sqs"}
     assert {action for action in actions(resources["Boundary"]) if re.search(":(Create|Delete|Update)", action)} == {
         "lambda:UpdateAlias",
         "logs:CreateLogStream",

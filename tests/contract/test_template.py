@@ -23,6 +23,7 @@ OUTPUTS = {
     "FunctionName": {"Ref": "Predictor"},
     "GivenUpBatchesUrl": {"Ref": "GivenUpBatches"},
     "KeyArn": arn_of("Key"),
+    "RejectsQueueUrl": {"Ref": "RejectsQueue"},
     "RideEventsArn": arn_of("RideEvents"),
     "RideEventsStream": {"Ref": "RideEvents"},
     "RidePredictionsArn": arn_of("RidePredictions"),
@@ -67,6 +68,7 @@ def test_function_environment_has_exactly_these_settings() -> None:
     assert properties("Predictor")["Environment"]["Variables"] == {
         "OUTPUT_STREAM": {"Ref": "RidePredictions"},
         "BUCKET": {"Ref": "Bucket"},
+        "REJECTS_QUEUE_URL": {"Ref": "RejectsQueue"},
         "MODEL_CHANNEL": {"Ref": "ModelChannel"},
         "MODEL_REFRESH_S": {"Ref": "ModelRefreshSeconds"},
         "MODEL_SIGNING_KEY": {"Ref": "ModelSigningKeyArn"},

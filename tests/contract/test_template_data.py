@@ -7,7 +7,7 @@ from tests.kits.template import arn_of, properties, resource, stack
 
 STREAMS = ("RideEvents", "RidePredictions")
 LOGS = ("PredictorLogs", "PreTrafficLogs")
-OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", *LOGS)
+OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", "RejectsQueue", "RejectsQueuePolicy", *LOGS)
 ADMINISTER = (
     "CancelKeyDeletion",
     "CreateAlias",
@@ -53,17 +53,17 @@ def test_key_rotates_has_a_month_to_cancel_deletion_and_an_alias_of_the_stacks_n
     }
 
 
-def test_key_is_used_through_streams_bucket_and_this_stacks_logs_only() -> None:
+def test_key_is_used_through_streams_bucket_queue_and_this_stacks_logs_only() -> None:
     groups = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${AWS::StackName}-*"
     logs_actions = ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
-    through = [{"Fn::Sub": f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}"} for service in ("kinesis", "s3")]
+    through = [{"Fn::Sub": f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}"} for service in ("kinesis", "s3", "sqs")]
     policy = properties("Key")["KeyPolicy"]
 
     assert policy["Version"] == "2012-10-17"  # the version with variables
     assert {statement["Sid"]: statement for statement in policy["Statement"]} == {
         sid: {"Sid": sid, "Effect": "Allow", "Resource": "*", **rest}
         for sid, rest in {
-            "AccountUsesTheKeyThroughStreamsAndBucket": {
+            "AccountUsesTheKeyThroughStreamsBucketAndQueue": {
                 "Principal": ROOT_OF_THE_ACCOUNT,
                 "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
                 "Condition": {"StringEquals": {"kms:ViaService": through}},
@@ -78,6 +78,28 @@ def test_key_is_used_through_streams_bucket_and_this_stacks_logs_only() -> None:
                 "Action": [f"kms:{action}" for action in ADMINISTER],
             },
         }.items()
+    }
+
+
+# The rejects queue --------------------------------------------------------------------------------------------------
+
+
+def test_rejects_queue_is_encrypted_with_the_key_of_the_rides_and_keeps_rejects_as_long_as_sqs_can() -> None:
+    found = properties("RejectsQueue")
+    assert found["KmsMasterKeyId"] == arn_of("Key")
+    assert found["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_rejects_queue_is_used_over_tls_only() -> None:
+    assert properties("RejectsQueuePolicy")["Queues"] == [{"Ref": "RejectsQueue"}]
+    (statement,) = properties("RejectsQueuePolicy")["PolicyDocument"]["Statement"]
+    assert statement == {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:*",
+        "Resource": arn_of("RejectsQueue"),
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
 
 

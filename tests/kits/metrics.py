@@ -24,7 +24,9 @@ AWS_METRICS: dict[tuple[str, str], tuple[str, ...]] = {
         "IncomingBytes", "IncomingRecords", "PutRecords.TotalRecords", "WriteProvisionedThroughputExceeded",
     ),
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
-    ("AWS/SQS", "QueueName"): ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"),
+    ("AWS/SQS", "QueueName"): (
+        "ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesVisible",
+    ),
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CloudWatch-Logs-Monitoring-CloudWatch-Metrics.html
     ("AWS/Logs", "LogGroupName"): ("IncomingBytes",),
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html

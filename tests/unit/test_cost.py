@@ -96,7 +96,7 @@ def test_plain_rides_sum_up_as_by_hand() -> None:
             + rejects * (0.005 / 1000 + 1.00 / 1e6)
             + rejects * 416 / 1e9 * 0.023 * 12,  # kept a year, so twelve months' are there
             "logs": invocations * 1900 / 1e9 * 0.50,
-            "metrics": 17 * 0.30,
+            "metrics": 19 * 0.30,
             "alarms": 0.0,
             "keys": 0.0,
             "api": 0.0,
@@ -151,7 +151,7 @@ def test_inventory_is_paid_by_the_month() -> None:
     load = Load(rides_per_s=1000.0, n_shards=2, inventory=SOME)
     dollars = cost(load, WORK).variants[PLAIN].dollars_a_month
     assert dollars["snapstart"] == pytest.approx(1769 / 1024 * 0.0000015046 * SECONDS_PER_MONTH)
-    assert dollars["metrics"] == pytest.approx((17 + 6) * 0.30)
+    assert dollars["metrics"] == pytest.approx((19 + 6) * 0.30)
     assert dollars["alarms"] == pytest.approx(16 * 0.10 + 1 * 0.50 + 1 * 3.00)
     assert dollars["keys"] == pytest.approx(2 * 1.00)
 

@@ -9,10 +9,10 @@ import pytest
 
 from lambda_function.aws.telemetry import BatchReport, Stopwatch, Telemetry
 from lambda_function.core.events import REJECT_REASONS
-from lambda_function.errors import StoreError
+from lambda_function.errors import PublishError, StoreError
 from tests.builders import invocation, raw_ride_bytes, ride_bytes, small_bundle
 from tests.fakes import FakeClock, FakeFunction
-from tests.outcomes import DENIED, EntriesRefused
+from tests.outcomes import DENIED, THROTTLED
 
 Line = dict[str, Any]
 _numbers = count()
@@ -75,13 +75,15 @@ def test_metrics_have_their_names_units_and_values(capsys: pytest.CaptureFixture
         "Records": 10,
         "Predictions": 7,
         "Rejects": 0,
+        "RejectsInQueue": 2,
+        "RejectsNotStored": 1,
         "RetriedRecords": 3,
         "ResentEntries": 2,
         "ModelSwitches": 1,
         "ModelRefreshFailures": 0,
     }
     times_ms = {"RecordAge": 1500.5, "PredictTime": 12.5, "PublishTime": 80.25}
-    _, (metrics,) = reported(capsys, model_switched=True)
+    _, (metrics,) = reported(capsys, model_switched=True, n_rejects_in_queue=2, n_rejects_not_stored=1)
     assert units(metrics) == dict.fromkeys(counts, "Count") | dict.fromkeys(times_ms, "Milliseconds")
     assert {name: metrics[name] for name in units(metrics)} == {n: [value] for n, value in (counts | times_ms).items()}
 
@@ -153,10 +155,13 @@ def test_no_payload_is_in_any_line(capsys: pytest.CaptureFixture[str]) -> None:
         f"!{secret}",
     ]
     function = FakeFunction(small_bundle())
-    function.kinesis.script = [EntriesRefused([0]), DENIED]
     function.invoke(invocation(*datas))
-    function.s3.script = [DENIED]
+    function.kinesis.script, function.s3.script = [THROTTLED], [DENIED]
     function.invoke(invocation(*datas))
+    function.kinesis.script = [DENIED]
+    with pytest.raises(PublishError) as raised:
+        function.invoke(invocation(*datas))
+    function.handler.telemetry.failed(raised.value)
     # THEN its log holds nothing of their contents
     out = capsys.readouterr().out
     assert len(out.splitlines()) >= 4
