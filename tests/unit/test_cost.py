@@ -102,7 +102,7 @@ def test_plain_rides_sum_up_as_by_hand() -> None:
             "api": 0.0,
         }
     )
-    assert plain.total == pytest.approx(1.0512 + 1.937051 + 2 * 58.692 + 0.035040 + 15.768 + 0.301731 + 4.9932 + 5.10)
+    assert plain.total == pytest.approx(1.0512 + 1.937051 + 2 * 58.692 + 0.035040 + 15.768 + 0.301731 + 4.9932 + 5.70)
     assert report.dollars_per_million(PLAIN) == pytest.approx(plain.total / 2628)
     assert plain.shards_needed == 1
 
