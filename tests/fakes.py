@@ -187,12 +187,13 @@ class FakeKinesis(MemoryStream):
         n_shards: Shards; they share the hash keys evenly.
         clock: Gives arrival times.
         request_s: Seconds that a PutRecords takes.
-        read_script: The errors of the 1st, 2nd, … GetRecords; None for none.
+        read_script: The errors or answers of the 1st, 2nd, … GetRecords; None for the stream's own answer.
         shards_per_page: Shards that ListShards returns at once.
 
     Attributes:
         requests: Operation and arguments of each call so far.
         outage: The error of all calls about shards; None for none.
+        n_cut_off: Answers about shards that are cut off from now on.
         other_names: Names of streams whose records are put on this one too.
     """
 
@@ -204,7 +205,7 @@ class FakeKinesis(MemoryStream):
         n_shards: int = 1,
         clock: FakeClock | None = None,
         request_s: float = 0.0,
-        read_script: Iterable[Exception | None] = (),
+        read_script: Iterable[Exception | dict[str, Any] | None] = (),
         shards_per_page: int = 100,
     ) -> None:
         self.script = list(script)
@@ -212,6 +213,7 @@ class FakeKinesis(MemoryStream):
         self.request_s = request_s
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.outage: Exception | None = None
+        self.n_cut_off = 0
         self.other_names: Container[str] = ()
         self._read_script = iter(read_script)
         self._shards_per_page = shards_per_page
@@ -257,6 +259,8 @@ class FakeKinesis(MemoryStream):
     def list_shards(self, **request: Any) -> dict[str, Any]:
         """List shards in pages; refuse a name together with a token, as AWS does."""
         self._note("list_shards", request)
+        if self._is_cut_off():
+            return {}
         if "NextToken" in request and "StreamName" in request:
             raise client_error(400, "InvalidArgumentException")
         start = int(request.get("NextToken", 0))
@@ -267,6 +271,8 @@ class FakeKinesis(MemoryStream):
     def get_shard_iterator(self, **request: Any) -> dict[str, Any]:
         """Create an iterator."""
         self._note("get_shard_iterator", request)
+        if self._is_cut_off():
+            return {}
         answer = super().get_shard_iterator(**request)
         self._iterators.add(answer["ShardIterator"])
         return answer
@@ -274,8 +280,11 @@ class FakeKinesis(MemoryStream):
     def get_records(self, **request: Any) -> dict[str, Any]:
         """Read records, or fail by the script."""
         self._note("get_records", request)
-        if error := next(self._read_script, None):
-            raise error
+        outcome = next(self._read_script, None)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            return outcome
         if request["ShardIterator"] not in self._iterators:
             raise Problem.EXPIRED.error()
         arguments = {name: value for name, value in request.items() if name != "StreamARN"}
@@ -299,6 +308,10 @@ class FakeKinesis(MemoryStream):
         if isinstance(outcome, AnswerLost):
             raise outcome.error()
         return outcome.change(answer) if isinstance(outcome, AnswerChanged) else answer
+
+    def _is_cut_off(self) -> bool:
+        self.n_cut_off -= 1
+        return self.n_cut_off >= 0
 
     def _nth(self, n: int) -> MemoryShard:
         return list(self.shards.values())[n]

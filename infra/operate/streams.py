@@ -26,6 +26,9 @@ from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 from training.errors import UserError
 
+READ_PATIENCE_S = 60.0
+"""How long reading may fail for the moment, before it fails."""
+
 _SECONDS_PER_PUT = 0.1  # at a given rate, send ten times a second: the rate is even, and calls are few
 
 
@@ -128,6 +131,11 @@ def refused(stream_name: str, n_accepted: int, n_waiting: int, last_error: str) 
     )
 
 
+def unreadable(stream_name: str, problem: str) -> UserError:
+    """Return the error for a stream that could not be read for READ_PATIENCE_S."""
+    return UserError(f"stream {stream_name} could not be read for {READ_PATIENCE_S:g} s: {problem}", "try again later")
+
+
 def countdown(seconds: float, clock: Callable[[], float]) -> Callable[[], float]:
     """Return a function that gives the seconds left from now on."""
     deadline_s = clock() + seconds
@@ -153,9 +161,17 @@ class Pace:
 class StreamReader:
     """Read all shards of a stream step by step; after a reshard, go on with the new shards."""
 
-    def __init__(self, kinesis: Any, stream_name: str, starting_position: StartingPosition = "LATEST") -> None:
+    def __init__(
+        self,
+        kinesis: Any,
+        stream_name: str,
+        starting_position: StartingPosition = "LATEST",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._kinesis = kinesis
         self._stream_name = stream_name
+        self._clock = clock
+        self._failing_since_s: float | None = None
         self._known = {shard.shard_id for shard in list_shards(kinesis, stream_name)}
         self._shards = [ShardReader(kinesis, stream_name, one, starting_position) for one in sorted(self._known)]
 
@@ -165,7 +181,11 @@ class StreamReader:
         return not self._shards
 
     def read_once(self) -> list[Record]:
-        """Read each shard once: in order within a shard, in no order between shards; aggregates as sub-records."""
+        """Read each shard once: in order within a shard, in no order between shards; aggregates as sub-records.
+
+        Raises:
+            UserError: A shard could not be read for READ_PATIENCE_S.
+        """
         records = [
             Record(
                 shard.shard_id,
@@ -178,9 +198,20 @@ class StreamReader:
             for record in shard.read()
             for partition_key, data in _sub_records(record["PartitionKey"], record["Data"])
         ]
+        self._check_patience()
         if any(shard.is_closed for shard in self._shards):
             self._open_new_shards()
         return records
+
+    def _check_patience(self) -> None:
+        problem = next((shard.problem for shard in self._shards if shard.problem), "")
+        if not problem:
+            self._failing_since_s = None
+            return
+        now_s = self._clock()
+        self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
+        if now_s - self._failing_since_s >= READ_PATIENCE_S:
+            raise unreadable(self._stream_name, problem)
 
     def polls(self, wait: Callable[[float], object]) -> Iterator[list[Record]]:
         """Read again and again until every shard has ended, or `wait` returns true.

@@ -338,6 +338,34 @@ def test_temporary_failure_is_retried_at_the_next_read(fault: Exception) -> None
     assert data(shard.read()) == [b"a"]
 
 
+@pytest.mark.parametrize("starting_position", ["TRIM_HORIZON", "LATEST"])
+def test_cut_off_answer_is_lost_and_the_next_read_goes_on(starting_position: StartingPosition) -> None:
+    kinesis = FakeKinesis(read_script=[{}, {"MillisBehindLatest": 0}])
+    kinesis.n_cut_off = 1
+    shard = reader(kinesis, starting_position)
+    kinesis.put(b"a")
+
+    assert [data(shard.read()) for _ in range(4)].count([b"a"]) == 1
+    assert not shard.problem
+
+
+def test_stream_whose_answers_are_always_cut_off_ends_with_a_sentence() -> None:
+    kinesis = FakeKinesis(read_script=itertools.repeat({}))
+    stream = StreamReader(kinesis, "ride-events", "TRIM_HORIZON", kinesis.clock)
+
+    with pytest.raises(UserError, match="could not be read for 60 s: the answer to GetRecords was cut off"):
+        list(stream.polls(kinesis.clock.sleep))
+
+
+def test_reading_goes_on_if_only_a_few_answers_are_cut_off() -> None:
+    kinesis = FakeKinesis(read_script=[None, *[{}] * 50])
+    stream = StreamReader(kinesis, "ride-events", "TRIM_HORIZON", kinesis.clock)
+    stream.read_once()
+    kinesis.put(b"a")
+
+    assert next(records for records in stream.polls(kinesis.clock.sleep) if records)[0].data == b"a"
+
+
 @pytest.mark.parametrize(
     "fault",
     [DENIED, client_error(400, "ResourceNotFoundException"), ParamValidationError(report="x")],
@@ -363,3 +391,18 @@ def test_shards_are_listed_page_by_page() -> None:
     kinesis = FakeKinesis(n_shards=5, shards_per_page=2)
 
     assert [shard.shard_id for shard in list_shards(kinesis, "ride-events")] == list(kinesis.shards)
+
+
+def test_cut_off_list_of_shards_is_asked_for_again() -> None:
+    kinesis = FakeKinesis(n_shards=5, shards_per_page=2)
+    kinesis.n_cut_off = 2
+
+    assert len(list_shards(kinesis, "ride-events", kinesis.clock.sleep)) == 5
+
+
+def test_list_of_shards_that_is_always_cut_off_ends_with_a_sentence() -> None:
+    kinesis = FakeKinesis()
+    kinesis.n_cut_off = 100
+
+    with pytest.raises(UserError, match="the answer to ListShards was cut off: try again"):
+        list_shards(kinesis, "ride-events", kinesis.clock.sleep)

@@ -23,6 +23,7 @@ from infra.local.event_source.delivery import Delivery
 from infra.local.event_source.shard_consumer import ShardConsumer
 from infra.operate.shards import (
     FIRST_IDLE_WAIT_S,
+    CutOffAnswerError,
     Shard,
     ShardReader,
     StartingPosition,
@@ -109,7 +110,7 @@ class EventSourceMapping:
         self._next_discovery_s = self._timing.clock() + DISCOVERY_PERIOD_S
         try:
             shards = list_shards(self._kinesis, self._config.stream_name)
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, CutOffAnswerError) as error:
             if not is_temporary(error):
                 raise
             logger.warning("shards of %s cannot be listed now: %s", self._config.stream_name, error)
