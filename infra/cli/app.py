@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import channels, cost, demo, models, operate, records, rides, tracking, train
+from infra.cli import channels, cost, demo, models, operate, records, rides, signals, tracking, train
 
 HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
+
+_INTERRUPTED = 130  # typer's code for a command that KeyboardInterrupt has ended
 
 Commands = dict[str, Callable[..., None]]
 
@@ -36,7 +38,7 @@ MODELS: Commands = {
     "sync": tracking.sync_command,
     "check": tracking.check_command,
 }
-RIDES: Commands = {"send": rides.send_command, "tail": rides.tail_command}
+RIDES: Commands = {"send": rides.send_command, "tail": rides.tail_command, "replay": rides.replay_command}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 
@@ -50,7 +52,10 @@ def _group(text: str, commands: Commands) -> typer.Typer:
 
 app = _group(HELP, COMMANDS)
 app.add_typer(_group("Models in a bucket, and the channels that point at them.", MODELS), name="models")
-app.add_typer(_group("Ride events into a stream, predictions out of one.", RIDES), name="rides")
+app.add_typer(
+    _group("Ride events into a stream and to the function again, predictions out of one.", RIDES),
+    name="rides",
+)
 app.add_typer(_group("Failed records: rejects, and batches that failed.", RECORDS), name="records")
 
 
@@ -77,7 +82,11 @@ def main() -> None:
     from training.errors import UserError
 
     try:
-        sys.exit(app(standalone_mode=False))
+        with signals.raising():
+            code = app(standalone_mode=False)
+        sys.exit(signals.exit_code() if code == _INTERRUPTED else code)
+    except KeyboardInterrupt:  # just before or after the command
+        sys.exit(signals.exit_code())
     except typer.TyperException as error:
         if error.format_message().startswith("Usage:"):  # a group without a command: the message is its help
             sys.stdout.write(f"{error.format_message()}\n")

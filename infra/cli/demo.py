@@ -1,9 +1,7 @@
 """`ridecast demo` and `serve`: the whole pipeline, or the HTTP API, on this machine."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -133,23 +131,11 @@ def serve_command(
             model = f"model {version}" if version else missing
             for line in (f"listening on {server.url}, {model}", example_curl(server.url), "press Ctrl-C to stop"):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
-            with suppress(KeyboardInterrupt), _ended_by_signals():
+            with suppress(KeyboardInterrupt):
                 server.wait()
     with redirect_stdout(out):
         result = {"url": server.url, "requests": count.n_requests, "errors": count.n_errors, "model_version": version}
         show_result("Served", result, as_json=as_json)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End the block on SIGINT and SIGTERM. A shell makes background jobs ignore SIGINT, so set both."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 def bundle_bucket(folder: Path) -> "Bucket":

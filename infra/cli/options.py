@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from datetime import UTC, datetime
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
@@ -33,6 +34,16 @@ def channel_name(name: str | None) -> str | None:
     if name is None or _CHANNEL.fullmatch(name):
         return name
     raise typer.BadParameter(f"{name!r} is not a channel name: use lower-case letters, digits, - and _")
+
+
+def time_option(text: str | None, option: str) -> datetime | None:
+    """Parse an option's time: ISO 8601, or an age such as 2h."""
+    from infra.operate.redrive.selection import parse_time
+
+    try:
+        return None if text is None else parse_time(text, lambda: datetime.now(UTC))
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
 
 
 KEY_OPTION, KEY_VARIABLE = "--signing-key", "RIDECAST_SIGNING_KEY"

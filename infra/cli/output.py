@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import typer
+
+from infra.cli import signals
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -136,6 +140,12 @@ def _fact_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else value_text(value)
 
 
+def interrupted(done: str, hint: str) -> typer.Exit:
+    """Say on standard error what an interrupted command has done and how to go on; return the exception to raise."""
+    sys.stderr.write(f"\nridecast: interrupted: {done}; {hint}\n")
+    return typer.Exit(signals.exit_code())
+
+
 def months_text(months: Sequence[str]) -> str:
     """Return one month, or the first and the last of several.
 
@@ -240,8 +250,14 @@ class ConsoleDisplay:
 
 
 @contextmanager
-def counting(console: "Console", text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs. The block calls the yielded function with the count so far."""
+def counting(console: "Console", text: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar while the block runs. The block calls the yielded function with the count so far.
+
+    Args:
+        console: Where.
+        text: Before the bar.
+        total: The count at the end; None if it is not known.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

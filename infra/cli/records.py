@@ -1,16 +1,15 @@
 """`ridecast records list`, `show` and `redrive`: rejects and failed batches."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from infra.cli.options import BucketAws, Function, Json, expand_options
-from infra.cli.output import counted, show_result, write_json, write_lines, write_table
+from infra.cli.options import BucketAws, Function, Json, expand_options, time_option
+from infra.cli.output import counted, interrupted, show_result, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from infra.operate.redrive.marks import Marks
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _N_NEWEST = 5
 _N_FIRST = 5
-_INTERRUPTED = 130  # a shell's exit code for a program that Ctrl-C has ended
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ class Filters:
 
         return Selection(
             reason=self.reason,
-            since=_time(self.since, "--since"),
-            until=_time(self.until, "--until"),
+            since=time_option(self.since, "--since"),
+            until=time_option(self.until, "--until"),
             shard_id=None if self.shard is None else full_shard_id(self.shard),
             stream=self.stream,
         )
@@ -153,8 +151,7 @@ def redrive_command(
         with records.reading(selection, name) as objects:
             report = run.run(objects)
     except KeyboardInterrupt:
-        sys.stderr.write(f"ridecast: interrupted after {run.report.n_redriven:,} records: run it again to continue\n")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise interrupted(f"{run.report.n_redriven:,} records are redriven", "the same command goes on") from None
     streams = ", ".join(f"{n:,} of {stream}" for stream, n in sorted(report.by_stream.items()))
     shown = {
         "selected": report.n_selected,
@@ -213,15 +210,6 @@ class _Records:
         keys = self.kind.keys(self.bucket, selection.stream, selection.shard_id)
         with counted(f"reading {self.kind.name}", self.kind.read(self.bucket, keys), len(keys)) as each:
             yield (one.only(selection.admits) for one in each)
-
-
-def _time(text: str | None, option: str) -> datetime | None:
-    from infra.operate.redrive.selection import parse_time
-
-    try:
-        return None if text is None else parse_time(text, lambda: datetime.now(UTC))
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
 
 
 def _write_summary(summary: "Summary", title: str) -> None:

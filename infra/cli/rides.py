@@ -1,16 +1,30 @@
-"""`ridecast rides send` and `tail`: write ride events to a stream, and read predictions from one."""
+"""`ridecast rides send`, `tail` and `replay`: write ride events, read predictions, bring ride events again."""
 
 import json
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 import typer
 
-from infra.cli.options import Aws, Json, Service, expand_options
-from infra.cli.output import counting, error_console, printable, show_result, write_json
+from infra.cli import signals
+from infra.cli.options import Aws, Function, Json, Service, ServiceName, expand_options, time_option
+from infra.cli.output import counting, error_console, interrupted, printable, show_result, write_json
+
+
+@dataclass
+class SendState:
+    """What a sending is about, and how far it is."""
+
+    stream: str
+    service: ServiceName
+    months: str
+    rides: int | None
+    n_sent: int = 0  # events that the stream has confirmed, counted from the first
 
 
 @expand_options
@@ -23,28 +37,109 @@ def send_command(
     months: Annotated[str, typer.Option(help="Months of the rides, sent in order of pickup.")] = "2021-02",
     rides: Annotated[int | None, typer.Option(min=1, help="Maximum number of rides. (default: all)")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Rides per second; a shard accepts 1,000.")] = 1000.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Send the rest of an interrupted run, whose rides and stream it takes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send rides of TLC months to a stream.
 
-    Prints the stream and the number of accepted events.
+    Ctrl-C ends it after the events under way; --resume sends the rest. Prints the stream and the number of accepted
+    events.
 
     Example: ridecast rides send --months 2021-02 --rides 1000 --stack ridecast
     """
+    from infra.cli.resume import ResumeFile
     from infra.local.demo.replay import Replay
-    from infra.operate.streams import publish
+    from infra.operate.streams import Timing, publish
     from lambda_function.aws.publisher import Publisher
     from training.data.load import load_rides
     from training.data.months import default_data_dir, parse_months
 
-    loaded = load_rides(service, parse_months(months), data_dir=default_data_dir())
-    replay = Replay(loaded.head(len(loaded) if rides is None else rides), n_malformed=0)
-    name = stream or aws.output("RideEventsStream") or "ride-events"
-    n_sent = 0
-    with counting(error_console(), f"sending to {name}", len(replay)) as count:
-        for n_sent in publish(Publisher(aws.client("kinesis"), name), replay.entries(), rate_per_s=rate):
-            count(n_sent)
-    show_result("Ride events", {"stream": name, "sent": n_sent}, as_json=as_json)
+    file = ResumeFile("rides send")
+    if resume:
+        state = file.load(SendState)
+    else:
+        state = SendState(stream or aws.output("RideEventsStream") or "ride-events", service, months, rides)
+    loaded = load_rides(state.service, parse_months(state.months), data_dir=default_data_dir())
+    replay = Replay(loaded.head(len(loaded) if state.rides is None else state.rides), n_malformed=0)
+    entries, n_before = replay.entries(), state.n_sent
+    publisher = Publisher(aws.client("kinesis"), state.stream)
+    try:
+        with (
+            file.keeping(state),
+            signals.stopping() as stop,
+            counting(error_console(), f"sending to {state.stream}", len(entries)) as count,
+        ):
+            for n_sent in publish(publisher, entries[n_before:], rate_per_s=rate, timing=Timing(sleep=stop.sleep)):
+                state.n_sent = n_before + n_sent
+                count(state.n_sent)
+                if state.n_sent < len(entries):
+                    stop.check()
+    except KeyboardInterrupt:
+        done = f"{state.n_sent:,} of {len(entries):,} events are sent to {state.stream}"
+        raise interrupted(done, file.hint) from None
+    show_result("Ride events", {"stream": state.stream, "sent": state.n_sent}, as_json=as_json)
+
+
+@expand_options
+def replay_command(
+    aws: Aws,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="Arrived at or after this time: ISO 8601 in UTC, or 2h."),
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Arrived before this time. (default: now)")] = None,
+    shard: Annotated[str | None, typer.Option(help="Only from this shard: its id or its number.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Stream to replay. (default: the stack's, or ride-events)")] = None,
+    function: Function = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Records per second at most.")] = 1000.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the records.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, whose times and stream it takes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the ride events of a time to the function again.
+
+    Reads them from the stream and invokes the function with them as they are: nothing is put onto the stream, and each
+    prediction has the id that it always has. Ctrl-C ends it; --resume goes on. Prints how many records were replayed,
+    and how many of them the function rejected.
+
+    Example: ridecast rides replay --from 2h --to 1h --stack ridecast
+    """
+    from infra.cli.resume import ResumeFile
+    from infra.operate.redrive.selection import full_shard_id
+    from infra.operate.stream_replay import ReplayState, StreamReplay
+
+    file = ResumeFile("rides replay")
+    begin, end = time_option(since, "--from"), time_option(until, "--to") or datetime.now(UTC)
+    if resume:
+        state = file.load(ReplayState)
+    elif begin is None:
+        raise typer.BadParameter("is missing: give a time, or --resume", param_hint="'--from'")
+    else:
+        name = stream or aws.output("RideEventsStream") or "ride-events"
+        state = ReplayState(name, begin, end, None if shard is None else full_shard_id(shard))
+    run = StreamReplay(aws.client("kinesis"), None if dry_run else aws.replayer(function), state, rate)
+    try:
+        with (
+            nullcontext() if dry_run else file.keeping(state),
+            counting(error_console(), f"replaying {state.stream}", None) as count,
+        ):
+            for n_replayed in run.run():
+                count(n_replayed)
+    except KeyboardInterrupt:
+        raise interrupted(f"{state.n_replayed:,} records of {state.stream} are replayed", file.hint) from None
+    result = {
+        "stream": state.stream,
+        "from": state.since.isoformat(),
+        "to": state.until.isoformat(),
+        "shards": len(state.finished),
+        "to_replay" if dry_run else "replayed": state.n_replayed,
+        "rejected": state.n_rejected,
+    }
+    show_result("Ride events", result, as_json=as_json)
 
 
 @expand_options

@@ -84,6 +84,7 @@ ALLOWED = {
     "OperatorPolicy": {
         ("kinesis:PutRecords", of("RideEvents")),
         ("lambda:InvokeFunction", str({"Ref": "PredictorAliaslive"})),
+        *actions_on(of("RideEvents"), "kinesis", *READ_STREAM),
         *actions_on(of("RidePredictions"), "kinesis", *READ_STREAM),
         *(("s3:GetObject", target) for target in (REJECTS, FAILURES, MARKS, CHANNELS, GOLDEN, MANIFESTS)),
         ("s3:PutObject", MARKS),

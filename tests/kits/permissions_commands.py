@@ -45,6 +45,7 @@ COMMANDS = {
         "smoke --stack {stack} --rides 3 --patience-s 60",
         "rides send --stream ride-events",
         "rides tail --stream ride-predictions --limit 1 --idle-s 0",
+        "rides replay --from 1h --stack {stack}",
         "records list --bucket {bucket}",
         "records show {reject} --bucket {bucket}",
         "records redrive --dry-run --bucket {bucket}",

@@ -29,7 +29,7 @@ from training.registry.channels import move_channel, store_bundle
 GROUPS = {
     "": "demo train backtest report serve doctor smoke cost",
     "models": "list show compare release promote rollback history reproduce sign sync check",
-    "rides": "send tail",
+    "rides": "send tail replay",
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]

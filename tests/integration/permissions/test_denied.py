@@ -133,7 +133,6 @@ FORBIDDEN = {
     ),
     "OperatorPolicy": (
         put_on(PREDICTIONS),
-        read_from(RIDES),
         *(read(key) for key in (FOREST, LINE)),
         *(write(key) for key in (MANIFEST, STABLE, REJECT)),
         NEW_KEY_FOR_DATA,
