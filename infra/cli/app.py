@@ -96,3 +96,7 @@ def main() -> None:
         sentence = str(error)
     sys.stderr.write(f"ridecast: {printable(sentence)}\n")
     sys.exit(2)
+
+
+if __name__ == "__main__":  # for the jobs that deploy: they do not install this project
+    main()

@@ -16,7 +16,8 @@ from infra.local.runtime.function import FunctionConfig, read_function
 from infra.operate.shards import StartingPosition
 from infra.stack.conditions import decide
 from infra.stack.describe import describe_stack, physical_names
-from infra.stack.template import TEMPLATE, transform
+from infra.stack.template import TEMPLATE
+from infra.stack.translate import transform
 from training.errors import UserError
 
 _CONVERTED: dict[str, tuple[str, Callable[[Any], object]]] = {

@@ -1,6 +1,7 @@
-"""`python -m infra.stack.change_set parameters | clear | show | execute | undo`: a deployment's steps around sam."""
+"""`python -m infra.stack.change_set plan | execute | verify | undo`: the steps of a deployment in .github/workflows."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,35 +12,43 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.stack import deployment
+from infra.stack.changes import as_markdown, read_changes
+from infra.stack.describe import find_stack
+from infra.stack.upload import differing_functions, read_release, upload
 from training.errors import UserError
 
 SAMCONFIG = Path("samconfig.toml")
+RELEASE = Path("build/release")
 BEFORE = Path("build/before.json")
 """Where `execute` stores what was deployed, for `undo`."""
 
 
-def parameters(_: Callable[[str], Any], options: argparse.Namespace) -> None:
-    """Write the parameters for `sam deploy`, one a line."""
-    more = dict(word.split("=", 1) for word in options.more)
-    found = deployment.deployment_parameters(SAMCONFIG, options.environment, more)
-    sys.stdout.writelines(f"{word}\n" for word in found)
-
-
-def clear(client: Callable[[str], Any], options: argparse.Namespace) -> None:
-    """Delete older change sets that were never executed."""
-    for name in deployment.clear_change_sets(client("cloudformation"), options.stack):
-        sys.stdout.write(f"{options.stack}: {name} was never executed, deleted\n")
-
-
-def show(client: Callable[[str], Any], options: argparse.Namespace) -> None:
-    """Write the changes of the newest change set in Markdown, and its name as a step output."""
+def plan(client: Callable[[str], Any], options: argparse.Namespace) -> None:
+    """Upload a release, make its change set and write the changes in Markdown; delete change sets left from before."""
+    release = read_release(options.release)
+    settings = deployment.read_settings(options.samconfig, options.environment)
     cloudformation = client("cloudformation")
-    name = deployment.newest_change_set(cloudformation, options.stack)
-    changes = deployment.read_changes(cloudformation, options.stack, name) if name else []
-    sys.stdout.write(deployment.as_markdown(options.stack, changes) + "\n")
+    for name in deployment.clear_change_sets(cloudformation, options.stack):
+        sys.stderr.write(f"{options.stack}: {name} was never executed, deleted\n")
+    stack = find_stack(cloudformation, options.stack)
+    boundary = {"PermissionsBoundaryArn": options.boundary} if options.boundary else {}
+    wanted = deployment.Wanted(
+        name=options.stack,
+        template_url=upload(client("s3"), options.bucket, options.stack, release),
+        parameters={**deployment.kept_parameters(stack, release.template), **settings.parameters, **boundary},
+        tags=settings.tags,
+        capabilities=settings.capabilities,
+        role_arn=options.execution_role,
+    )
+    change_set = deployment.make_change_set(cloudformation, wanted, "release")
+    changes = read_changes(cloudformation, options.stack, change_set.partition("/")[0]) if change_set else []
+    account = options.execution_role.split(":")[4] if options.execution_role else ""
+    sys.stdout.write(as_markdown(options.stack, changes, account) + "\n")
+    for file, data in release.packages.items():
+        sys.stdout.write(f"\n{file}: SHA-256 {hashlib.sha256(data).hexdigest()}\n")
     if options.github_output:
         with options.github_output.open("a", encoding="utf-8") as output:
-            output.write(f"change_set={name or ''}\n")
+            output.write(f"change_set={change_set or ''}\n")
 
 
 def execute(client: Callable[[str], Any], options: argparse.Namespace) -> None:
@@ -49,6 +58,14 @@ def execute(client: Callable[[str], Any], options: argparse.Namespace) -> None:
         options.before.parent.mkdir(parents=True, exist_ok=True)
         options.before.write_bytes(msgspec.json.encode(before))
     sys.stdout.write(f"{options.stack}: {deployment.execute(cloudformation, options.stack, options.change_set)}\n")
+
+
+def verify(client: Callable[[str], Any], options: argparse.Namespace) -> None:
+    """Compare the code that Lambda runs with the release's, by their digests."""
+    release = read_release(options.release)
+    if problems := differing_functions(client("cloudformation"), client("lambda"), options.stack, release):
+        raise UserError("; ".join(problems), "deploy again, and find out who has changed the functions")
+    sys.stdout.write(f"{options.stack}: {len(release.functions)} functions run the release's code\n")
 
 
 def undo(client: Callable[[str], Any], options: argparse.Namespace) -> None:
@@ -66,25 +83,37 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.stack.change_set", description=__doc__)
     parser.add_argument("--endpoint-url", help="Another AWS than the real one.")
     commands = parser.add_subparsers(required=True)
-    parameters_parser = commands.add_parser("parameters", help=parameters.__doc__)
-    parameters_parser.set_defaults(command=parameters)
-    parameters_parser.add_argument("--environment", required=True, help="One of samconfig.toml's.")
-    parameters_parser.add_argument("more", nargs="*", metavar="Name=value", help="Added; an empty value is ignored.")
-    for command in (clear, show, execute, undo):
+    for command in (plan, execute, verify, undo):
         subparser = commands.add_parser(command.__name__, help=command.__doc__)
         subparser.set_defaults(command=command)
         subparser.add_argument("--stack", required=True)
-        if command is show:
-            subparser.add_argument("--github-output", type=Path, help="The file for the step's outputs.")
-        if command in {execute, undo}:
-            subparser.add_argument(
-                "--before", type=Path, default=BEFORE, help="The file with what was deployed before."
-            )
-        if command is execute:
-            subparser.add_argument("--change-set", required=True, help="Its name.")
-        if command is undo:
-            subparser.add_argument("--bucket", required=True, help="The artefact bucket.")
+        for name, described in _OPTIONS.items():
+            if command.__name__ in described["of"]:
+                subparser.add_argument(name, **{key: value for key, value in described.items() if key != "of"})
     return parser.parse_args(arguments)
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--environment": {"of": {"plan"}, "required": True, "help": "One of samconfig.toml's."},
+    "--samconfig": {"of": {"plan"}, "type": Path, "default": SAMCONFIG, "help": "Parameters, tags and capabilities."},
+    "--execution-role": {
+        "of": {"plan"},
+        "default": "",
+        "help": "The ARN of the role that CloudFormation deploys with.",
+    },
+    "--boundary": {"of": {"plan"}, "default": "", "help": "The ARN for the parameter PermissionsBoundaryArn."},
+    "--github-output": {"of": {"plan"}, "type": Path, "help": "The file for the step's outputs."},
+    "--release": {"of": {"plan", "verify"}, "type": Path, "default": RELEASE, "help": "The release's folder."},
+    "--bucket": {"of": {"plan", "undo"}, "required": True, "help": "The artefact bucket."},
+    "--change-set": {"of": {"execute"}, "required": True, "help": "Its identity, plan's output."},
+    "--before": {
+        "of": {"execute", "undo"},
+        "type": Path,
+        "default": BEFORE,
+        "help": "The file with what was deployed.",
+    },
+}
+"""Options by name, each with the steps that take it."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from infra.stack.template import BOOTSTRAP, ROOT, TEMPLATE, read_template, transform
+from infra.stack.template import BOOTSTRAP, ROOT, TEMPLATE, read_template
 from infra.stack.tools import run, run_uv
+from infra.stack.translate import transform
 from training.errors import UserError
 
 CONFIG = ROOT / ".checkov.yaml"

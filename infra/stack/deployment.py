@@ -1,8 +1,4 @@
-"""Deploy a change set of `sam deploy --no-execute-changeset`: choose it, show it, execute it, and undo it afterwards.
-
-A change set is identified by its name, not by its ARN: the ARN contains the account's number, which a workflow's log
-masks, and GitHub drops a job's output that contains something masked.
-"""
+"""Deploy by a change set: make it, execute exactly the one that was approved, and undo it afterwards."""
 
 import hashlib
 import shlex
@@ -25,11 +21,10 @@ WAIT_S = 10.0
 MAX_WAITS = 360
 """An hour: a canary takes about 10 minutes, a first deployment 5, and a rollback as long again."""
 
-HOLDS_DATA = frozenset({"AWS::KMS::Key", "AWS::Kinesis::Stream", "AWS::Logs::LogGroup", "AWS::S3::Bucket"})
-"""Types whose replacement or removal the approver must not miss, although all of them are retained."""
-
 _GOOD_ENDS = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 _SHOWN_REASONS = 5
+_NEVER_DEPLOYED = "REVIEW_IN_PROGRESS"  # the status of a stack whose first change set was never executed
+_NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 _NOT_AVAILABLE = frozenset({"ChangeSetNotFound", "InvalidChangeSetStatus"})
 
 _WITHOUT_DELAY = {"CodeRollout": "AllAtOnce", "RolloutAlarms": "Ignored"}
@@ -37,11 +32,17 @@ _WITHOUT_DELAY = {"CodeRollout": "AllAtOnce", "RolloutAlarms": "Ignored"}
 has raised rolls it back. samconfig.toml sets the usual values again at the next deployment."""
 
 
-def deployment_parameters(samconfig: Path, environment: str, more: Mapping[str, str]) -> list[str]:
-    """Return ``Name=value`` for each parameter of a deployment.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What samconfig.toml says about deployments to one environment."""
 
-    `sam deploy --parameter-overrides` replaces samconfig.toml's parameters instead of adding to them, so all are given:
-    those of the file's environment, as in ``prod``, and more, as an ARN, which outrank them; an empty one is ignored.
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    capabilities: tuple[str, ...]
+
+
+def read_settings(samconfig: Path, environment: str) -> Settings:
+    """Read an environment's settings, as in ``prod``.
 
     Raises:
         UserError: The file has no such environment.
@@ -49,11 +50,16 @@ def deployment_parameters(samconfig: Path, environment: str, more: Mapping[str, 
     tables = tomllib.loads(samconfig.read_text(encoding="utf-8"))
     if environment not in tables:
         raise UserError(f"{samconfig.name} has no environment {environment}", f"add [{environment}.deploy.parameters]")
-    overrides = tables[environment].get("deploy", {}).get("parameters", {}).get("parameter_overrides", [])
-    words = shlex.split(overrides) if isinstance(overrides, str) else list(map(str, overrides))
-    given = dict(word.split("=", 1) for word in words)
-    given |= {name: value for name, value in more.items() if value}
-    return [f"{name}={value}" for name, value in given.items()]
+    given = tables[environment].get("deploy", {}).get("parameters", {})
+    return Settings(
+        parameters=dict(word.split("=", 1) for word in _words(given.get("parameter_overrides", []))),
+        tags=dict(word.split("=", 1) for word in _words(given.get("tags", []))),
+        capabilities=tuple(_words(given.get("capabilities", []))),
+    )
+
+
+def _words(value: str | list[str]) -> list[str]:
+    return shlex.split(value) if isinstance(value, str) else list(map(str, value))
 
 
 def clear_change_sets(cloudformation: Any, stack_name: str) -> list[str]:
@@ -69,65 +75,83 @@ def clear_change_sets(cloudformation: Any, stack_name: str) -> list[str]:
     return names
 
 
-def newest_change_set(cloudformation: Any, stack_name: str) -> str | None:
-    """Return the name of a stack's newest change set that can be executed; None if there is none."""
-    newest = max(_available(cloudformation, stack_name), key=lambda one: one["CreationTime"], default=None)
-    return str(newest["ChangeSetName"]) if newest else None
-
-
 def _available(cloudformation: Any, stack_name: str) -> list[dict[str, Any]]:
     pages = cloudformation.get_paginator("list_change_sets").paginate(StackName=stack_name)
     return [one for page in pages for one in page["Summaries"] if one["ExecutionStatus"] == "AVAILABLE"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A change of one resource."""
+class Wanted:
+    """A stack as a change set shall make it."""
 
-    action: str  # Add, Modify, Remove, Import or Dynamic
-    logical_id: str
-    resource_type: str
-    replacement: str  # True, False or Conditional if it is modified, or ""
-
-    @property
-    def endangers_data(self) -> bool:
-        """Whether something that holds data is removed, or may be replaced."""
-        goes = self.action == "Remove" or self.replacement in {"True", "Conditional"}
-        return goes and self.resource_type in HOLDS_DATA
+    name: str
+    template_url: str
+    parameters: Mapping[str, str | None]  # None keeps the stack's present value
+    tags: Mapping[str, str]
+    capabilities: tuple[str, ...]
+    role_arn: str  # the role that CloudFormation deploys with; "" for the caller's own permissions
 
 
-def read_changes(cloudformation: Any, stack_name: str, change_set: str) -> list[Change]:
-    """Read all changes of a stack's change set."""
-    pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change_set, StackName=stack_name)
-    return [
-        Change(
-            action=change["Action"],
-            logical_id=change["LogicalResourceId"],
-            resource_type=change["ResourceType"],
-            replacement=change.get("Replacement", ""),
-        )
-        for page in pages
-        for change in (one["ResourceChange"] for one in page["Changes"])
-    ]
+def kept_parameters(stack: DescribedStack | None, template: Mapping[str, Any]) -> dict[str, None]:
+    """Return the parameters of a template that a stack has already: they keep their values, as with `sam deploy`."""
+    if stack is None or stack.status == _NEVER_DEPLOYED:
+        return {}
+    return {name: None for name in template.get("Parameters", {}) if name in stack.parameters}
 
 
-def as_markdown(stack_name: str, changes: list[Change]) -> str:
-    """Return a table for the run's summary; changes that endanger data come first.
+def make_change_set(cloudformation: Any, wanted: Wanted, kind: str) -> str | None:
+    """Make a change set and wait for it; return its identity, or None if nothing would change.
 
-    >>> print(as_markdown("ridecast", [Change("Modify", "Predictor", "AWS::Lambda::Function", "False")]))
-    ### ridecast: 1 change
-    | action | resource | type | replaced |
-    |---|---|---|---|
-    | Modify | Predictor | AWS::Lambda::Function | False |
+    The identity is the end of its ARN, as in ``release-1/0a1b-2c3d``. A change set can't be altered, and another one of
+    the same name has another identity. The whole ARN has the account's number, which a workflow's log masks, and GitHub
+    drops a job's output that contains something masked.
+
+    Args:
+        cloudformation: The client.
+        wanted: The stack afterwards.
+        kind: The beginning of the change set's name.
+
+    Raises:
+        UserError: CloudFormation can't make it.
     """
-    ordered = sorted(changes, key=lambda change: (not change.endangers_data, change.action, change.logical_id))
-    rows = (
-        f"| {'⚠️ ' if change.endangers_data else ''}{change.action} | {change.logical_id} | {change.resource_type}"
-        f" | {change.replacement} |"
-        for change in ordered
+    stack = find_stack(cloudformation, wanted.name)
+    is_new = stack is None or stack.status == _NEVER_DEPLOYED
+    name = f"{kind}-{time.time_ns()}"
+    made = cloudformation.create_change_set(
+        StackName=wanted.name,
+        ChangeSetName=name,
+        ChangeSetType="CREATE" if is_new else "UPDATE",
+        TemplateURL=wanted.template_url,
+        Parameters=[_parameter(one, value) for one, value in wanted.parameters.items()],
+        Tags=[{"Key": one, "Value": value} for one, value in wanted.tags.items()],
+        Capabilities=list(wanted.capabilities),
+        **({"RoleARN": wanted.role_arn} if wanted.role_arn else {}),
     )
-    title = f"### {stack_name}: {len(changes)} change{'' if len(changes) == 1 else 's'}"
-    return "\n".join([title, "| action | resource | type | replaced |", "|---|---|---|---|", *rows])
+    try:
+        cloudformation.get_waiter("change_set_create_complete").wait(ChangeSetName=name, StackName=wanted.name)
+    except WaiterError as error:
+        reason = error.last_response.get("StatusReason", str(error))
+        if not any(words in reason for words in _NO_CHANGES):
+            raise UserError(
+                f"no change set of stack {wanted.name} could be made ({reason})", "fix it and plan again"
+            ) from error
+        cloudformation.delete_change_set(ChangeSetName=name, StackName=wanted.name)
+        return None
+    return identity_of(made["Id"])
+
+
+def _parameter(name: str, value: str | None) -> dict[str, Any]:
+    found = {"UsePreviousValue": True} if value is None else {"ParameterValue": value}
+    return {"ParameterKey": name, **found}
+
+
+def identity_of(change_set_arn: str) -> str:
+    """Return a change set's name and unique id.
+
+    >>> identity_of("arn:aws:cloudformation:us-east-1:123456789012:changeSet/release-1/0a1b-2c3d")
+    'release-1/0a1b-2c3d'
+    """
+    return change_set_arn.partition(":changeSet/")[2]
 
 
 def execute(
@@ -135,20 +159,33 @@ def execute(
 ) -> str:
     """Execute a change set and wait until the deployment has ended.
 
+    Args:
+        cloudformation: The client.
+        stack_name: The stack.
+        change_set: Its identity, as `make_change_set` returned it and the approver saw it.
+        sleep: Waits.
+
     Returns:
         The stack's status, ``CREATE_COMPLETE`` or ``UPDATE_COMPLETE``.
 
     Raises:
         UserError: It was rolled back, by a failure or an alarm: the message has the first reasons; or it takes too
-            long; or the change set can't be executed any more.
+            long; or the change set is another one, or can't be executed any more.
     """
     before = {event["EventId"] for event in _events(cloudformation, stack_name)}
+    name = change_set.partition("/")[0]
     try:
-        cloudformation.execute_change_set(ChangeSetName=change_set, StackName=stack_name)
+        arn = cloudformation.describe_change_set(ChangeSetName=name, StackName=stack_name)["ChangeSetId"]
+        if identity_of(arn) != change_set:
+            what = (
+                f"stack {stack_name} is unchanged: {name} is not the change set that was shown, but another of its name"
+            )
+            raise UserError(what, "find out who has made it, and plan again")
+        cloudformation.execute_change_set(ChangeSetName=arn, StackName=stack_name)
     except ClientError as error:
         if error.response["Error"]["Code"] not in _NOT_AVAILABLE:
             raise
-        what = f"stack {stack_name} is unchanged: {change_set}, or a change set after it, has been executed already"
+        what = f"stack {stack_name} is unchanged: {name}, or a change set after it, has been executed already"
         raise UserError(what, "plan again") from error
     for _ in range(MAX_WAITS):
         events = _new_events(cloudformation, stack_name, before)
@@ -211,7 +248,7 @@ def read_deployed(cloudformation: Any, stack_name: str) -> Deployed | None:
         ClientError: CloudFormation refused.
     """
     stack = find_stack(cloudformation, stack_name)
-    if stack is None or stack.status == "REVIEW_IN_PROGRESS":  # it has a first change set that was never executed
+    if stack is None or stack.status == _NEVER_DEPLOYED:
         return None
     template = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
     return Deployed(stack, template if isinstance(template, str) else msgspec.json.encode(template).decode())
@@ -229,24 +266,17 @@ def undo(
         UserError: The change set could not be created or executed.
     """
     stack = deployed.stack
-    name = f"undo-{hashlib.sha256(deployed.template.encode()).hexdigest()[:12]}-{time.time_ns()}"
-    key = f"{stack.name}/{name}.template"
+    key = f"{stack.name}/{hashlib.sha256(deployed.template.encode()).hexdigest()}.template"
     s3.put_object(Bucket=bucket, Key=key, Body=deployed.template.encode(), ContentType="text/plain")
-    parameters = {**stack.parameters, **{n: v for n, v in _WITHOUT_DELAY.items() if n in stack.parameters}}
-    role = {"RoleARN": stack.role_arn} if stack.role_arn else {}
-    cloudformation.create_change_set(
-        StackName=stack.name,
-        ChangeSetName=name,
-        ChangeSetType="UPDATE",
-        TemplateURL=f"{s3.meta.endpoint_url}/{bucket}/{key}",
-        Parameters=[{"ParameterKey": one, "ParameterValue": value} for one, value in parameters.items()],
-        Tags=[{"Key": one, "Value": value} for one, value in stack.tags.items()],
-        Capabilities=list(stack.capabilities),
-        **role,
+    wanted = Wanted(
+        name=stack.name,
+        template_url=f"{s3.meta.endpoint_url}/{bucket}/{key}",
+        parameters={**stack.parameters, **{n: v for n, v in _WITHOUT_DELAY.items() if n in stack.parameters}},
+        tags=stack.tags,
+        capabilities=stack.capabilities,
+        role_arn=stack.role_arn,
     )
-    try:
-        waiter = cloudformation.get_waiter("change_set_create_complete")
-        waiter.wait(ChangeSetName=name, StackName=stack.name)
-    except WaiterError as error:
-        raise UserError(f"stack {stack.name} is not undone ({error})", "deploy an older commit") from error
-    return execute(cloudformation, stack.name, name, sleep)
+    change_set = make_change_set(cloudformation, wanted, "undo")
+    if change_set is None:
+        raise UserError(f"stack {stack.name} is already as it was before", "deploy an older commit")
+    return execute(cloudformation, stack.name, change_set, sleep)

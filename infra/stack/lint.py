@@ -12,8 +12,9 @@ from pathlib import Path
 from cfnlint.api import lint  # type: ignore[import-untyped]
 from cfnlint.config import ManualArgs  # type: ignore[import-untyped]
 
-from infra.stack.template import BOOTSTRAP, REGION, TEMPLATE, transform
+from infra.stack.template import BOOTSTRAP, REGION, TEMPLATE
 from infra.stack.tools import sam_command, tool_environment
+from infra.stack.translate import transform
 from training.errors import UserError
 
 _CHECKS = ManualArgs(include_checks=["I3"])  # I3: resources that hold data have a deletion policy

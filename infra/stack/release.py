@@ -17,10 +17,11 @@ import yaml
 from infra.stack.package import build, export, function_folders
 from infra.stack.sbom import write_sbom
 from infra.stack.template import ROOT, read_template
+from infra.stack.upload import DIGESTS_NAME, TEMPLATE_NAME
 from training.errors import UserError
 
 RELEASE_DIR = ROOT / "build" / "release"
-TEMPLATE_NAME, SBOM_NAME, DIGESTS_NAME = "template.yaml", "sbom.cdx.json", "SHA256SUMS"
+SBOM_NAME = "sbom.cdx.json"
 
 _DIGEST_DIGITS = 16
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can have

@@ -13,28 +13,29 @@ UPLOADED = f"{RELEASES}/ridecast-dev/0a1b.template"
 BUCKET = "arn:aws:s3:::ridecast-dev-bucket-1x2y3z"
 MODEL = f"{BUCKET}/models/green-2021-01-0a1b"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b-2c3d"
+FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:ridecast-dev-Predictor-1X2Y3Z"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream"
 
 CALLS: dict[str, dict[str, list[str]]] = {
-    "PlanRole": {  # `python -m infra.stack.change_set clear` and `show`, `sam deploy --no-execute-changeset`
+    "PlanRole": {  # `python -m infra.stack.change_set plan`
         "cloudformation:CreateChangeSet": [STACK, NO_STACK_YET, MACRO],
         "cloudformation:DeleteChangeSet": [STACK],
         "cloudformation:DescribeChangeSet": [STACK],
         "cloudformation:DescribeStacks": [STACK, NO_STACK_YET],
-        "cloudformation:GetTemplateSummary": [STACK],
         "cloudformation:ListChangeSets": [STACK],
         "iam:PassRole": [DEV["ExecutionRole.Arn"]],
         "s3:GetObject": [UPLOADED],
         "s3:ListBucket": [RELEASES],
         "s3:PutObject": [UPLOADED],
     },
-    "DeployRole": {  # `python -m infra.stack.change_set execute` and `undo`, and `ridecast smoke`
+    "DeployRole": {  # `python -m infra.stack.change_set execute`, `verify` and `undo`, and `ridecast smoke`
         "cloudformation:CreateChangeSet": [STACK, MACRO],
         "cloudformation:DescribeChangeSet": [STACK],
         "cloudformation:DescribeStackEvents": [STACK],
         "cloudformation:DescribeStacks": [STACK],
         "cloudformation:ExecuteChangeSet": [STACK],
         "cloudformation:GetTemplate": [STACK],
+        "cloudformation:ListStackResources": [STACK],
         "iam:PassRole": [DEV["ExecutionRole.Arn"]],
         "kinesis:GetRecords": [f"{STREAM}/ride-predictions-dev"],
         "kinesis:GetShardIterator": [f"{STREAM}/ride-predictions-dev"],
@@ -42,6 +43,7 @@ CALLS: dict[str, dict[str, list[str]]] = {
         "kinesis:PutRecords": [f"{STREAM}/ride-events-dev"],
         "kms:Decrypt": [KEY],
         "kms:GenerateDataKey": [KEY],
+        "lambda:GetFunctionConfiguration": [FUNCTION, f"{FUNCTION}:live"],
         "s3:GetObject": [UPLOADED, f"{BUCKET}/channels/stable.json", f"{MODEL}/golden.json", f"{MODEL}/manifest.json"],
         "s3:ListBucket": [BUCKET],
         "s3:PutObject": [UPLOADED],
@@ -76,7 +78,9 @@ def test_role_may_make_no_other(role: str) -> None:
 def test_role_of_a_job_reaches_no_other_stack(role: str) -> None:
     documents = [resolved(document(bootstrap_resources()[role]), DEV)]
     others = [
-        (action, arn.replace("ridecast-dev", "ridecast-prod")) for action in CALLS[role] for arn in (STACK, BUCKET)
+        (action, arn.replace("ridecast-dev", "ridecast-prod"))
+        for action in CALLS[role]
+        for arn in (STACK, BUCKET, FUNCTION)
     ]
 
     assert [one for one in others if is_allowed(documents, *one, CONTEXT)] == []

@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from infra.stack.change_set import read_options
+from infra.stack.deployment import read_settings
 from infra.stack.template import TEMPLATE, read_template
 
 ROOT = TEMPLATE.parent
@@ -68,13 +69,44 @@ def test_only_jobs_have_permissions(path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "job"), jobs(), ids=[name for name, _ in jobs()])
 def test_job_may_read_the_code_and_at_most_get_a_token(name: str, job: dict[str, Any]) -> None:
-    to_aws = name in {"cd.dev", "cd.prod", "deploy.plan", "deploy.deploy"}
+    more = {
+        **{key: {"id-token": "write"} for key in ("cd.dev", "cd.prod", "deploy.plan", "deploy.deploy")},
+        "cd.attest": {"id-token": "write", "attestations": "write"},
+    }
 
-    assert job["permissions"] == {"contents": "read"} | ({"id-token": "write"} if to_aws else {})
+    assert job["permissions"] == {"contents": "read"} | more.get(name, {})
+
+
+def test_job_with_a_token_installs_the_locked_minimum_with_the_pinned_uv_or_nothing() -> None:
+    installing = {
+        name: [step["run"] for step in job.get("steps", ()) if ".ci/" in step.get("run", "")]
+        for name, job in jobs()
+        if "id-token" in job["permissions"]
+    }
+    text = (ROOT / ".ci" / "setup").read_text(encoding="utf-8")
+
+    assert installing == {
+        "cd.attest": [],
+        "cd.dev": [],  # these two call deploy.yml
+        "cd.prod": [],
+        "deploy.plan": ["bash .ci/setup deploy"],
+        "deploy.deploy": ["bash .ci/setup deploy"],
+    }
+    assert "--no-install-project --no-build --only-group deploy" in text
+    assert "--only-binary :all: --require-hashes" in text
+
+
+def test_uv_is_pinned_by_version_and_digests() -> None:
+    first, *digests = (ROOT / ".ci" / "uv.txt").read_text(encoding="utf-8").replace(" \\\n", "\n").splitlines()[1:]
+
+    assert re.fullmatch(r"uv==[0-9]+\.[0-9]+\.[0-9]+", first)
+    assert digests
+    assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", line) for line in digests)
 
 
 def test_every_job_has_a_timeout() -> None:
     assert {name: job.get("timeout-minutes", 0) for name, job in jobs() if "steps" in job} == {
+        "cd.attest": 5,
         "cd.build": 15,
         "ci.gate": 20,
         "deploy.plan": 15,
@@ -121,11 +153,8 @@ def test_a_release_is_built_once_behind_the_gate_and_goes_to_dev_then_prod() -> 
     found = workflow("cd")["jobs"]
     built = {"release": "${{ needs.build.outputs.release }}"}
 
-    assert (found["build"]["needs"], found["dev"]["needs"], found["prod"]["needs"]) == (
-        "gate",
-        "build",
-        ["build", "dev"],
-    )
+    needed = {name: found[name]["needs"] for name in ("build", "attest", "dev", "prod")}
+    assert needed == {"build": "gate", "attest": "build", "dev": ["build", "attest"], "prod": ["build", "dev"]}
     assert found["dev"]["with"] == {"environment": "dev", **built}
     assert found["prod"]["with"] == {"environment": "prod", **built}
     assert [name for name, job in jobs() if "infra.stack.release" in str(job)] == ["cd.build"]
@@ -139,29 +168,31 @@ def test_release_is_stored_with_its_bill_of_materials() -> None:
     assert stored["retention-days"] == 90
 
 
+def test_files_that_were_built_are_attested() -> None:
+    fetch, check, attest = workflow("cd")["jobs"]["attest"]["steps"]
+
+    assert fetch["with"]["artifact-ids"] == "${{ needs.build.outputs.release }}"
+    assert check["run"] == "sha256sum --check --strict SHA256SUMS"
+    assert attest["with"] == {"subject-checksums": "build/release/SHA256SUMS"}
+    assert attest["if"] == "github.event.repository.visibility == 'public'"
+
+
 def test_change_set_is_shown_before_the_approval_and_executed_after_it() -> None:
     found = workflow("deploy")["jobs"]
 
     assert found["plan"]["environment"] == {"name": "${{ inputs.environment }}-plan"}
-    assert "--no-execute-changeset" in runs(found["plan"])
-    assert "infra.stack.change_set show" in runs(found["plan"])
+    assert "infra.stack.change_set plan" in runs(found["plan"])
     assert "infra.stack.change_set execute" not in runs(found["plan"])
 
     assert found["deploy"]["needs"] == "plan"
     assert found["deploy"]["environment"] == {"name": "${{ inputs.environment }}"}
-    assert "sam deploy" not in runs(found["deploy"])
+    assert "infra.stack.change_set plan" not in runs(found["deploy"])
 
 
-def test_plan_checks_digests_before_its_credentials_and_deletes_older_change_sets_before_its_own() -> None:
-    names = [step["name"] for step in workflow("deploy")["jobs"]["plan"]["steps"]]
-    in_order = [
-        "Check that it is what was built",
-        "Become the planning role",
-        "Forget what was planned before and never carried out",
-        "Make the change set",
-    ]
+def test_both_jobs_have_the_release_that_was_built() -> None:
+    fetched = [one["with"]["artifact-ids"] for name, one in steps() if "download-artifact@" in one.get("uses", "")]
 
-    assert [name for name in names if name in in_order] == in_order
+    assert fetched == ["${{ needs.build.outputs.release }}", *["${{ inputs.release }}"] * 2]
 
 
 def test_outputs_of_jobs_are_no_arns() -> None:
@@ -170,20 +201,21 @@ def test_outputs_of_jobs_are_no_arns() -> None:
 
     assert outputs == {
         "cd.build.release": "${{ steps.upload.outputs.artifact-id }}",
-        "deploy.plan.change_set": "${{ steps.show.outputs.change_set }}",  # its name: tests/unit/test_deployment.py
+        "deploy.plan.change_set": "${{ steps.plan.outputs.change_set }}",  # the end of its ARN: test_deployment.py
     }
     credentials = [step["with"] for _, step in steps() if "credentials@" in step.get("uses", "")]
     assert [one["mask-aws-account-id"] for one in credentials] == [True, True]
 
 
-def test_each_deployment_is_smoke_tested_and_undone_on_failure() -> None:
-    *_, execute, smoke, undo = workflow("deploy")["jobs"]["deploy"]["steps"]
+def test_each_deployment_is_verified_and_smoke_tested_and_undone_on_failure() -> None:
+    *_, execute, verify, smoke, undo = workflow("deploy")["jobs"]["deploy"]["steps"]
 
     assert execute["if"] == "needs.plan.outputs.change_set != ''"
-    assert ".venv/bin/ridecast smoke" in smoke["run"]
-    assert "if" not in smoke
+    assert "infra.stack.change_set verify" in verify["run"]
+    assert "infra.cli.app smoke" in smoke["run"]
+    assert "if" not in verify.keys() | smoke.keys()
     assert "infra.stack.change_set undo" in undo["run"]
-    assert undo["if"] == "failure() && steps.execute.outcome == 'success' && steps.smoke.outcome == 'failure'"
+    assert undo["if"] == "failure() && steps.execute.outcome == 'success'"
 
 
 def test_deployments_are_neither_interrupted_nor_concurrent() -> None:
@@ -203,11 +235,15 @@ def test_credentials_last_as_long_as_their_job_within_the_roles_limit() -> None:
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])
-def test_stack_has_the_name_in_samconfig(environment: str) -> None:
+def test_stack_has_the_name_and_tags_in_samconfig(environment: str) -> None:
     samconfig = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
     name = workflow("deploy")["env"]["STACK"].replace("${{ inputs.environment }}", environment)
+    settings = read_settings(ROOT / "samconfig.toml", environment)
 
     assert samconfig[environment]["global"]["parameters"]["stack_name"] == name
+    assert settings.tags == {"project": "ridecast", "environment": environment}  # bootstrap.yaml's grants need both
+    assert settings.parameters["Environment"] == environment
+    assert settings.capabilities == ("CAPABILITY_IAM",)
 
 
 def commands() -> list[list[str]]:
@@ -221,12 +257,10 @@ def test_every_program_is_checked_below() -> None:
 
     assert programs == {
         "bash",
-        "mapfile",
         "sha256sum",
+        ".venv/bin/python -m infra.cli.app",
         ".venv/bin/python -m infra.stack.change_set",
         ".venv/bin/python -m infra.stack.release",
-        ".venv/bin/ridecast",
-        ".venv/bin/sam",
     }
 
 
@@ -240,29 +274,18 @@ def test_scripts_exist() -> None:
 def test_steps_of_a_deployment_accept_their_options() -> None:
     found = [command[3:] for command in commands() if command[1:3] == ["-m", "infra.stack.change_set"]]
 
-    assert [words[0] for words in found] == ["clear", "parameters", "show", "execute", "undo"]
+    assert [words[0] for words in found] == ["plan", "execute", "verify", "undo"]
     for words in found:
         read_options(words)  # exits if an option does not exist
 
 
 def test_ridecasts_commands_accept_their_options() -> None:
     group = cast("click.Group", typer.main.get_command(import_module("infra.cli.app").app))
+    found = [command[3:] for command in commands() if command[1:3] == ["-m", "infra.cli.app"]]
 
-    for name, given in commands_of("ridecast"):
-        assert given <= options_of(group.commands[name])
-
-
-@pytest.mark.slow
-def test_sams_commands_accept_their_options() -> None:
-    for name, given in commands_of("sam"):
-        assert given <= options_of(import_module(f"samcli.commands.{name}.command").cli)
-
-
-def commands_of(program: str) -> list[tuple[str, set[str]]]:
-    """Return a program's commands, each with its options."""
-    found = [command[1:] for command in commands() if command[0] == f".venv/bin/{program}"]
     assert found
-    return [(name, {word for word in words if word.startswith("--")}) for name, *words in found]
+    for name, *words in found:
+        assert {word for word in words if word.startswith("--")} <= options_of(group.commands[name])
 
 
 def options_of(command: click.Command) -> set[str]:

@@ -1,121 +1,206 @@
-"""A deployment on the local AWS with the workflow's steps: `sam deploy` plans, our steps execute and undo."""
+"""A deployment on the local AWS: the workflow's steps, with the packages that its jobs install and no others."""
 
+import hashlib
+import json
+import os
 import subprocess
+import sys
 from collections.abc import Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 from infra.local.aws import LocalAws
-from infra.stack.change_set import main
-from infra.stack.tools import sam_command, tool_environment
+from infra.stack.release import write_archive
+from infra.stack.template import ROOT
+from infra.stack.tools import run_uv
 
 STACK, ARTEFACTS = "ridecast", "artefacts"
 
-TEMPLATE = """
-Transform: AWS::Serverless-2016-10-31
-Parameters:
-  Name: { Type: String }
-  Shards: { Type: Number, Default: 1 }
-Resources:
-  Rides:
-    Type: AWS::Kinesis::Stream
-    Properties: { Name: !Ref Name, ShardCount: !Ref Shards }
+TEMPLATE: dict[str, Any] = {
+    "Transform": "AWS::Serverless-2016-10-31",
+    "Parameters": {"Name": {"Type": "String"}, "Shards": {"Type": "Number", "Default": 1}},
+    "Resources": {
+        "Rides": {"Type": "AWS::Kinesis::Stream", "Properties": {"Name": {"Ref": "Name"}, "ShardCount": 1}},
+        "Predictor": {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {
+                "CodeUri": "package.zip",
+                "Runtime": "python3.13",
+                "Handler": "handler.handler",
+                "AutoPublishAlias": "live",
+            },
+        },
+    },
+}
+SAMCONFIG = """
+[dev.deploy.parameters]
+capabilities = "CAPABILITY_IAM"
+parameter_overrides = "Name=rides"
+tags = "project=ridecast environment=dev"
 """
 
 
 @pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of the group `deploy` in uv.lock, as `.ci/setup deploy` installs them."""
+    folder = tmp_path_factory.mktemp("packages")
+    exported = run_uv(
+        "export", "--frozen", "--quiet", "--no-hashes", "--no-annotate", "--no-header", "--only-group=deploy"
+    )
+    for requirement in map(Requirement, exported.splitlines()):
+        if requirement.marker is None or requirement.marker.evaluate():
+            found = distribution(requirement.name)
+            for name in {file.parts[0] for file in found.files or () if file.parts[0] not in {"..", "__pycache__"}}:
+                (folder / name).symlink_to(str(found.locate_file(name)))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def artefacts(aws: LocalAws) -> None:
-    aws.client("s3").create_bucket(Bucket=ARTEFACTS)
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=ARTEFACTS)
+    s3.put_bucket_versioning(Bucket=ARTEFACTS, VersioningConfiguration={"Status": "Enabled"})
+
+
+class _Deployment:
+    """The workflow's steps, over one template."""
+
+    def __init__(self, aws: LocalAws, packages: Path, folder: Path) -> None:
+        self._aws = aws
+        self._folder = folder
+        self._environment = {**os.environ, **aws.environment, "no_proxy": "127.0.0.1", "PYTHONPATH": str(packages)}
+        (folder / "samconfig.toml").write_text(SAMCONFIG)
+
+    def release(self, shards: int, code: str = "") -> None:
+        """Write a release."""
+        folder, source = self._folder / "release", self._folder / "source"
+        folder.mkdir(exist_ok=True)
+        source.mkdir(exist_ok=True)
+        (source / "handler.py").write_text(f"{code}\ndef handler(event, context): pass\n")
+        write_archive(source, folder / "package.zip")
+        template = json.loads(json.dumps(TEMPLATE))
+        template["Resources"]["Rides"]["Properties"]["ShardCount"] = shards
+        (folder / "template.yaml").write_text(yaml.safe_dump(template))
+        files = ("package.zip", "template.yaml")
+        digests = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
+        (folder / "SHA256SUMS").write_text("".join(digests))
+
+    def plan(self) -> tuple[str, str]:
+        """Plan; return the change set's identity, "" if nothing would change, and what the step wrote."""
+        output = self._folder / "output"
+        output.write_text("")
+        config = ["--samconfig", self._folder / "samconfig.toml", "--environment", "dev"]
+        done = self.run("plan", *config, "--bucket", ARTEFACTS, *self._release, "--github-output", output)
+        assert done.returncode == 0, done.stderr
+        return output.read_text().removeprefix("change_set=").strip(), done.stdout + done.stderr
+
+    def execute(self, change_set: str) -> subprocess.CompletedProcess[str]:
+        return self.run("execute", *self._before, "--change-set", change_set)
+
+    def verify(self) -> subprocess.CompletedProcess[str]:
+        return self.run("verify", *self._release)
+
+    def undo(self) -> subprocess.CompletedProcess[str]:
+        return self.run("undo", *self._before, "--bucket", ARTEFACTS)
+
+    def shards(self) -> int:
+        """Return the stream's number of shards."""
+        found: Mapping[str, Any] = self._aws.client("kinesis").describe_stream_summary(StreamName="rides")
+        return int(found["StreamDescriptionSummary"]["OpenShardCount"])
+
+    def run(self, step: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return self.run_module("infra.stack.change_set", "--endpoint-url", self._aws.endpoint_url, step, *words)
+
+    def run_module(self, module: str, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run a module of this project for the stack; -S leaves out this environment's own packages."""
+        return subprocess.run(  # noqa: S603 - this Python, with words from this file
+            [sys.executable, "-S", "-m", module, *map(str, words), "--stack", STACK],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def _before(self) -> list[object]:
+        return ["--before", self._folder / "before.json"]
+
+    @property
+    def _release(self) -> list[object]:
+        return ["--release", self._folder / "release"]
 
 
 @pytest.fixture
-def environment(aws: LocalAws, artefacts: None, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """The environment of the steps, with the local AWS and a bucket for packages."""
-    for name, value in {**aws.environment, "no_proxy": "127.0.0.1"}.items():
-        monkeypatch.setenv(name, value)
-    return {**tool_environment(), **aws.environment}
+def deployment(aws: LocalAws, packages: Path, artefacts: None, tmp_path: Path) -> _Deployment:
+    return _Deployment(aws, packages, tmp_path)
 
 
-class Deployment:
-    """The workflow's steps, over one template."""
+def test_stack_is_planned_deployed_verified_updated_and_undone(deployment: _Deployment, aws: LocalAws) -> None:
+    deployment.release(shards=1)
+    first, shown = deployment.plan()
+    assert "| Add | Rides | AWS::Kinesis::Stream |  |" in shown
+    assert deployment.execute(first).stdout == "ridecast: CREATE_COMPLETE\n"
+    assert deployment.verify().stdout == "ridecast: 1 functions run the release's code\n"
+    assert deployment.undo().stdout == "ridecast: a first deployment, left as it is\n"
 
-    def __init__(self, aws: LocalAws, environment: Mapping[str, str], folder: Path) -> None:
-        self._aws = aws
-        self._environment = environment
-        self._folder = folder
-        self._endpoint = ["--endpoint-url", aws.endpoint_url]
-
-    def plan(self, template: str, **parameters: object) -> str:
-        """Clear, create a change set with the real sam, show it, and return its name; "" if nothing would change."""
-        assert main([*self._endpoint, "clear", "--stack", STACK]) == 0
-        path = self._folder / "template.yaml"
-        path.write_text(template, encoding="utf-8")
-        output = self._folder / "output"
-        output.write_text("")
-        options = ["--template-file", str(path), "--stack-name", STACK, "--s3-bucket", ARTEFACTS]
-        options += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
-        options += ["--no-confirm-changeset", "--no-execute-changeset", "--no-fail-on-empty-changeset"]
-        subprocess.run(  # noqa: S603 - sam, with words from this file
-            [*sam_command(), "deploy", *options],
-            env=self._environment,
-            cwd=self._folder,
-            check=True,
-            capture_output=True,
-        )
-        assert main([*self._endpoint, "show", "--stack", STACK, "--github-output", str(output)]) == 0
-        return output.read_text().removeprefix("change_set=").strip()
-
-    def execute(self, change_set: str) -> int:
-        """Execute it, and store what was deployed."""
-        return self._step("execute", "--change-set", change_set)
-
-    def undo(self) -> int:
-        """Undo it."""
-        return self._step("undo", "--bucket", ARTEFACTS)
-
-    def shards(self, name: str) -> int:
-        """Return a stream's number of shards."""
-        found: dict[str, Any] = self._aws.client("kinesis").describe_stream_summary(StreamName=name)
-        return int(found["StreamDescriptionSummary"]["OpenShardCount"])
-
-    def _step(self, *words: str) -> int:
-        before = ["--before", str(self._folder / "before.json")]
-        return main([*self._endpoint, words[0], "--stack", STACK, *before, *words[1:]])
-
-
-def test_stack_is_planned_deployed_updated_and_undone(
-    aws: LocalAws, environment: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deployment = Deployment(aws, environment, tmp_path)
-
-    first = deployment.plan(TEMPLATE, Name="rides")
-    assert "| Add | Rides | AWS::Kinesis::Stream |  |" in capsys.readouterr().out
-    assert deployment.execute(first) == 0
-    assert deployment.undo() == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "ridecast: CREATE_COMPLETE",
-        "ridecast: a first deployment, left as it is",
-    ]
-
-    refused = deployment.plan(TEMPLATE.replace("!Ref Shards", "2"), Name="rides")
+    deployment.release(shards=2)
+    refused, _ = deployment.plan()
     assert refused
-    assert deployment.plan(TEMPLATE, Name="rides") == ""  # not the refused one
-    assert f"{refused} was never executed" in capsys.readouterr().out
+    deployment.release(shards=1)
+    nothing, said = deployment.plan()
+    assert nothing == ""  # not the refused one
+    assert f"{refused.partition('/')[0]} was never executed, deleted" in said
 
-    second = deployment.plan(TEMPLATE.replace("!Ref Shards", "3"), Name="rides")
-    assert second != first
-    assert deployment.execute(second) == 0
-    assert deployment.shards("rides") == 3
+    deployment.release(shards=3, code="# new")
+    second, _ = deployment.plan()
+    assert second.partition("/")[0] != first.partition("/")[0]
+    assert deployment.execute(second).returncode == 0
+    assert deployment.verify().returncode == 0
+    assert deployment.shards() == 3
 
-    assert deployment.undo() == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "ridecast: UPDATE_COMPLETE, as it was before"
-    assert deployment.shards("rides") == 1
+    # WHEN somebody replaces the function's code by hand
+    (function,) = aws.client("lambda").list_functions()["Functions"]
+    aws.client("lambda").update_function_code(FunctionName=function["FunctionName"], ZipFile=_other_zip(deployment))
+    differing = deployment.verify()
+    assert differing.returncode == 1
+    assert f"{function['FunctionName']} has code with the SHA-256" in differing.stderr
+
+    assert deployment.undo().stdout == "ridecast: UPDATE_COMPLETE, as it was before\n"
+    assert deployment.shards() == 1
 
 
-def test_missing_change_set_is_an_error_of_one_sentence(
-    aws: LocalAws, environment: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert Deployment(aws, environment, tmp_path).execute("none") == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+def _other_zip(deployment: _Deployment) -> bytes:
+    deployment.release(shards=3, code="# other")
+    data = (deployment._folder / "release" / "package.zip").read_bytes()
+    deployment.release(shards=3, code="# new")
+    return data
+
+
+def test_change_set_that_was_not_shown_is_not_executed(deployment: _Deployment) -> None:
+    deployment.release(shards=4)
+    shown, _ = deployment.plan()
+
+    done = deployment.execute(f"{shown.partition('/')[0]}/another")
+
+    assert done.returncode == 1
+    assert "is not the change set that was shown" in done.stderr
+
+
+def test_missing_change_set_is_an_error_of_one_sentence(deployment: _Deployment) -> None:
+    done = deployment.execute("none/0a1b")
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_smoke_test_runs_with_the_jobs_packages(deployment: _Deployment, aws: LocalAws) -> None:
+    done = deployment.run_module("infra.cli.app", "smoke", "--endpoint-url", aws.endpoint_url, "--rides", 1)
+
+    assert done.returncode == 2
+    assert "\nridecast: " in done.stderr
+    assert "Traceback" not in done.stderr

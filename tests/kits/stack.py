@@ -11,7 +11,7 @@ from typing import Any
 from infra.local.aws import LocalAws
 from infra.local.stack import Stack
 from infra.stack.describe import DescribedStack, describe_stack, physical_names
-from infra.stack.template import transform
+from infra.stack.translate import transform
 
 CODE = {"S3Bucket": "packaged", "S3Key": "predictor.zip"}
 """The code's address in the translated template."""

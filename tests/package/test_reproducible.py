@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from infra.stack.package import Package, build, function_folders, host_architecture
-from infra.stack.release import DIGESTS_NAME, SBOM_NAME, TEMPLATE_NAME, write_archive, write_release
+from infra.stack.release import SBOM_NAME, write_archive, write_release
+from infra.stack.upload import DIGESTS_NAME, TEMPLATE_NAME
 from training.errors import UserError
 
 

@@ -8,22 +8,24 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from infra.local.s3 import client_error
 from infra.stack.deployment import (
     MAX_WAITS,
     WAIT_S,
-    Change,
-    as_markdown,
+    Settings,
+    Wanted,
     clear_change_sets,
-    deployment_parameters,
     execute,
-    newest_change_set,
-    read_changes,
+    identity_of,
+    kept_parameters,
+    make_change_set,
     read_deployed,
+    read_settings,
     undo,
 )
+from infra.stack.describe import find_stack
 from infra.stack.release import write_archive
 from infra.stack.sbom import requirements_of_the_runtime
 from tests.fakes import BUCKET, FakeClock, FakeS3
@@ -31,7 +33,7 @@ from training.errors import UserError
 
 STACK = "ridecast"
 STACK_ID = "arn:aws:cloudformation:us-east-1:123456789012:stack/ridecast/1"
-CHANGE_SET = "samcli-deploy1"
+CHANGE_SET = "release-1/0a1b-2c3d"
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
@@ -52,10 +54,12 @@ class _CloudFormation:
 
     def __init__(self, *to_come: dict[str, Any], stack: dict[str, Any] | None = None, template: Any = "{}") -> None:
         self.executed: list[str] = []
+        self.deleted: list[str] = []
         self.refusal = ""
         self.created: list[dict[str, Any]] = []
         self.change_sets: list[dict[str, Any]] = []
-        self.changes: list[dict[str, Any]] = []
+        self.unique_id = "0a1b-2c3d"  # of every change set
+        self.failure = ""  # why no change set can be made
         self._events = [event(0, "UPDATE_COMPLETE")]  # of an earlier deployment
         self._to_come = list(to_come)
         self._stack = stack
@@ -63,16 +67,24 @@ class _CloudFormation:
 
     def execute_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
         assert StackName == STACK
-        if self.refusal:
-            raise client_error(400, self.refusal)
-        self.executed.append(ChangeSetName)
+        self.executed.append(identity_of(ChangeSetName))
 
     def delete_change_set(self, *, ChangeSetName: str, StackName: str) -> None:  # noqa: N803
         assert StackName == STACK
+        self.deleted.append(ChangeSetName)
         self.change_sets = [one for one in self.change_sets if one["ChangeSetName"] != ChangeSetName]
 
-    def create_change_set(self, **request: Any) -> None:
+    def create_change_set(self, **request: Any) -> dict[str, str]:
         self.created.append(request)
+        return {"Id": self._arn(request["ChangeSetName"])}
+
+    def describe_change_set(self, *, ChangeSetName: str, StackName: str) -> dict[str, str]:  # noqa: N803
+        if self.refusal:
+            raise client_error(400, self.refusal)
+        return {"ChangeSetId": self._arn(ChangeSetName)}
+
+    def _arn(self, name: str) -> str:
+        return f"arn:aws:cloudformation:us-east-1:123456789012:changeSet/{name}/{self.unique_id}"
 
     def describe_stacks(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
         if self._stack is None:
@@ -87,7 +99,11 @@ class _CloudFormation:
 
     def get_waiter(self, name: str) -> Any:
         assert name == "change_set_create_complete"
-        return SimpleNamespace(wait=lambda **_: None)
+        return SimpleNamespace(wait=self._wait)
+
+    def _wait(self, **_: str) -> None:
+        if self.failure:
+            raise WaiterError("ChangeSetCreateComplete", "failed", {"StatusReason": self.failure})
 
     def get_paginator(self, operation: str) -> Any:
         return SimpleNamespace(paginate=lambda **_: self._pages(operation))
@@ -96,8 +112,6 @@ class _CloudFormation:
         """Yield one item a page."""
         if operation == "list_change_sets":
             yield from ({"Summaries": [one]} for one in self.change_sets)
-        elif operation == "describe_change_set":
-            yield from ({"Changes": [{"ResourceChange": one}]} for one in self.changes)
         else:
             if self.executed and self._to_come:
                 self._events.insert(0, self._to_come.pop(0))
@@ -115,21 +129,13 @@ def executed(*to_come: dict[str, Any]) -> tuple[str, FakeClock]:
     return execute(_CloudFormation(*to_come), STACK, CHANGE_SET, clock.sleep), clock
 
 
-# -- choosing and showing
+# -- planning
 
 
 def summary(name: str, minutes: int, status: str = "AVAILABLE") -> dict[str, Any]:
     arn = f"arn:aws:cloudformation:us-east-1:123456789012:changeSet/{name}/2"
     made = NOON + timedelta(minutes=minutes)
     return {"ChangeSetId": arn, "ChangeSetName": name, "ExecutionStatus": status, "CreationTime": made}
-
-
-def test_newest_change_set_that_can_be_executed_is_chosen() -> None:
-    cloudformation = _CloudFormation()
-    assert newest_change_set(cloudformation, STACK) is None
-
-    cloudformation.change_sets = [summary("old", 1), summary("new", 2), summary("failed", 3, "UNAVAILABLE")]
-    assert newest_change_set(cloudformation, STACK) == "new"
 
 
 def test_change_sets_that_were_never_executed_are_deleted_before_the_next_plan() -> None:
@@ -141,42 +147,73 @@ def test_change_sets_that_were_never_executed_are_deleted_before_the_next_plan()
     assert clear_change_sets(_CloudFormation(), STACK) == []  # there is no stack
 
 
-def test_changes_that_endanger_data_are_shown_first() -> None:
-    cloudformation = _CloudFormation()
-    cloudformation.changes = [
-        {"Action": "Add", "LogicalResourceId": "Alarm", "ResourceType": "AWS::CloudWatch::Alarm"},
-        {
-            "Action": "Modify",
-            "LogicalResourceId": "RideEvents",
-            "ResourceType": "AWS::Kinesis::Stream",
-            "Replacement": "Conditional",
-        },
-        {"Action": "Remove", "LogicalResourceId": "Bucket", "ResourceType": "AWS::S3::Bucket"},
-    ]
-
-    shown = as_markdown(STACK, read_changes(cloudformation, STACK, CHANGE_SET)).splitlines()
-
-    assert shown[0] == "### ridecast: 3 changes"
-    assert [line.split(" | ")[:2] for line in shown[3:]] == [
-        ["| ⚠️ Modify", "RideEvents"],
-        ["| ⚠️ Remove", "Bucket"],
-        ["| Add", "Alarm"],
-    ]
+WANTED = Wanted(
+    name=STACK,
+    template_url="https://s3.eu-west-1.amazonaws.com/bucket/key",
+    parameters={"BatchSize": "100", "AlarmEmail": None},
+    tags={"project": "ridecast"},
+    capabilities=("CAPABILITY_IAM",),
+    role_arn="arn:aws:iam::123456789012:role/execution",
+)
 
 
 @pytest.mark.parametrize(
-    ("action", "kind", "replacement", "endangers"),
+    ("stack", "kind"),
     [
-        ("Modify", "AWS::S3::Bucket", "False", False),
-        ("Modify", "AWS::S3::Bucket", "True", True),
-        ("Remove", "AWS::KMS::Key", "", True),
-        ("Remove", "AWS::Lambda::Version", "", False),
+        (None, "CREATE"),
+        ({"StackStatus": "REVIEW_IN_PROGRESS"}, "CREATE"),
+        ({"StackStatus": "UPDATE_COMPLETE"}, "UPDATE"),
     ],
+    ids=["no stack", "only planned", "deployed"],
 )
-def test_data_is_endangered_by_removal_or_replacement(
-    action: str, kind: str, replacement: str, endangers: bool
-) -> None:
-    assert Change(action, "X", kind, replacement).endangers_data is endangers
+def test_change_set_creates_or_updates_the_stack_with_all_settings(stack: dict[str, Any] | None, kind: str) -> None:
+    cloudformation = _CloudFormation(stack=stack)
+
+    identity = make_change_set(cloudformation, WANTED, "release")
+
+    (request,) = cloudformation.created
+    name = request.pop("ChangeSetName")
+    assert identity == f"{name}/0a1b-2c3d"
+    assert name.startswith("release-")
+    assert request == {
+        "StackName": STACK,
+        "ChangeSetType": kind,
+        "TemplateURL": WANTED.template_url,
+        "Parameters": [
+            {"ParameterKey": "BatchSize", "ParameterValue": "100"},
+            {"ParameterKey": "AlarmEmail", "UsePreviousValue": True},
+        ],
+        "Tags": [{"Key": "project", "Value": "ridecast"}],
+        "Capabilities": ["CAPABILITY_IAM"],
+        "RoleARN": WANTED.role_arn,
+    }
+
+
+def test_change_set_without_changes_is_deleted() -> None:
+    cloudformation = _CloudFormation(stack=DEPLOYED)
+    cloudformation.failure = "The submitted information didn't contain changes."
+
+    assert make_change_set(cloudformation, WANTED, "release") is None
+    assert cloudformation.deleted == [cloudformation.created[0]["ChangeSetName"]]
+
+
+def test_change_set_that_cannot_be_made_is_an_error_with_its_reason() -> None:
+    cloudformation = _CloudFormation(stack=DEPLOYED)
+    cloudformation.failure = "Template error: instance of Fn::GetAtt references undefined resource Rides"
+
+    with pytest.raises(UserError, match=r"no change set of stack ridecast could be made \(Template error: .*Rides\)"):
+        make_change_set(cloudformation, WANTED, "release")
+
+
+def test_parameters_that_a_stack_has_and_nobody_sets_keep_their_values() -> None:
+    template: dict[str, Any] = {"Parameters": {"BatchSize": {}, "New": {}}}
+    stack = read_deployed(_CloudFormation(stack=DEPLOYED), STACK)
+    planned = find_stack(_CloudFormation(stack={**DEPLOYED, "StackStatus": "REVIEW_IN_PROGRESS"}), STACK)
+
+    assert stack is not None
+    assert kept_parameters(stack.stack, template) == {"BatchSize": None}
+    assert kept_parameters(planned, template) == {}
+    assert kept_parameters(None, template) == {}
 
 
 # -- executing
@@ -211,10 +248,19 @@ def test_change_set_that_was_executed_already_is_an_error(code: str) -> None:
     cloudformation = _CloudFormation()
     cloudformation.refusal = code
 
-    with pytest.raises(
-        UserError, match=f"{CHANGE_SET}, or a change set after it, has been executed already: plan again"
-    ):
+    with pytest.raises(UserError, match="release-1, or a change set after it, has been executed already: plan again"):
         execute(cloudformation, STACK, CHANGE_SET)
+
+
+def test_change_set_that_another_one_of_its_name_has_replaced_is_not_executed() -> None:
+    # GIVEN somebody who deletes what the reviewer has read, and makes another one under the same name
+    cloudformation = _CloudFormation()
+    cloudformation.unique_id = "ffff-ffff"
+
+    with pytest.raises(UserError, match="release-1 is not the change set that was shown, but another of its name"):
+        execute(cloudformation, STACK, CHANGE_SET)
+
+    assert cloudformation.executed == []
 
 
 def test_any_other_refusal_is_raised_as_it_is() -> None:
@@ -249,10 +295,10 @@ def undone(stack: dict[str, Any], template: str = "{}") -> tuple[dict[str, Any],
     """Undo a deployment of a stack; return the request for its change set, which was executed, and S3."""
     before = read_deployed(_CloudFormation(stack=stack, template=template), STACK)
     assert before is not None
-    cloudformation, s3 = _CloudFormation(event(1, "UPDATE_COMPLETE")), AddressedS3()
+    cloudformation, s3 = _CloudFormation(event(1, "UPDATE_COMPLETE"), stack=stack), AddressedS3()
     assert undo(cloudformation, s3, BUCKET, before, FakeClock().sleep) == "UPDATE_COMPLETE"
     (request,) = cloudformation.created
-    assert cloudformation.executed == [request["ChangeSetName"]]
+    assert cloudformation.executed == [f"{request['ChangeSetName']}/0a1b-2c3d"]
     return request, s3
 
 
@@ -288,17 +334,22 @@ def test_before_a_first_deployment_there_is_nothing_to_undo(stack: dict[str, Any
     assert read_deployed(_CloudFormation(stack=stack), STACK) is None
 
 
-# -- parameters
+# -- settings
 
 
 @pytest.mark.parametrize("overrides", ['"BatchSize=100 LogLevel=INFO"', '["BatchSize=100", "LogLevel=INFO"]'])
-def test_parameters_are_the_files_and_the_workflows(tmp_path: Path, overrides: str) -> None:
+def test_settings_are_the_files(tmp_path: Path, overrides: str) -> None:
     samconfig = tmp_path / "samconfig.toml"
-    samconfig.write_text(f"[prod.deploy.parameters]\nparameter_overrides = {overrides}\n")
+    samconfig.write_text(
+        f"[prod.deploy.parameters]\nparameter_overrides = {overrides}\n"
+        'capabilities = "CAPABILITY_IAM"\ntags = "project=ridecast environment=prod"\n'
+    )
 
-    found = deployment_parameters(samconfig, "prod", {"LogLevel": "ERROR", "Environment": "prod", "BoundaryArn": ""})
-
-    assert found == ["BatchSize=100", "LogLevel=ERROR", "Environment=prod"]
+    assert read_settings(samconfig, "prod") == Settings(
+        parameters={"BatchSize": "100", "LogLevel": "INFO"},
+        tags={"project": "ridecast", "environment": "prod"},
+        capabilities=("CAPABILITY_IAM",),
+    )
 
 
 def test_environment_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None:
@@ -306,7 +357,7 @@ def test_environment_that_is_not_in_the_file_is_an_error(tmp_path: Path) -> None
     samconfig.write_text("version = 0.1\n")
 
     with pytest.raises(UserError, match=r"samconfig.toml has no environment prod: add \[prod.deploy.parameters\]"):
-        deployment_parameters(samconfig, "prod", {})
+        read_settings(samconfig, "prod")
 
 
 # -- the release

@@ -10,7 +10,8 @@ import pytest
 from infra.local.event_source.config import MappingConfig
 from infra.local.stack import Stack, mapping_config
 from infra.stack.conditions import decide
-from infra.stack.template import read_template, transform
+from infra.stack.template import read_template
+from infra.stack.translate import transform
 from training.errors import UserError
 
 TEMPLATE = """

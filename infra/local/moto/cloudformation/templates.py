@@ -99,7 +99,7 @@ def _number_problem(slot: Mapping[str, Any], value: str) -> str:
 
 def _translated(template: Template, parameters: Mapping[str, object], region: str) -> Template:
     # The translator takes half a second to import, and not every use of the local AWS deploys a SAM template.
-    from infra.stack.template import translate  # noqa: PLC0415
+    from infra.stack.translate import translate  # noqa: PLC0415
 
     try:
         return translate(template, parameters, region)
