@@ -8,6 +8,7 @@ PredictorError
 │   │       └── NoModelYetError  the channel is missing: no model has been released yet
 │   ├── KmsError                 KMS did not answer as needed
 │   └── PublishError             the output stream refuses predictions
+├── ChannelError                 bytes that are not a channel which this code can serve
 ├── BundleError                  this bundle must not be served
 │   └── SignatureError           it is not signed by the key that is trusted
 ├── ForestError                  arrays that do not make a forest
@@ -75,6 +76,20 @@ class PublishError(TransientError):
             f"the stream {stream} refuses predictions with {code}: check that OUTPUT_STREAM names it, that it and its"
             f" key exist, and that the function's role has kinesis:PutRecords on it and may use the key ({why})"
         )
+
+
+class ChannelError(PredictorError):
+    """Bytes that are not a channel.
+
+    Attributes:
+        problem: What is wrong, as in ``is damaged: it is nested too deeply``.
+        is_too_new: Whether a later version of this code could serve it.
+    """
+
+    def __init__(self, problem: str, *, is_too_new: bool = False) -> None:
+        self.problem = problem
+        self.is_too_new = is_too_new
+        super().__init__(f"the channel {problem}")
 
 
 class BundleError(PredictorError):

@@ -21,7 +21,7 @@ from lambda_function.aws.rejects import PutObject, RejectStore
 from lambda_function.aws.settings import Settings, is_snapshotted
 from lambda_function.aws.snapshot import Registry, Restorable, runtime_registry
 from lambda_function.aws.telemetry import MILLISECONDS_PER_S, BatchReport, Stopwatch, Telemetry
-from lambda_function.core.processor import process
+from lambda_function.core.processor import process_by_arrival
 from lambda_function.core.records import decode_records, stream_name
 from lambda_function.core.rehearsal import is_rehearsal, rehearse
 from lambda_function.core.replay import is_replay, replay_result
@@ -83,14 +83,15 @@ class StreamHandler:
             return rehearse(records, self.models.refresh().model)
         stream, started_at_s = stream_name(event), self.clock()
         time_left = TimeLeft.of(context.get_remaining_time_in_millis, self.deadline_margin_ms)
-        refreshed = self.models.refresh()
+        arrivals_s = [record.envelope.arrival_time_s for record in records]
+        oldest_at_s = min(arrivals_s)
+        refreshed = self.models.refresh(oldest_at_s, max(arrivals_s))
         predict_time = Stopwatch()
-        batch = process(records, refreshed.model)
+        batch = process_by_arrival(records, refreshed.models)
         predict_ms = predict_time.ms()
         delivered = self.output.deliver(stream, records, batch, time_left, is_replay=is_replay(event))
         n_done = delivered.n_done
         retry_from = records[n_done].envelope.sequence_number if n_done < len(records) else ""
-        oldest_at_s = min(record.envelope.arrival_time_s for record in records)
         self.telemetry.report(
             BatchReport(
                 stream=stream,
@@ -109,8 +110,11 @@ class StreamHandler:
                 publish_ms=delivered.publish_ms,
                 problem="; ".join(filter(None, [*delivered.problems, str(refreshed.error or "")])),
                 model_version=refreshed.model.model_version,
+                older_model_versions=[one.model.model_version for one in refreshed.models[1:]],
                 model_switched=refreshed.switched,
                 refresh_failed=refreshed.error is not None,
+                channel_is_stale=refreshed.is_stale,
+                channel_age_s=refreshed.channel_age_s,
             )
         )
         if delivered.refusal:
@@ -133,6 +137,7 @@ def build_handler(
             settings.model_refresh_s,
             clock=monotonic,
             signing_key=settings.model_signing_key,
+            activation_delay_s=settings.model_activation_delay_s,
         ),
         output=Output(
             RejectStore(s3, settings.bucket, settings.rejects_queue_url),

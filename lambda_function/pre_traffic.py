@@ -18,7 +18,8 @@ from botocore.session import Session
 
 from lambda_function.aws.model_store import GetObject
 from lambda_function.aws.settings import PreTrafficSettings
-from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, channel_key, decode_channel, decode_golden_rides
+from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, decode_golden_rides
+from lambda_function.core.channel import channel_key, decode_channel
 from lambda_function.core.rehearsal import decode_answer, problem_with, rehearsal_event
 
 ATTEMPTS = 3

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from lambda_function.core.bundle import channel_key, decode_channel
+from lambda_function.core.channel import channel_key, decode_channel
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, FakeS3
 from tests.outcomes import S3Outcome

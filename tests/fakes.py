@@ -8,6 +8,7 @@ import io
 import itertools
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,8 @@ from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.rejects import RejectStore
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import Telemetry
-from lambda_function.core.bundle import MANIFEST, Channel, bundle_key, channel_key
+from lambda_function.core.bundle import MANIFEST, bundle_key
+from lambda_function.core.channel import Channel, channel_key
 from lambda_function.handler import StreamHandler
 from tests.outcomes import (
     AnswerChanged,
@@ -37,7 +39,7 @@ from tests.outcomes import (
 )
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
+from training.registry.channels import Mover, move_channel, store_bundle
 from training.registry.signing import Signer
 
 BUCKET = "ridecast-test"
@@ -327,12 +329,21 @@ def output_stream(script: Iterable[PutOutcome] = (), **options: Any) -> FakeKine
     return FakeKinesis(script, stream_name=OUTPUT_STREAM, **options)
 
 
+EARLY = Mover("tests", lambda: datetime(2000, 1, 1, tzinfo=UTC))
+"""A mover whose clock is so early that what it moves to serves every ride from now on."""
+
+
 def publish_bundle(
-    s3: Any, bundle: ExportedBundle, channel: str = "stable", bucket: str = BUCKET, signer: Signer | None = None
+    s3: Any,
+    bundle: ExportedBundle,
+    channel: str = "stable",
+    bucket: str = BUCKET,
+    signer: Signer | None = None,
+    mover: Mover = EARLY,
 ) -> Channel:
-    """Store a bundle and move a channel to it."""
+    """Store a bundle and move a channel to it; by default it serves at once."""
     store_bundle(Bucket(s3, bucket), bundle, signer)
-    return move_channel(Bucket(s3, bucket), channel, bundle.model_version, bundle.manifest_sha256)
+    return move_channel(Bucket(s3, bucket), channel, bundle.model_version, bundle.manifest_sha256, mover=mover)
 
 
 def damage_bundle(s3: FakeS3, bundle: ExportedBundle, file: str = MANIFEST) -> None:

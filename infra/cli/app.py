@@ -32,6 +32,7 @@ MODELS: Commands = {
     "release": channels.release_command,
     "promote": channels.promote_command,
     "rollback": channels.rollback_command,
+    "restore": channels.restore_command,
     "history": channels.history_command,
     "reproduce": models.reproduce_command,
     "sign": channels.sign_command,

@@ -12,6 +12,7 @@ from infra.cli.options import (
     BUILD,
     KEY_OPTION,
     KEY_VARIABLE,
+    ActivationDelay,
     BucketAws,
     Channel,
     Force,
@@ -21,9 +22,10 @@ from infra.cli.options import (
     channel_name,
     expand_options,
 )
-from infra.cli.output import live_display, show_result, time_text, write_json, write_lines, write_table
+from infra.cli.output import begin_text, live_display, show_result, time_text, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
+    from lambda_function.core.channel import Channel as ChannelState
     from training.registry.channels import Moved
     from training.workflows.release import Target
 
@@ -41,13 +43,14 @@ def release_command(
         bool, typer.Option("--judge-only", help="Store the gate's verdict; store no model and move no channel.")
     ] = False,
     force: Force = False,
+    activation_delay: ActivationDelay = None,
     signing_key: SigningKey = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a bundle, store it and point a channel at it.
+    """Judge a bundle, store it and promote it in a channel.
 
-    The gate compares it with the channel's model. Prints one line per rule of the gate, then the move. Exits with 1
-    if the gate fails. A running function follows within a minute.
+    The gate compares it with the channel's model. Prints one line per rule of the gate, then the move and the time
+    from which the model serves. Exits with 1 if the gate fails.
 
     Example: ridecast models release build/bundles/green-2021-01-3f2a9c1d0b7e --test 2023-03 --stack ridecast
     """
@@ -59,7 +62,8 @@ def release_command(
     from training.tracking.mirror import follow
     from training.workflows.release import Target, release_bundle
 
-    target = Target(aws.open_bucket(), channel, None if judge_only else aws.signer(signing_key))
+    signer = None if judge_only else aws.signer(signing_key)
+    target = Target(aws.open_bucket(), channel, signer, aws.activation_delay_s(activation_delay))
     if judge_only:
         _judge(target, bundle, test, as_json=as_json)
         return
@@ -102,13 +106,14 @@ def promote_command(
     version: Version,
     channel: Channel = "stable",
     force: Force = False,
+    activation_delay: ActivationDelay = None,
     signing_key: SigningKey = None,
     as_json: Json = False,
 ) -> None:
-    """Point a channel at a stored version.
+    """Let a stored version serve a channel's rides from a time on.
 
-    The version must have passed the gate, or the channel must have held it before. Prints the channel's new state.
-    Does nothing if the channel already points at the version.
+    The version must have passed the gate, or the channel must have held it before. It serves the rides that arrive
+    after the activation delay. Prints the channel's new state. Does nothing if it is the channel's newest version.
 
     Example: ridecast models promote candidate --stack ridecast
     """
@@ -118,7 +123,8 @@ def promote_command(
 
     models = aws.open_bucket()
     signer = aws.signer(signing_key)
-    moved = promote(models, channel, resolve_version(models, version), force=force, signer=signer)
+    found, delay_s = resolve_version(models, version), aws.activation_delay_s(activation_delay)
+    moved = promote(models, channel, found, force=force, signer=signer, activation_delay_s=delay_s)
     _show_move(moved, models.name, as_json=as_json)
     follow(models)
 
@@ -133,11 +139,11 @@ def rollback_command(
     signing_key: SigningKey = None,
     as_json: Json = False,
 ) -> None:
-    """Point a channel at a version that it has held before.
+    """Withdraw a channel's newest version and put an earlier one in its place.
 
-    Needs no verdict of the gate. Prints the channel's new state. Does nothing if the channel already points at the
-    version, so it is safe to repeat. Without a version, it prints the command for the version before, and exits
-    with 2.
+    Needs no verdict of the gate. Acts as soon as running functions read the channel, also on rides that come again.
+    Prints the channel's new state. Does nothing if the version is the newest, so it is safe to repeat. Without a
+    version, it prints the command for the version before, and exits with 2.
 
     Example: ridecast models rollback green-2021-01-3f2a9c1d0b7e --stack ridecast
     """
@@ -156,6 +162,24 @@ def rollback_command(
 
 
 @expand_options
+def restore_command(aws: BucketAws, channel: Channel = "stable", as_json: Json = False) -> None:
+    """Write a damaged or lost channel again.
+
+    The channel gets the segments of its latest history entry. Prints the channel's new state. Refuses if the channel
+    can be read.
+
+    Example: ridecast models restore --channel stable --stack ridecast
+    """
+    from training.registry.channels import Moved, restore
+    from training.tracking.mirror import follow
+
+    models = aws.open_bucket()
+    now = restore(models, channel)
+    _show_move(Moved(channel, now, has_moved=True), models.name, as_json=as_json)
+    follow(models)
+
+
+@expand_options
 def history_command(
     aws: BucketAws,
     channel: Annotated[
@@ -165,12 +189,13 @@ def history_command(
 ) -> None:
     """List the moves of the channels, oldest first.
 
-    Prints time, channel, version, reason and person of each.
+    Prints time, channel, version, the time from which it serves, reason and person of each. A rollback also names the
+    version that it withdrew.
 
     Example: ridecast models history --channel stable --stack ridecast
     """
     from training.errors import bucket_address
-    from training.registry.channel_history import channels_with_history, read_history
+    from training.registry.channel_history import channels_with_history, entry_facts, read_history
     from training.registry.versions import read_channels
 
     models = aws.open_bucket()
@@ -179,13 +204,20 @@ def history_command(
     entries.sort(key=lambda entry: entry.moved_at)
     address = bucket_address(models.name)
     if as_json:
-        write_json({"bucket": address, "moves": msgspec.to_builtins(entries)})
+        write_json({"bucket": address, "moves": [entry_facts(entry) for entry in entries]})
         return
     rows = (
-        (_time(one.moved_at), one.channel, one.model_version, one.why or "unknown", one.moved_by or "unknown")
+        (
+            _time(one.moved_at),
+            one.channel,
+            one.model_version,
+            begin_text(one.segments[0]),
+            (one.why or "unknown") + (f", withdrew {one.withdrawn}" if one.withdrawn else ""),
+            one.moved_by or "unknown",
+        )
         for one in entries
     )
-    write_table(f"Moves in {address}", ("moved", "channel", "to", "why", "by"), rows)
+    write_table(f"Moves in {address}", ("moved", "channel", "to", "serves from", "why", "by"), rows)
 
 
 @expand_options
@@ -225,12 +257,22 @@ def _show_move(moved: "Moved", bucket_name: str, *, as_json: bool, **more: bool)
     shown = {
         "channel": moved.channel,
         "now": now.model_version + ("" if moved.has_moved else "   (the channel already held it: nothing has moved)"),
+        "serves": _serves(now),
         "before": now.previous or "nothing",
         "moved by": f"{now.moved_by or 'unknown'}, {_time(now.moved_at)}",
     }
-    state = {name: getattr(now, name) for name in ("model_version", "previous", "moved_at", "moved_by", "why")}
+    names = ("model_version", "previous", "withdrawn", "moved_at", "moved_by", "why")
+    state = {name: getattr(now, name) for name in names}
+    state["effective_from"] = now.segments[0].effective_from
     result = {"channel": moved.channel, "moved": moved.has_moved, **state, **more}
     show_result(bucket_address(bucket_name), result, as_json=as_json, shown=shown)
+
+
+def _serves(now: "ChannelState") -> str:
+    newest = now.segments[0]
+    if now.withdrawn:
+        return f"rides that arrived from {begin_text(newest)}, as soon as running functions read the channel"
+    return "all rides" if len(now.segments) == 1 else f"rides that arrive from {begin_text(newest)}"
 
 
 def _time(moved_at: str) -> str:

@@ -1,5 +1,6 @@
 """`ridecast models list`, `show`, `compare` and `reproduce`: the models in a bucket."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -7,6 +8,7 @@ import typer
 
 from infra.cli.options import BucketAws, Json, Version, expand_options
 from infra.cli.output import (
+    begin_text,
     beside_baseline,
     live_display,
     minutes_text,
@@ -21,7 +23,7 @@ from infra.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from training.registry.catalog import Model, ModelDetails, SlicePair
+    from training.registry.catalog import Model, ModelDetails, Served, SlicePair
 
 _N_SLICES = 8
 """Slices in a table; JSON has all."""
@@ -34,7 +36,7 @@ _N_DIGITS = 12
 def list_command(aws: BucketAws, as_json: Json = False) -> None:
     """List the stored versions.
 
-    Prints training months, errors, and the channels that point at each.
+    Prints training months, errors, and the channels that each serves.
 
     Example: ridecast models list --stack ridecast
     """
@@ -88,7 +90,7 @@ def show_command(aws: BucketAws, version: Version, as_json: Json = False) -> Non
         "artifacts": details.artifacts,
         "the gate": "; ".join(_verdict(channel, verdict) for channel, verdict in details.verdicts.items())
         or "no verdict yet",
-        "channels": details.model.channels,
+        "channels": tuple(map(_served_text, details.model.segments)),
         "stored": time_text(details.model.stored_at),
     }
     show_result(details.model.model_version, result, as_json=as_json, shown=shown)
@@ -169,14 +171,14 @@ def reproduce_command(aws: BucketAws, version: Version, as_json: Json = False) -
 def _model_row(model: "Model") -> tuple[str, ...]:
     manifest = model.manifest
     if manifest is None:
-        return (model.model_version, "not readable", model.problem, "", "", ", ".join(model.channels))
+        return (model.model_version, "not readable", model.problem, "", "", ", ".join(_serving(model)))
     return (
         model.model_version,
         months_text(manifest.train_months),
         months_text(manifest.validate_months),
         minutes_text(model.metric("rmse_minutes")),
         minutes_text(model.metric("mae_minutes")),
-        ", ".join(model.channels),
+        ", ".join(_serving(model)),
     )
 
 
@@ -190,9 +192,32 @@ def _model_json(model: "Model") -> dict[str, Any]:
         "rmse_minutes": model.metric("rmse_minutes"),
         "mae_minutes": model.metric("mae_minutes"),
         "channels": list(model.channels),
+        "segments": [
+            {
+                "channel": one.channel,
+                "effective_from": one.segment.effective_from,
+                "effective_until": one.next.effective_from if one.next else None,
+            }
+            for one in model.segments
+        ],
         "stored_at": model.stored_at.isoformat() if model.stored_at else None,
         "problem": model.problem,
     }
+
+
+def _serving(model: "Model") -> list[str]:
+    """Return the channels whose rides it serves now or next, with the time from or until which it does."""
+    now_s = time.time()
+    return [
+        one.channel if one.next is None and one.segment.effective_from_s <= now_s else _served_text(one)
+        for one in model.segments
+        if one.next is None or one.next.effective_from_s > now_s
+    ]
+
+
+def _served_text(one: "Served") -> str:
+    until = f" until {begin_text(one.next)}" if one.next else ""
+    return f"{one.channel} from {begin_text(one.segment)}{until}"
 
 
 def _errors(model: "Model", metric: str) -> str:

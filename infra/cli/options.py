@@ -61,6 +61,14 @@ Function = Annotated[
     str | None, typer.Option(help="Function to invoke, by ARN or as NAME:ALIAS. (default: the alias of the stack's)")
 ]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Folder that `train` writes bundles to.")]
+ActivationDelay = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Seconds until the model serves: running functions read the channel. (default: the stack's, or 150)",
+    ),
+]
 SigningKey = Annotated[
     str | None,
     typer.Option(
@@ -131,6 +139,15 @@ class Aws:
         if function is None:
             raise UserError("no function is named", "give --stack, or --function NAME:ALIAS")
         return Replayer(self.client("lambda", read_timeout_s=LONGEST_TIMEOUT_S), function)
+
+    def activation_delay_s(self, given: float | None) -> float:
+        """Return the given delay, else the stack's, else the default; an old stack has none."""
+        from lambda_function.core.channel import ACTIVATION_DELAY_S
+
+        if given is not None:
+            return given
+        outputs = self._described.outputs if self._described else {}
+        return float(outputs.get("ModelActivationDelaySeconds", ACTIVATION_DELAY_S))
 
     def signer(self, key: str | None) -> "Signer | None":
         """Return the signer for a key, else for the stack's key, in the key's own region; None without a key."""

@@ -1,6 +1,7 @@
 """Output of commands: results on standard output, as tables or as one JSON object, and progress on standard error."""
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infra.local.demo.replay import Ledger
+    from lambda_function.core.channel import Segment
     from training.model.results import MonthsResult
 
 T = TypeVar("T")
@@ -200,6 +202,17 @@ def time_text(moment: datetime | None) -> str:
     ('2026-11-21 22:05Z', 'unknown')
     """
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "unknown"
+
+
+def begin_text(segment: "Segment") -> str:
+    """Return when a channel's segment begins: in UTC, to the second, rounded up.
+
+    >>> from lambda_function.core.channel import Arm, Segment
+    >>> begin_text(Segment("2026-11-21T22:05:59.000001+00:00", (Arm("green-2021-01-3f2a9c1d0b7e", "ab" * 32),)))
+    '2026-11-21 22:06:00Z'
+    """
+    begin = datetime.fromtimestamp(math.ceil(segment.effective_from_s), UTC)
+    return begin.strftime("%Y-%m-%d %H:%M:%SZ") if begin.timestamp() else "the beginning"
 
 
 class ConsoleDisplay:

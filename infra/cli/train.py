@@ -89,7 +89,9 @@ def train_command(
     options = RunOptions(
         config=run,
         folder=output,
-        target=Target(aws.open_bucket(), channel, aws.signer(signing_key)) if channel else None,
+        target=Target(aws.open_bucket(), channel, aws.signer(signing_key), aws.activation_delay_s(None))
+        if channel
+        else None,
         force=force,
         synthetic=synthetic,
         report=report,

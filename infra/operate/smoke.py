@@ -22,8 +22,8 @@ from training.registry.versions import read_file, read_manifest
 
 ID_PREFIX = "smoke-"
 
-_LOADING_S = 10.0
-"""From a function's read of its channel to its first prediction with the new model, with a margin."""
+_MARGIN_S = 10.0
+"""For loading a model, and for clocks that differ from the streams'."""
 
 _TOLERANCE_MINUTES = 0.0051
 """Predictions are rounded to hundredths, golden minutes are not."""
@@ -119,7 +119,8 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
     golden = msgspec.json.decode(read_file(bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
     if not golden:
         raise UserError(f"model {version} has no golden rides", "train and release a new model")
-    followed_at = datetime.fromisoformat(state.moved_at) + timedelta(seconds=target.refresh_s + _LOADING_S)
+    read_at = datetime.fromisoformat(state.moved_at) + timedelta(seconds=target.refresh_s)
+    followed_at = max(read_at, datetime.fromisoformat(state.segments[0].effective_from)) + timedelta(seconds=_MARGIN_S)
     rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
     return Trial(
         entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),

@@ -132,25 +132,26 @@ class HttpHandler:
         event = self._resolver.current_event.raw_event
         _check_content_type(event)
         request = decode_request(_body(event))
-        answer = answer_rides(request, self._serving(), self._arrival_time_s(event))
+        arrival_time_s = self._arrival_time_s(event)
+        answer = answer_rides(request, self._serving(arrival_time_s), arrival_time_s)
         self._report.n_predictions, self._report.n_rejects = answer.n_predictions, answer.n_problems
         return answer
 
     def _model(self) -> Answer:
-        model = self._serving()
+        model = self._serving(self.clock())
         loaded_at = datetime.fromtimestamp(self._loaded_at_s, UTC).isoformat(timespec="seconds")
         facts: ModelFacts = model_facts(model.manifest, loaded_at)
         return Answer(HTTPStatus.OK, _encode(facts), headers=_NOT_STORED)
 
     def _health(self) -> Answer:
-        model = self._serving()
+        model = self._serving(self.clock())
         health = Health("stale" if self._report.refresh_failed else "ok", model.model_version)
         return Answer(HTTPStatus.OK, _encode(health), headers=_NOT_STORED)
 
-    def _serving(self) -> ModelBundle:
-        """Return the current model; refresh it first if that is due."""
+    def _serving(self, arrival_time_s: float) -> ModelBundle:
+        """Return the model of a request's arrival; read the channel first if that is due."""
         try:
-            refreshed = self.models.refresh()
+            refreshed = self.models.refresh(arrival_time_s, arrival_time_s)
         except PredictorError as error:
             self._report.refresh_failed, self._report.problem = True, str(error)
             headers = {"Retry-After": str(RETRY_AFTER_S)}
@@ -220,6 +221,7 @@ def build_handler(settings: ServingSettings, s3: GetObject) -> HttpHandler:
             settings.model_channel,
             settings.model_refresh_s,
             signing_key=settings.model_signing_key,
+            activation_delay_s=settings.model_activation_delay_s,
         ),
         RequestTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level),
     )

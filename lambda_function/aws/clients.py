@@ -6,7 +6,9 @@ a loader of service descriptions that decodes with msgspec and does not search b
 
 import gzip
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
+from ssl import SSLError
 from typing import Any
 
 import msgspec
@@ -26,7 +28,20 @@ SQS_READ_TIMEOUT_S = 2
 """`Settings.deadline_margin_ms` covers these, so that Lambda never has to kill the function. A PutRecords that hangs
 takes 5 s. Storing rejects takes twice 4 s in S3 and a pause of at most 1 s between the attempts; then 3 s in SQS."""
 
-AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError, HTTPError)
+NO_USABLE_ANSWER = (
+    BotoCoreError,
+    ResponseParserError,
+    HTTPError,
+    HTTPException,
+    ConnectionError,
+    SSLError,
+    LookupError,
+    ValueError,
+)
+"""What a call raises, beside ClientError, if the answer is lost, cut off or not AWS's own: botocore lets errors of TLS
+and urllib3 through while a body is read, and a proxy's page or half a header gives LookupError or ValueError."""
+
+AWS_ERRORS = (ClientError, *NO_USABLE_ANSWER)
 """What a client raises when AWS refuses, does not answer, or answers what can't be read."""
 
 _SERVICES = ["kinesis", "kms", "s3", "sqs"]

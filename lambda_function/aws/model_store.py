@@ -1,42 +1,58 @@
-"""Models in S3: a channel names a version, a version is a bundle; the last good one is kept and refreshed."""
+"""Models in S3: a channel names versions, a version is a bundle; what was read last is kept and refreshed.
 
+A look at the channel succeeds if the channel is read and its newest model loads, which begins to serve later: so no
+batch waits for it then. A failed look leaves channel and models as they are. The models of older segments are loaded
+when a record that arrived then needs them.
+"""
+
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
-import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from lambda_function.aws.clients import make_kms_client
+from lambda_function.aws.clients import NO_USABLE_ANSWER, make_kms_client
 from lambda_function.aws.signature import KEY_ARN, SIGNATURE, check_signature
-from lambda_function.core.bundle import (
-    FOREST,
-    GOLDEN,
-    MANIFEST,
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, ModelBundle, bundle_key, load_bundle
+from lambda_function.core.channel import (
+    ACTIVATION_DELAY_S,
+    Arm,
     Channel,
-    ModelBundle,
-    bundle_key,
+    Segment,
     channel_key,
     decode_channel,
-    load_bundle,
+    salvage_channel,
 )
-from lambda_function.errors import PredictorError, StoreError
+from lambda_function.core.processor import ModelFrom
+from lambda_function.errors import BundleError, ChannelError, PredictorError, StoreError
 
 MAX_BYTES = {
-    "channel": 1 << 16,
+    "channel": 1 << 19,
     MANIFEST: 1 << 20,
     SIGNATURE: 1 << 10,
     FOREST: 1 << 24,
     GOLDEN: 1 << 22,
 }
-"""The most bytes read of an object: fifty times the largest that training makes. A larger object could fill the
-function's memory, and a channel must not be able to kill the functions that follow it."""
+"""The most bytes read of an object: fifty times the largest that training makes, and twice a channel with the most
+segments. A larger object could fill the function's memory, and a channel must not be able to kill the functions that
+follow it."""
 
 FAILED_REFRESH_S = 60.0
 """After a failed refresh, the next one is due within these seconds, even if the refresh interval is longer:
 RefreshFailuresAlarm counts minutes and must be able to sound within a canary of five minutes."""
+
+REFRESH_BUDGET_S = 10.0
+"""The seconds after which a refresh sends no more requests and stops reading. A request that has begun ends within 9 s
+(clients.py), so the shortest timeout that the template allows, 30 s, leaves time for an orderly end."""
+
+N_MODELS = 4
+"""Models kept in memory: the newest, the one before, and two for records that waited or come again."""
+
+_CHUNK_BYTES = 1 << 12
+"""Read at a time: a body that trickles is given up soon after the time is up."""
 
 
 class GetObject(Protocol):
@@ -53,6 +69,20 @@ class NoSuchObjectError(StoreError):
         super().__init__("read", bucket, key, f"there is no such object{what_now}")
 
 
+class DamagedChannelError(StoreError):
+    """The channel's object is not a channel that this function can serve.
+
+    Attributes:
+        is_too_new: Whether a later version of the function could serve it.
+    """
+
+    def __init__(self, bucket: str, channel: str, error: ChannelError) -> None:
+        self.is_too_new = error.is_too_new
+        restore = f"write it again with `ridecast models restore --channel {channel} --bucket {bucket}`"
+        remedy = "deploy the version of ridecast that wrote it" if error.is_too_new else restore
+        super().__init__("use", bucket, channel_key(channel), f"{error}: {remedy}")
+
+
 class NoModelYetError(NoSuchObjectError):
     """There is no channel object at a cold start: a stack has none until its first model is released."""
 
@@ -64,11 +94,26 @@ class NoModelYetError(NoSuchObjectError):
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """The model for a batch, and the error if the refresh failed."""
+    """The models for a batch, and what is known of the channel.
 
-    model: ModelBundle
+    Attributes:
+        models: The models by the arrival times that they serve, newest first, at least one.
+        channel_age_s: Seconds since the last look at the channel that succeeded.
+        is_stale: Whether that is so long that a segment may serve by now which this function has not seen.
+        switched: Whether the newest of the models is another one than at the last refresh.
+        error: Why the look at the channel failed, or why another segment's model serves in place of a damaged one.
+    """
+
+    models: tuple[ModelFrom, ...]
+    channel_age_s: float = 0.0
+    is_stale: bool = False
     switched: bool = False
     error: PredictorError | None = None
+
+    @property
+    def model(self) -> ModelBundle:
+        """The newest of the models."""
+        return self.models[0].model
 
 
 @dataclass(slots=True)
@@ -81,6 +126,8 @@ class ModelStore:
         signing_key: ARN of the KMS key that bundles must be signed with; "" where they need not be.
         make_kms: Makes a KMS client of a region. Asked only to load a bundle that must be signed: a cold start without
             signatures does not pay for it, and no connection of it grows old or is frozen into a snapshot.
+        activation_delay_s: Seconds from a promotion to its first record: an older look at the channel is stale.
+        wall: Seconds since the epoch. It measures the age of a look, because it goes on while a snapshot is stored.
     """
 
     s3: GetObject
@@ -90,66 +137,138 @@ class ModelStore:
     clock: Callable[[], float] = time.monotonic
     signing_key: str = ""
     make_kms: Callable[[str], Any] = make_kms_client
-    _model: ModelBundle | None = field(default=None, init=False)
+    activation_delay_s: float = ACTIVATION_DELAY_S
+    wall: Callable[[], float] = time.time
+    _state: Channel | None = field(default=None, init=False)
     _etag: str = field(default="", init=False)
+    _loaded: dict[Arm, ModelBundle] = field(default_factory=dict, init=False)  # the most recently used is last
+    _unusable: dict[Arm, BundleError] = field(default_factory=dict, init=False)  # since the last look
     _due_s: float = field(default=0.0, init=False)
+    _give_up_s: float = field(default=0.0, init=False)
+    _seen_at_s: float = field(default=0.0, init=False)  # by the wall clock
+    _last_version: str = field(default="", init=False)
 
-    def refresh(self) -> Refreshed:
-        """Return the current model; read the channel first if that is due. Call it between two batches.
+    def refresh(self, oldest_s: float = math.inf, newest_s: float = math.inf) -> Refreshed:
+        """Return the models of records; read the channel first if that is due. Call it between two batches.
+
+        Args:
+            oldest_s: The earliest arrival of the records, in seconds since the epoch; by default the newest segment.
+            newest_s: The latest arrival.
 
         Raises:
             PredictorError: No model is loaded yet (a cold start) and none can be loaded.
+            TransientError: S3 or KMS refused a model that the records need.
         """
-        current = self._model
         now_s = self.clock()
-        if current is not None and now_s < self._due_s:
-            return Refreshed(current)
-        self._due_s = now_s + min(self.refresh_s, FAILED_REFRESH_S)  # until this refresh succeeds
+        self._give_up_s = now_s + REFRESH_BUDGET_S
+        error = self._look(now_s) if self._state is None or now_s >= self._due_s else None
+        channel = self._state
+        assert channel is not None  # noqa: S101 - otherwise the look has raised
+        models = []
+        for segment in channel.segments_between(oldest_s, newest_s):
+            model, problem = self._model_of(channel, segment)
+            models.append(ModelFrom(segment.effective_from_s, model))
+            error = error or problem
+        version, before = models[0].model.model_version, self._last_version
+        self._last_version = version
+        age_s = max(0.0, self.wall() - self._seen_at_s)
+        return Refreshed(tuple(models), age_s, age_s > self.activation_delay_s, version != before, error)
+
+    def _look(self, now_s: float) -> PredictorError | None:
+        """Read the channel and load its newest model; return the error if that fails.
+
+        Raises:
+            PredictorError: Nothing is loaded that could serve meanwhile.
+        """
+        self._due_s = now_s + min(self.refresh_s, FAILED_REFRESH_S)  # until this look succeeds
+        self._unusable.clear()
+        channel = None
         try:
-            model = self._follow(current)
+            channel, etag = self._read_channel()
+            self._load_kept(channel.segments[0].arm)
         except PredictorError as error:
-            if current is None:
-                raise
-            return Refreshed(current, error=error)
+            if self._state is None:
+                self._start_without(error, channel)
+            return error
+        self._state, self._etag = channel, etag  # only now: a bundle that failed is tried again at the next look
         self._due_s = now_s + self.refresh_s
-        return Refreshed(model, switched=model is not current)
+        self._seen_at_s = self.wall()
+        return None
 
-    def _follow(self, current: ModelBundle | None) -> ModelBundle:
-        """Return the model that the channel names, which may still be `current`."""
-        found = self._read_channel(self._etag)
-        if found is None:  # unchanged, so a model is loaded
-            assert current is not None  # noqa: S101
-            return current
-        channel, etag = found
-        if current is None or channel.model_version != current.model_version:
-            current = self._load(channel)
-        self._model, self._etag = current, etag  # only now: a bundle that failed is tried again at the next refresh
-        return current
+    def _start_without(self, error: PredictorError, channel: Channel | None) -> None:
+        """At a cold start, use what is left of a damaged channel, or the models before a damaged one.
 
-    def _read_channel(self, etag: str) -> tuple[Channel, str] | None:
-        """Return the channel and its ETag; None if it is unchanged since `etag`."""
+        Args:
+            error: Why the look failed.
+            channel: The channel, if it was read and its newest model does not load.
+
+        Raises:
+            PredictorError: The error, if S3 failed or if nothing is left.
+        """
+        if isinstance(error, DamagedChannelError):
+            try:
+                channel, _ = self._read_channel(salvage_channel)
+            except DamagedChannelError:
+                raise error from None
+        elif not isinstance(error, BundleError):
+            raise error
+        assert channel is not None  # noqa: S101 - otherwise its models were not loaded
+        self._model_of(channel, channel.segments[0])
+        self._state, self._seen_at_s = channel, self.wall()
+
+    def _model_of(self, channel: Channel, segment: Segment) -> tuple[ModelBundle, BundleError | None]:
+        """Return a segment's model; if it is damaged, the next older one that loads, else the next newer, and why."""
+        place = channel.segments.index(segment)
+        problem = None
+        for one in (*channel.segments[place:], *reversed(channel.segments[:place])):
+            try:
+                return self._load_kept(one.arm), problem
+            except BundleError as error:
+                problem = problem or error
+        assert problem is not None  # noqa: S101 - a channel has a segment
+        raise problem
+
+    def _load_kept(self, arm: Arm) -> ModelBundle:
+        """Return a model from memory, else load it and keep it in place of the least recently used."""
+        if arm in self._unusable:
+            raise self._unusable[arm]
+        model = self._loaded.pop(arm, None)
+        if model is None:
+            try:
+                model = self._load(arm)
+            except BundleError as error:
+                self._unusable[arm] = error
+                raise
+        self._loaded[arm] = model
+        if len(self._loaded) > N_MODELS:
+            del self._loaded[next(iter(self._loaded))]
+        return model
+
+    def _read_channel(self, decode: Callable[[bytes], Channel] = decode_channel) -> tuple[Channel, str]:
+        """Return the channel and its ETag, which are those of the last look if it is unchanged."""
         key = channel_key(self.channel)
-        conditions = {"IfNoneMatch": etag} if etag else {}
+        conditions = {"IfNoneMatch": self._etag} if self._etag else {}
         try:
             answer = self._get(key, MAX_BYTES["channel"], **conditions)
         except NoSuchObjectError as error:
-            if etag:  # the channel existed before
+            if self._state:  # the channel existed before
                 raise
             raise NoModelYetError(self.bucket, key) from error
         if answer is None:
-            return None
-        data, new_etag = answer
+            assert self._state is not None  # noqa: S101 - its ETag was sent
+            return self._state, self._etag
+        data, etag = answer
         try:
-            return decode_channel(data), new_etag
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise StoreError("use", self.bucket, key, str(error)) from error
+            return decode(data), etag
+        except ChannelError as error:
+            raise DamagedChannelError(self.bucket, self.channel, error) from error
 
-    def _load(self, channel: Channel) -> ModelBundle:
-        version = channel.model_version
+    def _load(self, arm: Arm) -> ModelBundle:
+        version = arm.model_version
         files = self._files(version, MANIFEST)
         if self.signing_key and MANIFEST in files:  # before the manifest and the files that it names are used
             self._check_signature(version, files[MANIFEST])
-        return load_bundle(version, channel.manifest_sha256, {**files, **self._files(version, FOREST, GOLDEN)})
+        return load_bundle(version, arm.manifest_sha256, {**files, **self._files(version, FOREST, GOLDEN)})
 
     def _check_signature(self, version: str, manifest: bytes) -> None:
         signature = self._files(version, SIGNATURE).get(SIGNATURE)
@@ -171,12 +290,10 @@ class ModelStore:
 
     def _get(self, key: str, max_bytes: int, **conditions: str) -> tuple[bytes, str] | None:
         """Return an object and its ETag; None if a condition says that it is unchanged."""
+        self._check_time(key)
         try:
             answer = self.s3.get_object(Bucket=self.bucket, Key=key, **conditions)
-            n_bytes = answer.get("ContentLength", 0)
-            if n_bytes > max_bytes:
-                raise StoreError("use", self.bucket, key, f"it has {n_bytes:,} bytes; the limit is {max_bytes:,}")
-            return answer["Body"].read(), answer["ETag"]
+            return self._read_body(answer, key, max_bytes), answer["ETag"]
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == HTTPStatus.NOT_MODIFIED:
@@ -184,5 +301,25 @@ class ModelStore:
             if status == HTTPStatus.NOT_FOUND:
                 raise NoSuchObjectError(self.bucket, key) from error
             raise StoreError("read", self.bucket, key, str(error)) from error
-        except BotoCoreError as error:
-            raise StoreError("read", self.bucket, key, str(error)) from error
+        except NO_USABLE_ANSWER as error:
+            raise StoreError("read", self.bucket, key, f"{type(error).__name__}: {error}") from error
+
+    def _read_body(self, answer: Any, key: str, max_bytes: int) -> bytes:
+        """Return an answer's body, in the time that is left and within the limit."""
+        if answer.get("ContentLength", 0) > max_bytes:
+            raise self._too_large(key, answer["ContentLength"], max_bytes)
+        chunks, n_bytes = [], 0
+        while chunk := answer["Body"].read(_CHUNK_BYTES):
+            n_bytes += len(chunk)
+            if n_bytes > max_bytes:
+                raise self._too_large(key, n_bytes, max_bytes)
+            self._check_time(key)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _too_large(self, key: str, n_bytes: int, max_bytes: int) -> StoreError:
+        return StoreError("use", self.bucket, key, f"it has {n_bytes:,} bytes; the limit is {max_bytes:,}")
+
+    def _check_time(self, key: str) -> None:
+        if self.clock() > self._give_up_s:
+            raise StoreError("read", self.bucket, key, f"S3 is too slow: {REFRESH_BUDGET_S:g} s are over")

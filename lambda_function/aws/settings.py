@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from lambda_function.aws.signature import KEY_ARN
+from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.errors import ConfigurationError
 
 JSON, KPL = "json", "kpl"
 OUTPUT_FORMATS = (JSON, KPL)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+ACTIVATION_MARGIN_S = 10.0
+"""Beyond two refreshes, one of which may fail: for the refresh itself, and for clocks that differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,7 @@ class ServingSettings:
     bucket: str  # name of the bucket with channels/, models/ and rejects/
     model_channel: str  # the channel to follow, for example ``stable``
     model_refresh_s: float = 60.0  # seconds between two reads of the channel
+    model_activation_delay_s: float = ACTIVATION_DELAY_S  # seconds from a promotion to the first record it serves
     model_signing_key: str = ""  # ARN of the KMS key that bundles must be signed with; "" if no signature is needed
     service_name: str = "ridecast"  # the service in logs and metrics
     metrics_namespace: str = "ridecast"  # the namespace in CloudWatch
@@ -43,10 +47,12 @@ class ServingSettings:
 
     @classmethod
     def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        refresh_s = _positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s)
         return {
             "bucket": environment["BUCKET"].strip(),
             "model_channel": environment["MODEL_CHANNEL"].strip(),
-            "model_refresh_s": _positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s),
+            "model_refresh_s": refresh_s,
+            "model_activation_delay_s": _activation_delay_s(environment, refresh_s),
             "model_signing_key": _key_arn(environment, "MODEL_SIGNING_KEY"),
             "service_name": _text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
             "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
@@ -125,6 +131,15 @@ def _positive(environment: Mapping[str, str], name: str, default: float) -> floa
     if not 0 < value < float("inf"):
         raise ConfigurationError(name, f"is {text!r}: want a number above 0")
     return value
+
+
+def _activation_delay_s(environment: Mapping[str, str], refresh_s: float) -> float:
+    name = "MODEL_ACTIVATION_DELAY_S"
+    delay_s, least_s = _positive(environment, name, ACTIVATION_DELAY_S), 2 * refresh_s + ACTIVATION_MARGIN_S
+    if delay_s < least_s:
+        problem = f"is {delay_s:g}: want at least {least_s:g}, twice MODEL_REFRESH_S and {ACTIVATION_MARGIN_S:g} s"
+        raise ConfigurationError(name, problem)
+    return delay_s
 
 
 def _key_arn(environment: Mapping[str, str], name: str) -> str:

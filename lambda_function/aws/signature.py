@@ -9,8 +9,9 @@ import hashlib
 import re
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from lambda_function.aws.clients import NO_USABLE_ANSWER
 from lambda_function.errors import KmsError, SignatureError
 
 SIGNATURE = "manifest.sig"
@@ -56,10 +57,10 @@ def check_signature(kms: Any, key_arn: str, model_version: str, manifest: bytes,
 def _is_by(kms: Any, key_arn: str, manifest: bytes, signature: bytes) -> bool:
     try:
         answer = kms.verify(KeyId=key_arn, Signature=signature, **signed_message(manifest))
+        return answer["SignatureValid"] is True
     except ClientError as error:
         if error.response["Error"]["Code"] == _NOT_BY_THIS_KEY:
             return False
         raise KmsError("verify", key_arn, str(error)) from error
-    except BotoCoreError as error:
+    except NO_USABLE_ANSWER as error:
         raise KmsError("verify", key_arn, str(error)) from error
-    return answer["SignatureValid"] is True

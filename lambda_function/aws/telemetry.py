@@ -27,9 +27,12 @@ class BatchReport:
     n_retried: int = 0  # records given back to Lambda: all from the first that is not finished
     n_resent: int = 0  # entries of PutRecords that were sent more than once
     retry_from: str = ""  # the sequence number reported, or ""
-    model_version: str = ""
+    model_version: str = ""  # of the newest records
+    older_model_versions: list[str] = field(default_factory=list)  # of records that arrived before its segment
     model_switched: bool = False
     refresh_failed: bool = False
+    channel_is_stale: bool = False  # the last look at the channel is older than the activation delay
+    channel_age_s: float = 0.0  # since that look
     predict_ms: float = 0.0
     publish_ms: float = 0.0
     problem: str = ""  # what went wrong with the batch or the model, or ""
@@ -59,6 +62,9 @@ class Telemetry:
         metrics.add_metric("ResentEntries", count, batch.n_resent)
         metrics.add_metric("ModelSwitches", count, int(batch.model_switched))
         metrics.add_metric("ModelRefreshFailures", count, int(batch.refresh_failed))
+        if batch.channel_is_stale or batch.refresh_failed:  # a metric that is never written costs nothing
+            metrics.add_metric("StaleChannel", count, int(batch.channel_is_stale))
+            metrics.add_metric("ChannelAge", MetricUnit.Seconds, batch.channel_age_s)
         metrics.add_metric("RecordAge", milliseconds, batch.max_record_age_ms)
         metrics.add_metric("PredictTime", milliseconds, batch.predict_ms)
         metrics.add_metric("PublishTime", milliseconds, batch.publish_ms)

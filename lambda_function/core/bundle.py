@@ -71,15 +71,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interval: Interval | None = None
 
 
-class Channel(msgspec.Struct, frozen=True):
-    """A mutable pointer to a model version. `moved_at` is ISO 8601 in UTC."""
-
-    model_version: Version
-    manifest_sha256: Sha256
-    previous: Version | None
-    moved_at: str
-
-
 class GoldenRide(msgspec.Struct, frozen=True, omit_defaults=True):
     """A ride event as it arrives, with the minutes and the interval that the exporter predicted for it."""
 
@@ -118,14 +109,8 @@ class ModelBundle:
         return self.intervals.encoded_bounds(minutes, matrix) if self.intervals else None
 
 
-decode_channel = msgspec.json.Decoder(Channel).decode
 decode_manifest = msgspec.json.Decoder(Manifest).decode
 decode_golden_rides = msgspec.json.Decoder(list[GoldenRide]).decode
-
-
-def channel_key(channel: str) -> str:
-    """Return the key of a channel in the bucket."""
-    return f"channels/{channel}.json"
 
 
 def bundle_key(model_version: str, file: str) -> str:

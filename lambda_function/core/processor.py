@@ -5,7 +5,8 @@ The work is done by column, because a microsecond per ride matters; unusual ride
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from operator import itemgetter
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,49 @@ class ProcessedBatch:
             [self.positions[index] for index in kept],
             rejects,
         )
+
+
+class ModelFrom(NamedTuple):
+    """A model and the arrival time, in seconds since the epoch, from which it serves."""
+
+    from_s: float
+    model: ModelBundle
+
+
+def process_by_arrival(records: Sequence[KinesisRecord], models: Sequence[ModelFrom]) -> ProcessedBatch:
+    """Process each record with the model of its arrival time: `models` are newest first, the last serves all before.
+
+    Nearly every batch has one model, and then this is `process`.
+    """
+    if len(models) == 1:
+        return process(records, models[0].model)
+    places: list[list[int]] = [[] for _ in models]
+    for position, record in enumerate(records):
+        arrived_s = record.envelope.arrival_time_s
+        rank = next((rank for rank, one in enumerate(models) if one.from_s <= arrived_s), -1)
+        places[rank].append(position)
+    parts = [
+        (positions, process([records[position] for position in positions], one.model))
+        for positions, one in zip(places, models, strict=True)
+    ]
+    return _merged(parts)
+
+
+def _merged(parts: Sequence[tuple[list[int], ProcessedBatch]]) -> ProcessedBatch:
+    """Merge the parts of a batch, each with the positions (n,) of its records in the batch."""
+    predictions = [
+        (positions[position], entry, one_id)
+        for positions, part in parts
+        for position, entry, one_id in zip(part.positions, part.entries, part.ids, strict=True)
+    ]
+    predictions.sort(key=itemgetter(0))  # stable: the sub-records of a record stay in order
+    rejects = [(positions[position], reject) for positions, part in parts for position, reject in part.rejects]
+    return ProcessedBatch(
+        entries=[entry for _, entry, _ in predictions],
+        ids=[one_id for _, _, one_id in predictions],
+        positions=[position for position, _, _ in predictions],
+        rejects=sorted(rejects, key=itemgetter(0)),
+    )
 
 
 def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:

@@ -14,7 +14,8 @@ from sklearn.pipeline import Pipeline
 from infra.local.demo.replay import Replay
 from infra.operate.lambda_event import lambda_records
 from lambda_function.aws.settings import JSON
-from lambda_function.core.bundle import Channel, bundle_key, channel_key
+from lambda_function.core.bundle import bundle_key
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from lambda_function.core.features import feature_matrix
 from tests.bench.course import fit_course_forest
 from tests.bench.stand_ins import function_around
@@ -90,7 +91,8 @@ def ours(bundle: ExportedBundle, kinesis: Any, output_format: str = JSON) -> Cal
 
 def bucket_objects(bundle: ExportedBundle) -> dict[str, bytes]:
     """Return the objects of a bucket with a channel that points at this bundle."""
-    channel = Channel(bundle.model_version, bundle.manifest_sha256, None, "2021-02-01T00:00:00+00:00")
+    segment = Segment(BEGINNING, (Arm(bundle.model_version, bundle.manifest_sha256),))
+    channel = Channel(segments=(segment,), moved_at="2021-02-01T00:00:00+00:00")
     return {
         channel_key("stable"): msgspec.json.encode(channel),
         **{bundle_key(bundle.model_version, name): data for name, data in bundle.files.items()},

@@ -25,6 +25,7 @@ WATCHED = {
     "RejectsNotStoredAlarm": {"RejectsNotStored"},
     "RejectsInQueueAlarm": {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"},
     "RefreshFailuresAlarm": {"ModelRefreshFailures"},
+    "StaleChannelAlarm": {"StaleChannel"},
     "PublishRetriesAlarm": {"ResentEntries", "PutRecords.TotalRecords"},
     "DurationAlarm": {"Duration"},
     "NoPredictionsAlarm": {"IncomingRecords", "Predictions"},

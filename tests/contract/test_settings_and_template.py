@@ -24,7 +24,8 @@ LEFT_AT_THEIR_DEFAULT = {
     "Predictor": {"DEADLINE_MARGIN_MS"},  # the sum of the timeouts in clients.py
     "PreTraffic": {
         "LOG_LEVEL",
-        "MODEL_REFRESH_S",  # it reads the channel once
+        "MODEL_ACTIVATION_DELAY_S",  # it reads the channel once
+        "MODEL_REFRESH_S",
         "MODEL_SIGNING_KEY",  # the version that it tests verifies the bundle
         "POWERTOOLS_METRICS_NAMESPACE",  # it has no metrics
     },

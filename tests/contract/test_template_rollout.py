@@ -14,6 +14,7 @@ DESCRIPTION_CHARACTERS = 256
 LONGEST = {
     "ModelChannel": "c" * 32,
     "ModelRefreshSeconds": "3600",
+    "ModelActivationDelaySeconds": "86400",
     "ModelSigningKeyArn": "arn:aws:kms:us-east-1:123456789012:key/" + "k" * 36,
     "OutputFormat": "json",
     "RidePredictionsShards": "1000",

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lambda_function.core.bundle import MANIFEST, Channel, decode_channel, decode_manifest
+from lambda_function.core.bundle import MANIFEST, decode_manifest
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, decode_channel
 from lambda_function.core.events import (
     MODEL_NAME,
     Reject,
@@ -157,26 +158,54 @@ def test_reject_is_read_field_by_field() -> None:
 # Channels and manifests ---------------------------------------------------------------------------------------------
 
 
+OLDER = "green-2020-12-000000000000"
+SEGMENTS = (
+    Segment("2026-11-21T22:02:30.000000+00:00", (Arm(VERSION, "ab" * 32),)),
+    Segment(BEGINNING, (Arm(OLDER, "cd" * 32),)),
+)
+
+
 def test_channel_has_these_bytes() -> None:
-    channel = Channel(VERSION, "ab" * 32, "green-2020-12-000000000000", "2026-11-21T22:00:00+00:00")
-    assert msgspec.json.encode(channel) == golden_bytes("channel.json")
-    assert decode_channel(golden_bytes("channel.json")) == channel
+    channel = Channel(
+        segments=SEGMENTS,
+        moved_at="2026-11-21T22:00:00.000000+00:00",
+        moved_by="ada@laptop",
+        why="promote",
+        move_id="0123456789ab",
+    )
+    assert msgspec.json.encode(channel) == golden_bytes("channel_segments.json")
+    assert decode_channel(golden_bytes("channel_segments.json")) == channel
+
+
+@pytest.mark.parametrize("name", ["channel.json", "channel_moved.json"])
+def test_channel_from_before_there_were_segments_is_one_segment_from_the_beginning(name: str) -> None:
+    channel = decode_channel(golden_bytes(name))
+    assert channel.segments == (Segment(BEGINNING, (Arm(VERSION, "ab" * 32),)),)
+    assert channel.moved_at == "2026-11-21T22:00:00+00:00"
+    assert channel.moved_by == golden_json(name).get("moved_by")
 
 
 def test_channel_as_it_is_moved_has_the_golden_shape() -> None:
     s3 = FakeS3()
     publish_bundle(s3, small_bundle())
     publish_bundle(s3, small_bundle(seed=2))
-    assert shape(json.loads(s3.objects["channels/stable.json"])) == shape(golden_json("channel_moved.json"))
-    assert golden_json("channel_moved.json").items() >= golden_json("channel.json").items()
+    assert shape(json.loads(s3.objects["channels/stable.json"])) == shape(golden_json("channel_segments.json"))
 
 
 def test_line_of_the_history_has_these_bytes_by_this_key() -> None:
-    s3 = FakeS3({"channels/stable.json": golden_bytes("channel_moved.json")})
+    s3 = FakeS3({"channels/stable.json": golden_bytes("channel_segments.json")})
     read_history(Bucket(s3, BUCKET), "stable")
     (key,) = s3.keys("history/")
     assert key == f"history/stable/20261121T220000.000000Z-{VERSION}.json"
-    assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_line.json")
+    assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_segments.json")
+
+
+def test_old_line_of_the_history_is_read_and_stays() -> None:
+    key = f"history/stable/20261121T220000.000000Z-{VERSION}.json"
+    s3 = FakeS3({"channels/stable.json": golden_bytes("channel_moved.json"), key: golden_bytes("history_line.json")})
+    (entry,) = read_history(Bucket(s3, BUCKET), "stable")
+    assert (entry.model_version, entry.why, entry.moved_by) == (VERSION, "promote", "ada@laptop")
+    assert s3.objects[key] == golden_bytes("history_line.json")
 
 
 def test_old_manifest_is_read() -> None:

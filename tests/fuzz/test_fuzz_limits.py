@@ -16,15 +16,8 @@ from infra.operate.redrive.records import decode_failure, decode_rejects
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.rejects import PREFIX
 from lambda_function.core.arrays import MAX_UNPACKED_BYTES, read_arrays
-from lambda_function.core.bundle import (
-    FOREST,
-    GOLDEN,
-    MANIFEST,
-    MAX_GOLDEN_RIDES,
-    channel_key,
-    load_bundle,
-    sha256,
-)
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, MAX_GOLDEN_RIDES, load_bundle, sha256
+from lambda_function.core.channel import channel_key
 from lambda_function.core.events import decode_ride_event
 from lambda_function.core.features import FEATURE_NAMES
 from lambda_function.core.forest import MAX_LEAVES, Forest

@@ -69,6 +69,7 @@ def own_lines() -> list[dict[str, Any]]:
                 n_predictions=4,
                 rejects_by_reason=Counter(REJECT_REASONS),
                 model_version="green-2021-01-000000000000",
+                channel_is_stale=True,
             )
         )
         telemetry.failed(ValueError())

@@ -21,7 +21,7 @@ from infra.local.runtime.emulator import (
 )
 from infra.local.runtime.function import FunctionConfig
 from infra.local.stack import DeployedStack
-from lambda_function.core.bundle import channel_key
+from lambda_function.core.channel import channel_key
 from tests.builders import invocation, ride_bytes
 from tests.fakes import publish_bundle
 from tests.kits.runtime_api import INVOCATION, PATIENCE_S, Call, RuntimeApi

@@ -17,12 +17,12 @@ from lambda_function.core.bundle import (
     Manifest,
     ModelBundle,
     bundle_key,
-    channel_key,
     check_files,
     decode_golden_rides,
     decode_manifest,
     load_bundle,
 )
+from lambda_function.core.channel import channel_key
 from lambda_function.core.features import FEATURE_NAMES
 from lambda_function.core.forest import FOREST_DTYPES
 from lambda_function.errors import BundleError

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.core.bundle import channel_key
+from lambda_function.core.channel import BEGINNING, Channel, channel_key
 from tests.builders_channels import new_bucket
 from tests.builders_failed import ProcessEnd
 from tests.fakes import BUCKET, FakeS3, point_channel
@@ -21,7 +22,6 @@ from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, S3Outcome
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
-    Move,
     channels_with_history,
     encode_entry,
     history_key,
@@ -42,7 +42,7 @@ def mover(name: str = "ada@laptop", now: datetime = NOW) -> Mover:
     return Mover(name, lambda: now)
 
 
-def move(bucket: Bucket, version: int = 0, channel: str = "stable", by: Mover | None = None) -> Move:
+def move(bucket: Bucket, version: int = 0, channel: str = "stable", by: Mover | None = None) -> Channel:
     return move_channel(bucket, channel, VERSIONS[version], SHA256, mover=by or mover())
 
 
@@ -51,7 +51,7 @@ class RecordingS3(FakeS3):
 
     def __init__(self) -> None:
         super().__init__()
-        self.states: list[Move] = []
+        self.states: list[Channel] = []
 
     def put_object(self, **request: Any) -> dict[str, Any]:
         """Store an object: an entry never over another, a state never over one without an entry."""
@@ -176,12 +176,12 @@ def test_every_state_has_one_entry_wherever_a_process_ends(rng: random.Random, f
     assert not race.not_made & movers
 
 
-def entries(states: list[Move]) -> list[Any]:
+def entries(states: list[Channel]) -> list[Any]:
     """The history entries of states."""
     found: list[Any] = []
     for state in states:
         bucket = new_bucket()
-        point_channel(bucket.s3, json.dumps({name: getattr(state, name) for name in state.__struct_fields__}).encode())
+        point_channel(bucket.s3, msgspec.json.encode(state))
         found.extend(read_history(bucket, "stable"))
     return found
 
@@ -189,17 +189,18 @@ def entries(states: list[Move]) -> list[Any]:
 def test_entry_holds_who_moved_what_when_and_why() -> None:
     bucket = new_bucket()
     move(bucket)
-    second = move_channel(bucket, "stable", VERSIONS[1], SHA256, "rollback", mover("grace@ci", NOW + timedelta(1)))
+    second = move_channel(bucket, "stable", VERSIONS[1], SHA256, "force", mover("grace@ci", NOW + timedelta(1)))
     _, entry = read_history(bucket, "stable")
     assert json.loads(encode_entry(entry)) == {
         "channel": "stable",
         "model_version": VERSIONS[1],
-        "manifest_sha256": SHA256,
-        "previous": VERSIONS[0],
+        "effective_from": "2026-11-22T22:02:30.000000+00:00",
+        "withdrawn": None,
         "moved_at": "2026-11-22T22:00:00.000000+00:00",
         "moved_by": "grace@ci",
-        "why": "rollback",
+        "why": "force",
         "move_id": second.move_id,
+        "segments": json.loads(msgspec.json.encode(second.segments)),
     }
     assert bucket.s3.keys("history/") == [
         f"history/stable/20261121T220000.000000Z-{VERSIONS[0]}.json",
@@ -229,6 +230,7 @@ def test_old_state_gets_its_entry_when_it_is_replaced() -> None:
     first, second = read_history(bucket, "stable")
     assert (first.model_version, first.moved_by, first.why) == (VERSIONS[2], None, None)
     assert second.previous == VERSIONS[2]
+    assert [segment.effective_from for segment in second.segments[1:]] == [BEGINNING]
 
 
 def test_reader_without_permission_to_write_sees_the_present_state() -> None:
@@ -263,7 +265,7 @@ def test_channel_without_a_time_is_an_error(moved_at: str) -> None:
     bucket = new_bucket()
     state = {"model_version": VERSIONS[0], "manifest_sha256": SHA256, "previous": None, "moved_at": moved_at}
     point_channel(bucket.s3, json.dumps(state).encode())
-    with pytest.raises(BucketError, match="holds no channel: .*" + moved_at[-5:]):
+    with pytest.raises(BucketError, match="is damaged: .*" + moved_at[-5:]):
         move(bucket)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from infra.local.s3 import client_error
 from lambda_function.aws.model_store import ModelStore
-from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, decode_channel
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
+from lambda_function.core.channel import decode_channel
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, gate, move, new_bucket, version, version_of
@@ -41,7 +42,8 @@ def test_each_move_records_digest_time_and_the_version_before(empty: Bucket) -> 
     for seed, previous in ((1, None), (2, version(1)), (1, version(2))):
         assert move(empty, seed) == version_of(empty)
         channel = decode_channel(empty.s3.objects[KEY])
-        assert (channel.manifest_sha256, channel.previous) == (small_bundle(seed).manifest_sha256, previous)
+        arm = channel.segments[0].arm
+        assert (arm.manifest_sha256, channel.previous) == (small_bundle(seed).manifest_sha256, previous)
         assert datetime.fromisoformat(channel.moved_at) <= datetime.now(UTC)
 
 
@@ -84,7 +86,8 @@ def test_channel_that_vanishes_between_read_and_write_is_an_error(empty: Bucket)
 @pytest.mark.parametrize("text", [b"", b"hello", b'{"model_version": "7"}', b"\xff"])
 def test_object_that_is_not_a_channel_is_not_overwritten(text: bytes) -> None:
     bucket = new_bucket({KEY: text})
-    with pytest.raises(BucketError, match=rf"s3://{BUCKET}/{KEY} holds no channel: "):
+    restore = f"`ridecast models restore --channel stable --bucket {BUCKET}`"
+    with pytest.raises(BucketError, match=rf"s3://{BUCKET}/{KEY} is damaged: .*; {restore} writes it again"):
         move(bucket)
     assert bucket.s3.objects[KEY] == text
 

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from lambda_function.aws.model_store import ModelStore, NoSuchObjectError
-from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, channel_key
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
+from lambda_function.core.channel import channel_key
 from lambda_function.errors import BundleError, StoreError
 from tests.builders import small_bundle
 from tests.fakes import BUCKET, FakeClock, FakeS3, damage_bundle, point_channel, publish_bundle

@@ -12,7 +12,7 @@ from infra.local.runtime.in_process import load_handler
 from lambda_function import handler as entry_point
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.snapshot import LEAP_S, Restorable, RestorableClock
-from lambda_function.core.bundle import channel_key
+from lambda_function.core.channel import channel_key
 from lambda_function.errors import PredictorError
 from lambda_function.handler import StreamHandler, build_handler, register_hooks
 from tests.builders import invocation, ride_bytes, small_bundle

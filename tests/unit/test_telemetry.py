@@ -88,6 +88,16 @@ def test_metrics_have_their_names_units_and_values(capsys: pytest.CaptureFixture
     assert {name: metrics[name] for name in units(metrics)} == {n: [value] for n, value in (counts | times_ms).items()}
 
 
+@pytest.mark.parametrize("change", [{"refresh_failed": True}, {"channel_is_stale": True}])
+def test_age_of_the_channel_is_written_if_the_last_look_failed_or_is_too_old(
+    capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    _, (metrics,) = reported(capsys, channel_age_s=200.5, **change)
+    assert units(metrics).items() >= {"StaleChannel": "Count", "ChannelAge": "Seconds"}.items()
+    assert metrics["StaleChannel"] == [int("channel_is_stale" in change)]
+    assert metrics["ChannelAge"] == [200.5]
+
+
 def test_model_version_is_no_dimension(capsys: pytest.CaptureFixture[str]) -> None:
     _, (metrics,) = reported(capsys)
     (directive,) = metrics["_aws"]["CloudWatchMetrics"]

@@ -4,11 +4,13 @@ The client resends a write whose answer was lost, and S3 then refuses it because
 write. So a refused conditional write counts as lost only if the object does not hold the bytes that it wrote.
 """
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +31,7 @@ class StoredObject(NamedTuple):
     key: str
     body: bytes
     etag: str
+    clock_ahead_s: float = 0.0  # of this machine's clock against the time in S3's answer; 0.0 if it has none
 
 
 class Listed(NamedTuple):
@@ -67,7 +70,7 @@ class Bucket:
         """Read an object; None if there is none. A missing bucket is an error."""
         try:
             answer = self.s3.get_object(Bucket=self.name, Key=key)
-            return StoredObject(key, answer["Body"].read(), answer["ETag"])
+            return StoredObject(key, answer["Body"].read(), answer["ETag"], _clock_ahead_s(answer))
         except (BotoCoreError, ClientError) as error:
             if _is_no_object(error):
                 return None
@@ -134,6 +137,11 @@ class Bucket:
 
     def _in_use(self, key: str) -> BucketError:
         return BucketError(self.name, key, "is being written by somebody else: try again")
+
+
+def _clock_ahead_s(answer: Mapping[str, Any]) -> float:
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
 
 
 _REFUSED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from lambda_function.core.bundle import Manifest
+from lambda_function.core.channel import Channel, Segment
 from lambda_function.errors import BundleError
 from training.errors import BucketError
 from training.model.results import EVALUATION, Evaluation, decode_evaluation
 from training.registry.bucket import Bucket
-from training.registry.channel_history import Move
 from training.registry.versions import list_artifacts, read_channels, read_file, read_manifest, stored_times
 
 MIN_SLICE_RIDES = 100
@@ -21,15 +22,28 @@ MIN_SLICE_RIDES = 100
 T = TypeVar("T")
 
 
+class Served(NamedTuple):
+    """A segment of a channel, and the one that follows it; None if it is the newest."""
+
+    channel: str
+    segment: Segment
+    next: Segment | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A stored version."""
 
     model_version: str
     manifest: Manifest | None  # None if it cannot be read; `problem` is then the reason
-    channels: tuple[str, ...]  # that point at it
+    segments: tuple[Served, ...]  # those that it serves, in each channel the newest first
     stored_at: datetime | None  # None if the listing has no time
     problem: str = ""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels whose newest version it is."""
+        return tuple(one.channel for one in self.segments if one.next is None)
 
     def metric(self, name: str, of: str = "validate") -> float | None:
         """Return one figure of the manifest; None if it has no such figure."""
@@ -88,8 +102,8 @@ class Comparison:
 
 def list_models(bucket: Bucket) -> list[Model]:
     """Read the manifests of all versions; a version that cannot be read is in the list with its problem."""
-    times, pointed = stored_times(bucket), read_channels(bucket)
-    return [_model(bucket, version, times[version], pointed) for version in sorted(times)]
+    times, channels = stored_times(bucket), read_channels(bucket)
+    return [_model(bucket, version, times[version], channels) for version in sorted(times)]
 
 
 def read_details(bucket: Bucket, model_version: str) -> ModelDetails:
@@ -101,8 +115,8 @@ def read_details(bucket: Bucket, model_version: str) -> ModelDetails:
     """
     manifest = read_manifest(bucket, model_version)
     stored_at = stored_times(bucket).get(model_version)
-    holders = _holders(read_channels(bucket), model_version)
-    model = Model(model_version=model_version, manifest=manifest, channels=holders, stored_at=stored_at)
+    segments = _segments(read_channels(bucket), model_version)
+    model = Model(model_version=model_version, manifest=manifest, segments=segments, stored_at=stored_at)
     names = list_artifacts(bucket, manifest)
     verdicts = {
         name.removeprefix("gate-").removesuffix(".json"): _read(bucket, model_version, name, msgspec.json.decode)
@@ -126,18 +140,23 @@ def compare(a: ModelDetails, b: ModelDetails) -> Comparison:
     )
 
 
-def _model(bucket: Bucket, version: str, stored_at: datetime | None, pointed: Mapping[str, Move]) -> Model:
+def _model(bucket: Bucket, version: str, stored_at: datetime | None, channels: Mapping[str, Channel]) -> Model:
     manifest, problem = None, ""
     try:
         manifest = read_manifest(bucket, version)
     except (BundleError, BucketError) as error:
         problem = str(error)
-    holders = _holders(pointed, version)
-    return Model(model_version=version, manifest=manifest, channels=holders, stored_at=stored_at, problem=problem)
+    segments = _segments(channels, version)
+    return Model(model_version=version, manifest=manifest, segments=segments, stored_at=stored_at, problem=problem)
 
 
-def _holders(pointed: Mapping[str, Move], version: str) -> tuple[str, ...]:
-    return tuple(sorted(name for name, state in pointed.items() if state.model_version == version))
+def _segments(channels: Mapping[str, Channel], version: str) -> tuple[Served, ...]:
+    return tuple(
+        Served(name, segment, newer)
+        for name, channel in sorted(channels.items())
+        for newer, segment in pairwise((None, *channel.segments))
+        if segment and segment.model_version == version
+    )
 
 
 def _evaluation(bucket: Bucket, manifest: Manifest) -> Evaluation | None:

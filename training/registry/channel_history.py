@@ -9,102 +9,108 @@ entry.
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from lambda_function.core.bundle import Channel, Sha256, Version, channel_key
+from lambda_function.core.channel import Channel, aware_time, channel_key, decode_channel
+from lambda_function.errors import ChannelError
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 
-Why = Literal["promote", "rollback", "publish", "force"]
+Why = Literal["promote", "rollback", "publish", "force", "restore"]
 """The kind of move that led to a state."""
 
 _KEY = re.compile(r".*/(\d{8}T\d{6}\.\d{6}Z)-([a-z]+-\d{4}-\d{2}-[0-9a-f]{12})\.json")
 _TICK = timedelta(microseconds=1)
 
 
-class Move(Channel, frozen=True):
-    """A channel's state as a mover writes it: the version, and how it came to it. The function reads the first part.
-
-    `moved_by` is a person or a job, as in ``ada@laptop``. `move_id` is random: two movers never write the same bytes,
-    so a mover whose answer was lost can distinguish its own move from another's. All three are None in old states.
-    """
-
-    moved_by: str | None = None
-    why: Why | None = None
-    move_id: str | None = None
-
-
-class HistoryEntry(msgspec.Struct, frozen=True):
-    """A move as the history records it."""
+class HistoryEntry(Channel, frozen=True, kw_only=True):
+    """A state as the history records it. It holds the whole state, so that a lost channel can be restored from it."""
 
     channel: str
-    model_version: Version
-    manifest_sha256: Sha256
-    previous: Version | None
-    moved_at: str
-    moved_by: str | None
-    why: Why | None
-    move_id: str | None
+
+
+class DamagedChannelError(BucketError):
+    """A channel's object that is not a channel, or one that this code cannot serve.
+
+    Attributes:
+        etag: Of the object.
+        is_too_new: Whether a later version of this code wrote it.
+    """
+
+    def __init__(self, bucket: str, channel: str, error: ChannelError, etag: str) -> None:
+        self.etag = etag
+        self.is_too_new = error.is_too_new
+        command = f"ridecast models restore --channel {channel} --bucket {bucket}"
+        remedy = "update ridecast" if error.is_too_new else f"`{command}` writes it again from its history"
+        super().__init__(bucket, channel_key(channel), f"{error.problem}; {remedy}")
 
 
 class StoredChannel(NamedTuple):
     """A channel as it was read: `state` and `etag` are None if there is no such channel yet."""
 
     channel: str
-    state: Move | None
+    state: Channel | None
     etag: str | None
+    clock_ahead_s: float = 0.0  # of this machine's clock against S3's
 
     @property
     def model_version(self) -> str | None:
-        """The version that it pointed at."""
+        """The version of its newest segment."""
         return self.state.model_version if self.state else None
 
 
 def read_channel(bucket: Bucket, channel: str) -> StoredChannel:
-    """Read a channel; `BucketError` if the object is not a channel."""
-    key = channel_key(channel)
-    stored = bucket.read(key)
+    """Read a channel.
+
+    Raises:
+        DamagedChannelError: The object is not a channel.
+        BucketError: S3 failed.
+    """
+    stored = bucket.read(channel_key(channel))
     if stored is None:
         return StoredChannel(channel, None, None)
     try:
-        state = _decode_move(stored.body)
-        _time(state)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise BucketError(bucket.name, key, f"holds no channel: {error}") from error
-    return StoredChannel(channel, state, stored.etag)
+        return StoredChannel(channel, decode_channel(stored.body), stored.etag, stored.clock_ahead_s)
+    except ChannelError as error:
+        raise DamagedChannelError(bucket.name, channel, error, stored.etag) from error
 
 
-def next_time(now: datetime, state: Move | None) -> str:
+def next_time(now: datetime, state: Channel | None) -> str:
     """Return when a move happens that replaces a state: now, but at least a microsecond later than that state.
 
     So no two states of a channel share a time, nor the bytes (and with them the ETag) of an earlier one, however coarse
     or wrong the movers' clocks are.
 
-    >>> state = Move("green-2021-01-3f2a9c1d0b7e", "ab" * 32, None, "2026-11-21T22:00:00+00:00")
-    >>> next_time(datetime(2026, 11, 21, 22, tzinfo=UTC), state)
+    >>> next_time(datetime(2026, 11, 21, 22, tzinfo=UTC), Channel(segments=(), moved_at="2026-11-21T22:00:00+00:00"))
     '2026-11-21T22:00:00.000001+00:00'
     """
-    earliest = now if state is None else max(now, _time(state) + _TICK)
-    return earliest.astimezone(UTC).isoformat(timespec="microseconds")
+    return time_text(now if state is None else max(now, aware_time(state.moved_at) + _TICK))
 
 
-def history_key(channel: str, move: Channel) -> str:
+def time_text(time: datetime) -> str:
+    """Return a time as channels hold it."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def history_key(channel: str, state: Channel) -> str:
     """Return the key of a state's entry: the keys of a channel's entries sort by time.
 
-    >>> history_key("stable", Channel("green-2021-01-3f2a9c1d0b7e", "ab" * 32, None, "2026-11-21T22:00:00+00:00"))
+    >>> from lambda_function.core.channel import BEGINNING, Arm, Segment
+    >>> segment = Segment(BEGINNING, (Arm("green-2021-01-3f2a9c1d0b7e", "ab" * 32),))
+    >>> history_key("stable", Channel(segments=(segment,), moved_at="2026-11-21T22:00:00+00:00"))
     'history/stable/20261121T220000.000000Z-green-2021-01-3f2a9c1d0b7e.json'
     """
-    return f"{_prefix(channel)}{_time(move):%Y%m%dT%H%M%S.%f}Z-{move.model_version}.json"
+    return f"{_prefix(channel)}{aware_time(state.moved_at):%Y%m%dT%H%M%S.%f}Z-{state.model_version}.json"
 
 
-def append_entry(bucket: Bucket, channel: str, state: Move) -> None:
+def append_entry(bucket: Bucket, channel: str, state: Channel) -> None:
     """Append the entry of a state that a channel is or was in, unless the history has it."""
     bucket.write_once(history_key(channel, state), encode_entry(_entry(channel, state)))
 
 
-def has_entry(bucket: Bucket, channel: str, state: Move) -> bool:
+def has_entry(bucket: Bucket, channel: str, state: Channel) -> bool:
     """Return whether the history has the entry of exactly this state."""
     stored = bucket.read(history_key(channel, state))
     return stored is not None and stored.body == encode_entry(_entry(channel, state))
@@ -120,15 +126,23 @@ def served_versions(bucket: Bucket, stored: StoredChannel) -> frozenset[str]:
 def read_history(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:
     """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not."""
     state = read_channel(bucket, channel).state
-    by_key = {}
     if state:
-        by_key[history_key(channel, state)] = _entry(channel, state)
         with suppress(BucketError):  # a reader without permission to write gets the entry all the same
             append_entry(bucket, channel, state)
-    for key in bucket.keys(_prefix(channel)):
-        if stored := bucket.read(key):
-            by_key[key] = _decode_entry(bucket, key, stored.body)
+    by_key = {history_key(channel, state): _entry(channel, state)} if state else {}
+    by_key |= _read_entries(bucket, channel)
     return tuple(by_key[key] for key in sorted(by_key))
+
+
+def last_entry(bucket: Bucket, channel: str) -> HistoryEntry | None:
+    """Read the latest entry of a channel whose object is lost or damaged; None if it has no history."""
+    entries = _read_entries(bucket, channel)
+    return entries[max(entries)] if entries else None
+
+
+def _read_entries(bucket: Bucket, channel: str) -> dict[str, HistoryEntry]:
+    stored = (bucket.read(key) for key in bucket.keys(_prefix(channel)))
+    return {one.key: _decode_entry(bucket, channel, one.key, one.body) for one in stored if one}
 
 
 def channels_with_history(bucket: Bucket) -> tuple[str, ...]:
@@ -138,30 +152,29 @@ def channels_with_history(bucket: Bucket) -> tuple[str, ...]:
 
 def encode_entry(entry: HistoryEntry) -> bytes:
     """Return an entry's bytes."""
-    return msgspec.json.encode(entry) + b"\n"
+    return msgspec.json.encode(entry_facts(entry)) + b"\n"
 
 
-def _time(move: Channel) -> datetime:
-    """Return when a state began; ValueError if it does not say."""
-    moved_at = datetime.fromisoformat(move.moved_at)
-    if moved_at.tzinfo is None:
-        raise ValueError(f"moved_at {move.moved_at!r} has no offset to UTC")
-    return moved_at.astimezone(UTC)
+def entry_facts(entry: HistoryEntry) -> dict[str, Any]:
+    """Return an entry as JSON values: what moved when and why comes first, the whole list of segments last."""
+    facts = msgspec.to_builtins(entry)
+    first = {"channel": entry.channel, "model_version": entry.model_version}
+    first["effective_from"] = entry.segments[0].effective_from
+    segments = facts.pop("segments")
+    return {**first, **facts, "segments": segments}
 
 
-def _entry(channel: str, move: Move) -> HistoryEntry:
-    return HistoryEntry(channel=channel, **{name: getattr(move, name) for name in move.__struct_fields__})
+def _entry(channel: str, state: Channel) -> HistoryEntry:
+    return HistoryEntry(channel=channel, **{name: getattr(state, name) for name in Channel.__struct_fields__})
 
 
-def _decode_entry(bucket: Bucket, key: str, data: bytes) -> HistoryEntry:
+def _decode_entry(bucket: Bucket, channel: str, key: str, data: bytes) -> HistoryEntry:
+    """Decode an entry: it holds its state's fields, so it decodes as a channel, whatever version wrote it."""
     try:
-        return msgspec.json.decode(data, type=HistoryEntry)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BucketError(bucket.name, key, f"holds no history entry: {error}") from error
+        return _entry(channel, decode_channel(data))
+    except ChannelError as error:
+        raise BucketError(bucket.name, key, f"holds no history entry: it {error.problem}") from error
 
 
 def _prefix(channel: str) -> str:
     return f"history/{channel}/"
-
-
-_decode_move = msgspec.json.Decoder(Move).decode

@@ -1,4 +1,9 @@
-"""Store bundles and move channels. Every move of a channel goes through this module; a rollback is a move too."""
+"""Store bundles and move channels. Every move of a channel goes through this module; a rollback is a move too.
+
+A promotion adds a segment that begins after the activation delay, so that every running function has read the channel
+before a record belongs to it. A rollback puts a good version into the newest segment, from the segment's own beginning:
+records that come again get the good version.
+"""
 
 import getpass
 import socket
@@ -6,29 +11,50 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 
-from lambda_function.core.bundle import MANIFEST, bundle_key, channel_key
-from training.errors import BucketError, UserError
+from lambda_function.core.bundle import MANIFEST, bundle_key
+from lambda_function.core.channel import (
+    ACTIVATION_DELAY_S,
+    BEGINNING,
+    MAX_SEGMENTS,
+    Arm,
+    Channel,
+    Segment,
+    aware_time,
+    channel_key,
+)
+from training.errors import BucketError, UserError, bucket_address
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
-    Move,
+    DamagedChannelError,
     StoredChannel,
     Why,
     append_entry,
     has_entry,
+    last_entry,
     next_time,
     read_channel,
+    read_history,
     served_versions,
+    time_text,
 )
 from training.registry.signing import Signer, check_signed, store_signature
 from training.registry.versions import read_stored, read_verdict
 
 FORCED_CHANNEL = "candidate"
 """The only channel that takes a version by force: nothing that matters follows it."""
+
+KEPT_DAYS = 366
+"""Segments that ended earlier are dropped: no stream retains a record longer than 365 days."""
+
+MAX_CLOCK_DIFFERENCE_S = 30.0
+"""The most that a mover's clock may differ from S3's: the activation delay begins by the mover's clock, and the default
+delay has a margin of 30 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +70,7 @@ class Moved:
     """A channel's state after a command, and whether that command moved it there."""
 
     channel: str
-    now: Move
+    now: Channel
     has_moved: bool
 
 
@@ -87,17 +113,20 @@ def move_channel(
     manifest_sha256: str,
     why: Why = "publish",
     mover: Mover | None = None,
-) -> Move:
-    """Point a channel at a stored version, unless somebody else moves it at the same time.
+    activation_delay_s: float = ACTIVATION_DELAY_S,
+) -> Channel:
+    """Let a stored version serve the records that arrive after the activation delay, unless somebody else moves too.
+
+    An empty channel's first version serves all records. A channel whose newest version it is already does not move.
 
     Returns:
-        The channel's state: `previous` is the version before. A channel that points at the version already does not
-        move, so its `previous` stays.
+        The channel's state.
 
     Raises:
         BucketError: Somebody else moved it first.
     """
-    return _move(bucket, read_channel(bucket, channel), (model_version, manifest_sha256), why, mover).now
+    arm = Arm(model_version, manifest_sha256)
+    return _add_segment(bucket, read_channel(bucket, channel), arm, why, mover, activation_delay_s).now
 
 
 def promote(
@@ -108,11 +137,13 @@ def promote(
     force: bool = False,
     signer: Signer | None = None,
     mover: Mover | None = None,
+    activation_delay_s: float = ACTIVATION_DELAY_S,
 ) -> Moved:
-    """Point a channel at a version that passed the gate against what the channel holds, or that it has held before.
+    """Add a segment for a version that passed the gate against the newest one, or that the channel has held before.
 
-    `force` ignores the gate, for FORCED_CHANNEL only. With a signer, the version must have its key's signature: the key
-    that the channel's functions trust. The default mover is `this_mover`.
+    `activation_delay_s` is the time that the functions which follow the channel may need to read it. `force` ignores
+    the gate, for FORCED_CHANNEL only. With a signer, the version must have its key's signature: the key that the
+    channel's functions trust. The default mover is `this_mover`.
 
     Raises:
         NoSuchVersionError: The bucket holds no such version.
@@ -130,13 +161,15 @@ def promote(
     if signer:
         check_signed(bucket, bundle, signer)
     why: Why = "force" if force else "promote"
-    return _move(bucket, stored, (model_version, bundle.manifest_sha256), why, mover)
+    return _add_segment(bucket, stored, Arm(model_version, bundle.manifest_sha256), why, mover, activation_delay_s)
 
 
 def rollback(
     bucket: Bucket, channel: str, version: str, *, signer: Signer | None = None, mover: Mover | None = None
 ) -> Moved:
-    """Point a channel at a version that it has held before. Do nothing if the channel points at it already.
+    """Put a version that a channel has held before in place of the newest one. Do nothing if it is the newest.
+
+    It serves from the beginning of the newest segment, as soon as the functions read the channel.
 
     `version` may be the beginning of exactly one such version. It needs no verdict, because it has served. It may have
     served without a signature, so the signature is checked as in `promote`.
@@ -154,26 +187,61 @@ def rollback(
     bundle = read_stored(bucket, found)
     if signer:
         check_signed(bucket, bundle, signer)
-    return _move(bucket, stored, (found, bundle.manifest_sha256), "rollback", mover)
+    if stored.state is None:  # it has vanished, and its history is left
+        return _add_segment(bucket, stored, Arm(found, bundle.manifest_sha256), "rollback", mover, 0.0)
+    newest, *older = stored.state.segments
+    good = Segment(newest.effective_from, (Arm(found, bundle.manifest_sha256),))
+    return _move(bucket, stored, (good, *older), "rollback", mover or this_mover(), withdrawn=newest.model_version)
+
+
+def restore(bucket: Bucket, channel: str, mover: Mover | None = None) -> Channel:
+    """Write a damaged or lost channel again, as its latest history entry has it.
+
+    Raises:
+        UserError: The channel is not damaged, or has no history.
+        BucketError: S3 failed, or a later version of this code wrote the channel.
+    """
+    try:
+        stored = read_channel(bucket, channel)
+    except DamagedChannelError as error:
+        if error.is_too_new:
+            raise
+        stored = StoredChannel(channel, None, error.etag)
+    if stored.state:
+        hint = "`ridecast models rollback` goes back to an earlier version"
+        raise UserError(f"{channel} is not damaged: it holds {stored.model_version}", hint)
+    last = last_entry(bucket, channel)
+    if last is None:
+        hint = "release a model with `ridecast models release`"
+        raise UserError(f"{channel} has no history in {bucket_address(bucket.name)}", hint)
+    return _move(bucket, stored, last.segments, "restore", mover or this_mover(), after=last).now
 
 
 def version_before(bucket: Bucket, channel: str) -> str:
-    """Return the version that a channel held before its present one.
+    """Return the version that a channel held before its newest one, without versions that were withdrawn.
 
     Raises:
         UserError: It held none.
     """
     state = read_channel(bucket, channel).state
-    if state and state.previous:
-        return state.previous
-    held = f"has held nothing before {state.model_version}" if state else "holds nothing"
-    raise UserError(f"{channel} {held}, so it cannot be rolled back", "promote a version instead")
+    if state is None:
+        raise UserError(f"{channel} holds nothing, so it cannot be rolled back", "promote a version instead")
+    history = read_history(bucket, channel)
+    withdrawn = {entry.withdrawn for entry in history}
+    held = [entry.model_version for entry in reversed(history) if entry.model_version not in withdrawn]
+    before = [version for version in (*_versions(state), *held) if version != state.model_version]
+    if before:
+        return before[0]
+    problem = f"{channel} has held nothing before {state.model_version}, so it cannot be rolled back"
+    raise UserError(problem, "promote a version instead")
+
+
+def _versions(state: Channel) -> list[str]:
+    return [segment.model_version for segment in state.segments]
 
 
 def _held_version(bucket: Bucket, stored: StoredChannel, name: str) -> str:
     held = served_versions(bucket, stored)
-    if stored.state and stored.state.previous:  # the history of an old channel may lack it
-        held |= {stored.state.previous}
     found = [name] if name in held else sorted(version for version in held if version.startswith(name))
     if len(found) == 1:
         return found[0]
@@ -206,18 +274,50 @@ def not_gated(bucket: Bucket, model_version: str, channel: str, champion: str | 
     )
 
 
-def _move(bucket: Bucket, stored: StoredChannel, target: tuple[str, str], why: Why, mover: Mover | None) -> Moved:
-    """Replace the state that was read by one that points at the target: a version and its manifest's SHA-256."""
+def _add_segment(
+    bucket: Bucket, stored: StoredChannel, arm: Arm, why: Why, mover: Mover | None, activation_delay_s: float
+) -> Moved:
+    """Let an arm serve what arrives after the delay; all records, if it is the channel's first."""
+    old = stored.state
+    if old and old.segments[0].arm == arm:
+        append_entry(bucket, stored.channel, old)
+        return Moved(stored.channel, old, has_moved=False)
+    if mover is None:
+        _check_clock(stored)
+        mover = this_mover()
+    if old is None:
+        return _move(bucket, stored, (Segment(BEGINNING, (arm,)),), why, mover)
+    earliest = aware_time(old.segments[0].effective_from) + timedelta(microseconds=1)
+    begins = max(mover.clock() + timedelta(seconds=activation_delay_s), earliest)
+    return _move(bucket, stored, (Segment(time_text(begins), (arm,)), *old.segments), why, mover)
+
+
+def _check_clock(stored: StoredChannel) -> None:
+    if abs(stored.clock_ahead_s) > MAX_CLOCK_DIFFERENCE_S:
+        side = "ahead of" if stored.clock_ahead_s > 0 else "behind"
+        problem = f"this machine's clock is {abs(stored.clock_ahead_s):.0f} s {side} S3's"
+        raise UserError(f"{problem}, so {stored.channel} was not moved", "set the clock, then repeat the command")
+
+
+def _move(
+    bucket: Bucket,
+    stored: StoredChannel,
+    segments: tuple[Segment, ...],
+    why: Why,
+    mover: Mover,
+    *,
+    withdrawn: str | None = None,
+    after: Channel | None = None,
+) -> Moved:
+    """Replace the state that was read by one with these segments. `after` is the state before, if it was not read."""
     channel, old = stored.channel, stored.state
     if old:
         append_entry(bucket, channel, old)  # before it is replaced: see channel_history.py
-        if (old.model_version, old.manifest_sha256) == target:
-            return Moved(channel, old, has_moved=False)
-    mover = mover or this_mover()
-    new = Move(
-        *target,
-        previous=stored.model_version,
-        moved_at=next_time(mover.clock(), old),
+    now = mover.clock()
+    new = Channel(
+        segments=_trim(segments, now),
+        withdrawn=withdrawn,
+        moved_at=next_time(now, old or after),
         moved_by=mover.name,
         why=why,
         move_id=uuid.uuid4().hex[:12],
@@ -228,7 +328,14 @@ def _move(bucket: Bucket, stored: StoredChannel, target: tuple[str, str], why: W
     return Moved(channel, new, has_moved=True)
 
 
-def _replace(bucket: Bucket, stored: StoredChannel, new: Move) -> None:
+def _trim(segments: tuple[Segment, ...], now: datetime) -> tuple[Segment, ...]:
+    """Drop the segments that ended too long ago for any record, and those beyond the limit."""
+    ended_before_s = (now - timedelta(days=KEPT_DAYS)).timestamp()
+    kept = [old for newer, old in pairwise(segments) if newer.effective_from_s >= ended_before_s]
+    return (segments[0], *kept)[:MAX_SEGMENTS]
+
+
+def _replace(bucket: Bucket, stored: StoredChannel, new: Channel) -> None:
     """Write a channel's object if it still is what was read.
 
     A write may arrive although it seems to fail, and somebody else may then move the channel on. So what counts is

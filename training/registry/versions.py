@@ -9,17 +9,17 @@ from lambda_function.core.bundle import (
     MANIFEST,
     Manifest,
     bundle_key,
-    channel_key,
     check_files,
     decode_manifest,
     load_bundle,
     sha256,
 )
+from lambda_function.core.channel import Channel, channel_key
 from lambda_function.errors import BundleError
 from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
-from training.registry.channel_history import Move, read_channel
+from training.registry.channel_history import read_channel
 
 REPORT = "report.html"
 """The artifact that shows a version to people."""
@@ -48,7 +48,7 @@ def stored_times(bucket: Bucket) -> dict[str, datetime | None]:
     return {found[1]: modified for found, modified in listed if found}
 
 
-def read_channels(bucket: Bucket) -> dict[str, Move]:
+def read_channels(bucket: Bucket) -> dict[str, Channel]:
     """Read every channel of a bucket, by name."""
     names = (_CHANNEL_KEY.fullmatch(key) for key in bucket.keys("channels/"))
     stored = [read_channel(bucket, found[1]) for found in names if found]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.errors import BundleError
 from training.data.load import rides_of
 from training.data.months import Month, parse_months
@@ -23,14 +24,15 @@ from training.workflows.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The channel of a bucket to release into, and the signer of stored versions, if any."""
+    """The channel of a bucket to release into, the signer of stored versions, if any, and the activation delay."""
 
     bucket: Bucket
     channel: str
     signer: Signer | None = None
+    activation_delay_s: float = ACTIVATION_DELAY_S
 
     def holds(self) -> str | None:
-        """Return the version that the channel points at; None if it is empty."""
+        """Return the channel's newest version; None if it is empty."""
         return read_channel(self.bucket, self.channel).model_version
 
     def champion(self) -> ExportedBundle | None:
@@ -95,7 +97,8 @@ def release(target: Target, candidate: ExportedBundle, report: GateReport, *, fo
     channel = FORCED_CHANNEL if forced else target.channel
     store_bundle(target.bucket, candidate, target.signer)
     put_artifact(target.bucket, candidate.model_version, verdict_name(report.channel), encode_gate_report(report))
-    return promote(target.bucket, channel, candidate.model_version, force=forced)
+    delay_s = target.activation_delay_s
+    return promote(target.bucket, channel, candidate.model_version, force=forced, activation_delay_s=delay_s)
 
 
 def gate_version(sources: Sources, target: Target, name: str, test: str | None, progress: Progress) -> GateReport:

@@ -97,10 +97,11 @@ def _verdict(artifacts: dict[str, bytes]) -> GateReport | None:
 
 def _previous(sources: Sources, version: str) -> ExportedBundle | None:
     """Return the model that `stable` held before it held this version."""
-    entries = [entry for entry in read_history(sources.bucket, "stable") if entry.model_version == version]
-    if not entries or entries[0].previous is None:
+    held = [entry.model_version for entry in read_history(sources.bucket, "stable")]
+    place = held.index(version) if version in held else 0
+    if not place:
         return None
     try:
-        return read_stored(sources.bucket, entries[0].previous)
+        return read_stored(sources.bucket, held[place - 1])
     except (BundleError, UserError):
         return None  # the report only shows it for comparison

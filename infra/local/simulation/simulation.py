@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from lambda_function.core.records import Entry
 from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
-from training.registry.channels import move_channel, store_bundle
+from training.registry.channels import Mover, move_channel, rollback, store_bundle
 
 BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
 
@@ -84,6 +85,7 @@ class Simulation:
         output: The stream that the function publishes to.
         bucket: Bundles, rejects and failed batches.
         queue: Rejects that the bucket did not take.
+        models: The bucket, for readers and movers of the channel.
         mapping: The event source mapping.
         function: The function.
     """
@@ -95,6 +97,8 @@ class Simulation:
         )
         self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, self.clock.wall)
         self.bucket, self.queue = MemoryS3(), MemoryQueue()
+        self.models = Bucket(self.bucket, BUCKET, n_threads=1)
+        self._mover = Mover("simulation", lambda: datetime.fromtimestamp(self.clock.wall(), UTC))
         self._watch = watch
         self.serve(bundle)
         clients, ids = self.clients(), count()
@@ -118,10 +122,13 @@ class Simulation:
         return self.function(event)
 
     def serve(self, bundle: ExportedBundle) -> None:
-        """Store a bundle and move the channel to it."""
-        models = Bucket(self.bucket, BUCKET)
-        store_bundle(models, bundle)
-        move_channel(models, CHANNEL, bundle.model_version, bundle.manifest_sha256)
+        """Store a bundle and promote it: it serves the rides that arrive after the activation delay."""
+        store_bundle(self.models, bundle)
+        move_channel(self.models, CHANNEL, bundle.model_version, bundle.manifest_sha256, mover=self._mover)
+
+    def roll_back(self, model_version: str) -> None:
+        """Put a version that has served in place of the channel's newest one."""
+        rollback(self.models, CHANNEL, model_version, mover=self._mover)
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Send entries as a producer does until the input stream has accepted each one."""
@@ -214,7 +221,7 @@ class SimulatedFunction:
     def _cold_start(self) -> InProcessRuntime:
         settings, clock, clients = self._settings, self._clock, self._clients
         handler = StreamHandler(
-            models=ModelStore(clients.s3, BUCKET, CHANNEL, settings.model_refresh_s, clock.monotonic),
+            models=ModelStore(clients.s3, BUCKET, CHANNEL, settings.model_refresh_s, clock.monotonic, wall=clock.wall),
             output=Output(
                 RejectStore(clients.s3, BUCKET, settings.rejects_queue_url, lambda: clients.queue),
                 _publisher(clients.output, OUTPUT_STREAM, clock),

@@ -39,6 +39,7 @@ RECENT_MINUTES = 10
 _SETTING_OF = {
     "ModelChannel": "MODEL_CHANNEL",
     "ModelRefreshSeconds": "MODEL_REFRESH_S",
+    "ModelActivationDelaySeconds": "MODEL_ACTIVATION_DELAY_S",
     "OutputFormat": "OUTPUT_FORMAT",
     "LogLevel": "LOG_LEVEL",
 }

@@ -12,7 +12,8 @@ import typer
 from infra.cli.app import app
 from infra.stack.template import TEMPLATE
 from lambda_function.aws.signature import SIGNATURE
-from lambda_function.core.bundle import Channel, bundle_key, channel_key
+from lambda_function.core.bundle import bundle_key
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from lambda_function.core.events import encode_reject
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
 from tests.builders_failed import FAILURE_KEY, failure, reject_at
@@ -58,7 +59,8 @@ def operator(
 def store_work(account: Account) -> None:
     """Store a reject and a failed batch to redrive, an unsigned model, and a channel entry from long ago."""
     s3 = account.aws.client("s3")
-    channel = Channel(FIRST.model_version, FIRST.manifest_sha256, None, "2021-01-01T00:00:00+00:00")
+    segment = Segment(BEGINNING, (Arm(FIRST.model_version, FIRST.manifest_sha256),))
+    channel = Channel(segments=(segment,), moved_at="2021-01-01T00:00:00+00:00")
     s3.put_object(Bucket=account.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
     s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1)))

@@ -1,0 +1,210 @@
+"""A channel: which model serves a record, by the time at which the record arrived.
+
+A channel is a list of segments, newest first. A record belongs to the newest segment that begins no later than the
+record's arrival, and the oldest segment also serves everything before it. So the model depends on the record and the
+channel alone, however often and wherever the record is processed.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from lambda_function.core.bundle import Sha256, Version
+from lambda_function.errors import ChannelError
+
+BEGINNING = "1970-01-01T00:00:00Z"
+"""The beginning of a channel's first segment: no record is older."""
+
+ALL_BUCKETS = (0, 10_000)
+"""The buckets of an arm that gets every ride."""
+
+ACTIVATION_DELAY_S = 150.0
+"""Seconds from a promotion to the first arrival that its model serves: two refreshes of a minute, and a margin. Until
+then every running function has read the channel."""
+
+MAX_SEGMENTS = 1000
+"""The most segments of a channel: about 250 kB, half of what the function reads."""
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """A model of a segment and the half-open range of buckets that it serves."""
+
+    model_version: Version
+    manifest_sha256: Sha256
+    buckets: tuple[int, int] = ALL_BUCKETS
+
+
+class Segment(msgspec.Struct, frozen=True, dict=True):
+    """The arms that serve records from a time on. `effective_from` is ISO 8601 in UTC."""
+
+    effective_from: str
+    arms: tuple[Arm, ...]
+    calibration: Any = None  # a later version's; this one serves null only
+
+    @cached_property
+    def effective_from_s(self) -> float:
+        """The beginning in seconds since the epoch."""
+        return aware_time(self.effective_from).timestamp()
+
+    @property
+    def arm(self) -> Arm:
+        """The only arm."""
+        return self.arms[0]
+
+    @property
+    def model_version(self) -> str:
+        """The version of the only arm."""
+        return self.arm.model_version
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel's state as a mover writes it: the segments, and how it came to them. The function reads the first part.
+
+    Attributes:
+        segments: Newest first, at least one.
+        withdrawn: The version that this move took out of the newest segment; None if it began a segment of its own.
+        moved_at: ISO 8601 in UTC.
+        moved_by: A person or a job, as in ``ada@laptop``.
+        why: The kind of move.
+        move_id: Random: two movers never write the same bytes, so a mover whose answer was lost can distinguish its own
+            move from another's.
+    """
+
+    segments: tuple[Segment, ...]
+    withdrawn: Version | None = None
+    moved_at: str
+    moved_by: str | None = None
+    why: str | None = None
+    move_id: str | None = None
+
+    @property
+    def model_version(self) -> str:
+        """The newest segment's version."""
+        return self.segments[0].model_version
+
+    @property
+    def previous(self) -> str | None:
+        """The version that the newest segment replaced; None if the channel knows of none."""
+        before = self.segments[1].model_version if len(self.segments) > 1 else None
+        return self.withdrawn or before
+
+    def segment_at(self, arrival_time_s: float) -> Segment:
+        """Return the segment of records that arrived at this time, in seconds since the epoch."""
+        return next((one for one in self.segments if one.effective_from_s <= arrival_time_s), self.segments[-1])
+
+    def segments_between(self, oldest_s: float, newest_s: float) -> tuple[Segment, ...]:
+        """Return the segments, newest first, of records that arrived between two times."""
+        last = self.segments.index(self.segment_at(oldest_s))
+        return self.segments[self.segments.index(self.segment_at(newest_s)) : last + 1]
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel's object. One that was written before there were segments names one version instead."""
+
+    segments: tuple[msgspec.Raw, ...] = ()
+    model_version: Version | None = None
+    manifest_sha256: Sha256 | None = None
+    withdrawn: Version | None = None
+    moved_at: str
+    moved_by: str | None = None
+    why: str | None = None
+    move_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
+_decode_segment = msgspec.json.Decoder(Segment).decode
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
+
+
+def channel_key(channel: str) -> str:
+    """Return the key of a channel in the bucket."""
+    return f"channels/{channel}.json"
+
+
+def decode_channel(data: bytes) -> Channel:
+    """Decode a channel's object.
+
+    An object from before there were segments is read as one segment from the beginning.
+
+    Raises:
+        ChannelError: It is not a channel, or it is one that only a later version of this project can serve.
+    """
+    stored = _decode_stored(data)
+    return _channel(stored, [_checked(segment) for segment in _segments(stored)])
+
+
+def salvage_channel(data: bytes) -> Channel:
+    """Decode a damaged channel's object without the segments that are damaged.
+
+    Raises:
+        ChannelError: None is left, or it is a channel that only a later version of this project can serve.
+    """
+    stored = _decode_stored(data)
+    return _channel(stored, list(_undamaged(_segments(stored))))
+
+
+def aware_time(text: str) -> datetime:
+    """Return a time in UTC; ValueError if the text is not one with an offset."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"time {text!r} has no offset to UTC")
+    return time.astimezone(UTC)
+
+
+def _decode_stored(data: bytes) -> _Stored:
+    try:
+        stored = _decode(data)
+        aware_time(stored.moved_at)
+    except _BROKEN as error:
+        raise ChannelError(f"is damaged: {_reason(error)}") from error
+    return stored
+
+
+def _segments(stored: _Stored) -> tuple[bytes, ...]:
+    if stored.segments or not (stored.model_version and stored.manifest_sha256):
+        return tuple(map(bytes, stored.segments))
+    arm = Arm(stored.model_version, stored.manifest_sha256)
+    return (msgspec.json.encode(Segment(BEGINNING, (arm,))),)
+
+
+def _checked(data: bytes) -> Segment:
+    try:
+        segment = _decode_segment(data)
+        segment.effective_from_s  # noqa: B018 - it is a time, or ValueError
+    except _BROKEN as error:
+        raise ChannelError(f"is damaged: {_reason(error)}") from error
+    if len(segment.arms) != 1 or segment.arm.buckets != ALL_BUCKETS or segment.calibration is not None:
+        raise ChannelError("has arms or a calibration that this version of ridecast cannot serve", is_too_new=True)
+    return segment
+
+
+def _undamaged(segments: tuple[bytes, ...]) -> Iterator[Segment]:
+    for data in segments:
+        try:
+            yield _checked(data)
+        except ChannelError as error:
+            if error.is_too_new:
+                raise
+
+
+def _channel(stored: _Stored, segments: list[Segment]) -> Channel:
+    if not segments:
+        raise ChannelError("is damaged: it has no segment")
+    starts = [segment.effective_from_s for segment in segments]
+    if any(newer <= older for newer, older in pairwise(starts)):
+        raise ChannelError("is damaged: its segments are not in order, newest first")
+    rest: dict[str, Any] = {
+        name: getattr(stored, name) for name in ("withdrawn", "moved_at", "moved_by", "why", "move_id")
+    }
+    return Channel(segments=tuple(segments), **rest)
+
+
+def _reason(error: Exception) -> str:
+    """Return why bytes do not decode, without the bytes: they may be long, or not be text."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
