@@ -70,14 +70,9 @@ class NoSuchObjectError(StoreError):
 
 
 class DamagedChannelError(StoreError):
-    """The channel's object is not a channel that this function can serve.
-
-    Attributes:
-        is_too_new: Whether a later version of the function could serve it.
-    """
+    """The channel's object is not a channel that this function can serve."""
 
     def __init__(self, bucket: str, channel: str, error: ChannelError) -> None:
-        self.is_too_new = error.is_too_new
         restore = f"write it again with `ridecast models restore --channel {channel} --bucket {bucket}`"
         remedy = "deploy the version of ridecast that wrote it" if error.is_too_new else restore
         super().__init__("use", bucket, channel_key(channel), f"{error}: {remedy}")
@@ -182,37 +177,29 @@ class ModelStore:
         """
         self._due_s = now_s + min(self.refresh_s, FAILED_REFRESH_S)  # until this look succeeds
         self._unusable.clear()
-        channel = None
         try:
             channel, etag = self._read_channel()
             self._load_kept(channel.segments[0].arm)
         except PredictorError as error:
             if self._state is None:
-                self._start_without(error, channel)
+                self._start_without(error)
             return error
         self._state, self._etag = channel, etag  # only now: a bundle that failed is tried again at the next look
         self._due_s = now_s + self.refresh_s
         self._seen_at_s = self.wall()
         return None
 
-    def _start_without(self, error: PredictorError, channel: Channel | None) -> None:
+    def _start_without(self, error: PredictorError) -> None:
         """At a cold start, use what is left of a damaged channel, or the models before a damaged one.
 
-        Args:
-            error: Why the look failed.
-            channel: The channel, if it was read and its newest model does not load.
+        The channel is read again: as with bundles, one bad read is no damage.
 
         Raises:
             PredictorError: The error, if S3 failed or if nothing is left.
         """
-        if isinstance(error, DamagedChannelError):
-            try:
-                channel, _ = self._read_channel(salvage_channel)
-            except DamagedChannelError:
-                raise error from None
-        elif not isinstance(error, BundleError):
+        if not isinstance(error, BundleError | DamagedChannelError):
             raise error
-        assert channel is not None  # noqa: S101 - otherwise its models were not loaded
+        channel, _ = self._read_channel(salvage_channel)
         self._model_of(channel, channel.segments[0])
         self._state, self._seen_at_s = channel, self.wall()
 
@@ -232,17 +219,22 @@ class ModelStore:
         """Return a model from memory, else load it and keep it in place of the least recently used."""
         if arm in self._unusable:
             raise self._unusable[arm]
-        model = self._loaded.pop(arm, None)
-        if model is None:
-            try:
-                model = self._load(arm)
-            except BundleError as error:
-                self._unusable[arm] = error
-                raise
+        model = self._loaded.pop(arm, None) or self._load_twice(arm)
         self._loaded[arm] = model
         if len(self._loaded) > N_MODELS:
             del self._loaded[next(iter(self._loaded))]
         return model
+
+    def _load_twice(self, arm: Arm) -> ModelBundle:
+        """Load a model; a bundle is damaged only if it is so twice, and not because of one bad read."""
+        try:
+            return self._load(arm)
+        except BundleError:
+            try:
+                return self._load(arm)
+            except BundleError as error:
+                self._unusable[arm] = error
+                raise
 
     def _read_channel(self, decode: Callable[[bytes], Channel] = decode_channel) -> tuple[Channel, str]:
         """Return the channel and its ETag, which are those of the last look if it is unchanged."""

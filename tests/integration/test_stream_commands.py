@@ -63,8 +63,9 @@ def cli(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 def release_model(cli: Cli, bundle: ExportedBundle, bucket: str, folder: Path) -> Any:
-    """Release a model. One of twenty trees needs force, which only `candidate` takes."""
-    return cli("models", "release", write_bundle(bundle, folder), "--bucket", bucket, *FORCED)
+    """Release a model that serves at once. One of twenty trees needs force, which only `candidate` takes."""
+    at_once = ("--activation-delay", "0")
+    return cli("models", "release", write_bundle(bundle, folder), "--bucket", bucket, *FORCED, *at_once)
 
 
 def expected_minutes(bundle: ExportedBundle, folder: Path) -> list[float]:
@@ -80,28 +81,32 @@ def test_rides_go_in_and_each_prediction_carries_the_version_that_made_it(
     released = release_model(cli, first, stack.bucket, tmp_path)
     assert (released["channel"], released["model_version"]) == ("candidate", first.model_version)
 
-    sent = cli("rides", "send", "--stream", stack.input_stream, "--rides", N_RIDES, "--rate", 5000)
-    assert sent == {"stream": stack.input_stream, "sent": N_RIDES}
+    def send() -> None:
+        sent = cli("rides", "send", "--stream", stack.input_stream, "--rides", N_RIDES, "--rate", 5000)
+        assert sent == {"stream": stack.input_stream, "sent": N_RIDES}
 
     with running(aws, stack, tmp_path / "function.log") as function:
+        send()
         function.handle(2 * BATCH_SIZE)
         moved = release_model(cli, second, stack.bucket, tmp_path)
         assert (moved["model_version"], moved["previous"]) == (second.model_version, first.model_version)
-        function.handle(N_RIDES)
+        send()
+        function.handle(2 * N_RIDES)
     assert (function.mapping.stats.n_failures, function.mapping.stats.n_redelivered) == (0, 0)
 
     tail = ("rides", "tail", "--stream", stack.output_stream)
-    found = cli(*tail, "--from", "TRIM_HORIZON", "--limit", N_RIDES)
-    assert (found["stream"], found["read"]) == (stack.output_stream, N_RIDES)
+    found = cli(*tail, "--from", "TRIM_HORIZON", "--limit", 2 * N_RIDES)
+    assert (found["stream"], found["read"]) == (stack.output_stream, 2 * N_RIDES)
     predictions = found["predictions"]
-    assert [one["prediction"]["ride_id"] for one in predictions] == list(range(N_RIDES))
-    assert len({one["prediction_id"] for one in predictions}) == N_RIDES
+    assert [one["prediction"]["ride_id"] for one in predictions] == 2 * list(range(N_RIDES))
+    assert len({one["prediction_id"] for one in predictions}) == 2 * N_RIDES
+    # The rides that arrived before the release keep the first version, although most were processed after it.
     versions = [one["version"] for one in predictions]
-    assert versions == [first.model_version] * 200 + [second.model_version] * 300
+    assert versions == [first.model_version] * N_RIDES + [second.model_version] * N_RIDES
     minutes = [expected_minutes(bundle, tmp_path) for bundle in (first, second)]
     durations = [one["prediction"]["ride_duration"] for one in predictions]
-    assert durations == minutes[0][:200] + minutes[1][200:]
-    assert durations != minutes[0]
+    assert durations == minutes[0] + minutes[1]
+    assert minutes[0] != minutes[1]
 
     # Nothing else has come out, and there is no more.
     assert cli(*tail, "--from", "LATEST", "--idle-s", 0)["read"] == 0
