@@ -1,7 +1,7 @@
-"""CodeDeploy's hook before a new version gets traffic: the version must predict the current model's golden rides.
+"""CodeDeploy's hook before a new version gets traffic: it must predict the golden rides and be able to publish.
 
-A version that does not start, or predicts one golden ride wrong, stops the deployment. If there is no model yet, the
-hook only checks that the version starts.
+A version that does not start, predicts one golden ride of the channel's model wrong, or may not publish stops the
+deployment. If there is no model yet, the hook only checks that the version starts and may publish.
 """
 
 import json
@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from lambda_function.aws.model_store import GetObject
+from lambda_function.aws.output_path import OutputPath
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, decode_golden_rides
 from lambda_function.core.channel import channel_key, decode_channel
@@ -28,8 +29,8 @@ ATTEMPTS = 3
 INVOKE_TIMEOUT_S = 80
 """The time for a start and an answer; ATTEMPTS of them fit into this function's own timeout."""
 
-NO_MODEL = "there is no model yet: the version starts, nothing else was checked"
-PASSED = "the version predicts the golden rides"
+NO_MODEL = "there is no model yet: the version starts and may publish, nothing else was checked"
+PASSED = "the version predicts the golden rides and may publish"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,15 @@ class Trial:
     settings: PreTrafficSettings
     s3: GetObject
     function: Any
+    output_path: OutputPath
 
     def run(self) -> Verdict:
-        """Let the version predict the golden rides; repeat after a failure, which may be the network's."""
+        """Check the output path, which a rehearsal does not use; then let the version predict the golden rides.
+
+        A failure of the version is repeated: it may be the network's.
+        """
+        if problem := self.output_path.problem(self.settings.new_version):
+            return Verdict(passed=False, why=problem)
         verdict = self._attempt()
         for _ in range(ATTEMPTS - 1):
             if verdict.passed:
@@ -128,8 +135,10 @@ def lambda_handler(event: dict[str, str], context: object) -> None:  # noqa: ARG
     client: Callable[..., Any] = Session().create_client
 
     def trial() -> Verdict:
+        settings = PreTrafficSettings.from_env()
         patient = Config(read_timeout=INVOKE_TIMEOUT_S, retries={"total_max_attempts": 1})
-        return Trial(PreTrafficSettings.from_env(), client("s3"), client("lambda", config=patient)).run()
+        output_path = OutputPath(client("lambda"), client("kinesis"), client("kms"), client("iam"))
+        return Trial(settings, client("s3"), client("lambda", config=patient), output_path).run()
 
     # Logger() reads POWERTOOLS_SERVICE_NAME itself, so that a missing setting can be logged too.
     decide(event, client("codedeploy"), trial, Logger())

@@ -54,6 +54,7 @@ DEPLOYED = {
     "Key.Arn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/0a1b",
     "ModelSigningKeyArn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/2c3d",
     "PreTraffic.Arn": f"{_FUNCTION}-PreTraffic-1X2Y3Z",
+    "PredictorRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/{LONGEST_NAME}-PredictorRole-1X2Y3Z",
     "Predictor.Arn": f"{_FUNCTION}-Predictor-1X2Y3Z",
     "RideEvents.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RideEventsName']}",
     "RejectsQueue.Arn": f"arn:aws:sqs:{_OF_THE_ACCOUNT}:{LONGEST_NAME}-RejectsQueue-1X2Y3Z",
@@ -247,7 +248,8 @@ def test_templates_roles_take_the_boundary() -> None:
 def test_boundary_allows_no_privilege_escalation(resources: dict[str, Any]) -> None:
     services = {action.partition(":")[0] for action in actions(resources["Boundary"])}
 
-    assert services <= {"cloudwatch", "codedeploy", "kinesis", "kms", "lambda", "logs", "s3", "sqs"}
+    assert services <= {"cloudwatch", "codedeploy", "iam", "kinesis", "kms", "lambda", "logs", "s3", "sqs"}
+    assert {one for one in actions(resources["Boundary"]) if one.startswith("iam:")} == {"iam:SimulatePrincipalPolicy"}
     assert {action for action in actions(resources["Boundary"]) if re.search(":(Create|Delete|Update)", action)} == {
         "lambda:UpdateAlias",
         "logs:CreateLogStream",

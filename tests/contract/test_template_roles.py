@@ -61,7 +61,10 @@ ALLOWED = {
     "ApiFunctionRole": {*READ_MODELS, *may_log("ApiFunctionLogs")},
     "PreTrafficRole": {
         *READ_MODELS,
-        ("lambda:InvokeFunction", VERSION),  # the new version only
+        *actions_on(VERSION, "lambda", "GetFunctionConfiguration", "InvokeFunction"),  # the new version only
+        ("iam:SimulatePrincipalPolicy", of("PredictorRole")),
+        ("kinesis:DescribeStreamSummary", of("RidePredictions")),
+        *actions_on(of("Key"), "kms", "DescribeKey", "ListResourceTags"),
         (
             "codedeploy:PutLifecycleEventHookExecutionStatus",
             in_the_account("codedeploy", "deploymentgroup:${ServerlessDeploymentApplication}/*"),

@@ -15,6 +15,7 @@ from infra.local.runtime.emulator import EmulatedRuntime
 from infra.local.runtime.function import FunctionConfig
 from infra.local.runtime.in_process import FunctionError, FunctionExitError, running_in_process
 from infra.local.stack import DeployedStack
+from lambda_function.aws.output_path import OutputPath
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.bench.deployed import bench_cold_start
@@ -219,17 +220,42 @@ class EmulatedLambda:
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}
 
 
+def trial(aws: LocalAws, stack: DeployedStack, runtime: EmulatedRuntime, channel: str, **variables: str) -> Trial:
+    """Return the hook's trial of a version that runs in the emulator, whose configuration has these variables."""
+    functions, name = aws.client("lambda"), stack.function.name
+    configuration = functions.get_function_configuration(FunctionName=name)
+    changed = {"Variables": {**configuration["Environment"]["Variables"], **variables}}
+    functions.update_function_configuration(FunctionName=name, Environment=changed)
+    version = functions.publish_version(FunctionName=name)["FunctionArn"]
+    settings = PreTrafficSettings(bucket=stack.bucket, model_channel=channel, new_version=version)
+    output_path = OutputPath(functions, aws.client("kinesis"), aws.client("kms"), aws.client("iam"))
+    return Trial(settings, aws.client("s3"), EmulatedLambda(runtime), output_path)
+
+
+def test_version_with_a_wrong_output_stream_is_stopped_by_the_hook(
+    aws: LocalAws, stack: DeployedStack, ours: FunctionConfig, bundle: ExportedBundle, log: Path
+) -> None:
+    """Measured before: such a version passed the hook, since a rehearsal publishes nothing, and then the canary."""
+    publish_bundle(aws.client("s3"), bundle, "stable", stack.bucket)
+
+    with EmulatedRuntime(ours.with_variables(OUTPUT_STREAM="nope"), log) as runtime:
+        verdict = trial(aws, stack, runtime, "stable", OUTPUT_STREAM="nope").run()
+
+    assert not verdict.passed
+    assert "may not kinesis:PutRecords on " in verdict.why
+    assert verdict.why.endswith(":stream/nope does not exist")
+
+
 def test_pre_traffic_hook_tries_a_built_version_without_publishing(
     aws: LocalAws, stack: DeployedStack, ours: FunctionConfig, output: Output, bundle: ExportedBundle, log: Path
 ) -> None:
-    settings = PreTrafficSettings(bucket=stack.bucket, model_channel="not-yet", new_version="the only one")
     s3 = aws.client("s3")
 
     with EmulatedRuntime(ours.with_variables(MODEL_CHANNEL="not-yet"), log) as runtime:
-        trial = Trial(settings, s3, EmulatedLambda(runtime))
-        assert trial.run() == Verdict(passed=True, why=NO_MODEL)
+        hook = trial(aws, stack, runtime, "not-yet", OUTPUT_STREAM=stack.output_stream)
+        assert hook.run() == Verdict(passed=True, why=NO_MODEL)
         publish_bundle(s3, bundle, "not-yet", stack.bucket)
-        assert trial.run() == Verdict(passed=True, why=PASSED)
+        assert hook.run() == Verdict(passed=True, why=PASSED)
         assert output.ids() == []
 
         runtime(rides(1))

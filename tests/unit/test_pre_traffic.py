@@ -22,10 +22,10 @@ from lambda_function.errors import ConfigurationError
 from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
 from tests.fakes import BUCKET, FakeContext, FakeFunction, publish_bundle
+from tests.fakes_output_path import NEW_VERSION, FakeAccount
 from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
 
-NEW_VERSION = "arn:aws:lambda:us-east-1:123456789012:function:ridecast-Predictor:7"
 SETTINGS = PreTrafficSettings(bucket=BUCKET, model_channel="stable", new_version=NEW_VERSION)
 EVENT = {"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook-1"}
 
@@ -67,8 +67,8 @@ class FakeDeployments:
         self.statuses.append(status)
 
 
-def trial(function: FakeLambda) -> Verdict:
-    return Trial(SETTINGS, function.version.s3, function).run()
+def trial(function: FakeLambda, account: FakeAccount | None = None) -> Verdict:
+    return Trial(SETTINGS, function.version.s3, function, (account or FakeAccount()).output_path()).run()
 
 
 def altered_prediction(place: int, **changes: Any) -> Alter:
@@ -93,6 +93,20 @@ def test_version_that_predicts_all_golden_rides_passes(bundle: Callable[[], Expo
 
     assert trial(function) == Verdict(passed=True, why=PASSED)
     assert len(function.events[0]["Records"]) == len(golden_of(bundle())) == 100
+
+
+@pytest.mark.parametrize("has_model", [True, False])
+def test_version_that_may_not_publish_gets_no_traffic(function: FakeLambda, has_model: bool) -> None:
+    """Measured before: a version with the wrong output stream passed, because a rehearsal publishes nothing."""
+    if not has_model:
+        function.version.s3.objects.clear()
+    account = FakeAccount()
+    account.variables["OUTPUT_STREAM"] = "nope"
+
+    verdict = trial(function, account)
+
+    assert not verdict.passed
+    assert verdict.why.endswith("stream/nope does not exist")
 
 
 def test_rehearsal_reaches_neither_the_output_stream_nor_the_bucket(function: FakeLambda) -> None:
@@ -307,7 +321,10 @@ def test_entry_point_tells_codedeploy_and_logs_under_its_stacks_name(
         monkeypatch.setenv(variable, value)
     monkeypatch.delenv(missing, raising=False)
     deployments = FakeDeployments()
+    account = FakeAccount()
+    monkeypatch.setattr(function, "get_function_configuration", account.get_function_configuration, raising=False)
     clients = {"s3": function.version.s3, "lambda": function, "codedeploy": deployments}
+    clients |= dict.fromkeys(("kinesis", "kms", "iam"), account)
     monkeypatch.setattr(Session, "create_client", lambda _, service, **__: clients[service])
     # WHEN CodeDeploy invokes it
     lambda_handler(EVENT, None)

@@ -144,6 +144,12 @@ def _alarm(request: IAMRequestBase) -> str:
     return _arn(request, "alarm:*").replace(":monitoring:", ":cloudwatch:") if is_about_alarms else ""
 
 
+def _role(request: IAMRequestBase) -> str:
+    """Return the role of a simulation; the project makes no other calls of IAM under a role."""
+    (arn,) = request._data.get("PolicySourceArn", [""])
+    return str(arn)
+
+
 def _deployment_group(request: IAMRequestBase) -> str:
     deployments = codedeploy_backends[request.account_id][request._region].deployments
     found = deployments.get(_body(request).get("deploymentId", ""))
@@ -166,6 +172,7 @@ _FUNCTION_PATH = re.compile(r"/functions/([^/?]+)")
 _RESOURCES = {
     "cloudformation": _stack,
     "codedeploy": _deployment_group,
+    "iam": _role,
     "kinesis": _stream,
     "kms": _key,
     "lambda": _function,
@@ -207,7 +214,7 @@ def _key_allows(request: IAMRequestBase, needed: Permission) -> bool:
     key = keys.get(needed.resource.rpartition("/")[2])
     if key is None:
         return False
-    policy = json.loads(key.policy) if isinstance(key.policy, str) else key.policy
+    policy = json.loads(key.policy)
     ours = [
         one for one in policy["Statement"] if "AWS" in (one["Principal"] if one["Principal"] != "*" else {"AWS": 1})
     ]

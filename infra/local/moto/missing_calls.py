@@ -1,13 +1,15 @@
-"""API calls that moto lacks: Lambda's Invoke and account settings, and the calls that a code rollout makes.
+"""API calls that moto lacks: Lambda's Invoke and account settings, IAM's simulation, and the calls of a code rollout.
 
 moto runs a function's code in Docker. Here an invocation goes to the address in the function's tag RUNTIME_TAG, if it
 has one: see infra/local/runtime/invocable.py.
 
 A rollout's verdict is only stored as its deployment's status: no traffic shifts here. No version has provisioned
-concurrency. The permission tests need these calls so that an allowed caller gets an answer.
+concurrency. IAM simulates the policies of a role, and no permissions boundary or organization. The permission tests
+need these calls so that an allowed caller gets an answer.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any
@@ -18,6 +20,9 @@ from moto.awslambda.responses import LambdaResponse
 from moto.codedeploy.responses import CodeDeployResponse
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
+from moto.iam.responses import IamResponse
+
+from infra.local.moto.policies import is_allowed
 
 _CONCURRENT_EXECUTIONS = 1000
 """AWS's default quota. Very new accounts have 10 at first."""
@@ -38,6 +43,7 @@ def patch_missing_calls() -> None:
     LambdaResponse.get_account_settings = _account_settings
     LambdaResponse.get_provisioned_concurrency_config = _no_provisioned_concurrency
     CodeDeployResponse.put_lifecycle_event_hook_execution_status = _store_verdict
+    IamResponse.simulate_principal_policy = _simulate
     for path in ("account-settings/?$", r"functions/(?P<function_name>[\w_:%-]+)/provisioned-concurrency$"):
         urls.url_paths[f"{_LAMBDA_PATH}/{path}"] = LambdaResponse.dispatch
 
@@ -85,3 +91,26 @@ def _store_verdict(response: CodeDeployResponse) -> ActionResult:
     deployment.status = response._get_param("status")
     hook = response._get_param("lifecycleEventHookExecutionId")
     return ActionResult({"lifecycleEventHookExecutionId": hook})
+
+
+def _simulate(response: IamResponse) -> ActionResult:
+    role = response.backend.get_role_by_arn(response._get_param("PolicySourceArn"))
+    documents = list(_documents(role))
+    entries = response._get_param("ContextEntries", [])
+    context = {one["ContextKeyName"]: one["ContextKeyValues"][0] for one in entries}
+    results = [
+        {
+            "EvalActionName": action,
+            "EvalResourceName": resource,
+            "EvalDecision": "allowed" if is_allowed(documents, action, resource, context) else "implicitDeny",
+        }
+        for action in response._get_param("ActionNames")
+        for resource in response._get_param("ResourceArns", ["*"])
+    ]
+    return ActionResult({"EvaluationResults": results, "IsTruncated": False})
+
+
+def _documents(role: Any) -> Iterator[Mapping[str, Any]]:
+    yield from map(json.loads, role.policies.values())
+    for policy in role.managed_policies.values():
+        yield from (json.loads(version.document) for version in policy.versions if version.is_default)

@@ -33,7 +33,7 @@ def read_function(aws: LocalAws, name: str) -> FunctionConfig:
     `name` is the function's name or ARN. An alias in it selects the alias's version.
     """
     found = aws.client("lambda").get_function_configuration(FunctionName=name)
-    variables = {key: str(value) for key, value in found["Environment"]["Variables"].items()}  # moto keeps numbers
+    variables = found["Environment"]["Variables"]
     return FunctionConfig(
         handler=found["Handler"],
         environment={**variables, **aws.environment},

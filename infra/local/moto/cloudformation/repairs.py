@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from moto.awslambda.models import LambdaVersion, Permission
+from moto.awslambda.models import LambdaFunction, LambdaVersion, Permission
 from moto.awslambda.utils import get_backend
 from moto.cloudformation import parsing
 from moto.cloudformation.models import Stack
@@ -20,7 +20,9 @@ def patch_resources() -> None:
     _name_permissions()
     _name_versions()
     _write_policies_of_roles()
-    _tag_keys()
+    _tag_keys_and_write_their_policies()
+    _describe_encryption()
+    _describe_variables_as_text()
     _end_arns_of_log_groups()
 
 
@@ -87,16 +89,51 @@ def _write_policies_of_roles() -> None:
     Role.update_from_cloudformation_json = staticmethod(update)
 
 
-def _tag_keys() -> None:
-    """Rename a key's tags to the names in KMS's API, which moto expects."""
+def _tag_keys_and_write_their_policies() -> None:
+    """Rename a key's tags to the names in KMS's API, and store its policy as JSON text, both of which moto expects."""
     moto_create = Key.create_from_cloudformation_json
 
     def create(name: str, cloudformation_json: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
         properties = cloudformation_json["Properties"]
         tags = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in properties.get("Tags", ())]
-        return moto_create(name, {**cloudformation_json, "Properties": {**properties, "Tags": tags}}, *rest, **more)
+        changed = {**properties, "Tags": tags, "KeyPolicy": json.dumps(properties["KeyPolicy"])}
+        return moto_create(name, {**cloudformation_json, "Properties": changed}, *rest, **more)
 
     Key.create_from_cloudformation_json = staticmethod(create)
+
+
+def _describe_encryption() -> None:
+    """Describe a stream's encryption, on update too. moto does not read it; enforcement.py requires its key."""
+    stream_class = parsing.resource_class_from_type("AWS::Kinesis::Stream")  # not the one that kinesis.py puts in place
+    moto_create = stream_class.create_from_cloudformation_json
+    moto_update = stream_class.update_from_cloudformation_json
+
+    def create(name: str, resource: Mapping[str, Any], account: str, region: str, **more: Any) -> Any:
+        return describe(moto_create(name, resource, account, region, **more), resource)
+
+    def update(*, cloudformation_json: Mapping[str, Any], **request: Any) -> Any:
+        return describe(moto_update(cloudformation_json=cloudformation_json, **request), cloudformation_json)
+
+    def describe(stream: Any, resource: Mapping[str, Any]) -> Any:
+        encryption = resource["Properties"].get("StreamEncryption", {})
+        stream.encryption_type, stream.key_id = encryption.get("EncryptionType", "NONE"), encryption.get("KeyId")
+        return stream
+
+    stream_class.create_from_cloudformation_json = staticmethod(create)
+    stream_class.update_from_cloudformation_json = staticmethod(update)
+
+
+def _describe_variables_as_text() -> None:
+    """Return a function's variables as text, as Lambda does. moto returns a template's numbers as numbers."""
+    moto_get = LambdaFunction.get_configuration
+
+    def get(function: Any, *rest: Any, **more: Any) -> Any:
+        described = moto_get(function, *rest, **more)
+        variables = described.get("Environment", {}).get("Variables", {})
+        variables.update({name: str(value) for name, value in variables.items()})
+        return described
+
+    LambdaFunction.get_configuration = get
 
 
 def _end_arns_of_log_groups() -> None:
