@@ -11,6 +11,13 @@ NEW_VERSION = "arn:aws:lambda:eu-west-1:123456789012:function:ridecast-Predictor
 ROLE = "arn:aws:iam::123456789012:role/ridecast-PredictorRole"
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a1b"
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/ride-predictions"
+VARIABLES = {
+    "OUTPUT_STREAM": "ride-predictions",
+    "BUCKET": BUCKET,
+    "MODEL_CHANNEL": "stable",
+    "REJECTS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/rejects",
+}
+"""The version's settings."""
 
 
 @dataclass
@@ -21,9 +28,7 @@ class FakeAccount:
         simulated: What was simulated: action, resource and values of condition keys.
     """
 
-    variables: dict[str, str] = field(
-        default_factory=lambda: {"OUTPUT_STREAM": "ride-predictions", "BUCKET": BUCKET, "MODEL_CHANNEL": "stable"}
-    )
+    variables: dict[str, str] = field(default_factory=lambda: dict(VARIABLES))
     stream_status: str = "ACTIVE"
     key_id: str = KEY  # "" for a stream that is not encrypted
     key_state: str = "Enabled"

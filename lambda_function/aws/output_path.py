@@ -1,7 +1,8 @@
 """Check whether a version of the function can publish, without publishing: its stream, the stream's key, its role.
 
 IAM simulates the permissions: the role's policies, its permissions boundary, and the organization's policies that have
-no conditions. It does not see the policies of the stream, the key, the bucket or a VPC endpoint.
+no conditions. It does not see the policies of the stream, the key, the bucket, the queue or a VPC
+endpoint.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +59,8 @@ class OutputPath:
         may_not = _Role(self.iam, found["Role"], {"aws:ResourceAccount": account}).may_not
         stream = f"arn:{partition}:kinesis:{region}:{account}:stream/{settings.output_stream}"
         yield from may_not("s3:PutObject", f"arn:{partition}:s3:::{settings.bucket}/{PREFIX}/")
+        if queue := settings.rejects_queue_url.rpartition("/")[2]:
+            yield from may_not("sqs:SendMessage", f"arn:{partition}:sqs:{region}:{account}:{queue}")
         yield from may_not("kinesis:PutRecords", stream)
         describe = self.kinesis.describe_stream_summary
         summary = _ask("kinesis:DescribeStreamSummary", stream, describe, StreamARN=stream)["StreamDescriptionSummary"]

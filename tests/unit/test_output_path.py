@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from lambda_function.errors import ConfigurationError
 from tests.fakes import BUCKET
-from tests.fakes_output_path import KEY, NEW_VERSION, ROLE, STREAM, FakeAccount
+from tests.fakes_output_path import KEY, NEW_VERSION, ROLE, STREAM, VARIABLES, FakeAccount
 from tests.outcomes import DENIED, SERVICE_DOWN
 
 REJECTS = f"arn:aws:s3:::{BUCKET}/rejects/"
@@ -18,7 +18,11 @@ def problem(**account: Any) -> str:
     return FakeAccount(**account).output_path().problem(NEW_VERSION)
 
 
-@pytest.mark.parametrize("account", [{}, {"key_id": ""}, {"stream_status": "UPDATING"}], ids=str)
+@pytest.mark.parametrize(
+    "account",
+    [{}, {"key_id": ""}, {"stream_status": "UPDATING"}, {"variables": VARIABLES | {"REJECTS_QUEUE_URL": ""}}],
+    ids=["encrypted", "not encrypted", "more shards are made", "no queue"],
+)
 def test_version_that_may_publish_has_no_problem(account: dict[str, Any]) -> None:
     assert problem(**account) == ""
 
@@ -31,6 +35,7 @@ def test_what_publishing_and_storing_rejects_need_is_simulated() -> None:
     through = {"kms:ViaService": "kinesis.eu-west-1.amazonaws.com", "aws:ResourceTag/project": "ridecast"}
     assert account.simulated == [
         ("s3:PutObject", REJECTS, here),
+        ("sqs:SendMessage", "arn:aws:sqs:eu-west-1:123456789012:rejects", here),
         ("kinesis:PutRecords", STREAM, here),
         ("kms:GenerateDataKey", KEY, here | through),
     ]
@@ -40,7 +45,7 @@ def test_what_publishing_and_storing_rejects_need_is_simulated() -> None:
     ("account", "expected"),
     [
         (
-            {"variables": {"OUTPUT_STREAM": "nope", "BUCKET": BUCKET, "MODEL_CHANNEL": "stable"}},
+            {"variables": VARIABLES | {"OUTPUT_STREAM": "nope"}},
             "arn:aws:kinesis:eu-west-1:123456789012:stream/nope does not exist",
         ),
         ({"stream_status": "DELETING"}, f"the output stream {STREAM} is DELETING"),
@@ -140,4 +145,4 @@ def test_check_without_an_answer_is_no_pass() -> None:
 
 def test_version_without_an_output_stream_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match="OUTPUT_STREAM is missing"):
-        problem(variables={"BUCKET": BUCKET, "MODEL_CHANNEL": "stable"})
+        problem(variables=VARIABLES | {"OUTPUT_STREAM": ""})
