@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ TEMPLATE: dict[str, Any] = {
                 "Runtime": "python3.13",
                 "Handler": "handler.handler",
                 "AutoPublishAlias": "live",
+                "Policies": [{"Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}],
             },
         },
     },
@@ -76,8 +78,8 @@ class _Deployment:
         self._environment = {**os.environ, **aws.environment, "no_proxy": "127.0.0.1", "PYTHONPATH": str(packages)}
         (folder / "samconfig.toml").write_text(SAMCONFIG)
 
-    def release(self, shards: int, code: str = "") -> None:
-        """Write a release."""
+    def release(self, shards: int, code: str = "", action: str = "s3:GetObject") -> None:
+        """Write a release whose function may do one action."""
         folder, source = self._folder / "release", self._folder / "source"
         folder.mkdir(exist_ok=True)
         source.mkdir(exist_ok=True)
@@ -85,6 +87,7 @@ class _Deployment:
         write_archive(source, folder / "package.zip")
         template = json.loads(json.dumps(TEMPLATE))
         template["Resources"]["Rides"]["Properties"]["ShardCount"] = shards
+        template["Resources"]["Predictor"]["Properties"]["Policies"][0]["Statement"][0]["Action"] = action
         (folder / "template.yaml").write_text(yaml.safe_dump(template))
         files = ("package.zip", "template.yaml")
         digests = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
@@ -157,8 +160,10 @@ def test_stack_is_planned_deployed_verified_updated_and_undone(deployment: _Depl
     assert nothing == ""  # not the refused one
     assert f"{refused.partition('/')[0]} was never executed, deleted" in said
 
-    deployment.release(shards=3, code="# new")
-    second, _ = deployment.plan()
+    deployment.release(shards=3, code="# new", action="s3:PutObject")
+    second, shown = deployment.plan()
+    old, new = (f'"Action": "s3:{verb}Object",' for verb in ("Get", "Put"))
+    assert re.search(rf"\n- +{old}\n\+ +{new}\n", shown)
     assert second.partition("/")[0] != first.partition("/")[0]
     assert deployment.execute(second).returncode == 0
     assert deployment.verify().returncode == 0
@@ -176,9 +181,9 @@ def test_stack_is_planned_deployed_verified_updated_and_undone(deployment: _Depl
 
 
 def _other_zip(deployment: _Deployment) -> bytes:
-    deployment.release(shards=3, code="# other")
+    deployment.release(shards=3, code="# other", action="s3:PutObject")
     data = (deployment._folder / "release" / "package.zip").read_bytes()
-    deployment.release(shards=3, code="# new")
+    deployment.release(shards=3, code="# new", action="s3:PutObject")
     return data
 
 

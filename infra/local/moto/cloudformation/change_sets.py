@@ -6,11 +6,12 @@ change creates all resources before it returns, so a stack is never seen in prog
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
+from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend, Stack
 from moto.cloudformation.parsing import OutputMap
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.responses import ActionResult
@@ -28,6 +29,8 @@ def patch_cloudformation() -> None:
     """Replace moto's answers with those of this file, and correct its resource types, in the whole process."""
     patch_resources()
     ChangeSet._parse_template = _expand_change_set
+    ChangeSet.diff = _diff
+    CloudFormationResponse.describe_change_set = _describe_change_set
     CloudFormationBackend.create_change_set = _create_change_set
     CloudFormationBackend.execute_change_set = _execute_change_set
     Stack.has_template = lambda *_: False  # moto's version restores the template with its macros; _is_unchanged decides
@@ -42,6 +45,31 @@ def _expand_change_set(change_set: ChangeSet) -> None:
         check_types(change_set.template_dict)
     except TemplateRefusedError as error:
         raise ValidationError(message=str(error)) from error
+
+
+_moto_diff = ChangeSet.diff
+
+
+def _diff(change_set: ChangeSet) -> list[Change]:
+    """Return the changes, each with its resource before and after as JSON; references are not resolved."""
+    changes: list[Change] = _moto_diff(change_set)
+    templates = {"after": change_set.template_dict}
+    if change_set.change_set_type == "UPDATE":
+        templates["before"] = change_set.stack.template_dict
+    for change in changes:
+        for when, template in templates.items():
+            if resource := template["Resources"].get(change.logical_resource_id):
+                setattr(change, f"{when}_context", json.dumps(resource))
+    return changes
+
+
+def _describe_change_set(response: CloudFormationResponse) -> ActionResult:
+    """Answer DescribeChangeSet: with the values of its changes if the request asks for them."""
+    change_set = copy(response.cloudformation_backend.describe_change_set(response._get_param("ChangeSetName")))
+    if not response._get_bool_param("IncludePropertyValues"):
+        found = change_set.changes
+        change_set.changes = [Change(one.action, one.logical_resource_id, one.resource_type) for one in found]
+    return ActionResult(change_set)
 
 
 _moto_create_change_set = CloudFormationBackend.create_change_set
