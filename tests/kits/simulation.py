@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from infra.local.simulation.simulation import Simulation, SimulationOptions
 from infra.operate.lambda_event import LambdaRecord, lambda_records
-from lambda_function.core.events import Reject, decode_prediction, decode_reject
+from lambda_function.core.events import decode_prediction, decode_reject
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import Entry
 from lambda_function.errors import RejectError
 from tests.builders import STREAM_ARN, small_bundle
+from tests.kits.batches import queued_objects
 from tests.kits.faults import At, FaultSchedule, FaultySimulation
 from tests.kits.simulation_strategies import mapping_config
 from training.model.bundle import ExportedBundle
@@ -78,9 +79,11 @@ class Account:
         return found
 
     def rejects(self) -> list[tuple[str, bytes]]:
-        """Return identity and line of each reject in all objects."""
-        lines = [line for body in self.simulation.bucket.bodies("rejects/") for line in body.splitlines()]
-        return [(identity_of(decode_reject(line)), line) for line in lines]
+        """Return identity and line of each reject in all objects, in the bucket and in the queue."""
+        queued = [one.body for one in queued_objects(self.simulation.queue)]
+        bodies = [*self.simulation.bucket.bodies("rejects/"), *queued]
+        lines = [line for body in bodies for line in body.splitlines()]
+        return [(decode_reject(line).event_id, line) for line in lines]
 
     def rejected(self) -> dict[str, bytes]:
         """Return the original bytes of each reject by identity."""
@@ -104,11 +107,6 @@ class Account:
                 if key not in self._parsed:
                     self._parsed[key] = json.loads(json.loads(body)["payload"])["Records"]
                 yield from self._parsed[key]
-
-
-def identity_of(reject: Reject) -> str:
-    event_id = f"{reject.shard_id}:{reject.sequence_number}"
-    return event_id if reject.sub_record is None else f"{event_id}:{reject.sub_record}"
 
 
 def data_of(record: LambdaRecord) -> bytes:

@@ -90,6 +90,7 @@ def slow(*seconds: float) -> st.SearchStrategy[Fault]:
 
 LOST = (Problem.NO_ANSWER, Problem.UNREACHABLE)
 PASSING = (Problem.THROTTLED, Problem.INTERNAL, Problem.DOWN, *LOST)
+REFUSED_FOR_NOW = refused(*LOST, Problem.DOWN, Problem.DENIED)
 FOR_SOME: st.SearchStrategy[Fault] = st.builds(
     EntriesRefused,
     st.builds(lambda first, every: range(first, 500, every), st.integers(0, 2), st.integers(1, 3)),
@@ -118,21 +119,35 @@ BEFORE_ANY_WRITE = st.one_of(
     at(Place.PUT_INPUT, refused(*PASSING) | lost(*LOST) | FOR_SOME),
     at(Place.READ_INPUT, refused(*PASSING, Problem.EXPIRED) | lost(*LOST) | slow(1.0)),
     at(Place.INVOKE, refused(Problem.DIED) | slow(1.0, HOUR_S)),
-    at(Place.PUT_OUTPUT, refused(*PASSING, Problem.DIED) | slow(1.0, 50.0, 100.0)),
-    at(Place.PUT_OUTPUT, refused(Problem.DENIED)),
+    at(Place.S3_PUT, REFUSED_FOR_NOW),
+    at(Place.SEND, REFUSED_FOR_NOW),
     at(Place.S3_GET, refused(*LOST, Problem.DENIED, Problem.NO_SUCH_KEY) | st.just(Damaged()) | slow(5.0, 100.0)),
 )
-"""Faults before the function has written anything."""
+"""Faults before the function has written anything: rejects are its first writes."""
 
 AFTER_A_WRITE = st.one_of(
+    at(Place.PUT_OUTPUT, refused(*PASSING, Problem.DIED) | slow(1.0, 50.0, 100.0)),
+    at(Place.PUT_OUTPUT, refused(Problem.DENIED)),
     at(Place.INVOKE, lost(Problem.DIED, after_s=(0.0, HOUR_S)) | st.just(DeliveredTwice())),
     at(Place.INVOKE, st.builds(Cut, st.integers(1, 5))),
     at(Place.PUT_OUTPUT, lost(*LOST, Problem.INTERNAL, Problem.DIED)),
     some_put_and_then_denied(),
-    at(Place.S3_PUT, refused(*LOST, Problem.DOWN, Problem.DENIED) | lost(*LOST) | slow(5.0, 100.0)),
-    at(Place.SEND, refused(*LOST, Problem.DOWN, Problem.DENIED) | lost(*LOST) | slow(2.0, 100.0)),
+    at(Place.S3_PUT, lost(*LOST) | slow(5.0, 100.0)),
+    at(Place.SEND, lost(*LOST) | slow(2.0, 100.0)),
 )
 CLEAN_FAULTS = together(BEFORE_ANY_WRITE, max_size=10)
+REFUSALS = together(
+    st.one_of(
+        at(Place.S3_PUT, REFUSED_FOR_NOW),
+        at(Place.SEND, REFUSED_FOR_NOW),
+        at(Place.PUT_OUTPUT, REFUSED_FOR_NOW | FOR_SOME),
+        at(Place.PUT_OUTPUT, refused(Problem.DENIED)),
+        some_put_and_then_denied(),
+    ),
+    max_size=14,
+)
+"""Calls that are not done, and say so: no answer is lost, and no function ends."""
+
 FAULTS = together(BEFORE_ANY_WRITE | AFTER_A_WRITE | AFTER_A_WRITE, max_size=14)
 
 # -- options
