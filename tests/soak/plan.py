@@ -70,6 +70,7 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
     ),
     Place.S3_GET: (7, (Damaged(), Refused(Problem.DOWN), Slow(3), Refused(Problem.NO_SUCH_KEY))),
     Place.S3_PUT: (11, (Refused(Problem.DOWN), AnswerLost(), Slow(3), Refused(Problem.NO_ANSWER))),
+    Place.SEND: (3, (Refused(Problem.DOWN), AnswerLost(), Slow(2))),
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.2, SplitShard(1)),

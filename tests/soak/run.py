@@ -11,6 +11,7 @@ from typing import Any
 
 from infra.local.simulation.simulation import BUCKET, SimulationOptions
 from infra.local.stack import Stack
+from tests.kits.batches import queued_objects
 from tests.kits.faults import FaultSchedule, FaultySimulation
 from tests.soak.ledger import SoakLedger
 from tests.soak.plan import N_MODELS, N_STEPS, plan
@@ -144,6 +145,10 @@ def _account(simulation: FaultySimulation, ledger: SoakLedger) -> None:
         ledger.add_output(data)
     for body in simulation.bucket.take("rejects/"):
         ledger.add_rejects(body)
+    for one in queued_objects(simulation.queue):
+        ledger.add_rejects(one.body)
+        for handle in one.handles:
+            del simulation.queue.messages[handle]
     for body in simulation.bucket.take("aws/lambda/"):
         ledger.add_failed(body)
 

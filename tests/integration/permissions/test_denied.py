@@ -45,6 +45,14 @@ def invoke(function: str) -> Call:
     return Call("lambda", "invoke", {"FunctionName": function})
 
 
+def send_to(queue: str) -> Call:
+    return Call("sqs", "send_message", {"QueueUrl": queue, "MessageBody": "a"})
+
+
+def receive_from(queue: str) -> Call:
+    return Call("sqs", "receive_message", {"QueueUrl": queue})
+
+
 def sign_with(key: str) -> Call:
     request = {"KeyId": key, "Message": b"a" * 32, "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256"}
     return Call("kms", "sign", request)
@@ -94,6 +102,8 @@ FORBIDDEN = {
         read_from(PREDICTIONS),
         *(write(key) for key in (MANIFEST, STABLE, LINE, MARK)),
         *(read(key) for key in (REJECT, LINE)),
+        receive_from("{queue}"),
+        send_to("{other_queue}"),
         NEW_KEY_FOR_DATA,
         sign_with("{signing_key}"),
         Call("cloudformation", "describe_stacks", {}),
@@ -134,7 +144,8 @@ FORBIDDEN = {
     "OperatorPolicy": (
         put_on(PREDICTIONS),
         *(read(key) for key in (FOREST, LINE)),
-        *(write(key) for key in (MANIFEST, STABLE, REJECT)),
+        *(write(key) for key in (MANIFEST, STABLE)),
+        send_to("{queue}"),
         NEW_KEY_FOR_DATA,
         sign_with("{signing_key}"),
         MOVE_ALIAS,
@@ -160,6 +171,8 @@ def test_everything_else_is_denied(account: Account, name: str) -> None:
         "function": account.outputs["FunctionName"],
         "key": account.outputs["KeyArn"],
         "other_key": account.other_key,
+        "other_queue": account.outputs["GivenUpBatchesUrl"],
+        "queue": account.outputs["RejectsQueueUrl"],
         "role": account.roles["PredictorRole"],
         "signing_key": account.signing_key,
         "stack": account.stack.name,
@@ -189,4 +202,5 @@ def test_no_action_is_a_pattern_and_none_deletes(name: str) -> None:
     text = json.dumps(properties.get("PolicyDocument") or properties["Policies"])
     actions = [action for action in text.split('"') if action.count(":") == 1 and action.split(":")[0].isalpha()]
     assert actions
-    assert not [action for action in actions if "*" in action or "Delete" in action]
+    # A message goes after its rejects are in the bucket.
+    assert not [action for action in actions if "*" in action or ("Delete" in action and action != "sqs:DeleteMessage")]

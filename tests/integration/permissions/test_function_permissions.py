@@ -14,10 +14,15 @@ from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.http import http_event
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from lambda_function.aws.model_store import ModelStore, NoModelYetError
-from lambda_function.errors import StoreError
-from tests.builders import ride_bytes
+from lambda_function.aws.rejects import RejectStore
+from lambda_function.core.events import NOT_JSON
+from lambda_function.core.records import build_reject
+from lambda_function.errors import RejectError, StoreError
+from tests.builders import STREAM, kinesis_records, ride_bytes
+from tests.fakes import BUCKET, FakeS3
 from tests.kits.permissions import Account, Cut, cuts
 from tests.kits.streams import read_stream
+from tests.outcomes import SERVICE_DOWN
 
 N_RIDES = 40
 FAILURE = {"requestContext": {"condition": "RetryAttemptsExhausted"}, "version": "1.0"}
@@ -30,9 +35,9 @@ def run_function(account: Account, role_name: str, log: Path) -> None:
     for number in range(N_RIDES):
         data = ride_bytes(number) if number % 10 else b"no ride"
         kinesis.put_record(StreamName="ride-events", PartitionKey=str(number), Data=data)
-    mine = account.clients(role_name, "kinesis", "s3", "logs")
+    mine = account.clients(role_name, "kinesis", "s3", "logs", "sqs")
     variables = {**account.function_variables("Predictor"), **account.variables(role_name)}
-    before = _n_predictions(account)
+    before, queued_before = _n_predictions(account), _n_queued(account)
     with account.aws.enforcing(), load_handler("lambda_function.handler.lambda_handler", variables, log) as handler:
         runtime = InProcessRuntime(handler, 60, 1769, "predictor")
         mapping = EventSourceMapping(account.mapping, mine["kinesis"], _raising(runtime), s3=mine["s3"])
@@ -40,13 +45,25 @@ def run_function(account: Account, role_name: str, log: Path) -> None:
             pass
         lambdas_calls_for_the_stream(account, mine)
         calls_for_any_function(account, mine, "PredictorLogs")
-    if mapping.stats.last_error:
-        raise PermissionError(mapping.stats.last_error)
+        if mapping.stats.last_error:
+            raise PermissionError(mapping.stats.last_error)
+        reject_that_the_bucket_refuses(account, mine)
+    if (n_queued := _n_queued(account) - queued_before) > 1:
+        raise PermissionError("AccessDenied: the bucket takes no rejects, and they are in the queue")
+    assert n_queued == 1
     assert _n_predictions(account) > before
 
 
 def _n_predictions(account: Account) -> int:
     return len(read_stream(account.aws.client("kinesis"), "ride-predictions"))
+
+
+def _n_queued(account: Account) -> int:
+    sqs = account.aws.client("sqs")
+    answer = sqs.get_queue_attributes(
+        QueueUrl=account.outputs["RejectsQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
 def _raising(runtime: InProcessRuntime) -> Callable[[dict[str, Any]], object]:
@@ -63,6 +80,13 @@ def lambdas_calls_for_the_stream(account: Account, mine: Mapping[str, Any]) -> N
     """Make Lambda's calls with the stream function's role that the local mapping does not make."""
     mine["kinesis"].describe_stream(StreamName="ride-events")
     mine["s3"].put_object(Bucket=account.bucket, Key="aws/lambda/m/shard/f", Body=json.dumps(FAILURE))
+
+
+def reject_that_the_bucket_refuses(account: Account, mine: Mapping[str, Any]) -> None:
+    """Store a reject as the function does while its bucket refuses."""
+    (record,) = kinesis_records(b"no ride")
+    store = RejectStore(FakeS3(script=[SERVICE_DOWN]), BUCKET, account.outputs["RejectsQueueUrl"], lambda: mine["sqs"])
+    store.store(STREAM, [build_reject(record, RejectError(NOT_JSON, "no ride"))], lambda: 10.0)
 
 
 def calls_for_any_function(account: Account, mine: Mapping[str, Any], log_group: str) -> None:
