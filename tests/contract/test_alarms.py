@@ -1,7 +1,7 @@
 """The alarms: their metrics and thresholds, the queue of failed batches, and the topic that gets the messages."""
 
 import re
-from collections.abc import Mapping
+from itertools import repeat
 
 import pytest
 
@@ -11,15 +11,16 @@ from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.settings import Settings
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
-from tests.kits.alarms import Properties, metrics, threshold
+from tests.kits.alarms import Properties, Values, evaluated, metrics, sounds, states
 from tests.outcomes import SERVICE_DOWN
 
 WATCHED = {
     "FunctionErrorsAlarm": {"Errors"},
+    "RetriedRecordsAlarm": {"RetriedRecords"},
     "IteratorAgeAlarm": {"IteratorAge"},
     "ThrottlesAlarm": {"Throttles"},
     "GivenUpBatchesAlarm": {"ApproximateNumberOfMessagesVisible"},
-    "GivenUpBatchAgeAlarm": {"ApproximateAgeOfOldestMessage"},
+    "UnresolvedBatchesAlarm": {"Invocations"},
     "UndeliveredBatchesAlarm": {"DestinationDeliveryFailures"},
     "RejectShareAlarm": {"Rejects", "Records"},
     "RejectsNotStoredAlarm": {"RejectsNotStored"},
@@ -28,39 +29,9 @@ WATCHED = {
     "StaleChannelAlarm": {"StaleChannel"},
     "PublishRetriesAlarm": {"ResentEntries", "PutRecords.TotalRecords"},
     "DurationAlarm": {"Duration"},
-    "NoPredictionsAlarm": {"IncomingRecords", "Predictions"},
+    "NoPredictionsAlarm": {"IncomingRecords", "Predictions", "Rejects"},
     "ApiErrorsAlarm": {"5xx", "Count"},
 }
-
-
-def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: int = 60) -> float | None:
-    """Return the result of an alarm's metric math for one period; None is no data, as in CloudWatch."""
-    (expression,) = [query["Expression"] for query in alarm["Metrics"] if "Expression" in query]
-    text = (
-        expression["Fn::Sub"].replace("${TimeoutSeconds}", str(timeout_s))
-        if isinstance(expression, dict)
-        else expression
-    )
-    functions = {
-        "IF": lambda condition, yes, no: yes if condition else no,
-        "FILL": lambda value, default: default if value is None else value,
-        "MAX": max,
-    }
-    # IF evaluates both branches here, so a division by zero in either one gives no data.
-    try:
-        return float(eval(text.replace(" AND ", " and "), {"__builtins__": {}}, {**functions, **values}))  # noqa: S307
-    except (TypeError, ZeroDivisionError):
-        return None
-
-
-def sounds(stack: Stack, alarm: Properties, value: float | None) -> bool:
-    """Return whether one period's value breaches."""
-    if value is None:
-        return bool(alarm["TreatMissingData"] == "breaching")
-    if alarm["ComparisonOperator"] == "GreaterThanThreshold":
-        return value > threshold(stack, alarm)
-    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
-    return value >= threshold(stack, alarm)
 
 
 def test_every_alarm_exists_and_watches_its_metrics(alarms: dict[str, Properties]) -> None:
@@ -73,6 +44,7 @@ def test_aws_metrics_are_those_of_this_stacks_resources(stack: Stack, alarms: di
         "ApiId": "AWS::ApiGatewayV2::Api",
         "FunctionName": "AWS::Lambda::Function",
         "QueueName": "AWS::SQS::Queue",
+        "RuleName": "AWS::Events::Rule",
         "StreamName": "AWS::Kinesis::Stream",
     }
     for metric in (metric for alarm in alarms.values() for metric in metrics(alarm) if "AWS/" in metric["Namespace"]):
@@ -115,11 +87,14 @@ def test_metric_math_returns_one_series_of_all_its_metrics(name: str, alarms: di
         ("PublishRetriesAlarm", {"resent": 10_000, "sent": 100_000}, False),
         ("PublishRetriesAlarm", {"resent": 10_001, "sent": 100_000}, True),
         ("PublishRetriesAlarm", {"resent": 500, "sent": None}, True),  # the stream can't be reached
-        ("NoPredictionsAlarm", {"arrived": 1, "predicted": None}, True),
-        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0}, True),
-        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 1}, False),
-        ("NoPredictionsAlarm", {"arrived": None, "predicted": None}, False),
-        ("NoPredictionsAlarm", {"arrived": None, "predicted": 9400}, False),  # a backlog is processed
+        ("NoPredictionsAlarm", {"arrived": 1, "predicted": None, "rejected": None}, True),
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0, "rejected": 0}, True),
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0, "rejected": 499}, True),
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0, "rejected": 1000}, False),  # nothing else arrives
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 0, "rejected": 990}, False),  # the rest come later
+        ("NoPredictionsAlarm", {"arrived": 1000, "predicted": 1, "rejected": 0}, False),
+        ("NoPredictionsAlarm", {"arrived": None, "predicted": None, "rejected": None}, False),
+        ("NoPredictionsAlarm", {"arrived": None, "predicted": 9400, "rejected": 0}, False),  # a backlog is processed
         ("ApiErrorsAlarm", {"failed": 4, "asked": 4}, False),
         ("ApiErrorsAlarm", {"failed": 5, "asked": 501}, False),
         ("ApiErrorsAlarm", {"failed": 5, "asked": 500}, True),
@@ -138,6 +113,50 @@ def test_alarm_sounds_when_it_should(
     stack: Stack, alarms: dict[str, Properties], name: str, values: dict[str, float | None], expected: bool
 ) -> None:
     assert sounds(stack, alarms[name], evaluated(alarms[name], values)) is expected
+
+
+BREACHES: dict[str, Values] = {
+    "IteratorAgeAlarm": {"age_ms": 900_000},
+    "RejectShareAlarm": {"rejects": 500, "records": 1000},
+    "RejectsInQueueAlarm": {"visible": 1, "being_read": 0},
+    "PublishRetriesAlarm": {"resent": 900, "sent": 1000},
+    "DurationAlarm": {"duration_ms": 60_000},
+    "NoPredictionsAlarm": {"arrived": 1000, "predicted": None, "rejected": None},
+    "ApiErrorsAlarm": {"failed": 500, "asked": 500},
+}
+"""A period that breaches, by alarm; 1 for all others."""
+
+
+@pytest.mark.parametrize("name", [name for name in WATCHED if name != "UnresolvedBatchesAlarm"])
+def test_no_alarm_keeps_sounding_because_rides_stop(stack: Stack, alarms: dict[str, Properties], name: str) -> None:
+    """Measured before: IteratorAgeAlarm and RefreshFailuresAlarm sounded until the next ride."""
+    breach = BREACHES.get(name, 1.0)
+    silence = dict.fromkeys(breach) if isinstance(breach, dict) else None
+    found = states(stack, alarms[name], [breach] * 5 + [silence] * 5)
+
+    assert (found[4], found[-1]) == ("ALARM", "OK")
+
+
+def test_blocked_shard_that_is_retried_every_two_minutes_sounds(stack: Stack, alarms: dict[str, Properties]) -> None:
+    series: list[Values] = [{"age_ms": 900_000}, {"age_ms": None}] * 10
+
+    assert set(states(stack, alarms["IteratorAgeAlarm"], series)[4::2]) == {"ALARM"}
+
+
+@pytest.mark.parametrize(
+    ("series", "sounded"),
+    [
+        ([0, 0, 9_400, 0, 0, 0, 9_400, 0, 0], False),  # single batches without an answer of the stream
+        ([0, 0, 50, 0, 50, 50], True),
+        ([940] * 3, True),  # a canary that gives a tenth of the batches back
+        ([None, 1, None, 1, None, 1], True),  # a quiet stack
+    ],
+    ids=["single batches", "repeatedly", "canary", "quiet"],
+)
+def test_records_given_back_sound_within_five_minutes(
+    stack: Stack, alarms: dict[str, Properties], series: list[Values], sounded: bool
+) -> None:
+    assert ("ALARM" in states(stack, alarms["RetriedRecordsAlarm"], series)) is sounded
 
 
 def test_duration_alarm_begins_where_the_function_stops_publishing(stack: Stack, alarms: dict[str, Properties]) -> None:
@@ -204,13 +223,29 @@ def test_each_failed_batch_sends_a_message(stack: Stack) -> None:
     assert object_key(failed, "mapping").startswith("aws/lambda/")
 
 
-def test_queue_is_encrypted_and_keeps_messages_longer_than_the_age_alarm_waits(
-    stack: Stack, alarms: dict[str, Properties]
-) -> None:
+def test_queue_is_encrypted_and_keeps_messages_as_long_as_sqs_allows(stack: Stack) -> None:
     queue = stack.template["Resources"]["GivenUpBatches"]["Properties"]
     assert queue["SqsManagedSseEnabled"] is True
-    assert threshold(stack, alarms["GivenUpBatchAgeAlarm"]) == 24 * 3600
     assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_failed_batch_sounds_until_an_operator_resets_its_alarm_even_after_its_message_is_gone(
+    stack: Stack, alarms: dict[str, Properties]
+) -> None:
+    """Measured before: both alarms of failed batches ended after 14 days, when SQS deletes the message."""
+    days, minutes = 20, 24 * 60
+    waiting = [1.0] * 14 * minutes + [0.0] * 6 * 60 + [None] * (6 * minutes - 6 * 60)
+    by_queue = states(stack, alarms["GivenUpBatchesAlarm"], waiting)
+    unresolved = states(stack, alarms["UnresolvedBatchesAlarm"], [1.0, *repeat(None, days * minutes - 1)])
+
+    assert len(by_queue) == len(unresolved) == days * minutes
+    assert (by_queue[0], by_queue[-1]) == ("ALARM", "OK")
+    assert set(unresolved) == {"ALARM"}
+    assert states(stack, alarms["UnresolvedBatchesAlarm"], [None, None, 1.0, None], "OK")[1:] == [
+        "OK",
+        "ALARM",
+        "ALARM",
+    ]
 
 
 # The topic ------------------------------------------------------------------------------------------------------------

@@ -29,7 +29,9 @@ def test_section_has_meaning_evidence_and_steps(heading: str) -> None:
     assert re.findall(r"^\*\*(.+?):?\*\*", section, re.MULTILINE) == ["It means", "Look at", "Do"]
 
 
-@pytest.mark.parametrize("name", ["FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm"])
+@pytest.mark.parametrize(
+    "name", ["FunctionErrorsAlarm", "RetriedRecordsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm"]
+)
 def test_section_of_an_alarm_that_rolls_code_back_says_how_to_deploy_its_fix(stack: Stack, name: str) -> None:
     watched = stack.template["Resources"]["PredictorDeploymentGroup"]["Properties"]["AlarmConfiguration"]["Fn::If"][1]
     assert {"Name": {"Ref": name}} in watched["Alarms"]

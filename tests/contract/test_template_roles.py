@@ -98,6 +98,7 @@ ALLOWED = {
         ENCRYPT,
         FIND_THE_STACK,
         ("sqs:PurgeQueue", of("GivenUpBatches")),
+        ("cloudwatch:SetAlarmState", of("UnresolvedBatchesAlarm")),
     },
 }
 """Each action with its resource, by role or policy."""

@@ -9,7 +9,7 @@ from samtranslator.model.preferences.deployment_preference_collection import COD
 from tests.kits.template import arn_of, of_type, properties, resource, stack
 
 GROUP = "PredictorDeploymentGroup"
-ALARMS = ("FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
+ALARMS = ("FunctionErrorsAlarm", "RetriedRecordsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
 DESCRIPTION_CHARACTERS = 256
 LONGEST = {
     "ModelChannel": "c" * 32,

@@ -19,6 +19,8 @@ AWS_METRICS: dict[tuple[str, str], tuple[str, ...]] = {
         "DestinationDeliveryFailures", "Duration", "Errors", "Invocations", "IteratorAge", "Throttles",
     ),
     ("AWS/Lambda", "EventSourceMappingUUID"): ("DroppedEventCount", "OnFailureDestinationDeliveredEventCount"),
+    # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+    ("AWS/Events", "RuleName"): ("Invocations",),
     # https://docs.aws.amazon.com/streams/latest/dev/monitoring-with-cloudwatch.html
     ("AWS/Kinesis", "StreamName"): (
         "IncomingBytes", "IncomingRecords", "PutRecords.TotalRecords", "WriteProvisionedThroughputExceeded",

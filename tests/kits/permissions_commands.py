@@ -54,10 +54,11 @@ COMMANDS = {
         "records show {failure} --kind failure --bucket {bucket}",
         "records redrive --kind failure --function {alias} --bucket {bucket}",
         "aws sqs purge-queue --queue-url {queue}",
+        "aws cloudwatch set-alarm-state --alarm-name {unresolved} --state-value OK --state-reason redriven",
     ),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
 }
-"""Commands as a person types them, with names in braces, and one of AWS's own from the runbook. Commands that need most
+"""Commands as a person types them, with names in braces, and AWS's own from the runbook. Commands that need most
 permissions come first, so that a missing permission is found before the slow commands run."""
 
 _STOP_WITHIN_S = 60
@@ -111,12 +112,13 @@ class Operator:
         return code, out + err
 
 
-def call_aws(service: str, operation: str, option: str, value: str) -> tuple[int, str]:
+def call_aws(service: str, operation: str, *options: str) -> tuple[int, str]:
     """Do what AWS's own command line does with these words; return the exit code and the error."""
-    parameter = "".join(map(str.capitalize, option.strip("-").split("-")))
+    names = ("".join(map(str.capitalize, name.strip("-").split("-"))) for name in options[::2])
+    parameters = dict(zip(names, options[1::2], strict=True))
     session: Any = boto3.Session()  # boto3's default session would keep earlier credentials
     try:
-        getattr(session.client(service), operation.replace("-", "_"))(**{parameter: value})
+        getattr(session.client(service), operation.replace("-", "_"))(**parameters)
     except ClientError as error:
         return 1, str(error)
     return 0, ""

@@ -139,9 +139,10 @@ def _function(request: IAMRequestBase) -> str:
 
 
 def _alarm(request: IAMRequestBase) -> str:
-    """Return the resource that AWS checks for DescribeAlarms, whatever alarms it names; metrics have no ARN."""
-    is_about_alarms = request._action.endswith(":DescribeAlarms")
-    return _arn(request, "alarm:*").replace(":monitoring:", ":cloudwatch:") if is_about_alarms else ""
+    """Return the alarm that a request changes, and all for DescribeAlarms, whatever it names; metrics have no ARN."""
+    names = {"SetAlarmState": request._data.get("AlarmName", [""])[0], "DescribeAlarms": "*"}
+    name = names.get(request._action.rpartition(":")[2])
+    return _arn(request, f"alarm:{name}").replace(":monitoring:", ":cloudwatch:") if name else ""
 
 
 def _role(request: IAMRequestBase) -> str:

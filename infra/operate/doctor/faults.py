@@ -458,7 +458,7 @@ _ALARMS = (
         _BAD,
         "`ridecast records list --kind failure`, and `ridecast records redrive --kind failure` once the cause is gone: "
         "their rides have no prediction",
-        ("GivenUpBatchesAlarm", "GivenUpBatchAgeAlarm"),
+        ("GivenUpBatchesAlarm", "UnresolvedBatchesAlarm"),
     ),
     Fault(
         "rejects-waiting",

@@ -47,6 +47,7 @@ def operator(
         "failure": FAILURE_KEY,
         "first": FIRST.model_version,
         "queue": account.outputs["GivenUpBatchesUrl"],
+        "unresolved": account.names["UnresolvedBatchesAlarm"],
         "reject": REJECT,
         "second": SECOND.model_version,
         "stack": account.stack.name,

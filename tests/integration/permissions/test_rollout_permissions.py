@@ -17,7 +17,7 @@ from lambda_function.core.bundle import GOLDEN, decode_golden_rides
 from lambda_function.core.rehearsal import rehearsal_event
 from tests.kits.permissions import FIRST, Account, Cut, cuts, is_denial
 
-ALARMS = ("FunctionErrorsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
+ALARMS = ("FunctionErrorsAlarm", "RetriedRecordsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
 HOOK = "lambda_function.pre_traffic.lambda_handler"
 
 
