@@ -90,11 +90,10 @@ class Restorable:
         """Load the model into the snapshot and close the connections.
 
         Returns:
-            The error if there is no model; a new stack has none and still starts.
+            The error if there is no model, or not the channel's newest; a new stack has none and still starts.
         """
-        problem = None
         try:
-            models.refresh()
+            problem = models.refresh().error
         except PredictorError as error:
             problem = error
         for client in self._clients:

@@ -177,7 +177,9 @@ def _checked(data: bytes) -> Segment:
         segment.effective_from_s  # noqa: B018 - it is a time, or ValueError
     except _BROKEN as error:
         raise ChannelError(f"is damaged: {_reason(error)}") from error
-    if len(segment.arms) != 1 or segment.arm.buckets != ALL_BUCKETS or segment.calibration is not None:
+    if not segment.arms:
+        raise ChannelError("is damaged: a segment has no arm")
+    if len(segment.arms) > 1 or segment.arm.buckets != ALL_BUCKETS or segment.calibration is not None:
         raise ChannelError("has arms or a calibration that this version of ridecast cannot serve", is_too_new=True)
     return segment
 

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.fakes_api import JSON, PROBLEM, FakeApi, assert_is_problem, rides_byt
 from tests.fuzz.inputs import as_json, values
 from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
+from training.registry.channels import Mover
 
 TOO_DEEP = b"[" * 200_000
 
@@ -302,6 +304,19 @@ def test_moved_channel_is_followed_and_the_time_of_loading_with_it(api: FakeApi)
     assert after["model_version"] == other.model_version != before["model_version"]
     assert after["loaded_at"] == "2021-01-05T08:16:10+00:00"
     assert api.predict(ride_bytes()).json["version"] == other.model_version
+
+
+def test_request_is_answered_by_the_model_of_its_arrival(api: FakeApi) -> None:
+    other, first = small_bundle(seed=2), small_bundle()
+    promoted_at = datetime.fromtimestamp(ARRIVAL_TIME_S, UTC)
+    begins = publish_bundle(api.s3, other, mover=Mover("ada", lambda: promoted_at)).segments[0].effective_from_s
+
+    versions = []
+    for arrival_s in (begins - 0.001, begins):
+        response = api.take(http_event("POST", "/predictions", {"Content-Type": JSON}, ride_bytes(), arrival_s))
+        versions.append(response.json["version"])
+
+    assert versions == [first.model_version, other.model_version]
 
 
 def test_health_is_ok_with_a_model(api: FakeApi) -> None:

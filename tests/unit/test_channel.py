@@ -99,6 +99,7 @@ GOOD = segment()
         {"effective_from": "0001-01-01T00:00:00+23:59", "arms": msgspec.to_builtins(GOOD.arms)},
         {"effective_from": "2026-11-29T10:02:30Z", "arms": [{"model_version": "../../x", "manifest_sha256": SHA256}]},
         {"effective_from": "2026-11-29T10:02:30Z"},
+        {"effective_from": "2026-11-29T10:02:30Z", "arms": []},
         None,
         [],
     ],

@@ -4,16 +4,21 @@ Promotion needs the gate's verdict against what the channel holds now; a rollbac
 functions trust a key, a channel moves only to versions with that key's signature: by promotion, force or rollback.
 """
 
+import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
 
+import msgspec
 import pytest
 
 from infra.local.s3 import client_error
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
-from lambda_function.core.channel import decode_channel
+from lambda_function.core.channel import ACTIVATION_DELAY_S, MAX_SEGMENTS, decode_channel
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, gate, move, new_bucket, version, version_of
@@ -21,10 +26,11 @@ from tests.fakes import BUCKET, damage_bundle
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
 from tests.outcomes import DENIED, NO_ANSWER, AnswerLost, Meanwhile
+from tests.unit.test_channel import DAMAGED
 from training.errors import BucketError, NoSuchVersionError, UserError
 from training.registry.bucket import Bucket
-from training.registry.channel_history import read_history
-from training.registry.channels import Moved, Mover, promote, rollback, this_mover, version_before
+from training.registry.channel_history import read_channel, read_history
+from training.registry.channels import Moved, Mover, promote, restore, rollback, this_mover, version_before
 from training.registry.signing import Signer, sign_stored
 from training.registry.versions import read_channels
 
@@ -198,6 +204,160 @@ def test_only_the_candidate_channel_takes_a_version_by_force(bucket: Bucket) -> 
     with pytest.raises(UserError, match="stable takes no version by force, only candidate does: leave out --force"):
         promote(bucket, "stable", version(2), force=True)
     assert version_of(bucket) == version(1)
+
+
+# Segments -------------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 29, 10, tzinfo=UTC)
+
+
+def at(*, seconds: float = 0, days: float = 0) -> Mover:
+    return Mover("ada", lambda: NOW + timedelta(seconds=seconds, days=days))
+
+
+def segments(bucket: Bucket) -> list[tuple[str, float]]:
+    """Return the versions of `stable`'s segments, newest first, and when they begin in seconds after NOW."""
+    state = read_channel(bucket, "stable").state
+    assert state
+    return [(one.model_version, round(one.effective_from_s - NOW.timestamp(), 6)) for one in state.segments]
+
+
+FROM_THE_BEGINNING = -NOW.timestamp()
+
+
+def test_first_version_serves_all_rides_and_the_next_those_after_the_activation_delay(bucket: Bucket) -> None:
+    move(bucket, seed=2, mover=at())
+    assert segments(bucket) == [(version(2), ACTIVATION_DELAY_S), (version(1), FROM_THE_BEGINNING)]
+
+
+def test_promotion_takes_the_delay_that_it_is_given(bucket: Bucket) -> None:
+    gate(bucket, 2, against=1)
+    promote(bucket, "stable", version(2), mover=at(), activation_delay_s=7210)
+    assert segments(bucket)[0] == (version(2), 7210)
+
+
+@pytest.mark.parametrize(("seconds", "begins"), [(10.0, 160.0), (-3600.0, 150.000001)], ids=["pending", "slow clock"])
+def test_segment_begins_after_the_newest_one_even_by_a_slow_clock(
+    bucket: Bucket, seconds: float, begins: float
+) -> None:
+    move(bucket, seed=2, mover=at())
+    move(bucket, seed=3, mover=at(seconds=seconds))
+    assert segments(bucket)[:2] == [(version(3), begins), (version(2), 150)]
+
+
+@pytest.mark.parametrize("after_s", [10, 10_000], ids=["before it serves", "while it serves"])
+def test_rollback_replaces_the_newest_segment_from_its_beginning_and_names_what_it_withdrew(
+    bucket: Bucket, after_s: float
+) -> None:
+    move(bucket, seed=2, mover=at())
+    moved = rollback(bucket, "stable", version(1), mover=at(seconds=after_s))
+    assert segments(bucket) == [(version(1), 150), (version(1), FROM_THE_BEGINNING)]
+    entry = read_history(bucket, "stable")[-1]
+    assert (entry.withdrawn, entry.why) == (moved.now.withdrawn, "rollback") == (version(2), "rollback")
+    assert entry.segments[0].effective_from_s == NOW.timestamp() + 150
+
+
+def test_segments_that_ended_more_than_a_year_ago_are_dropped(bucket: Bucket) -> None:
+    for seed, days in ((2, 0), (3, 1), (1, 366.99), (2, 367.01)):
+        move(bucket, seed, mover=at(days=days))
+    # THEN the segment that ended on day 1 is dropped, and the one that began then now serves all before
+    assert [one for one, _ in segments(bucket)] == [version(2), version(1), version(3)]
+
+
+def test_oldest_segments_beyond_the_limit_are_dropped(bucket: Bucket) -> None:
+    state = read_channel(bucket, "stable").state
+    assert state
+    many = [
+        msgspec.structs.replace(state.segments[0], effective_from=(NOW - timedelta(seconds=n)).isoformat())
+        for n in range(MAX_SEGMENTS)
+    ]
+    bucket.s3.objects[KEY] = msgspec.json.encode(msgspec.structs.replace(state, segments=tuple(many)))
+    move(bucket, seed=2, mover=at())
+    assert len(segments(bucket)) == MAX_SEGMENTS
+    assert segments(bucket)[0] == (version(2), 150)
+
+
+@pytest.mark.parametrize(("ahead_s", "side"), [(31, "ahead of"), (-3600, "behind")])
+def test_machine_whose_clock_is_wrong_promotes_nothing(bucket: Bucket, ahead_s: float, side: str) -> None:
+    gate(bucket, 2, against=1)
+    before = bucket.s3.objects[KEY]
+    wrong = Bucket(DatedS3(bucket.s3, ahead_s), BUCKET)
+    with pytest.raises(
+        UserError, match=rf"this machine's clock is \d+ s {side} S3's, so stable was not moved: set the"
+    ):
+        promote(wrong, "stable", version(2))
+    assert bucket.s3.objects[KEY] == before
+    assert promote(Bucket(DatedS3(bucket.s3, 20), BUCKET), "stable", version(2)).has_moved
+
+
+@dataclass
+class DatedS3:
+    """A bucket whose answers have a date, as of a clock that this machine's is ahead of."""
+
+    s3: Any
+    ahead_s: float
+
+    def get_object(self, **request: Any) -> Any:
+        """Read an object."""
+        date = format_datetime(datetime.now(UTC) - timedelta(seconds=self.ahead_s), usegmt=True)
+        return {**self.s3.get_object(**request), "ResponseMetadata": {"HTTPHeaders": {"date": date}}}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.s3, name)
+
+
+# Restoring ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [*DAMAGED, None], ids=lambda data: repr(data)[:20])
+def test_damaged_or_lost_channel_is_restored_as_its_history_has_it(bucket: Bucket, data: bytes | None) -> None:
+    move(bucket, seed=2, mover=at())
+    before = segments(bucket)
+    bucket.s3.objects.pop(KEY) if data is None else bucket.s3.objects.update({KEY: data})
+    now = restore(bucket, "stable", at(seconds=60))
+    assert segments(bucket) == before
+    assert (now.why, now.moved_by) == ("restore", "ada")
+    assert [entry.why for entry in read_history(bucket, "stable")] == ["publish", "publish", "restore"]
+    rollback(bucket, "stable", version(1), mover=at(seconds=120))
+
+
+def test_old_history_restores_a_channel_as_one_segment(bucket: Bucket) -> None:
+    entry = {"channel": "stable", "model_version": version(2), "manifest_sha256": small_bundle(2).manifest_sha256}
+    entry |= {"previous": version(1), "moved_at": "2026-11-21T22:00:00+00:00", "moved_by": "ada", "why": "promote"}
+    bucket.s3.objects = {f"history/stable/20261121T220000.000000Z-{version(2)}.json": json.dumps(entry).encode()}
+    restore(bucket, "stable", at())
+    assert segments(bucket) == [(version(2), FROM_THE_BEGINNING)]
+
+
+def test_channel_that_is_not_damaged_is_not_restored(bucket: Bucket) -> None:
+    before = bucket.s3.objects[KEY]
+    with pytest.raises(UserError, match=f"stable is not damaged: it holds {version(1)}: `ridecast models rollback`"):
+        restore(bucket, "stable")
+    assert bucket.s3.objects[KEY] == before
+
+
+def test_channel_of_a_later_version_is_not_restored(bucket: Bucket) -> None:
+    state = msgspec.json.decode(bucket.s3.objects[KEY])
+    state["segments"][0]["calibration"] = {}
+    bucket.s3.objects[KEY] = newer = msgspec.json.encode(state)
+    with pytest.raises(BucketError, match="cannot serve; update ridecast"):
+        restore(bucket, "stable")
+    assert bucket.s3.objects[KEY] == newer
+
+
+def test_channel_without_a_history_is_not_restored(bucket: Bucket) -> None:
+    with pytest.raises(UserError, match=f"candidate has no history in s3://{BUCKET}: release a model"):
+        restore(bucket, "candidate")
+
+
+def test_two_who_restore_a_channel_do_not_overwrite_each_other(bucket: Bucket) -> None:
+    bucket.s3.objects[KEY] = b""
+    move_on = Meanwhile(lambda: (restore(bucket, "stable", at()), move(bucket, seed=2, mover=at(seconds=1))))
+    reads_before_the_write = [None] * 3
+    bucket.s3.script = [*reads_before_the_write, move_on]
+    with pytest.raises(BucketError, match=f"was moved to {version(2)} meanwhile by ada"):
+        restore(bucket, "stable", at())
+    assert segments(bucket)[0] == (version(2), 151)
 
 
 @pytest.mark.parametrize("file", FILES)

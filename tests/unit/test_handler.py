@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,10 +19,19 @@ from infra.local.s3 import client_error
 from lambda_function import handler
 from lambda_function.aws.clients import CONNECT_TIMEOUT_S, KINESIS_READ_TIMEOUT_S
 from lambda_function.aws.settings import Settings
+from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.core.events import decode_prediction
 from lambda_function.errors import BundleError, ConfigurationError, PublishError, StoreError
 from lambda_function.handler import build_handler, lambda_handler
-from tests.builders import event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
+from tests.builders import (
+    ARRIVAL_TIME_S,
+    event_id,
+    invocation,
+    lambda_records,
+    ride_bytes,
+    sequence_number,
+    small_bundle,
+)
 from tests.fakes import (
     BUCKET,
     OUTPUT_STREAM,
@@ -47,6 +57,7 @@ from tests.outcomes import (
     S3Outcome,
     SendOutcome,
 )
+from training.registry.channels import Mover
 
 
 @pytest.fixture
@@ -277,6 +288,28 @@ def test_model_switches_between_two_batches(function: FakeFunction) -> None:
     versions = [decode_prediction(data).version for _, data in function.kinesis.taken]
     old_version = small_bundle().model_version
     assert versions == [old_version, old_version, new.model_version]
+
+
+def test_batch_across_the_beginning_of_a_segment_has_each_rides_model_in_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # GIVEN a promotion whose segment begins between the second ride's arrival and the third's
+    function, new = FakeFunction(small_bundle()), small_bundle(seed=2)
+    promoted_at = datetime.fromtimestamp(ARRIVAL_TIME_S + 1.5 - ACTIVATION_DELAY_S, UTC)
+    publish_bundle(function.s3, new, mover=Mover("ada", lambda: promoted_at))
+    capsys.readouterr()
+    # WHEN the batch is delivered twice, by a function that knows the segment
+    versions = []
+    for _ in range(2):
+        again = {**invocation(*map(ride_bytes, range(4))), "ridecast": {"replay": True}}
+        function.handler(again, FakeContext(function.clock))
+        taken = function.kinesis.taken[-4:]
+        versions.append([decode_prediction(data).version for _, data in taken])
+    # THEN the rides have their models' predictions, the same each time, and the log names both models
+    old_version = small_bundle().model_version
+    assert versions == [[old_version] * 2 + [new.model_version] * 2] * 2
+    log = json.loads(capsys.readouterr().out.splitlines()[0])["batch"]
+    assert (log["model_version"], log["older_model_versions"]) == (new.model_version, [old_version])
 
 
 def test_damaged_new_bundle_leaves_the_old_model_in_use_and_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,32 +12,32 @@ from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.events import TOO_LARGE, decode_prediction, ride_columns
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.pickup_time import pickup_minute
-from lambda_function.core.processor import ProcessedBatch, process
-from lambda_function.core.records import MAX_RECORD_BYTES
+from lambda_function.core.processor import ModelFrom, ProcessedBatch, process, process_by_arrival
+from lambda_function.core.records import MAX_RECORD_BYTES, decode_records
 from tests.builders import (
     decoded_ride,
     event_id,
     interval_bundle,
     kinesis_records,
+    lambda_records,
     ride_bytes,
     sequence_number,
     small_bundle,
 )
+from tests.kits.simulation_strategies import aggregate
 from training.model.bundle import ExportedBundle
 
-DATAS = st.lists(
-    st.one_of(
-        st.builds(
-            ride_bytes,
-            st.integers() | st.text(max_size=300),
-            PULocationID=st.integers(1, 265),
-            DOLocationID=st.integers(1, 265),
-            trip_distance=st.floats(0, 70),
-        ),
-        st.binary(max_size=10),
+DATA = st.one_of(
+    st.builds(
+        ride_bytes,
+        st.integers() | st.text(max_size=300),
+        PULocationID=st.integers(1, 265),
+        DOLocationID=st.integers(1, 265),
+        trip_distance=st.floats(0, 70),
     ),
-    max_size=70,
+    st.binary(max_size=10),
 )
+DATAS = st.lists(DATA, max_size=70)
 
 
 class Output(NamedTuple):
@@ -116,6 +116,35 @@ def test_key_counts_to_the_size_of_a_prediction(model: ModelBundle, n_bytes_left
     # THEN a published prediction fits with its key of 64 bytes, and one that is much smaller is published
     assert all(len(entry.data) + len(entry.partition_key) <= MAX_RECORD_BYTES for entry in outputs(batch))
     assert [reject.reason for _, reject in batch.rejects] == [TOO_LARGE] * (n_bytes_left < 1000)
+
+
+@given(
+    st.lists(st.one_of(DATA, st.lists(DATA, min_size=1, max_size=3).map(aggregate)), max_size=30),
+    st.lists(st.integers(0, 40), min_size=30, max_size=30),
+    st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True),
+)
+def test_records_of_several_segments_give_what_each_gives_alone_in_their_order(
+    datas: list[bytes], arrivals_s: list[int], starts_s: list[int]
+) -> None:
+    # GIVEN records that arrive in any order, and a model from each of some times on
+    events = lambda_records(datas)
+    for event, arrival_s in zip(events, arrivals_s, strict=False):
+        event["kinesis"]["approximateArrivalTimestamp"] = float(arrival_s)
+    records = decode_records({"Records": events})
+    starts_s.sort(reverse=True)
+    models = [ModelFrom(start_s, small_bundle(seed).model) for seed, start_s in enumerate(starts_s, 1)]
+    # WHEN they are processed as one batch
+    batch = process_by_arrival(records, models)
+    # THEN the result is that of each record with the model of its arrival, in the order of the records
+    expected = ProcessedBatch([], [], [], [])
+    for position, (record, arrival_s) in enumerate(zip(records, arrivals_s, strict=False)):
+        model = next((one.model for one in models if one.from_s <= arrival_s), models[-1].model)
+        alone = process([record], model)
+        expected.entries.extend(alone.entries)
+        expected.ids.extend(alone.ids)
+        expected.positions.extend(position for _ in alone.positions)
+        expected.rejects.extend((position, reject) for _, reject in alone.rejects)
+    assert batch == expected
 
 
 @given(DATAS)

@@ -1,5 +1,6 @@
 """SnapStart's hooks: the snapshot holds the model, and nothing that must be renewed after a restore."""
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -138,6 +139,29 @@ def test_snapshot_serves_its_model_and_reports_a_channel_that_cannot_be_read(fro
 
     assert refreshed.model.model_version == small_bundle().model_version
     assert "ServiceUnavailable" in str(refreshed.error)
+
+
+def test_copy_whose_look_at_the_channel_fails_says_which_age_its_model_has(
+    frozen: Frozen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN a snapshot that is two weeks old
+    wall = FakeClock(1_700_000_000.0)
+    frozen.handler.models.wall = wall
+    frozen.take_snapshot()
+    frozen.restore()
+    wall.sleep(14 * 24 * 3600)
+    # WHEN its copy cannot read the channel, at the first batch and until the next look
+    frozen.s3.script = [SERVICE_DOWN]
+    capsys.readouterr()
+    ages = []
+    for _ in range(3):
+        frozen.invoke()
+        metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
+        ages.append((metrics.get("StaleChannel"), metrics.get("ChannelAge")))
+        frozen.monotonic.now_s += REFRESH_S / 2
+        wall.sleep(REFRESH_S / 2)
+    # THEN each batch counts, with the age, until a look succeeds
+    assert ages == [([1], [14 * 24 * 3600]), ([1], [14 * 24 * 3600 + 30]), (None, None)]
 
 
 def test_channel_is_read_at_the_usual_interval_after_a_restore(frozen: Frozen) -> None:
