@@ -111,8 +111,11 @@ def serve_command(
     from infra.local.runtime.http import ApiServer, RequestCount, example_curl, model_version
     from lambda_function.api.handler import build_handler
     from lambda_function.aws.settings import ServingSettings
+    from training.registry.channel_history import read_channel
 
     models = bundle_bucket(bundle) if bundle else aws.open_bucket()
+    if not bundle:
+        read_channel(models, channel)  # a damaged channel ends the command here, with the remedy
     settings = ServingSettings(
         bucket=models.name,
         model_channel=_BUNDLE_CHANNEL if bundle else channel,

@@ -30,7 +30,7 @@ from lambda_function.api.wire import Health, ModelFacts, model_facts
 from lambda_function.aws.clients import make_s3_client
 from lambda_function.aws.model_store import GetObject, ModelStore
 from lambda_function.aws.settings import ServingSettings
-from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Stopwatch, Telemetry
+from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Stopwatch, Telemetry, add_channel_age
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.errors import PredictorError, RequestError
 
@@ -46,6 +46,8 @@ class RequestReport:
     model_version: str = ""
     model_switched: bool = False
     refresh_failed: bool = False
+    channel_is_stale: bool = False
+    channel_age_s: float = 0.0
     request_ms: float = 0.0
     problem: str = ""  # what went wrong with the request or the model, or "". It goes to the log, not to the caller.
 
@@ -66,6 +68,8 @@ class RequestTelemetry(Telemetry):
         metrics.add_metric("Rejects", MetricUnit.Count, request.n_rejects)
         metrics.add_metric("ModelSwitches", MetricUnit.Count, int(request.model_switched))
         metrics.add_metric("ModelRefreshFailures", MetricUnit.Count, int(request.refresh_failed))
+        if request.channel_is_stale or request.refresh_failed:
+            add_channel_age(metrics, request.channel_age_s, is_stale=request.channel_is_stale)
         metrics.add_metric("RequestTime", MetricUnit.Milliseconds, request.request_ms)
         metrics.add_metadata("model_version", request.model_version)  # unbounded: not a dimension
         metrics.flush_metrics()
@@ -145,7 +149,8 @@ class HttpHandler:
 
     def _health(self) -> Answer:
         model = self._serving(self.clock())
-        health = Health("stale" if self._report.refresh_failed else "ok", model.model_version)
+        is_stale = self._report.refresh_failed or self._report.channel_is_stale
+        health = Health("stale" if is_stale else "ok", model.model_version)
         return Answer(HTTPStatus.OK, _encode(health), headers=_NOT_STORED)
 
     def _serving(self, arrival_time_s: float) -> ModelBundle:
@@ -161,6 +166,7 @@ class HttpHandler:
         self._report.model_version = refreshed.model.model_version
         self._report.model_switched = refreshed.switched
         self._report.refresh_failed = refreshed.error is not None
+        self._report.channel_is_stale, self._report.channel_age_s = refreshed.is_stale, refreshed.channel_age_s
         self._report.problem = str(refreshed.error or "")
         return refreshed.model
 

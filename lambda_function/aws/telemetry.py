@@ -62,9 +62,8 @@ class Telemetry:
         metrics.add_metric("ResentEntries", count, batch.n_resent)
         metrics.add_metric("ModelSwitches", count, int(batch.model_switched))
         metrics.add_metric("ModelRefreshFailures", count, int(batch.refresh_failed))
-        if batch.channel_is_stale or batch.refresh_failed:  # a metric that is never written costs nothing
-            metrics.add_metric("StaleChannel", count, int(batch.channel_is_stale))
-            metrics.add_metric("ChannelAge", MetricUnit.Seconds, batch.channel_age_s)
+        if batch.channel_is_stale or batch.refresh_failed:
+            add_channel_age(metrics, batch.channel_age_s, is_stale=batch.channel_is_stale)
         metrics.add_metric("RecordAge", milliseconds, batch.max_record_age_ms)
         metrics.add_metric("PredictTime", milliseconds, batch.predict_ms)
         metrics.add_metric("PublishTime", milliseconds, batch.publish_ms)
@@ -85,6 +84,12 @@ class Telemetry:
 
     def _metrics(self) -> EphemeralMetrics:
         return EphemeralMetrics(namespace=self._namespace, service=self._service_name)
+
+
+def add_channel_age(metrics: EphemeralMetrics, age_s: float, *, is_stale: bool) -> None:
+    """Add the age of the last good look at the channel. Only after a problem: a metric that is not written is free."""
+    metrics.add_metric("StaleChannel", MetricUnit.Count, int(is_stale))
+    metrics.add_metric("ChannelAge", MetricUnit.Seconds, age_s)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """`ridecast models` on a folder as the bucket: tables and JSON."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -9,8 +10,10 @@ from infra.cli.options import BucketAws
 from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
 from tests.builders_channels import gate
+from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.kits.cli import Cli
-from training.model.bundle import ExportedBundle
+from tests.unit.test_channel import DAMAGED
+from training.model.bundle import ExportedBundle, write_bundle
 from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
 from training.registry.catalog import MIN_SLICE_RIDES
 from training.registry.channels import move_channel, store_bundle
@@ -182,6 +185,79 @@ def test_promoting_the_present_version_does_nothing(cli: Models) -> None:
     assert len(cli("history")["moves"]) == 1
 
 
+def test_promotion_says_when_the_model_serves_and_is_pending_until_then(cli: Models) -> None:
+    gate(cli.bucket, 2, against=1)
+    text = cli.run("promote", SECOND, "--activation-delay", "3600")
+    begin = re.search(r"serves +rides that arrive from (\S+ \S+Z)", text)
+    assert begin
+    lines = [line for line in cli.run("list").splitlines() if "stable" in line]
+    assert f"stable from {begin[1]}" in "\n".join(lines)
+    assert f"stable from the beginning until {begin[1]}" in " ".join(" ".join(lines).split())
+    versions = {one["model_version"]: one for one in cli("list")["versions"]}
+    first, second = versions[FIRST], versions[SECOND]
+    assert (first["channels"], second["channels"]) == ([], ["stable"])
+    assert first["segments"][0]["effective_until"] == second["segments"][0]["effective_from"]
+    assert f"stable from {begin[1]}" in cli.run("show", SECOND)
+    assert begin[1] in cli.run("history")
+
+
+def test_rollback_says_that_it_acts_at_once_and_what_it_withdrew(cli: Models) -> None:
+    gate(cli.bucket, 2, against=1)
+    promoted = cli("promote", SECOND)
+    text = cli.run("rollback", FIRST)
+    assert "as soon as running functions read the channel" in " ".join(text.split())
+    assert f"rollback, withdrew {SECOND}" in " ".join(cli.run("history").split())
+    entry = cli("history")["moves"][-1]
+    assert (entry["withdrawn"], entry["effective_from"]) == (SECOND, promoted["effective_from"])
+
+
+DAMAGED_BY_COMMAND = [
+    ["list"],
+    ["show", "stable"],
+    ["show", FIRST],
+    ["compare", FIRST, SECOND],
+    ["promote", SECOND],
+    ["rollback"],
+    ["rollback", FIRST],
+    ["history"],
+    ["reproduce", FIRST],
+    ["release", "BUNDLE", "--test", "2021-02"],
+    ["sign", FIRST, "--signing-key", SIGNING_KEY],
+    ["sync", FIRST],
+    ["check"],
+]
+
+
+@pytest.mark.parametrize("words", DAMAGED_BY_COMMAND, ids=" ".join)
+def test_damaged_channel_is_one_sentence_with_the_remedy_in_every_command(
+    cli: Models, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    folder = write_bundle(small_bundle(2), tmp_path)
+    channel = tmp_path / "bucket" / "channels" / "stable.json"
+    remedy = f"`ridecast models restore --channel stable --bucket {cli.options[-1]}` writes it again from its history"
+    for data in DAMAGED if words[0] != "sign" else DAMAGED[-1:]:  # a client of KMS takes long to make
+        channel.write_bytes(data)
+        code, out, err = cli.ended(*(folder if word == "BUNDLE" else word for word in words))
+        (said,) = [line for line in err.splitlines() if line.startswith("ridecast: ")]
+        assert (code, out) == (2, "")
+        assert "channels/stable.json is damaged: " in said
+        assert said.endswith(remedy)
+        assert "Traceback" not in err
+
+
+def test_damaged_channel_is_restored_from_its_history_once(cli: Models, tmp_path: Path) -> None:
+    gate(cli.bucket, 2, against=1)
+    promoted = cli("promote", SECOND)
+    (tmp_path / "bucket" / "channels" / "stable.json").write_bytes(b"{}")
+    restored = cli("restore")
+    assert (restored["model_version"], restored["why"]) == (SECOND, "restore")
+    assert restored["effective_from"] == promoted["effective_from"]
+    assert f"stable is not damaged: it holds {SECOND}" in cli.refuses("restore")
+    assert [move["why"] for move in cli("history")["moves"]] == ["publish", "promote", "restore"]
+
+
 def test_history_of_all_channels_is_in_order_of_time(cli: Models) -> None:
     cli("promote", SECOND, "--channel", "candidate", "--force")
     gate(cli.bucket, 2, against=1)
@@ -216,7 +292,7 @@ def test_rollback_without_a_version_names_the_version_before(cli: Models) -> Non
     said = cli.refuses("rollback")
     command = f"`ridecast models rollback {FIRST} --channel stable --bucket {cli.options[-1]}`"
     assert said.endswith(f"name the version that stable goes back to; before, it held {FIRST}: run {command}\n".strip())
-    assert cli("list")["versions"][0]["channels"] == []
+    assert cli("show", SECOND)["channels"] == ["stable"]
 
 
 def test_move_is_printed_before_a_broken_mlflow_is_warned_of(cli: Models, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,7 +318,7 @@ _FUNCTION = (
         "refresh",
         _BAD,
         "see `model`; if it is good, the function's log has `refresh_failed` with the reason",
-        ("RefreshFailuresAlarm",),
+        ("RefreshFailuresAlarm", "StaleChannelAlarm"),
     ),
     Fault(
         "refresh-failed",
@@ -412,8 +412,16 @@ _MODEL = (
         ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
     ),
     Fault(
+        "channel-damaged",
+        "the channel is damaged",
+        "model",
+        _BAD,
+        "`ridecast models restore --channel {channel} --bucket {bucket}`; running functions keep their models",
+        ("RefreshFailuresAlarm", "StaleChannelAlarm"),
+    ),
+    Fault(
         "model-damaged",
-        "the channel or its model is damaged, missing or not signed",
+        "the channel's newest model is damaged, missing or not signed",
         "model",
         _BAD,
         "`ridecast models rollback VERSION --bucket {bucket}`, or release another; running functions keep theirs",

@@ -6,7 +6,7 @@ from typing import Any
 from infra.operate.doctor.facts import Finding, good
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import is_denied
-from lambda_function.aws.model_store import ModelStore, NoModelYetError
+from lambda_function.aws.model_store import DamagedChannelError, ModelStore, NoModelYetError
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import PredictorError, StoreError, TransientError
 
@@ -27,15 +27,23 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket:
     )
     where = f"channel {channel} of s3://{bucket}"
     try:
-        version = store.refresh().model.model_version
-    except NoModelYetError:
-        return found("no-model", f"{where} holds no model yet: rides wait in the stream", bucket=bucket)
+        refreshed = store.refresh()
     except PredictorError as error:
-        if _is_read(error):
-            return found("model-damaged", f"{where}: {error}", bucket=bucket)
-        fault = "denied" if is_denied(error.__cause__) else "not-read"
-        return found(fault, f"{where}: {error}", check="model")
-    return good("model", f"{where} holds {version}, and it loads")
+        return _finding(error, where, channel, bucket)
+    if refreshed.error:  # the model of another segment loads
+        return _finding(refreshed.error, where, channel, bucket)
+    return good("model", f"{where} holds {refreshed.model.model_version}, and it loads")
+
+
+def _finding(error: PredictorError, where: str, channel: str, bucket: str) -> Finding:
+    if isinstance(error, NoModelYetError):
+        return found("no-model", f"{where} holds no model yet: rides wait in the stream", bucket=bucket)
+    if isinstance(error, DamagedChannelError):
+        return found("channel-damaged", f"{where}: {error.__cause__}", channel=channel, bucket=bucket)
+    if _is_read(error):
+        return found("model-damaged", f"{where}: {error}", bucket=bucket)
+    fault = "denied" if is_denied(error.__cause__) else "not-read"
+    return found(fault, f"{where}: {error}", check="model")
 
 
 def _is_read(error: PredictorError) -> bool:
