@@ -10,12 +10,14 @@ from infra.operate.redrive.redrive import Redrive, RedriveReport
 from infra.operate.redrive.selection import FAILURES, REJECTS
 from infra.operate.replayer import Replayer
 from infra.operate.streams import Timing
+from lambda_function.aws.rejects import RejectStore, reject_key
 from lambda_function.core.events import NOT_JSON, Reject, encode_reject
 from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
 from tests.builders import SHARD_ID, STREAM, STREAM_ARN, kinesis_records, lambda_record, sequence_number
 from tests.fakes import BUCKET, FakeClock, FakeS3
 from tests.fakes_lambda import EchoFunction, FakeLambda
+from tests.outcomes import DENIED
 from training.registry.bucket import Bucket
 
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
@@ -33,6 +35,20 @@ def store_rejects(s3: FakeS3, *rejects: Reject, stream: str = STREAM, first: str
     key = f"rejects/{stream}/{rejects[0].shard_id}/{first or rejects[0].sequence_number}.ndjson"
     s3.objects[key] = b"".join(encode_reject(reject) + b"\n" for reject in rejects)
     return key
+
+
+class RefusingS3:
+    """A bucket that takes nothing."""
+
+    def put_object(self, **_: object) -> object:
+        """Refuse."""
+        raise DENIED
+
+
+def queue_rejects(sqs: Any, url: str, *rejects: Reject) -> str:
+    """Send rejects to a queue as the function does when the bucket refuses, and return the key of their object."""
+    RejectStore(RefusingS3(), BUCKET, url, lambda: sqs).store(STREAM, rejects, lambda: 60.0)
+    return reject_key(STREAM, rejects[0], b"".join(encode_reject(reject) + b"\n" for reject in rejects))
 
 
 def failure(*datas: bytes | str, first: int = 0, is_text: bool = True, **changes: Any) -> bytes:

@@ -126,6 +126,10 @@ class Aws:
             raise UserError(f"stack {self.stack} has no output {name}", hint)
         return self._described.outputs[name]
 
+    def optional_output(self, name: str) -> str | None:
+        """Return an output of the stack; None without `--stack`, or if an older template made the stack without it."""
+        return None if self._described is None else self._described.outputs.get(name)
+
     def replayer(self, function: str | None) -> "Replayer":
         """Return the replayer to a function, else to the alias of the stack's function.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,6 +14,7 @@ from infra.cli.output import counted, interrupted, show_result, write_json, writ
 
 if TYPE_CHECKING:
     from infra.operate.redrive.marks import Marks
+    from infra.operate.redrive.queue import QueueContent
     from infra.operate.redrive.records import FailedObject, FailedRecord
     from infra.operate.redrive.selection import Kind, Selection
     from infra.operate.redrive.summary import Group, Item, Summary
@@ -30,15 +32,25 @@ class RecordsAws(BucketAws):
         Literal["reject", "failure"],
         typer.Option(help="reject: a record that the function rejected. failure: a batch that it failed on."),
     ] = "reject"
+    queue: Annotated[str | None, typer.Option(help="URL of the rejects queue. (default: the stack's)")] = None
 
-    def open_records(self) -> "_Records":
-        """Open the records. Unlike models, they have no default bucket."""
+    def open_records(self, *, moves: bool = True) -> "_Records":
+        """Open the records. Unlike models, they have no default bucket.
+
+        Args:
+            moves: Whether to move the rejects in the queue into the bucket.
+        """
+        from infra.operate.redrive.queue import empty_queue
         from infra.operate.redrive.selection import FAILURES, REJECTS
         from training.errors import UserError
 
         if self.bucket is None and self.stack is None:
             raise UserError("no bucket is named", "give --stack or --bucket")
-        return _Records(REJECTS if self.kind == "reject" else FAILURES, self.open_bucket())
+        bucket = self.open_bucket()
+        if self.kind == "failure":
+            return _Records(FAILURES, bucket)
+        url = self.queue or self.optional_output("RejectsQueueUrl")
+        return _Records(REJECTS, bucket, empty_queue(self.client("sqs"), url, bucket, moves=moves) if url else None)
 
 
 @dataclass(frozen=True)
@@ -95,9 +107,10 @@ def list_command(
         left = (one.only(lambda record: marks.state(record) != "redriven") for one in read)
         summary = summarize(left if pending else read, records.kind, marks, None if every else _N_NEWEST)
     if as_json:
-        write_json(summary_json(summary))
+        write_json({**summary_json(summary), "queue": records.queue_facts})
     else:
         _write_summary(summary, records.title)
+        write_lines(records.queue_lines)
 
 
 @expand_options
@@ -114,10 +127,8 @@ def show_command(
 
     Example: ridecast records show shardId-000000000000:4954 --stack ridecast
     """
-    from infra.operate.redrive.selection import find
-
     records = aws.open_records()
-    show_object(find(records.bucket, records.kind, name), records.marks(), as_json=as_json)
+    show_object(records.find(name), records.marks(), as_json=as_json)
 
 
 @expand_options
@@ -144,7 +155,7 @@ def redrive_command(
 
     from infra.operate.redrive.redrive import Redrive
 
-    records = aws.open_records()
+    records = aws.open_records(moves=not dry_run)
     replayer = None if dry_run else aws.replayer(function)
     run = Redrive(records.marks(), replayer, rate_per_s=rate)
     try:
@@ -171,24 +182,59 @@ def redrive_command(
         "by_stream": dict(report.by_stream),
         "unreadable": report.unreadable,
         "dry_run": dry_run,
+        "queue": records.queue_facts,
     }
     if not as_json:
         _write_unreadable(report.unreadable)
+        write_lines(records.queue_lines)
     show_result(records.title, result, as_json=as_json, shown=shown)
 
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """The failed records of one kind in a bucket. Reading shows a bar on standard error."""
+    """The failed records of one kind. Reading shows a bar on standard error."""
 
     kind: "Kind"
     bucket: "Bucket"
+    queue: "QueueContent | None" = None  # what was in the rejects queue; None if it was not read
 
     @property
     def title(self) -> str:
         from training.errors import bucket_address
 
         return f"{self.kind.name} in {bucket_address(self.bucket.name)}"
+
+    @property
+    def queue_facts(self) -> dict[str, Any] | None:
+        """What was in the rejects queue; None if it was not read."""
+        if self.queue is None:
+            return None
+        return {
+            "moved": self.queue.n_moved,
+            "waiting": len(self.queue.waiting),
+            "problems": self.queue.problems,
+        }
+
+    @property
+    def queue_lines(self) -> list[str]:
+        """What to say about the rejects queue, a line each."""
+        if self.kind.is_batch:
+            return []
+        if self.queue is None:
+            return ["the rejects queue was not read: give --stack or --queue"]
+        moved = [f"moved from the rejects queue into the bucket: {self.queue.n_moved} objects"]
+        waiting = [f"still in the rejects queue: {len(self.queue.waiting)} objects"]
+        return [
+            *(moved if self.queue.n_moved else ()),
+            *(waiting if self.queue.waiting else ()),
+            *(f"{key}: {problem}" for key, problem in self.queue.problems.items()),
+        ]
+
+    def find(self, name: str) -> "FailedObject":
+        """Return one record or object by its name."""
+        from infra.operate.redrive.selection import find
+
+        return find(self.bucket, self.kind, name, self.queue.waiting if self.queue else ())
 
     def marks(self) -> "Marks":
         from infra.operate.redrive.marks import Marks
@@ -202,14 +248,13 @@ class _Records:
     @contextmanager
     def reading(self, selection: "Selection", name: str | None = None) -> "Iterator[Iterable[FailedObject]]":
         """Yield the selected objects, which are read as they are iterated."""
-        from infra.operate.redrive.selection import find
-
         if name is not None:
-            yield [find(self.bucket, self.kind, name).only(selection.admits)]
+            yield [self.find(name).only(selection.admits)]
             return
+        waiting = self.queue.waiting if self.queue else ()
         keys = self.kind.keys(self.bucket, selection.stream, selection.shard_id)
         with counted(f"reading {self.kind.name}", self.kind.read(self.bucket, keys), len(keys)) as each:
-            yield (one.only(selection.admits) for one in each)
+            yield (one.only(selection.admits) for one in chain(each, waiting))
 
 
 def _write_summary(summary: "Summary", title: str) -> None:

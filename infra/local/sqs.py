@@ -16,14 +16,16 @@ _MAX_RECEIVED = 10
 
 @dataclass
 class MemoryQueue:
-    """A queue. A message that was received and not deleted comes again with the next receive.
+    """A queue. A message that was received and not deleted comes again when it is made visible.
 
     Attributes:
         messages: The messages by receipt handle, oldest first, in ReceiveMessage's format.
+        hidden: The receipt handles of messages that were received and not made visible again.
     """
 
     url: str = "https://sqs.us-east-1.amazonaws.com/123456789012/rejects"
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
     _n_sent: int = field(default=0, init=False)
 
     def send_message(
@@ -49,10 +51,30 @@ class MemoryQueue:
         return {"MessageId": handle, "MD5OfMessageBody": digest}
 
     def receive_message(self, *, QueueUrl: str, MaxNumberOfMessages: int = 1, **_: Any) -> dict[str, Any]:  # noqa: N803
-        """Return the oldest messages."""
+        """Return the oldest visible messages, and hide them."""
         self._check(QueueUrl)
-        messages = list(self.messages.values())[: min(MaxNumberOfMessages, _MAX_RECEIVED)]
-        return {"Messages": messages} if messages else {}
+        visible = [handle for handle in self.messages if handle not in self.hidden]
+        handles = visible[: min(MaxNumberOfMessages, _MAX_RECEIVED)]
+        self.hidden.update(handles)
+        return {"Messages": [self.messages[handle] for handle in handles]} if handles else {}
+
+    def change_message_visibility(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        ReceiptHandle: str,  # noqa: N803
+        VisibilityTimeout: int,  # noqa: N803
+    ) -> dict[str, Any]:
+        """Make a received message visible again, or hide it for longer."""
+        self._check(QueueUrl)
+        if not VisibilityTimeout:
+            self.hidden.discard(ReceiptHandle)
+        return {}
+
+    def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: Sequence[str]) -> dict[str, Any]:  # noqa: N803
+        """Return how many messages are hidden."""
+        self._check(QueueUrl)
+        return {"Attributes": {name: str(len(self.hidden & self.messages.keys())) for name in AttributeNames}}
 
     def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> dict[str, Any]:  # noqa: N803
         """Delete a message; do nothing if it is deleted already."""

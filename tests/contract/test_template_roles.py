@@ -44,6 +44,7 @@ READ_MODELS = {
 }
 ENCRYPT = ("kms:GenerateDataKey", of("Key"))
 FIND_THE_STACK = ("cloudformation:DescribeStacks", str({"Ref": "AWS::StackId"}))
+READ_QUEUE = ("ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage")
 READ_STREAM = ("GetRecords", "GetShardIterator", "ListShards")
 ALIAS_ACTIONS = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
 
@@ -92,7 +93,7 @@ ALLOWED = {
         *(("s3:GetObject", target) for target in (REJECTS, FAILURES, MARKS, CHANNELS, GOLDEN, MANIFESTS)),
         ("s3:PutObject", MARKS),
         ("s3:PutObject", REJECTS),
-        *actions_on(of("RejectsQueue"), "sqs", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"),
+        *actions_on(of("RejectsQueue"), "sqs", *READ_QUEUE),
         ("s3:ListBucket", of("Bucket")),
         ("kms:Decrypt", of("Key")),
         ENCRYPT,

@@ -17,7 +17,7 @@ from tests.builders import interval_bundle, ride_bytes
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "schemathesis"
-SERVE = "import typer; from infra.cli.demo import serve_command; typer.run(serve_command)"
+SERVE = "from infra.cli.entry import main; main()"
 N_EXAMPLES = 100  # some 250 requests and 5 s; a thousand take a minute and have found no more
 
 
@@ -43,7 +43,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     for name, data in bundle.files.items():
         (folder / name).write_bytes(data)
     options = ["--bundle", str(folder), "--port", "0", "--log", str(tmp_path / "serve.log"), "--json"]
-    command = [sys.executable, "-c", SERVE, *options]
+    command = [sys.executable, "-c", SERVE, "serve", *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:  # noqa: S603 - our own
         try:

@@ -13,7 +13,7 @@ from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.records import FailedObject
 from lambda_function.core.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
-from tests.builders_failed import FAILURE_KEY, Account, failure, reject_at
+from tests.builders_failed import FAILURE_KEY, Account, failure, queue_rejects, reject_at
 from tests.fakes import BUCKET
 from tests.fakes_lambda import EchoFunction, FakeLambda
 from tests.kits.cli import Cli
@@ -82,6 +82,19 @@ def test_stack_gives_the_bucket_and_an_explicit_bucket_wins(cli: Records) -> Non
     assert "NoSuchBucket" in cli.refuses("list", "--bucket", "no-such-bucket")
     cli.options = ("--stack", "no-such-stack")
     assert "cannot describe stack no-such-stack" in cli.refuses("list")
+
+
+def test_rejects_in_the_queue_are_listed_and_moved_but_not_by_a_dry_run(cli: Records) -> None:
+    sqs: Any = boto3.client("sqs")
+    url = sqs.create_queue(QueueName="rejects")["QueueUrl"]
+    queued = queue_rejects(sqs, url, reject_at(7))
+    assert "the rejects queue was not read: give --stack or --queue" in cli.run("list")
+    assert cli("list")["queue"] is None
+    dry = cli("redrive", "--dry-run", "--queue", url)
+    assert (dry["to_redrive"], dry["queue"]) == (4, {"moved": 0, "waiting": 1, "problems": {}})
+    assert "moved from the rejects queue into the bucket: 1 objects" in cli.run("list", "--queue", url)
+    assert cli("show", event_id(7))["key"] == queued
+    assert cli("list", "--queue", url)["queue"] == {"moved": 0, "waiting": 0, "problems": {}}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +209,7 @@ def test_interrupted_redrive_can_be_continued(cli: Records) -> None:
     cli.client = FakeLambda(interrupt)
     code, _, err = cli.ended("redrive", *FUNCTION)
     assert code == 130
-    assert "ridecast: interrupted after 0 records: run it again to continue" in err
+    assert "ridecast: interrupted: 0 records are redriven; the same command goes on" in err
     cli.client = FakeLambda(cli.function)
     done = cli("redrive", *FUNCTION)
     assert (done["redriven"], done["perhaps_repeated"]) == (3, 3)

@@ -1,9 +1,10 @@
 """Select failed records in a bucket: by kind, stream, shard, reason and time of arrival, or one by its name."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from infra.operate.redrive.records import FailedObject, FailedRecord, decode_failure, decode_rejects
 from lambda_function.aws.rejects import PREFIX as REJECTS_PREFIX
@@ -36,14 +37,20 @@ class Kind:
 
 
 REJECTS = Kind("rejects", f"{REJECTS_PREFIX}/", shard_place=2, is_batch=False, decode=decode_rejects)
-"""``rejects/<stream>/<shard>/<first sequence number>.ndjson``"""
+"""``rejects/<stream>/<shard>/<first sequence number>-<digest>.ndjson``"""
 
 FAILURES = Kind("failures", "aws/lambda/", shard_place=3, is_batch=True, decode=decode_failure)
 """``aws/lambda/<mapping id>/<shard>/<year>/<month>/<day>/<time>-<id>``: Lambda defines it."""
 
 
-def find(bucket: Bucket, kind: Kind, name: str) -> FailedObject:
+def find(bucket: Bucket, kind: Kind, name: str, waiting: Iterable[FailedObject] = ()) -> FailedObject:
     """Find one record by its id, or a whole object by its key or a unique end of the key.
+
+    Args:
+        bucket: Where objects are.
+        kind: Their kind.
+        name: The id or the key.
+        waiting: Objects that are in the queue and not in the bucket.
 
     Returns:
         The object; for a record's id, with only that record.
@@ -53,18 +60,20 @@ def find(bucket: Bucket, kind: Kind, name: str) -> FailedObject:
     """
     shard_id, colon, place = name.partition(":")
     if not colon or "/" in name:
-        return _find_object(bucket, kind, name)
+        return _find_object(bucket, kind, name, {one.key: one for one in waiting})
     keys = [key for key in kind.keys(bucket, shard_id=shard_id) if kind.is_batch or _may_hold(key, place)]
-    for found in kind.read(bucket, reversed(keys)):
+    for found in chain(waiting, kind.read(bucket, reversed(keys))):
         if (one := found.only(lambda record: record.record_id == name)).records:
             return one
     raise _not_found(bucket, kind, name, 0)
 
 
-def _find_object(bucket: Bucket, kind: Kind, name: str) -> FailedObject:
-    keys = [key for key in kind.keys(bucket) if key.endswith(name)]
+def _find_object(bucket: Bucket, kind: Kind, name: str, waiting: Mapping[str, FailedObject]) -> FailedObject:
+    keys = [key for key in {*kind.keys(bucket), *waiting} if key.endswith(name)]
     if name in keys:
         keys = [name]
+    if len(keys) == 1 and keys[0] in waiting:
+        return waiting[keys[0]]
     found = list(kind.read(bucket, keys)) if len(keys) == 1 else []
     if not found:
         raise _not_found(bucket, kind, name, len(keys))
@@ -78,7 +87,8 @@ def _not_found(bucket: Bucket, kind: Kind, name: str, n_found: int) -> UserError
 
 def _may_hold(key: str, place: str) -> bool:
     """Return whether an object of rejects begins at or before a sequence number (with or without an index)."""
-    first, wanted = key.rpartition("/")[2].partition(".")[0].partition(":")[0], place.partition(":")[0]
+    first = re.split("[-.:]", key.rpartition("/")[2])[0]  # older names have a colon, or no digest after a dash
+    wanted = place.partition(":")[0]
     return not (first.isdecimal() and wanted.isdecimal()) or int(first) <= int(wanted)
 
 

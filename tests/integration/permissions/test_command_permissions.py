@@ -16,7 +16,7 @@ from lambda_function.core.bundle import bundle_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from lambda_function.core.events import encode_reject
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
-from tests.builders_failed import FAILURE_KEY, failure, reject_at
+from tests.builders_failed import FAILURE_KEY, failure, queue_rejects, reject_at
 from tests.builders_tlc import row_at, write_month
 from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
@@ -58,13 +58,16 @@ def operator(
 
 
 def store_work(account: Account) -> None:
-    """Store a reject and a failed batch to redrive, an unsigned model, and a channel entry from long ago."""
+    """Store a reject, a failed batch, a reject in the queue, an unsigned model, and a channel entry from long ago."""
     s3 = account.aws.client("s3")
     segment = Segment(BEGINNING, (Arm(FIRST.model_version, FIRST.manifest_sha256),))
     channel = Channel(segments=(segment,), moved_at="2021-01-01T00:00:00+00:00")
     s3.put_object(Bucket=account.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
     s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1)))
+    sqs, queue = account.aws.client("sqs"), account.outputs["RejectsQueueUrl"]
+    queued = queue_rejects(sqs, queue, reject_at(2))
+    s3.delete_object(Bucket=account.bucket, Key=queued)
     for done in (f"redriven/{REJECT_KEY}", f"redriven/{FAILURE_KEY}", bundle_key(THIRD.model_version, SIGNATURE)):
         s3.delete_object(Bucket=account.bucket, Key=done)
 
