@@ -1,6 +1,5 @@
 """Deploy by a change set: make it, execute exactly the one that was approved, and undo it afterwards."""
 
-import hashlib
 import shlex
 import time
 import tomllib
@@ -13,6 +12,7 @@ import msgspec
 from botocore.exceptions import ClientError, WaiterError
 
 from infra.stack.describe import DescribedStack, find_stack
+from infra.stack.upload import upload_template
 from training.errors import UserError
 
 WAIT_S = 10.0
@@ -259,18 +259,15 @@ def undo(
 ) -> str:
     """Deploy what `read_deployed` returned over the stack as it is now: all at once, and without rollout alarms.
 
-    The template goes through the artefact bucket: CloudFormation takes more than 51,200 bytes only from a bucket.
     Returns the stack's status, ``UPDATE_COMPLETE``.
 
     Raises:
         UserError: The change set could not be created or executed.
     """
     stack = deployed.stack
-    key = f"{stack.name}/{hashlib.sha256(deployed.template.encode()).hexdigest()}.template"
-    s3.put_object(Bucket=bucket, Key=key, Body=deployed.template.encode(), ContentType="text/plain")
     wanted = Wanted(
         name=stack.name,
-        template_url=f"{s3.meta.endpoint_url}/{bucket}/{key}",
+        template_url=upload_template(s3, bucket, stack.name, deployed.template.encode()),
         parameters={**stack.parameters, **{n: v for n, v in _WITHOUT_DELAY.items() if n in stack.parameters}},
         tags=stack.tags,
         capabilities=stack.capabilities,

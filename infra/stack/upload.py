@@ -84,8 +84,16 @@ def upload(s3: Any, bucket: str, prefix: str, release: Release) -> str:
         code = {"Bucket": bucket, "Key": key, "Version": version}
         resources[name] = {**resources[name], "Properties": {**resources[name]["Properties"], "CodeUri": code}}
     template = {**release.template, "Resources": resources}
-    # JSON: CloudFormation accepts no aliases of YAML.
-    key, _ = _store(s3, bucket, prefix, msgspec.json.encode(template), ".template")
+    return upload_template(s3, bucket, prefix, msgspec.json.encode(template))  # CloudFormation takes no aliases of YAML
+
+
+def upload_template(s3: Any, bucket: str, prefix: str, text: bytes) -> str:
+    """Upload a template and return its address: CloudFormation takes more than 51,200 bytes only from a bucket.
+
+    Raises:
+        UserError: As for `upload`.
+    """
+    key, _ = _store(s3, bucket, prefix, text, ".template")
     return f"{s3.meta.endpoint_url}/{bucket}/{key}"
 
 

@@ -75,6 +75,7 @@ class _Deployment:
     def __init__(self, aws: LocalAws, packages: Path, folder: Path) -> None:
         self._aws = aws
         self._folder = folder
+        self._output = folder / "output"
         self._environment = {**os.environ, **aws.environment, "no_proxy": "127.0.0.1", "PYTHONPATH": str(packages)}
         (folder / "samconfig.toml").write_text(SAMCONFIG)
 
@@ -95,12 +96,14 @@ class _Deployment:
 
     def plan(self) -> tuple[str, str]:
         """Plan; return the change set's identity, "" if nothing would change, and what the step wrote."""
-        output = self._folder / "output"
-        output.write_text("")
-        config = ["--samconfig", self._folder / "samconfig.toml", "--environment", "dev"]
-        done = self.run("plan", *config, "--bucket", ARTEFACTS, *self._release, "--github-output", output)
+        done = self.try_plan()
         assert done.returncode == 0, done.stderr
-        return output.read_text().removeprefix("change_set=").strip(), done.stdout + done.stderr
+        return self._output.read_text().removeprefix("change_set=").strip(), done.stdout + done.stderr
+
+    def try_plan(self) -> subprocess.CompletedProcess[str]:
+        self._output.write_text("")
+        config = ["--samconfig", self._folder / "samconfig.toml", "--environment", "dev"]
+        return self.run("plan", *config, "--bucket", ARTEFACTS, *self._release, "--github-output", self._output)
 
     def execute(self, change_set: str) -> subprocess.CompletedProcess[str]:
         return self.run("execute", *self._before, "--change-set", change_set)
@@ -201,6 +204,23 @@ def test_missing_change_set_is_an_error_of_one_sentence(deployment: _Deployment)
     done = deployment.execute("none/0a1b")
 
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_failed_first_deployment_is_deleted_before_the_next_one(deployment: _Deployment, aws: LocalAws) -> None:
+    # GIVEN a stack that was deleted: its stream is retained, as the template's are
+    deployment.release(shards=1)
+    aws.client("cloudformation").delete_stack(StackName=STACK)
+    aws.client("kinesis").create_stream(StreamName="rides", ShardCount=1)
+
+    failed = deployment.execute(deployment.plan()[0])
+    assert "stack ridecast is ROLLBACK_COMPLETE (Rides: " in failed.stderr
+    again = deployment.try_plan()
+    assert again.returncode == 1
+    assert "is in ROLLBACK_COMPLETE state and can not be updated" in again.stderr.splitlines()[-1]
+
+    aws.client("cloudformation").delete_stack(StackName=STACK)
+    aws.client("kinesis").delete_stream(StreamName="rides")
+    assert deployment.execute(deployment.plan()[0]).stdout == "ridecast: CREATE_COMPLETE\n"
 
 
 def test_smoke_test_runs_with_the_jobs_packages(deployment: _Deployment, aws: LocalAws) -> None:

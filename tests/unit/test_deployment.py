@@ -28,7 +28,8 @@ from infra.stack.deployment import (
 from infra.stack.describe import find_stack
 from infra.stack.release import write_archive
 from infra.stack.sbom import requirements_of_the_runtime
-from tests.fakes import BUCKET, FakeClock, FakeS3
+from tests.fakes import BUCKET, FakeClock
+from tests.fakes_deployment import VersionedS3
 from training.errors import UserError
 
 STACK = "ridecast"
@@ -116,12 +117,6 @@ class _CloudFormation:
             if self.executed and self._to_come:
                 self._events.insert(0, self._to_come.pop(0))
             yield from ({"StackEvents": [one]} for one in self._events)
-
-
-class AddressedS3(FakeS3):
-    """S3 with an endpoint."""
-
-    meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
 
 def executed(*to_come: dict[str, Any]) -> tuple[str, FakeClock]:
@@ -291,11 +286,11 @@ DEPLOYED = {
 }
 
 
-def undone(stack: dict[str, Any], template: str = "{}") -> tuple[dict[str, Any], AddressedS3]:
+def undone(stack: dict[str, Any], template: str = "{}") -> tuple[dict[str, Any], VersionedS3]:
     """Undo a deployment of a stack; return the request for its change set, which was executed, and S3."""
     before = read_deployed(_CloudFormation(stack=stack, template=template), STACK)
     assert before is not None
-    cloudformation, s3 = _CloudFormation(event(1, "UPDATE_COMPLETE"), stack=stack), AddressedS3()
+    cloudformation, s3 = _CloudFormation(event(1, "UPDATE_COMPLETE"), stack=stack), VersionedS3()
     assert undo(cloudformation, s3, BUCKET, before, FakeClock().sleep) == "UPDATE_COMPLETE"
     (request,) = cloudformation.created
     assert cloudformation.executed == [f"{request['ChangeSetName']}/0a1b-2c3d"]

@@ -10,7 +10,8 @@ import pytest
 
 from infra.local.s3 import client_error
 from infra.stack.upload import Release, base64_digest, differing_functions, read_release, upload
-from tests.fakes import BUCKET, FakeS3
+from tests.fakes import BUCKET
+from tests.fakes_deployment import VersionedS3
 from training.errors import UserError
 
 STACK = "ridecast-dev"
@@ -21,30 +22,6 @@ Resources:
   Rides: { Type: AWS::Kinesis::Stream }
 """
 FUNCTIONS = ("Predictor", "ApiFunction")
-
-
-class _VersionedS3(FakeS3):
-    """S3 with an endpoint, versions and checksums."""
-
-    meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
-
-    def __init__(self, *, has_versions: bool = True) -> None:
-        super().__init__()
-        self._has_versions = has_versions
-        self.stored: dict[str, dict[str, Any]] = {}
-
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **options: Any) -> dict[str, Any]:  # noqa: N803
-        digest = base64_digest(Body)
-        assert (options.pop("ChecksumAlgorithm", "SHA256"), options.pop("ChecksumSHA256", digest)) == ("SHA256", digest)
-        super().put_object(Bucket=Bucket, Key=Key, Body=Body, **options)
-        version = {"VersionId": f"v{len(self.calls)}"} if self._has_versions else {}
-        self.stored[Key] = {"ChecksumSHA256": digest, **version}
-        return self.stored[Key]
-
-    def head_object(self, *, Bucket: str, Key: str, ChecksumMode: str) -> dict[str, Any]:  # noqa: N803
-        if Key not in self.stored:
-            raise client_error(404, "404", "HeadObject")
-        return self.stored[Key] if ChecksumMode == "ENABLED" else {}
 
 
 @pytest.fixture
@@ -58,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def uploaded_template(s3: _VersionedS3, url: str) -> dict[str, Any]:
+def uploaded_template(s3: VersionedS3, url: str) -> dict[str, Any]:
     address = f"{s3.meta.endpoint_url}/{BUCKET}/"
     assert url.startswith(address)
     found: dict[str, Any] = msgspec.json.decode(s3.objects[url.removeprefix(address)])
@@ -66,7 +43,7 @@ def uploaded_template(s3: _VersionedS3, url: str) -> dict[str, Any]:
 
 
 def test_template_names_the_version_of_each_package(folder: Path) -> None:
-    release, s3 = read_release(folder), _VersionedS3()
+    release, s3 = read_release(folder), VersionedS3()
 
     resources = uploaded_template(s3, upload(s3, BUCKET, STACK, release))["Resources"]
 
@@ -82,7 +59,7 @@ def test_template_names_the_version_of_each_package(folder: Path) -> None:
 
 
 def test_second_upload_of_a_release_stores_nothing_and_has_the_same_address(folder: Path) -> None:
-    release, s3 = read_release(folder), _VersionedS3()
+    release, s3 = read_release(folder), VersionedS3()
     first = upload(s3, BUCKET, STACK, release)
     before = dict(s3.stored)
 
@@ -91,7 +68,7 @@ def test_second_upload_of_a_release_stores_nothing_and_has_the_same_address(fold
 
 
 def test_package_that_somebody_replaced_in_the_bucket_is_not_deployed(folder: Path) -> None:
-    release, s3 = read_release(folder), _VersionedS3()
+    release, s3 = read_release(folder), VersionedS3()
     upload(s3, BUCKET, STACK, release)
     key = next(key for key in s3.stored if key.endswith(".zip"))
     s3.put_object(Bucket=BUCKET, Key=key, Body=b"other code")
@@ -102,11 +79,11 @@ def test_package_that_somebody_replaced_in_the_bucket_is_not_deployed(folder: Pa
 
 def test_bucket_without_versions_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="keeps no versions"):
-        upload(_VersionedS3(has_versions=False), BUCKET, STACK, read_release(folder))
+        upload(VersionedS3(has_versions=False), BUCKET, STACK, read_release(folder))
 
 
 def test_refusal_of_s3_is_raised_as_it_is(folder: Path) -> None:
-    s3 = _VersionedS3()
+    s3 = VersionedS3()
     s3.head_object = lambda **_: (_ for _ in ()).throw(client_error(403, "403", "HeadObject"))  # type: ignore[method-assign]
 
     with pytest.raises(Exception, match="403"):

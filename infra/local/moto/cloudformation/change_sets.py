@@ -79,8 +79,8 @@ def _create_change_set(backend: CloudFormationBackend, **request: Any) -> tuple[
     """Create a change set; one without changes has failed, as on AWS."""
     parameters = {name: _as_sent(value) for name, value in request["parameters"].items()}
     stack = _find(backend, request["stack_name"])
-    if request["change_set_type"] == "UPDATE" and stack is None:
-        raise ValidationError(message=f"Stack [{request['stack_name']}] does not exist")
+    if request["change_set_type"] == "UPDATE":
+        _check_update(request["stack_name"], stack)
     if request["change_set_type"] == "CREATE" and stack is not None:
         _clear_review(backend, stack)
     change_set_id, stack_id = _moto_create_change_set(backend, **{**request, "parameters": parameters})
@@ -91,6 +91,13 @@ def _create_change_set(backend: CloudFormationBackend, **request: Any) -> tuple[
     )
     change_set.status_reason = _NO_CHANGES if is_same else None
     return change_set_id, stack_id
+
+
+def _check_update(name: str, stack: Stack | None) -> None:
+    if stack is None:
+        raise ValidationError(message=f"Stack [{name}] does not exist")
+    if stack.status == "ROLLBACK_COMPLETE":
+        raise ValidationError(message=f"Stack:{stack.stack_id} is in ROLLBACK_COMPLETE state and can not be updated.")
 
 
 def _as_sent(value: object) -> str:
