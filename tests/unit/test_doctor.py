@@ -26,7 +26,8 @@ from infra.operate.doctor.facts import (
     WorkFacts,
     good,
 )
-from infra.operate.doctor.function import function_facts, probe_mapping, probe_release
+from infra.operate.doctor.function import function_facts, probe_release
+from infra.operate.doctor.mapping import probe_mapping
 from infra.operate.doctor.stack import describe_own_stack
 from infra.operate.doctor.template_diff import diff_templates, parse_deployed
 from infra.stack.describe import DescribedStack, Resource
@@ -315,16 +316,35 @@ def lambda_with_alias_at(serving: str, **more: Any) -> Any:
     return SimpleNamespace(get_alias=lambda **_: {"FunctionVersion": serving, **more})
 
 
+def lambda_with_mappings(*mappings: dict[str, Any]) -> Any:
+    listed = [{"UUID": "one", "State": "Enabled", "BatchSize": 1, **mapping} for mapping in mappings]
+    return SimpleNamespace(list_event_source_mappings=lambda **_: {"EventSourceMappings": listed})
+
+
 def test_mapping_from_another_stream_to_the_same_alias_is_ignored() -> None:
-    mappings = {(ALIAS, "other"): "Enabled", (ALIAS, "rides"): "Disabled"}
+    aws_lambda = lambda_with_mappings({"EventSourceArn": "other"}, {"EventSourceArn": "rides", "State": "Disabled"})
 
-    def list_event_source_mappings(**request: str) -> dict[str, Any]:
-        state = mappings.get((request["FunctionName"], request["EventSourceArn"]))
-        return {"EventSourceMappings": [{"State": state, "BatchSize": 1}] if state else []}
-
-    aws_lambda = SimpleNamespace(list_event_source_mappings=list_event_source_mappings)
     assert probe_mapping(aws_lambda, ALIAS, "rides").state == "Disabled"
-    assert probe_mapping(aws_lambda, ALIAS, "gone").state == ""
+    assert probe_mapping(lambda_with_mappings(), ALIAS, "rides").state == ""
+
+
+def test_only_mapping_that_reads_another_stream_is_found() -> None:
+    mapping = probe_mapping(lambda_with_mappings({"EventSourceArn": "other"}), ALIAS, "rides")
+
+    assert only_problem(stack_with(mapping=mapping)).fault == "mapping-wrong-stream"
+
+
+def test_changed_setting_of_a_mapping_is_restored_by_the_remedy() -> None:
+    now = {"EventSourceArn": "rides", "MaximumRetryAttempts": 3, "BisectBatchOnFunctionError": False}
+    wanted = {"MaximumRetryAttempts": -1, "BisectBatchOnFunctionError": True, "DestinationConfig": {"OnFailure": {}}}
+
+    found = only_problem(stack_with(mapping=probe_mapping(lambda_with_mappings(now), ALIAS, "rides", wanted)))
+
+    assert "MaximumRetryAttempts is 3, and the template says -1" in found.what
+    assert found.remedy == (
+        "`aws lambda update-event-source-mapping --uuid one --bisect-batch-on-function-error"
+        " --destination-config '{\"OnFailure\": {}}' --maximum-retry-attempts -1`"
+    )
 
 
 def test_published_version_is_the_functions_latest_and_not_another_functions() -> None:

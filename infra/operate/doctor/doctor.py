@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from infra.operate.doctor import alarms, function, resources, stack, streams
+from infra.operate.doctor import alarms, function, mapping, resources, stack, streams
 from infra.operate.doctor.facts import Finding, Severity, StackFacts
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
@@ -73,8 +73,9 @@ _CHECKS = (
     stack.check_parameters,
     stack.check_resources,
     stack.check_release,
+    resources.check_settings,
     streams.check_streams,
-    function.check_mapping,
+    mapping.check_mapping,
     streams.check_concurrency,
     _check_model,
     function.check_function,

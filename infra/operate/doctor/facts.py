@@ -4,11 +4,14 @@
 have changed them since the deployment. Sums and means of metrics are over the window.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 Parameters = Mapping[str, str]
+
+_N_NAMED = 3
+"""Differences that a finding names; it counts the rest."""
 
 
 class Severity(StrEnum):
@@ -45,6 +48,16 @@ def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
+def first_of(sentences: Sequence[str]) -> str:
+    """Return the first sentences, and how many more there are.
+
+    >>> first_of(["A differs", "B differs", "C differs", "D differs"])
+    'A differs; B differs; C differs and 1 more'
+    """
+    n_more = len(sentences) - _N_NAMED
+    return "; ".join(sentences[:_N_NAMED]) + (f" and {n_more} more" if n_more > 0 else "")
+
+
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
     """A stream and its traffic."""
@@ -57,6 +70,10 @@ class StreamFacts:
     peak_records_per_s: float = 0.0  # mean of the busiest minute, over all shards
     peak_bytes_per_s: float = 0.0  # likewise
     n_throttled: int = 0  # records that the stream refused because its shards were full
+    retention_h: int = 48
+    wanted_retention_h: int = 0  # in the deployed template; 0 if it could not be read
+    key: str = ""  # that encrypts the records; "" if none does
+    wanted_key: str = ""  # in the deployed template; "" if it could not be read
     parameters: Parameters = field(default_factory=dict)
 
 
@@ -68,6 +85,8 @@ class FunctionFacts:
     state: str = "Active"
     state_reason: str = ""
     settings_problem: str = ""  # why the settings would fail a cold start
+    changed: tuple[str, ...] = ()  # variables that are not as in the deployed template, in sentences
+    published: str = ""  # the version that the stack published last
     parameters: Parameters = field(default_factory=dict)
 
 
@@ -97,6 +116,10 @@ class MappingFacts:
     parallelization_factor: int = 1  # batches of one shard that are processed at the same time
     parameters: Parameters = field(default_factory=dict)
     uuid: str = ""
+    stream: str = ""  # the ARN of the stream that it reads
+    is_of_another_stream: bool = False  # that is not the stack's
+    max_record_age_s: int = 0  # after which Lambda stores a failing batch in the bucket; 0 if it never does
+    changed: Mapping[str, str] = field(default_factory=dict)  # by the option that restores it: what is not as deployed
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +186,7 @@ class StackFacts:
     n_subscribers: int | None = None  # confirmed subscriptions to the alarm topic; None if there is no topic
     quotas: tuple[QuotaFacts, ...] = ()
     n_waiting: Mapping[str, int] = field(default_factory=dict)  # objects that nobody has redriven, by kind
+    settings: tuple[Finding, ...] = ()  # of comparing what exists with the deployed template
     missing: Mapping[str, Finding] = field(default_factory=dict)  # what AWS does not find, by part
     unread: Mapping[str, str] = field(default_factory=dict)  # the reasons, by part
     denied: frozenset[str] = frozenset()  # the unread parts for which a permission is missing

@@ -151,6 +151,22 @@ _MISSING = (
         ("RefreshFailuresAlarm", "FunctionErrorsAlarm"),
     ),
     Fault(
+        "key-missing",
+        "the key of streams and bucket does not exist: nothing that it encrypted can be read again",
+        "key",
+        _BAD,
+        f"make it again as in {REPAIR}; producers must send the rides of the last 48 hours again",
+        ("NoPredictionsAlarm", "RefreshFailuresAlarm"),
+    ),
+    Fault(
+        "role-missing",
+        "the function's role does not exist",
+        "role",
+        _BAD,
+        f"make it again as in {REPAIR}",
+        ("NoPredictionsAlarm", "FunctionErrorsAlarm"),
+    ),
+    Fault(
         "api-function-missing",
         "the HTTP API's function does not exist",
         "api",
@@ -171,6 +187,107 @@ _MISSING = (
         "alarm topic",
         _BAD,
         f"make it again as in {REPAIR}, and subscribe to it again",
+    ),
+)
+
+_CHANGED = (
+    Fault(
+        "input-retention-short",
+        "the input stream keeps records for a shorter time than the template says, or than a batch is retried",
+        "input stream",
+        _BAD,
+        "`aws kinesis increase-stream-retention-period --stream-name {name} --retention-period-hours {hours}`",
+    ),
+    Fault(
+        "output-retention-short",
+        "the output stream keeps predictions for a shorter time than the template says",
+        "output stream",
+        _BAD,
+        "`aws kinesis increase-stream-retention-period --stream-name {name} --retention-period-hours {hours}`",
+    ),
+    Fault(
+        "input-stream-not-encrypted",
+        "the input stream is not encrypted with the stack's key",
+        "input stream",
+        _BAD,
+        "`aws kinesis start-stream-encryption --stream-name {name} --encryption-type KMS --key-id {key}`",
+    ),
+    Fault(
+        "output-stream-not-encrypted",
+        "the output stream is not encrypted with the stack's key",
+        "output stream",
+        _BAD,
+        "`aws kinesis start-stream-encryption --stream-name {name} --encryption-type KMS --key-id {key}`",
+    ),
+    Fault(
+        "bucket-not-versioned",
+        "the bucket keeps no old versions: a deleted model or channel can't be restored",
+        "bucket",
+        _BAD,
+        "`aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled`",
+    ),
+    Fault(
+        "bucket-not-encrypted",
+        "the bucket does not encrypt new objects with the stack's key",
+        "bucket",
+        _BAD,
+        f"restore its encryption as in {REPAIR}; objects that were stored meanwhile keep theirs",
+    ),
+    Fault(
+        "key-disabled",
+        "the key of streams and bucket is disabled",
+        "key",
+        _BAD,
+        "`aws kms enable-key --key-id {key}`",
+        ("NoPredictionsAlarm", "RefreshFailuresAlarm", "FunctionErrorsAlarm"),
+    ),
+    Fault(
+        "key-pending-deletion",
+        "the key of streams and bucket will be deleted: after that nothing that it encrypted can be read",
+        "key",
+        _BAD,
+        "`aws kms cancel-key-deletion --key-id {key}`, then `aws kms enable-key --key-id {key}`",
+        ("NoPredictionsAlarm", "RefreshFailuresAlarm", "FunctionErrorsAlarm"),
+    ),
+    Fault(
+        "role-lacks-permission",
+        "the function's role may not do what the template allows",
+        "role",
+        _BAD,
+        f"restore its policies as in {REPAIR}; if they are as in template.yaml, the permissions boundary forbids it",
+        ("FunctionErrorsAlarm", "NoPredictionsAlarm", "RefreshFailuresAlarm", "UndeliveredBatchesAlarm"),
+    ),
+    Fault(
+        "environment-wrong",
+        "the version that serves works with another stream, bucket or key than the stack's",
+        "function",
+        _BAD,
+        "`aws lambda update-alias --function-name {function} --name live --function-version {version}` serves the last "
+        f"deployed version. If that one has these settings, restore the function as in {REPAIR}",
+        ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
+    ),
+    Fault(
+        "api-environment-wrong",
+        "the HTTP API's function works with another bucket or key than the stack's",
+        "api",
+        _BAD,
+        f"restore it as in {REPAIR}",
+        ("ApiErrorsAlarm",),
+    ),
+    Fault(
+        "mapping-wrong-stream",
+        "the event source mapping reads another stream than the stack's",
+        "mapping",
+        _BAD,
+        f"no ride of this stack is read; restore the mapping as in {REPAIR}",
+        ("NoPredictionsAlarm",),
+    ),
+    Fault(
+        "mapping-changed",
+        "the event source mapping handles failed batches otherwise than the template says",
+        "mapping",
+        _BAD,
+        "`aws lambda update-event-source-mapping --uuid {uuid} {options}`",
     ),
 )
 
@@ -504,7 +621,7 @@ _NOT_LOOKED_AT = (
 
 FAULTS = {
     fault.name: fault
-    for group in (_STACK, _RELEASE, _MISSING, _STREAMS, _MAPPING, _FUNCTION, _MODEL, _ALARMS, _NOT_LOOKED_AT)
+    for group in (_STACK, _RELEASE, _MISSING, _CHANGED, _STREAMS, _MAPPING, _FUNCTION, _MODEL, _ALARMS, _NOT_LOOKED_AT)
     for fault in group
 }
 """All faults by name, in the order of the runbook's table."""

@@ -1,7 +1,8 @@
-"""The function that the mapping invokes: configuration, mapping, versions, concurrency, and its work by its metrics."""
+"""The function that the mapping invokes: configuration, versions, concurrency, and its work by its metrics."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -11,18 +12,20 @@ from infra.operate.doctor.facts import (
     ConcurrencyFacts,
     Finding,
     FunctionFacts,
-    MappingFacts,
     ReleaseFacts,
     Severity,
     StackFacts,
     WorkFacts,
     counted,
+    first_of,
     good,
 )
 from infra.operate.doctor.faults import found
+from infra.operate.doctor.mapping import probe_mapping
 from infra.operate.doctor.metrics import MINUTE_S, by_minute
 from infra.operate.doctor.model import check_model
 from infra.operate.doctor.reading import Reading
+from infra.operate.doctor.variables import changed_variables, variables_of
 from infra.stack.describe import Resource
 from lambda_function.aws.settings import ServingSettings, Settings
 from lambda_function.errors import ConfigurationError
@@ -44,9 +47,6 @@ _SETTING_OF = {
     "LogLevel": "LOG_LEVEL",
 }
 """Parameters that the function receives as settings."""
-
-_FAILED = "PROBLEM"
-"""The beginning of a mapping's last result if it failed."""
 
 _RECENT_METRICS = dict.fromkeys(("Records", "ModelRefreshFailures"), "Sum")
 _OUR_METRICS = {
@@ -77,7 +77,9 @@ def read(reading: Reading) -> dict[str, Any]:
     stream_arn = outputs["RideEventsArn"]
     return {
         "release": release,
-        "mapping": reading.part("mapping", None, lambda: probe_mapping(aws_lambda, alias_arn, stream_arn)),
+        "mapping": reading.part(
+            "mapping", None, lambda: probe_mapping(aws_lambda, alias_arn, stream_arn, reading.wanted("PredictorRides"))
+        ),
         "concurrency": reading.part("concurrency", None, lambda: probe_concurrency(aws_lambda, name)),
         **_read_version(reading, aws_lambda),
     }
@@ -97,7 +99,10 @@ def _read_version(reading: Reading, aws_lambda: Any) -> dict[str, Any]:
     )
     if not configuration:
         return {}
-    facts: dict[str, Any] = {"function": function_facts(configuration)}
+    wanted, published = reading.wanted("Predictor"), published_version(outputs["FunctionName"], reading.resources)
+    changed = tuple(changed_variables(configuration, wanted, set(_SETTING_OF.values())))
+    function = replace(function_facts(configuration), changed=changed, published=published)
+    facts: dict[str, Any] = {"function": function}
     with suppress(ConfigurationError):  # a finding of the function
         settings = ServingSettings.from_env(variables_of(configuration))
         work = partial(probe_work, reading.client("cloudwatch"), outputs["FunctionName"], settings, reading.window)
@@ -105,12 +110,6 @@ def _read_version(reading: Reading, aws_lambda: Any) -> dict[str, Any]:
         if "bucket" not in reading.missing:
             facts["model"] = check_model(reading.client, settings, outputs["BucketName"])
     return facts
-
-
-def variables_of(configuration: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the function's environment; empty if it has none."""
-    found = configuration.get("Environment", {}).get("Variables", {})
-    return {name: str(value) for name, value in found.items()}
 
 
 def function_facts(configuration: Mapping[str, Any]) -> FunctionFacts:
@@ -136,26 +135,6 @@ def _settings_problem(variables: Mapping[str, str]) -> str:
     except ConfigurationError as error:
         return str(error)
     return ""
-
-
-def probe_mapping(aws_lambda: Any, alias_arn: str, stream_arn: str) -> MappingFacts:
-    """Read the mapping from a stream to an alias; mappings of other streams or versions are ignored."""
-    answer = aws_lambda.list_event_source_mappings(FunctionName=alias_arn, EventSourceArn=stream_arn)
-    if not answer["EventSourceMappings"]:
-        return MappingFacts("")
-    mapping = answer["EventSourceMappings"][0]  # at most one: Lambda refuses a second between the same two
-    factor = mapping.get("ParallelizationFactor", 1)
-    return MappingFacts(
-        state=mapping["State"],
-        uuid=mapping.get("UUID", ""),
-        last_result=mapping.get("LastProcessingResult", ""),
-        parallelization_factor=factor,
-        parameters={
-            "BatchSize": str(mapping["BatchSize"]),
-            "BatchWindowSeconds": str(mapping.get("MaximumBatchingWindowInSeconds", 0)),
-            "ParallelizationFactor": str(factor),
-        },
-    )
 
 
 def probe_release(aws_lambda: Any, function: str, alias_arn: str, resources: Iterable[Resource]) -> ReleaseFacts:
@@ -221,39 +200,26 @@ def _total(values: Iterable[float]) -> int:
     return int(sum(values))
 
 
-def check_mapping(facts: StackFacts) -> Iterator[Finding]:
-    """Check that rides are read and given to the function."""
-    mapping = facts.mapping
-    if mapping is None:
-        return
-    what = f"the mapping is {mapping.state}, its last result: {mapping.last_result or 'none yet'}"
-    if not mapping.state:
-        yield found("mapping-missing", "no mapping leads from the input stream to the function's alias")
-    elif mapping.state in {"Disabled", "Disabling", "Deleting"}:
-        yield found("mapping-disabled", what, uuid=mapping.uuid)
-    elif mapping.last_result.startswith(_FAILED):
-        yield found("mapping-failing", what)
-    elif mapping.state != "Enabled":
-        yield found("mapping-updating", what)
-    else:
-        yield good("mapping", what)
-
-
 def check_function(facts: StackFacts) -> Iterator[Finding]:
-    """Check that the function can start."""
+    """Check that the function can start, and that it works with this stack's resources."""
     function = facts.function
     if function is None:
         return
-    ready = function.state in {"Active", "Inactive"}  # Lambda sets a function Inactive that nobody uses
     state = f"{function.name} is {function.state}" + (f": {function.state_reason}" if function.state_reason else "")
+    problems = []
     if function.state == "Pending":
-        yield found("function-pending", state)
-    elif not ready:
-        yield found("function-failed", state)
+        problems.append(found("function-pending", state))
+    elif function.state not in {"Active", "Inactive"}:  # Lambda sets a function Inactive that nobody uses
+        problems.append(found("function-failed", state))
     if function.settings_problem:
-        yield found("settings-wrong", f"its settings would fail the cold start: {function.settings_problem}")
-    elif ready:
-        yield good("function", f"{function.name} is {function.state}, and its settings are complete")
+        what = f"its settings would fail the cold start: {function.settings_problem}"
+        problems.append(found("settings-wrong", what))
+    elif function.changed:
+        what = f"the version that serves works with other settings than the stack's: {first_of(function.changed)}"
+        problems.append(
+            found("environment-wrong", what, function=function.name, version=function.published or "VERSION")
+        )
+    yield from problems or [good("function", f"{function.name} is {function.state}, and its settings are the stack's")]
 
 
 def check_refresh(facts: StackFacts) -> Iterator[Finding]:

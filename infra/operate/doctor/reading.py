@@ -10,8 +10,9 @@ from botocore.parsers import ResponseParserError
 from yaml import YAMLError
 
 from infra.operate.doctor.facts import Finding
+from infra.operate.doctor.wanted import Wanted, read_wanted
 from infra.stack.describe import DescribedStack, Resource, list_resources
-from training.errors import BucketError
+from training.errors import UserError
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 """Error codes of a missing permission; the last is that of an answer with nothing but a status."""
@@ -42,10 +43,21 @@ class Reading:
     unread: dict[str, str] = field(default_factory=dict)  # why a part was not looked at
     denied: set[str] = field(default_factory=set)  # parts for which a permission is missing
     resources: tuple[Resource, ...] = field(init=False)
+    _wanted: Wanted | None = field(init=False)
 
     def __post_init__(self) -> None:
         cloudformation = self.client("cloudformation")
         self.resources = self.part("resources", (), lambda: list_resources(cloudformation, self.stack.name))
+        self._wanted = self.part("template", None, lambda: read_wanted(cloudformation, self.stack, self.resources))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Physical names by logical names."""
+        return {one.logical_name: one.physical_name for one in self.resources}
+
+    def wanted(self, logical_name: str) -> dict[str, Any]:
+        """Return a resource's properties in the deployed template; empty if it could not be read."""
+        return self._wanted.properties(logical_name) if self._wanted else {}
 
     def part(
         self, name: str, otherwise: Otherwise, probe: Callable[[], T], missing: Finding | None = None
@@ -62,8 +74,8 @@ class Reading:
             return probe()
         except KeyError as error:
             self.unread[name] = f"AWS's answer has no {error}: it was cut off"
-        except (ClientError, BotoCoreError, BucketError, ResponseParserError, YAMLError) as error:
-            cause = error.__cause__ if isinstance(error, BucketError) else error
+        except (ClientError, BotoCoreError, UserError, ResponseParserError, YAMLError) as error:
+            cause = error.__cause__ if isinstance(error, UserError) else error
             if missing and is_not_found(cause):
                 self.missing[name] = missing
                 return otherwise

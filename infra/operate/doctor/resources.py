@@ -1,22 +1,150 @@
-"""The other resources that the stack's outputs name: the bucket, the queue and the HTTP API's function."""
+"""The other resources of the stack: bucket, key, role, queue and the HTTP API's function, against the template."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from botocore.exceptions import ClientError
+
+from infra.operate.doctor.facts import Finding, StackFacts, first_of, good
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
+from infra.operate.doctor.variables import changed_variables
+
+Properties = Mapping[str, Any]
+
+_NO_ENCRYPTION = "ServerSideEncryptionConfigurationNotFoundError"
+_ENABLED = "Enabled"
+_USABLE_KEYS = {_ENABLED, "Creating", "Updating"}
 
 
 def read(reading: Reading) -> dict[str, Any]:
-    """Look whether each of them exists."""
+    """Read each of them and compare it with the template."""
     outputs = reading.stack.outputs
-    bucket, queue, api_function = (
-        outputs.get(name, "") for name in ("BucketName", "GivenUpBatchesUrl", "ApiFunctionName")
+    bucket, key, queue, api = (
+        outputs.get(name, "") for name in ("BucketName", "KeyArn", "GivenUpBatchesUrl", "ApiFunctionName")
     )
-    s3, sqs, aws_lambda = map(reading.client, ("s3", "sqs", "lambda"))
+    s3, kms, sqs, aws_lambda = map(reading.client, ("s3", "kms", "sqs", "lambda"))
     no_bucket = found("bucket-missing", f"{bucket} does not exist", bucket=bucket)
-    reading.part("bucket", {}, lambda: s3.get_bucket_versioning(Bucket=bucket), no_bucket)
+    no_key = found("key-missing", f"{key} does not exist")
     no_queue = found("queue-missing", "the queue of failed batches does not exist", stack=reading.stack.name)
-    reading.part("queue", {}, lambda: sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"]), no_queue)
-    no_function = found("api-function-missing", f"{api_function} does not exist")
-    reading.part("api", {}, lambda: aws_lambda.get_function_configuration(FunctionName=api_function), no_function)
-    return {}
+    no_function = found("api-function-missing", f"{api} does not exist")
+    parts = (
+        reading.part("bucket", (), partial(probe_bucket, s3, bucket, reading.wanted("Bucket")), no_bucket),
+        reading.part("key", (), partial(probe_key, kms, key), no_key),
+        _role(reading),
+        reading.part("queue", (), partial(probe_queue, sqs, queue), no_queue),
+        reading.part("api", (), partial(probe_api, aws_lambda, api, reading.wanted("ApiFunction")), no_function),
+    )
+    return {"settings": tuple(finding for part in parts for finding in part)}
+
+
+def _role(reading: Reading) -> tuple[Finding, ...]:
+    name = reading.names.get("PredictorRole", "")
+    if not name or not (statements := allowing(reading.wanted("PredictorRole"))):
+        return ()
+    _, partition, _, _, account, *_ = reading.stack.outputs["FunctionAliasArn"].split(":")
+    known = {
+        "aws:ResourceAccount": account,
+        "aws:ResourceTag/environment": reading.stack.parameters.get("Environment", ""),
+        "aws:ResourceTag/project": "ridecast",
+    }
+    role_arn, no_role = f"arn:{partition}:iam::{account}:role/{name}", found("role-missing", f"{name} does not exist")
+    return reading.part("role", (), partial(probe_role, reading.client("iam"), role_arn, statements, known), no_role)
+
+
+def probe_bucket(s3: Any, bucket: str, wanted: Properties) -> tuple[Finding, ...]:
+    """Compare a bucket's versioning and encryption with the template."""
+    versioning = s3.get_bucket_versioning(Bucket=bucket).get("Status", "off")
+    findings = []
+    if versioning != wanted.get("VersioningConfiguration", {}).get("Status", versioning):
+        what = f"versioning of {bucket} is {versioning}: a deleted or overwritten model or channel is gone"
+        findings.append(found("bucket-not-versioned", what, bucket=bucket))
+    for rule in wanted.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", ()):
+        key = rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]
+        used = _key_of(s3, bucket)
+        if key and used != key:
+            what = f"{bucket} encrypts new objects with {used or 'a key of S3'}, not with the stack's key"
+            findings.append(found("bucket-not-encrypted", what, bucket=bucket, key=key))
+    return tuple(findings) or (good("bucket", f"{bucket} is versioned and encrypted as in the template"),)
+
+
+def _key_of(s3: Any, bucket: str) -> str:
+    """Return the KMS key that new objects of a bucket are encrypted with; "" if none."""
+    try:
+        rules = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == _NO_ENCRYPTION:
+            return ""
+        raise
+    return str(rules[0]["ApplyServerSideEncryptionByDefault"].get("KMSMasterKeyID", ""))
+
+
+def probe_key(kms: Any, key: str) -> tuple[Finding, ...]:
+    """Check that the key can be used."""
+    described = kms.describe_key(KeyId=key)["KeyMetadata"]
+    state = described["KeyState"]
+    what = f"the key of streams and bucket, {key}, is {state}"
+    if state in _USABLE_KEYS:
+        return (good("key", what),)
+    ends = f" and will be gone on {described['DeletionDate']:%Y-%m-%d}" if "DeletionDate" in described else ""
+    fault = "key-pending-deletion" if state == "PendingDeletion" else "key-disabled"
+    return (found(fault, f"{what}{ends}: nothing can be read or written", key=key),)
+
+
+def probe_queue(sqs: Any, queue: str) -> tuple[Finding, ...]:
+    """Check that a queue exists."""
+    sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    return ()
+
+
+def probe_api(aws_lambda: Any, name: str, wanted: Properties) -> tuple[Finding, ...]:
+    """Compare the variables of the HTTP API's function with the template."""
+    configuration = aws_lambda.get_function_configuration(FunctionName=name)
+    if changed := list(changed_variables(configuration, wanted)):
+        return (
+            found("api-environment-wrong", f"{name} works with other settings than the stack's: {first_of(changed)}"),
+        )
+    return (good("api", f"{name} exists, and its variables are as in the template"),)
+
+
+def probe_role(
+    iam: Any, role_arn: str, statements: Sequence[Properties], known: Mapping[str, str]
+) -> tuple[Finding, ...]:
+    """Let IAM simulate whether a role may do what statements allow: its policies and its boundary decide.
+
+    `known` has the values of condition keys that a permissions boundary may name.
+    """
+    context = [
+        {"ContextKeyName": name, "ContextKeyType": "string", "ContextKeyValues": [value]}
+        for name, value in known.items()
+    ]
+    denied = []
+    for statement in statements:
+        answer = iam.simulate_principal_policy(
+            PolicySourceArn=role_arn,
+            ActionNames=_listed(statement["Action"]),
+            ResourceArns=[resource.replace("*", "any") for resource in _listed(statement["Resource"])],
+            ContextEntries=context,
+        )
+        results = [one for one in answer["EvaluationResults"] if one["EvalDecision"] != "allowed"]
+        denied += [f"{one['EvalActionName']} on {one['EvalResourceName']}" for one in results]
+    role = role_arn.rpartition("/")[2]
+    if denied:
+        return (found("role-lacks-permission", f"{role} may not {first_of(denied)}"),)
+    return (good("role", f"{role} may do what the template allows"),)
+
+
+def allowing(wanted: Properties) -> list[Properties]:
+    """Return the statements of a role's policies that allow something, of which all references are known."""
+    statements = [one for policy in wanted.get("Policies", ()) for one in policy["PolicyDocument"]["Statement"]]
+    return [one for one in statements if one["Effect"] == "Allow" and None not in _listed(one["Resource"])]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def check_settings(facts: StackFacts) -> Iterator[Finding]:
+    """Check bucket, key, role and the HTTP API's function."""
+    yield from facts.settings

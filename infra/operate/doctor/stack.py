@@ -1,11 +1,11 @@
 """The deployed stack: its status, differences from the deployment, and the function version that serves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from infra.operate.doctor.facts import Finding, ReleaseFacts, StackFacts, good
+from infra.operate.doctor.facts import Finding, ReleaseFacts, StackFacts, first_of, good
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
 from infra.operate.doctor.template_diff import diff_deployed_template
@@ -21,9 +21,6 @@ _OUTPUTS = (
     "RidePredictionsStream",
 )
 """Outputs by which a ridecast stack is recognised."""
-
-_N_NAMED = 3
-"""Differences that a finding names; it counts the rest."""
 
 _BAD_STATUS = {
     "CREATE_FAILED": "delete it and deploy again",
@@ -78,7 +75,7 @@ def check_status(facts: StackFacts) -> Iterator[Finding]:
 def check_template(facts: StackFacts) -> Iterator[Finding]:
     """Check that the local template is the deployed one."""
     if facts.template_diff:
-        yield found("template-differs", f"the template here is not the deployed one: {_first(facts.template_diff)}")
+        yield found("template-differs", f"the template here is not the deployed one: {first_of(facts.template_diff)}")
     elif facts.template_diff is not None:
         yield good("template diff", "the template here is the deployed one")
 
@@ -91,7 +88,7 @@ def check_parameters(facts: StackFacts) -> Iterator[Finding]:
     if changed:
         sentences = [f"{name} is {value}, deployed as {facts.parameters[name]}" for name, value in changed.items()]
         values = " ".join(f"{name}={value}" for name, value in changed.items())
-        what = f"changed since the deployment, without a deployment: {_first(sentences)}"
+        what = f"changed since the deployment, without a deployment: {first_of(sentences)}"
         yield found("parameters-changed", what, values=values)
     elif facts.parameters:
         yield good("parameters", "they are as deployed")
@@ -129,8 +126,3 @@ def _release(release: ReleaseFacts) -> Finding:
         )
     latest = "the latest that the stack published" if release.published else "and the stack lists no version"
     return good("release", f"version {release.serving} serves, {latest}")
-
-
-def _first(sentences: Sequence[str]) -> str:
-    n_more = len(sentences) - _N_NAMED
-    return "; ".join(sentences[:_N_NAMED]) + (f" and {n_more} more" if n_more > 0 else "")

@@ -1,13 +1,16 @@
 """The two streams: shards for their traffic, concurrency for their shards, and the account's quotas for both."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from math import ceil
 from typing import Any
 
 from infra.operate.doctor.facts import (
     ConcurrencyFacts,
     Finding,
+    MappingFacts,
     QuotaFacts,
     StackFacts,
     StreamFacts,
@@ -19,6 +22,7 @@ from infra.operate.doctor.metrics import MINUTE_S, by_minute
 from infra.operate.doctor.reading import Reading
 
 BYTES_PER_MB = 1024 * 1024
+S_PER_H = 3600
 
 SHARD_RECORDS_PER_S = 1000
 SHARD_BYTES_PER_S = 1024 * 1024
@@ -38,6 +42,7 @@ MIN_UNRESERVED = 100
 
 _ON_DEMAND = "ON_DEMAND"
 _METRICS = ("IncomingRecords", "IncomingBytes", "PutRecords.ThrottledRecords", "WriteProvisionedThroughputExceeded")
+_RESOURCE_OF = {"input": "RideEvents", "output": "RidePredictions"}
 _OUTPUT_OF = {"input": "RideEventsStream", "output": "RidePredictionsStream"}
 _SHARDS_OF = {"input": "RideEventsShards", "output": "RidePredictionsShards"}
 _QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quotas"
@@ -52,11 +57,18 @@ def read(reading: Reading) -> dict[str, Any]:
         shards = reading.stack.parameters.get(_SHARDS_OF[role], "1")
         missing = found(f"{role}-stream-missing", f"{name} does not exist", name=name, shards=shards)
         probe = partial(probe_stream, kinesis, cloudwatch, name, role, reading.window)
-        streams.append(reading.part(f"{role} stream", None, probe, missing))
+        stream = reading.part(f"{role} stream", None, probe, missing)
+        if stream:
+            streams.append(replace(stream, **_wanted(reading.wanted(_RESOURCE_OF[role]))))
     return {
-        "streams": tuple(filter(None, streams)),
+        "streams": tuple(streams),
         "quotas": reading.part("quotas", (), lambda: probe_quotas(kinesis, aws_lambda)),
     }
+
+
+def _wanted(properties: Mapping[str, Any]) -> dict[str, Any]:
+    key = properties.get("StreamEncryption", {}).get("KeyId")
+    return {"wanted_retention_h": int(properties.get("RetentionPeriodHours", 0)), "wanted_key": key or ""}
 
 
 def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]) -> StreamFacts:
@@ -75,6 +87,8 @@ def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tu
         peak_records_per_s=max(records, default=0.0) / MINUTE_S,
         peak_bytes_per_s=max(n_bytes, default=0.0) / MINUTE_S,
         n_throttled=int(max(sum(throttled), sum(throttled_writes))),  # both count what PutRecords refused
+        retention_h=summary["RetentionPeriodHours"],
+        key=summary.get("KeyId", "") if summary.get("EncryptionType") == "KMS" else "",
         parameters={"StreamMode": mode, **({} if mode == _ON_DEMAND else {_SHARDS_OF[role]: str(n_shards)})},
     )
 
@@ -92,11 +106,27 @@ def probe_quotas(kinesis: Any, aws_lambda: Any) -> tuple[QuotaFacts, ...]:
 
 
 def check_streams(facts: StackFacts) -> Iterator[Finding]:
-    """Check that each stream has shards for its traffic."""
-    yield from (_stream(stream) for stream in facts.streams)
+    """Check that each stream has shards for its traffic, and keeps and encrypts records as in the template."""
+    for stream in facts.streams:
+        yield from _settings(stream, facts.mapping)
+        yield _traffic(stream)
 
 
-def _stream(stream: StreamFacts) -> Finding:
+def _settings(stream: StreamFacts, mapping: MappingFacts | None) -> Iterator[Finding]:
+    age_s = mapping.max_record_age_s if mapping and stream.role == "input" else 0
+    if stream.retention_h < stream.wanted_retention_h or stream.retention_h * S_PER_H <= age_s:
+        template = f"the template says {stream.wanted_retention_h} h"
+        what = f"{stream.name} keeps records for {stream.retention_h} h, and {template}"
+        if stream.retention_h * S_PER_H <= age_s:
+            what += f": a batch that fails is lost before Lambda stores it, after {age_s / S_PER_H:g} h"
+        hours = max(stream.wanted_retention_h, ceil(2 * age_s / S_PER_H))
+        yield found(f"{stream.role}-retention-short", what, name=stream.name, hours=hours)
+    if stream.wanted_key and stream.key != stream.wanted_key:
+        what = f"{stream.name} is encrypted with {stream.key or 'no key'}, and not with the stack's key"
+        yield found(f"{stream.role}-stream-not-encrypted", what, name=stream.name, key=stream.wanted_key)
+
+
+def _traffic(stream: StreamFacts) -> Finding:
     fault, shards = f"{stream.role}-stream", counted(stream.n_open_shards, "shard")
     if stream.n_throttled:
         what = f"{stream.name} refused {stream.n_throttled:,} records for lack of shards: it has {shards}"
