@@ -97,6 +97,8 @@ class WorkFacts:
     n_records: int = 0
     n_predictions: int = 0
     n_rejects: int = 0
+    n_rejects_not_stored: int = 0  # that neither bucket nor queue took
+    n_retried: int = 0  # records that the function returned to Lambda, which delivers them again
     n_exceptions: int = 0  # invocations that ended in an exception of the function
     n_errors: int = 0  # invocations that Lambda counts as failed: exceptions, timeouts and lack of memory
     n_throttles: int = 0  # invocations that Lambda refused for lack of concurrency

@@ -182,6 +182,13 @@ _MISSING = (
         f"make it again as in {REPAIR}, and look with `ridecast records list --kind failure --stack {{stack}}`",
     ),
     Fault(
+        "rejects-queue-missing",
+        "the queue for rejects that the bucket does not take does not exist",
+        "queue",
+        _BAD,
+        f"make it again as in {REPAIR}; until then, rejects wait whenever the bucket refuses them",
+    ),
+    Fault(
         "topic-missing",
         "the alarm topic does not exist: nobody is notified",
         "alarm topic",
@@ -232,6 +239,13 @@ _CHANGED = (
         "bucket",
         _BAD,
         f"restore its encryption as in {REPAIR}; objects that were stored meanwhile keep theirs",
+    ),
+    Fault(
+        "queue-not-encrypted",
+        "the queue of rejects is not encrypted with the stack's key",
+        "queue",
+        _BAD,
+        "`aws sqs set-queue-attributes --queue-url {queue} --attributes KmsMasterKeyId={key}`",
     ),
     Fault(
         "key-disabled",
@@ -485,6 +499,23 @@ _FUNCTION = (
         ("RejectShareAlarm",),
     ),
     Fault(
+        "rejects-not-stored",
+        "neither bucket nor queue takes rejects: the records behind them wait",
+        "work",
+        _BAD,
+        "see `bucket`, `queue`, `key` and `role`; docs/runbook.md#rejectsnotstoredalarm",
+        ("RejectsNotStoredAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
+        "records-retried",
+        "the function could not finish records in time or was refused, and they come again",
+        "work",
+        _WARNING,
+        "`problem` in the function's log has AWS's answer: a missing permission or key (see `role`, `key`), or a full "
+        "output stream (see `output stream`)",
+        ("PublishRetriesAlarm", "IteratorAgeAlarm"),
+    ),
+    Fault(
         "throttled",
         "Lambda refuses invocations for lack of concurrency",
         "work",
@@ -591,6 +622,14 @@ _ALARMS = (
         "rejects",
         _WARNING,
         "`ridecast records list --kind reject`, and `ridecast records redrive --kind reject` once the cause is gone",
+    ),
+    Fault(
+        "rejects-in-queue",
+        "rejects wait in the queue: after 14 days SQS deletes them",
+        "queue",
+        _WARNING,
+        "docs/runbook.md#rejectsinqueuealarm; `ridecast records list --kind reject --stack {stack}` shows them",
+        ("RejectsInQueueAlarm",),
     ),
     Fault(
         "batch-not-stored",

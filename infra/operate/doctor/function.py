@@ -51,7 +51,7 @@ _SETTING_OF = {
 _RECENT_METRICS = dict.fromkeys(("Records", "ModelRefreshFailures"), "Sum")
 _OUR_METRICS = {
     **_RECENT_METRICS,
-    **dict.fromkeys(("Predictions", "Rejects", "FailedInvocations"), "Sum"),
+    **dict.fromkeys(("Predictions", "Rejects", "RejectsNotStored", "RetriedRecords", "FailedInvocations"), "Sum"),
     "RecordAge": "Maximum",
 }
 _LAMBDA_METRICS = dict.fromkeys(("Errors", "Throttles"), "Sum")
@@ -185,6 +185,8 @@ def probe_work(
         n_records=_total(ours["Records"]),
         n_predictions=_total(ours["Predictions"]),
         n_rejects=_total(ours["Rejects"]),
+        n_rejects_not_stored=_total(ours["RejectsNotStored"]),
+        n_retried=_total(ours["RetriedRecords"]),
         n_exceptions=_total(ours["FailedInvocations"]),
         n_errors=_total(lambdas["Errors"]),
         n_throttles=_total(lambdas["Throttles"]),
@@ -271,6 +273,11 @@ def _not_finished(work: WorkFacts) -> Iterator[Finding]:
 
 
 def _not_predicted(work: WorkFacts) -> Iterator[Finding]:
+    if work.n_rejects_not_stored:
+        what = f"{counted(work.n_rejects_not_stored, 'reject')} found no place, and the records behind them wait"
+        yield found("rejects-not-stored", what)
+    if work.n_retried:
+        yield found("records-retried", f"{counted(work.n_retried, 'record')} were returned to Lambda and come again")
     what = f"{work.n_predictions:,} of {work.n_records:,} records were predicted, {work.n_rejects:,} are rejects"
     if work.n_rejects > MAX_REJECT_SHARE * work.n_records:
         yield found("many-rejects" if work.n_predictions else "only-rejects", what)

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.operate.doctor.facts import Finding, StackFacts, first_of, good
+from infra.operate.doctor.facts import Finding, StackFacts, counted, first_of, good
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
 from infra.operate.doctor.variables import changed_variables
@@ -15,28 +15,35 @@ Properties = Mapping[str, Any]
 
 _NO_ENCRYPTION = "ServerSideEncryptionConfigurationNotFoundError"
 _ENABLED = "Enabled"
+REJECTS_QUEUE = "RejectsQueue"
+_FAULT_OF_QUEUE = {REJECTS_QUEUE: "rejects-queue-missing", "GivenUpBatches": "queue-missing"}
 _USABLE_KEYS = {_ENABLED, "Creating", "Updating"}
 
 
 def read(reading: Reading) -> dict[str, Any]:
     """Read each of them and compare it with the template."""
     outputs = reading.stack.outputs
-    bucket, key, queue, api = (
-        outputs.get(name, "") for name in ("BucketName", "KeyArn", "GivenUpBatchesUrl", "ApiFunctionName")
-    )
+    bucket, key, api = (outputs.get(name, "") for name in ("BucketName", "KeyArn", "ApiFunctionName"))
     s3, kms, sqs, aws_lambda = map(reading.client, ("s3", "kms", "sqs", "lambda"))
     no_bucket = found("bucket-missing", f"{bucket} does not exist", bucket=bucket)
     no_key = found("key-missing", f"{key} does not exist")
-    no_queue = found("queue-missing", "the queue of failed batches does not exist", stack=reading.stack.name)
     no_function = found("api-function-missing", f"{api} does not exist")
     parts = (
         reading.part("bucket", (), partial(probe_bucket, s3, bucket, reading.wanted("Bucket")), no_bucket),
         reading.part("key", (), partial(probe_key, kms, key), no_key),
         _role(reading),
-        reading.part("queue", (), partial(probe_queue, sqs, queue), no_queue),
+        *(_queue(reading, sqs, name) for name in _FAULT_OF_QUEUE),
         reading.part("api", (), partial(probe_api, aws_lambda, api, reading.wanted("ApiFunction")), no_function),
     )
     return {"settings": tuple(finding for part in parts for finding in part)}
+
+
+def _queue(reading: Reading, sqs: Any, name: str) -> tuple[Finding, ...]:
+    queue = reading.stack.outputs.get(f"{name}Url", "")
+    missing = found(_FAULT_OF_QUEUE[name], f"the queue {name} does not exist", stack=reading.stack.name)
+    return reading.part(
+        name, (), partial(probe_queue, sqs, queue, name, reading.stack.name, reading.wanted(name)), missing
+    )
 
 
 def _role(reading: Reading) -> tuple[Finding, ...]:
@@ -92,10 +99,18 @@ def probe_key(kms: Any, key: str) -> tuple[Finding, ...]:
     return (found(fault, f"{what}{ends}: nothing can be read or written", key=key),)
 
 
-def probe_queue(sqs: Any, queue: str) -> tuple[Finding, ...]:
-    """Check that a queue exists."""
-    sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
-    return ()
+def probe_queue(sqs: Any, queue: str, name: str, stack: str, wanted: Properties) -> tuple[Finding, ...]:
+    """Check that a queue exists and is encrypted as in the template, and count its messages."""
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    key, wanted_key = attributes.get("KmsMasterKeyId"), wanted.get("KmsMasterKeyId")
+    if wanted_key and key != wanted_key:
+        what = f"{name} is encrypted with {key or 'no key'}, and not with the stack's key"
+        return (found("queue-not-encrypted", what, queue=queue, key=wanted_key),)
+    counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+    if name == REJECTS_QUEUE and (n_messages := sum(int(attributes[count]) for count in counts)):
+        what = f"{counted(n_messages, 'message')} with rejects that the bucket did not take"
+        return (found("rejects-in-queue", what, stack=stack),)
+    return (good("queue", f"{name} exists, and is encrypted as in the template"),)
 
 
 def probe_api(aws_lambda: Any, name: str, wanted: Properties) -> tuple[Finding, ...]:
