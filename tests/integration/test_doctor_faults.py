@@ -1,5 +1,6 @@
 """`ridecast doctor` finds each fault that is planted in a deployed stack of the local AWS, and names its remedy."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -61,6 +62,9 @@ def deployed(aws: LocalAws) -> Deployed:
     return Deployed(stack)
 
 
+Plant = Callable[[Deployed], None]
+
+
 def delete_input_stream(on: Deployed) -> None:
     on.client("kinesis").delete_stream(StreamName=on.outputs["RideEventsStream"])
 
@@ -108,7 +112,107 @@ def delete_alarm(on: Deployed) -> None:
     on.client("cloudwatch").delete_alarms(AlarmNames=[on.name("ThrottlesAlarm")])
 
 
-PLANTED: list[tuple[str, Callable[[Deployed], None], str]] = [
+def shorten_retention(on: Deployed) -> None:
+    shorter = {"StreamName": on.outputs["RideEventsStream"], "RetentionPeriodHours": 24}
+    on.client("kinesis").decrease_stream_retention_period(**shorter)
+
+
+def shorten_retention_of_the_output(on: Deployed) -> None:
+    shorter = {"StreamName": on.outputs["RidePredictionsStream"], "RetentionPeriodHours": 24}
+    on.client("kinesis").decrease_stream_retention_period(**shorter)
+
+
+def stop_encryption_of(output: str) -> Plant:
+    def plant(on: Deployed) -> None:
+        stream, key = on.outputs[output], on.outputs["KeyArn"]
+        on.client("kinesis").stop_stream_encryption(StreamName=stream, EncryptionType="KMS", KeyId=key)
+
+    return plant
+
+
+def suspend_versioning(on: Deployed) -> None:
+    suspended = {"Status": "Suspended"}
+    on.client("s3").put_bucket_versioning(Bucket=on.outputs["BucketName"], VersioningConfiguration=suspended)
+
+
+def delete_encryption(on: Deployed) -> None:
+    on.client("s3").delete_bucket_encryption(Bucket=on.outputs["BucketName"])
+
+
+def disable_key(on: Deployed) -> None:
+    on.client("kms").disable_key(KeyId=on.name("Key"))
+
+
+def schedule_deletion_of_the_key(on: Deployed) -> None:
+    on.client("kms").schedule_key_deletion(KeyId=on.name("Key"), PendingWindowInDays=7)
+
+
+def take_permission(sid: str) -> Plant:
+    def plant(on: Deployed) -> None:
+        iam, policy = on.client("iam"), {"RoleName": on.name("PredictorRole"), "PolicyName": "predictor"}
+        document = iam.get_role_policy(**policy)["PolicyDocument"]
+        left = [one for one in document["Statement"] if one["Sid"] != sid]
+        assert left != document["Statement"]
+        iam.put_role_policy(**policy, PolicyDocument=json.dumps({**document, "Statement": left}))
+
+    return plant
+
+
+def deny_everything(on: Deployed) -> None:
+    deny = {"Effect": "Deny", "Action": "kinesis:*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    on.client("iam").put_role_policy(RoleName=on.name("PredictorRole"), PolicyName="more", PolicyDocument=document)
+
+
+def delete_role(on: Deployed) -> None:
+    iam, role = on.client("iam"), on.name("PredictorRole")
+    iam.delete_role_policy(RoleName=role, PolicyName="predictor")
+    iam.delete_role(RoleName=role)
+
+
+def change_variable(name: str, value: str) -> Plant:
+    """Serve a version with another value of a variable."""
+
+    def plant(on: Deployed) -> None:
+        aws_lambda, function = on.client("lambda"), on.outputs["FunctionName"]
+        variables = aws_lambda.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        assert name in variables
+        environment = {"Variables": {**variables, name: value}}
+        aws_lambda.update_function_configuration(FunctionName=function, Environment=environment)
+        version = aws_lambda.publish_version(FunctionName=function)["Version"]
+        aws_lambda.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
+
+    return plant
+
+
+def change_bucket_of_the_api(on: Deployed) -> None:
+    aws_lambda, function = on.client("lambda"), on.outputs["ApiFunctionName"]
+    variables = aws_lambda.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    environment = {"Variables": {**variables, "BUCKET": "another"}}
+    aws_lambda.update_function_configuration(FunctionName=function, Environment=environment)
+
+
+def change_mapping(**properties: object) -> Plant:
+    def plant(on: Deployed) -> None:
+        on.client("lambda").update_event_source_mapping(UUID=on.name("PredictorRides"), **properties)
+
+    return plant
+
+
+def delete_rejects_queue(on: Deployed) -> None:
+    on.client("sqs").delete_queue(QueueUrl=on.outputs["RejectsQueueUrl"])
+
+
+def take_encryption_from_queue(on: Deployed) -> None:
+    url = on.outputs["RejectsQueueUrl"]
+    on.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": ""})
+
+
+def send_reject_to_queue(on: Deployed) -> None:
+    on.client("sqs").send_message(QueueUrl=on.outputs["RejectsQueueUrl"], MessageBody="a part of an object")
+
+
+PLANTED: list[tuple[str, Plant, str]] = [
     ("input-stream-missing", delete_input_stream, "aws kinesis create-stream --stream-name events-"),
     ("output-stream-missing", delete_output_stream, "aws kinesis create-stream --stream-name predictions-"),
     ("function-missing", delete_function, "docs/runbook.md#repair"),
@@ -120,14 +224,34 @@ PLANTED: list[tuple[str, Callable[[Deployed], None], str]] = [
     ("mapping-missing", delete_mapping, "docs/runbook.md#repair"),
     ("mapping-disabled", disable_mapping, "`aws lambda update-event-source-mapping --uuid"),
     ("alarm-deleted", delete_alarm, "docs/runbook.md#repair"),
+    ("input-retention-short", shorten_retention, "--retention-period-hours 48`"),
+    ("output-retention-short", shorten_retention_of_the_output, "--retention-period-hours 48`"),
+    ("input-stream-not-encrypted", stop_encryption_of("RideEventsStream"), "`aws kinesis start-stream-encryption"),
+    ("output-stream-not-encrypted", stop_encryption_of("RidePredictionsStream"), "--key-id arn:aws:kms:"),
+    ("bucket-not-versioned", suspend_versioning, "--versioning-configuration Status=Enabled`"),
+    ("bucket-not-encrypted", delete_encryption, "docs/runbook.md#repair"),
+    ("key-disabled", disable_key, "`aws kms enable-key --key-id arn:aws:kms:"),
+    ("key-pending-deletion", schedule_deletion_of_the_key, "`aws kms cancel-key-deletion --key-id arn:aws:kms:"),
+    ("role-lacks-permission", take_permission("PublishPredictions"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", take_permission("ReadRideEvents"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", deny_everything, "docs/runbook.md#repair"),
+    ("role-missing", delete_role, "docs/runbook.md#repair"),
+    ("environment-wrong", change_variable("OUTPUT_STREAM", "nope"), "--name live --function-version 1`"),
+    ("environment-wrong", change_variable("BUCKET", "another"), "--name live --function-version 1`"),
+    ("environment-wrong", change_variable("REJECTS_QUEUE_URL", ""), "--name live --function-version 1`"),
+    ("api-environment-wrong", change_bucket_of_the_api, "docs/runbook.md#repair"),
+    ("mapping-changed", change_mapping(BisectBatchOnFunctionError=False), "--bisect-batch-on-function-error`"),
+    ("mapping-changed", change_mapping(MaximumRetryAttempts=3), "--maximum-retry-attempts "),
+    ("mapping-changed", change_mapping(DestinationConfig={}), "--destination-config '{"),
+    ("rejects-queue-missing", delete_rejects_queue, "docs/runbook.md#repair"),
+    ("queue-not-encrypted", take_encryption_from_queue, "`aws sqs set-queue-attributes"),
+    ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]
 """The fault, how it is planted, and words of the remedy."""
 
 
 @pytest.mark.parametrize(("fault", "plant", "remedy"), PLANTED, ids=[fault for fault, *_ in PLANTED])
-def test_planted_fault_is_found_with_its_remedy(
-    deployed: Deployed, fault: str, plant: Callable[[Deployed], None], remedy: str
-) -> None:
+def test_planted_fault_is_found_with_its_remedy(deployed: Deployed, fault: str, plant: Plant, remedy: str) -> None:
     plant(deployed)
 
     found = deployed.problems()
