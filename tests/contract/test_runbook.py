@@ -8,15 +8,17 @@ import typer
 
 from infra.cli.app import app
 from infra.local.stack import Stack
+from infra.operate.doctor.faults import FAULTS
 from infra.stack.template import TEMPLATE
 from tests.kits.alarms import Properties
 from tests.kits.dashboard import read_panels
+from tests.kits.fault_table import with_table
 
 RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
 
 
-OTHER_SECTIONS = ["Repair"]
+OTHER_SECTIONS = ["Faults", "Repair"]
 
 
 def test_every_alarm_has_a_section_and_every_section_an_alarm(alarms: dict[str, Properties]) -> None:
@@ -65,3 +67,18 @@ def test_every_command_of_the_runbook_exists() -> None:
         assert first in group.commands, first
         verbs = getattr(group.commands[first], "commands", None)
         assert verbs is None or rest[0] in verbs, (first, rest)
+
+
+def test_table_of_faults_is_the_doctors_list() -> None:
+    """If this fails, run `python -m tests.kits.fault_table`."""
+    assert with_table(RUNBOOK) == RUNBOOK
+
+
+def test_every_alarm_is_set_off_by_a_fault_of_the_list(alarms: dict[str, Properties]) -> None:
+    named = {name for fault in FAULTS.values() for name in fault.alarms}
+    assert named == {*alarms, "StackAlarm"}
+
+
+def test_every_place_that_a_remedy_names_is_a_section() -> None:
+    named = {place for fault in FAULTS.values() for place in re.findall(r"runbook\.md#(\w+)", fault.remedy)}
+    assert named <= {heading.lower() for heading in HEADINGS}

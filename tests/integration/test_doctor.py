@@ -106,14 +106,15 @@ def test_damaged_bundle_is_found(stack: TemplateStack) -> None:
     whole = s3.get_object(**where)["Body"].read()
     s3.put_object(**where, Body=whole[:-1])
     assert "forest.npz" in problems(stack)["model"].what
-    assert f"`ridecast models rollback VERSION --bucket {where['Bucket']}`" in problems(stack)["model"].remedy
+    rollback = f"`ridecast models rollback VERSION --channel stable --bucket {where['Bucket']}`"
+    assert rollback in problems(stack)["model"].remedy
     s3.put_object(**where, Body=whole)
 
 
 def test_damaged_channel_is_found(stack: TemplateStack) -> None:
     release_model(stack)
     stack.aws.client("s3").put_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json", Body=b"{")
-    assert "rollback" in problems(stack)["model"].remedy
+    assert "`ridecast models restore --channel stable --bucket" in problems(stack)["model"].remedy
     stack.aws.client("s3").delete_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json")
 
 
@@ -217,7 +218,9 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
         ("lambda", {"function", "release", "mapping", "concurrency", "quotas", "api"}),
         ("kinesis", {"input stream", "output stream", "quotas"}),
         ("cloudwatch", {"work", "input stream", "output stream", "alarms"}),
-        ("sqs", {"queue"}),
+        ("sqs", {"GivenUpBatches", "RejectsQueue"}),
+        ("kms", {"key"}),
+        ("iam", {"role"}),
     ],
 )
 @pytest.mark.parametrize(("error", "is_denied"), [(DENIED, True), (THROTTLED, False), (UNREACHABLE, False)])

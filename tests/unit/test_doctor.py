@@ -26,12 +26,14 @@ from infra.operate.doctor.facts import (
     WorkFacts,
     good,
 )
+from infra.operate.doctor.faults import FAULTS, found
 from infra.operate.doctor.function import function_facts, probe_release
 from infra.operate.doctor.mapping import probe_mapping
 from infra.operate.doctor.stack import describe_own_stack
 from infra.operate.doctor.template_diff import diff_templates, parse_deployed
 from infra.stack.describe import DescribedStack, Resource
 from tests.builders_doctor import HEALTHY, INPUT, OUTPUT, WORK, only_problem, problems, stack_with
+from tests.kits.doctor_faults import PLANTED
 from training.errors import UserError
 
 Problem = tuple[StackFacts, str, Severity, *tuple[str, ...]]
@@ -181,6 +183,26 @@ PROBLEMS: list[Problem] = [
         WARNING,
         "451 of the account's 500 shards are used",
     ),
+    (stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9, is_on_demand=True))), "output stream", BAD, "resends"),
+    (stack_with(streams=(INPUT, replace(OUTPUT, peak_records_per_s=1401.0))), "output stream", WARNING, "Shards=4"),
+    (with_input(retention_h=24, wanted_retention_h=48), "input stream", BAD, "--retention-period-hours 48`"),
+    (
+        replace(with_input(retention_h=24), mapping=MappingFacts("Enabled", "OK", max_record_age_s=86_400)),
+        "input stream",
+        BAD,
+        "a batch that fails is lost before Lambda stores it, after 24 h",
+        "--retention-period-hours 48`",
+    ),
+    (with_work(n_rejects_not_stored=3), "work", BAD, "3 rejects found no place", "#rejectsnotstoredalarm"),
+    (with_work(n_recent_stale=2), "refresh", BAD, "docs/runbook.md#stalechannelalarm"),
+    (with_work(n_retried=7), "work", WARNING, "7 records were returned to Lambda", "`role`"),
+    (stack_with(mapping=MappingFacts("Enabled", is_of_another_stream=True)), "mapping", BAD, "docs/runbook.md#repair"),
+    (
+        stack_with(missing={"key": found("key-missing", "arn:aws:kms:1:2:key/3 does not exist")}),
+        "key",
+        BAD,
+        "docs/runbook.md#repair",
+    ),
     (stack_with(n_waiting={"rejects": 2}), "rejects", WARNING, "`ridecast records redrive --kind reject`"),
     (stack_with(n_waiting={"failures": 1}), "failures", BAD, "`ridecast records redrive --kind failure`"),
     (
@@ -205,8 +227,33 @@ def test_problem_has_a_severity_and_a_remedy(problem: Problem) -> None:
     found = only_problem(facts)
 
     assert (found.check, found.severity) == (name, severity)
+    assert severity is FAULTS[found.fault].severity
     for one in words:
         assert one in f"{found.what} → {found.remedy}"
+
+
+def test_every_fault_that_the_doctor_sees_is_found_by_a_test() -> None:
+    here = {only_problem(facts).fault for facts, *_ in PROBLEMS}
+    planted = {fault for fault, *_ in PLANTED}
+    by_loading_a_model = {"no-model", "channel-damaged", "model-damaged"}  # tests/integration/test_doctor.py
+
+    of_two_findings = {"rides-waited-for-a-cause"}  # below
+
+    seen = {name for name, one in FAULTS.items() if one.check}
+    assert seen == here | planted | by_loading_a_model | of_two_findings
+
+
+def test_more_shards_are_no_remedy_where_something_else_is_the_cause() -> None:
+    late = with_work(max_record_age_s=4000.0)
+    assert only_problem(late).remedy == "raise ParallelizationFactor or the number of shards"
+
+    denied = found("role-lacks-permission", "the role may not kinesis:PutRecords")
+    _, waited = problems(replace(late, settings=(denied,)))
+
+    assert (waited.fault, waited.remedy) == (
+        "rides-waited-for-a-cause",
+        "more shards do not help: remove the cause first, see `role`",
+    )
 
 
 @pytest.mark.parametrize(

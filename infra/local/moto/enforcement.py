@@ -22,6 +22,7 @@ from moto.iam.models import Policy
 from moto.kinesis.utils import decompose_shard_iterator
 from moto.kms.models import kms_backends
 from moto.s3.models import FakeKey, s3_backends
+from moto.s3.responses import ACTION_MAP
 
 from infra.local.moto.policies import is_allowed
 
@@ -50,6 +51,7 @@ def patch_enforcement() -> None:
     """Replace moto's check with the one of this file, in the whole process."""
     IAMRequestBase.check_action_permitted = _check
     IAMRequestBase.check_signature = lambda _: None  # moto computes another one if a path holds an ARN
+    ACTION_MAP["BUCKET"]["GET"]["encryption"] = "GetEncryptionConfiguration"  # moto takes it for a listing
 
 
 _moto_check = IAMRequestBase.check_action_permitted

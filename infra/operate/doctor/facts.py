@@ -106,6 +106,7 @@ class WorkFacts:
     n_refresh_failures: int = 0  # refreshes of the channel that did not load its model
     recent_minutes: int = 10  # length of the recent past: long enough to contain a refresh
     n_recent_refresh_failures: int = 0
+    n_recent_stale: int = 0  # batches whose models are of a channel that was read too long ago
     n_recent_records: int = 0  # a function without records does not refresh
 
 

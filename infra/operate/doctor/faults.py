@@ -26,6 +26,7 @@ class Fault:
     severity: Severity
     remedy: str  # names in braces are filled in by the finding
     alarms: tuple[str, ...] = ()  # logical names of the alarms that it sets off
+    in_table: str = ""  # the remedy for the runbook's table, if the finding's own depends on what it found
 
 
 _STACK = (
@@ -35,6 +36,8 @@ _STACK = (
         "stack",
         _BAD,
         "{next}; `aws cloudformation describe-stack-events --stack-name {stack}` gives the reason",
+        in_table="delete the stack, or continue its rollback, and deploy again; `aws cloudformation "
+        "describe-stack-events --stack-name STACK` gives the reason",
     ),
     Fault(
         "stack-rolled-back",
@@ -70,6 +73,7 @@ _STACK = (
         "parameters",
         _WARNING,
         "to keep this, deploy with {values}; else undo it by hand, because CloudFormation does not detect it",
+        in_table="deploy with the new value to keep it; else undo it by hand: CloudFormation does not detect it",
     ),
     Fault(
         "resources-drifted",
@@ -302,6 +306,7 @@ _CHANGED = (
         "mapping",
         _BAD,
         "`aws lambda update-event-source-mapping --uuid {uuid} {options}`",
+        in_table="`aws lambda update-event-source-mapping --uuid UUID`, with the options that the finding names",
     ),
 )
 
@@ -357,6 +362,7 @@ _STREAMS = (
         _BAD,
         "ask who has switched the function off; {next}",
         ("ThrottlesAlarm", "NoPredictionsAlarm", "IteratorAgeAlarm"),
+        "ask who has switched the function off; deploy with a sufficient ReservedConcurrency",
     ),
     Fault(
         "concurrency-short",
@@ -365,6 +371,7 @@ _STREAMS = (
         _WARNING,
         "{next}",
         ("ThrottlesAlarm", "IteratorAgeAlarm"),
+        "deploy with ReservedConcurrency of at least shards times ParallelizationFactor",
     ),
     Fault(
         "concurrency-shared",
@@ -373,6 +380,7 @@ _STREAMS = (
         _WARNING,
         "raise {quota}, or lower the reservations of other functions",
         ("ThrottlesAlarm", "IteratorAgeAlarm"),
+        "raise Lambda's quota of concurrent executions, or lower the reservations of other functions",
     ),
     Fault(
         "quota-nearly-used",
@@ -459,6 +467,14 @@ _FUNCTION = (
         "refreshes succeed again; `refresh_failed` in the log has the reason",
     ),
     Fault(
+        "channel-stale",
+        "the function has not read its channel for longer than a new model takes to begin serving",
+        "refresh",
+        _BAD,
+        "it may serve a model that was replaced: docs/runbook.md#stalechannelalarm",
+        ("StaleChannelAlarm",),
+    ),
+    Fault(
         "invocations-failed",
         "invocations end in an exception of the function",
         "work",
@@ -538,6 +554,7 @@ _FUNCTION = (
         _WARNING,
         "more shards do not help: remove the cause first, see {causes}",
         ("IteratorAgeAlarm",),
+        "more shards do not help: remove the cause first",
     ),
     Fault(
         "nothing-reported",
@@ -572,7 +589,8 @@ _MODEL = (
         "the channel's newest model is damaged, missing or not signed",
         "model",
         _BAD,
-        "`ridecast models rollback VERSION --bucket {bucket}`, or release another; running functions keep theirs",
+        "`ridecast models rollback VERSION --channel {channel} --bucket {bucket}`, or release another; running "
+        "functions keep theirs",
         ("RefreshFailuresAlarm",),
     ),
 )
@@ -585,6 +603,7 @@ _ALARMS = (
         _BAD,
         "docs/runbook.md{section} describes what to do",
         ("StackAlarm",),
+        "the alarm's section here",
     ),
     Fault(
         "alarm-deleted",
@@ -689,7 +708,7 @@ def table() -> Iterator[str]:
     for fault in FAULTS.values():
         seen = f"*{fault.check}*, {_WORDS[fault.severity]}" if fault.check else "not seen"
         alarms = ", ".join(f"[{name}](#{name.lower()})" for name in fault.alarms if name != "StackAlarm") or "none"
-        yield f"| {fault.what} | {seen} | {alarms} | {_with_names(fault.remedy)} |"
+        yield f"| {fault.what} | {seen} | {alarms} | {_with_names(fault.in_table or fault.remedy)} |"
 
 
 _WORDS = {_BAD: "bad", _WARNING: "warning", _UNKNOWN: "not looked at"}
@@ -698,4 +717,4 @@ _WORDS = {_BAD: "bad", _WARNING: "warning", _UNKNOWN: "not looked at"}
 def _with_names(remedy: str) -> str:
     """Return a remedy for the table: names in braces in capitals, and places in the runbook as links."""
     text = "".join(text + (name.upper() if name else "") for text, name, _, _ in Formatter().parse(remedy))
-    return re.sub(r"docs/runbook.md#(\w+)", r"[\1](#\1)", text)
+    return re.sub(r"docs/runbook.md#(\w+)", r"[the section \1](#\1)", text)

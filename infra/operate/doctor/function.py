@@ -20,7 +20,7 @@ from infra.operate.doctor.facts import (
     first_of,
     good,
 )
-from infra.operate.doctor.faults import found
+from infra.operate.doctor.faults import FAULTS, found
 from infra.operate.doctor.mapping import probe_mapping
 from infra.operate.doctor.metrics import MINUTE_S, by_minute
 from infra.operate.doctor.model import check_model
@@ -48,7 +48,7 @@ _SETTING_OF = {
 }
 """Parameters that the function receives as settings."""
 
-_RECENT_METRICS = dict.fromkeys(("Records", "ModelRefreshFailures"), "Sum")
+_RECENT_METRICS = dict.fromkeys(("Records", "ModelRefreshFailures", "StaleChannel"), "Sum")
 _OUR_METRICS = {
     **_RECENT_METRICS,
     **dict.fromkeys(("Predictions", "Rejects", "RejectsNotStored", "RetriedRecords", "FailedInvocations"), "Sum"),
@@ -195,6 +195,7 @@ def probe_work(
         recent_minutes=recent_minutes,
         n_recent_refresh_failures=_total(recent["ModelRefreshFailures"]),
         n_recent_records=_total(recent["Records"]),
+        n_recent_stale=_total(recent["StaleChannel"]),
     )
 
 
@@ -232,6 +233,11 @@ def check_refresh(facts: StackFacts) -> Iterator[Finding]:
     recently, window = f"in the last {work.recent_minutes} minutes", f"in the last {facts.window_minutes} minutes"
     n_failed, n_recent = work.n_refresh_failures, work.n_recent_refresh_failures
     failed = f"{counted(n_failed, 'refresh failure')} of the channel {window}"
+    if work.n_recent_stale:
+        yield found(
+            "channel-stale",
+            f"{counted(work.n_recent_stale, 'time')} {recently} the function used an old look at the channel",
+        )
     if n_recent:
         what = f"{counted(n_recent, 'refresh failure')} of the channel {recently}"
         yield found("refresh-failing", f"{what}: the function serves the model that it has loaded before")
@@ -290,8 +296,13 @@ def check_waiting_time(work: WorkFacts | None, findings: Sequence[Finding]) -> I
     if work is None or work.max_record_age_s <= MAX_RECORD_AGE_S:
         return
     what = f"rides waited up to {work.max_record_age_s:,.0f} s"
-    causes = dict.fromkeys(f"`{one.check}`" for one in findings if one.severity in {Severity.bad, Severity.unknown})
-    if causes:
+    if causes := dict.fromkeys(f"`{one.check}`" for one in findings if _makes_rides_wait(one)):
         yield found("rides-waited-for-a-cause", what, causes=", ".join(causes))
     else:
         yield found("rides-waited", what)
+
+
+def _makes_rides_wait(finding: Finding) -> bool:
+    if not finding.fault:
+        return False
+    return finding.severity in {Severity.bad, Severity.unknown} or "IteratorAgeAlarm" in FAULTS[finding.fault].alarms

@@ -28,24 +28,22 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket:
     where = f"channel {channel} of s3://{bucket}"
     try:
         refreshed = store.refresh()
-    except PredictorError as error:
-        return _finding(error, where, channel, bucket)
-    if refreshed.error:  # the model of another segment loads
-        return _finding(refreshed.error, where, channel, bucket)
-    return good("model", f"{where} holds {refreshed.model.model_version}, and it loads")
-
-
-def _finding(error: PredictorError, where: str, channel: str, bucket: str) -> Finding:
-    if isinstance(error, NoModelYetError):
+    except NoModelYetError:
         return found("no-model", f"{where} holds no model yet: rides wait in the stream", bucket=bucket)
+    except PredictorError as error:
+        return _problem(where, channel, bucket, error)
+    version = refreshed.model.model_version
+    if refreshed.error:
+        return _problem(
+            f"{where}; a function that starts serves {version} in its place", channel, bucket, refreshed.error
+        )
+    return good("model", f"{where} holds {version}, and it loads")
+
+
+def _problem(where: str, channel: str, bucket: str, error: PredictorError) -> Finding:
     if isinstance(error, DamagedChannelError):
         return found("channel-damaged", f"{where}: {error.__cause__}", channel=channel, bucket=bucket)
-    if _is_read(error):
-        return found("model-damaged", f"{where}: {error}", bucket=bucket)
-    fault = "denied" if is_denied(error.__cause__) else "not-read"
-    return found(fault, f"{where}: {error}", check="model")
-
-
-def _is_read(error: PredictorError) -> bool:
-    """Return whether the model was read and must not be served; else S3 or KMS refused, and it may be good."""
-    return not isinstance(error, TransientError) or (isinstance(error, StoreError) and error.action == "use")
+    what = f"{where}: {error}"
+    if isinstance(error, TransientError) and not (isinstance(error, StoreError) and error.action == "use"):
+        return found("denied" if is_denied(error.__cause__) else "not-read", what, check="model")
+    return found("model-damaged", what, channel=channel, bucket=bucket)

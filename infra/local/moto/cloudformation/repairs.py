@@ -11,6 +11,7 @@ from moto.cloudformation.models import Stack
 from moto.iam.models import Role
 from moto.kms.models import Key
 from moto.logs.models import LogGroup
+from moto.s3.models import FakeBucket
 
 
 def patch_resources() -> None:
@@ -22,6 +23,7 @@ def patch_resources() -> None:
     _write_policies_of_roles()
     _tag_keys_and_write_their_policies()
     _describe_encryption()
+    _version_buckets()
     _describe_variables_as_text()
     _end_arns_of_log_groups()
 
@@ -121,6 +123,18 @@ def _describe_encryption() -> None:
 
     stream_class.create_from_cloudformation_json = staticmethod(create)
     stream_class.update_from_cloudformation_json = staticmethod(update)
+
+
+def _version_buckets() -> None:
+    """Set a bucket's versioning, which moto does not read."""
+    moto_create = FakeBucket.create_from_cloudformation_json
+
+    def create(name: str, resource: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
+        bucket = moto_create(name, resource, *rest, **more)
+        bucket.versioning_status = resource.get("Properties", {}).get("VersioningConfiguration", {}).get("Status")
+        return bucket
+
+    FakeBucket.create_from_cloudformation_json = staticmethod(create)
 
 
 def _describe_variables_as_text() -> None:

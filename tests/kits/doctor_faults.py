@@ -1,0 +1,227 @@
+"""Faults to plant in a deployed stack of the local AWS, each with words of the doctor's remedy."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from infra.operate.doctor.doctor import Doctor, check
+from infra.operate.doctor.facts import Finding, Severity
+from tests.kits.stack import TemplateStack
+
+_ALWAYS = {"nobody-subscribed"}
+"""What the doctor finds in a healthy stack of the local AWS, which never confirms a subscription."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployed stack with a model, to plant faults in."""
+
+    stack: TemplateStack
+
+    def client(self, service: str) -> Any:
+        """Make a client of a service."""
+        return self.stack.aws.client(service)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        return dict(self.stack.outputs())
+
+    def name(self, logical_name: str) -> str:
+        """Return a resource's physical name."""
+        return self.stack.names()[logical_name]
+
+    def problems(self) -> dict[str, Finding]:
+        """Findings that are not good, by fault."""
+        findings = check(Doctor(self.stack.aws.client, self.stack.name).gather())
+        problems = [one for one in findings if one.severity is not Severity.good]
+        return {one.fault: one for one in problems if one.fault not in _ALWAYS}
+
+
+Plant = Callable[[Deployed], None]
+
+
+def delete_input_stream(on: Deployed) -> None:
+    on.client("kinesis").delete_stream(StreamName=on.outputs["RideEventsStream"])
+
+
+def delete_output_stream(on: Deployed) -> None:
+    on.client("kinesis").delete_stream(StreamName=on.outputs["RidePredictionsStream"])
+
+
+def delete_function(on: Deployed) -> None:
+    on.client("lambda").delete_function(FunctionName=on.outputs["FunctionName"])
+
+
+def delete_alias(on: Deployed) -> None:
+    on.client("lambda").delete_alias(FunctionName=on.outputs["FunctionName"], Name="live")
+
+
+def delete_api_function(on: Deployed) -> None:
+    on.client("lambda").delete_function(FunctionName=on.outputs["ApiFunctionName"])
+
+
+def delete_bucket(on: Deployed) -> None:
+    s3, bucket = on.client("s3"), on.outputs["BucketName"]
+    for version in s3.list_object_versions(Bucket=bucket).get("Versions", ()):
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+    s3.delete_bucket(Bucket=bucket)
+
+
+def delete_queue(on: Deployed) -> None:
+    on.client("sqs").delete_queue(QueueUrl=on.outputs["GivenUpBatchesUrl"])
+
+
+def delete_topic(on: Deployed) -> None:
+    on.client("sns").delete_topic(TopicArn=on.outputs["AlarmTopicArn"])
+
+
+def delete_mapping(on: Deployed) -> None:
+    on.client("lambda").delete_event_source_mapping(UUID=on.name("PredictorRides"))
+
+
+def disable_mapping(on: Deployed) -> None:
+    on.client("lambda").update_event_source_mapping(UUID=on.name("PredictorRides"), Enabled=False)
+
+
+def delete_alarm(on: Deployed) -> None:
+    on.client("cloudwatch").delete_alarms(AlarmNames=[on.name("ThrottlesAlarm")])
+
+
+def shorten_retention(on: Deployed) -> None:
+    shorter = {"StreamName": on.outputs["RideEventsStream"], "RetentionPeriodHours": 24}
+    on.client("kinesis").decrease_stream_retention_period(**shorter)
+
+
+def shorten_retention_of_the_output(on: Deployed) -> None:
+    shorter = {"StreamName": on.outputs["RidePredictionsStream"], "RetentionPeriodHours": 24}
+    on.client("kinesis").decrease_stream_retention_period(**shorter)
+
+
+def stop_encryption_of(output: str) -> Plant:
+    def plant(on: Deployed) -> None:
+        stream, key = on.outputs[output], on.outputs["KeyArn"]
+        on.client("kinesis").stop_stream_encryption(StreamName=stream, EncryptionType="KMS", KeyId=key)
+
+    return plant
+
+
+def suspend_versioning(on: Deployed) -> None:
+    suspended = {"Status": "Suspended"}
+    on.client("s3").put_bucket_versioning(Bucket=on.outputs["BucketName"], VersioningConfiguration=suspended)
+
+
+def delete_encryption(on: Deployed) -> None:
+    on.client("s3").delete_bucket_encryption(Bucket=on.outputs["BucketName"])
+
+
+def disable_key(on: Deployed) -> None:
+    on.client("kms").disable_key(KeyId=on.name("Key"))
+
+
+def schedule_deletion_of_the_key(on: Deployed) -> None:
+    on.client("kms").schedule_key_deletion(KeyId=on.name("Key"), PendingWindowInDays=7)
+
+
+def take_permission(sid: str) -> Plant:
+    def plant(on: Deployed) -> None:
+        iam, policy = on.client("iam"), {"RoleName": on.name("PredictorRole"), "PolicyName": "predictor"}
+        document = iam.get_role_policy(**policy)["PolicyDocument"]
+        left = [one for one in document["Statement"] if one["Sid"] != sid]
+        assert left != document["Statement"]
+        iam.put_role_policy(**policy, PolicyDocument=json.dumps({**document, "Statement": left}))
+
+    return plant
+
+
+def deny_everything(on: Deployed) -> None:
+    deny = {"Effect": "Deny", "Action": "kinesis:*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    on.client("iam").put_role_policy(RoleName=on.name("PredictorRole"), PolicyName="more", PolicyDocument=document)
+
+
+def delete_role(on: Deployed) -> None:
+    iam, role = on.client("iam"), on.name("PredictorRole")
+    iam.delete_role_policy(RoleName=role, PolicyName="predictor")
+    iam.delete_role(RoleName=role)
+
+
+def change_variable(name: str, value: str) -> Plant:
+    """Serve a version with another value of a variable."""
+
+    def plant(on: Deployed) -> None:
+        aws_lambda, function = on.client("lambda"), on.outputs["FunctionName"]
+        variables = aws_lambda.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        assert name in variables
+        environment = {"Variables": {**variables, name: value}}
+        aws_lambda.update_function_configuration(FunctionName=function, Environment=environment)
+        version = aws_lambda.publish_version(FunctionName=function)["Version"]
+        aws_lambda.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
+
+    return plant
+
+
+def change_bucket_of_the_api(on: Deployed) -> None:
+    aws_lambda, function = on.client("lambda"), on.outputs["ApiFunctionName"]
+    variables = aws_lambda.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    environment = {"Variables": {**variables, "BUCKET": "another"}}
+    aws_lambda.update_function_configuration(FunctionName=function, Environment=environment)
+
+
+def change_mapping(**properties: object) -> Plant:
+    def plant(on: Deployed) -> None:
+        on.client("lambda").update_event_source_mapping(UUID=on.name("PredictorRides"), **properties)
+
+    return plant
+
+
+def delete_rejects_queue(on: Deployed) -> None:
+    on.client("sqs").delete_queue(QueueUrl=on.outputs["RejectsQueueUrl"])
+
+
+def take_encryption_from_queue(on: Deployed) -> None:
+    url = on.outputs["RejectsQueueUrl"]
+    on.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": ""})
+
+
+def send_reject_to_queue(on: Deployed) -> None:
+    on.client("sqs").send_message(QueueUrl=on.outputs["RejectsQueueUrl"], MessageBody="a part of an object")
+
+
+PLANTED: list[tuple[str, Plant, str]] = [
+    ("input-stream-missing", delete_input_stream, "aws kinesis create-stream --stream-name events-"),
+    ("output-stream-missing", delete_output_stream, "aws kinesis create-stream --stream-name predictions-"),
+    ("function-missing", delete_function, "docs/runbook.md#repair"),
+    ("alias-missing", delete_alias, "--name live --function-version 1`"),
+    ("api-function-missing", delete_api_function, "docs/runbook.md#repair"),
+    ("bucket-missing", delete_bucket, "`ridecast models release"),
+    ("queue-missing", delete_queue, "docs/runbook.md#repair"),
+    ("topic-missing", delete_topic, "docs/runbook.md#repair"),
+    ("mapping-missing", delete_mapping, "docs/runbook.md#repair"),
+    ("mapping-disabled", disable_mapping, "`aws lambda update-event-source-mapping --uuid"),
+    ("alarm-deleted", delete_alarm, "docs/runbook.md#repair"),
+    ("input-retention-short", shorten_retention, "--retention-period-hours 48`"),
+    ("output-retention-short", shorten_retention_of_the_output, "--retention-period-hours 48`"),
+    ("input-stream-not-encrypted", stop_encryption_of("RideEventsStream"), "`aws kinesis start-stream-encryption"),
+    ("output-stream-not-encrypted", stop_encryption_of("RidePredictionsStream"), "--key-id arn:aws:kms:"),
+    ("bucket-not-versioned", suspend_versioning, "--versioning-configuration Status=Enabled`"),
+    ("bucket-not-encrypted", delete_encryption, "docs/runbook.md#repair"),
+    ("key-disabled", disable_key, "`aws kms enable-key --key-id arn:aws:kms:"),
+    ("key-pending-deletion", schedule_deletion_of_the_key, "`aws kms cancel-key-deletion --key-id arn:aws:kms:"),
+    ("role-lacks-permission", take_permission("PublishPredictions"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", take_permission("ReadRideEvents"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", deny_everything, "docs/runbook.md#repair"),
+    ("role-missing", delete_role, "docs/runbook.md#repair"),
+    ("environment-wrong", change_variable("OUTPUT_STREAM", "nope"), "--name live --function-version 1`"),
+    ("environment-wrong", change_variable("BUCKET", "another"), "--name live --function-version 1`"),
+    ("environment-wrong", change_variable("REJECTS_QUEUE_URL", ""), "--name live --function-version 1`"),
+    ("api-environment-wrong", change_bucket_of_the_api, "docs/runbook.md#repair"),
+    ("mapping-changed", change_mapping(BisectBatchOnFunctionError=False), "--bisect-batch-on-function-error`"),
+    ("mapping-changed", change_mapping(MaximumRetryAttempts=3), "--maximum-retry-attempts "),
+    ("mapping-changed", change_mapping(DestinationConfig={}), "--destination-config '{"),
+    ("rejects-queue-missing", delete_rejects_queue, "docs/runbook.md#repair"),
+    ("queue-not-encrypted", take_encryption_from_queue, "`aws sqs set-queue-attributes"),
+    ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
+]
+"""The fault, how it is planted, and words of the remedy."""
