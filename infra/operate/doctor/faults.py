@@ -529,7 +529,7 @@ _FUNCTION = (
         _WARNING,
         "`problem` in the function's log has AWS's answer: a missing permission or key (see `role`, `key`), or a full "
         "output stream (see `output stream`)",
-        ("PublishRetriesAlarm", "IteratorAgeAlarm"),
+        ("RetriedRecordsAlarm", "PublishRetriesAlarm", "IteratorAgeAlarm"),
     ),
     Fault(
         "throttled",
