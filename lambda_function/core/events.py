@@ -5,17 +5,17 @@ files of every form.
 """
 
 import hashlib
-import json
-import math
-import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.core.diagnosis import foreign_value, form_seen
+from lambda_function.core.documents import BYTE_ORDER_MARK
 from lambda_function.core.features import FIRST_ZONE, LAST_ZONE, RideColumns
+from lambda_function.core.spelling import respell, whole_in_text
 from lambda_function.errors import RejectError
 
 MODEL_NAME = "ride_duration_prediction_model"
@@ -28,7 +28,6 @@ REJECT_REASONS = (NOT_BASE64, NOT_JSON, INVALID_FIELD, TOO_DEEP, TOO_LARGE, DAMA
 
 
 _MAX_PARTITION_KEY_UNITS = 256  # Kinesis counts UTF-16 units and needs at least one
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ZONES_IN_DIGITS = frozenset(map(str, range(FIRST_ZONE, LAST_ZONE + 1)))
 
 
@@ -46,6 +45,17 @@ class RideEvent(msgspec.Struct, frozen=True, gc=False):
 
     ride: Ride
     ride_id: str | int
+
+
+class _TlcRide(msgspec.Struct, frozen=True):
+    """The pickup time under the names that TLC's green and yellow months have for it."""
+
+    lpep_pickup_datetime: str | None = None
+    tpep_pickup_datetime: str | None = None
+
+
+class _TlcEvent(msgspec.Struct, frozen=True):
+    ride: _TlcRide
 
 
 class RideDuration(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +112,9 @@ class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return record_id if self.sub_record is None else f"{record_id}:{self.sub_record}"
 
 
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_event = msgspec.json.Decoder(RideEvent).decode
+_decode_tlc_event = msgspec.json.Decoder(_TlcEvent).decode
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 decode_prediction = msgspec.json.Decoder(Prediction).decode
@@ -120,14 +132,13 @@ def decode_ride_event(data: bytes) -> RideEvent:
     """
     try:
         event = _decode_event(data)
-    except msgspec.ValidationError as error:
-        raise RejectError(INVALID_FIELD, str(error)) from error
-    except RecursionError as error:
-        raise RejectError(TOO_DEEP, "nested deeper than any ride event") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _why_not_json(data, error) from error
-    if type(event.ride.pickup_zone) is str or type(event.ride.dropoff_zone) is str:
-        _check_zones_in_digits(event.ride)
+    except _UNDECODABLE as error:
+        event = _decode_unusual(data, error)
+    ride = event.ride
+    if type(ride.pickup_zone) is str or type(ride.dropoff_zone) is str:
+        event = _with_checked_zones(event)
+    if ride.pickup_datetime is None and data.find(b"pep_pickup_datetime") > 0:  # `in` takes ten times as long
+        event = _with_tlc_pickup(event, data)
     return event
 
 
@@ -202,43 +213,55 @@ def ride_columns(rides: Sequence[Ride], pickup_minutes: NDArray[np.int64]) -> Ri
     )
 
 
-def _check_zones_in_digits(ride: Ride) -> None:
-    for zone, field in ((ride.pickup_zone, "PULocationID"), (ride.dropoff_zone, "DOLocationID")):
-        if type(zone) is str and zone not in _ZONES_IN_DIGITS:
-            problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{field}`"
-            raise RejectError(INVALID_FIELD, problem)
+def _decode_unusual(data: bytes, error: Exception) -> RideEvent:
+    """Decode an event with a byte order mark, or with its numbers in another spelling.
 
-
-def _why_not_json(data: bytes, error: Exception) -> RejectError:
-    """Return why the data are not JSON; values that Python's encoder writes and JSON lacks (NaN) get their path."""
-    try:
-        found = _find_foreign(json.loads(data))
-    except (ValueError, RecursionError):
-        found = None
-    if found is None:
-        return RejectError(NOT_JSON, str(error))
-    expected, path = found
-    return RejectError(INVALID_FIELD, f"Expected {expected} - at `${path}`")
-
-
-def _find_foreign(value: Any) -> tuple[str, str] | None:
-    """Return what was expected in place of the first value that JSON lacks, and the path to it.
-
-    The path is built only on the way back: a megabyte can hold many values below a long path.
+    Raises:
+        RejectError: It is neither; the detail says why.
     """
-    if isinstance(value, float):
-        return None if math.isfinite(value) else ("a finite number", "")
-    if isinstance(value, str):
-        return ("text without lone surrogates", "") if _LONE_SURROGATE.search(value) else None
-    for step, child in _steps(value):
-        found = _find_foreign(child) or (_find_foreign(step) if isinstance(step, str) else None)
-        if found is not None:
-            expected, path = found
-            return expected, (f".{step}" if isinstance(step, str) else f"[{step}]") + path
-    return None
+    document = data.removeprefix(BYTE_ORDER_MARK)
+    if len(document) < len(data) and not document.startswith(BYTE_ORDER_MARK):
+        return decode_ride_event(document)
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            return _decode_event(respell(data))
+        except _UNDECODABLE as remaining:
+            error = remaining
+    raise _refusal(data, error) from error
 
 
-def _steps(value: Any) -> Iterable[tuple[str | int, Any]]:
-    if isinstance(value, dict):
-        return value.items()
-    return enumerate(value) if isinstance(value, list) else ()
+def _refusal(data: bytes, error: Exception) -> RejectError:
+    """Return why data are no ride event: the field at fault by its path, or else the form that the data may have."""
+    if isinstance(error, RecursionError):
+        return RejectError(TOO_DEEP, "nested deeper than any ride event")
+    reason, detail = INVALID_FIELD, str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        reason = NOT_JSON
+        if found := foreign_value(data):
+            return RejectError(INVALID_FIELD, f"Expected {found[0]} - at `${found[1]}`")
+    form = "" if " - at `" in detail else form_seen(data)
+    return RejectError(reason, f"{detail}: this looks like {form}" if form else detail)
+
+
+def _with_checked_zones(event: RideEvent) -> RideEvent:
+    """Return an event whose zones in text are digits of zones."""
+    ride = event.ride
+    for name, field in (("pickup_zone", "PULocationID"), ("dropoff_zone", "DOLocationID")):
+        zone = getattr(ride, name)
+        if type(zone) is str and zone not in _ZONES_IN_DIGITS:
+            whole = whole_in_text(zone)
+            if whole not in _ZONES_IN_DIGITS:
+                problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{field}`"
+                raise RejectError(INVALID_FIELD, problem)
+            ride = msgspec.structs.replace(ride, **{name: whole})
+    return event if ride is event.ride else msgspec.structs.replace(event, ride=ride)
+
+
+def _with_tlc_pickup(event: RideEvent, data: bytes) -> RideEvent:
+    """Return an event with the pickup time that its data have under a name of TLC's."""
+    try:
+        names = _decode_tlc_event(data.removeprefix(BYTE_ORDER_MARK)).ride
+    except msgspec.ValidationError as error:
+        raise RejectError(INVALID_FIELD, str(error)) from error
+    pickup = names.lpep_pickup_datetime or names.tpep_pickup_datetime
+    return msgspec.structs.replace(event, ride=msgspec.structs.replace(event.ride, pickup_datetime=pickup))

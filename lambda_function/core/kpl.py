@@ -29,9 +29,12 @@ DIGEST_BYTES = 16
 MAX_SUB_RECORDS = 65_536
 """An invocation of 6 MB holds 4.5 MB of data: at most 55,000 of the smallest ride events, 82 B with their key."""
 
-FEW_SUB_RECORDS, MIN_AVERAGE_BYTES = 64, 32
-"""If there are more than a few, they must average so many bytes each; a ride event takes 75. An empty sub-record that
-shares a key of 1 kB takes 6 bytes, and its reject 1.3 kB: so 4.5 MB of data could take 3 GB of memory."""
+MAX_FIELDS = 3 * MAX_SUB_RECORDS
+"""Of the message: its sub-records, with a key and an explicit hash key for each."""
+
+MAX_UNKNOWN_FIELDS, BYTES_PER_UNKNOWN_FIELD = 1_000, 64
+"""Unknown fields that a message may have in any case, and in addition one for so many bytes: a tag for each ride event.
+Producers write none, and a megabyte of them would take a second to skip."""
 
 MAX_TABLE_KEY_BYTES = 1_024
 """Kinesis takes keys of 256 characters. Sub-records can share a key, and each of their rejects repeats it."""
@@ -73,15 +76,14 @@ def unpack(data: bytes) -> list[Entry]:
     [('256', b'a ride')]
     """
     body = _verified(data)
+    unknown = iter(range(MAX_UNKNOWN_FIELDS + len(body) // BYTES_PER_UNKNOWN_FIELD))
     try:
-        encoded_keys, encoded_hash_keys, records = _read_tables(body)
-        indexed = [_read_usual_record(record) or _read_any_record(record) for record in records]
+        encoded_keys, encoded_hash_keys, records = _read_tables(body, unknown)
+        if not 1 <= len(records) <= MAX_SUB_RECORDS:
+            raise _damaged(f"{len(records)} sub-records; 1 to {MAX_SUB_RECORDS:,} are allowed")
+        indexed = [_read_usual_record(record) or _read_any_record(record, unknown) for record in records]
     except IndexError as error:
         raise _damaged("it breaks off within a field") from error
-    if not 1 <= len(indexed) <= MAX_SUB_RECORDS:
-        raise _damaged(f"{len(indexed)} sub-records; 1 to {MAX_SUB_RECORDS:,} are allowed")
-    if len(indexed) > max(FEW_SUB_RECORDS, len(body) // MIN_AVERAGE_BYTES):
-        raise _damaged(f"{len(indexed):,} sub-records in {len(body):,} bytes are too small to be rides")
     keys, hash_keys = _decode_keys(encoded_keys), _decode_keys(encoded_hash_keys)
     if max(hash_index for _, hash_index, _ in indexed) >= len(hash_keys):
         raise _damaged("an explicit hash key that is not in its table")
@@ -105,20 +107,23 @@ def _verified(data: bytes) -> bytes:
     return body
 
 
-def _read_tables(body: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Return the message's keys, hash keys and records, each still encoded."""
+def _read_tables(body: bytes, unknown: Iterator[int]) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Return the message's keys, hash keys and records, each still encoded; take one of `unknown` for each other."""
     keys: list[bytes] = []
     hash_keys: list[bytes] = []
     records: list[bytes] = []
     tables = {KEY[0]: keys.append, HASH_KEY[0]: hash_keys.append, RECORD[0]: records.append}
     position, end = 0, len(body)
-    while position < end:
+    for _ in range(MAX_FIELDS):
+        if position >= end:
+            break
         tag, position = body[position], position + 1
         if tag >= ONE_BYTE:
+            _take(unknown)  # no known tag needs a second byte
             tag, position = _read_number(body, position - 1)
         keep = tables.get(tag)
         if keep is None:
-            position = _skip(body, tag, position)
+            position = _skip(body, tag, position, unknown)
             continue
         size, position = body[position], position + 1
         if size >= ONE_BYTE:
@@ -127,6 +132,8 @@ def _read_tables(body: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
                 size, position = _read_number(body, position - 2)
         keep(body[position : position + size])
         position += size
+    else:
+        raise _damaged(f"more than {MAX_FIELDS:,} fields")
     if position > end:
         raise IndexError
     return keys, hash_keys, records
@@ -155,26 +162,33 @@ def _read_usual_record(record: bytes) -> tuple[int, int, bytes] | None:
     return None
 
 
-def _read_any_record(record: bytes) -> tuple[int, int, bytes]:
-    """Read one record in any form that the format allows: fields in any order, unknown fields."""
-    found: dict[int, int | bytes] = {HASH_KEY_INDEX[0]: -1}
+def _read_any_record(record: bytes, unknown: Iterator[int]) -> tuple[int, int, bytes]:
+    """Read one record in any form that the format allows: fields in any order, again, or unknown."""
+    found: dict[int, int | bytes] = {}
     position, end = 0, len(record)
     while position < end:
         tag, position = _read_number(record, position)
-        if tag in _RECORD_TAGS:
-            value, position = _read_number(record, position)
-            found[tag] = value
-            if tag == DATA[0]:
-                found[tag] = record[position : position + value]
-                position += value
-        else:
-            position = _skip(record, tag, position)
+        if tag not in _RECORD_TAGS:
+            position = _skip(record, tag, position, unknown)
+            continue
+        if tag in found:
+            _take(unknown)
+        value, position = _read_number(record, position)
+        found[tag] = value
+        if tag == DATA[0]:
+            found[tag] = record[position : position + value]
+            position += value
     if position > end:
         raise IndexError
-    match found:
+    match {HASH_KEY_INDEX[0]: -1, **found}:
         case {0x08: int(key_index), 0x10: int(hash_index), 0x1A: bytes(data)}:
             return key_index, hash_index, data
     raise _damaged("a sub-record without its key or its data")
+
+
+def _take(unknown: Iterator[int]) -> None:
+    if next(unknown, None) is None:
+        raise _damaged("too many fields that are unknown or come again")
 
 
 def _read_number(data: bytes, position: int) -> tuple[int, int]:
@@ -189,8 +203,9 @@ def _read_number(data: bytes, position: int) -> tuple[int, int]:
     raise _damaged("a number of more than 64 bits")
 
 
-def _skip(data: bytes, tag: int, position: int) -> int:
+def _skip(data: bytes, tag: int, position: int, unknown: Iterator[int]) -> int:
     """Return the position after an unknown field; a known field with another wire type is damage."""
+    _take(unknown)
     if tag >> 3 <= _LAST_KNOWN_FIELD or tag > _MAX_TAG:
         raise _damaged(f"field {tag >> 3} in wire type {tag & 7}")
     match tag & 7:

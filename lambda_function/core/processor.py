@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.documents import split_documents
 from lambda_function.core.events import (
     TOO_LARGE,
     Reject,
@@ -23,12 +24,22 @@ from lambda_function.core.events import (
 )
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.kpl import is_aggregated, unpack
-from lambda_function.core.pickup_time import pickup_minute, usual_pickup_minutes
+from lambda_function.core.pickup_time import arrival_minutes, pickup_minute, usual_pickup_minutes
 from lambda_function.core.records import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry, KinesisRecord, build_reject, sub_record
 from lambda_function.errors import RejectError
 
 DURATION_DECIMALS = 2
 """Hundredths of a minute on the wire: in finer digits, processors differ in the last bits of a sum."""
+
+MAX_BAD_PARTS = 64
+"""If more parts of a record are bad, or if their rejects would hold MAX_GROWTH times its bytes (each repeats its
+partition key), then one reject holds the whole record. Otherwise 4.5 MB of small parts could take 3 GB of memory."""
+
+MAX_GROWTH = 8
+
+MAX_BAD_TRIES = 1_024
+"""After so many bad parts, a record's other parts are not tried: each takes about 5 µs. After MAX_BAD_PARTS, those that
+cannot be ride events are not."""
 
 _MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
 
@@ -37,13 +48,15 @@ _MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
 class ProcessedBatch:
     """The result of a batch: each record is in `entries` or in `rejects`, in order, never in both.
 
-    Each sub-record of an aggregate is in one of the two, under its record's position in the batch.
+    Each part of a record that holds several rides (a KPL aggregate, several JSON documents) is in one of the two, under
+    its record's position in the batch. A reject of the record itself stands for all of its parts without a prediction.
     """
 
     entries: list[Entry]  # predictions to publish: partition key and data
     ids: list[str]  # the prediction id of each entry
     positions: list[int]  # the position of each entry's record, ascending
     rejects: list[tuple[int, Reject]]  # (position, reject) each, ascending
+    n_without_pickup_time: int = 0  # rides that were predicted as of the arrival of their record
 
     def without(self, ids: Container[str]) -> Self:
         """Return the batch without the predictions and rejects that have one of these ids; itself if none has."""
@@ -56,6 +69,7 @@ class ProcessedBatch:
             [self.ids[index] for index in kept],
             [self.positions[index] for index in kept],
             rejects,
+            self.n_without_pickup_time,
         )
 
 
@@ -99,6 +113,7 @@ def _merged(parts: Sequence[tuple[list[int], ProcessedBatch]]) -> ProcessedBatch
         ids=[one_id for _, _, one_id in predictions],
         positions=[position for position, _, _ in predictions],
         rejects=sorted(rejects, key=itemgetter(0)),
+        n_without_pickup_time=sum(part.n_without_pickup_time for _, part in parts),
     )
 
 
@@ -109,7 +124,7 @@ def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBa
         try:
             event = decode_ride_event(record.data())
         except RejectError as error:
-            batch.add_aggregate_or_reject(position, record, error)
+            batch.add_parts_or_reject(position, record, error)
         else:
             batch.add(position, record, event)
     return batch.predict(model)
@@ -123,6 +138,7 @@ class _Batch:
     records: list[KinesisRecord] = field(default_factory=list)
     events: list[RideEvent] = field(default_factory=list)
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
+    n_without_pickup_time: int = 0
 
     def add(self, position: int, record: KinesisRecord, event: RideEvent) -> None:
         """Add one ride."""
@@ -130,27 +146,38 @@ class _Batch:
         self.records.append(record)
         self.events.append(event)
 
-    def add_aggregate_or_reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
-        """Add the rides of an aggregate, which is never JSON; any other record is a reject.
-
-        A sub-record that comes again by itself is not unpacked, as it was not when it came in its aggregate.
-        """
-        if record.sub_index is not None or not is_aggregated(record.envelope.data):
-            self._reject(position, record, error)
-            return
+    def add_parts_or_reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
+        """Add the rides of a record that holds several; any other record is a reject."""
         try:
-            unpacked = unpack(record.data())
+            parts = _parts(record)
         except RejectError as damage:
             self._reject(position, record, damage)
             return
-        for index, (partition_key, data) in enumerate(unpacked):
-            sub = sub_record(record, index, partition_key, data)
+        if parts:
+            self._add_parts(position, record, parts)
+        else:
+            self._reject(position, record, error)
+
+    def _add_parts(self, position: int, record: KinesisRecord, parts: Sequence[Entry]) -> None:
+        """Add the rides among the parts of a record; the bad parts become rejects of their own, or one for many."""
+        bad: list[tuple[KinesisRecord, RejectError]] = []
+        for index, (partition_key, data) in enumerate(parts):
+            if len(bad) > MAX_BAD_PARTS and (len(bad) > MAX_BAD_TRIES or data.find(b'"ride"') < 0):
+                continue
+            part = sub_record(record, index, partition_key, data)
             try:
                 event = decode_ride_event(data)
-            except RejectError as bad:
-                self._reject(position, sub, bad)
+            except RejectError as error:
+                bad.append((part, error))
             else:
-                self.add(position, sub, event)
+                self.add(position, part, event)
+        if len(bad) <= MAX_BAD_PARTS and sum(_n_bytes(part) for part, _ in bad) <= MAX_GROWTH * _n_bytes(record):
+            for part, error in bad:
+                self._reject(position, part, error)
+        else:
+            first, error = bad[0]
+            problem = f"{len(parts):,} parts, too many of them bad for rejects of their own; part {first.sub_index}"
+            self._reject(position, record, RejectError(error.reason, f"{problem}: {error.detail}"))
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
         """Predict all rides added."""
@@ -166,18 +193,24 @@ class _Batch:
             ids = [record.event_id for record in self.records]
         keys = partition_keys([event.ride_id for event in self.events])
         rejects = sorted(self.rejects, key=lambda one: (one[0], one[1].sub_record or 0))
-        return ProcessedBatch(list(zip(keys, encoded, strict=True)), ids, self.positions, rejects)
+        entries = list(zip(keys, encoded, strict=True))
+        return ProcessedBatch(entries, ids, self.positions, rejects, self.n_without_pickup_time)
 
     def _pickup_minutes(self) -> NDArray[np.int64]:
         """Return the pickup minutes (n,); reject the rides with an invalid pickup time."""
-        usual = usual_pickup_minutes([event.ride.pickup_datetime for event in self.events])
+        texts = [event.ride.pickup_datetime for event in self.events]
+        usual = usual_pickup_minutes(texts)
         if usual is not None:
             return usual
+        self.n_without_pickup_time = texts.count(None)
+        arrival_times_s = [record.envelope.arrival_time_s for record in self.records]
+        if self.n_without_pickup_time == len(texts):
+            return arrival_minutes(arrival_times_s)
         minutes: list[int] = []
         problems: dict[int, RejectError] = {}
-        for row, (event, record) in enumerate(zip(self.events, self.records, strict=True)):
+        for row, (text, arrival_time_s) in enumerate(zip(texts, arrival_times_s, strict=True)):
             try:
-                minutes.append(pickup_minute(event.ride.pickup_datetime, record.envelope.arrival_time_s))
+                minutes.append(pickup_minute(text, arrival_time_s))
             except RejectError as error:
                 problems[row] = error
         self._reject_rows(problems)
@@ -200,3 +233,21 @@ class _Batch:
 
     def _reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
         self.rejects.append((position, build_reject(record, error)))
+
+
+def _parts(record: KinesisRecord) -> list[Entry]:
+    """Return the sub-records of an aggregate, or the documents of a record with several; [] for any other record.
+
+    Raises:
+        RejectError: The data are not base64, or a damaged aggregate.
+    """
+    data = record.data()
+    if record.sub_index is not None:
+        return []
+    if is_aggregated(data):
+        return unpack(data)
+    return [(record.envelope.partition_key, document) for document in split_documents(data)]
+
+
+def _n_bytes(record: KinesisRecord) -> int:
+    return len(record.envelope.data) + len(record.envelope.partition_key)

@@ -2,12 +2,12 @@
 
 import base64
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from lambda_function.core.events import NOT_BASE64, Reject
-from lambda_function.errors import RejectError
+from lambda_function.core.events import INVALID_FIELD, NOT_BASE64, Reject
+from lambda_function.errors import ConfigurationError, RejectError
 
 MAX_RECORD_BYTES = 1024 * 1024
 """The size limit of one record on a stream, data and partition key together."""
@@ -18,6 +18,15 @@ MAX_KEY_BYTES = 768
 Entry = tuple[str, bytes]
 """A record to publish: partition key and data."""
 
+FIRST_MILLISECONDS = 100_000_000_000
+"""From this number on, an arrival time is in milliseconds, as emulators and replay tools write it: as seconds it would
+be in the year 5138, and as milliseconds it is in 1973."""
+
+_MILLISECONDS_PER_S = 1_000
+_LAST_SECOND_S = 253_402_300_799.0  # of the calendar, 9999-12-31T23:59:59: in place of an arrival that it does not have
+_ARRIVAL_TIME = "approximateArrivalTimestamp"
+_KINESIS = "aws:kinesis"
+_TRIGGER = "trigger"
 _MAX_DETAIL_CHARACTERS = 500  # a path can be as long as the producer's own field names
 
 
@@ -33,7 +42,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     partition_key: str = msgspec.field(name="partitionKey")
     sequence_number: str = msgspec.field(name="sequenceNumber")
-    arrival_time_s: float = msgspec.field(name="approximateArrivalTimestamp")
+    arrival_time_s: Annotated[float, msgspec.Meta(ge=0, lt=FIRST_MILLISECONDS)] = msgspec.field(name=_ARRIVAL_TIME)
     data: bytes
 
 
@@ -69,38 +78,104 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
         return self.envelope.data
 
 
-class NotBase64Record(KinesisRecord, frozen=True, gc=False):
-    """A record whose data are not base64."""
+class UnreadableRecord(KinesisRecord, frozen=True, gc=False):
+    """A record whose data are not base64, or whose arrival time no calendar has."""
 
+    reason: str
     problem: str
 
     def data(self) -> bytes:
-        """Raise: there are no producer's bytes."""
-        raise RejectError(NOT_BASE64, f"{self.problem} - at `$.kinesis.data`")
+        """Raise: the record can never become a prediction."""
+        raise RejectError(self.reason, self.problem)
 
 
 def decode_records(event: dict[str, Any]) -> list[KinesisRecord]:
     """Decode an invocation of a Kinesis event source mapping; all its records are of one shard, in order.
 
     Raises:
+        ConfigurationError: Something other than such a mapping invokes the function.
         msgspec.ValidationError: The envelope is not Lambda's; the records can only come again.
     """
     try:
         return msgspec.convert(event["Records"], list[KinesisRecord])  # base64 included, in a third of binascii's time
-    except (msgspec.ValidationError, UnicodeEncodeError):
-        return [_decode_record(record) for record in event["Records"]]
+    except (msgspec.ValidationError, UnicodeEncodeError, LookupError, TypeError):
+        return [_decode_record(record) for record in _kinesis_records(event)]
+
+
+def _kinesis_records(event: Any) -> list[dict[str, Any]]:
+    """Return the records of an event from Kinesis."""
+    arrived = _name_of_event(event)
+    if arrived:
+        raise ConfigurationError(
+            _TRIGGER, f"delivers {arrived}: a batch of records from a Kinesis event source mapping is expected"
+        )
+    records: list[dict[str, Any]] = event["Records"]
+    return records
+
+
+def _name_of_event(event: Any) -> str:
+    """Return in words what an event is that does not come from Kinesis, or "" for one that does."""
+    if not isinstance(event, dict):
+        return f"JSON that is no object ({type(event).__name__})"
+    records = event.get("Records")
+    if isinstance(records, list) and records and isinstance(records[0], dict):
+        source = records[0].get("eventSource") or records[0].get("EventSource")  # SNS writes it large
+        is_ours = source == _KINESIS or (source is None and "kinesis" in records[0])
+        return "" if is_ours else f"records of the event source {source or '(none)'}"
+    for field, name in _OTHER_EVENTS.items():
+        if field in event:
+            return name
+    return f"an event with the fields {', '.join(map(str, event))}" if event else "an empty event"
+
+
+_OTHER_EVENTS = {
+    "deliveryStreamArn": "a batch of Data Firehose",
+    "detail-type": "an event of EventBridge",
+    "requestContext": "an HTTP request",
+    "awslogs": "log events of CloudWatch Logs",
+    "key1": "the console's test event",
+}
+"""A field by which an event is recognized, and what the event is."""
 
 
 def _decode_record(record: dict[str, Any]) -> KinesisRecord:
+    """Decode a record by itself: with an arrival time in milliseconds, or unreadable."""
     try:
         return msgspec.convert(record, KinesisRecord)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for a lone surrogate
-        text: object = record.get("kinesis", {}).get("data")
-        if not isinstance(text, str):
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a lone surrogate
+        envelope = record.get("kinesis")
+        if not isinstance(envelope, dict) or not isinstance(envelope.get("data"), str):
             raise
-        decoded = msgspec.convert({**record, "kinesis": {**record["kinesis"], "data": b""}}, KinesisRecord)
-        envelope = msgspec.structs.replace(decoded.envelope, data=text.encode("utf-8", "surrogatepass"))
-        return NotBase64Record(decoded.event_id, envelope, str(error).partition(" - at")[0])
+        return _decode_unusual_record(record, envelope)
+
+
+def _decode_unusual_record(record: dict[str, Any], envelope: dict[str, Any]) -> KinesisRecord:
+    arrival_time_s = _arrival_time_s(envelope.get(_ARRIVAL_TIME))
+    usual = {**envelope, _ARRIVAL_TIME: 0.0}
+    reason, problem = INVALID_FIELD, f"Expected a time that a calendar has - at `$.kinesis.{_ARRIVAL_TIME}`"
+    try:
+        decoded = msgspec.convert({**record, "kinesis": usual}, KinesisRecord)
+        data = decoded.envelope.data
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        decoded = msgspec.convert({**record, "kinesis": {**usual, "data": b""}}, KinesisRecord)
+        data = envelope["data"].encode("utf-8", "surrogatepass")
+        reason, problem = NOT_BASE64, f"{str(error).partition(' - at')[0]} - at `$.kinesis.data`"
+    at_s = _LAST_SECOND_S if arrival_time_s is None else arrival_time_s
+    whole = Envelope(decoded.envelope.partition_key, decoded.envelope.sequence_number, at_s, data)
+    if reason == INVALID_FIELD and arrival_time_s is not None:
+        return KinesisRecord(decoded.event_id, whole)
+    return UnreadableRecord(decoded.event_id, whole, reason, problem)
+
+
+def _arrival_time_s(value: object) -> float | None:
+    """Return an arrival time in seconds or milliseconds as seconds; None if no calendar has it."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        seconds = value / _MILLISECONDS_PER_S if value >= FIRST_MILLISECONDS else float(value)
+        return seconds if datetime.fromtimestamp(seconds, UTC).year > 1 else None  # New York's year 1 begins later
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> KinesisRecord:
@@ -112,7 +187,7 @@ def sub_record(record: KinesisRecord, index: int, partition_key: str, data: byte
 def stream_name(event: dict[str, Any]) -> str:
     """Return the name of the stream that an invocation with records comes from."""
     arn: str = event["Records"][0]["eventSourceARN"]
-    return arn.partition("stream/")[2]
+    return arn.partition(":stream/")[2].partition("/")[0]  # an enhanced fan-out consumer's ARN is below the stream's
 
 
 def build_reject(record: KinesisRecord, error: RejectError) -> Reject:

@@ -1,0 +1,79 @@
+"""Ride events whose numbers are spelt otherwise: ``130.0`` for 130, ``"3.66"`` for 3.66.
+
+Producers that keep rides in data frames or warehouses write zones and ids as floats, and distances as text.
+"""
+
+import re
+
+import msgspec
+
+_MAX_DIGITS = 4_300  # of an integer that Python decodes from JSON
+_NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,9}))?")
+_NUMBER_IN_TEXT = re.compile(rb'"((?:0|[1-9][0-9]{0,99})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)"')  # always finite
+_WHOLE_IN_TEXT = re.compile(r"([0-9]+)\.0+", re.ASCII)
+
+_Value = msgspec.Raw | msgspec.UnsetType
+
+
+class _Ride(msgspec.Struct):
+    """The fields of a ride, each as it is written."""
+
+    PULocationID: _Value = msgspec.UNSET
+    DOLocationID: _Value = msgspec.UNSET
+    trip_distance: _Value = msgspec.UNSET
+    pickup_datetime: _Value = msgspec.UNSET
+
+
+class _Event(msgspec.Struct):
+    ride: _Ride | msgspec.UnsetType = msgspec.UNSET
+    ride_id: _Value = msgspec.UNSET
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def respell(data: bytes) -> bytes:
+    """Return a ride event with its numbers spelt as its decoder takes them; other values stay as they are.
+
+    Raises:
+        msgspec.DecodeError: The data are not JSON; as a ValidationError, not an object with an object `ride`.
+        RecursionError: The data are nested too deeply.
+
+    >>> respell(b'{"ride": {"PULocationID": 130.0, "trip_distance": "3.66"}, "ride_id": 256.5, "tip": 1}')
+    b'{"ride":{"PULocationID":130,"trip_distance":3.66},"ride_id":256.5}'
+    """
+    event = _decode(data)
+    event.ride_id = _whole(event.ride_id)
+    ride = event.ride
+    if isinstance(ride, _Ride):
+        ride.PULocationID, ride.DOLocationID = _whole(ride.PULocationID), _whole(ride.DOLocationID)
+        if isinstance(ride.trip_distance, msgspec.Raw):
+            found = _NUMBER_IN_TEXT.fullmatch(bytes(ride.trip_distance))
+            ride.trip_distance = msgspec.Raw(found[1]) if found else ride.trip_distance
+    return _encode(event)
+
+
+def whole_in_text(text: str) -> str:
+    """Return the digits of a whole number that is written with a fraction of zeros, and any other text unchanged.
+
+    >>> whole_in_text("130.0"), whole_in_text("130.5")
+    ('130', '130.5')
+    """
+    found = _WHOLE_IN_TEXT.fullmatch(text)
+    return found[1] if found else text
+
+
+def _whole(value: _Value) -> _Value:
+    """Return a number without a fraction as an integer, exactly, and any other value unchanged."""
+    found = _NUMBER.fullmatch(bytes(value)) if isinstance(value, msgspec.Raw) else None
+    if found is None:
+        return value
+    sign, whole, fraction, exponent = found.groups(b"")
+    n_whole = len(whole) + int(exponent or b"0")  # digits before the point
+    digits = (whole + fraction).rstrip(b"0")
+    if not digits:
+        return msgspec.Raw(b"0")
+    if not len(digits) <= n_whole <= _MAX_DIGITS:
+        return value
+    return msgspec.Raw(sign + digits.ljust(n_whole, b"0").lstrip(b"0"))
