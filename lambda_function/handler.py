@@ -100,6 +100,7 @@ class StreamHandler:
                 n_records=len(records),
                 max_record_age_ms=max(0.0, (started_at_s - oldest_at_s) * MILLISECONDS_PER_S),
                 n_predictions=bisect_left(batch.positions, n_done),
+                n_without_pickup_time=batch.n_without_pickup_time,
                 rejects_by_reason=Counter(reject.reason for position, reject in batch.rejects if position < n_done),
                 n_rejects_in_queue=delivered.n_rejects_in_queue,
                 n_rejects_not_stored=delivered.n_rejects_not_stored,

@@ -119,7 +119,7 @@ class HttpHandler:
         """Answer one request: an event of API Gateway's payload format 2.0."""
         stopwatch = Stopwatch()
         self._report = RequestReport()
-        response = self._resolver.resolve(event, context)
+        response = self._resolver.resolve(event, context) if _is_http_event(event) else self._refused_format(event)
         self._report.status = response["statusCode"]
         self._report.request_ms = stopwatch.ms()
         self.telemetry.report_request(self._report)
@@ -187,10 +187,33 @@ class HttpHandler:
         self._report.n_rejects += bool(error.reason)
         return _response(answer_error(error))
 
+    def _refused_format(self, event: Any) -> dict[str, Any]:
+        """Refuse an event of another format, such as a REST API's; the resolver cannot read it."""
+        is_v1 = isinstance(event, dict) and "httpMethod" in event
+        arrived = "an event in payload format 1.0" if is_v1 else "an event that is no HTTP request"
+        problem = f"{arrived} has arrived: invoke this function by an HTTP API with payload format 2.0"
+        self._report.problem = problem
+        answer = answer_error(RequestError(HTTPStatus.BAD_REQUEST, problem))
+        return {
+            "statusCode": answer.status.value,
+            "headers": {"Content-Type": answer.content_type},
+            "body": answer.body.decode(),
+            "isBase64Encoded": False,
+        }
+
     def _failed(self, error: Exception) -> Response[str]:
         self.telemetry.failed(error)
         self._report.problem = type(error).__name__
         return _response(answer_error(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)))
+
+
+def _is_http_event(event: Any) -> bool:
+    """Return whether an event is a request in API Gateway's payload format 2.0."""
+    if not isinstance(event, dict) or not isinstance(event.get("rawPath"), str):
+        return False
+    context = event.get("requestContext")
+    http = context.get("http") if isinstance(context, dict) else None
+    return isinstance(http, dict) and isinstance(http.get("method"), str)
 
 
 def _openapi() -> Answer:
@@ -200,7 +223,7 @@ def _openapi() -> Answer:
 
 
 def _check_content_type(event: dict[str, Any]) -> None:
-    content_type: str = event.get("headers", {}).get("content-type", "")
+    content_type: str = (event.get("headers") or {}).get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != APPLICATION_JSON:
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -2,7 +2,7 @@
 
     python -m lambda_function.api.openapi > docs/openapi.json
 
-`_CLOSER` adds what code checks beyond the structs (zones in digits, ISO 8601).
+`_CLOSER` adds what code checks beyond the structs (numbers in text, ISO 8601).
 """
 
 import sys
@@ -42,10 +42,10 @@ _PROBLEM_EXAMPLE = {
 }
 
 _ZONE = {
-    "description": "TLC's LocationID, as a number or as the same in digits.",
+    "description": "TLC's LocationID, as a number or as the same number in text.",
     "anyOf": [
         {"type": "integer", "minimum": 1, "maximum": 265},
-        {"type": "string", "pattern": "^([1-9]|[1-9][0-9]|1[0-9][0-9]|2[0-5][0-9]|26[0-5])$"},
+        {"type": "string", "pattern": "^([1-9]|[1-9][0-9]|1[0-9][0-9]|2[0-5][0-9]|26[0-5])(\\.0+)?$"},
     ],
 }
 _PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
@@ -53,12 +53,16 @@ _CLOSER: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("Ride", "PULocationID"): _ZONE,
     ("Ride", "DOLocationID"): _ZONE,
     ("Ride", "trip_distance"): {
-        "description": "Miles, as estimated at booking. 0, and above 60, count as not known.",
-        "type": "number",
-        "minimum": 0,
+        "description": "Miles, as estimated at booking: a number, or the same number in text. 0, and above 60, count "
+        "as not known.",
+        "anyOf": [
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": "^(0|[1-9][0-9]{0,99})(\\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$"},
+        ],
     },
     ("Ride", "pickup_datetime"): {
-        "description": "ISO 8601. Without an offset it is New York's wall-clock time; absent, the request's arrival.",
+        "description": "ISO 8601, date and time. Without an offset it is New York's wall-clock time. If it is absent, "
+        "TLC's names `lpep_pickup_datetime` and `tpep_pickup_datetime` are read, and then the request's arrival.",
         "type": ["string", "null"],
         "format": "iso8601",
         "default": None,

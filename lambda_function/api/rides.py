@@ -14,6 +14,7 @@ import msgspec
 
 from lambda_function.api.wire import PROBLEM_JSON, as_request_error, encode_problem, problem_of
 from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.documents import BYTE_ORDER_MARK
 from lambda_function.core.events import INVALID_FIELD, NOT_JSON, TOO_DEEP, decode_ride_event
 from lambda_function.core.processor import process
 from lambda_function.core.records import Envelope, KinesisRecord
@@ -64,6 +65,15 @@ class Answer:
     n_problems: int = 0
 
 
+class _HttpRecord(KinesisRecord, frozen=True, gc=False):
+    """A ride event of a request: one place in the answer."""
+
+    @property
+    def may_have_parts(self) -> bool:
+        """Whether it may hold several ride events: no."""
+        return False
+
+
 def decode_request(body: bytes) -> RideRequest:
     """Decode a body: a ride event, or ``{"rides": [...]}`` with 1 to MAX_RIDES of them. The rides are not checked yet.
 
@@ -76,6 +86,7 @@ def decode_request(body: bytes) -> RideRequest:
     if len(body) > MAX_BODY_BYTES:
         problem = f"the body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,}: send fewer rides at once"
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
+    body = body.removeprefix(BYTE_ORDER_MARK)
     decoded: _Body = _decoded(_decode_body, body, body, "$")
     if decoded.rides is msgspec.UNSET or decoded.ride is not msgspec.UNSET:
         return RideRequest([body.strip(_JSON_WHITESPACE)], is_list=False)
@@ -127,7 +138,7 @@ def prediction_id(event: bytes) -> str:
 
 
 def _record(event: bytes, arrival_time_s: float) -> KinesisRecord:
-    return KinesisRecord(prediction_id(event), Envelope("", "0", arrival_time_s, event))
+    return _HttpRecord(prediction_id(event), Envelope("", "0", arrival_time_s, event))
 
 
 def _decoded(decode: Any, data: bytes, body: bytes, root: str) -> Any:

@@ -21,6 +21,7 @@ class BatchReport:
     n_records: int
     max_record_age_ms: float  # from the oldest record's arrival to the start of the batch
     n_predictions: int = 0
+    n_without_pickup_time: int = 0  # rides that were predicted as of their arrival
     rejects_by_reason: Counter[str] = field(default_factory=Counter)  # counts, by `events.REJECT_REASONS`
     n_rejects_in_queue: int = 0  # rejects that went to the queue, because the bucket did not take them
     n_rejects_not_stored: int = 0  # rejects that neither bucket nor queue took
@@ -55,6 +56,7 @@ class Telemetry:
         count, milliseconds = MetricUnit.Count, MetricUnit.Milliseconds
         metrics.add_metric("Records", count, batch.n_records)
         metrics.add_metric("Predictions", count, batch.n_predictions)
+        metrics.add_metric("RidesWithoutPickupTime", count, batch.n_without_pickup_time)
         metrics.add_metric("Rejects", count, n_rejects)
         metrics.add_metric("RejectsInQueue", count, batch.n_rejects_in_queue)
         metrics.add_metric("RejectsNotStored", count, batch.n_rejects_not_stored)

@@ -172,12 +172,12 @@ class _Batch:
             else:
                 self.add(position, part, event)
         if len(bad) <= MAX_BAD_PARTS and sum(_n_bytes(part) for part, _ in bad) <= MAX_GROWTH * _n_bytes(record):
-            for part, error in bad:
-                self._reject(position, part, error)
+            for part, why in bad:
+                self._reject(position, part, why)
         else:
-            first, error = bad[0]
+            first, why = bad[0]
             problem = f"{len(parts):,} parts, too many of them bad for rejects of their own; part {first.sub_index}"
-            self._reject(position, record, RejectError(error.reason, f"{problem}: {error.detail}"))
+            self._reject(position, record, RejectError(why.reason, f"{problem}: {why.detail}"))
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
         """Predict all rides added."""
@@ -242,7 +242,7 @@ def _parts(record: KinesisRecord) -> list[Entry]:
         RejectError: The data are not base64, or a damaged aggregate.
     """
     data = record.data()
-    if record.sub_index is not None:
+    if not record.may_have_parts:
         return []
     if is_aggregated(data):
         return unpack(data)

@@ -69,6 +69,11 @@ class KinesisRecord(msgspec.Struct, frozen=True, gc=False):
         index = self.event_id.partition(":")[2].partition(":")[2]
         return int(index) if index.isdecimal() else None
 
+    @property
+    def may_have_parts(self) -> bool:
+        """Whether the record may hold several ride events; a part that comes again by itself may not."""
+        return self.sub_index is None
+
     def data(self) -> bytes:
         """Return the producer's bytes.
 
@@ -119,9 +124,9 @@ def _name_of_event(event: Any) -> str:
         return f"JSON that is no object ({type(event).__name__})"
     records = event.get("Records")
     if isinstance(records, list) and records and isinstance(records[0], dict):
-        source = records[0].get("eventSource") or records[0].get("EventSource")  # SNS writes it large
-        is_ours = source == _KINESIS or (source is None and "kinesis" in records[0])
-        return "" if is_ours else f"records of the event source {source or '(none)'}"
+        source = records[0].get("eventSource", _KINESIS)
+        source = records[0].get("EventSource", source)  # as SNS writes it
+        return "" if source == _KINESIS else f"records of the event source {source}"
     for field, name in _OTHER_EVENTS.items():
         if field in event:
             return name

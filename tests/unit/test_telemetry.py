@@ -74,6 +74,7 @@ def test_metrics_have_their_names_units_and_values(capsys: pytest.CaptureFixture
     counts = {
         "Records": 10,
         "Predictions": 7,
+        "RidesWithoutPickupTime": 0,
         "Rejects": 0,
         "RejectsInQueue": 2,
         "RejectsNotStored": 1,
