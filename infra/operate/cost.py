@@ -90,9 +90,9 @@ class Assumptions:
     packing_bytes: int = 20  # that packing adds to a record
     put_ms: float = 10.0  # of one request to Kinesis, inside a region
     parse_us_per_ride: float = 2.0  # the runtime's own parsing of the invocation
-    log_bytes: int = 1900  # of an invocation: our line and metrics, and Lambda's own three lines
+    log_bytes: int = 2100  # of an invocation: our line and metrics, and Lambda's own three lines
     platform_log_bytes: int = 400  # Lambda's own three lines
-    n_metrics: int = 19  # custom metrics: twelve of each batch, six of rejects by reason, one of failed invocations
+    n_metrics: int = 20  # custom metrics: thirteen of each batch, six of rejects by reason, one of failed invocations
     channel_refresh_s: float = 60.0  # interval at which a function refreshes its channel
     api_ms: float = 1.2  # of one prediction over HTTP: the bench's median in AWS's runtime
     api_log_bytes: int = 1600  # of a request: our line and metrics, Lambda's own three lines, API Gateway's one

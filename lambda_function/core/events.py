@@ -226,7 +226,7 @@ def _decode_unusual(data: bytes, error: Exception) -> RideEvent:
         try:
             return _decode_event(respell(data))
         except _UNDECODABLE as remaining:
-            error = remaining
+            raise _refusal(data, remaining) from remaining
     raise _refusal(data, error) from error
 
 

@@ -32,10 +32,12 @@ DURATION_DECIMALS = 2
 """Hundredths of a minute on the wire: in finer digits, processors differ in the last bits of a sum."""
 
 MAX_BAD_PARTS = 64
-"""If more parts of a record are bad, or if their rejects would hold MAX_GROWTH times its bytes (each repeats its
-partition key), then one reject holds the whole record. Otherwise 4.5 MB of small parts could take 3 GB of memory."""
+"""If more parts of a record are bad, one reject holds the whole record; as well if their rejects would be MAX_GROWTH
+times as large as it. Otherwise 4.5 MB of small parts could take 3 GB of memory."""
 
-MAX_GROWTH = 8
+MAX_GROWTH = 16
+
+_REJECT_BYTES = 300  # of a reject besides its data and partition key
 
 MAX_BAD_TRIES = 1_024
 """After so many bad parts, a record's other parts are not tried: each takes about 5 µs. After MAX_BAD_PARTS, those that
@@ -160,7 +162,7 @@ class _Batch:
 
     def _add_parts(self, position: int, record: KinesisRecord, parts: Sequence[Entry]) -> None:
         """Add the rides among the parts of a record; the bad parts become rejects of their own, or one for many."""
-        bad: list[tuple[KinesisRecord, RejectError]] = []
+        bad: list[Reject] = []  # not the errors: their tracebacks lead back to this list, and no cycle is collected
         for index, (partition_key, data) in enumerate(parts):
             if len(bad) > MAX_BAD_PARTS and (len(bad) > MAX_BAD_TRIES or data.find(b'"ride"') < 0):
                 continue
@@ -168,16 +170,16 @@ class _Batch:
             try:
                 event = decode_ride_event(data)
             except RejectError as error:
-                bad.append((part, error))
+                bad.append(build_reject(part, error))
             else:
                 self.add(position, part, event)
-        if len(bad) <= MAX_BAD_PARTS and sum(_n_bytes(part) for part, _ in bad) <= MAX_GROWTH * _n_bytes(record):
-            for part, why in bad:
-                self._reject(position, part, why)
-        else:
-            first, why = bad[0]
-            problem = f"{len(parts):,} parts, too many of them bad for rejects of their own; part {first.sub_index}"
-            self._reject(position, record, RejectError(why.reason, f"{problem}: {why.detail}"))
+        n_bytes = sum(_REJECT_BYTES + len(reject.data) + len(reject.partition_key) for reject in bad)
+        n_bytes_of_record = len(record.envelope.data) + len(record.envelope.partition_key)
+        if len(bad) <= MAX_BAD_PARTS and n_bytes <= MAX_GROWTH * n_bytes_of_record:
+            self.rejects += [(position, reject) for reject in bad]
+            return
+        problem = f"{len(parts):,} parts, too many of them bad for rejects of their own; part {bad[0].sub_record}"
+        self._reject(position, record, RejectError(bad[0].reason, f"{problem}: {bad[0].detail}"))
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
         """Predict all rides added."""
@@ -247,7 +249,3 @@ def _parts(record: KinesisRecord) -> list[Entry]:
     if is_aggregated(data):
         return unpack(data)
     return [(record.envelope.partition_key, document) for document in split_documents(data)]
-
-
-def _n_bytes(record: KinesisRecord) -> int:
-    return len(record.envelope.data) + len(record.envelope.partition_key)

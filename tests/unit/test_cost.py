@@ -95,14 +95,14 @@ def test_plain_rides_sum_up_as_by_hand() -> None:
             "bucket": 2 * 43_800 * 0.0004 / 1000
             + rejects * (0.005 / 1000 + 1.00 / 1e6)
             + rejects * 416 / 1e9 * 0.023 * 12,  # kept a year, so twelve months' are there
-            "logs": invocations * 1900 / 1e9 * 0.50,
-            "metrics": 19 * 0.30,
+            "logs": invocations * 2100 / 1e9 * 0.50,
+            "metrics": 20 * 0.30,
             "alarms": 0.0,
             "keys": 0.0,
             "api": 0.0,
         }
     )
-    assert plain.total == pytest.approx(1.0512 + 1.937051 + 2 * 58.692 + 0.035040 + 15.768 + 0.301731 + 4.9932 + 5.70)
+    assert plain.total == pytest.approx(1.0512 + 1.937051 + 2 * 58.692 + 0.035040 + 15.768 + 0.301731 + 5.5188 + 6.0)
     assert report.dollars_per_million(PLAIN) == pytest.approx(plain.total / 2628)
     assert plain.shards_needed == 1
 
@@ -151,7 +151,7 @@ def test_inventory_is_paid_by_the_month() -> None:
     load = Load(rides_per_s=1000.0, n_shards=2, inventory=SOME)
     dollars = cost(load, WORK).variants[PLAIN].dollars_a_month
     assert dollars["snapstart"] == pytest.approx(1769 / 1024 * 0.0000015046 * SECONDS_PER_MONTH)
-    assert dollars["metrics"] == pytest.approx((19 + 6) * 0.30)
+    assert dollars["metrics"] == pytest.approx((20 + 6) * 0.30)
     assert dollars["alarms"] == pytest.approx(16 * 0.10 + 1 * 0.50 + 1 * 3.00)
     assert dollars["keys"] == pytest.approx(2 * 1.00)
 

@@ -1,6 +1,7 @@
 """What producers and tools really send: several documents in a record, other spellings, other encodings and events."""
 
 import base64
+import gc
 import gzip
 import json
 import time
@@ -228,6 +229,22 @@ def test_few_bad_parts_under_one_long_key_are_one_reject() -> None:
     data = vouch(b"\x0a" + length_delimited(b"k" * 256) + b"".join(b"\x1a" + length_delimited(one) for one in rides))
     batch = processed(data)
     assert (predicted_ids(batch), rejected(batch)) == (["0"], [(None, data)])
+
+
+def test_bad_records_and_parts_leave_nothing_for_the_garbage_collector() -> None:
+    # It is off while a batch is processed: cycles of errors and frames would fill the memory.
+    gc.collect()
+    gc.disable()
+    try:
+        processed(
+            *[BAD, b"{}", NAN, CUT, raw_ride_bytes("256.5")] * 20,
+            aggregate(*[BAD] * 60),
+            b"\n".join([ONE, *[BAD] * 99]),
+        )
+        n_found = gc.collect()
+    finally:
+        gc.enable()
+    assert n_found < 100
 
 
 def test_number_of_bad_parts_that_are_tried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
