@@ -1,9 +1,9 @@
 """IAM enforcement that replaces moto's, for the calls of this project. Off until `POST /moto-api/reset-auth`.
 
 moto 5.2.5 differs from AWS: a Kinesis call has the resource ``*``, so that a statement with an ARN refuses it;
-conditions are not evaluated, and a failed one denies everything; KMS keys may be used by anyone, and no stream or
-bucket is encrypted. Here a stream or bucket that a stack's template encrypts needs the key too, by the caller's
-policies and by the key's policy. S3 reports a missing object only to callers who may list the bucket, as on AWS.
+conditions are not evaluated, and a failed one denies everything; KMS keys may be used by anyone, and no stream,
+bucket or queue is encrypted. Here one that a stack's template encrypts needs the key too, by the caller's policies and
+by the key's policy. S3 reports a missing object only to callers who may list the bucket, as on AWS.
 
 Not supported: bucket, topic, queue and function policies; permission boundaries; the caller's own service roles.
 """
@@ -26,8 +26,13 @@ from moto.s3.responses import ACTION_MAP
 
 from infra.local.moto.policies import is_allowed
 
-_READS = {"kinesis:GetRecords", "s3:GetObject"}
-_WRITES = {"kinesis:PutRecord", "kinesis:PutRecords", "s3:PutObject"}
+_USES_OF_A_KEY = {
+    **dict.fromkeys(("kinesis:GetRecords", "s3:GetObject", "sqs:ReceiveMessage"), ("kms:Decrypt",)),
+    **dict.fromkeys(("kinesis:PutRecord", "kinesis:PutRecords", "s3:PutObject"), ("kms:GenerateDataKey",)),
+    "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
+}
+"""What a caller needs on the key of an encrypted stream, bucket or queue, by action."""
+
 _OTHER_NAMES = {
     "lambda:Invoke": "lambda:InvokeFunction",
     "s3:HeadObject": "s3:GetObject",
@@ -35,7 +40,7 @@ _OTHER_NAMES = {
     "s3:ListObjectsV2": "s3:ListBucket",
 }
 
-_JSON_SERVICES = {"codedeploy", "kinesis", "kms", "lambda", "logs", "monitoring"}
+_JSON_SERVICES = {"codedeploy", "kinesis", "kms", "lambda", "logs", "monitoring", "sqs"}
 """Services that answer in JSON. moto refuses in XML, in which their clients find no error code."""
 
 
@@ -92,10 +97,9 @@ def _permissions(request: IAMRequestBase, resource: str) -> Iterator[Permission]
     yield Permission(action, resource)
     if action == "s3:GetObject" and not _exists(request, resource):
         yield Permission("s3:ListBucket", resource.partition("/")[0])
-    key = _key_of(request, resource)
-    if key and action in _READS | _WRITES:
+    if (uses := _USES_OF_A_KEY.get(action)) and (key := _key_of(request, resource)):
         through = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
-        yield Permission("kms:Decrypt" if action in _READS else "kms:GenerateDataKey", key, through)
+        yield from (Permission(use, key, through) for use in uses)
 
 
 def _exists(request: IAMRequestBase, resource: str) -> bool:
@@ -165,6 +169,11 @@ def _stack(request: IAMRequestBase) -> str:
     return next((stack.stack_id for stack in stacks if name in {stack.name, stack.stack_id}), "")
 
 
+def _queue(request: IAMRequestBase) -> str:
+    url = str(_body(request).get("QueueUrl", ""))
+    return _arn(request, url.rpartition("/")[2]) if url else ""
+
+
 def _topic(request: IAMRequestBase) -> str:
     (arn,) = request._data.get("TopicArn", [""])
     return str(arn)
@@ -182,6 +191,7 @@ _RESOURCES = {
     "logs": _log_stream,
     "monitoring": _alarm,
     "sns": _topic,
+    "sqs": _queue,
 }
 
 
@@ -191,19 +201,20 @@ def _body(request: IAMRequestBase) -> Mapping[str, Any]:
 
 
 def _key_of(request: IAMRequestBase, resource: str) -> str | None:
-    """Return the ARN of the key with which a stack's template encrypts a stream or bucket; None for no own key."""
+    """Return the ARN of the key with which a stack's template encrypts a stream, bucket or queue; None for no key."""
     name = resource.rpartition(":")[2].removeprefix("stream/").partition("/")[0]
     region = "us-east-1" if request._service == "s3" else request._region  # S3 has one backend
     for stack in cloudformation_backends[request.account_id][region].stacks.values():
         for logical_name, resolved in getattr(stack, "applied", {}).items():
             model = stack.resource_map._parsed_resources.get(logical_name)
-            if getattr(model, "physical_resource_id", None) == name:
+            # A queue's id is its URL, which ends with its name.
+            if str(getattr(model, "physical_resource_id", "")).rpartition("/")[2] == name:
                 return _own_key(resolved.get("Properties", {}))
     return None
 
 
 def _own_key(properties: Mapping[str, Any]) -> str | None:
-    key: str = properties.get("StreamEncryption", {}).get("KeyId", "")
+    key: str = properties.get("StreamEncryption", {}).get("KeyId") or properties.get("KmsMasterKeyId", "")
     for rule in properties.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", ()):
         key = rule["ServerSideEncryptionByDefault"].get("KMSMasterKeyID", "")
     return key if key.startswith("arn:") else None
