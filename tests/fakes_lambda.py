@@ -65,7 +65,11 @@ class FakeLambda:
             return {"Payload": io.BytesIO(outcome.body), **error}
         records = event["Records"]
         n_done = outcome.position if isinstance(outcome, OpenFrom) else len(records)
-        body: Any = self._function({**event, "Records": records[:n_done]})
+        try:
+            body: Any = self._function({**event, "Records": records[:n_done]})
+        except Exception as error:  # noqa: BLE001 - a function that fails is an answer
+            body = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return {"Payload": io.BytesIO(json.dumps(body).encode()), "FunctionError": "Unhandled"}
         if n_done < len(records):
             body = {**body, "batchItemFailures": [{"itemIdentifier": records[n_done]["kinesis"]["sequenceNumber"]}]}
         return {"Payload": io.BytesIO(json.dumps(body).encode())}
