@@ -102,14 +102,18 @@ class Aws:
         """
         from botocore.config import Config
 
+        from infra.operate.answers import retry_cut_off_answers
+
         retries = Config(
             connect_timeout=5, read_timeout=read_timeout_s, retries={"mode": "standard", "total_max_attempts": 3}
         )
         try:
-            return self._session.client(service, region, endpoint_url=self.endpoint_url, config=retries)
+            client = self._session.client(service, region, endpoint_url=self.endpoint_url, config=retries)
         except ValueError as error:  # botocore's error for a URL that is none
             problem = f"{error}: write it as http://127.0.0.1:5000"
             raise typer.BadParameter(problem, param_hint="'--endpoint-url'") from error
+        retry_cut_off_answers(client)
+        return client
 
     def output(self, name: str) -> str | None:
         """Return an output of the stack; None without `--stack`.

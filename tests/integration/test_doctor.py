@@ -8,21 +8,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from infra.cli.app import main
-from infra.local.aws import LocalAws
+from infra.cli.options import Aws
+from infra.local.aws import REGION, LocalAws
+from infra.operate.answers import retry_cut_off_answers
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Finding, Severity, StackFacts
 from infra.stack.template import TEMPLATE
 from tests.builders import small_bundle
+from tests.kits.cutting_proxy import cutting
 from tests.kits.stack import TemplateStack
 from training.errors import UserError
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 pytestmark = pytest.mark.slow
+
+ONE_ATTEMPT = Config(retries={"mode": "standard", "total_max_attempts": 1}, proxies={})
+CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": REGION}
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +251,46 @@ def test_model_is_unread_if_the_bucket_refuses(stack: TemplateStack) -> None:
     assert facts.model
     assert (facts.model.severity, facts.model.fault) == (Severity.unknown, "denied")
     assert facts.denied == {"bucket", "rejects and failures"}
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_cut_off_answer_is_a_part_that_was_not_looked_at(stack: TemplateStack, left: float) -> None:
+    release_model(stack)
+
+    def cut(service: str, body: bytes) -> bytes:
+        return body if service == "cloudformation" else body[: int(left * len(body))]
+
+    session: Any = boto3.Session()
+    with cutting(stack.aws.endpoint_url, cut) as endpoint_url:
+
+        def client(service: str) -> Any:
+            made = session.client(service, endpoint_url=endpoint_url, config=ONE_ATTEMPT, **CREDENTIALS)
+            retry_cut_off_answers(made)
+            return made
+
+        facts = gather(stack, client)
+
+    found = {one.fault for one in check(facts) if one.severity is not Severity.good}
+    assert found == {"not-read"}
+    assert {
+        "input stream", "output stream", "quotas", "bucket", "key", "role", "RejectsQueue", "GivenUpBatches", "api",
+        "function", "release", "mapping", "concurrency", "alarms", "alarm topic", "rejects and failures",
+    } == set(facts.unread)  # fmt: skip
+
+
+def test_commands_send_a_request_again_whose_answer_was_cut_off(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = iter([0.5, 0.0])
+
+    def cut(_: str, body: bytes) -> bytes:
+        return body[: int(next(lengths, 1.0) * len(body))]
+
+    for name, value in {**aws.environment, "no_proxy": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with cutting(aws.endpoint_url, cut) as endpoint_url:
+        buckets = Aws(endpoint_url=endpoint_url).client("s3").list_buckets()["Buckets"]
+
+    assert [one["Name"] for one in buckets] == [one["Name"] for one in aws.client("s3").list_buckets()["Buckets"]]
+    assert next(lengths, None) is None
 
 
 def test_missing_stack_is_an_error_of_one_sentence(stack: TemplateStack) -> None:

@@ -72,8 +72,6 @@ class Reading:
         """
         try:
             return probe()
-        except KeyError as error:
-            self.unread[name] = f"AWS's answer has no {error}: it was cut off"
         except (ClientError, BotoCoreError, UserError, ResponseParserError, YAMLError) as error:
             cause = error.__cause__ if isinstance(error, UserError) else error
             if missing and is_not_found(cause):
