@@ -53,8 +53,8 @@ COMMANDS = {
         "records list --kind failure --bucket {bucket}",
         "records show {failure} --kind failure --bucket {bucket}",
         "records redrive --kind failure --function {alias} --bucket {bucket}",
-        "aws sqs purge-queue --queue-url {queue}",
         "aws cloudwatch set-alarm-state --alarm-name {unresolved} --state-value OK --state-reason redriven",
+        "aws sqs purge-queue --queue-url {queue}",
     ),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
 }
