@@ -2,6 +2,7 @@
 
 import pytest
 
+from infra.local.moto.policies import is_allowed
 from infra.stack.template import TEMPLATE, read_template
 from tests.kits.template import arn_of, properties, resource, stack
 
@@ -161,9 +162,44 @@ def test_bucket_requires_tls() -> None:
             "Statement": [
                 {"Sid": "TlsOnly", "Condition": {"Bool": {"aws:SecureTransport": False}}, **deny},
                 {"Sid": "NoOldTls", "Condition": {"NumericLessThan": {"s3:TlsVersion": 1.2}}, **deny},
+                {
+                    "Sid": "ConditionalWritesOnly",
+                    "Effect": "Deny",
+                    "Principal": "*",
+                    "Action": "s3:PutObject",
+                    "Resource": [{"Fn::Sub": f"${{Bucket.Arn}}/{prefix}/*"} for prefix in ("models", "channels")],
+                    "Condition": {
+                        "Null": {"s3:if-match": True, "s3:if-none-match": True},
+                        "Bool": {"s3:ObjectCreationOperation": True},
+                    },
+                },
             ],
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "request_keys", "denied"),
+    [
+        ("models/v/forest.npz", {}, True),
+        ("channels/stable.json", {}, True),
+        ("models/v/forest.npz", {"s3:if-none-match": "*"}, False),
+        ("channels/stable.json", {"s3:if-match": '"etag"'}, False),
+        ("models/v/forest.npz", {"s3:ObjectCreationOperation": "false"}, False),  # a part of a multipart upload
+        ("rejects/s/shardId-0/1.ndjson", {}, False),
+        ("history/stable/1.json", {}, False),
+    ],
+)
+def test_write_of_a_model_or_channel_without_a_condition_is_denied(
+    key: str, request_keys: dict[str, str], denied: bool
+) -> None:
+    deny = properties("BucketPolicy")["PolicyDocument"]["Statement"][-1]
+    resources = [one["Fn::Sub"].replace("${Bucket.Arn}", "arn:aws:s3:::b") for one in deny["Resource"]]
+    allow = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    document = {"Statement": [allow, {**deny, "Resource": resources}]}
+    context = {"s3:ObjectCreationOperation": "true", **request_keys}
+
+    assert is_allowed([document], "s3:PutObject", f"arn:aws:s3:::b/{key}", context) is not denied
 
 
 def test_only_failed_records_expire_and_overwritten_objects_can_be_restored_for_90_days() -> None:

@@ -4,6 +4,7 @@ And the wrapper of S3: pages, a missing object or bucket, and writes under a con
 """
 
 import json
+from typing import Any
 
 import pytest
 
@@ -235,7 +236,8 @@ def test_missing_bucket_or_failure_of_s3_is_an_error(failure: Exception) -> None
     for call, problem in (
         (lambda: list(bucket().keys("x")), "listed"),
         (lambda: bucket().read("x"), "read"),
-        (lambda: bucket().write("x", b""), "written"),
+        (lambda: bucket().write("x", b""), "read"),
+        (lambda: new_bucket(script=[None, failure]).write("x", b""), "written"),
         (lambda: bucket().write_once("x", b""), "written"),
         (lambda: bucket().replace("x", b"", None), "written"),
         (lambda: bucket().replace("x", b"", '"1"'), "written"),
@@ -277,7 +279,27 @@ def test_object_written_once_stays(outcome: S3Outcome) -> None:
     assert bucket.s3.objects == {"x": b"first"}
 
 
-@pytest.mark.parametrize("method", ["write", "write_once"])
-def test_concurrent_write_of_an_object_is_an_error(method: str) -> None:
+@pytest.mark.parametrize(("method", "script"), [("write", [None, BUSY]), ("write_once", [BUSY])])
+def test_concurrent_write_of_an_object_is_an_error(method: str, script: list[S3Outcome]) -> None:
     with pytest.raises(BucketError, match="x is being written by somebody else: try again"):
-        getattr(new_bucket(script=[BUSY]), method)("x", b"")
+        getattr(new_bucket(script=script), method)("x", b"")
+
+
+class ConditionalS3(FakeS3):
+    """A bucket whose policy refuses unconditional writes."""
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        """Store an object under a condition."""
+        if not request.keys() & {"IfMatch", "IfNoneMatch"}:
+            raise DENIED
+        return super().put_object(**request)
+
+
+def test_every_write_is_conditional() -> None:
+    bucket = Bucket(ConditionalS3(), BUCKET, n_threads=1)
+    for body in (b"first", b"second"):
+        bucket.write("models/v/report.html", body)
+        bucket.write_once("models/v/forest.npz", b"arrays")
+        assert bucket.replace(f"channels/{body.decode()}.json", body, None)
+
+    assert bucket.s3.objects["models/v/report.html"] == b"second"

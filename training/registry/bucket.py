@@ -1,5 +1,8 @@
 """The one S3 wrapper: list, read and write the objects of a bucket; every failure of S3 is a `BucketError`.
 
+Every write is conditional: on the object that was read, or on there being none. The bucket's policy refuses any other
+write of a model or a channel.
+
 The client resends a write whose answer was lost, and S3 then refuses it because the object has changed: by that same
 write. So a refused conditional write counts as lost only if the object does not hold the bytes that it wrote.
 """
@@ -82,7 +85,8 @@ class Bucket:
 
     def write(self, key: str, body: bytes) -> None:
         """Write an object, in place of an older one."""
-        if self._put(key, body) is None:
+        stored = self.read(key)
+        if self.replace(key, body, stored.etag if stored else None) is None:
             raise self._in_use(key)
 
     def write_once(self, key: str, body: bytes) -> bytes:

@@ -3,9 +3,10 @@
 moto 5.2.5 differs from AWS: a Kinesis call has the resource ``*``, so that a statement with an ARN refuses it;
 conditions are not evaluated, and a failed one denies everything; KMS keys may be used by anyone, and no stream,
 bucket or queue is encrypted. Here one that a stack's template encrypts needs the key too, by the caller's policies and
-by the key's policy. S3 reports a missing object only to callers who may list the bucket, as on AWS.
+by the key's policy. What the bucket's policy denies for writes is denied, except by protocol. S3 reports a missing
+object only to callers who may list the bucket, as on AWS.
 
-Not supported: bucket, topic, queue and function policies; permission boundaries; the caller's own service roles.
+Not supported: topic, queue and function policies; permission boundaries; the caller's own service roles.
 """
 
 import json
@@ -67,7 +68,7 @@ def _check(request: IAMRequestBase, resource: str) -> None:
     if request._service == "sts":
         _moto_check(request, resource)
         return
-    documents = [_document(policy) for policy in request._access_key.collect_policies()]
+    documents = [_document(policy) for policy in request._access_key.collect_policies()] + _bucket_policies(request)
     for needed in _permissions(request, resource):
         if not is_allowed(documents, *needed) or not _key_allows(request, needed):
             _refuse(request, needed)
@@ -94,12 +95,30 @@ def _permissions(request: IAMRequestBase, resource: str) -> Iterator[Permission]
     action = _OTHER_NAMES.get(request._action, request._action).replace("monitoring:", "cloudwatch:")
     service, region = request._service, request._region
     resource = _resource(request) or resource
-    yield Permission(action, resource)
+    yield Permission(action, resource, _write_conditions(request) if action == "s3:PutObject" else {})
     if action == "s3:GetObject" and not _exists(request, resource):
         yield Permission("s3:ListBucket", resource.partition("/")[0])
     if (uses := _USES_OF_A_KEY.get(action)) and (key := _key_of(request, resource)):
         through = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
         yield from (Permission(use, key, through) for use in uses)
+
+
+def _bucket_policies(request: IAMRequestBase) -> list[Mapping[str, Any]]:
+    """Return the policies of all stacks' buckets: their statements deny by resource."""
+    if request._service != "s3":
+        return []
+    return [
+        resolved["Properties"]["PolicyDocument"]
+        for stack in cloudformation_backends[request.account_id]["us-east-1"].stacks.values()
+        for resolved in getattr(stack, "applied", {}).values()
+        if resolved["Type"] == "AWS::S3::BucketPolicy"
+    ]
+
+
+def _write_conditions(request: IAMRequestBase) -> Mapping[str, str]:
+    headers = {name.lower(): str(value) for name, value in request._headers.items()}
+    given = {f"s3:{name}": headers[name] for name in ("if-match", "if-none-match") if name in headers}
+    return {"s3:ObjectCreationOperation": "true", **given}
 
 
 def _exists(request: IAMRequestBase, resource: str) -> bool:

@@ -64,6 +64,8 @@ def _holds(operator: str, key: str, wanted: Any, context: Context) -> bool:
     if operator.endswith("IfExists"):
         return value is None or _holds(operator.removesuffix("IfExists"), key, wanted, context)
     match operator:
+        case "Null":
+            return str(value is None).lower() in [one.lower() for one in values]
         case "StringEquals" | "Bool":
             return value is not None and value.lower() in [one.lower() for one in values]
         case "StringLike" | "ArnLike" | "ArnEquals":

@@ -26,6 +26,11 @@ def read(key: str, bucket: str = "{bucket}") -> Call:
 
 
 def write(key: str) -> Call:
+    return Call("s3", "put_object", {"Bucket": "{bucket}", "Key": key, "Body": b"a", "IfNoneMatch": "*"})
+
+
+def overwrite(key: str) -> Call:
+    """A write without a condition, which the bucket's policy denies to everybody."""
     return Call("s3", "put_object", {"Bucket": "{bucket}", "Key": key, "Body": b"a"})
 
 
@@ -134,6 +139,8 @@ FORBIDDEN = {
         Call("lambda", "delete_alias", {"FunctionName": "{function}", "Name": "live"}),
     ),
     "ModelPublisherPolicy": (
+        overwrite("models/a"),
+        overwrite("channels/stable.json"),
         put_on(RIDES),
         read_from(PREDICTIONS),
         *(read(key) for key in (REJECT, FAILURE)),
