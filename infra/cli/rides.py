@@ -13,7 +13,7 @@ import typer
 
 from infra.cli import signals
 from infra.cli.options import Aws, Function, Json, Service, ServiceName, expand_options, time_option
-from infra.cli.output import counting, error_console, interrupted, printable, show_result, write_json
+from infra.cli.output import counting, error_console, interrupted, printable, show_result
 
 
 @dataclass
@@ -157,28 +157,64 @@ def tail_command(
 ) -> None:
     """Read predictions from a stream.
 
-    Ends at Ctrl-C, --limit or --idle-s. Prints one line per prediction as it arrives; with --json, one object with
-    all of them at the end.
+    Ends at Ctrl-C, --limit or --idle-s. Prints one line per prediction as it arrives; with --json, one object with all
+    of them.
 
     Example: ridecast rides tail --limit 10 --stack ridecast
     """
     from infra.operate.streams import tail
 
     name = stream or aws.output("RidePredictionsStream") or "ride-predictions"
-    idle = _IdleTimer(idle_s)
-    found = []
-    with suppress(KeyboardInterrupt):
-        for record in islice(tail(aws.client("kinesis"), name, start_at, idle.wait), limit):
+    idle, writer = _IdleTimer(idle_s), _JsonWriter(name) if as_json else _LineWriter()
+    with suppress(KeyboardInterrupt), signals.stopping() as stop:
+
+        def wait(seconds: float) -> bool:
+            stop.check()
+            return idle.wait(seconds)
+
+        for record in islice(tail(aws.client("kinesis"), name, start_at, wait), limit):
             idle.restart()
-            text = record.data.decode(errors="replace")
-            if as_json:
-                found.append(_value(text))
-            else:
-                # JSON does not escape U+009B, which terminals obey.
-                sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
-                sys.stdout.flush()
-    if as_json:
-        write_json({"stream": name, "read": len(found), "predictions": found})
+            writer.write(record.data.decode(errors="replace"))
+            stop.check()
+    writer.end()
+
+
+class _LineWriter:
+    """Writes a line per prediction."""
+
+    def write(self, text: str) -> None:
+        """Write a prediction at once."""
+        # JSON does not escape U+009B, which terminals obey.
+        sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Do nothing: every line is complete."""
+
+
+class _JsonWriter:
+    """Writes one JSON object, a prediction at a time: a stream may hold more than the memory."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._n_written = 0
+
+    def write(self, text: str) -> None:
+        """Write a prediction; what is not JSON as text."""
+        sys.stdout.write(", " if self._n_written else self._beginning)
+        sys.stdout.write(json.dumps(_value(text)))
+        sys.stdout.flush()
+        self._n_written += 1
+
+    def end(self) -> None:
+        """Write the rest of the object."""
+        beginning = "" if self._n_written else self._beginning
+        sys.stdout.write(f'{beginning}], "read": {self._n_written}}}\n')
+        sys.stdout.flush()
+
+    @property
+    def _beginning(self) -> str:
+        return f'{{"stream": {json.dumps(self._stream)}, "predictions": ['
 
 
 def _value(text: str) -> Any:

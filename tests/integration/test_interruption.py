@@ -111,6 +111,22 @@ def test_sending_ends_after_the_events_under_way_and_resume_sends_the_rest(
     assert "there is nothing to resume" in ended(start(folder, *words, "--resume"))[2]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_reading_ends_with_a_complete_json_object(
+    folder: Path, aws: LocalAws, stack: DeployedStack, number: int
+) -> None:
+    words = ("rides", "tail", "--stream", stack.output_stream, "--endpoint-url", aws.endpoint_url, "--json")
+    records = [{"Data": b"{}", "PartitionKey": "a"}] * 3
+    aws.client("kinesis").put_records(StreamName=stack.output_stream, Records=records)
+    with start(folder, *words) as process:
+        assert process.stdout
+        beginning = process.stdout.read(1)
+        process.send_signal(number)
+        found = json.loads(beginning + process.stdout.read())
+    assert process.returncode == 0
+    assert found["predictions"] == [{}] * found["read"]
+
+
 def test_replay_and_redrive_end_at_once_and_go_on(folder: Path, aws: LocalAws, stack: DeployedStack) -> None:
     kinesis, function = aws.client("kinesis"), EchoFunction()
     if not read_stream(kinesis, stack.input_stream):
