@@ -51,10 +51,10 @@ def foreign_value(data: bytes) -> tuple[str, str] | None:
 
 def _find_foreign(value: Any) -> tuple[str, str] | None:
     """Search a container; the path is built only on the way back: a megabyte can hold many values below a long path."""
-    if isinstance(value, list) and _PLAIN.issuperset(map(type, value)):
+    if isinstance(value, list) and _are_plain(value):
         return None
     for step, child in _steps(value):
-        kind = type(child)  # most values cost no call: there may be half a million
+        kind = type(child)  # most values cost no call of ours: there may be half a million
         is_plain = kind in _PLAIN or (kind is float and isfinite(child)) or (kind is str and child.isascii())
         found = None if is_plain else _foreign(child)
         if found is None and type(step) is str and not step.isascii():
@@ -63,6 +63,14 @@ def _find_foreign(value: Any) -> tuple[str, str] | None:
             expected, path = found
             return expected, (f".{step}" if isinstance(step, str) else f"[{step}]") + path
     return None
+
+
+def _are_plain(values: list[Any]) -> bool:
+    """Return whether values of one kind are all JSON, in a third of the time that a look at each takes."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return all(map(str.isascii, values))
+    return all(map(isfinite, values)) if kinds == {float} else kinds <= _PLAIN
 
 
 def _foreign(value: Any) -> tuple[str, str] | None:

@@ -9,13 +9,15 @@ import msgspec
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-MAX_BRACES = 65_536
-"""Data with more of them are not split. A megabyte holds 28,000 in ride events, and could hold a million."""
+MAX_BRACES, BYTES_PER_BRACE = 32_768, 32
+"""Data with more braces than the first, and than one in so many bytes, are not split: ride events have at most one in
+37 bytes, and a megabyte could hold a million."""
 
 _WHITESPACE = b" \t\r\n"
 _SEPARATORS = _WHITESPACE + b","
 _N_TRIED = 64
 _OPENING = ord("{")
+_BETWEEN = re.compile(rb'\}[^{}"]*\{')
 _TO_BRACE = re.compile(rb'(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+[{}]', re.DOTALL)
 
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -31,7 +33,7 @@ def split_documents(data: bytes) -> list[bytes]:
     >>> split_documents(b'{"ride": 1}{"ride": 2}\n'), split_documents(b'[{"ride": 1}]'), split_documents(b'{"ride": 1}')
     ([b'{"ride": 1}', b'{"ride": 2}'], [b'{"ride": 1}'], [])
     """
-    if b'"ride"' not in data or data.count(b"{") > MAX_BRACES:
+    if b'"ride"' not in data or data.count(b"{") > max(MAX_BRACES, len(data) // BYTES_PER_BRACE):
         return []
     text = data.removeprefix(BYTE_ORDER_MARK).strip(_WHITESPACE)
     if text.startswith(b"["):
@@ -72,7 +74,7 @@ def _holds_event(parts: list[bytes]) -> bool:
 
 def _several(text: bytes) -> list[bytes]:
     """Return the parts of text that holds more than one object."""
-    if _is_one(text):
+    if _is_one(text) or not _BETWEEN.search(text):
         return []
     parts = _cut(text)
     return parts if sum(part.startswith(b"{") for part in parts) > 1 else []

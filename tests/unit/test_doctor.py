@@ -153,6 +153,7 @@ PROBLEMS: list[Problem] = [
     (with_work(n_predictions=0, n_rejects=1000), "work", BAD, "ridecast records list --kind reject"),
     (with_work(n_predictions=0, n_rejects=0), "work", BAD, "`output stream`"),
     (with_work(n_rejects=11), "work", WARNING, "ridecast records list --kind reject"),
+    (with_work(n_without_pickup_time=11), "work", WARNING, "11 of 995 rides had no pickup time", "`pickup_datetime`"),
     (with_work(n_throttles=1), "work", WARNING, "`concurrency`"),
     (with_work(max_record_age_s=301.0), "work", WARNING, "ParallelizationFactor"),
     (

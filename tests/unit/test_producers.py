@@ -14,13 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infra.local.runtime.http import http_event
-from lambda_function.core import diagnosis, documents, kpl, processor
+from lambda_function.core import diagnosis, documents, kpl
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.documents import split_documents
 from lambda_function.core.events import DAMAGED_AGGREGATE, INVALID_FIELD, NOT_JSON, decode_prediction, decode_ride_event
 from lambda_function.core.kpl import pack
 from lambda_function.core.pickup_time import arrival_minutes, pickup_minute
-from lambda_function.core.processor import ProcessedBatch, process
+from lambda_function.core.processor import MAX_BAD_TRIES, ProcessedBatch, process
 from lambda_function.core.records import decode_records, stream_name
 from lambda_function.errors import ConfigurationError, RejectError
 from tests.builders import (
@@ -247,16 +247,11 @@ def test_bad_records_and_parts_leave_nothing_for_the_garbage_collector() -> None
     assert n_found < 100
 
 
-def test_number_of_bad_parts_that_are_tried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[bytes] = []
-
-    def decode(data: bytes) -> object:
-        tried.append(data)
-        return decode_ride_event(data)
-
-    monkeypatch.setattr(processor, "decode_ride_event", decode)
-    processed(b"[" + b",".join([b'{"ride":0}'] * 5_000 + [b"{}"] * 20_000) + b"]")
-    assert len(tried) <= processor.MAX_BAD_TRIES + 2
+@pytest.mark.parametrize(("n_bad", "is_tried"), [(MAX_BAD_TRIES, True), (MAX_BAD_TRIES + 1, False)])
+def test_after_many_bad_parts_that_could_be_rides_no_other_is_tried(n_bad: int, is_tried: bool) -> None:
+    batch = processed(b"\n".join([ONE] + [b'{"ride":0}'] * n_bad + [TWO]))
+    assert predicted_ids(batch) == ["0", str(n_bad + 1)][: 1 + is_tried]
+    assert len(batch.rejects) == 1
 
 
 # The work on a megabyte: bounded by counts, because times vary between machines
@@ -266,6 +261,11 @@ def test_megabyte_of_braces_is_not_split() -> None:
     n = documents.MAX_BRACES
     assert len(split_documents(b'[{"ride":0}' + b",{}" * (n - 1) + b"]")) == n
     assert split_documents(b'[{"ride":0}' + b",{}" * n + b"]") == []
+
+
+def test_record_of_more_than_a_megabyte_of_rides_is_split() -> None:
+    smallest = b'{"ride":{"PULocationID":1,"DOLocationID":1,"trip_distance":1},"ride_id":1}'
+    assert len(split_documents(smallest * 30_000)) == 30_000
 
 
 def test_megabyte_of_containers_is_not_searched_for_nan() -> None:

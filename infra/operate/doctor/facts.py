@@ -96,6 +96,7 @@ class WorkFacts:
 
     n_records: int = 0
     n_predictions: int = 0
+    n_without_pickup_time: int = 0  # predictions as of the arrival of the ride
     n_rejects: int = 0
     n_rejects_not_stored: int = 0  # that neither bucket nor queue took
     n_retried: int = 0  # records that the function returned to Lambda, which delivers them again

@@ -515,6 +515,14 @@ _FUNCTION = (
         ("RejectShareAlarm",),
     ),
     Fault(
+        "many-without-pickup-time",
+        "more than 1% of the rides have no pickup time that is read: they are predicted as of their arrival",
+        "work",
+        _WARNING,
+        "ask the producer to send `pickup_datetime`, spelt so, in ISO 8601; nothing is wrong if rides begin when they "
+        "arrive",
+    ),
+    Fault(
         "rejects-not-stored",
         "neither bucket nor queue takes rejects: the records behind them wait",
         "work",

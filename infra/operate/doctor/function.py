@@ -33,6 +33,9 @@ from lambda_function.errors import ConfigurationError
 MAX_REJECT_SHARE = 0.01
 """As the default of RejectShareAlarm."""
 
+MAX_WITHOUT_PICKUP_SHARE = 0.01
+"""Of the predictions. Above it, it is the producer that sends none, or under another name."""
+
 MAX_RECORD_AGE_S = 300.0
 """As the default of IteratorAgeAlarm."""
 
@@ -51,7 +54,8 @@ _SETTING_OF = {
 _RECENT_METRICS = dict.fromkeys(("Records", "ModelRefreshFailures", "StaleChannel"), "Sum")
 _OUR_METRICS = {
     **_RECENT_METRICS,
-    **dict.fromkeys(("Predictions", "Rejects", "RejectsNotStored", "RetriedRecords", "FailedInvocations"), "Sum"),
+    **dict.fromkeys(("Predictions", "RidesWithoutPickupTime", "Rejects", "RejectsNotStored"), "Sum"),
+    **dict.fromkeys(("RetriedRecords", "FailedInvocations"), "Sum"),
     "RecordAge": "Maximum",
 }
 _LAMBDA_METRICS = dict.fromkeys(("Errors", "Throttles"), "Sum")
@@ -184,6 +188,7 @@ def probe_work(
     return WorkFacts(
         n_records=_total(ours["Records"]),
         n_predictions=_total(ours["Predictions"]),
+        n_without_pickup_time=_total(ours["RidesWithoutPickupTime"]),
         n_rejects=_total(ours["Rejects"]),
         n_rejects_not_stored=_total(ours["RejectsNotStored"]),
         n_retried=_total(ours["RetriedRecords"]),
@@ -256,7 +261,7 @@ def check_work(facts: StackFacts) -> Iterator[Finding]:
     work = facts.work
     if work is None:
         return
-    problems = [*_not_invoked(facts, work), *_not_finished(work), *_not_predicted(work)]
+    problems = [*_not_invoked(facts, work), *_not_finished(work), *_not_predicted(work), *_without_pickup_time(work)]
     figures = f"{work.n_records:,} records, {work.n_predictions:,} predictions, {work.n_rejects:,} rejects"
     yield from problems or [good("work", f"{figures} in the last {facts.window_minutes} minutes")]
 
@@ -289,6 +294,13 @@ def _not_predicted(work: WorkFacts) -> Iterator[Finding]:
         yield found("many-rejects" if work.n_predictions else "only-rejects", what)
     elif work.n_records and not work.n_predictions:
         yield found("no-predictions", f"{what}: Lambda retries all")
+
+
+def _without_pickup_time(work: WorkFacts) -> Iterator[Finding]:
+    n_without = work.n_without_pickup_time
+    if work.n_predictions and n_without > MAX_WITHOUT_PICKUP_SHARE * work.n_predictions:
+        what = f"{n_without:,} of {work.n_predictions:,} rides had no pickup time and are predicted as of their arrival"
+        yield found("many-without-pickup-time", what)
 
 
 def check_waiting_time(work: WorkFacts | None, findings: Sequence[Finding]) -> Iterator[Finding]:
