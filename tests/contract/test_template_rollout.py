@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 from samtranslator.model.preferences.deployment_preference_collection import CODEDEPLOY_PREDEFINED_CONFIGURATIONS_LIST
 
+from tests.builders import lambda_record, ride_bytes, small_bundle
+from tests.fakes import FakeContext, FakeFunction
+from tests.kits.canary import Function, alarms_of_a_canary
 from tests.kits.template import arn_of, of_type, properties, resource, stack
+from tests.outcomes import THROTTLED
 
 GROUP = "PredictorDeploymentGroup"
 ALARMS = ("FunctionErrorsAlarm", "RetriedRecordsAlarm", "IteratorAgeAlarm", "RefreshFailuresAlarm")
@@ -170,6 +174,21 @@ def test_alarm_that_rolls_code_back_sounds_within_the_shortest_rollout(name: str
     assert shortest_s == 300
     assert period_s * alarm["DatapointsToAlarm"] < shortest_s
     assert period_s * alarm["EvaluationPeriods"] <= shortest_s
+
+
+def test_version_that_gives_all_records_back_is_rolled_back_by_the_canary() -> None:
+    """Measured before: it raises no error, and no alarm that rolls code back sounded."""
+    good, bad = FakeFunction(small_bundle()), FakeFunction(small_bundle())
+    bad.kinesis.script = [THROTTLED] * 10_000
+
+    def batch(number: int) -> dict[str, Any]:
+        return {"Records": [lambda_record(ride_bytes(number), number)]}
+
+    def run(function: FakeFunction) -> Function:
+        return lambda event: function.handler(event, FakeContext(function.clock))
+
+    assert alarms_of_a_canary(run(good), run(bad), batch) == {"RetriedRecordsAlarm"}
+    assert alarms_of_a_canary(run(good), run(good), batch) == set()
 
 
 def test_new_version_is_tested_before_it_gets_a_ride() -> None:

@@ -19,8 +19,17 @@ from lambda_function.aws.output_path import OutputPath
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.pre_traffic import NO_MODEL, PASSED, Trial, Verdict
 from tests.bench.deployed import bench_cold_start
-from tests.builders import SMALL_PARAMETERS, event_id, invocation, ride_bytes, sequence_number, small_rides
+from tests.builders import (
+    SMALL_PARAMETERS,
+    event_id,
+    invocation,
+    lambda_record,
+    ride_bytes,
+    sequence_number,
+    small_rides,
+)
 from tests.fakes import publish_bundle
+from tests.kits.canary import BATCHES_A_MINUTE, MINUTES, TENTH, alarms_of_a_canary
 from tests.kits.emulator import needs_emulator, stub
 from tests.kits.streams import read_stream
 from tests.kits.watched_aws import WatchedAws, watched_aws
@@ -244,6 +253,21 @@ def test_version_with_a_wrong_output_stream_is_stopped_by_the_hook(
     assert not verdict.passed
     assert "may not kinesis:PutRecords on " in verdict.why
     assert verdict.why.endswith(":stream/nope does not exist")
+
+
+def test_version_that_the_output_stream_refuses_is_rolled_back_by_the_canary(
+    ours: FunctionConfig, output: Output, log: Path
+) -> None:
+    """As when the stream's own policy refuses it, which the hook cannot see. Measured before: no alarm sounded."""
+    n_batches = MINUTES * BATCHES_A_MINUTE
+    with (
+        EmulatedRuntime(ours, log) as old,
+        EmulatedRuntime(ours.with_variables(OUTPUT_STREAM="nope"), log) as new,
+    ):
+        sounded = alarms_of_a_canary(old, new, lambda number: {"Records": [lambda_record(ride_bytes(number), number)]})
+
+    assert "FunctionErrorsAlarm" in sounded
+    assert len(output.ids()) == n_batches * (TENTH - 1) / TENTH
 
 
 def test_pre_traffic_hook_tries_a_built_version_without_publishing(
