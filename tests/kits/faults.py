@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from infra.local.simulation.clock import SimulatedClock
-from infra.local.simulation.simulation import Clients, Simulation, SimulationOptions, Watch
+from infra.local.simulation.simulation import CHANNEL, Clients, Simulation, SimulationOptions, Watch
 from infra.local.sqs import MemoryQueue
 from infra.operate.lambda_event import count_done
 from lambda_function.core.records import Entry
 from tests.outcomes import AnswerLost, EntriesRefused, Problem
 from training.model.bundle import ExportedBundle
+from training.registry.channel_history import read_channel, served_versions
 
 
 class Place(Enum):
@@ -99,13 +100,20 @@ class JumpClock:
 
 @dataclass(frozen=True, slots=True)
 class ServeModel:
-    """Move the channel to the n-th bundle of the simulation (modulo their number)."""
+    """Promote the n-th bundle of the simulation (modulo their number)."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Put the n-th bundle (modulo their number) in place of the newest one, if the channel has held it."""
 
     n: int
 
 
 CallFault = Refused | AnswerLost | Slow | EntriesRefused | Damaged | DeliveredTwice | Cut
-StateFault = SplitShard | MergeShards | JumpClock | ServeModel
+StateFault = SplitShard | MergeShards | JumpClock | ServeModel | RollBack
 Fault = CallFault | StateFault
 
 
@@ -292,7 +300,15 @@ class FaultySimulation(Simulation):
     def send(self, entries: Sequence[Entry]) -> None:
         """Send entries, and then change the simulation's state by a fault."""
         super().send(entries)
-        match self._schedule.next(Place.SENT):
+        self.change(self._schedule.next(Place.SENT))
+
+    def change(self, fault: Fault | None) -> None:
+        """Change the simulation's state.
+
+        Raises:
+            TypeError: It is not a fault of the state.
+        """
+        match fault:
             case None:
                 pass
             case SplitShard(n):
@@ -305,6 +321,10 @@ class FaultySimulation(Simulation):
                 self.clock.wall_ahead_s += seconds if wall_only else 0
             case ServeModel(n):
                 self.serve(self._bundles[n % len(self._bundles)])
+            case RollBack(n):
+                version = self._bundles[n % len(self._bundles)].model_version
+                if version in served_versions(self.models, read_channel(self.models, CHANNEL)):
+                    self.roll_back(version)
             case fault:
                 raise TypeError(f"{fault} is not a fault of the simulation's state")
 

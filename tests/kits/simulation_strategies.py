@@ -20,6 +20,7 @@ from tests.kits.faults import (
     MergeShards,
     Place,
     Refused,
+    RollBack,
     ServeModel,
     Slow,
     SplitShard,
@@ -100,6 +101,7 @@ STATE_FAULTS: st.SearchStrategy[Fault] = st.one_of(
     st.builds(SplitShard, st.integers(0, 3)),
     st.builds(MergeShards, st.integers(0, 3)),
     st.builds(ServeModel, st.integers(0, 1)),
+    st.builds(RollBack, st.integers(0, 1)),
     st.sampled_from([JumpClock(13 * HOUR_S), JumpClock(70.0), JumpClock(-HOUR_S, wall_only=True)]),
 )
 

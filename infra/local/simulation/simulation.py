@@ -58,6 +58,8 @@ class SimulationOptions:
     output_groups: int = 1
     timeout_s: float = 60.0  # the function's timeout
     keeps_all: bool = True  # whether the input stream keeps records after they have been read
+    # Seconds between two reads of the channel, for each execution environment; invocations go to them in turn.
+    refreshes_s: tuple[float, ...] = (Settings.model_refresh_s,)
 
 
 class Clients(NamedTuple):
@@ -175,7 +177,7 @@ class Simulation:
 
 
 class SimulatedFunction:
-    """The real handler in simulated time, in one environment at a time. A kill or a crash ends the environment."""
+    """The real handler in simulated time, one invocation at a time. A kill or a crash ends its environment."""
 
     def __init__(self, clients: Clients, clock: SimulatedClock, options: SimulationOptions) -> None:
         self._clients = clients
@@ -189,7 +191,9 @@ class SimulatedFunction:
             output_groups=options.output_groups,
             rejects_queue_url=clients.queue.url,
         )
-        self._environment: InProcessRuntime | None = None
+        self._refreshes_s = options.refreshes_s
+        self._environments: list[InProcessRuntime | None] = [None] * len(options.refreshes_s)
+        self._place = -1  # of the environment with the last invocation
 
     def __call__(self, event: dict[str, Any]) -> object:
         """Run one invocation, after a cold start if there is no environment.
@@ -201,10 +205,12 @@ class SimulatedFunction:
         """
         started_s = self._clock.now_s
         self._clock.deadline_s = started_s + self._timeout_s
+        self._place = (self._place + 1) % len(self._environments)
         try:
-            self._environment = self._environment or self._cold_start()
+            environment = self._environments[self._place] or self._cold_start()
+            self._environments[self._place] = environment
             with redirect_stdout(_Nowhere()):
-                return self._environment(event)
+                return environment(event)
         except TimeoutError as error:
             self.end_environment()
             raise FunctionTimeoutError(_FUNCTION_NAME, self._clock.now_s - started_s, self._timeout_s) from error
@@ -215,13 +221,14 @@ class SimulatedFunction:
             self._clock.deadline_s = math.inf
 
     def end_environment(self) -> None:
-        """End the environment: the next invocation is a cold start."""
-        self._environment = None
+        """End the environment of the last invocation: its next one is a cold start."""
+        self._environments[self._place] = None
 
     def _cold_start(self) -> InProcessRuntime:
         settings, clock, clients = self._settings, self._clock, self._clients
+        refresh_s = self._refreshes_s[self._place]
         handler = StreamHandler(
-            models=ModelStore(clients.s3, BUCKET, CHANNEL, settings.model_refresh_s, clock.monotonic, wall=clock.wall),
+            models=ModelStore(clients.s3, BUCKET, CHANNEL, refresh_s, clock.monotonic, wall=clock.wall),
             output=Output(
                 RejectStore(clients.s3, BUCKET, settings.rejects_queue_url, lambda: clients.queue),
                 _publisher(clients.output, OUTPUT_STREAM, clock),

@@ -1,0 +1,151 @@
+"""The promise that a record has one model: for any schedule of promotions and rollbacks, tested on simulations.
+
+All predictions of one id are the same bytes, whatever comes again, in whichever execution environment, and after any
+reshard. The exception is a segment that a rollback withdrew: before the rollback was read, its records were predicted
+by the withdrawn version, which the history names. The environments read the channel at different times, each at least
+twice within the activation delay.
+"""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.local.simulation.simulation import CHANNEL, SimulationOptions
+from lambda_function.core.channel import Channel
+from lambda_function.core.records import Entry
+from tests.builders import small_bundle
+from tests.kits.faults import (
+    At,
+    Cut,
+    DeliveredTwice,
+    FaultSchedule,
+    FaultySimulation,
+    MergeShards,
+    Place,
+    RollBack,
+    ServeModel,
+    SplitShard,
+    StateFault,
+)
+from tests.kits.simulation import PATIENCE_S, Account, alone
+from tests.kits.simulation_strategies import (
+    BATCHING,
+    ENTRIES,
+    FOR_SOME,
+    RIDES,
+    at,
+    lost,
+    mapping_config,
+    refused,
+    together,
+)
+from tests.outcomes import AnswerLost, Problem
+from training.registry.channel_history import read_channel, read_history
+
+pytestmark = pytest.mark.slow  # simulations of seconds
+
+BUNDLES = [small_bundle(seed) for seed in (1, 2, 3)]
+
+
+class Step(NamedTuple):
+    """A change, then entries that arrive, then time that passes before the mapping polls."""
+
+    change: StateFault | None
+    entries: list[Entry]
+    gap_s: float
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.one_of(
+            st.none(),
+            st.builds(ServeModel, st.integers(0, 2)),
+            st.builds(ServeModel, st.integers(0, 2)),
+            st.builds(RollBack, st.integers(0, 2)),
+            st.builds(SplitShard, st.integers(0, 3)),
+            st.builds(MergeShards, st.integers(0, 3)),
+        ),
+        st.lists(ENTRIES, min_size=1, max_size=6),
+        st.sampled_from([0.0, 1.0, 30.0, 75.0, 149.0, 160.0, 1000.0]),
+    ),
+    min_size=3,
+    max_size=12,
+)
+REDELIVERIES: st.SearchStrategy[list[At]] = st.one_of(
+    st.just([]),
+    together(
+        st.one_of(
+            at(Place.INVOKE, lost(Problem.DIED, Problem.NO_ANSWER, after_s=(0.0, 40.0)) | st.just(DeliveredTwice())),
+            at(Place.INVOKE, st.builds(Cut, st.integers(1, 5))),
+            at(Place.PUT_OUTPUT, FOR_SOME | refused(Problem.THROTTLED, Problem.INTERNAL) | lost(Problem.NO_ANSWER)),
+        ),
+        max_size=10,
+    ),
+)
+OPTIONS = st.builds(
+    SimulationOptions,
+    mapping=st.builds(mapping_config, **BATCHING),
+    n_shards=st.integers(1, 3),
+    output_format=st.sampled_from(["json", "kpl"]),
+    refreshes_s=st.lists(st.sampled_from([1.0, 20.0, 59.0, 70.0]), min_size=1, max_size=3).map(tuple),
+)
+
+
+def run(steps: list[Step], options: SimulationOptions, faults: list[At]) -> Account:
+    simulation = FaultySimulation(BUNDLES, options, FaultSchedule(faults))
+    for step in steps:
+        simulation.change(step.change)
+        simulation.send(step.entries)
+        simulation.clock.sleep(step.gap_s)
+        simulation.mapping.poll_once()
+    assert simulation.settle(PATIENCE_S), "a shard is blocked"
+    return Account(simulation)
+
+
+def versions_by_id(account: Account) -> dict[str, tuple[str, set[str]]]:
+    """Return each record's version by the channel as it is now, and those that were withdrawn from its segment."""
+    models = account.simulation.models
+    channel = read_channel(models, CHANNEL).state
+    assert isinstance(channel, Channel)
+    withdrawn = [
+        (entry.segments[0].effective_from, entry.withdrawn)
+        for entry in read_history(models, CHANNEL)
+        if entry.withdrawn
+    ]
+    found = {}
+    for record in account.arrived():
+        segment = channel.segment_at(record["kinesis"]["approximateArrivalTimestamp"])
+        from_it = {version for effective_from, version in withdrawn if effective_from == segment.effective_from}
+        found[record["eventID"]] = (segment.model_version, from_it)
+    return found
+
+
+@given(STEPS, OPTIONS, REDELIVERIES)
+def test_all_predictions_of_an_id_are_the_bytes_of_its_arrivals_model_or_of_one_that_was_withdrawn(
+    steps: list[Step], options: SimulationOptions, faults: list[At]
+) -> None:
+    account = run(steps, options, faults)
+    expected = {one.model_version: alone(account.arrived(), one) for one in BUNDLES}
+    versions = versions_by_id(account)
+    for prediction_id, by_version in account.predicted().items():
+        version, withdrawn = versions[":".join(prediction_id.split(":")[:2])]
+        assert by_version.keys() <= {version, *withdrawn}
+        for one, lines in by_version.items():
+            assert lines == {expected[one][prediction_id]}
+
+
+def test_record_that_comes_again_after_a_promotion_and_in_another_environment_has_the_same_bytes() -> None:
+    # GIVEN two environments, and a first invocation whose answer is lost
+    options = SimulationOptions(mapping=mapping_config(), refreshes_s=(60.0, 60.0))
+    lost_answer = [At(Place.INVOKE, 0, AnswerLost(Problem.DIED, after_s=200.0))]
+    ride = [("a", RIDES[0])]
+    # WHEN the channel is promoted just before, so that the ride comes again when the new model serves
+    steps = [Step(ServeModel(1), ride, 0.0), Step(None, ride, 200.0)]
+    account = run(steps, options, lost_answer)
+    # THEN the first ride has the old model's prediction, twice, and the second ride the new one's
+    versions = [list(by_version) for by_version in account.predicted().values()]
+    assert versions == [[BUNDLES[0].model_version], [BUNDLES[1].model_version]]
+    assert len(account.published()) == 3
