@@ -18,5 +18,6 @@ def test_short_soak_loses_nothing_under_every_fault_and_its_memory_does_not_grow
     # The run had reshards, switches of the model, repeats and failed records.
     assert (report["shards"], report["model_versions"]) == (7, 3)
     assert min(report["faults"], report["repeated"], report["failed"], report["rejected"]) > 50
+    assert report["withdrawn"] > 0
     assert len(report["rss_mb"]) == 10
     assert report["rss_growth_mb"] < 20

@@ -12,6 +12,7 @@ from tests.kits.faults import (
     MergeShards,
     Place,
     Refused,
+    RollBack,
     ServeModel,
     Slow,
     SplitShard,
@@ -74,10 +75,11 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.2, SplitShard(1)),
-    (0.35, ServeModel(1)),
+    (0.3, ServeModel(1)),
     (0.5, JumpClock(_BEYOND_RECORD_AGE_S)),
     (0.6, MergeShards(0)),
-    (0.75, ServeModel(2)),
+    (0.65, ServeModel(2)),
+    (0.85, RollBack(0)),
     (0.9, JumpClock(-3600, wall_only=True)),
 )
 
