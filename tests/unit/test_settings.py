@@ -97,3 +97,17 @@ def test_signing_key_is_read_and_there_is_none_by_default(key: str) -> None:
 def test_signing_key_that_is_no_key_arn_fails_the_cold_start_rather_than_checking_nothing(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"setting MODEL_SIGNING_KEY is .*: want the ARN of a KMS key"):
         Settings.from_env({**REQUIRED, "MODEL_SIGNING_KEY": text})
+
+
+@pytest.mark.parametrize(("refresh_s", "delay_s"), [("60", "130"), ("1", "12"), ("3600", "7210"), ("60", "")])
+def test_activation_delay_of_two_refreshes_and_a_margin_is_enough(refresh_s: str, delay_s: str) -> None:
+    settings = Settings.from_env({**REQUIRED, "MODEL_REFRESH_S": refresh_s, "MODEL_ACTIVATION_DELAY_S": delay_s})
+    assert settings.model_activation_delay_s == float(delay_s or 150)
+
+
+@pytest.mark.parametrize(
+    ("refresh_s", "delay_s", "least_s"), [("60", "129.9", "130"), ("3600", "", "7210"), ("60", "1", "130")]
+)
+def test_activation_delay_below_two_refreshes_fails_the_start(refresh_s: str, delay_s: str, least_s: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"MODEL_ACTIVATION_DELAY_S is .*: want at least {least_s}, twice"):
+        Settings.from_env({**REQUIRED, "MODEL_REFRESH_S": refresh_s, "MODEL_ACTIVATION_DELAY_S": delay_s})
