@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import ProtocolError
 
 from infra.local.s3 import client_error
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
@@ -14,7 +16,7 @@ from lambda_function.errors import BundleError
 from tests.builders import small_bundle, vouched
 from tests.builders_channels import new_bucket
 from tests.fakes import BUCKET, FakeS3, publish_bundle
-from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, AnswerLost, Meanwhile, S3Outcome
+from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, AnswerLost, BodyLost, Meanwhile, S3Outcome
 from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -257,6 +259,14 @@ def test_object_is_replaced_only_under_the_etag_that_was_read() -> None:
     bucket.s3.script = [BUSY]
     assert bucket.replace("new", b"x", None) is None
     assert bucket.s3.objects == {"x": b"second"}
+
+
+@pytest.mark.parametrize("error", [KeyError("ETag"), ResponseParserError("half"), ProtocolError("reset")], ids=repr)
+def test_answer_that_is_cut_off_is_an_error_of_the_bucket(error: Exception) -> None:
+    bucket = new_bucket({"x": b"first"}, [error, BodyLost(error), error, error])
+    for attempt in (bucket.read, bucket.read, lambda key: list(bucket.keys(key)), lambda key: bucket.write(key, b"")):
+        with pytest.raises(BucketError, match="x cannot be"):
+            attempt("x")
 
 
 @pytest.mark.parametrize("etag", [None, "read"])

@@ -17,8 +17,9 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from lambda_function.aws.clients import AWS_ERRORS
 from training.errors import BucketError
 
 N_THREADS = 8
@@ -58,7 +59,7 @@ class Bucket:
         while True:
             try:
                 page = self.s3.list_objects_v2(**request)
-            except (BotoCoreError, ClientError) as error:
+            except AWS_ERRORS as error:
                 raise BucketError(self.name, prefix, f"cannot be listed: {error}") from error
             yield from (Listed(entry["Key"], entry.get("LastModified")) for entry in page.get("Contents", ()))
             if not page.get("IsTruncated"):
@@ -74,7 +75,7 @@ class Bucket:
         try:
             answer = self.s3.get_object(Bucket=self.name, Key=key)
             return StoredObject(key, answer["Body"].read(), answer["ETag"], _clock_ahead_s(answer))
-        except (BotoCoreError, ClientError) as error:
+        except AWS_ERRORS as error:
             if _is_no_object(error):
                 return None
             raise BucketError(self.name, key, f"cannot be read: {error}") from error
@@ -133,7 +134,7 @@ class Bucket:
         request = {"Bucket": self.name, "Key": key, "Body": body, "ContentType": "application/octet-stream"}
         try:
             etag: str = self.s3.put_object(**request, **condition)["ETag"]
-        except (BotoCoreError, ClientError) as error:
+        except AWS_ERRORS as error:
             if _status(error) in _REFUSED or ("IfMatch" in condition and _is_no_object(error)):
                 return None
             raise BucketError(self.name, key, f"cannot be written: {error}") from error
