@@ -20,8 +20,9 @@ from lambda_function.aws.model_store import GetObject
 from lambda_function.aws.output_path import OutputPath
 from lambda_function.aws.settings import PreTrafficSettings
 from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, decode_golden_rides
-from lambda_function.core.channel import channel_key, decode_channel
+from lambda_function.core.channel import channel_key, decode_channel, remedy
 from lambda_function.core.rehearsal import decode_answer, problem_with, rehearsal_event
+from lambda_function.errors import ChannelError
 
 ATTEMPTS = 3
 """A channel may move between the hook's read and the version's, and S3 may fail a version's first start."""
@@ -69,7 +70,11 @@ class Trial:
         if channel_data is None:
             problem, _ = self._invoke({"Records": []})
             return Verdict(not problem, problem or NO_MODEL)
-        model_version = decode_channel(channel_data).model_version
+        try:
+            model_version = decode_channel(channel_data).model_version
+        except ChannelError as error:
+            how = remedy(error, self.settings.model_channel, self.settings.bucket)
+            return Verdict(passed=False, why=f"{error}: {how}")
         golden_data = self._read(bundle_key(model_version, GOLDEN))
         if golden_data is None:
             return Verdict(passed=False, why=f"the channel names {model_version}, which has no golden rides")

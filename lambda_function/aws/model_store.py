@@ -24,6 +24,7 @@ from lambda_function.core.channel import (
     Segment,
     channel_key,
     decode_channel,
+    remedy,
     salvage_channel,
 )
 from lambda_function.core.processor import ModelFrom
@@ -73,9 +74,7 @@ class DamagedChannelError(StoreError):
     """The channel's object is not a channel that this function can serve."""
 
     def __init__(self, bucket: str, channel: str, error: ChannelError) -> None:
-        restore = f"write it again with `ridecast models restore --channel {channel} --bucket {bucket}`"
-        remedy = "deploy the version of ridecast that wrote it" if error.is_too_new else restore
-        super().__init__("use", bucket, channel_key(channel), f"{error}: {remedy}")
+        super().__init__("use", bucket, channel_key(channel), f"{error}: {remedy(error, channel, bucket)}")
 
 
 class NoModelYetError(NoSuchObjectError):

@@ -125,6 +125,13 @@ def channel_key(channel: str) -> str:
     return f"channels/{channel}.json"
 
 
+def remedy(error: ChannelError, channel: str, bucket: str) -> str:
+    """Return what to do about a channel that does not decode."""
+    if error.is_too_new:
+        return "deploy, or run, the version of ridecast that wrote it"
+    return f"write it again from its history with `ridecast models restore --channel {channel} --bucket {bucket}`"
+
+
 def decode_channel(data: bytes) -> Channel:
     """Decode a channel's object.
 

@@ -236,7 +236,7 @@ def test_damaged_channel_is_one_sentence_with_the_remedy_in_every_command(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     folder = write_bundle(small_bundle(2), tmp_path)
     channel = tmp_path / "bucket" / "channels" / "stable.json"
-    remedy = f"`ridecast models restore --channel stable --bucket {cli.options[-1]}` writes it again from its history"
+    remedy = f"with `ridecast models restore --channel stable --bucket {cli.options[-1]}`"
     for data in DAMAGED if words[0] != "sign" else DAMAGED[-1:]:  # a client of KMS takes long to make
         channel.write_bytes(data)
         code, out, err = cli.ended(*(folder if word == "BUNDLE" else word for word in words))

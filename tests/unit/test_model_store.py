@@ -408,7 +408,7 @@ def test_cold_start_on_a_channel_with_a_damaged_segment_serves_the_others_until_
 def test_cold_start_on_a_damaged_channel_is_one_sentence_with_the_remedy(data: bytes) -> None:
     followed = Segmented()
     point_channel(followed.s3, data)
-    remedy = f"write it again with `ridecast models restore --channel stable --bucket {BUCKET}`"
+    remedy = f"write it again from its history with `ridecast models restore --channel stable --bucket {BUCKET}`"
     with pytest.raises(StoreError, match=rf"stable\.json: the channel is damaged: .*: {re.escape(remedy)}\Z"):
         followed.start()
 
@@ -426,7 +426,7 @@ def test_channel_of_a_later_version_is_refused_even_at_a_cold_start() -> None:
     channel = msgspec.json.decode(followed.s3.objects[channel_key("stable")])
     channel["segments"][0]["calibration"] = {"w": []}
     point_channel(followed.s3, msgspec.json.encode(channel))
-    with pytest.raises(StoreError, match="cannot serve: deploy the version of ridecast that wrote it"):
+    with pytest.raises(StoreError, match="cannot serve: deploy, or run, the version of ridecast that wrote it"):
         followed.start()
 
 

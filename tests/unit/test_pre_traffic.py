@@ -21,9 +21,10 @@ from lambda_function.core.rehearsal import is_rehearsal, rehearsal_event
 from lambda_function.errors import ConfigurationError
 from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
-from tests.fakes import BUCKET, FakeContext, FakeFunction, publish_bundle
+from tests.fakes import BUCKET, FakeContext, FakeFunction, point_channel, publish_bundle
 from tests.fakes_output_path import NEW_VERSION, FakeAccount
 from tests.outcomes import DENIED, SERVICE_DOWN
+from tests.unit.test_channel import DAMAGED
 from training.model.bundle import ExportedBundle
 
 SETTINGS = PreTrafficSettings(bucket=BUCKET, model_channel="stable", new_version=NEW_VERSION)
@@ -186,6 +187,17 @@ def test_version_whose_first_start_fails_gets_another_try(function: FakeLambda) 
     function.script = [SERVICE_DOWN] * (ATTEMPTS - 1)
 
     assert trial(function).passed
+
+
+@pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data)[:20])
+def test_damaged_channel_stops_the_deployment_with_the_remedy(function: FakeLambda, data: bytes) -> None:
+    point_channel(function.version.s3, data)
+
+    verdict = trial(function)
+
+    assert not verdict.passed
+    assert verdict.why.startswith("the channel is damaged: ")
+    assert verdict.why.endswith(f"with `ridecast models restore --channel stable --bucket {BUCKET}`")
 
 
 def test_channel_that_moves_between_two_reads_stops_nothing(function: FakeLambda) -> None:

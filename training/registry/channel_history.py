@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from lambda_function.core.channel import Channel, aware_time, channel_key, decode_channel
+from lambda_function.core.channel import Channel, aware_time, channel_key, decode_channel, remedy
 from lambda_function.errors import ChannelError
 from training.errors import BucketError
 from training.registry.bucket import Bucket
@@ -42,9 +42,7 @@ class DamagedChannelError(BucketError):
     def __init__(self, bucket: str, channel: str, error: ChannelError, etag: str) -> None:
         self.etag = etag
         self.is_too_new = error.is_too_new
-        command = f"ridecast models restore --channel {channel} --bucket {bucket}"
-        remedy = "update ridecast" if error.is_too_new else f"`{command}` writes it again from its history"
-        super().__init__(bucket, channel_key(channel), f"{error.problem}; {remedy}")
+        super().__init__(bucket, channel_key(channel), f"{error.problem}: {remedy(error, channel, bucket)}")
 
 
 class StoredChannel(NamedTuple):
