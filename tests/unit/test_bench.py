@@ -205,16 +205,32 @@ def test_event_in_two_places_is_counted(ledger: SoakLedger) -> None:
     [
         (prediction(0), 0),
         (prediction(0, minutes=2.0), 1),
-        (prediction(0, minutes=2.0, version="v2"), 0),
-        (prediction(0, prediction_id="shard:2"), 0),
+        (prediction(0, version="v2"), 1),
+        (prediction(0, prediction_id="shard:2", version="v2"), 0),
     ],
 )
-def test_repeated_prediction_differs_if_its_model_is_the_same_and_its_bytes_are_not(
+def test_prediction_differs_if_its_id_had_one_with_other_bytes(
     ledger: SoakLedger, again: bytes, n_differing: int
 ) -> None:
     ledger.add_output(prediction(0))
     ledger.add_output(again)
     assert (ledger.n_repeated, ledger.n_differing) == (1, n_differing)
+
+
+def test_ids_of_an_event_that_was_sent_twice_are_each_compared_with_their_own_predictions(ledger: SoakLedger) -> None:
+    for prediction_id, version in (("a", "v1"), ("b", "v2"), ("a", "v1"), ("b", "v2"), ("b", "v1")):
+        ledger.add_output(prediction(0, prediction_id=prediction_id, version=version))
+    assert (ledger.n_repeated, ledger.n_differing) == (4, 1)
+
+
+def test_prediction_by_a_withdrawn_version_and_by_the_one_in_its_place_do_not_count_as_differing(
+    ledger: SoakLedger,
+) -> None:
+    ledger.rollbacks = {frozenset(("v3", "v1"))}
+    for number, versions in enumerate((("v3", "v1"), ("v1", "v3"), ("v3", "v2"))):
+        for version in versions:
+            ledger.add_output(prediction(number, version=version))
+    assert (ledger.n_withdrawn, ledger.n_differing) == (2, 1)
 
 
 def test_events_stored_with_different_bytes_than_sent_are_damaged(ledger: SoakLedger) -> None:
@@ -236,7 +252,7 @@ def test_aggregates_count_by_their_sub_records(ledger: SoakLedger) -> None:
     [
         ({"lost": 2}, "2 events are lost"),
         ({"predicted_and_rejected": 1}, "predicted and rejected"),
-        ({"differing": 1}, "different bytes"),
+        ({"differing": 1}, "1 predictions of an id differ"),
         ({"damaged": 1}, "different bytes than sent"),
         ({"rss_mb": [100.0, 120.0]}, "memory grew by 20.0 MB"),
     ],
