@@ -142,7 +142,9 @@ def lambda_handler(event: dict[str, str], context: object) -> None:  # noqa: ARG
     def trial() -> Verdict:
         settings = PreTrafficSettings.from_env()
         patient = Config(read_timeout=INVOKE_TIMEOUT_S, retries={"total_max_attempts": 1})
-        output_path = OutputPath(client("lambda"), client("kinesis"), client("kms"), client("iam"))
+        # A service that hangs must not use the time in which CodeDeploy has to hear of it.
+        brief = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+        output_path = OutputPath(*(client(service, config=brief) for service in ("lambda", "kinesis", "kms", "iam")))
         return Trial(settings, client("s3"), client("lambda", config=patient), output_path).run()
 
     # Logger() reads POWERTOOLS_SERVICE_NAME itself, so that a missing setting can be logged too.

@@ -1,8 +1,7 @@
 """Check whether a version of the function can publish, without publishing: its stream, the stream's key, its role.
 
 IAM simulates the permissions: the role's policies, its permissions boundary, and the organization's policies that have
-no conditions. It does not see the policies of the stream, the key, the bucket, the queue or a VPC
-endpoint.
+no conditions. It does not see policies of the stream, the key, the bucket, the queue or a VPC endpoint.
 """
 
 from collections.abc import Callable, Iterator, Mapping
