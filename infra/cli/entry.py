@@ -1,6 +1,6 @@
-"""The start of `ridecast`: a signal ends it without a traceback while its modules are still being imported."""
+"""The start of `ridecast`: a signal ends it quietly while its modules are still being imported."""
 
-from infra.cli.signals import end_at_once
+from infra.cli.ending import end_at_once
 
 
 def main() -> None:

@@ -3,17 +3,16 @@
 The exit code is a shell's: 130 after Ctrl-C, 143 after SIGTERM.
 """
 
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a shell makes background jobs ignore SIGINT, so both are set
-_SAID = b"ridecast: interrupted\n"
+from infra.cli.ending import INTERRUPT, TERMINATE, end_at_once
+
+_SIGNALS = (INTERRUPT, TERMINATE)  # a shell makes background jobs ignore SIGINT, so both are set
 _STEP_S = 0.05
 
 _received = 0
@@ -21,13 +20,7 @@ _received = 0
 
 def exit_code() -> int:
     """Return the exit code after an interruption."""
-    return 128 + (_received or signal.SIGINT)
-
-
-def end_at_once() -> None:
-    """From now on, end the process at the first signal: there is nothing to tidy up before and after a command."""
-    for number in _SIGNALS:
-        signal.signal(number, _end)
+    return 128 + (_received or INTERRUPT)
 
 
 @contextmanager
@@ -96,8 +89,3 @@ def _raise(number: int, _: FrameType | None) -> None:
     _note(number)
     end_at_once()
     raise KeyboardInterrupt
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _SAID)
-    os._exit(128 + number)
