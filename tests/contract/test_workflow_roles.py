@@ -45,7 +45,7 @@ CALLS: dict[str, dict[str, list[str]]] = {
         "kms:GenerateDataKey": [KEY],
         "lambda:GetFunctionConfiguration": [FUNCTION, f"{FUNCTION}:live"],
         "s3:GetObject": [UPLOADED, f"{BUCKET}/channels/stable.json", f"{MODEL}/golden.json", f"{MODEL}/manifest.json"],
-        "s3:ListBucket": [BUCKET],
+        "s3:ListBucket": [BUCKET, RELEASES],
         "s3:PutObject": [UPLOADED],
     },
 }

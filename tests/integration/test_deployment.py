@@ -1,7 +1,5 @@
 """A deployment on the local AWS: the workflow's steps, with the packages that its jobs install and no others."""
 
-import hashlib
-import json
 import os
 import re
 import subprocess
@@ -12,39 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 
 from infra.local.aws import LocalAws
-from infra.stack.release import write_archive
 from infra.stack.template import ROOT
 from infra.stack.tools import run_uv
+from tests.kits.deployment import SAMCONFIG, STACK, make_artefact_bucket, write_release
 
-STACK, ARTEFACTS = "ridecast", "artefacts"
-
-TEMPLATE: dict[str, Any] = {
-    "Transform": "AWS::Serverless-2016-10-31",
-    "Parameters": {"Name": {"Type": "String"}, "Shards": {"Type": "Number", "Default": 1}},
-    "Resources": {
-        "Rides": {"Type": "AWS::Kinesis::Stream", "Properties": {"Name": {"Ref": "Name"}, "ShardCount": 1}},
-        "Predictor": {
-            "Type": "AWS::Serverless::Function",
-            "Properties": {
-                "CodeUri": "package.zip",
-                "Runtime": "python3.13",
-                "Handler": "handler.handler",
-                "AutoPublishAlias": "live",
-                "Policies": [{"Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}],
-            },
-        },
-    },
-}
-SAMCONFIG = """
-[dev.deploy.parameters]
-capabilities = "CAPABILITY_IAM"
-parameter_overrides = "Name=rides"
-tags = "project=ridecast environment=dev"
-"""
+ARTEFACTS = "artefacts"
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +37,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def artefacts(aws: LocalAws) -> None:
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket=ARTEFACTS)
-    s3.put_bucket_versioning(Bucket=ARTEFACTS, VersioningConfiguration={"Status": "Enabled"})
+    make_artefact_bucket(aws.client("s3"), ARTEFACTS)
 
 
 class _Deployment:
@@ -80,19 +51,8 @@ class _Deployment:
         (folder / "samconfig.toml").write_text(SAMCONFIG)
 
     def release(self, shards: int, code: str = "", action: str = "s3:GetObject") -> None:
-        """Write a release whose function may do one action."""
-        folder, source = self._folder / "release", self._folder / "source"
-        folder.mkdir(exist_ok=True)
-        source.mkdir(exist_ok=True)
-        (source / "handler.py").write_text(f"{code}\ndef handler(event, context): pass\n")
-        write_archive(source, folder / "package.zip")
-        template = json.loads(json.dumps(TEMPLATE))
-        template["Resources"]["Rides"]["Properties"]["ShardCount"] = shards
-        template["Resources"]["Predictor"]["Properties"]["Policies"][0]["Statement"][0]["Action"] = action
-        (folder / "template.yaml").write_text(yaml.safe_dump(template))
-        files = ("package.zip", "template.yaml")
-        digests = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
-        (folder / "SHA256SUMS").write_text("".join(digests))
+        """Write a release."""
+        write_release(self._folder, shards, code, action)
 
     def plan(self) -> tuple[str, str]:
         """Plan; return the change set's identity, "" if nothing would change, and what the step wrote."""
@@ -151,9 +111,9 @@ def test_stack_is_planned_deployed_verified_updated_and_undone(deployment: _Depl
     deployment.release(shards=1)
     first, shown = deployment.plan()
     assert "| Add | Rides | AWS::Kinesis::Stream |  |" in shown
-    assert deployment.execute(first).stdout == "ridecast: CREATE_COMPLETE\n"
-    assert deployment.verify().stdout == "ridecast: 1 functions run the release's code\n"
-    assert deployment.undo().stdout == "ridecast: a first deployment, left as it is\n"
+    assert deployment.execute(first).stdout == f"{STACK}: CREATE_COMPLETE\n"
+    assert deployment.verify().stdout == f"{STACK}: 1 functions run the release's code\n"
+    assert deployment.undo().stdout == f"{STACK}: a first deployment, left as it is\n"
 
     deployment.release(shards=2)
     refused, _ = deployment.plan()
@@ -179,7 +139,7 @@ def test_stack_is_planned_deployed_verified_updated_and_undone(deployment: _Depl
     assert differing.returncode == 1
     assert f"{function['FunctionName']} has code with the SHA-256" in differing.stderr
 
-    assert deployment.undo().stdout == "ridecast: UPDATE_COMPLETE, as it was before\n"
+    assert deployment.undo().stdout == f"{STACK}: UPDATE_COMPLETE, as it was before\n"
     assert deployment.shards() == 1
 
 
@@ -213,14 +173,14 @@ def test_failed_first_deployment_is_deleted_before_the_next_one(deployment: _Dep
     aws.client("kinesis").create_stream(StreamName="rides", ShardCount=1)
 
     failed = deployment.execute(deployment.plan()[0])
-    assert "stack ridecast is ROLLBACK_COMPLETE (Rides: " in failed.stderr
+    assert f"stack {STACK} is ROLLBACK_COMPLETE (Rides: " in failed.stderr
     again = deployment.try_plan()
     assert again.returncode == 1
     assert "is in ROLLBACK_COMPLETE state and can not be updated" in again.stderr.splitlines()[-1]
 
     aws.client("cloudformation").delete_stack(StackName=STACK)
     aws.client("kinesis").delete_stream(StreamName="rides")
-    assert deployment.execute(deployment.plan()[0]).stdout == "ridecast: CREATE_COMPLETE\n"
+    assert deployment.execute(deployment.plan()[0]).stdout == f"{STACK}: CREATE_COMPLETE\n"
 
 
 def test_smoke_test_runs_with_the_jobs_packages(deployment: _Deployment, aws: LocalAws) -> None:

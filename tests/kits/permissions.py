@@ -1,7 +1,7 @@
 """An account with the template's stack in use, and roles with its policies, complete or without one part."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from copy import deepcopy
 from http.client import HTTPConnection
@@ -51,7 +51,12 @@ class Cut(NamedTuple):
 
 def cuts(name: str) -> list[Cut]:
     """Return the smallest parts of a role or policy of the template, including conditional statements."""
-    return [cut for statement in _statements(name) for cut in _cuts(statement)]
+    return cuts_of(_statements(name))
+
+
+def cuts_of(statements: Iterable[Mapping[str, Any]]) -> list[Cut]:
+    """Return the smallest parts of statements."""
+    return [cut for statement in statements for cut in _cuts(statement)]
 
 
 def _cuts(statement: Mapping[str, Any]) -> Iterator[Cut]:

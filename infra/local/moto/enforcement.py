@@ -95,7 +95,9 @@ def _permissions(request: IAMRequestBase, resource: str) -> Iterator[Permission]
     action = _OTHER_NAMES.get(request._action, request._action).replace("monitoring:", "cloudwatch:")
     service, region = request._service, request._region
     resource = _resource(request) or resource
-    yield Permission(action, resource, _write_conditions(request) if action == "s3:PutObject" else {})
+    yield Permission(action, resource, _context(request, action))
+    if action == "cloudformation:CreateChangeSet":
+        yield from _for_a_change_set(request)
     if action == "s3:GetObject" and not _exists(request, resource):
         yield Permission("s3:ListBucket", resource.partition("/")[0])
     if (uses := _USES_OF_A_KEY.get(action)) and (key := _key_of(request, resource)):
@@ -119,6 +121,27 @@ def _write_conditions(request: IAMRequestBase) -> Mapping[str, str]:
     headers = {name.lower(): str(value) for name, value in request._headers.items()}
     given = {f"s3:{name}": headers[name] for name in ("if-match", "if-none-match") if name in headers}
     return {"s3:ObjectCreationOperation": "true", **given}
+
+
+def _context(request: IAMRequestBase, action: str) -> Mapping[str, str]:
+    """Return the condition keys of a request."""
+    match action:
+        case "s3:PutObject":
+            return _write_conditions(request)
+        case "cloudformation:CreateChangeSet":
+            (role,) = request._data.get("RoleARN", [""])
+            return {"cloudformation:RoleArn": role} if role else {}
+    return {}
+
+
+def _for_a_change_set(request: IAMRequestBase) -> Iterator[Permission]:
+    """Yield what CloudFormation needs besides: the template by the caller's permissions, SAM's macro, and the role."""
+    bucket, _, key = urlsplit(request._data["TemplateURL"][0]).path.lstrip("/").partition("/")
+    yield Permission("s3:GetObject", f"arn:aws:s3:::{bucket}/{unquote(key)}")
+    macro = f"arn:aws:cloudformation:{request._region}:aws:transform/Serverless-2016-10-31"
+    yield Permission("cloudformation:CreateChangeSet", macro)
+    if role := _context(request, "cloudformation:CreateChangeSet").get("cloudformation:RoleArn"):
+        yield Permission("iam:PassRole", role, {"iam:PassedToService": "cloudformation.amazonaws.com"})
 
 
 def _exists(request: IAMRequestBase, resource: str) -> bool:
@@ -185,7 +208,8 @@ def _deployment_group(request: IAMRequestBase) -> str:
 def _stack(request: IAMRequestBase) -> str:
     (name,) = request._data.get("StackName", [""])
     stacks = cloudformation_backends[request.account_id][request._region].stacks.values()
-    return next((stack.stack_id for stack in stacks if name in {stack.name, stack.stack_id}), "")
+    missing = _arn(request, f"stack/{name}/*") if name else ""
+    return next((stack.stack_id for stack in stacks if name in {stack.name, stack.stack_id}), missing)
 
 
 def _queue(request: IAMRequestBase) -> str:
