@@ -98,7 +98,8 @@ def show_findings(stack: str, findings: "Sequence[Finding]", *, as_json: bool) -
         _write_folded(f"{finding.check}: {finding.what}", f"{_MARKS[finding.severity]} ")
         if finding.remedy:
             _write_folded(finding.remedy, "  → ")
-    said = f"{stack}: {counts['bad']} bad, {counts['warning']} warnings, {counts['good']} good"
+    warnings = f"{counts['warning']} warning{'' if counts['warning'] == 1 else 's'}"
+    said = f"{stack}: {counts['bad']} bad, {warnings}, {counts['good']} good"
     if n_unknown := counts["unknown"]:
         said += f", {n_unknown} not looked at: whether {'it is' if n_unknown == 1 else 'they are'} healthy is not known"
     _write_folded(said, "")

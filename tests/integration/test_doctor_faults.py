@@ -1,5 +1,7 @@
 """`ridecast doctor` finds each fault that is planted in a deployed stack of the local AWS, and names its remedy."""
 
+from collections.abc import Callable
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -9,6 +11,7 @@ from infra.local.aws import LocalAws
 from infra.operate.doctor.facts import Severity
 from infra.operate.doctor.faults import FAULTS
 from tests.builders import small_bundle
+from tests.kits.aws_commands import commands_in, run_command
 from tests.kits.doctor_faults import (
     PLANTED,
     Deployed,
@@ -30,20 +33,27 @@ _FOLLOW = {"environment-wrong": ["version-not-serving"]}
 """Faults that another one brings with it."""
 
 
+@pytest.fixture(scope="module")
+def client(aws: LocalAws) -> Callable[[str], Any]:
+    return cache(aws.client)
+
+
 @pytest.fixture
-def deployed(aws: LocalAws) -> Deployed:
+def deployed(aws: LocalAws, client: Callable[[str], Any]) -> Deployed:
     number = next(_NUMBERS)
     stack = TemplateStack(aws, f"ridecast-{number}")
     names: dict[str, Any] = {"RideEventsName": f"events-{number}", "RidePredictionsName": f"predictions-{number}"}
     assert stack.change(**names) == "CREATE_COMPLETE"
-    bucket, bundle = Bucket(aws.client("s3"), stack.outputs()["BucketName"]), small_bundle()
+    bucket, bundle = Bucket(client("s3"), stack.outputs()["BucketName"]), small_bundle()
     store_bundle(bucket, bundle)
     move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)
-    return Deployed(stack)
+    return Deployed(stack, client)
 
 
 @pytest.mark.parametrize(("fault", "plant", "remedy"), PLANTED, ids=[fault for fault, *_ in PLANTED])
-def test_planted_fault_is_found_with_its_remedy(deployed: Deployed, fault: str, plant: Plant, remedy: str) -> None:
+def test_planted_fault_is_found_and_the_commands_of_its_remedy_heal_it(
+    deployed: Deployed, fault: str, plant: Plant, remedy: str
+) -> None:
     plant(deployed)
 
     found = deployed.problems()
@@ -51,6 +61,17 @@ def test_planted_fault_is_found_with_its_remedy(deployed: Deployed, fault: str, 
     assert list(found) == [fault, *_FOLLOW.get(fault, ())]
     assert found[fault].severity is FAULTS[fault].severity
     assert remedy in found[fault].remedy
+    if commands_in(found[fault].remedy):
+        follow_remedies(deployed)
+        assert deployed.problems() == {}
+
+
+def follow_remedies(deployed: Deployed) -> None:
+    """Run the commands of AWS's own in the remedies: twice, because a stream that is made again lacks its settings."""
+    for _ in range(2):
+        commands = [command for one in deployed.problems().values() for command in commands_in(one.remedy)]
+        for command in dict.fromkeys(commands):
+            run_command(deployed.client, command)
 
 
 def test_healthy_stack_has_no_problem(deployed: Deployed) -> None:

@@ -18,10 +18,7 @@ class Deployed:
     """A deployed stack with a model, to plant faults in."""
 
     stack: TemplateStack
-
-    def client(self, service: str) -> Any:
-        """Make a client of a service."""
-        return self.stack.aws.client(service)
+    client: Callable[[str], Any]  # makes a client of a service
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -34,7 +31,7 @@ class Deployed:
 
     def problems(self) -> dict[str, Finding]:
         """Findings that are not good, by fault."""
-        findings = check(Doctor(self.stack.aws.client, self.stack.name).gather())
+        findings = check(Doctor(self.client, self.stack.name).gather())
         problems = [one for one in findings if one.severity is not Severity.good]
         return {one.fault: one for one in problems if one.fault not in _ALWAYS}
 
@@ -207,8 +204,8 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("output-stream-not-encrypted", stop_encryption_of("RidePredictionsStream"), "--key-id arn:aws:kms:"),
     ("bucket-not-versioned", suspend_versioning, "--versioning-configuration Status=Enabled`"),
     ("bucket-not-encrypted", delete_encryption, "docs/runbook.md#repair"),
-    ("key-disabled", disable_key, "`aws kms enable-key --key-id arn:aws:kms:"),
-    ("key-pending-deletion", schedule_deletion_of_the_key, "`aws kms cancel-key-deletion --key-id arn:aws:kms:"),
+    ("key-disabled", disable_key, "`aws kms enable-key --key-id "),
+    ("key-pending-deletion", schedule_deletion_of_the_key, "`aws kms cancel-key-deletion --key-id "),
     ("role-lacks-permission", take_permission("PublishPredictions"), "docs/runbook.md#repair"),
     ("role-lacks-permission", take_permission("ReadRideEvents"), "docs/runbook.md#repair"),
     ("role-lacks-permission", deny_everything, "docs/runbook.md#repair"),

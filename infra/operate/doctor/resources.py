@@ -90,13 +90,13 @@ def _key_of(s3: Any, bucket: str) -> str:
 def probe_key(kms: Any, key: str) -> tuple[Finding, ...]:
     """Check that the key can be used."""
     described = kms.describe_key(KeyId=key)["KeyMetadata"]
-    state = described["KeyState"]
-    what = f"the key of streams and bucket, {key}, is {state}"
+    state, key_id = described["KeyState"], described["KeyId"]
+    what = f"the key of streams and bucket, {key_id}, is {state}"
     if state in _USABLE_KEYS:
         return (good("key", what),)
     ends = f" and will be gone on {described['DeletionDate']:%Y-%m-%d}" if "DeletionDate" in described else ""
     fault = "key-pending-deletion" if state == "PendingDeletion" else "key-disabled"
-    return (found(fault, f"{what}{ends}: nothing can be read or written", key=key),)
+    return (found(fault, f"{what}{ends}: nothing can be read or written", key=key_id),)
 
 
 def probe_queue(sqs: Any, queue: str, name: str, stack: str, wanted: Properties) -> tuple[Finding, ...]:
