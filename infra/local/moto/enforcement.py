@@ -101,7 +101,7 @@ def _permissions(request: IAMRequestBase, resource: str) -> Iterator[Permission]
     if action == "s3:GetObject" and not _exists(request, resource):
         yield Permission("s3:ListBucket", resource.partition("/")[0])
     if (uses := _USES_OF_A_KEY.get(action)) and (key := _key_of(request, resource)):
-        through = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
+        through = {"kms:ViaService": f"{service}.{region}.amazonaws.com", **_tags(request, key)}
         yield from (Permission(use, key, through) for use in uses)
 
 
@@ -123,15 +123,22 @@ def _write_conditions(request: IAMRequestBase) -> Mapping[str, str]:
     return {"s3:ObjectCreationOperation": "true", **given}
 
 
+def _tags(request: IAMRequestBase, key: str) -> Mapping[str, str]:
+    """Return a key's tags as condition keys."""
+    tags = kms_backends[request.account_id][request._region].tagger.get_tag_dict_for_resource(key.rpartition("/")[2])
+    return {f"aws:ResourceTag/{name}": value for name, value in tags.items()}
+
+
 def _context(request: IAMRequestBase, action: str) -> Mapping[str, str]:
     """Return the condition keys of a request."""
+    found = {"aws:ResourceAccount": str(request.account_id)}
     match action:
         case "s3:PutObject":
-            return _write_conditions(request)
+            return {**found, **_write_conditions(request)}
         case "cloudformation:CreateChangeSet":
             (role,) = request._data.get("RoleARN", [""])
-            return {"cloudformation:RoleArn": role} if role else {}
-    return {}
+            return {**found, "cloudformation:RoleArn": role} if role else found
+    return found
 
 
 def _for_a_change_set(request: IAMRequestBase) -> Iterator[Permission]:

@@ -1,6 +1,8 @@
 """Every command that uses an AWS works under one of the stack's policies, and fails without any part of it."""
 
+import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import typer
 
 from infra.cli.app import app
+from infra.local.aws import ACCOUNT_ID, REGION
 from infra.stack.template import TEMPLATE
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
@@ -18,12 +21,14 @@ from lambda_function.core.events import encode_reject
 from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
 from tests.builders_failed import FAILURE_KEY, failure, queue_rejects, reject_at
 from tests.builders_tlc import row_at, write_month
+from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
 from training.model.bundle import write_bundle
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
 REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
+SMOKE_TEST = tuple(one for one in COMMANDS["OperatorPolicy"] if one.startswith("smoke"))
 AWS_OPTIONS = {"--bucket", "--endpoint-url", "--profile", "--region", "--stack"}
 
 
@@ -87,6 +92,23 @@ def test_commands_cannot_do_their_work_without_any_part_of_their_policy(
 
     with pytest.raises(PermissionError):
         operator.run(role, COMMANDS[policy])
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_smoke_test_works_under_the_deploying_role_of_the_stacks_environment(
+    account: Account, operator: Operator, environment: str
+) -> None:
+    # GIVEN the role that deploys to an environment, and a stack whose key has the tag environment=dev
+    values = {**DEV, "StackName": account.stack.name, "EnvironmentName": environment}
+    values |= {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT_ID}
+    values |= {"RideEventsName": "ride-events", "RidePredictionsName": "ride-predictions"}
+    policy = resolved(document(bootstrap_resources()["DeployRole"]), values)
+    iam, role = account.aws.client("iam"), f"deploys-{environment}"
+    iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+    iam.put_role_policy(RoleName=role, PolicyName="deploy", PolicyDocument=json.dumps(policy))
+
+    with nullcontext() if environment == "dev" else pytest.raises(PermissionError, match="GetObject"):
+        operator.run(role, SMOKE_TEST)
 
 
 def test_every_command_that_uses_an_aws_is_run_under_a_policy() -> None:

@@ -17,7 +17,7 @@ from tests.kits.permissions import Cut, cuts_of
 
 ARTEFACTS = "artefacts"
 SMOKE_TEST = {"SendRides", "ReadPredictions", "ReadGoldenRides", "ListForNoSuchKey", "UseTheKeyThroughStreamsAndBucket"}
-"""Statements for `ridecast smoke`: test_command_permissions.py runs it under OperatorPolicy, which has the same."""
+"""Statements for `ridecast smoke`, which test_command_permissions.py runs under the deploying role."""
 
 _numbers = count()
 
