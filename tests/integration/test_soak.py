@@ -15,6 +15,9 @@ def test_short_soak_loses_nothing_under_every_fault_and_its_memory_does_not_grow
     report = json.loads(ended.stdout.splitlines()[-1])
     assert report["rides"] == 20_000
     assert (report["lost"], report["predicted_and_rejected"], report["differing"], report["damaged"]) == (0, 0, 0, 0)
+    # Failed batches were redriven, those that were published too, and a consumer converged.
+    assert report["redriven"] > report["failed_though_done"] > 0
+    assert (report["open"], report["rows"]) == (0, report["ids"])
     # The run had reshards, switches of the model, repeats and failed records.
     assert (report["shards"], report["model_versions"]) == (7, 3)
     assert min(report["faults"], report["repeated"], report["failed"], report["rejected"]) > 50

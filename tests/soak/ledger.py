@@ -94,6 +94,16 @@ class SoakLedger:
         return self._count(_FAILED | _PREDICTED) + self._places.count(_FAILED | _REJECTED)
 
     @property
+    def n_open(self) -> int:
+        """Failed events that have neither a prediction nor a reject."""
+        return self._places.count(_FAILED)
+
+    @property
+    def n_ids(self) -> int:
+        """Prediction ids."""
+        return self.n_predicted + len(self._other_ids)
+
+    @property
     def n_lost(self) -> int:
         """Events sent that were not found."""
         return self._places.count(0, 0, self.n_sent)

@@ -5,14 +5,16 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from infra.local.simulation.simulation import BUCKET, CHANNEL, SimulationOptions
 from infra.local.stack import Stack
 from tests.kits.batches import queued_objects
 from tests.kits.faults import FaultSchedule, FaultySimulation
+from tests.soak.judge import Judge
 from tests.soak.ledger import SoakLedger
 from tests.soak.plan import N_MODELS, N_STEPS, plan
 from tests.soak.traffic import Traffic
@@ -51,6 +53,11 @@ class SoakReport:
     repeated: int = 0  # Predictions of an event that had one
     differing: int = 0  # Predictions of an id that had one with different bytes, without the next
     withdrawn: int = 0  # Those of a segment that a rollback withdrew: by its version and by the one in its place
+    redriven: int = 0  # Records of failed batches that were redriven at the end
+    open: int = 0  # Failed events that have neither prediction nor reject after the redrive
+    rows: int = 0  # Predictions that a consumer holds which upserts by prediction id
+    ids: int = 0  # Prediction ids on the output stream
+    conflicts: int = 0  # Predictions that differed from the consumer's row of their id
     damaged: int = 0  # Rejects and failed events whose bytes differ from those sent
     invocations: int = 0
     redelivered_records: int = 0
@@ -71,6 +78,9 @@ class SoakReport:
             f"{self.lost} events are lost": self.lost,
             f"{self.predicted_and_rejected} events are predicted and rejected": self.predicted_and_rejected,
             f"{self.differing} predictions of an id differ, and no rollback explains it": self.differing,
+            f"{self.open} failed events have neither prediction nor reject after a redrive": self.open,
+            f"a consumer holds {self.rows} predictions of {self.ids} ids": self.rows != self.ids,
+            f"a consumer saw {self.conflicts} predictions that differ": self.conflicts and not self.withdrawn,
             f"{self.damaged} events were stored with different bytes than sent": self.damaged,
             f"memory grew by {self.rss_growth_mb} MB": self.rss_growth_mb >= MAX_GROWTH_MB,
         }
@@ -109,16 +119,29 @@ def run_soak(
     traffic = Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
     rss_mb: list[float] = []
     started_s = time.monotonic()
-    with _nothing_logged():
-        for n_sent in _steps(simulation, ledger, traffic, n_events):
+    with _nothing_logged(), TemporaryDirectory() as folder, Judge(Path(folder)) as judge:
+        for n_sent in _steps(simulation, ledger, judge, traffic, n_events):
             on_sent(n_sent)
             if n_sent * _N_MARKS >= n_events * (len(rss_mb) + 1):
                 rss_mb.append(resident_mb())
         simulation.settle(_PATIENCE_S)
-        _account(simulation, ledger)
-    seconds = time.monotonic() - started_s
-    rss_mb[-1] = resident_mb()
-    return _report(simulation, ledger, schedule, seconds, rss_mb)
+        _account(simulation, ledger, judge)
+        seconds = time.monotonic() - started_s
+        rss_mb[-1] = resident_mb()
+        report = _report(simulation, ledger, schedule, seconds, rss_mb)
+        n_redriven = judge.redrive(simulation)
+        _account(simulation, ledger, judge)
+        return replace(
+            report,
+            redriven=n_redriven,
+            open=ledger.n_open,
+            lost=ledger.n_lost,
+            predicted_and_rejected=ledger.n_predicted_and_rejected,
+            differing=ledger.n_differing,
+            rows=judge.n_rows,
+            ids=ledger.n_ids,
+            conflicts=judge.counts.n_replaced + judge.counts.n_outdated,
+        )
 
 
 def resident_mb() -> float:
@@ -129,7 +152,9 @@ def resident_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)  # macOS counts bytes
 
 
-def _steps(simulation: FaultySimulation, ledger: SoakLedger, traffic: Traffic, n_events: int) -> Iterator[int]:
+def _steps(
+    simulation: FaultySimulation, ledger: SoakLedger, judge: Judge, traffic: Traffic, n_events: int
+) -> Iterator[int]:
     """Send each step's ride events, let a second pass and record the output; yield the events sent so far."""
     n_a_step = -(-n_events // N_STEPS)
     for first in range(0, n_events, n_a_step):
@@ -139,14 +164,14 @@ def _steps(simulation: FaultySimulation, ledger: SoakLedger, traffic: Traffic, n
         for _ in range(_POLLS_PER_STEP):
             simulation.clock.sleep(_STEP_S / _POLLS_PER_STEP)
             simulation.mapping.poll_once()
-        _account(simulation, ledger)
+        _account(simulation, ledger, judge)
         yield ledger.n_sent
 
 
-def _account(simulation: FaultySimulation, ledger: SoakLedger) -> None:
+def _account(simulation: FaultySimulation, ledger: SoakLedger, judge: Judge) -> None:
     history = read_history(simulation.models, CHANNEL)
     ledger.rollbacks = {frozenset((one.withdrawn, one.model_version)) for one in history if one.withdrawn}
-    for _, data in simulation.output.take():
+    for data in judge.take_output(simulation):
         ledger.add_output(data)
     for body in simulation.bucket.take("rejects/"):
         ledger.add_rejects(body)
@@ -156,6 +181,7 @@ def _account(simulation: FaultySimulation, ledger: SoakLedger) -> None:
             del simulation.queue.messages[handle]
     for body in simulation.bucket.take("aws/lambda/"):
         ledger.add_failed(body)
+        judge.add_failed(body)
 
 
 def _report(
