@@ -10,6 +10,8 @@ from tests.builders import event_id, invocation, lambda_record, ride_bytes, smal
 from tests.fakes import FakeContext, FakeFunction
 from tests.kits.batches import BAD
 
+BAD_RIDE = ride_bytes(2, PULocationID=-1)
+
 
 def aggregate(*datas: bytes) -> bytes:
     (packed,) = pack([(str(number), data) for number, data in enumerate(datas)], n_groups=1)
@@ -57,6 +59,20 @@ def test_sub_record_that_looks_like_an_aggregate_is_not_unpacked_when_it_comes_b
     answer(function, replay_event([alone(inner, 0)]))
     assert function.kinesis.taken == []
     assert set(function.s3.lines("rejects/")) == set(before)
+
+
+def test_document_of_a_record_with_several_gives_the_bytes_that_it_gave_beside_the_others(
+    function: FakeFunction,
+) -> None:
+    rides = [ride_bytes(1, pickup_datetime=None), BAD_RIDE, ride_bytes(3)]
+    function.invoke(invocation(b"\n".join(rides)))
+    whole, rejects = list(function.kinesis.taken), function.s3.lines("rejects/")
+    event = replay_event([alone(ride, index) for index, ride in enumerate(rides)])
+    for record in event["Records"]:
+        record["kinesis"]["partitionKey"] = "1"  # a document has the key of its record
+    assert answer(function, event)["ridecast"] == {"rejected": [f"{event_id(0)}:1"]}
+    assert function.kinesis.taken == [*whole, *whole]
+    assert set(function.s3.lines("rejects/")) == set(rejects)
 
 
 def test_answer_to_a_replay_names_the_records_that_are_rejected_again(function: FakeFunction) -> None:
