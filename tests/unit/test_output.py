@@ -13,7 +13,16 @@ from lambda_function.core.confirmed import ConfirmedIds, Shard
 from lambda_function.core.processor import ProcessedBatch
 from lambda_function.core.replay import replay_event
 from lambda_function.errors import PublishError
-from tests.builders import STREAM, event_id, invocation, lambda_records, ride_bytes, sequence_number, small_bundle
+from tests.builders import (
+    SHARD_ID,
+    STREAM,
+    event_id,
+    invocation,
+    lambda_records,
+    ride_bytes,
+    sequence_number,
+    small_bundle,
+)
 from tests.fakes import OUTPUT_STREAM, FakeFunction, FakeKinesis
 from tests.kits.batches import BAD, good, published_ids, queued, rejected
 from tests.kits.faults import At, Place, Refused
@@ -22,6 +31,7 @@ from tests.kits.simulation_strategies import RIDES, aggregate, mapping_config
 from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, THROTTLED, AnswerLost, EntriesRefused, Problem, PutOutcome
 
 N_INVOCATIONS = 50
+SHARD = Shard(STREAM, SHARD_ID)
 ENTRIES_DENIED: list[PutOutcome] = [EntriesRefused([0]), DENIED]  # one entry fails, and no other request works
 
 
@@ -115,6 +125,9 @@ def test_rejects_in_the_queue_are_counted_and_the_log_says_why(capsys: pytest.Ca
     log, metrics, *_ = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (metrics["RejectsInQueue"], metrics["RejectsNotStored"]) == ([2], [0])
     assert "AccessDenied" in log["batch"]["problem"]
+    function.invoke(invocation(BAD))
+    _, metrics, *_ = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (metrics["RejectsInQueue"], metrics["RejectsNotStored"]) == ([0], [0])
 
 
 @pytest.mark.parametrize("timeout_s", [30.0, 60.0])
@@ -126,6 +139,13 @@ def test_time_is_left_to_publish_when_bucket_and_queue_hang(function: FakeFuncti
     assert function.invoke(invocation(ride_bytes(), BAD, ride_bytes())) == sequence_number(1)
     assert published_ids(function) == [event_id(0)]
     assert function.clock() - started_s < timeout_s
+
+
+def test_queue_is_not_asked_when_only_the_time_to_publish_is_left(function: FakeFunction) -> None:
+    function.s3.request_s, function.s3.script = function.timeout_s - 9.0, [NO_ANSWER]
+    assert function.invoke(invocation(ride_bytes(), BAD)) == sequence_number(1)
+    assert function.queue.n_sends == 0
+    assert published_ids(function) == [event_id(0)]
 
 
 def test_reject_stays_in_an_object_when_its_batch_comes_again_in_halves() -> None:
@@ -144,12 +164,14 @@ def test_reject_stays_in_an_object_when_its_batch_comes_again_in_halves() -> Non
 
 
 class OneShardThrottled(FakeKinesis):
-    """A stream whose first shard throttles for ever."""
+    """A stream whose first shard throttles until it is set to None."""
+
+    throttled: int | None = 0
 
     def put_records(self, *, StreamName: str, Records: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         """Put the records of the other shards."""
-        first = self.open_shards[0]
-        refused = [n for n, record in enumerate(Records) if self.shard_of(record["PartitionKey"]) is first]
+        throttled = None if self.throttled is None else self.open_shards[self.throttled]
+        refused = [n for n, record in enumerate(Records) if self.shard_of(record["PartitionKey"]) is throttled]
         self.script = [EntriesRefused(refused)] if refused else []
         return super().put_records(StreamName=StreamName, Records=Records)
 
@@ -157,16 +179,21 @@ class OneShardThrottled(FakeKinesis):
 @pytest.mark.parametrize("output_format", ["json", "kpl"])
 def test_one_throttled_shard_does_not_repeat_the_predictions_of_the_others(output_format: str) -> None:
     # GIVEN an output stream of four shards, one of which throttles for ever
-    function = FakeFunction(small_bundle(), output_format=output_format, output_groups=4)
-    function.kinesis = OneShardThrottled(stream_name=OUTPUT_STREAM, n_shards=4, clock=function.clock)
-    function.handler.output.publisher.kinesis = function.kinesis
+    function = FakeFunction(small_bundle(), output_format=output_format, output_groups=4, timeout_s=10)
+    stream = OneShardThrottled(stream_name=OUTPUT_STREAM, n_shards=4, clock=function.clock)
+    function.kinesis = function.handler.output.publisher.kinesis = stream
     # WHEN two thousand rides come twenty times
-    waiting = Delivery(function, lambda_records(good(2000))).invoke(20)
+    batch = Delivery(function, lambda_records(good(2000)))
+    assert batch.invoke(20)
     # THEN about three quarters are published, each once
-    counts = Counter(predictions_in(data for _, data in function.kinesis.taken))
-    assert waiting
+    counts = Counter(predictions_in(data for _, data in stream.taken))
     assert 1300 < len(counts) < 1700
     assert set(counts.values()) == {1}
+    # AND the others follow when the shard takes them
+    stream.throttled = None
+    assert batch.invoke() == []
+    counts = Counter(predictions_in(data for _, data in stream.taken))
+    assert (len(counts), set(counts.values())) == (2000, {1})
 
 
 def test_rejects_that_are_stored_are_not_stored_again_when_predictions_come_again(function: FakeFunction) -> None:
@@ -176,6 +203,17 @@ def test_rejects_that_are_stored_are_not_stored_again_when_predictions_come_agai
     assert batch.invoke() == []
     assert rejected(function) == [sequence_number(1), sequence_number(3)]
     assert published_ids(function) == [event_id(2), event_id(0)]
+
+
+def test_only_ids_of_records_that_come_again_are_remembered(function: FakeFunction) -> None:
+    function.kinesis.script = [EntriesRefused([1]), DENIED]
+    batch = Delivery(function, lambda_records([BAD, ride_bytes(), ride_bytes(), BAD, ride_bytes()]))
+    assert len(batch.invoke()) == 3
+    remembered = ConfirmedIds()
+    remembered.remember(SHARD, sequence_number(4), [event_id(4), event_id(3)])
+    assert function.handler.output.confirmed == remembered
+    assert batch.invoke() == []
+    assert function.handler.output.confirmed == ConfirmedIds()
 
 
 def test_batch_that_was_answered_is_published_again_if_it_comes_again(function: FakeFunction) -> None:
@@ -225,12 +263,12 @@ class _Hour:
         return 3_600_000
 
 
-SHARD = Shard(STREAM, "shardId-000000000000")
+def batch_of(*ids: str) -> ProcessedBatch:
+    return ProcessedBatch([("key", one.encode()) for one in ids], list(ids), list(range(len(ids))), [])
 
 
 def ids_of(*positions: int) -> ProcessedBatch:
-    ids = [event_id(n) for n in positions]
-    return ProcessedBatch([("key", one.encode()) for one in ids], ids, list(range(len(ids))), [])
+    return batch_of(*(event_id(n) for n in positions))
 
 
 def test_oldest_ids_are_forgotten_first_and_no_more_than_the_limit_is_kept() -> None:
@@ -239,6 +277,9 @@ def test_oldest_ids_are_forgotten_first_and_no_more_than_the_limit_is_kept() -> 
     memory.remember(SHARD, sequence_number(2), [event_id(n) for n in range(3)])
     memory.remember(other, sequence_number(0), ["other"])
     memory.remember(SHARD, sequence_number(2), [event_id(2)])
+    assert memory.missing(SHARD, sequence_number(0), ids_of(0, 1, 2)).ids == [event_id(0)]
+    memory.remember(Shard("another", "shard"), sequence_number(9), ["another"])
+    assert memory.missing(other, sequence_number(0), batch_of("other")).ids == ["other"]
     assert memory.missing(SHARD, sequence_number(0), ids_of(0, 1, 2)).ids == [event_id(0)]
     memory.remember(other, sequence_number(9), [str(n) for n in range(5)])
     assert memory.missing(SHARD, sequence_number(0), ids_of(0, 1, 2)).ids == [event_id(n) for n in range(3)]
@@ -252,6 +293,13 @@ def test_batch_of_which_nothing_is_remembered_stays_itself() -> None:
     assert memory.missing(SHARD, sequence_number(2), batch) is batch
     memory.forget(SHARD, [event_id(n) for n in range(3)])
     assert memory == ConfirmedIds()
+
+
+def test_last_record_of_a_batch_is_remembered_also_after_an_older_batch() -> None:
+    memory = ConfirmedIds()
+    for last in (9, 2):
+        memory.remember(SHARD, sequence_number(last), [event_id(last)])
+    assert memory.missing(SHARD, sequence_number(9), ids_of(9)).ids == []
 
 
 # -- an output stream that refuses
