@@ -195,8 +195,13 @@ def _function(request: IAMRequestBase) -> str:
 
 def _alarm(request: IAMRequestBase) -> str:
     """Return the alarm that a request changes, and all for DescribeAlarms, whatever it names; metrics have no ARN."""
-    names = {"SetAlarmState": request._data.get("AlarmName", [""])[0], "DescribeAlarms": "*"}
-    name = names.get(request._action.rpartition(":")[2])
+    match request._action.rpartition(":")[2]:
+        case "SetAlarmState":
+            name = _body(request)["AlarmName"]
+        case "DescribeAlarms":
+            name = "*"
+        case _:
+            name = ""
     return _arn(request, f"alarm:{name}").replace(":monitoring:", ":cloudwatch:") if name else ""
 
 
