@@ -303,6 +303,12 @@ CHANNEL = (
     b'{"model_version":"green-2021-01-3f2a9c1d0b7e","manifest_sha256":"' + b"ab" * 32 + b'","previous":null,'
     b'"moved_at":"2026-11-21T22:00:00+00:00","moved_by":"ada@laptop","why":"promote","move_id":"0123456789ab"}'
 )
+SEGMENTS = (
+    b'{"segments":[{"effective_from":"2026-11-21T22:02:30+00:00","arms":[{"model_version":"green-2021-01-3f2a9c1d0b7e",'
+    b'"manifest_sha256":"' + b"ab" * 32 + b'","buckets":[0,10000]}],"calibration":null},'
+    b'{"effective_from":"1970-01-01T00:00:00Z","arms":[{"model_version":"green-2020-12-000000000000",'
+    b'"manifest_sha256":"' + b"cd" * 32 + b'"}]}],"moved_at":"2026-11-21T22:00:00+00:00"}'
+)
 
 objects_of_any_values = (st.dictionaries(texts, values, max_size=4) | values).map(as_json)
 
@@ -398,7 +404,7 @@ TARGETS = {
     "bundles": Target(bundles(), run_bundle),
     "array headers": Target(array_headers(), run_array_header),
     "forests": Target(forest_arrays(), run_forest),
-    "channels": Target(mutated(CHANNEL) | objects_of_any_values, run_channel),
+    "channels": Target(mutated(CHANNEL, SEGMENTS) | objects_of_any_values, run_channel),
     "failed records": Target(
         mutated(b"".join(REJECT_LINES), FAILURE, MARK) | objects_of_any_values, run_failed_records
     ),

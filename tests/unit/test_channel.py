@@ -24,7 +24,7 @@ from lambda_function.errors import ChannelError
 VERSIONS = [f"green-2021-01-{digit * 12}" for digit in "abc"]
 SHA256 = "ab" * 32
 MOVED_AT = "2026-11-29T10:00:00.000000+00:00"
-DAMAGED = (b"", b"{}", b"null", b"[]", b'"stable"', b"7", b"\xff", b"[" * 1000, b'{"segments": ' + b"[" * 100_000)
+DAMAGED = (b"", b"{}", b"null", b"[]", b'"stable"', b"7", b"\xff", b"[" * 1000, b'{"more": ' + b"[" * 100_000)
 """Objects that are not channels: empty, without fields, of another type, not UTF-8, and nested a thousand deep."""
 
 
