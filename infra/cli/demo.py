@@ -120,6 +120,7 @@ def serve_command(
         bucket=models.name,
         model_channel=_BUNDLE_CHANNEL if bundle else channel,
         model_refresh_s=refresh_s,
+        model_activation_delay_s=max(ServingSettings.model_activation_delay_s, 3 * refresh_s),
         service_name="ridecast-api",
     )
     console = error_console()
