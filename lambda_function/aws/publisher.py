@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from lambda_function.aws.clients import NO_USABLE_ANSWER
 from lambda_function.core.records import MAX_KEY_BYTES, Entry
 from lambda_function.errors import PublishError
 
@@ -99,7 +100,7 @@ class Publisher:
                 if not may_pass(error):
                     raise _UnpublishedError(failed + waiting[n_sent:]) from error
                 failed += chunk
-            except BotoCoreError as error:
+            except NO_USABLE_ANSWER as error:
                 self._last_error = str(error)
                 failed += chunk
             n_sent += len(chunk)

@@ -18,7 +18,7 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.aws.clients import make_clients
+from lambda_function.aws.clients import CONNECT_TIMEOUT_S, SQS_READ_TIMEOUT_S, make_clients, make_sqs_client
 from lambda_function.aws.fast_kinesis import speed_up_put_records
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.records import Entry
@@ -39,6 +39,14 @@ def test_client_is_described_as_botocore_describes_it(clients: dict[str, Any], s
     assert ours.meta.service_model.metadata == theirs.meta.service_model.metadata
     assert ours.meta.endpoint_url == theirs.meta.endpoint_url
     assert ours.meta.region_name == theirs.meta.region_name
+
+
+def test_client_of_the_rejects_queue_sends_once_and_waits_briefly() -> None:
+    queue = make_sqs_client()
+    assert "SendMessage" in queue.meta.service_model.operation_names
+    config = queue.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (CONNECT_TIMEOUT_S, SQS_READ_TIMEOUT_S)
+    assert config.retries["total_max_attempts"] == 1
 
 
 def test_answers_are_read_as_botocore_reads_them(clients: dict[str, Any]) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.exceptions import ProtocolError
 
 from infra.local.s3 import client_error
 from lambda_function.aws.publisher import MAX_BACKOFF_S, MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Published, Publisher
@@ -99,6 +101,8 @@ def test_failed_entries_of_several_requests_are_sent_again_together() -> None:
         client_error(500, "InternalFailure"),
         SERVICE_DOWN,
         NO_ANSWER,
+        ProtocolError("the connection was reset"),
+        ResponseParserError("a proxy's page"),
     ],
     ids=str,
 )
