@@ -191,8 +191,16 @@ def sub_record(record: KinesisRecord, index: int, partition_key: str, data: byte
 
 def stream_name(event: dict[str, Any]) -> str:
     """Return the name of the stream that an invocation with records comes from."""
-    arn: str = event["Records"][0]["eventSourceARN"]
-    return arn.partition(":stream/")[2].partition("/")[0]  # an enhanced fan-out consumer's ARN is below the stream's
+    return stream_of_arn(event["Records"][0]["eventSourceARN"])
+
+
+def stream_of_arn(arn: str) -> str:
+    """Return the name of the stream of an ARN: its own, or that of a consumer with enhanced fan-out.
+
+    >>> stream_of_arn("arn:aws:kinesis:us-east-1:123456789012:stream/rides/consumer/name:1700000000")
+    'rides'
+    """
+    return arn.partition(":stream/")[2].partition("/")[0]
 
 
 def build_reject(record: KinesisRecord, error: RejectError) -> Reject:

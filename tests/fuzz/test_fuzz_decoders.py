@@ -12,6 +12,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -161,6 +162,14 @@ RIDES = (
     raw_ride_bytes('"\\u00e9\\ud83d\\ude95"', extra=',"more":[1,{"a":null}]'),
     raw_ride_bytes(trip_distance="NaN"),
     raw_ride_bytes('"\\ud800"'),
+    raw_ride_bytes("256.0", PULocationID="1.3e2", DOLocationID='"205.0"', trip_distance='"3.66"'),
+    raw_ride_bytes(lpep_pickup_datetime='"2021-01-05 08:15:00"'),
+    b"\xef\xbb\xbf" + ride_bytes(),
+    ride_bytes() + b"\n" + raw_ride_bytes(trip_distance="NaN") + b"\n" + ride_bytes()[:50],
+    b"[" + ride_bytes() + b", {}]",
+    ride_bytes() * 3,
+    b'{"data":' + ride_bytes() + b"}",
+    b64encode(ride_bytes()),
 )
 AGGREGATES = tuple(
     pack([(str(number), ride) for number, ride in enumerate(RIDES * times)], n_groups=1)[0].data for times in (1, 20)

@@ -16,7 +16,7 @@ import msgspec
 
 from infra.operate.lambda_event import LambdaRecord, lambda_record
 from lambda_function.core.events import Reject, decode_reject
-from lambda_function.core.records import KinesisRecord, decode_records
+from lambda_function.core.records import KinesisRecord, decode_records, stream_of_arn
 
 _UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding any bytes can raise: no JSON, no base64, no UTF-8; no time or one beyond the calendar; deep nesting."""
@@ -148,7 +148,7 @@ def _record_of_batch(key: str, failure: _Failure, record: KinesisRecord) -> Fail
     ending = f", function error {response.function_error}" if response and response.function_error else ""
     return FailedRecord(
         record_id=record.event_id,
-        stream=failure.batch.stream_arn.partition("stream/")[2],
+        stream=stream_of_arn(failure.batch.stream_arn),
         shard_id=record.shard_id,
         reason=request.condition,
         detail=f"failed at {failure.timestamp}, invocations: {request.approximate_invoke_count}{ending}",
