@@ -1,8 +1,8 @@
 """Build what a deployment needs: the package as a zip, a template that names it, its bill of materials, their digests.
 
-The deployment workflow takes the same folder to every environment: `infra.stack.change_set plan` uploads it, and so does
-`sam deploy --template-file` on its template. The zip's bytes depend on its contents only: not on clock, order of a
-folder or umask. So two builds of one commit have one digest, and anybody can verify by a new build that the deployed
+The deployment workflow takes the same folder to every environment: `infra.stack.change_set plan` uploads it, as
+`sam deploy --template-file` on its template would. The zip's bytes depend on its contents only: not on clock, order of
+a folder or umask. So two builds of one commit have one digest, and anybody can verify by a new build that the deployed
 code is that commit's.
 """
 
