@@ -5,6 +5,7 @@ A refusal is a `ClientError`, except in `describe_stack`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -46,9 +47,8 @@ def describe_stack(cloudformation: Any, name: str) -> DescribedStack:
     try:
         return _describe(cloudformation, name)
     except (BotoCoreError, ClientError) as error:
-        raise UserError(
-            f"cannot describe stack {name}: {error}", "check name, region and profile, or deploy it first"
-        ) from error
+        hint = "try again" if _is_fault_of_aws(error) else "check name, region and profile, or deploy it first"
+        raise UserError(f"cannot describe stack {name}: {error}", hint) from error
 
 
 def find_stack(cloudformation: Any, name: str) -> DescribedStack | None:
@@ -75,6 +75,13 @@ def list_resources(cloudformation: Any, name: str) -> tuple[Resource, ...]:
 def physical_names(cloudformation: Any, name: str) -> dict[str, str]:
     """Return the physical names of a stack's resources by their logical names."""
     return {one.logical_name: one.physical_name for one in list_resources(cloudformation, name)}
+
+
+def _is_fault_of_aws(error: BotoCoreError | ClientError) -> bool:
+    status = (
+        error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(error, ClientError) else 0
+    )
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _describe(cloudformation: Any, name: str) -> DescribedStack:

@@ -59,6 +59,10 @@ def delete_api_function(on: Deployed) -> None:
     on.client("lambda").delete_function(FunctionName=on.outputs["ApiFunctionName"])
 
 
+def delete_api(on: Deployed) -> None:
+    on.client("apigatewayv2").delete_api(ApiId=on.name("Api"))
+
+
 def delete_bucket(on: Deployed) -> None:
     s3, bucket = on.client("s3"), on.outputs["BucketName"]
     for version in s3.list_object_versions(Bucket=bucket).get("Versions", ()):
@@ -192,6 +196,7 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("function-missing", delete_function, "docs/runbook.md#repair"),
     ("alias-missing", delete_alias, "--name live --function-version 1`"),
     ("api-function-missing", delete_api_function, "docs/runbook.md#repair"),
+    ("api-missing", delete_api, "docs/runbook.md#repair"),
     ("bucket-missing", delete_bucket, "`ridecast models release"),
     ("queue-missing", delete_queue, "docs/runbook.md#repair"),
     ("topic-missing", delete_topic, "docs/runbook.md#repair"),

@@ -35,6 +35,7 @@ _USES_OF_A_KEY = {
 """What a caller needs on the key of an encrypted stream, bucket or queue, by action."""
 
 _OTHER_NAMES = {
+    "apigateway:GetApi": "apigateway:GET",
     "lambda:Invoke": "lambda:InvokeFunction",
     "s3:HeadObject": "s3:GetObject",
     "s3:HeadBucket": "s3:ListBucket",
@@ -211,6 +212,11 @@ def _role(request: IAMRequestBase) -> str:
     return str(arn)
 
 
+def _api(request: IAMRequestBase) -> str:
+    path = request._path.partition("/v2")[2]
+    return f"arn:aws:apigateway:{request._region}::{path}"
+
+
 def _deployment_group(request: IAMRequestBase) -> str:
     deployments = codedeploy_backends[request.account_id][request._region].deployments
     found = deployments.get(_body(request).get("deploymentId", ""))
@@ -237,6 +243,7 @@ def _topic(request: IAMRequestBase) -> str:
 _FUNCTION_PATH = re.compile(r"/functions/([^/?]+)")
 
 _RESOURCES = {
+    "apigateway": _api,
     "cloudformation": _stack,
     "codedeploy": _deployment_group,
     "iam": _role,

@@ -179,6 +179,13 @@ _MISSING = (
         ("ApiErrorsAlarm",),
     ),
     Fault(
+        "api-missing",
+        "the HTTP API does not exist: its callers get no answer",
+        "api",
+        _BAD,
+        f"make it again as in {REPAIR}, and tell its callers the new address; rides on the stream are not affected",
+    ),
+    Fault(
         "queue-missing",
         "the queue of failed batches does not exist: no alarm tells of a failed batch",
         "queue",
@@ -681,7 +688,7 @@ _NOT_LOOKED_AT = (
         "AWS did not answer for a part of the stack: throttled, cut off or not reachable",
         "any",
         _UNKNOWN,
-        "remove the cause, and run this again",
+        "run this again; if it stays, remove the cause that AWS names",
     ),
 )
 

@@ -35,6 +35,9 @@ def read(reading: Reading) -> dict[str, Any]:
         *(_queue(reading, sqs, name) for name in _FAULT_OF_QUEUE),
         reading.part("api", (), partial(probe_api, aws_lambda, api, reading.wanted("ApiFunction")), no_function),
     )
+    reading.part(
+        "http api", None, partial(_find_api, reading), found("api-missing", f"{outputs.get('ApiUrl')} does not exist")
+    )
     return {"settings": tuple(finding for part in parts for finding in part)}
 
 
@@ -121,6 +124,11 @@ def probe_api(aws_lambda: Any, name: str, wanted: Properties) -> tuple[Finding, 
             found("api-environment-wrong", f"{name} works with other settings than the stack's: {first_of(changed)}"),
         )
     return (good("api", f"{name} exists, and its variables are as in the template"),)
+
+
+def _find_api(reading: Reading) -> None:
+    if api_id := reading.names.get("Api"):
+        reading.client("apigatewayv2").get_api(ApiId=api_id)
 
 
 def probe_role(

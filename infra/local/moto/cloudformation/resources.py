@@ -1,6 +1,6 @@
-"""Resource types that moto's CloudFormation lacks: aliases and alarms, and stand-ins that only record their properties.
+"""Resource types that moto's CloudFormation lacks: aliases, alarms, HTTP APIs, and stand-ins with properties only.
 
-A stand-in does *not* work: an API has no endpoint, a deployment group shifts no traffic, a bucket policy refuses no
+A stand-in does *not* work: a route answers no request, a deployment group shifts no traffic, a bucket policy refuses no
 request, a subscription delivers nothing.
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
+from moto.apigatewayv2.models import apigatewayv2_backends
 from moto.awslambda.utils import get_backend
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.common_models import CloudFormationModel
@@ -153,6 +154,42 @@ class _CompositeAlarm(_Alarm, CloudFormationModel):  # type: ignore[misc] # moto
     type = "AWS::CloudWatch::CompositeAlarm"
 
 
+class _HttpApi(_Resource, CloudFormationModel):  # type: ignore[misc] # moto is not typed
+    """AWS::ApiGatewayV2::Api: an API in moto that can be described. Its routes are stand-ins: it answers no request."""
+
+    type = "AWS::ApiGatewayV2::Api"
+    attributes = ("ApiEndpoint",)
+
+    def __init__(self, name: str, api_id: str, region: str) -> None:
+        self.name = name
+        self.physical_resource_id = api_id
+        self._endpoint = f"https://{api_id}.execute-api.{region}.invalid"
+
+    @classmethod
+    def put(cls, name: str, properties: Properties, account: str, region: str, before: Self | None) -> Self:
+        if before:
+            return before
+        made = apigatewayv2_backends[account][region].create_api(
+            name=properties["Name"],
+            description=properties.get("Description", ""),
+            protocol_type=properties["ProtocolType"],
+            api_key_selection_expression="",
+            cors_configuration=None,
+            disable_execute_api_endpoint=False,
+            disable_schema_validation=False,
+            route_selection_expression="",
+            tags={},
+            version="",
+        )
+        return cls(name, made.api_id, region)
+
+    def get_cfn_attribute(self, _: str) -> str:
+        return self._endpoint
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        apigatewayv2_backends[account_id][region_name].delete_api(self.physical_resource_id)
+
+
 class _StandIn(_Resource):
     """A resource that only records its properties.
 
@@ -189,7 +226,6 @@ def _stand_in(kind: str, name_property: str = "", ref: str = "{name}", **attribu
 
 
 STAND_INS = (
-    _stand_in("AWS::ApiGatewayV2::Api", ref="{id}", ApiEndpoint="https://{id}.execute-api.{region}.invalid"),
     _stand_in("AWS::ApiGatewayV2::Authorizer", ref="{id}"),
     _stand_in("AWS::ApiGatewayV2::Integration", ref="{id}"),
     _stand_in("AWS::ApiGatewayV2::Route", ref="{id}"),
