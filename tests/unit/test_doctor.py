@@ -217,7 +217,7 @@ PROBLEMS: list[Problem] = [
         stack_with(template_diff=None, unread={"template diff": "it is not YAML"}),
         "template diff",
         UNKNOWN,
-        "it is not YAML → run this again the cause",
+        "it is not YAML → run this again",
     ),
 ]
 
