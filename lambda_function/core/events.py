@@ -261,7 +261,7 @@ def _with_tlc_pickup(event: RideEvent, data: bytes) -> RideEvent:
     """Return an event with the pickup time that its data have under a name of TLC's."""
     try:
         names = _decode_tlc_event(data.removeprefix(BYTE_ORDER_MARK)).ride
-    except msgspec.ValidationError as error:
-        raise RejectError(INVALID_FIELD, str(error)) from error
+    except _UNDECODABLE as error:
+        raise _refusal(data, error) from error
     pickup = names.lpep_pickup_datetime or names.tpep_pickup_datetime
     return msgspec.structs.replace(event, ride=msgspec.structs.replace(event.ride, pickup_datetime=pickup))

@@ -432,6 +432,12 @@ def test_bad_time_under_tlcs_name_is_rejected(value: object, path: str) -> None:
     assert (reason, path in detail) == (INVALID_FIELD, True)
 
 
+@pytest.mark.parametrize("value", [b"\xff", b"\xed\xa0\x80", b"\\ud800"])
+def test_text_that_is_no_utf_8_under_tlcs_name_is_rejected(value: bytes) -> None:
+    data = raw_ride_bytes(tpep_pickup_datetime='"X"').replace(b"X", value)
+    assert reject_of(data)[0] in {NOT_JSON, INVALID_FIELD}
+
+
 @pytest.mark.parametrize("date", ["2021-01-05", "20210105", "2021-W01-2", "2021W01"])
 def test_date_without_a_time_is_rejected(date: str) -> None:
     reason, detail = reject_of(ride_bytes(pickup_datetime=date))
