@@ -26,6 +26,7 @@ COMMANDS = {
         "models sign {third} --bucket {bucket}",
         "models promote {second} --bucket {bucket}",
         "models rollback {first} --bucket {bucket}",
+        "models restore --channel lost --bucket {bucket}",
         "models history --bucket {bucket}",
         "models show stable --bucket {bucket}",
         "models compare {first} {second} --bucket {bucket}",

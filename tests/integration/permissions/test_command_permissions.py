@@ -25,6 +25,7 @@ from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
 from training.model.bundle import write_bundle
+from training.registry.channel_history import history_key
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
 REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
@@ -63,11 +64,13 @@ def operator(
 
 
 def store_work(account: Account) -> None:
-    """Store a reject, a failed batch, a reject in the queue, an unsigned model, and a channel entry from long ago."""
+    """Store a reject, a failed batch, a reject in the queue, an unsigned model, an old channel and a lost one."""
     s3 = account.aws.client("s3")
     segment = Segment(BEGINNING, (Arm(FIRST.model_version, FIRST.manifest_sha256),))
     channel = Channel(segments=(segment,), moved_at="2021-01-01T00:00:00+00:00")
     s3.put_object(Bucket=account.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
+    s3.put_object(Bucket=account.bucket, Key=history_key("lost", channel), Body=msgspec.json.encode(channel))
+    s3.delete_object(Bucket=account.bucket, Key=channel_key("lost"))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
     s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1)))
     sqs, queue = account.aws.client("sqs"), account.outputs["RejectsQueueUrl"]
