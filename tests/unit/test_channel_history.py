@@ -234,7 +234,7 @@ def test_old_state_gets_its_entry_when_it_is_replaced() -> None:
 
 
 def test_reader_without_permission_to_write_sees_the_present_state() -> None:
-    bucket = new_bucket(script=[None, None, DENIED])
+    bucket = new_bucket(script=[None, None, None, DENIED])
     move(bucket)
     bucket.s3.script = [None, DENIED]
     (entry,) = read_history(bucket, "stable")
@@ -243,7 +243,7 @@ def test_reader_without_permission_to_write_sees_the_present_state() -> None:
 
 
 def test_state_is_not_replaced_while_its_entry_cannot_be_written() -> None:
-    bucket = new_bucket(script=[None, None, DENIED])
+    bucket = new_bucket(script=[None, None, None, DENIED])
     before = move(bucket)
     bucket.s3.script = [None, DENIED]
     with pytest.raises(BucketError, match=r"history/stable/.* cannot be written"):

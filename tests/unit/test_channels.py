@@ -321,6 +321,20 @@ def test_damaged_or_lost_channel_is_restored_as_its_history_has_it(bucket: Bucke
     rollback(bucket, "stable", version(1), mover=at(seconds=120))
 
 
+def test_lost_channel_is_not_begun_again_by_a_move(bucket: Bucket) -> None:
+    gate(bucket, 2, against=None)
+    del bucket.s3.objects[KEY]
+    lost = f"stable has a history in s3://{BUCKET} and is lost: write it again .* `ridecast models restore --channel st"
+    for attempt in (
+        lambda: promote(bucket, "stable", version(2)),
+        lambda: rollback(bucket, "stable", version(1)),
+        lambda: move(bucket, seed=2),
+    ):
+        with pytest.raises(UserError, match=lost):
+            attempt()
+    assert KEY not in bucket.s3.objects
+
+
 def test_old_history_restores_a_channel_as_one_segment(bucket: Bucket) -> None:
     entry = {"channel": "stable", "model_version": version(2), "manifest_sha256": small_bundle(2).manifest_sha256}
     entry |= {"previous": version(1), "moved_at": "2026-11-21T22:00:00+00:00", "moved_by": "ada", "why": "promote"}

@@ -124,6 +124,7 @@ def move_channel(
 
     Raises:
         BucketError: Somebody else moved it first.
+        UserError: The channel is lost and has a history, or this machine's clock is wrong.
     """
     arm = Arm(model_version, manifest_sha256)
     return _add_segment(bucket, read_channel(bucket, channel), arm, why, mover, activation_delay_s).now
@@ -148,7 +149,8 @@ def promote(
     Raises:
         NoSuchVersionError: The bucket holds no such version.
         BundleError: The function would not serve the version.
-        UserError: The channel takes nothing by force, or there is no passing verdict against what it holds.
+        UserError: The channel takes nothing by force, there is no passing verdict against what it holds, it is lost, or
+            this machine's clock is wrong.
         BucketError: Somebody else moved it first, or the version does not have the key's signature.
         KmsError: KMS did not check the signature.
     """
@@ -175,7 +177,7 @@ def rollback(
     served without a signature, so the signature is checked as in `promote`.
 
     Raises:
-        UserError: The channel has held no such version, or several.
+        UserError: The channel has held no such version, or several, or is lost.
         BundleError: The function would not serve the version.
         BucketError: Somebody else moved the channel first, or the version does not have the key's signature.
         KmsError: KMS did not check the signature.
@@ -187,8 +189,8 @@ def rollback(
     bundle = read_stored(bucket, found)
     if signer:
         check_signed(bucket, bundle, signer)
-    if stored.state is None:  # it has vanished, and its history is left
-        return _add_segment(bucket, stored, Arm(found, bundle.manifest_sha256), "rollback", mover, 0.0)
+    if stored.state is None:
+        raise _lost(bucket, channel)
     newest, *older = stored.state.segments
     good = Segment(newest.effective_from, (Arm(found, bundle.manifest_sha256),))
     return _move(bucket, stored, (good, *older), "rollback", mover or this_mover(), withdrawn=newest.model_version)
@@ -286,10 +288,19 @@ def _add_segment(
         _check_clock(stored)
         mover = this_mover()
     if old is None:
+        # Unless somebody else has just made the first move: then this one is refused below.
+        if served_versions(bucket, stored) and read_channel(bucket, stored.channel).state is None:
+            raise _lost(bucket, stored.channel)
         return _move(bucket, stored, (Segment(BEGINNING, (arm,)),), why, mover)
     earliest = aware_time(old.segments[0].effective_from) + timedelta(microseconds=1)
     begins = max(mover.clock() + timedelta(seconds=activation_delay_s), earliest)
     return _move(bucket, stored, (Segment(time_text(begins), (arm,)), *old.segments), why, mover)
+
+
+def _lost(bucket: Bucket, channel: str) -> UserError:
+    """Return the error for a channel without its object: a new first segment would predict old records anew."""
+    hint = f"write it again from its history with `ridecast models restore --channel {channel} --bucket {bucket.name}`"
+    return UserError(f"{channel} has a history in {bucket_address(bucket.name)} and is lost", hint)
 
 
 def _check_clock(stored: StoredChannel) -> None:
