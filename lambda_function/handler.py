@@ -85,7 +85,7 @@ class StreamHandler:
         time_left = TimeLeft.of(context.get_remaining_time_in_millis, self.deadline_margin_ms)
         arrivals_s = [record.envelope.arrival_time_s for record in records]
         oldest_at_s = min(arrivals_s)
-        refreshed = self.models.refresh(oldest_at_s, max(arrivals_s))
+        refreshed = self.models.refresh(arrivals_s)
         predict_time = Stopwatch()
         batch = process_by_arrival(records, refreshed.models)
         predict_ms = predict_time.ms()

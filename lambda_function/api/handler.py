@@ -156,7 +156,7 @@ class HttpHandler:
     def _serving(self, arrival_time_s: float) -> ModelBundle:
         """Return the model of a request's arrival; read the channel first if that is due."""
         try:
-            refreshed = self.models.refresh(arrival_time_s, arrival_time_s)
+            refreshed = self.models.refresh([arrival_time_s])
         except PredictorError as error:
             self._report.refresh_failed, self._report.problem = True, str(error)
             headers = {"Retry-After": str(RETRY_AFTER_S)}

@@ -7,7 +7,7 @@ when a record that arrived then needs them.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -142,12 +142,11 @@ class ModelStore:
     _seen_at_s: float = field(default=0.0, init=False)  # by the wall clock
     _last_version: str = field(default="", init=False)
 
-    def refresh(self, oldest_s: float = math.inf, newest_s: float = math.inf) -> Refreshed:
+    def refresh(self, arrival_times_s: Sequence[float] = (math.inf,)) -> Refreshed:
         """Return the models of records; read the channel first if that is due. Call it between two batches.
 
         Args:
-            oldest_s: The earliest arrival of the records, in seconds since the epoch; by default the newest segment.
-            newest_s: The latest arrival.
+            arrival_times_s: Of the records, in seconds since the epoch, at least one; by default the newest segment.
 
         Raises:
             PredictorError: No model is loaded yet (a cold start) and none can be loaded.
@@ -159,7 +158,7 @@ class ModelStore:
         channel = self._state
         assert channel is not None  # noqa: S101 - otherwise the look has raised
         models = []
-        for segment in channel.segments_between(oldest_s, newest_s):
+        for segment in channel.segments_of(arrival_times_s):
             model, problem = self._model_of(channel, segment)
             models.append(ModelFrom(segment.effective_from_s, model))
             error = error or problem

@@ -5,7 +5,8 @@ record's arrival, and the oldest segment also serves everything before it. So th
 channel alone, however often and wherever the record is processed.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
@@ -94,12 +95,20 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     def segment_at(self, arrival_time_s: float) -> Segment:
         """Return the segment of records that arrived at this time, in seconds since the epoch."""
-        return next((one for one in self.segments if one.effective_from_s <= arrival_time_s), self.segments[-1])
+        place = bisect_left(self.segments, -arrival_time_s, key=_minus_beginning)
+        return self.segments[min(place, len(self.segments) - 1)]
 
-    def segments_between(self, oldest_s: float, newest_s: float) -> tuple[Segment, ...]:
-        """Return the segments, newest first, of records that arrived between two times."""
-        last = self.segments.index(self.segment_at(oldest_s))
-        return self.segments[self.segments.index(self.segment_at(newest_s)) : last + 1]
+    def segments_of(self, arrival_times_s: Sequence[float]) -> tuple[Segment, ...]:
+        """Return the segments, newest first, of records that arrived at these times: nearly always one."""
+        newest = self.segment_at(max(arrival_times_s))
+        if newest is self.segment_at(min(arrival_times_s)):
+            return (newest,)
+        beginnings = {self.segment_at(one).effective_from_s for one in arrival_times_s}
+        return tuple(segment for segment in self.segments if segment.effective_from_s in beginnings)
+
+
+def _minus_beginning(segment: Segment) -> float:
+    return -segment.effective_from_s
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):

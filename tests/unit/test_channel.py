@@ -61,14 +61,15 @@ def test_record_belongs_to_the_newest_segment_that_has_begun_at_its_arrival(arri
     st.lists(st.integers(0, 2_000_000_000_000), min_size=1, max_size=8, unique=True),
     st.lists(st.integers(0, 2_000_000_000_000), min_size=1, max_size=8),
 )
-def test_segments_of_a_batch_are_those_of_its_records_and_between(starts_ms: list[int], arrivals_ms: list[int]) -> None:
+def test_segments_of_a_batch_are_those_of_its_records_newest_first(
+    starts_ms: list[int], arrivals_ms: list[int]
+) -> None:
     segments = tuple(segment(_text(start)) for start in sorted(starts_ms, reverse=True))
     channel = Channel(segments=segments, moved_at=MOVED_AT)
     arrivals_s = [ms / 1000 for ms in arrivals_ms]
-    found = channel.segments_between(min(arrivals_s), max(arrivals_s))
-    assert {channel.segment_at(one) for one in arrivals_s} <= set(found)
-    assert found[0] == channel.segment_at(max(arrivals_s))
-    assert found[-1] == channel.segment_at(min(arrivals_s))
+    found = channel.segments_of(arrivals_s)
+    assert {channel.segment_at(one) for one in arrivals_s} == set(found)
+    assert list(found) == sorted(found, key=lambda one: one.effective_from_s, reverse=True)
 
 
 def _text(ms: int) -> str:

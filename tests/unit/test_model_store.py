@@ -270,7 +270,7 @@ class Segmented(Followed):
 
     def versions(self, oldest_s: float, newest_s: float | None = None) -> list[str]:
         """Return the versions that serve between two arrivals, newest first."""
-        models = self.store.refresh(oldest_s, oldest_s if newest_s is None else newest_s).models
+        models = self.store.refresh([oldest_s, oldest_s if newest_s is None else newest_s]).models
         return [one.model.model_version for one in models]
 
     def loaded(self) -> list[int]:
@@ -338,7 +338,7 @@ def test_older_segment_with_a_damaged_bundle_is_served_by_the_next_that_loads_an
     damage_bundle(followed.s3, followed.bundles[1], FOREST)
     at_s = BEGINS_S + 1
     for _ in range(2):
-        refreshed = followed.store.refresh(at_s, at_s)
+        refreshed = followed.store.refresh([at_s])
         assert refreshed.model.model_version == followed.bundles[0].model_version
         assert isinstance(refreshed.error, BundleError)
     assert followed.loaded() == [2, 1, 1, 0]  # read twice, and then not again until the next look
