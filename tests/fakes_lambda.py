@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from tests.outcomes import AnswerLost
@@ -38,7 +39,10 @@ class FakeLambda:
     Attributes:
         events: The events so far.
         names: The functions' names so far.
+        meta: Takes boto3's event handlers, and calls none.
     """
+
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None, register_first=lambda *_: None))
 
     def __init__(self, function: Callable[[dict[str, Any]], object], script: Iterable[InvokeOutcome] = ()) -> None:
         self.script = list(script)
