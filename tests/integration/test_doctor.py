@@ -121,9 +121,11 @@ def test_damaged_bundle_is_found(stack: TemplateStack) -> None:
 
 def test_damaged_channel_is_found(stack: TemplateStack) -> None:
     release_model(stack)
-    stack.aws.client("s3").put_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json", Body=b"{")
+    s3, where = stack.aws.client("s3"), {"Bucket": stack.outputs()["BucketName"], "Key": "channels/stable.json"}
+    whole = s3.get_object(**where)["Body"].read()
+    s3.put_object(**where, Body=b"{")
     assert "`ridecast models restore --channel stable --bucket" in problems(stack)["model"].remedy
-    stack.aws.client("s3").delete_object(Bucket=stack.outputs()["BucketName"], Key="channels/stable.json")
+    s3.put_object(**where, Body=whole)
 
 
 def test_metrics_alarms_and_waiting_records_are_read(stack: TemplateStack) -> None:
@@ -273,7 +275,7 @@ def test_cut_off_answer_is_a_part_that_was_not_looked_at(stack: TemplateStack, l
     found = {one.fault for one in check(facts) if one.severity is not Severity.good}
     assert found == {"not-read"}
     assert {
-        "input stream", "output stream", "quotas", "bucket", "key", "role", "RejectsQueue", "GivenUpBatches", "api",
+        "input stream", "output stream", "quotas", "bucket", "key", "role", "RejectsQueue", "GivenUpBatches", "api", "http api",
         "function", "release", "mapping", "concurrency", "alarms", "alarm topic", "rejects and failures",
     } == set(facts.unread)  # fmt: skip
 
