@@ -141,6 +141,18 @@ def test_missing_data_folder_is_one_sentence(cli: Cli, tmp_path: Path, monkeypat
     assert str(tmp_path / "nowhere") in cli.refuses("rides", "send")
 
 
+@pytest.mark.parametrize("command", ["send", "replay"])
+def test_resume_without_an_interrupted_run_or_with_a_damaged_file_is_one_sentence(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is nothing to resume" in cli.refuses("rides", command, "--resume")
+    file = tmp_path / "build" / f"rides-{command}.json"
+    file.parent.mkdir()
+    file.write_bytes(b'{"stream": ')
+    assert "cannot be read" in cli.refuses("rides", command, "--resume")
+
+
 def test_folder_that_cannot_be_made_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Not a directory" in cli.refuses("demo", "--output", tmp_path / "file" / "build")
