@@ -95,4 +95,4 @@ def check_waiting(facts: StackFacts) -> Iterator[Finding]:
     """Check for rejects and failed batches that nobody has redriven."""
     for kind, n_objects in facts.n_waiting.items():
         what = f"{counted(n_objects, 'object')} of {kind} {'waits' if n_objects == 1 else 'wait'} in the bucket"
-        yield found(f"{kind}-waiting", what) if n_objects else good(kind, f"no {kind} wait")
+        yield found(f"{kind}-waiting", what, stack=facts.name) if n_objects else good(kind, f"no {kind} wait")

@@ -510,7 +510,7 @@ _FUNCTION = (
         "every record is a reject",
         "work",
         _BAD,
-        "`ridecast records list --kind reject` shows the reasons; inform the producer",
+        "`ridecast records list --kind reject --stack {stack}` shows the reasons; inform the producer",
         ("RejectShareAlarm",),
     ),
     Fault(
@@ -518,7 +518,7 @@ _FUNCTION = (
         "more than 1% of the records are rejects",
         "work",
         _WARNING,
-        "`ridecast records list --kind reject` shows the reasons; inform the producer",
+        "`ridecast records list --kind reject --stack {stack}` shows the reasons; inform the producer",
         ("RejectShareAlarm",),
     ),
     Fault(
@@ -646,8 +646,8 @@ _ALARMS = (
         "failed batches wait for a redrive: their rides have no prediction",
         "failures",
         _BAD,
-        "`ridecast records list --kind failure`, and `ridecast records redrive --kind failure` once the cause is gone: "
-        "their rides have no prediction",
+        "`ridecast records list --kind failure --stack {stack}`, and `ridecast records redrive --kind failure --stack "
+        "{stack}` once the cause is gone",
         ("GivenUpBatchesAlarm", "UnresolvedBatchesAlarm"),
     ),
     Fault(
@@ -655,7 +655,8 @@ _ALARMS = (
         "rejects wait for a redrive",
         "rejects",
         _WARNING,
-        "`ridecast records list --kind reject`, and `ridecast records redrive --kind reject` once the cause is gone",
+        "`ridecast records list --kind reject --stack {stack}`, and `ridecast records redrive --kind reject --stack "
+        "{stack}` once the cause is gone",
     ),
     Fault(
         "rejects-in-queue",

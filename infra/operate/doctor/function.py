@@ -261,7 +261,12 @@ def check_work(facts: StackFacts) -> Iterator[Finding]:
     work = facts.work
     if work is None:
         return
-    problems = [*_not_invoked(facts, work), *_not_finished(work), *_not_predicted(work), *_without_pickup_time(work)]
+    problems = [
+        *_not_invoked(facts, work),
+        *_not_finished(work),
+        *_not_predicted(facts, work),
+        *_without_pickup_time(work),
+    ]
     figures = f"{work.n_records:,} records, {work.n_predictions:,} predictions, {work.n_rejects:,} rejects"
     yield from problems or [good("work", f"{figures} in the last {facts.window_minutes} minutes")]
 
@@ -283,7 +288,7 @@ def _not_finished(work: WorkFacts) -> Iterator[Finding]:
         yield found(fault, f"{what}; Lambda retries the batches")
 
 
-def _not_predicted(work: WorkFacts) -> Iterator[Finding]:
+def _not_predicted(facts: StackFacts, work: WorkFacts) -> Iterator[Finding]:
     if work.n_rejects_not_stored:
         what = f"{counted(work.n_rejects_not_stored, 'reject')} found no place, and the records behind them wait"
         yield found("rejects-not-stored", what)
@@ -291,7 +296,7 @@ def _not_predicted(work: WorkFacts) -> Iterator[Finding]:
         yield found("records-retried", f"{counted(work.n_retried, 'record')} were returned to Lambda and come again")
     what = f"{work.n_predictions:,} of {work.n_records:,} records were predicted, {work.n_rejects:,} are rejects"
     if work.n_rejects > MAX_REJECT_SHARE * work.n_records:
-        yield found("many-rejects" if work.n_predictions else "only-rejects", what)
+        yield found("many-rejects" if work.n_predictions else "only-rejects", what, stack=facts.name)
     elif work.n_records and not work.n_predictions:
         yield found("no-predictions", f"{what}: Lambda retries all")
 
