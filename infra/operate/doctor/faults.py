@@ -663,7 +663,8 @@ _ALARMS = (
         "rejects wait in the queue: after 14 days SQS deletes them",
         "queue",
         _WARNING,
-        "docs/runbook.md#rejectsinqueuealarm; `ridecast records list --kind reject --stack {stack}` shows them",
+        "`ridecast records list --kind reject --stack {stack}` moves them into the bucket, once it takes objects again; "
+        "see docs/runbook.md#rejectsinqueuealarm",
         ("RejectsInQueueAlarm",),
     ),
     Fault(
