@@ -663,7 +663,7 @@ _ALARMS = (
         "rejects wait in the queue: after 14 days SQS deletes them",
         "queue",
         _WARNING,
-        "`ridecast records list --kind reject --stack {stack}` moves them into the bucket, once it takes objects again; "
+        "`ridecast records list --kind reject --stack {stack}` moves them into the bucket once it takes objects; "
         "see docs/runbook.md#rejectsinqueuealarm",
         ("RejectsInQueueAlarm",),
     ),
