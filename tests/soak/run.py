@@ -113,7 +113,7 @@ def run_soak(
         output_format=output_format,
         output_groups=N_SHARDS,
         keeps_all=False,
-        refreshes_s=(60.0, 50.0, 70.0),
+        refreshes_s=(60.0, 70.0),
     )
     simulation, ledger = FaultySimulation(bundles, options, schedule), SoakLedger(n_events)
     traffic = Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
