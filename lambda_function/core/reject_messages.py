@@ -47,6 +47,7 @@ class UnusableMessages:
     key: str  # or "" if the messages do not name it
     problem: str
     handles: tuple[str, ...]
+    sha256: str = ""  # of the whole object, or "" if the messages do not name it
 
 
 def encode_messages(key: str, body: bytes) -> list[Message]:
@@ -117,11 +118,13 @@ class MessageCollector:
     def _result(self, whole: _Object, parts: dict[int, str]) -> WholeObject | UnusableMessages:
         handles = tuple(self._handles[whole])
         if sorted(parts) != list(range(min(whole.n_parts, len(parts) + 1))):
-            return UnusableMessages(whole.key, f"of its {whole.n_parts} parts, {sorted(parts)} are here", handles)
+            return UnusableMessages(
+                whole.key, f"of its {whole.n_parts} parts, {sorted(parts)} are here", handles, whole.digest
+            )
         try:
             body = b"".join(base64.b64decode(parts[index], validate=True) for index in range(whole.n_parts))
         except ValueError as error:  # binascii.Error, or text that is not ASCII
-            return UnusableMessages(whole.key, f"a part is not base64: {error}", handles)
+            return UnusableMessages(whole.key, f"a part is not base64: {error}", handles, whole.digest)
         if hashlib.sha256(body).hexdigest() != whole.digest:
-            return UnusableMessages(whole.key, "the parts do not have the digest of the object", handles)
+            return UnusableMessages(whole.key, "the parts do not have the digest of the object", handles, whole.digest)
         return WholeObject(whole.key, body, handles)

@@ -103,6 +103,26 @@ def test_incomplete_object_is_reported_and_stays(places: Places) -> None:
     assert places.queue.messages == {}
 
 
+def test_parts_of_an_object_that_the_bucket_has_do_not_stay(places: Places) -> None:
+    """The function sends parts again if its time was up before the last; a command may be interrupted."""
+    key, body = f"rejects/{STREAM}/shard/1-ab.ndjson", bytes(12 * MAX_PART_BYTES)
+    places.send(key, body)
+    places.send(key, body, only=range(5))
+    assert (places.empty().n_moved, places.queue.messages) == (1, {})
+    places.send(key, body, only=range(3, 12))
+    assert (places.empty(), places.queue.messages) == (QueueContent(), {})
+
+
+def test_parts_of_other_bytes_than_the_bucket_has_stay(places: Places) -> None:
+    key, body = f"rejects/{STREAM}/shard/1-ab.ndjson", bytes(2 * MAX_PART_BYTES)
+    places.s3.objects[key] = b"others"
+    places.send(key, body, only=range(1))
+    assert key in places.empty().problems
+    places.s3.objects[key] = body
+    assert key in places.empty(moves=False).problems
+    assert len(places.queue.messages) == 1
+
+
 @pytest.mark.parametrize("key", ["models/a/manifest.json", "rejects/a", "", "../a"])
 def test_message_cannot_choose_a_key_outside_of_the_rejects(places: Places, key: str) -> None:
     places.send(key, b"a")

@@ -2,9 +2,14 @@
 
 The messages of an object are deleted only after the bucket has it. Whatever cannot be moved is made visible again at
 once, so that the next command finds it.
+
+Parts may be left of an object that the bucket has: the function sent some of them twice, or a command was interrupted
+while it deleted them. They are deleted too.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.operate.redrive.records import FailedObject, decode_rejects
 from infra.operate.redrive.selection import REJECTS
-from lambda_function.core.reject_messages import MessageCollector, WholeObject
+from lambda_function.core.reject_messages import MessageCollector, UnusableMessages, WholeObject
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 
@@ -91,13 +96,14 @@ class _Run:
         self._left.update((message["MessageId"], message) for message in messages)
         for whole in self._collected().whole_objects() if self.moves else ():
             if self._store(whole):
-                for message_id in whole.handles:
-                    handle = self._left.pop(message_id)["ReceiptHandle"]
-                    self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=handle)
+                self._delete(whole.handles)
                 self.content.n_moved += 1
 
     def report_what_is_left(self) -> None:
         """Report what stays in the queue, and make it visible again."""
+        for rest in self._collected().unusable() if self.moves else ():
+            if self._is_in_bucket(rest):
+                self._delete(rest.handles)
         collected = self._collected()
         for whole in collected.whole_objects():
             if _is_key_of_rejects(whole.key):
@@ -126,6 +132,20 @@ class _Run:
             }
             collector.add(message["Body"], attributes, handle=message_id)
         return collector
+
+    def _delete(self, message_ids: Iterable[str]) -> None:
+        for message_id in message_ids:
+            handle = self._left.pop(message_id)["ReceiptHandle"]
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=handle)
+
+    def _is_in_bucket(self, rest: UnusableMessages) -> bool:
+        """Return whether the bucket has the object that these messages are parts of."""
+        if not _is_key_of_rejects(rest.key):
+            return False
+        with suppress(BucketError):  # then they are reported, and stay
+            stored = self.bucket.read(rest.key)
+            return stored is not None and hashlib.sha256(stored.body).hexdigest() == rest.sha256
+        return False
 
     def _store(self, whole: WholeObject) -> bool:
         """Store an object in the bucket; return whether it is there."""
