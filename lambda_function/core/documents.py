@@ -11,7 +11,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MAX_BRACES, BYTES_PER_BRACE = 32_768, 32
 """Data with more braces than the first, and than one in so many bytes, are not split: ride events have at most one in
-37 bytes, and a megabyte could hold a million."""
+37 bytes, and a megabyte could hold a million. The same limit holds for the elements of an array, and for lines."""
 
 _WHITESPACE = b" \t\r\n"
 _SEPARATORS = _WHITESPACE + b","
@@ -33,25 +33,28 @@ def split_documents(data: bytes) -> list[bytes]:
     >>> split_documents(b'{"ride": 1}{"ride": 2}\n'), split_documents(b'[{"ride": 1}]'), split_documents(b'{"ride": 1}')
     ([b'{"ride": 1}', b'{"ride": 2}'], [b'{"ride": 1}'], [])
     """
-    if b'"ride"' not in data or data.count(b"{") > max(MAX_BRACES, len(data) // BYTES_PER_BRACE):
+    max_parts = max(MAX_BRACES, len(data) // BYTES_PER_BRACE)
+    if b'"ride"' not in data or data.count(b"{") > max_parts:
         return []
     text = data.removeprefix(BYTE_ORDER_MARK).strip(_WHITESPACE)
     if text.startswith(b"["):
-        return _elements(text)
+        return _elements(text, max_parts)
     if _is_one(text):
         return []
-    lines = [line for line in map(_stripped, text.split(b"\n")) if line]
-    if len(lines) > 1 and _holds_event(lines):
-        return [document for line in lines for document in _several(line) or [line]]
+    if text.count(b"\n") <= max_parts:
+        lines = [line for line in map(_stripped, text.split(b"\n")) if line]
+        if len(lines) > 1 and _holds_event(lines):
+            return [document for line in lines for document in _several(line) or [line]]
     return _several(text)
 
 
-def _elements(text: bytes) -> list[bytes]:
+def _elements(text: bytes, max_parts: int) -> list[bytes]:
     try:
-        parts = list(map(bytes, _decode_elements(text)))
+        elements = _decode_elements(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # one element may be at fault, or the end lost
         parts = _cut(text[1:].removesuffix(b"]"))
         return parts if _holds_event(parts) else []
+    parts = list(map(bytes, elements)) if len(elements) <= max_parts else []
     return parts if any(part.startswith(b"{") for part in parts) else []
 
 

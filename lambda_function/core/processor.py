@@ -3,6 +3,7 @@
 The work is done by column, because a microsecond per ride matters; unusual rides take a slower path.
 """
 
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -141,6 +142,9 @@ class _Batch:
     events: list[RideEvent] = field(default_factory=list)
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
     n_without_pickup_time: int = 0
+    _divided: dict[int, tuple[KinesisRecord, int]] = field(
+        default_factory=dict
+    )  # record and number of parts, by position
 
     def add(self, position: int, record: KinesisRecord, event: RideEvent) -> None:
         """Add one ride."""
@@ -162,6 +166,7 @@ class _Batch:
 
     def _add_parts(self, position: int, record: KinesisRecord, parts: Sequence[Entry]) -> None:
         """Add the rides among the parts of a record; the bad parts become rejects of their own, or one for many."""
+        self._divided[position] = record, len(parts)
         bad: list[Reject] = []  # not the errors: their tracebacks lead back to this list, and no cycle is collected
         for index, (partition_key, data) in enumerate(parts):
             if len(bad) > MAX_BAD_PARTS and (len(bad) > MAX_BAD_TRIES or data.find(b'"ride"') < 0):
@@ -178,8 +183,14 @@ class _Batch:
         if len(bad) <= MAX_BAD_PARTS and n_bytes <= MAX_GROWTH * n_bytes_of_record:
             self.rejects += [(position, reject) for reject in bad]
             return
-        problem = f"{len(parts):,} parts, too many of them bad for rejects of their own; part {bad[0].sub_record}"
-        self._reject(position, record, RejectError(bad[0].reason, f"{problem}: {bad[0].detail}"))
+        self._reject_divided(position, bad[0].sub_record, RejectError(bad[0].reason, bad[0].detail))
+
+    def _reject_divided(self, position: int, index: int | None, error: RejectError) -> None:
+        """Reject a record because of its parts, unless it is rejected already: the first bad one has this index."""
+        record, n_parts = self._divided.pop(position, (None, 0))
+        if record:
+            problem = f"{n_parts:,} parts, too many of them bad for rejects of their own; part {index}"
+            self._reject(position, record, RejectError(error.reason, f"{problem}: {error.detail}"))
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
         """Predict all rides added."""
@@ -226,8 +237,13 @@ class _Batch:
         return [data for data in encoded if len(data) <= _MAX_PREDICTION_BYTES]
 
     def _reject_rows(self, problems: dict[int, RejectError]) -> None:
+        n_bad = Counter(self.positions[row] for row in problems)
         for row, problem in problems.items():
-            self._reject(self.positions[row], self.records[row], problem)
+            position, record = self.positions[row], self.records[row]
+            if n_bad[position] > MAX_BAD_PARTS:
+                self._reject_divided(position, record.sub_index, problem)
+            else:
+                self._reject(position, record, problem)
         kept = [row for row in range(len(self.events)) if row not in problems]
         self.positions = [self.positions[row] for row in kept]
         self.records = [self.records[row] for row in kept]

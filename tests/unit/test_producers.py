@@ -224,6 +224,18 @@ def test_up_to_a_limit_bad_parts_are_rejects_of_their_own(n_bad: int, n_rejects:
     assert len(processed(aggregate(ONE, *[BAD] * n_bad)).rejects) == n_rejects
 
 
+@pytest.mark.parametrize(("n_bad", "rejected_parts"), [(64, [*range(1, 65)]), (65, [None])])
+def test_limit_of_rejects_holds_for_bad_pickup_times(n_bad: int, rejected_parts: list[int | None]) -> None:
+    batch = processed(aggregate(ONE, *[ride_bytes(pickup_datetime="05/01/2021 08:15")] * n_bad))
+    assert predicted_ids(batch) == ["0"]
+    assert [index for index, _ in rejected(batch)] == rejected_parts
+
+
+def test_record_is_rejected_once_whatever_is_wrong_with_its_parts() -> None:
+    data = b"\n".join([ride_bytes(pickup_datetime="x")] * 70 + [BAD] * 70)
+    assert rejected(processed(data)) == [(None, data)]
+
+
 def test_few_bad_parts_under_one_long_key_are_one_reject() -> None:
     rides = [b"\x08\x00\x1a" + length_delimited(data) for data in [ONE, *[b"{}"] * 60]]
     data = vouch(b"\x0a" + length_delimited(b"k" * 256) + b"".join(b"\x1a" + length_delimited(one) for one in rides))
@@ -261,6 +273,17 @@ def test_megabyte_of_braces_is_not_split() -> None:
     n = documents.MAX_BRACES
     assert len(split_documents(b'[{"ride":0}' + b",{}" * (n - 1) + b"]")) == n
     assert split_documents(b'[{"ride":0}' + b",{}" * n + b"]") == []
+
+
+def test_array_of_more_elements_is_not_split() -> None:
+    n = documents.MAX_BRACES
+    assert len(split_documents(b'[{"ride":0}' + b",1" * (n - 1) + b"]")) == n
+    assert split_documents(b'[{"ride":0}' + b",1" * n + b"]") == []
+
+
+def test_in_more_lines_than_that_documents_are_found_by_their_braces() -> None:
+    lines = b"x\n" * documents.MAX_BRACES
+    assert split_documents(ONE + b"\n" + ONE + b"\n" + lines) == [ONE, ONE, lines.rstrip()]
 
 
 def test_record_of_more_than_a_megabyte_of_rides_is_split() -> None:
