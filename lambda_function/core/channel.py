@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lambda_function.core.bundle import Sha256, Version
+from lambda_function.core.bundle import Sha256, Version, sha256
 from lambda_function.errors import ChannelError
 
 BEGINNING = "1970-01-01T00:00:00Z"
@@ -111,10 +111,15 @@ def _minus_beginning(segment: Segment) -> float:
     return -segment.effective_from_s
 
 
-class _Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel's object. One that was written before there were segments names one version instead."""
+class _Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A channel's object. One that was written before there were segments names one version instead.
+
+    `segments_sha256` is the digest of the segments' bytes, with a comma between two: else a wrong byte in a time or a
+    version could be another time or version.
+    """
 
     segments: tuple[msgspec.Raw, ...] = ()
+    segments_sha256: Sha256 | None = None
     model_version: Version | None = None
     manifest_sha256: Sha256 | None = None
     withdrawn: Version | None = None
@@ -123,6 +128,9 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
     move_id: str | None = None
 
+
+_FACTS = ("withdrawn", "moved_at", "moved_by", "why", "move_id")
+"""The fields that a channel and its object share."""
 
 _decode = msgspec.json.Decoder(_Stored).decode
 _decode_segment = msgspec.json.Decoder(Segment).decode
@@ -141,6 +149,14 @@ def remedy(error: ChannelError, channel: str, bucket: str) -> str:
     return f"write it again from its history with `ridecast models restore --channel {channel} --bucket {bucket}`"
 
 
+def encode_channel(channel: Channel) -> bytes:
+    """Return a channel's object."""
+    segments = tuple(map(msgspec.json.encode, channel.segments))
+    facts = {name: getattr(channel, name) for name in _FACTS}
+    stored = _Stored(segments=tuple(map(msgspec.Raw, segments)), segments_sha256=_digest(segments), **facts)
+    return msgspec.json.encode(stored)
+
+
 def decode_channel(data: bytes) -> Channel:
     """Decode a channel's object.
 
@@ -150,7 +166,10 @@ def decode_channel(data: bytes) -> Channel:
         ChannelError: It is not a channel, or it is one that only a later version of this project can serve.
     """
     stored = _decode_stored(data)
-    return _channel(stored, [_checked(segment) for segment in _segments(stored)])
+    segments = _segments(stored)
+    if stored.segments_sha256 not in (None, _digest(segments)):
+        raise ChannelError("is damaged: its segments do not have their digest")
+    return _channel(stored, [_checked(segment) for segment in segments])
 
 
 def salvage_channel(data: bytes) -> Channel:
@@ -187,6 +206,10 @@ def _segments(stored: _Stored) -> tuple[bytes, ...]:
     return (msgspec.json.encode(Segment(BEGINNING, (arm,))),)
 
 
+def _digest(segments: tuple[bytes, ...]) -> str:
+    return sha256(b",".join(segments))
+
+
 def _checked(data: bytes) -> Segment:
     try:
         segment = _decode_segment(data)
@@ -215,10 +238,7 @@ def _channel(stored: _Stored, segments: list[Segment]) -> Channel:
     starts = [segment.effective_from_s for segment in segments]
     if any(newer <= older for newer, older in pairwise(starts)):
         raise ChannelError("is damaged: its segments are not in order, newest first")
-    rest: dict[str, Any] = {
-        name: getattr(stored, name) for name in ("withdrawn", "moved_at", "moved_by", "why", "move_id")
-    }
-    return Channel(segments=tuple(segments), **rest)
+    return Channel(segments=tuple(segments), **{name: getattr(stored, name) for name in _FACTS})
 
 
 def _reason(error: Exception) -> str:

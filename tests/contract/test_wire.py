@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from lambda_function.core.bundle import MANIFEST, decode_manifest
-from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, decode_channel
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, decode_channel, encode_channel
 from lambda_function.core.events import (
     MODEL_NAME,
     Reject,
@@ -173,7 +173,7 @@ def test_channel_has_these_bytes() -> None:
         why="promote",
         move_id="0123456789ab",
     )
-    assert msgspec.json.encode(channel) == golden_bytes("channel_segments.json")
+    assert encode_channel(channel) == golden_bytes("channel_segments.json")
     assert decode_channel(golden_bytes("channel_segments.json")) == channel
 
 

@@ -1,6 +1,7 @@
 """A record's model is that of the newest segment that begins no later than the record's arrival."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from lambda_function.core.channel import (
     Channel,
     Segment,
     decode_channel,
+    encode_channel,
     salvage_channel,
 )
 from lambda_function.errors import ChannelError
@@ -78,7 +80,16 @@ def _text(ms: int) -> str:
 
 def test_channel_is_read_as_it_is_written() -> None:
     channel = Channel(segments=THREE, withdrawn=VERSIONS[1], moved_at=MOVED_AT, moved_by="ada", why="x", move_id="y")
-    assert decode_channel(msgspec.json.encode(channel)) == channel
+    assert decode_channel(encode_channel(channel)) == channel
+
+
+def test_no_wrong_bit_makes_another_segment() -> None:
+    data = encode_channel(Channel(segments=THREE, moved_at=MOVED_AT))
+    for place in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[place // 8] ^= 1 << place % 8
+        with suppress(ChannelError):
+            assert decode_channel(bytes(damaged)).segments == THREE
 
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:20]))

@@ -353,6 +353,7 @@ def test_channel_that_is_not_damaged_is_not_restored(bucket: Bucket) -> None:
 def test_channel_of_a_later_version_is_not_restored(bucket: Bucket) -> None:
     state = msgspec.json.decode(bucket.s3.objects[KEY])
     state["segments"][0]["calibration"] = {}
+    del state["segments_sha256"]
     bucket.s3.objects[KEY] = newer = msgspec.json.encode(state)
     with pytest.raises(BucketError, match="cannot serve: deploy, or run, the version"):
         restore(bucket, "stable")

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-import msgspec
-
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.core.channel import (
     ACTIVATION_DELAY_S,
@@ -26,6 +24,7 @@ from lambda_function.core.channel import (
     Segment,
     aware_time,
     channel_key,
+    encode_channel,
 )
 from training.errors import BucketError, UserError, bucket_address
 from training.model.bundle import ExportedBundle
@@ -355,7 +354,7 @@ def _replace(bucket: Bucket, stored: StoredChannel, new: Channel) -> None:
     key = channel_key(stored.channel)
     failure = None
     try:
-        if bucket.replace(key, msgspec.json.encode(new), stored.etag):
+        if bucket.replace(key, encode_channel(new), stored.etag):
             return
     except BucketError as error:
         failure = error
