@@ -46,6 +46,17 @@ def time_option(text: str | None, option: str) -> datetime | None:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
 
 
+def time_options(
+    since: str | None, until: str | None, names: tuple[str, str]
+) -> tuple[datetime | None, datetime | None]:
+    """Parse two options that bound a time, and refuse a time without a moment in it."""
+    begin, end = time_option(since, names[0]), time_option(until, names[1])
+    if begin and begin >= (end or datetime.now(UTC)):
+        problem = f"{begin:%Y-%m-%dT%H:%M:%SZ} is not before {names[1] if end else 'now'}"
+        raise typer.BadParameter(problem, param_hint=f"'{names[0]}'")
+    return begin, end
+
+
 KEY_OPTION, KEY_VARIABLE = "--signing-key", "RIDECAST_SIGNING_KEY"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from infra.cli.options import BucketAws, Function, Json, expand_options, time_option
+from infra.cli.options import BucketAws, Function, Json, expand_options, time_options
 from infra.cli.output import counted, interrupted, show_result, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
@@ -72,10 +72,11 @@ class Filters:
         """Return the selection, with times and shard parsed."""
         from infra.operate.redrive.selection import Selection, full_shard_id
 
+        since, until = time_options(self.since, self.until, ("--since", "--until"))
         return Selection(
             reason=self.reason,
-            since=time_option(self.since, "--since"),
-            until=time_option(self.until, "--until"),
+            since=since,
+            until=until,
             shard_id=None if self.shard is None else full_shard_id(self.shard),
             stream=self.stream,
         )

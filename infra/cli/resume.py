@@ -3,14 +3,24 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from infra.cli.options import BUILD
 from training.errors import UserError
 
-T = TypeVar("T")
+
+class State(Protocol):
+    """What a command is about, and how far it is."""
+
+    stream: str
+
+
+T = TypeVar("T", bound=State)
+
+
+HINT = "the same command with --resume goes on"
 
 
 class ResumeFile:
@@ -21,17 +31,25 @@ class ResumeFile:
         self._command = command
         self._path = BUILD / f"{command.replace(' ', '-')}.json"
 
-    @property
-    def hint(self) -> str:
-        """The words that go on."""
-        return f"`ridecast {self._command} --resume` goes on"
-
-    def load(self, kind: type[T]) -> T:
+    def load(self, kind: type[T], stream: str | None) -> T:
         """Return the state of the last run that did not end.
 
+        Args:
+            kind: Of the state.
+            stream: The stream that the command names now; None if it names none.
+
         Raises:
-            UserError: There is none, or it cannot be read.
+            UserError: There is none, it cannot be read, or it is about another stream.
         """
+        state = self._read(kind)
+        if stream not in {None, state.stream}:
+            raise UserError(
+                f"the interrupted run is about {state.stream}, not {stream}",
+                "name its stack or stream, or run without --resume",
+            )
+        return state
+
+    def _read(self, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=kind)
         except FileNotFoundError as error:

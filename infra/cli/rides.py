@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from infra.cli import signals
-from infra.cli.options import Aws, Function, Json, Service, ServiceName, expand_options, time_option
+from infra.cli.options import Aws, Function, Json, Service, ServiceName, expand_options, time_options
 from infra.cli.output import counting, error_console, interrupted, printable, show_result
 
 
@@ -49,7 +49,7 @@ def send_command(
 
     Example: ridecast rides send --months 2021-02 --rides 1000 --stack ridecast
     """
-    from infra.cli.resume import ResumeFile
+    from infra.cli.resume import HINT, ResumeFile
     from infra.local.demo.replay import Replay
     from infra.operate.streams import Timing, publish
     from lambda_function.aws.publisher import Publisher
@@ -57,10 +57,8 @@ def send_command(
     from training.data.months import default_data_dir, parse_months
 
     file = ResumeFile("rides send")
-    if resume:
-        state = file.load(SendState)
-    else:
-        state = SendState(stream or aws.output("RideEventsStream") or "ride-events", service, months, rides)
+    asked = stream or aws.output("RideEventsStream")
+    state = file.load(SendState, asked) if resume else SendState(asked or "ride-events", service, months, rides)
     loaded = load_rides(state.service, parse_months(state.months), data_dir=default_data_dir())
     replay = Replay(loaded.head(len(loaded) if state.rides is None else state.rides), n_malformed=0)
     entries, n_before = replay.entries(), state.n_sent
@@ -78,7 +76,7 @@ def send_command(
                     stop.check()
     except KeyboardInterrupt:
         done = f"{state.n_sent:,} of {len(entries):,} events are sent to {state.stream}"
-        raise interrupted(done, file.hint) from None
+        raise interrupted(done, HINT) from None
     show_result("Ride events", {"stream": state.stream, "sent": state.n_sent}, as_json=as_json)
 
 
@@ -108,19 +106,20 @@ def replay_command(
 
     Example: ridecast rides replay --from 2h --to 1h --stack ridecast
     """
-    from infra.cli.resume import ResumeFile
+    from infra.cli.resume import HINT, ResumeFile
     from infra.operate.redrive.selection import full_shard_id
     from infra.operate.stream_replay import ReplayState, StreamReplay
 
     file = ResumeFile("rides replay")
-    begin, end = time_option(since, "--from"), time_option(until, "--to") or datetime.now(UTC)
+    begin, end = time_options(since, until, ("--from", "--to"))
+    asked = stream or aws.output("RideEventsStream")
     if resume:
-        state = file.load(ReplayState)
+        state = file.load(ReplayState, asked)
     elif begin is None:
         raise typer.BadParameter("is missing: give a time, or --resume", param_hint="'--from'")
     else:
-        name = stream or aws.output("RideEventsStream") or "ride-events"
-        state = ReplayState(name, begin, end, None if shard is None else full_shard_id(shard))
+        shard_id = None if shard is None else full_shard_id(shard)
+        state = ReplayState(asked or "ride-events", begin, end or datetime.now(UTC), shard_id)
     run = StreamReplay(aws.client("kinesis"), None if dry_run else aws.replayer(function), state, rate)
     try:
         with (
@@ -130,7 +129,7 @@ def replay_command(
             for n_replayed in run.run():
                 count(n_replayed)
     except KeyboardInterrupt:
-        raise interrupted(f"{state.n_replayed:,} records of {state.stream} are replayed", file.hint) from None
+        raise interrupted(f"{state.n_replayed:,} records of {state.stream} are replayed", HINT) from None
     result = {
         "stream": state.stream,
         "from": state.since.isoformat(),

@@ -102,7 +102,7 @@ def test_sending_ends_after_the_events_under_way_and_resume_sends_the_rest(
     assert (code, out) == (130, ""), err
     assert "Traceback" not in err
     assert f"interrupted: {n_sent} of {N_RIDES} events are sent to {stack.input_stream}" in err
-    assert "`ridecast rides send --resume` goes on" in err
+    assert "the same command with --resume goes on" in err
 
     code, out, err = ended(start(folder, *words[:-2], "--resume", "--json"))
     assert (code, json.loads(out)["sent"]) == (0, N_RIDES), err

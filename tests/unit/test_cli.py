@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from rich.console import Console
 from infra.cli.app import app
 from infra.cli.demo import show_demo
 from infra.cli.output import counting, live_display, show_result, write_table
+from infra.cli.resume import ResumeFile
+from infra.cli.rides import SendState
 from infra.local.demo.demo import DemoReport
 from infra.local.demo.replay import Ledger, Replay
 from infra.local.s3 import FolderS3
+from infra.operate.stream_replay import ReplayState
 from lambda_function.core.events import encode_predictions
 from tests.builders import small_bundle, small_rides
 from tests.kits.cli import Cli
@@ -118,6 +122,7 @@ def test_version_is_printed(cli: Cli) -> None:
         ("train --allow colour", "'colour'"),
         ("demo --train 2023-01..2023-03 --validate 2023-03,2023-04", "2023-03 is a training month already"),
         ("rides send --months January", "'January' is not a month"),
+        ("rides replay --from 1h --to 2h --stream s", "is not before --to"),
         ("train --service blue", "'blue' is not one of 'green', 'yellow'"),
         ("demo --rides 0", "Invalid value for '--rides'"),
         ("demo --rides", "Option '--rides' requires an argument"),
@@ -134,6 +139,16 @@ def test_version_is_printed(cli: Cli) -> None:
 )
 def test_mistake_is_one_sentence_and_exit_code_2(cli: Cli, arguments: str, sentence: str) -> None:
     assert sentence in cli.refuses(*arguments.split())
+
+
+@pytest.mark.parametrize("command", ["send", "replay"])
+def test_resume_refuses_another_stream(cli: Cli, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = datetime.now(UTC)
+    ResumeFile("rides send").store(SendState("dev", "green", "2021-02", None))
+    ResumeFile("rides replay").store(ReplayState("dev", now, now))
+    problem = cli.refuses("rides", command, "--resume", "--stream", "prod")
+    assert "the interrupted run is about dev, not prod" in problem
 
 
 def test_missing_data_folder_is_one_sentence(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

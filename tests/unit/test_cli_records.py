@@ -195,6 +195,8 @@ def test_redrive_counts_what_is_rejected_again_and_leaves_it_pending(cli: Record
         ("show nothing --kind failure", "`list` shows all"),
         ("list --since yesterday", "'yesterday' is no time: write it as"),
         ("list --since 999999w", "'--since'"),
+        ("list --since 1h --until 2h", "is not before --until"),
+        ("redrive --since 9999-01-01", "9999-01-01T00:00:00Z is not before now"),
         ("redrive", "no function is named: give --stack, or --function NAME:ALIAS"),
     ],
 )

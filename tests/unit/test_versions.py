@@ -263,10 +263,17 @@ def test_object_is_replaced_only_under_the_etag_that_was_read() -> None:
 
 @pytest.mark.parametrize("error", [KeyError("ETag"), ResponseParserError("half"), ProtocolError("reset")], ids=repr)
 def test_answer_that_is_cut_off_is_an_error_of_the_bucket(error: Exception) -> None:
-    bucket = new_bucket({"x": b"first"}, [error, BodyLost(error), error, error])
+    bucket = new_bucket({"x": b"first"}, [error, *[BodyLost(error)] * 3, error, error])
     for attempt in (bucket.read, bucket.read, lambda key: list(bucket.keys(key)), lambda key: bucket.write(key, b"")):
         with pytest.raises(BucketError, match="x cannot be"):
             attempt("x")
+
+
+def test_body_that_is_cut_off_is_read_again() -> None:
+    cut = BodyLost(ProtocolError("reset"))
+    stored = new_bucket({"x": b"first"}, [cut, cut]).read("x")
+    assert stored
+    assert stored.body == b"first"
 
 
 @pytest.mark.parametrize("etag", [None, "read"])

@@ -19,11 +19,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from botocore.exceptions import ClientError
 
-from lambda_function.aws.clients import AWS_ERRORS
+from lambda_function.aws.clients import AWS_ERRORS, NO_USABLE_ANSWER
 from training.errors import BucketError
 
 N_THREADS = 8
 """Requests at the same time: fewer than the ten connections that a boto3 client keeps."""
+
+_N_READS = 3
+"""How often an object is read whose body is cut off: the client retries a request only until its answer begins."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,8 +76,8 @@ class Bucket:
     def read(self, key: str) -> StoredObject | None:
         """Read an object; None if there is none. A missing bucket is an error."""
         try:
-            answer = self.s3.get_object(Bucket=self.name, Key=key)
-            return StoredObject(key, answer["Body"].read(), answer["ETag"], _clock_ahead_s(answer))
+            answer, body = self._get(key)
+            return StoredObject(key, body, answer["ETag"], _clock_ahead_s(answer))
         except AWS_ERRORS as error:
             if _is_no_object(error):
                 return None
@@ -128,6 +131,15 @@ class Bucket:
             finally:
                 for future in ahead:
                     future.cancel()
+
+    def _get(self, key: str, n_reads: int = _N_READS) -> tuple[Mapping[str, Any], bytes]:
+        answer = self.s3.get_object(Bucket=self.name, Key=key)
+        try:
+            return answer, answer["Body"].read()
+        except NO_USABLE_ANSWER:
+            if n_reads == 1:
+                raise
+        return self._get(key, n_reads - 1)
 
     def _put(self, key: str, body: bytes, **condition: str) -> str | None:
         """Write an object and return its ETag; None if the condition does not hold or another write is under way."""
