@@ -142,9 +142,8 @@ class _Batch:
     events: list[RideEvent] = field(default_factory=list)
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
     n_without_pickup_time: int = 0
-    _divided: dict[int, tuple[KinesisRecord, int]] = field(
-        default_factory=dict
-    )  # record and number of parts, by position
+    # Records that have parts, and how many, by position.
+    _divided: dict[int, tuple[KinesisRecord, int]] = field(default_factory=dict)
 
     def add(self, position: int, record: KinesisRecord, event: RideEvent) -> None:
         """Add one ride."""

@@ -158,6 +158,21 @@ def test_record_of_a_failed_batch_that_is_rejected_is_done() -> None:
     assert account.marked() == [event_id(0), event_id(1)]
 
 
+def test_record_that_a_redriven_batch_made_a_reject_is_redriven_as_one() -> None:
+    account = Account()
+    account.s3.objects[FAILURE_KEY] = failure(b"0", b"1")
+    account.function.rejects = {event_id(1)}
+    account.redrive()
+    store_rejects(account.s3, reject_at(1, b"1"))
+    (record,) = next(REJECTS.read(account.bucket(), REJECTS.keys(account.bucket()))).records
+    assert account.marks().state(record) == "pending"
+    account.function.rejects.clear()
+    assert account.redrive().n_redriven == 1
+    assert account.published() == data_of(2)
+    assert account.marks().state(record) == "redriven"
+    assert account.redrive().n_redriven == 0
+
+
 def test_dry_run_brings_and_marks_nothing() -> None:
     account = account_with(3)
     report = Redrive(account.marks(), None).run(REJECTS.read(account.bucket(), REJECTS.keys(account.bucket())))

@@ -7,6 +7,8 @@ The mark of `rejects/…` is `redriven/rejects/…`, so the original never chang
 
 Marks are by id: if a batch is delivered again and overwrites its object, the new records in it have no mark. Of two
 redrives at the same time, the one that writes second is refused.
+
+The mark of a failed batch says nothing about a reject: the redrive of the batch may be what made it one.
 """
 
 from collections.abc import Callable, Container, Iterable
@@ -17,6 +19,7 @@ from uuid import uuid4
 import msgspec
 
 from infra.operate.redrive.records import FailedRecord
+from infra.operate.redrive.selection import REJECTS
 from training.errors import BucketError, UserError, bucket_address
 from training.registry.bucket import Bucket, StoredObject
 
@@ -42,6 +45,7 @@ class Marks:
         self._writer = writer or uuid4().hex
         self._marks: dict[str, tuple[Mark, str | None]] = {}
         self._redriven: set[tuple[str, str]] = set()
+        self._redriven_rejects: set[tuple[str, str]] = set()  # among them, those marked beside an object of rejects
         self._under_way: set[tuple[str, str]] = set()
 
     def keys(self) -> list[str]:
@@ -52,13 +56,14 @@ class Marks:
         """Read marks. One that cannot be read is an error, since the state of its records is unknown."""
         for stored in self._bucket.read_all(keys):
             mark = self._decode(stored)
-            self._marks[stored.key.removeprefix(PREFIX)] = mark, stored.etag
-            self._redriven.update((mark.stream, record_id) for record_id in mark.redriven)
+            key = stored.key.removeprefix(PREFIX)
+            self._marks[key] = mark, stored.etag
+            self._note_redriven(key, mark.stream, mark.redriven)
             self._under_way.update((mark.stream, record_id) for record_id in mark.under_way)
 
     def state(self, record: FailedRecord) -> State:
-        """Return the state of a record, whichever object it was marked in."""
-        if record.identity in self._redriven:
+        """Return the state of a record, whichever object it was marked in; of a reject, whichever object of rejects."""
+        if record.identity in (self._redriven_rejects if record.is_reject else self._redriven):
             return "redriven"
         return "under way" if record.identity in self._under_way else "pending"
 
@@ -104,7 +109,13 @@ class Marks:
                 "this one stops; run it again when the other has ended",
             )
         self._marks[first.key] = ours, new_etag
-        self._redriven.update((first.stream, record_id) for record_id in redriven)
+        self._note_redriven(first.key, first.stream, redriven)
+
+    def _note_redriven(self, key: str, stream: str, record_ids: Iterable[str]) -> None:
+        identities = {(stream, record_id) for record_id in record_ids}
+        self._redriven |= identities
+        if key.startswith(REJECTS.prefix):
+            self._redriven_rejects |= identities
 
     def _decode(self, stored: StoredObject) -> Mark:
         try:
