@@ -8,6 +8,7 @@ full.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from lambda_function.core.processor import ProcessedBatch
@@ -58,9 +59,10 @@ class ConfirmedIds:
         remembered.newest = max(remembered.newest, int(last_sequence_number))
         self._shards[shard] = remembered  # as the shard that was used last
         self._n_ids += len(remembered.ids) - n_before
-        while self._n_ids > self.max_ids:
+        while (n_too_many := self._n_ids - self.max_ids) > 0:
             oldest = next(iter(self._shards))
-            self.forget(oldest, [next(iter(self._shards[oldest].ids))])
+            # All at once: each look for a dict's first key passes those that were deleted before it.
+            self.forget(oldest, list(islice(self._shards[oldest].ids, n_too_many)))
 
     def forget(self, shard: Shard, ids: Iterable[str]) -> None:
         """Forget ids whose records do not come again."""

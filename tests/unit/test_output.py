@@ -1,6 +1,7 @@
 """What of a batch comes out and what comes again: rejects first, confirmed predictions once, and clear refusals."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.local.simulation.simulation import SimulationOptions
-from lambda_function.core.confirmed import ConfirmedIds, Shard
+from lambda_function.core.confirmed import MAX_IDS, ConfirmedIds, Shard
 from lambda_function.core.processor import ProcessedBatch
 from lambda_function.core.replay import replay_event
 from lambda_function.errors import PublishError
@@ -283,6 +284,15 @@ def test_oldest_ids_are_forgotten_first_and_no_more_than_the_limit_is_kept() -> 
     assert memory.missing(SHARD, sequence_number(0), ids_of(0, 1, 2)).ids == [event_id(0)]
     memory.remember(other, sequence_number(9), [str(n) for n in range(5)])
     assert memory.missing(SHARD, sequence_number(0), ids_of(0, 1, 2)).ids == [event_id(n) for n in range(3)]
+
+
+def test_full_memory_forgets_in_time() -> None:
+    """The limit is 20 times the CPU that it takes."""
+    memory = ConfirmedIds()
+    started_s = time.thread_time()
+    for first in (0, MAX_IDS):
+        memory.remember(SHARD, sequence_number(1), map(str, range(first, first + MAX_IDS)))
+    assert time.thread_time() - started_s < 2
 
 
 def test_batch_of_which_nothing_is_remembered_stays_itself() -> None:
