@@ -17,7 +17,7 @@ from lambda_function.core.events import Prediction, RideEvent, decode_prediction
 from lambda_function.core.records import Entry
 from training.errors import UserError
 from training.registry.bucket import Bucket
-from training.registry.channel_history import read_channel
+from training.registry.channel_history import LostChannelError, is_lost, read_channel
 from training.registry.versions import read_file, read_manifest
 
 ID_PREFIX = "smoke-"
@@ -111,7 +111,10 @@ def target_of(cloudformation: Any, stack_name: str) -> Target:
 def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
     """Take rides from the golden file of the model that the stack's channel points at; `run` is part of their ids."""
     bucket = Bucket(s3, target.bucket)
-    state = read_channel(bucket, target.channel).state
+    stored = read_channel(bucket, target.channel)
+    if is_lost(bucket, stored):
+        raise LostChannelError(bucket, target.channel)
+    state = stored.state
     if state is None:
         problem = f"channel {target.channel} of bucket {target.bucket} holds no model"
         raise UserError(problem, "release one with `ridecast models release`, and try again")

@@ -328,6 +328,7 @@ def test_lost_channel_is_not_begun_again_by_a_move(bucket: Bucket) -> None:
     for attempt in (
         lambda: promote(bucket, "stable", version(2)),
         lambda: rollback(bucket, "stable", version(1)),
+        lambda: version_before(bucket, "stable"),
         lambda: move(bucket, seed=2),
     ):
         with pytest.raises(UserError, match=lost):

@@ -246,7 +246,7 @@ def test_problem_has_a_severity_and_a_remedy(problem: Problem) -> None:
 def test_every_fault_that_the_doctor_sees_is_found_by_a_test() -> None:
     here = {only_problem(facts).fault for facts, *_ in PROBLEMS}
     planted = {fault for fault, *_ in PLANTED}
-    by_loading_a_model = {"no-model", "channel-damaged", "model-damaged"}  # tests/integration/test_doctor.py
+    by_loading_a_model = {"no-model", "channel-damaged", "channel-lost", "model-damaged"}  # test_doctor_model.py
 
     of_two_findings = {"rides-waited-for-a-cause"}  # below
 

@@ -13,6 +13,8 @@ from tests.fakes import BUCKET, FakeS3, damage_bundle, point_channel, publish_bu
 from tests.kits.cli import Cli
 from tests.outcomes import DENIED
 from tests.unit.test_channel import DAMAGED
+from training.registry.bucket import Bucket
+from training.registry.channels import move_channel, store_bundle
 
 
 @pytest.fixture
@@ -37,6 +39,21 @@ def test_damaged_channel_is_bad_and_can_be_restored(s3: FakeS3, data: bytes) -> 
     point_channel(s3, data)
     found = check(s3)
     assert "the channel is damaged: " in found.what
+    assert f"`ridecast models restore --channel stable --bucket {BUCKET}`" in found.remedy
+
+
+def test_channel_that_never_held_a_model_gets_a_first_one() -> None:
+    assert "train a first one" in check(FakeS3()).remedy
+
+
+def test_lost_channel_is_restored_and_not_begun_anew() -> None:
+    s3 = FakeS3()
+    bucket = Bucket(s3, BUCKET)
+    store_bundle(bucket, small_bundle())
+    move_channel(bucket, "stable", small_bundle().model_version, small_bundle().manifest_sha256)
+    del s3.objects["channels/stable.json"]
+    found = check(s3)
+    assert "is gone, and has a history" in found.what
     assert f"`ridecast models restore --channel stable --bucket {BUCKET}`" in found.remedy
 
 

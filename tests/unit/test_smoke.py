@@ -158,6 +158,12 @@ def test_channel_without_a_model_is_an_error_with_a_remedy() -> None:
         plan_trial(FakeS3(), TARGET, 1, "test")
 
 
+def test_lost_channel_is_an_error_with_its_own_remedy() -> None:
+    s3 = FakeS3({f"history/stable/20261121T220000.000000Z-{small_bundle().model_version}.json": b"{}"})
+    with pytest.raises(UserError, match=r"stable has a history .* is lost: .*`ridecast models restore"):
+        plan_trial(s3, TARGET, 1, "test")
+
+
 def test_trial_waits_until_every_function_has_read_a_moved_channel(s3: FakeS3) -> None:
     # GIVEN a first model, and then another
     assert seconds_to_wait(plan_trial(s3, TARGET, 1, "test"), datetime.now(UTC)) == 0.0

@@ -15,7 +15,7 @@ import msgspec
 
 from lambda_function.core.channel import Channel, aware_time, channel_key, decode_channel, remedy
 from lambda_function.errors import ChannelError
-from training.errors import BucketError
+from training.errors import BucketError, UserError, bucket_address
 from training.registry.bucket import Bucket
 
 Why = Literal["promote", "rollback", "publish", "force", "restore"]
@@ -43,6 +43,15 @@ class DamagedChannelError(BucketError):
         self.etag = etag
         self.is_too_new = error.is_too_new
         super().__init__(bucket, channel_key(channel), f"{error.problem}: {remedy(error, channel, bucket)}")
+
+
+class LostChannelError(UserError):
+    """A channel without its object: a new first segment would predict old records anew."""
+
+    def __init__(self, bucket: Bucket, channel: str) -> None:
+        command = f"ridecast models restore --channel {channel} --bucket {bucket.name}"
+        problem = f"{channel} has a history in {bucket_address(bucket.name)} and is lost"
+        super().__init__(problem, f"write it again from its history with `{command}`")
 
 
 class StoredChannel(NamedTuple):
@@ -119,6 +128,11 @@ def served_versions(bucket: Bucket, stored: StoredChannel) -> frozenset[str]:
     parsed = (_KEY.fullmatch(key) for key in bucket.keys(_prefix(stored.channel)))
     present = (stored.model_version,) if stored.model_version else ()
     return frozenset((*(found[2] for found in parsed if found), *present))
+
+
+def is_lost(bucket: Bucket, stored: StoredChannel) -> bool:
+    """Return whether a channel has no object although it has a history. Reads keys only."""
+    return stored.state is None and bool(served_versions(bucket, stored))
 
 
 def read_history(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:

@@ -31,10 +31,12 @@ from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
     DamagedChannelError,
+    LostChannelError,
     StoredChannel,
     Why,
     append_entry,
     has_entry,
+    is_lost,
     last_entry,
     next_time,
     read_channel,
@@ -189,7 +191,7 @@ def rollback(
     if signer:
         check_signed(bucket, bundle, signer)
     if stored.state is None:
-        raise _lost(bucket, channel)
+        raise LostChannelError(bucket, channel)
     newest, *older = stored.state.segments
     good = Segment(newest.effective_from, (Arm(found, bundle.manifest_sha256),))
     return _move(bucket, stored, (good, *older), "rollback", mover or this_mover(), withdrawn=newest.model_version)
@@ -222,9 +224,12 @@ def version_before(bucket: Bucket, channel: str) -> str:
     """Return the version that a channel held before its newest one, without versions that were withdrawn.
 
     Raises:
-        UserError: It held none.
+        UserError: It held none, or is lost.
     """
-    state = read_channel(bucket, channel).state
+    stored = read_channel(bucket, channel)
+    if is_lost(bucket, stored):
+        raise LostChannelError(bucket, channel)
+    state = stored.state
     if state is None:
         raise UserError(f"{channel} holds nothing, so it cannot be rolled back", "promote a version instead")
     history = read_history(bucket, channel)
@@ -289,17 +294,11 @@ def _add_segment(
     if old is None:
         # Unless somebody else has just made the first move: then this one is refused below.
         if served_versions(bucket, stored) and read_channel(bucket, stored.channel).state is None:
-            raise _lost(bucket, stored.channel)
+            raise LostChannelError(bucket, stored.channel)
         return _move(bucket, stored, (Segment(BEGINNING, (arm,)),), why, mover)
     earliest = aware_time(old.segments[0].effective_from) + timedelta(microseconds=1)
     begins = max(mover.clock() + timedelta(seconds=activation_delay_s), earliest)
     return _move(bucket, stored, (Segment(time_text(begins), (arm,)), *old.segments), why, mover)
-
-
-def _lost(bucket: Bucket, channel: str) -> UserError:
-    """Return the error for a channel without its object: a new first segment would predict old records anew."""
-    hint = f"write it again from its history with `ridecast models restore --channel {channel} --bucket {bucket.name}`"
-    return UserError(f"{channel} has a history in {bucket_address(bucket.name)} and is lost", hint)
 
 
 def _check_clock(stored: StoredChannel) -> None:

@@ -600,6 +600,14 @@ _MODEL = (
         ("RefreshFailuresAlarm", "StaleChannelAlarm"),
     ),
     Fault(
+        "channel-lost",
+        "the channel's object is gone, and its history is left",
+        "model",
+        _BAD,
+        "`ridecast models restore --channel {channel} --bucket {bucket}`; running functions keep their models",
+        ("RefreshFailuresAlarm", "StaleChannelAlarm", "FunctionErrorsAlarm"),
+    ),
+    Fault(
         "model-damaged",
         "the channel's newest model is damaged, missing or not signed",
         "model",
@@ -734,4 +742,7 @@ _WORDS = {_BAD: "bad", _WARNING: "warning", _UNKNOWN: "not looked at"}
 def _with_names(remedy: str) -> str:
     """Return a remedy for the table: names in braces in capitals, and places in the runbook as links."""
     text = "".join(text + (name.upper() if name else "") for text, name, _, _ in Formatter().parse(remedy))
-    return re.sub(r"docs/runbook.md#(\w+)", r"[the section \1](#\1)", text)
+    headings = {name.lower(): name for fault in FAULTS.values() for name in fault.alarms}
+    return re.sub(
+        r"docs/runbook.md#(\w+)", lambda found: f"[{headings.get(found[1], found[1].title())}](#{found[1]})", text
+    )

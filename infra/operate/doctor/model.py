@@ -9,6 +9,9 @@ from infra.operate.doctor.reading import is_denied
 from lambda_function.aws.model_store import DamagedChannelError, ModelStore, NoModelYetError
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import PredictorError, StoreError, TransientError
+from training.errors import BucketError
+from training.registry.bucket import Bucket
+from training.registry.channel_history import StoredChannel, is_lost
 
 
 def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket: str) -> Finding:
@@ -29,7 +32,7 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket:
     try:
         refreshed = store.refresh()
     except NoModelYetError:
-        return found("no-model", f"{where} holds no model yet: rides wait in the stream", bucket=bucket)
+        return _no_model(where, channel, Bucket(client("s3"), bucket))
     except PredictorError as error:
         return _problem(where, channel, bucket, error)
     version = refreshed.model.model_version
@@ -38,6 +41,16 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket:
             f"{where}; a function that starts serves {version} in its place", channel, bucket, refreshed.error
         )
     return good("model", f"{where} holds {version}, and it loads")
+
+
+def _no_model(where: str, channel: str, bucket: Bucket) -> Finding:
+    """Tell a new channel from a lost one, of which the history is left."""
+    try:
+        if is_lost(bucket, StoredChannel(channel, None, None)):
+            return found("channel-lost", f"{where} is gone, and has a history", channel=channel, bucket=bucket.name)
+    except BucketError as error:
+        return found("denied" if is_denied(error.__cause__) else "not-read", f"{where}: {error}", check="model")
+    return found("no-model", f"{where} holds no model yet: rides wait in the stream", bucket=bucket.name)
 
 
 def _problem(where: str, channel: str, bucket: str, error: PredictorError) -> Finding:
