@@ -186,6 +186,11 @@ def take_encryption_from_queue(on: Deployed) -> None:
     on.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": ""})
 
 
+def shorten_queue_retention(on: Deployed) -> None:
+    url = on.outputs["RejectsQueueUrl"]
+    on.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"MessageRetentionPeriod": "60"})
+
+
 def send_reject_to_queue(on: Deployed) -> None:
     on.client("sqs").send_message(QueueUrl=on.outputs["RejectsQueueUrl"], MessageBody="a part of an object")
 
@@ -224,6 +229,7 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("mapping-changed", change_mapping(DestinationConfig={}), "--destination-config '{"),
     ("rejects-queue-missing", delete_rejects_queue, "docs/runbook.md#repair"),
     ("queue-not-encrypted", take_encryption_from_queue, "`aws sqs set-queue-attributes"),
+    ("queue-retention-short", shorten_queue_retention, "MessageRetentionPeriod=1209600`"),
     ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]
 """The fault, how it is planted, and words of the remedy."""

@@ -72,8 +72,10 @@ _STACK = (
         "a value that a parameter sets was changed by hand",
         "parameters",
         _WARNING,
-        "to keep this, deploy with {values}; else undo it by hand, because CloudFormation does not detect it",
-        in_table="deploy with the new value to keep it; else undo it by hand: CloudFormation does not detect it",
+        "to keep this, deploy with {values}; else undo it as in docs/runbook.md#repair, because a deployment with the "
+        "same values does not",
+        in_table="deploy with the new value to keep it; else undo it as in docs/runbook.md#repair: a deployment with "
+        "the same values does not",
     ),
     Fault(
         "resources-drifted",
@@ -257,6 +259,13 @@ _CHANGED = (
         "queue",
         _BAD,
         "`aws sqs set-queue-attributes --queue-url {queue} --attributes KmsMasterKeyId={key}`",
+    ),
+    Fault(
+        "queue-retention-short",
+        "a queue keeps messages for a shorter time than the template says: rejects in it would be lost earlier",
+        "queue",
+        _BAD,
+        "`aws sqs set-queue-attributes --queue-url {queue} --attributes MessageRetentionPeriod={seconds}`",
     ),
     Fault(
         "key-disabled",

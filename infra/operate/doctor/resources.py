@@ -103,17 +103,21 @@ def probe_key(kms: Any, key: str) -> tuple[Finding, ...]:
 
 
 def probe_queue(sqs: Any, queue: str, name: str, stack: str, wanted: Properties) -> tuple[Finding, ...]:
-    """Check that a queue exists and is encrypted as in the template, and count its messages."""
+    """Check that a queue exists, is encrypted and keeps messages as in the template, and count its messages."""
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
     key, wanted_key = attributes.get("KmsMasterKeyId"), wanted.get("KmsMasterKeyId")
     if wanted_key and key != wanted_key:
         what = f"{name} is encrypted with {key or 'no key'}, and not with the stack's key"
         return (found("queue-not-encrypted", what, queue=queue, key=wanted_key),)
+    kept_s, wanted_s = int(attributes["MessageRetentionPeriod"]), int(wanted.get("MessageRetentionPeriod", 0))
+    if kept_s < wanted_s:
+        what = f"{name} keeps messages for {kept_s:,} s, and the template says {wanted_s:,} s: then SQS deletes them"
+        return (found("queue-retention-short", what, queue=queue, seconds=wanted_s),)
     counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
     if name == REJECTS_QUEUE and (n_messages := sum(int(attributes[count]) for count in counts)):
         what = f"{counted(n_messages, 'message')} with rejects that the bucket did not take"
         return (found("rejects-in-queue", what, stack=stack),)
-    return (good("queue", f"{name} exists, and is encrypted as in the template"),)
+    return (good("queue", f"{name} exists, and encrypts and keeps messages as in the template"),)
 
 
 def probe_api(aws_lambda: Any, name: str, wanted: Properties) -> tuple[Finding, ...]:
