@@ -22,7 +22,7 @@ from lambda_function.core.channel import ACTIVATION_DELAY_S, MAX_SEGMENTS, decod
 from lambda_function.errors import BundleError, KmsError
 from tests.builders import small_bundle
 from tests.builders_channels import KEY, bucket_of_three, gate, move, new_bucket, version, version_of
-from tests.fakes import BUCKET, damage_bundle
+from tests.fakes import BUCKET, FakeClock, damage_bundle
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.fakes_kms import OTHER_KEY, FakeKms
 from tests.outcomes import DENIED, NO_ANSWER, AnswerLost, Meanwhile
@@ -288,6 +288,24 @@ def test_machine_whose_clock_is_wrong_promotes_nothing(bucket: Bucket, ahead_s: 
         promote(wrong, "stable", version(2))
     assert bucket.s3.objects[KEY] == before
     assert promote(Bucket(DatedS3(bucket.s3, 20), BUCKET), "stable", version(2)).has_moved
+
+
+def move_slowly(bucket: Bucket, took_s: float) -> None:
+    """Move a channel while time passes before its object is written."""
+    clock = FakeClock(NOW.timestamp())
+    bucket.s3.script = [None, None, Meanwhile(lambda: clock.advance(took_s))]
+    move(bucket, seed=2, mover=Mover("tests", lambda: datetime.fromtimestamp(clock(), UTC)))
+
+
+def test_move_that_functions_may_read_too_late_names_the_rides_to_bring_again(bucket: Bucket) -> None:
+    with pytest.raises(UserError, match=r"stable was moved to .*, but that took 31 s.*rides replay --from 2026-11-29T"):
+        move_slowly(bucket, took_s=31)
+    assert segments(bucket)[0] == (version(2), 150)
+
+
+def test_move_that_takes_no_longer_than_the_margin_is_in_time(bucket: Bucket) -> None:
+    move_slowly(bucket, took_s=30)
+    assert segments(bucket)[0] == (version(2), 150)
 
 
 @dataclass

@@ -54,8 +54,8 @@ KEPT_DAYS = 366
 """Segments that ended earlier are dropped: no stream retains a record longer than 365 days."""
 
 MAX_CLOCK_DIFFERENCE_S = 30.0
-"""The most that a mover's clock may differ from S3's: the activation delay begins by the mover's clock, and the default
-delay has a margin of 30 s."""
+"""The most that a mover's clock may differ from S3's, and that a move may take: the activation delay begins by the
+mover's clock before the channel is written, and the default delay has a margin of 30 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,8 @@ def move_channel(
 
     Raises:
         BucketError: Somebody else moved it first.
-        UserError: The channel is lost and has a history, or this machine's clock is wrong.
+        UserError: The channel is lost and has a history, this machine's clock is wrong, or the move took so long that
+            functions may have read it too late; the channel has moved then.
     """
     arm = Arm(model_version, manifest_sha256)
     return _add_segment(bucket, read_channel(bucket, channel), arm, why, mover, activation_delay_s).now
@@ -150,8 +151,9 @@ def promote(
     Raises:
         NoSuchVersionError: The bucket holds no such version.
         BundleError: The function would not serve the version.
-        UserError: The channel takes nothing by force, there is no passing verdict against what it holds, it is lost, or
-            this machine's clock is wrong.
+        UserError: The channel takes nothing by force, there is no passing verdict against what it holds, it is lost,
+            this machine's clock is wrong, or the move took so long that functions may have read it too late; the
+            channel has moved then.
         BucketError: Somebody else moved it first, or the version does not have the key's signature.
         KmsError: KMS did not check the signature.
     """
@@ -297,8 +299,23 @@ def _add_segment(
             raise LostChannelError(bucket, stored.channel)
         return _move(bucket, stored, (Segment(BEGINNING, (arm,)),), why, mover)
     earliest = aware_time(old.segments[0].effective_from) + timedelta(microseconds=1)
-    begins = max(mover.clock() + timedelta(seconds=activation_delay_s), earliest)
-    return _move(bucket, stored, (Segment(time_text(begins), (arm,)), *old.segments), why, mover)
+    started = mover.clock()
+    begins = max(started + timedelta(seconds=activation_delay_s), earliest)
+    moved = _move(bucket, stored, (Segment(time_text(begins), (arm,)), *old.segments), why, mover)
+    took_s = (mover.clock() - started).total_seconds()
+    if took_s > MAX_CLOCK_DIFFERENCE_S:
+        raise _late(moved, took_s)
+    return moved
+
+
+def _late(moved: Moved, took_s: float) -> UserError:
+    """Return the error for a segment that may have begun before every running function had read the channel."""
+    begins = moved.now.segments[0].effective_from
+    return UserError(
+        f"{moved.channel} was moved to {moved.now.model_version}, but that took {took_s:.0f} s: functions may have read"
+        f" it after the new model's first ride, and predicted some with the old one",
+        f"some minutes after {begins}, bring these rides again: `ridecast rides replay --from {begins} --stack STACK`",
+    )
 
 
 def _check_clock(stored: StoredChannel) -> None:
