@@ -121,4 +121,5 @@ class Marks:
         try:
             return msgspec.json.decode(stored.body, type=Mark)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BucketError(self._bucket.name, stored.key, f"holds no mark: {error}") from error
+            problem = f"holds no mark: {error}; delete it: its records count as pending then, and keep their ids"
+            raise BucketError(self._bucket.name, stored.key, problem) from error
