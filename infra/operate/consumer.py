@@ -22,6 +22,9 @@ from lambda_function.errors import RejectError
 _SEQUENCE_DIGITS = 60  # real sequence numbers have 56
 _INDEX_DIGITS = 6
 
+MAX_DYNAMO_BYTES = 399 * 1024
+"""Of a prediction: an item has at most 400 KiB, names and key included. Only a huge `ride_id` makes one larger."""
+
 
 class Row(NamedTuple):
     """A prediction as a table holds it."""
@@ -40,6 +43,7 @@ class Counts:
     n_replaced: int = 0  # other bytes, later on the stream: they replaced the row
     n_outdated: int = 0  # other bytes, earlier on the stream: the row stayed
     n_unreadable: int = 0  # records that are no predictions
+    n_too_large: int = 0  # predictions that the table cannot hold
 
     def add(self, other: "Counts") -> None:
         """Add the counts of another."""
@@ -169,6 +173,9 @@ class DynamoTable:
         return counts
 
     def _upsert(self, row: Row, counts: Counts) -> None:
+        if len(row.data) > MAX_DYNAMO_BYTES:  # it would be refused for ever, and the records behind it would wait
+            counts.n_too_large += 1
+            return
         try:
             answer = self._client.put_item(
                 TableName=self._name,

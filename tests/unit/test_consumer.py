@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from infra.operate.consumer import Counts, DynamoTable, Row, SqliteTable, Table, consume
+from infra.operate.consumer import MAX_DYNAMO_BYTES, Counts, DynamoTable, Row, SqliteTable, Table, consume
 from lambda_function.core.events import encode_predictions
 from lambda_function.core.kpl import pack
 
@@ -88,6 +88,10 @@ def test_dynamodb_gives_the_same_rows_and_counts(table: SqliteTable) -> None:
         items = client.scan(TableName="predictions")["Items"]
         found = [Row(one["prediction_id"]["S"], one["place"]["S"], bytes(one["data"]["B"])) for one in items]
         assert found == list(table)
+        # AND a prediction that no item can hold does not keep those behind it from the table
+        (large,) = encode_predictions("a", [17.4], ["x" * MAX_DYNAMO_BYTES], ["shardId-000000000000:2"])
+        records = [("52", large), ("53", prediction(3))]
+        assert consume(records, tables[1]) == Counts(n_new=1, n_too_large=1)
 
 
 def test_it_needs_nothing_of_training() -> None:

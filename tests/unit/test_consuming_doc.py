@@ -41,7 +41,8 @@ def test_function_keeps_the_later_of_two_predictions_with_one_id(monkeypatch: py
             BillingMode="PAY_PER_REQUEST",
         )
         handler = names_in(DYNAMODB)["lambda_handler"]
-        event = invocation(prediction(1, "withdrawn"), prediction(2, "a"), prediction(1, "good"))
+        too_large = prediction(3, "x" * 500_000)
+        event = invocation(prediction(1, "withdrawn"), too_large, prediction(2, "a"), prediction(1, "good"))
         for one in (event, event, {"Records": event["Records"][:1]}):
             handler(one, None)
         kept = sorted(bytes(item["data"]["B"]) for item in client.scan(TableName="predictions")["Items"])
