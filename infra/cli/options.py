@@ -76,6 +76,7 @@ ActivationDelay = Annotated[
     float | None,
     typer.Option(
         min=0,
+        max=86_400,
         metavar="SECONDS",
         help="Seconds until the model serves: running functions read the channel. (default: the stack's, or 150)",
     ),

@@ -182,7 +182,7 @@ def test_dry_run_brings_and_marks_nothing() -> None:
 def test_damaged_mark_stops_the_run_before_anything_is_sent() -> None:
     account = account_with(1)
     account.s3.objects["redriven/rejects/x"] = b"{"
-    with pytest.raises(BucketError, match="holds no mark: .* delete it: its records count as pending"):
+    with pytest.raises(BucketError, match=r"holds no mark: .* delete it: its records count as pending"):
         account.redrive()
     assert account.published() == []
 

@@ -250,7 +250,7 @@ def _versions(state: Channel) -> list[str]:
 
 def _held_version(bucket: Bucket, stored: StoredChannel, name: str) -> str:
     held = served_versions(bucket, stored)
-    found = [name] if name in held else sorted(version for version in held if version.startswith(name))
+    found = [name] if name in held else sorted(one for one in held if name and one.startswith(name))
     if len(found) == 1:
         return found[0]
     if found:

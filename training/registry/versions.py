@@ -67,7 +67,7 @@ def resolve_version(bucket: Bucket, name: str) -> str:
         return name
     if name in pointed:
         return pointed[name].model_version
-    begun = [version for version in versions if version.startswith(name)]
+    begun = [version for version in versions if name and version.startswith(name)]
     if len(begun) == 1:
         return begun[0]
     raise NoSuchVersionError(bucket.name, name, begun or versions, is_ambiguous=bool(begun))
