@@ -162,6 +162,7 @@ class ModelStore:
             model, problem = self._model_of(channel, segment)
             models.append(ModelFrom(segment.effective_from_s, model))
             error = error or problem
+        self._keep_few()  # only now: segments of a batch may have their models in turn, and each is loaded once
         version, before = models[0].model.model_version, self._last_version
         self._last_version = version
         age_s = max(0.0, self.wall() - self._seen_at_s)
@@ -214,14 +215,17 @@ class ModelStore:
         raise problem
 
     def _load_kept(self, arm: Arm) -> ModelBundle:
-        """Return a model from memory, else load it and keep it in place of the least recently used."""
+        """Return a model from memory, else load it."""
         if arm in self._unusable:
             raise self._unusable[arm]
         model = self._loaded.pop(arm, None) or self._load_twice(arm)
         self._loaded[arm] = model
-        if len(self._loaded) > N_MODELS:
-            del self._loaded[next(iter(self._loaded))]
         return model
+
+    def _keep_few(self) -> None:
+        """Drop the least recently used models."""
+        for arm in list(self._loaded)[:-N_MODELS]:
+            del self._loaded[arm]
 
     def _load_twice(self, arm: Arm) -> ModelBundle:
         """Load a model; a bundle is damaged only if it is so twice, and not because of one bad read."""

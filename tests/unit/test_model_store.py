@@ -324,6 +324,19 @@ def test_few_models_are_kept_and_the_least_recently_used_goes() -> None:
     assert followed.loaded() == [N_MODELS + 1]
 
 
+def test_batch_whose_segments_have_more_models_in_turn_than_are_kept_loads_each_once() -> None:
+    n = N_MODELS + 2
+    followed = Segmented(n)
+    for turn, bundle in enumerate(followed.bundles * 2, start=1):
+        publish_bundle(followed.s3, bundle, mover=mover(T0 + 3600 * n * turn))
+    followed.calls()
+    ends_s = T0 + 3600 * n * (2 * n + 1)
+    refreshed = followed.store.refresh([T0 + 3600 * hour for hour in range(n * (2 * n + 1))])
+    assert len(refreshed.models) == 3 * n
+    assert sorted(followed.loaded()) == list(range(n))
+    assert len(followed.versions(ends_s)) == 1
+
+
 def test_older_model_that_s3_refuses_is_an_error_and_not_another_model() -> None:
     followed = Segmented()
     followed.start()
