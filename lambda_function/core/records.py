@@ -174,7 +174,7 @@ def _decode_unusual_record(record: dict[str, Any], envelope: dict[str, Any]) -> 
 
 def _arrival_time_s(value: object) -> float | None:
     """Return an arrival time in seconds or milliseconds as seconds; None if no calendar has it."""
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or value == _LAST_SECOND_S:  # a reject that is redriven stays one
         return None
     try:
         seconds = value / _MILLISECONDS_PER_S if value >= FIRST_MILLISECONDS else float(value)

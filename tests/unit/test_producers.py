@@ -14,10 +14,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infra.local.runtime.http import http_event
+from infra.operate.redrive.records import decode_rejects
 from lambda_function.core import diagnosis, documents, kpl
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.documents import split_documents
-from lambda_function.core.events import DAMAGED_AGGREGATE, INVALID_FIELD, NOT_JSON, decode_prediction, decode_ride_event
+from lambda_function.core.events import (
+    DAMAGED_AGGREGATE,
+    INVALID_FIELD,
+    NOT_JSON,
+    decode_prediction,
+    decode_ride_event,
+    encode_reject,
+)
 from lambda_function.core.kpl import pack
 from lambda_function.core.pickup_time import arrival_minutes, pickup_minute
 from lambda_function.core.processor import MAX_BAD_TRIES, ProcessedBatch, process
@@ -560,6 +568,15 @@ def test_arrival_that_no_calendar_has_is_one_reject(arrival: object, pickup: str
     assert len(function.kinesis.taken) == 2
     (line,) = function.s3.lines("rejects/")
     assert b"`$.kinesis.approximateArrivalTimestamp`" in line
+
+
+def test_record_without_an_arrival_of_a_calendar_is_rejected_again_when_it_is_redriven() -> None:
+    record = lambda_record(ONE)
+    record["kinesis"]["approximateArrivalTimestamp"] = 1e18
+    ((_, reject),) = process(decode_records({"Records": [record]}), small_bundle().model).rejects
+    (failed,) = decode_rejects("rejects/rides/shard/1.ndjson", encode_reject(reject)).records
+    again = process(decode_records({"Records": [failed.original(STREAM_ARN)]}), small_bundle().model)
+    assert again.rejects == [(0, reject)]
 
 
 def test_arrival_in_milliseconds_beside_data_that_are_no_base64_is_kept() -> None:
