@@ -77,6 +77,7 @@ def _options(
 def main() -> None:
     """Run the command line. An error that the user can solve is one sentence on standard error and exit code 2."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     from infra.cli.output import printable
     from lambda_function.errors import PredictorError
@@ -93,7 +94,7 @@ def main() -> None:
             sys.stdout.write(f"{error.format_message()}\n")
             sys.exit(2)
         sentence = " ".join(error.format_message().split())
-    except (UserError, PredictorError, BotoCoreError, ClientError, OSError) as error:
+    except (UserError, PredictorError, BotoCoreError, ClientError, ResponseParserError, OSError) as error:
         sentence = str(error)
     sys.stderr.write(f"ridecast: {printable(sentence)}\n")
     sys.exit(2)

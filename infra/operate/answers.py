@@ -1,6 +1,7 @@
 """Treat an answer of AWS that was cut off as one that was lost: retry it, and fail if it stays.
 
 An answer with status 200 and an empty or half body would otherwise read as an empty one: no alarm, no reject, no field.
+The page of a proxy in place of AWS's error is treated in the same way: botocore cannot parse it.
 """
 
 from typing import Any
@@ -19,7 +20,9 @@ _NOT_IN_BODY = {"header", "headers", "statusCode"}
 def retry_cut_off_answers(client: Any) -> None:
     """Make a boto3 client retry cut off answers as it retries a fault of AWS; the last one is a ClientError."""
     client.meta.events.register("before-parse", _mark)
-    client.meta.events.register_first("needs-retry", _take_over_status)
+    # The rules of retries are registered for the service, and what is for the service runs before what is for all.
+    service = client.meta.service_model.service_id.hyphenize()
+    client.meta.events.register_first(f"needs-retry.{service}", _take_over_status)
 
 
 def is_cut_off(body: bytes, protocol: str) -> bool:
@@ -43,12 +46,15 @@ def is_cut_off(body: bytes, protocol: str) -> bool:
 
 
 def _mark(operation_model: Any, response_dict: Any, customized_response_dict: Any, **_: object) -> None:
-    """Turn a cut off answer into one with a server's error."""
-    if response_dict["status_code"] >= 300 or not _has_body(operation_model):  # noqa: PLR2004 - HTTP
+    """Turn an answer that was cut off, or a page of a proxy, into one with a server's error."""
+    is_error = response_dict["status_code"] >= 300  # noqa: PLR2004 - HTTP
+    body = response_dict["body"]
+    if not (body if is_error else _has_body(operation_model)):
         return
-    if is_cut_off(response_dict["body"], operation_model.service_model.resolved_protocol):
+    if is_cut_off(body, operation_model.service_model.resolved_protocol):
         response_dict.update(status_code=_LOST, body=b"")
-        customized_response_dict["Error"] = {"Code": _CODE, "Message": "the answer was cut off"}
+        problem = "the answer is not AWS's own" if is_error else "the answer was cut off"
+        customized_response_dict["Error"] = {"Code": _CODE, "Message": problem}
 
 
 def _has_body(operation_model: Any) -> bool:
