@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.simulation.simulation import BUCKET, SimulationOptions
@@ -102,6 +102,10 @@ def check(account: Account, n_put: int) -> None:
     assert account.simulation.input.n_put == n_put
 
 
+MODERATELY = settings(max_examples=min(100, settings().max_examples))  # an example takes 60 ms
+
+
+@MODERATELY
 @given(ARRIVALS, ANY_OPTIONS, FAULTS, INTERRUPTIONS)
 def test_redriven_failures_and_rejects_converge(
     arrivals: list[list[Entry]], options: SimulationOptions, faults: list[At], interruptions: list[Countdown]
@@ -112,6 +116,7 @@ def test_redriven_failures_and_rejects_converge(
     check(account, n_put)
 
 
+@MODERATELY
 @given(ARRIVALS, ANY_OPTIONS, FAULTS, INTERRUPTIONS)
 def test_replayed_stream_converges(
     arrivals: list[list[Entry]], options: SimulationOptions, faults: list[At], interruptions: list[Countdown]
