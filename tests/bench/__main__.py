@@ -13,7 +13,7 @@ from infra.cli.output import live_display
 from tests.bench.deployed import bench_api, bench_cold_start
 from tests.bench.figures import Figure, show_figures, write_figures
 from tests.bench.growth import growth_figures, measure_growth, plot_growth
-from tests.bench.handler import bench_engine, bench_handler, bench_intervals, bench_parts
+from tests.bench.handler import bench_arrival, bench_engine, bench_handler, bench_intervals, bench_parts
 from tests.bench.subjects import build_subject
 
 RESULT = Path("build/bench.json")
@@ -23,6 +23,7 @@ BENCHES = {
     "timing the handler beside what it replaces": bench_handler,
     "timing the handler's parts": bench_parts,
     "timing the handler with intervals beside itself without": bench_intervals,
+    "timing the choice of the model by arrival": bench_arrival,
 }
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import JSON, KPL
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment
 from lambda_function.core.events import Ride, decode_ride_event, encode_predictions, ride_columns
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.kpl import pack
@@ -25,7 +26,7 @@ BATCH_SIZES = (1, 100, 1000)
 N_LINEAR, N_FOREST = 200, 20
 """Rides that the course's handler is timed on, with its linear model and its forest: they take 0.3 and 4 ms each."""
 
-N_INTERVAL_REPEATS = 41
+N_REPEATS = 41
 """More than elsewhere, to find a small difference of two large times."""
 
 
@@ -114,8 +115,26 @@ def bench_intervals(subject: Subject) -> list[Figure]:
     event = subject.event
     n_rides = len(event["Records"])
     plain, extended = (ours(bundle, fast_kinesis()) for bundle in (subject.bundle, subject.with_intervals))
-    extra_us = extra_cpu_us_per_ride(lambda: plain(event), lambda: extended(event), n_rides, N_INTERVAL_REPEATS)
+    extra_us = extra_cpu_us_per_ride(lambda: plain(event), lambda: extended(event), n_rides, N_REPEATS)
     return [Figure(f"handler: intervals, added to a batch of {n_rides:,}", extra_us, US, 0.3)]
+
+
+def bench_arrival(subject: Subject) -> list[Figure]:
+    """Time what the choice of the model by arrival adds to the age of the oldest record, on the largest batch."""
+    records = decode_records(subject.event)
+    arm = Arm(subject.bundle.model_version, "ab" * 32)
+    channel = Channel(segments=(Segment(BEGINNING, (arm,)),), moved_at=BEGINNING)
+
+    def choose() -> None:
+        arrivals_s = [record.envelope.arrival_time_s for record in records]
+        min(arrivals_s)
+        channel.segments_of(arrivals_s)
+
+    def age() -> float:
+        return min(record.envelope.arrival_time_s for record in records)
+
+    extra_us = extra_cpu_us_per_ride(age, choose, len(records), N_REPEATS)
+    return [Figure(f"handler: model by arrival, added to a batch of {len(records):,}", extra_us, US, 0.05)]
 
 
 def _features(rides: list[Ride]) -> NDArray[np.float64]:
