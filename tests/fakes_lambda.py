@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from botocore.model import ServiceId
+
 from tests.outcomes import AnswerLost
 
 
@@ -42,7 +44,10 @@ class FakeLambda:
         meta: Takes boto3's event handlers, and calls none.
     """
 
-    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_: None, register_first=lambda *_: None))
+    meta = SimpleNamespace(
+        events=SimpleNamespace(register=lambda *_: None, register_first=lambda *_: None),
+        service_model=SimpleNamespace(service_id=ServiceId("Lambda")),
+    )
 
     def __init__(self, function: Callable[[dict[str, Any]], object], script: Iterable[InvokeOutcome] = ()) -> None:
         self.script = list(script)

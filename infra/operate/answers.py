@@ -47,11 +47,13 @@ def is_cut_off(body: bytes, protocol: str) -> bool:
 
 def _mark(operation_model: Any, response_dict: Any, customized_response_dict: Any, **_: object) -> None:
     """Turn an answer that was cut off, or a page of a proxy, into one with a server's error."""
+    protocol = operation_model.service_model.resolved_protocol
     is_error = response_dict["status_code"] >= 300  # noqa: PLR2004 - HTTP
     body = response_dict["body"]
-    if not (body if is_error else _has_body(operation_model)):
+    # An error in JSON needs no check: botocore takes any other text as its message.
+    if not (body and protocol in _XML if is_error else _has_body(operation_model)):
         return
-    if is_cut_off(body, operation_model.service_model.resolved_protocol):
+    if is_cut_off(body, protocol):
         response_dict.update(status_code=_LOST, body=b"")
         problem = "the answer is not AWS's own" if is_error else "the answer was cut off"
         customized_response_dict["Error"] = {"Code": _CODE, "Message": problem}

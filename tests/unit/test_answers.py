@@ -66,3 +66,5 @@ def test_error_of_aws_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     body = b"<ErrorResponse><Error><Code>ValidationError</Code><Message>no</Message></Error></ErrorResponse>"
     with pytest.raises(ClientError, match="ValidationError"):
         client_with(monkeypatch, (400, body)).describe_stacks()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client_with(monkeypatch, (403, b"<Code>AccessDenied"), service="kms").get_key_rotation_status(KeyId="k")

@@ -26,7 +26,8 @@ Entries = list[Entry]
 
 KEYS = st.one_of(st.sampled_from(["7", "8", "ride-ö"]), st.text(st.characters(exclude_categories=["Cs"]), max_size=256))
 SIZES = st.integers(0, 20_000) | st.sampled_from([127, 128, 16_383, 16_384])  # lengths of one, two and three bytes
-DATAS = st.one_of(st.binary(max_size=40), SIZES.map(lambda size: b"x" * size))
+PLAIN = st.binary(max_size=40).filter(lambda data: not is_aggregated(data))  # a prediction never looks like one
+DATAS = st.one_of(PLAIN, SIZES.map(lambda size: b"x" * size))
 ENTRIES = st.lists(st.tuples(KEYS, DATAS), max_size=30)
 GROUPS = st.integers(1, 5)
 
