@@ -85,7 +85,18 @@ def _note(number: int) -> None:
     _received = _received or number
 
 
-def _raise(number: int, _: FrameType | None) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
+    if _is_in_finalizer(frame):  # Python ignores what is raised there, so the signal comes again a little later
+        threading.Timer(_STEP_S, signal.pthread_kill, (threading.get_ident(), number)).start()
+        return
     _note(number)
     end_at_once()
     raise KeyboardInterrupt
+
+
+def _is_in_finalizer(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
