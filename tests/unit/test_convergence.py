@@ -105,25 +105,19 @@ def check(account: Account, n_put: int) -> None:
 MODERATELY = settings(max_examples=min(100, settings().max_examples))  # an example takes 60 ms
 
 
+@pytest.mark.parametrize("step", [redrive, replay])
 @MODERATELY
 @given(ARRIVALS, ANY_OPTIONS, FAULTS, INTERRUPTIONS)
-def test_redriven_failures_and_rejects_converge(
-    arrivals: list[list[Entry]], options: SimulationOptions, faults: list[At], interruptions: list[Countdown]
+def test_redrive_and_replay_converge(
+    step: Step,
+    arrivals: list[list[Entry]],
+    options: SimulationOptions,
+    faults: list[At],
+    interruptions: list[Countdown],
 ) -> None:
     account = run(arrivals, options, faults)
     n_put = account.simulation.input.n_put
-    repeated(account, redrive, interruptions)
-    check(account, n_put)
-
-
-@MODERATELY
-@given(ARRIVALS, ANY_OPTIONS, FAULTS, INTERRUPTIONS)
-def test_replayed_stream_converges(
-    arrivals: list[list[Entry]], options: SimulationOptions, faults: list[At], interruptions: list[Countdown]
-) -> None:
-    account = run(arrivals, options, faults)
-    n_put = account.simulation.input.n_put
-    repeated(account, replay, interruptions)
+    repeated(account, step, interruptions)
     check(account, n_put)
 
 

@@ -1,7 +1,7 @@
 """Corrections of resource types that moto's CloudFormation has, but handles in another way than AWS."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from moto.awslambda.models import LambdaFunction, LambdaVersion, Permission
@@ -72,23 +72,33 @@ def _name_versions() -> None:
     LambdaVersion.has_cfn_attr = classmethod(lambda _, attr: attr == "Version")
 
 
-def _write_policies_of_roles() -> None:
-    """Store a role's inline policies as JSON text, on update too. moto stores no text, and ignores updates."""
-    moto_create, moto_update = Role.create_from_cloudformation_json, Role.update_from_cloudformation_json
+def _after_create_and_update(resource_class: Any, write: Callable[[Any, Mapping[str, Any]], None]) -> None:
+    """Write into a resource what moto does not read from the template, when it is created and when it is updated."""
+    moto_create = resource_class.create_from_cloudformation_json
+    moto_update = resource_class.update_from_cloudformation_json
 
     def create(name: str, resource: Mapping[str, Any], account: str, region: str, **more: Any) -> Any:
-        return write(moto_create(name, resource, account, region, **more), resource)
+        made = moto_create(name, resource, account, region, **more)
+        write(made, resource["Properties"])
+        return made
 
     def update(*, cloudformation_json: Mapping[str, Any], **request: Any) -> Any:
-        return write(moto_update(cloudformation_json=cloudformation_json, **request), cloudformation_json)
+        made = moto_update(cloudformation_json=cloudformation_json, **request)
+        write(made, cloudformation_json["Properties"])
+        return made
 
-    def write(role: Any, resource: Mapping[str, Any]) -> Any:
-        policies = resource["Properties"].get("Policies", ())
+    resource_class.create_from_cloudformation_json = staticmethod(create)
+    resource_class.update_from_cloudformation_json = staticmethod(update)
+
+
+def _write_policies_of_roles() -> None:
+    """Store a role's inline policies as JSON text, on update too. moto stores no text, and ignores updates."""
+
+    def write(role: Any, properties: Mapping[str, Any]) -> None:
+        policies = properties.get("Policies", ())
         role.policies = {one["PolicyName"]: json.dumps(one["PolicyDocument"]) for one in policies}
-        return role
 
-    Role.create_from_cloudformation_json = staticmethod(create)
-    Role.update_from_cloudformation_json = staticmethod(update)
+    _after_create_and_update(Role, write)
 
 
 def _tag_keys_and_write_their_policies() -> None:
@@ -106,23 +116,13 @@ def _tag_keys_and_write_their_policies() -> None:
 
 def _describe_encryption() -> None:
     """Describe a stream's encryption, on update too. moto does not read it; enforcement.py requires its key."""
-    stream_class = parsing.resource_class_from_type("AWS::Kinesis::Stream")  # not the one that kinesis.py puts in place
-    moto_create = stream_class.create_from_cloudformation_json
-    moto_update = stream_class.update_from_cloudformation_json
 
-    def create(name: str, resource: Mapping[str, Any], account: str, region: str, **more: Any) -> Any:
-        return describe(moto_create(name, resource, account, region, **more), resource)
-
-    def update(*, cloudformation_json: Mapping[str, Any], **request: Any) -> Any:
-        return describe(moto_update(cloudformation_json=cloudformation_json, **request), cloudformation_json)
-
-    def describe(stream: Any, resource: Mapping[str, Any]) -> Any:
-        encryption = resource["Properties"].get("StreamEncryption", {})
+    def write(stream: Any, properties: Mapping[str, Any]) -> None:
+        encryption = properties.get("StreamEncryption", {})
         stream.encryption_type, stream.key_id = encryption.get("EncryptionType", "NONE"), encryption.get("KeyId")
-        return stream
 
-    stream_class.create_from_cloudformation_json = staticmethod(create)
-    stream_class.update_from_cloudformation_json = staticmethod(update)
+    # The class by its type's name, because kinesis.py puts another in the place of moto's own.
+    _after_create_and_update(parsing.resource_class_from_type("AWS::Kinesis::Stream"), write)
 
 
 def _version_buckets() -> None:
