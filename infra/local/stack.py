@@ -81,18 +81,50 @@ class Stack:
         properties: dict[str, Any] = found[0]["Properties"]
         return properties
 
-    def event_source_mapping(self, physical_names: Mapping[str, str]) -> MappingConfig:
-        """Return the configuration of the stack's event source mapping.
+    def event_source_mapping(self, physical_names: Mapping[str, str], function: str = "Predictor") -> MappingConfig:
+        """Return the configuration of a function's only event source mapping.
 
         Args:
             physical_names: By logical names, as the deployed stack has them.
+            function: The function's logical name.
 
         Raises:
-            UserError: The template has not one mapping, or one with an unsupported property or an unknown reference.
+            UserError: The function has not one mapping, or one with an unsupported property or an unknown reference.
+        """
+        mappings = list(self.event_source_mappings(physical_names, function).values())
+        if len(mappings) != 1:
+            raise UserError(f"{function} in {self.path.name} has {len(mappings)} event source mappings, not one")
+        return mappings[0]
+
+    def event_source_mappings(self, physical_names: Mapping[str, str], function: str) -> dict[str, MappingConfig]:
+        """Return the configurations of a function's event source mappings by the logical name of their stream.
+
+        Args:
+            physical_names: By logical names, as the deployed stack has them.
+            function: The function's logical name.
+
+        Raises:
+            UserError: A mapping has an unsupported property or an unknown reference.
         """
         names = {**self.parameters, **physical_names}
-        properties = self.only("AWS::Lambda::EventSourceMapping")
-        return mapping_config({name: self._value(value, names) for name, value in properties.items()})
+        found = [
+            properties
+            for resource in self.decided["Resources"].values()
+            if resource["Type"] == "AWS::Lambda::EventSourceMapping"
+            and self._function_of(properties := resource["Properties"]) == function
+        ]
+        return {
+            _target(properties["EventSourceArn"]): mapping_config(
+                {name: self._value(value, names) for name, value in properties.items()}
+            )
+            for properties in found
+        }
+
+    def _function_of(self, properties: Mapping[str, Any]) -> str:
+        """Return the logical name of a mapping's or an alias's function."""
+        target = _target(properties["FunctionName"])
+        resource = self.decided["Resources"].get(target, {})
+        return self._function_of(resource["Properties"]) if resource.get("Type") == "AWS::Lambda::Alias" else target
 
     def _value(self, node: Any, names: Mapping[str, str]) -> Any:
         """Resolve references: `Ref x` and `GetAtt x.Arn` both to the name of x, which is enough for a mapping."""
@@ -100,12 +132,17 @@ class Stack:
             return [self._value(item, names) for item in node]
         if not isinstance(node, dict):
             return node
-        target = node.get("Ref") or next(iter(node.get("Fn::GetAtt", ())), None)
-        if target is None:
+        target = _target(node)
+        if not target:
             return {key: self._value(value, names) for key, value in node.items()}
         if target not in names:
             raise UserError(f"{self.path.name} refers to {target}, which has no value here")
         return names[target]
+
+
+def _target(node: Mapping[str, Any]) -> str:
+    """Return the logical name that a `Ref` or a `GetAtt` refers to; "" for anything else."""
+    return str(node.get("Ref") or next(iter(node.get("Fn::GetAtt", ())), ""))
 
 
 def mapping_config(properties: Mapping[str, Any]) -> MappingConfig:

@@ -33,6 +33,20 @@ Resources:
           Type: Kinesis
           Properties: { Stream: !GetAtt Rides.Arn, StartingPosition: LATEST, BatchSize: !Ref Batch }
 """
+OTHER_FUNCTION = """
+  Results: { Type: AWS::Kinesis::Stream, Properties: { Name: results } }
+  Other:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: somewhere/
+      Handler: a.c
+      Runtime: python3.13
+      Role: arn:aws:iam::123456789012:role/r
+      Events:
+        Rides: { Type: Kinesis, Properties: { Stream: !GetAtt Rides.Arn, StartingPosition: LATEST } }
+        Results: { Type: Kinesis, Properties: { Stream: !GetAtt Results.Arn, StartingPosition: LATEST } }
+"""
+NAMES = {"Rides": "rides", "Code": "code"}
 REQUIRED = {"EventSourceArn": "rides", "FunctionName": "predictor", "StartingPosition": "LATEST"}
 
 
@@ -68,7 +82,7 @@ def test_missing_and_unknown_parameters_are_named(template: Path, parameters: di
 
 
 def test_mapping_has_the_parameters_values_and_lambdas_defaults(template: Path) -> None:
-    mapping = Stack(template, {"Needed": "x", "Batch": 9}).event_source_mapping({"Rides": "rides", "Code": "code"})
+    mapping = Stack(template, {"Needed": "x", "Batch": 9}).event_source_mapping(NAMES, "Code")
 
     assert mapping == MappingConfig(
         stream_name="rides",
@@ -87,14 +101,23 @@ def test_mapping_has_the_parameters_values_and_lambdas_defaults(template: Path) 
 
 def test_mapping_of_a_stream_without_a_physical_name_is_refused(template: Path) -> None:
     with pytest.raises(UserError, match=r"refers to (Code|Rides), which has no value here"):
-        Stack(template, {"Needed": "x"}).event_source_mapping({})
+        Stack(template, {"Needed": "x"}).event_source_mapping({}, "Code")
 
 
-def test_template_without_a_mapping_is_refused(template: Path) -> None:
-    template.write_text("Resources: { Rides: { Type: AWS::Kinesis::Stream, Properties: { ShardCount: 1 } } }")
+def test_function_without_a_mapping_is_refused(template: Path) -> None:
+    with pytest.raises(UserError, match=r"Other in template\.yaml has 0 event source mappings, not one"):
+        Stack(template, {"Needed": "x"}).event_source_mapping(NAMES, "Other")
 
-    with pytest.raises(UserError, match="has 0 resources of type AWS::Lambda::EventSourceMapping, not one"):
-        Stack(template).event_source_mapping({})
+
+def test_each_function_has_its_own_mappings_behind_an_alias_or_not(template: Path) -> None:
+    template.write_text(TEMPLATE.replace("      Role:", "      AutoPublishAlias: live\n      Role:") + OTHER_FUNCTION)
+    stack = Stack(template, {"Needed": "x"})
+    names = {"Rides": "rides", "CodeAliaslive": "code:live", "Other": "other", "Results": "results"}
+
+    assert stack.event_source_mapping(names, "Code").function_name == "code:live"
+    mappings = stack.event_source_mappings(names, "Other")
+    assert {stream: one.stream_name for stream, one in mappings.items()} == {"Rides": "rides", "Results": "results"}
+    assert {one.function_name for one in mappings.values()} == {"other"}
 
 
 def config(**properties: Any) -> MappingConfig:
