@@ -21,7 +21,7 @@ _LONGEST_DATE = 10  # 2021-01-05
 _USUAL_LENGTH = 19
 _LOWEST_CODES = np.frombuffer(b"0000-00-00T00:00:00", np.uint8).astype(np.uint32)
 _CODES_ABOVE = np.where(ord("0") == _LOWEST_CODES, 9, 0).astype(np.uint32)  # any digit, or exactly this character
-_YEAR_1 = np.datetime64("0001-01-01T00:00", "m")
+_YEAR_1 = np.datetime64("0001-01-01T00:00:00", "s")
 
 
 def pickup_minute(pickup_datetime: str | None, arrival_time_s: float) -> int:
@@ -38,8 +38,17 @@ def pickup_minute(pickup_datetime: str | None, arrival_time_s: float) -> int:
     >>> pickup_minute("2021-01-05T08:15:00", 0.0) == pickup_minute("2021-01-05T13:15:00Z", 0.0) == 26830575
     True
     """
+    return pickup_second(pickup_datetime, arrival_time_s) // 60
+
+
+def pickup_second(pickup_datetime: str | None, arrival_time_s: float) -> int:
+    """Return a pickup in New York wall-clock seconds since 1970-01-01T00:00:00; otherwise as `pickup_minute`.
+
+    >>> pickup_second("2021-01-05T08:15:42.9", 0.0) == pickup_second("2021-01-05T13:15:42Z", 0.0) == 26830575 * 60 + 42
+    True
+    """
     if pickup_datetime is None:
-        return int(arrival_time_s // 60) + _new_york_offset_minutes(arrival_time_s // 3600 * 3600)
+        return int(arrival_time_s) + _new_york_offset_minutes(arrival_time_s // 3600 * 3600) * 60
     if _is_date(pickup_datetime):
         raise RejectError(INVALID_FIELD, "Expected a time after the date - at `$.ride.pickup_datetime`")
     try:
@@ -50,7 +59,16 @@ def pickup_minute(pickup_datetime: str | None, arrival_time_s: float) -> int:
         raise RejectError(INVALID_FIELD, "Expected ISO 8601 - at `$.ride.pickup_datetime`") from error
     except OverflowError as error:
         raise RejectError(INVALID_FIELD, "Date out of range - at `$.ride.pickup_datetime`") from error
-    return pickup.toordinal() * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute - _EPOCH_MINUTE
+    minute = pickup.toordinal() * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute - _EPOCH_MINUTE
+    return minute * 60 + pickup.second
+
+
+def pickup_seconds(pickup_datetimes: Sequence[str | None], arrival_times_s: Sequence[float]) -> NDArray[np.int64]:
+    """Return `pickup_second` of many rides (n,), and raise what it raises."""
+    usual = _usual_times(pickup_datetimes)
+    if usual is not None:
+        return usual.astype(np.int64)
+    return np.fromiter(map(pickup_second, pickup_datetimes, arrival_times_s), np.int64, len(pickup_datetimes))
 
 
 def usual_pickup_minutes(pickup_datetimes: Sequence[str | None]) -> NDArray[np.int64] | None:
@@ -58,16 +76,22 @@ def usual_pickup_minutes(pickup_datetimes: Sequence[str | None]) -> NDArray[np.i
 
     It takes a third of the time and returns None whenever the result might differ.
     """
+    times = _usual_times(pickup_datetimes)
+    return None if times is None else times.astype("datetime64[m]").astype(np.int64)
+
+
+def _usual_times(pickup_datetimes: Sequence[str | None]) -> NDArray[np.datetime64] | None:
+    """Return times (n,) of the usual form; None if one has another form or may be invalid."""
     if not pickup_datetimes or any(text is None or len(text) != _USUAL_LENGTH for text in pickup_datetimes):
         return None
     codes = np.array(pickup_datetimes, f"U{_USUAL_LENGTH}").view(np.uint32).reshape(-1, _USUAL_LENGTH)
     if ((codes - _LOWEST_CODES) > _CODES_ABOVE).any():
         return None
     try:
-        minutes = np.array(pickup_datetimes, "datetime64[s]").astype("datetime64[m]")
+        times = np.array(pickup_datetimes, "datetime64[s]")
     except ValueError:
         return None
-    return minutes.astype(np.int64) if minutes.min() >= _YEAR_1 else None
+    return times if times.min() >= _YEAR_1 else None
 
 
 def arrival_minutes(arrival_times_s: Sequence[float]) -> NDArray[np.int64]:

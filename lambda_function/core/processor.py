@@ -5,7 +5,7 @@ The work is done by column, because a microsecond per ride matters; unusual ride
 
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import NamedTuple, Self
 
@@ -122,28 +122,55 @@ def _merged(parts: Sequence[tuple[list[int], ProcessedBatch]]) -> ProcessedBatch
 
 def process(records: Sequence[KinesisRecord], model: ModelBundle) -> ProcessedBatch:
     """Predict every valid ride in one call and reject the others. No content of a record makes it raise."""
-    batch = _Batch()
-    for position, record in enumerate(records):
-        try:
-            event = decode_ride_event(record.data())
-        except RejectError as error:
-            batch.add_parts_or_reject(position, record, error)
-        else:
-            batch.add(position, record, event)
-    return batch.predict(model)
+    return RideBatch.of(records).predict(model)
 
 
 @dataclass(slots=True)
-class _Batch:
-    """The rides of a batch (n,) by column: the positions of their records, the records or sub-records, the events."""
+class RideBatch:
+    """The rides of a batch (n,) by column, before a model predicts them. Several models may predict one batch.
+
+    Attributes:
+        positions: The position of each ride's record in the batch, ascending.
+        records: The record or sub-record of each ride.
+        events: The decoded ride events.
+        rejects: (position, reject) of each record or part that no model can predict.
+        pickup_minutes: int64 (n,), as `pickup_minute`.
+        n_without_pickup_time: Rides that are predicted as of the arrival of their record.
+    """
 
     positions: list[int] = field(default_factory=list)
     records: list[KinesisRecord] = field(default_factory=list)
     events: list[RideEvent] = field(default_factory=list)
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
+    pickup_minutes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     n_without_pickup_time: int = 0
     # Records that have parts, and how many, by position.
     _divided: dict[int, tuple[KinesisRecord, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, records: Sequence[KinesisRecord]) -> Self:
+        """Decode the rides of a batch and reject what is none. No content of a record makes it raise."""
+        batch = cls()
+        for position, record in enumerate(records):
+            try:
+                event = decode_ride_event(record.data())
+            except RejectError as error:
+                batch.add_parts_or_reject(position, record, error)
+            else:
+                batch.add(position, record, event)
+        batch._read_pickup_minutes()
+        return batch
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Return some of the rides, in the order of `rows`, without rejects."""
+        return replace(
+            self,
+            positions=[self.positions[row] for row in rows],
+            records=[self.records[row] for row in rows],
+            events=[self.events[row] for row in rows],
+            rejects=[],
+            pickup_minutes=self.pickup_minutes[list(rows)],
+        )
 
     def add(self, position: int, record: KinesisRecord, event: RideEvent) -> None:
         """Add one ride."""
@@ -192,50 +219,51 @@ class _Batch:
             self._reject(position, record, RejectError(error.reason, f"{problem}: {error.detail}"))
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
-        """Predict all rides added."""
-        minutes = self._pickup_minutes()
-        matrix = feature_matrix(ride_columns([event.ride for event in self.events], minutes))
+        """Predict all rides; the batch stays as it is."""
+        matrix = feature_matrix(ride_columns([event.ride for event in self.events], self.pickup_minutes))
         durations = np.round(model.predict(matrix), DURATION_DECIMALS)
         intervals = model.encoded_intervals(matrix, durations)
         ride_ids = [event.ride_id for event in self.events]
         ids = [record.event_id for record in self.records]
         encoded = encode_predictions(model.model_version, durations.tolist(), ride_ids, ids, intervals)
         if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
-            encoded = self._without_the_too_large(encoded)
-            ids = [record.event_id for record in self.records]
-        keys = partition_keys([event.ride_id for event in self.events])
+            return self._without_the_too_large(encoded).predict(model)
+        entries = list(zip(partition_keys(ride_ids), encoded, strict=True))
         rejects = sorted(self.rejects, key=lambda one: (one[0], one[1].sub_record or 0))
-        entries = list(zip(keys, encoded, strict=True))
         return ProcessedBatch(entries, ids, self.positions, rejects, self.n_without_pickup_time)
 
-    def _pickup_minutes(self) -> NDArray[np.int64]:
-        """Return the pickup minutes (n,); reject the rides with an invalid pickup time."""
+    def _read_pickup_minutes(self) -> None:
+        """Set the pickup minutes; reject the rides with an invalid pickup time."""
         texts = [event.ride.pickup_datetime for event in self.events]
         usual = usual_pickup_minutes(texts)
         if usual is not None:
-            return usual
+            self.pickup_minutes = usual
+            return
         self.n_without_pickup_time = texts.count(None)
         arrival_times_s = [record.envelope.arrival_time_s for record in self.records]
         if self.n_without_pickup_time == len(texts):
-            return arrival_minutes(arrival_times_s)
-        minutes: list[int] = []
+            self.pickup_minutes = arrival_minutes(arrival_times_s)
+            return
+        minutes = [0] * len(texts)
         problems: dict[int, RejectError] = {}
         for row, (text, arrival_time_s) in enumerate(zip(texts, arrival_times_s, strict=True)):
             try:
-                minutes.append(pickup_minute(text, arrival_time_s))
+                minutes[row] = pickup_minute(text, arrival_time_s)
             except RejectError as error:
                 problems[row] = error
-        self._reject_rows(problems)
-        return np.array(minutes, np.int64)
+        self.pickup_minutes = np.array(minutes, np.int64)
+        self.reject_rows(problems)
 
-    def _without_the_too_large(self, encoded: list[bytes]) -> list[bytes]:
-        """Reject the rides whose predictions (n,) exceed a record, and return the other predictions."""
+    def _without_the_too_large(self, encoded: list[bytes]) -> Self:
+        """Return the batch with the rides rejected whose predictions (n,) exceed a record."""
         too_large = RejectError(TOO_LARGE, "the prediction would not fit a record - at `$.ride_id`")
         rows = [row for row, data in enumerate(encoded) if len(data) > _MAX_PREDICTION_BYTES]
-        self._reject_rows(dict.fromkeys(rows, too_large))
-        return [data for data in encoded if len(data) <= _MAX_PREDICTION_BYTES]
+        batch = replace(self, rejects=[*self.rejects], _divided={**self._divided})
+        batch.reject_rows(dict.fromkeys(rows, too_large))
+        return batch
 
-    def _reject_rows(self, problems: dict[int, RejectError]) -> None:
+    def reject_rows(self, problems: dict[int, RejectError]) -> None:
+        """Reject rides by row."""
         n_bad = Counter(self.positions[row] for row in problems)
         for row, problem in problems.items():
             position, record = self.positions[row], self.records[row]
@@ -247,6 +275,7 @@ class _Batch:
         self.positions = [self.positions[row] for row in kept]
         self.records = [self.records[row] for row in kept]
         self.events = [self.events[row] for row in kept]
+        self.pickup_minutes = self.pickup_minutes[kept]
 
     def _reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
         self.rejects.append((position, build_reject(record, error)))

@@ -23,7 +23,7 @@ from lambda_function.core.events import (
     partition_key,
     ride_columns,
 )
-from lambda_function.core.pickup_time import pickup_minute, usual_pickup_minutes
+from lambda_function.core.pickup_time import pickup_minute, pickup_seconds, usual_pickup_minutes
 from lambda_function.errors import RejectError
 from tests.builders import decoded_ride, ride_bytes, ride_event
 
@@ -243,3 +243,19 @@ def test_unusual_time_is_left_to_the_slower_way(text: str | None) -> None:
 
 def test_no_times_are_left_to_the_slower_way() -> None:
     assert usual_pickup_minutes([]) is None
+
+
+@given(st.lists(USUAL | st.none() | st.sampled_from(["2021-01-05T08:15:59.99Z", "2021-07-05T08:15+02:00"]), max_size=9))
+def test_seconds_of_a_pickup_are_within_its_minute(texts: list[str | None]) -> None:
+    arrival_times_s = [1_625_487_300.75 + row for row in range(len(texts))]
+    seconds = pickup_seconds(texts, arrival_times_s)
+    assert (seconds // 60).tolist() == list(map(pickup_minute, texts, arrival_times_s))
+
+
+def test_seconds_of_a_pickup_are_exact() -> None:
+    texts = ["2021-01-05T08:15:42", "2021-01-05T13:15:59.9Z", None]
+    seconds = pickup_seconds(texts, [0.0, 0.0, 1_609_852_500.75])
+    assert (seconds - 26830575 * 60).tolist() == [42, 59, 0]
+    assert pickup_seconds(texts[:1], [0.0]).tolist() == seconds.tolist()[:1]
+    with pytest.raises(RejectError):
+        pickup_seconds(["soon"], [0.0])

@@ -1,8 +1,10 @@
 """One batch, decided: each record in predictions or in rejects, each in order, each by itself alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.events import TOO_LARGE, decode_prediction, ride_columns
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.pickup_time import pickup_minute
-from lambda_function.core.processor import ModelFrom, ProcessedBatch, process, process_by_arrival
+from lambda_function.core.processor import ModelFrom, ProcessedBatch, RideBatch, process, process_by_arrival
 from lambda_function.core.records import MAX_RECORD_BYTES, decode_records
 from tests.builders import (
     decoded_ride,
@@ -105,6 +107,27 @@ def test_prediction_that_would_not_fit_a_record_is_a_reject_in_its_place(model: 
         (2, TOO_LARGE),
     ]
     assert [entry.position for entry in outputs(batch)] == [3]
+
+
+def test_batch_is_predicted_by_each_of_several_models_as_if_by_it_alone(model: ModelBundle) -> None:
+    # The first model's version is longer: only its prediction of the large ride does not fit a record.
+    longer = replace(model, manifest=msgspec.structs.replace(model.manifest, model_version="x" * 100))
+    large = ride_bytes("x" * (MAX_RECORD_BYTES - 1000))
+    records = kinesis_records(ride_bytes(), large, b"bad", ride_bytes(pickup_datetime="soon"), ride_bytes(7))
+    batch = RideBatch.of(records)
+    models = [longer, model, small_bundle(2).model, longer]
+    results = [batch.predict(one) for one in models]
+    assert results == [process(records, one) for one in models]
+    assert [len(one.entries) for one in results] == [2, 3, 3, 2]
+
+
+def test_some_rides_of_a_batch_have_the_predictions_that_they_have_among_all(model: ModelBundle) -> None:
+    datas = [ride_bytes(n, trip_distance=n, pickup_datetime=None) for n in range(1, 5)]
+    batch = RideBatch.of(kinesis_records(*datas, b"bad"))
+    some = batch.take([3, 1])
+    assert some.predict(model).entries == [batch.predict(model).entries[row] for row in (3, 1)]
+    assert some.rejects == []
+    assert len(batch.take([]).predict(model).entries) == 0
 
 
 @pytest.mark.parametrize("n_bytes_left", [0, 63, 64, 1000])
