@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import channels, cost, demo, models, operate, records, rides, signals, tracking, train
+from infra.cli import channels, cost, demo, models, operate, outcomes, records, rides, signals, tracking, train
 
 HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
 
@@ -40,6 +40,7 @@ MODELS: Commands = {
     "check": tracking.check_command,
 }
 RIDES: Commands = {"send": rides.send_command, "tail": rides.tail_command, "replay": rides.replay_command}
+OUTCOMES: Commands = {"send": outcomes.send_command}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 
@@ -57,6 +58,7 @@ app.add_typer(
     _group("Ride events into a stream and to the function again, predictions out of one.", RIDES),
     name="rides",
 )
+app.add_typer(_group("Outcomes: how long rides really took.", OUTCOMES), name="outcomes")
 app.add_typer(_group("Failed records: rejects, and batches that failed.", RECORDS), name="records")
 
 

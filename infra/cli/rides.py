@@ -4,79 +4,48 @@ import json
 import sys
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from infra.cli import signals
-from infra.cli.options import Aws, Function, Json, Service, ServiceName, expand_options, time_options
+from infra.cli.options import Aws, Function, Json, expand_options, time_options
 from infra.cli.output import counting, error_console, interrupted, printable, show_result
+from infra.cli.sending import Sender, SendOptions, SendState
+
+if TYPE_CHECKING:
+    from lambda_function.core.records import Entry
+    from training.data.rides import Rides
 
 
-@dataclass
-class SendState:
-    """What a sending is about, and how far it is."""
+def _ride_events(rides: "Rides", _: SendState) -> "list[Entry]":
+    from infra.local.demo.replay import Replay
 
-    stream: str
-    service: ServiceName
-    months: str
-    rides: int | None
-    n_sent: int = 0  # events that the stream has confirmed, counted from the first
+    return Replay(rides, n_malformed=0).entries()
+
+
+SENDER = Sender("rides send", "events", "RideEventsStream", "ride-events", _ride_events)
 
 
 @expand_options
 def send_command(
     aws: Aws,
+    options: SendOptions,
     stream: Annotated[
         str | None, typer.Option(help="Stream to send to. (default: the stack's, or ride-events)")
     ] = None,
-    service: Service = "green",
-    months: Annotated[str, typer.Option(help="Months of the rides, sent in order of pickup.")] = "2021-02",
-    rides: Annotated[int | None, typer.Option(min=1, help="Maximum number of rides. (default: all)")] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Rides per second; a shard accepts 1,000.")] = 1000.0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Send the rest of an interrupted run, whose rides and stream it takes.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send rides of TLC months to a stream.
+    """Send rides of TLC months to a stream, in order of pickup.
 
     Ctrl-C ends it after the events under way; --resume sends the rest. Prints the stream and the number of accepted
     events.
 
     Example: ridecast rides send --months 2021-02 --rides 1000 --stack ridecast
     """
-    from infra.cli.resume import HINT, ResumeFile
-    from infra.local.demo.replay import Replay
-    from infra.operate.streams import Timing, publish
-    from lambda_function.aws.publisher import Publisher
-    from training.data.load import load_rides
-    from training.data.months import default_data_dir, parse_months
-
-    file = ResumeFile("rides send")
-    asked = stream or aws.output("RideEventsStream")
-    state = file.load(SendState, asked) if resume else SendState(asked or "ride-events", service, months, rides)
-    loaded = load_rides(state.service, parse_months(state.months), data_dir=default_data_dir())
-    replay = Replay(loaded.head(len(loaded) if state.rides is None else state.rides), n_malformed=0)
-    entries, n_before = replay.entries(), state.n_sent
-    publisher = Publisher(aws.client("kinesis"), state.stream)
-    try:
-        with (
-            file.keeping(state),
-            signals.stopping() as stop,
-            counting(error_console(), f"sending to {state.stream}", len(entries)) as count,
-        ):
-            for n_sent in publish(publisher, entries[n_before:], rate_per_s=rate, timing=Timing(sleep=stop.sleep)):
-                state.n_sent = n_before + n_sent
-                count(state.n_sent)
-                if state.n_sent < len(entries):
-                    stop.check()
-    except KeyboardInterrupt:
-        done = f"{state.n_sent:,} of {len(entries):,} events are sent to {state.stream}"
-        raise interrupted(done, HINT) from None
+    state, _ = SENDER.send(aws, stream, options)
     show_result("Ride events", {"stream": state.stream, "sent": state.n_sent}, as_json=as_json)
 
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "OperatorPolicy": (
         "smoke --stack {stack} --rides 3 --patience-s 60",
         "rides send --stream ride-events",
+        "outcomes send --stream ride-outcomes",
         "rides tail --stream ride-predictions --limit 1 --idle-s 0",
         "rides replay --from 1h --stack {stack}",
         "records redrive --dry-run --stack {stack}",

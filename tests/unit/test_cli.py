@@ -19,7 +19,7 @@ from infra.cli.app import app
 from infra.cli.demo import show_demo
 from infra.cli.output import counting, live_display, show_result, write_table
 from infra.cli.resume import ResumeFile
-from infra.cli.rides import SendState
+from infra.cli.sending import SendState
 from infra.local.demo.demo import DemoReport
 from infra.local.demo.replay import Ledger, Replay
 from infra.local.s3 import FolderS3
@@ -34,6 +34,7 @@ GROUPS = {
     "": "demo train backtest report serve doctor smoke cost",
     "models": "list show compare release promote rollback restore history reproduce sign sync check",
     "rides": "send tail replay",
+    "outcomes": "send",
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]

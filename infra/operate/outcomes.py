@@ -1,0 +1,43 @@
+"""Outcomes of rides, as records to send."""
+
+import hashlib
+
+import numpy as np
+
+from lambda_function.core.events import partition_key
+from lambda_function.core.records import Entry
+from training.data.rides import Rides
+
+_N_HASH_BYTES = 8
+_N_HASHES = 256**_N_HASH_BYTES
+_S_PER_MINUTE = 60
+
+
+def outcome_entries(rides: Rides, share: float = 1.0) -> list[Entry]:
+    """Return partition key and data of the outcomes of rides, in order of drop-off.
+
+    Ride i has `ride_id` i, as in the ride events of the same rides. An outcome is the duration in minutes, with all its
+    digits.
+
+    Args:
+        rides: In order of pickup.
+        share: Of the rides that have an outcome, 0 to 1. It is chosen by a hash of the id: the same rides each time,
+            and a larger share has all those of a smaller one.
+    """
+    minutes = rides.duration_minutes.tolist()
+    dropoff_s = rides.pickup_time.astype(np.int64) + rides.duration_minutes * _S_PER_MINUTE
+    return [
+        (partition_key(ride), f'{{"ride_id": {ride}, "outcome": {{"ride_duration": {minutes[ride]!r}}}}}'.encode())
+        for ride in np.argsort(dropoff_s, kind="stable").tolist()
+        if has_outcome(ride, share)
+    ]
+
+
+def has_outcome(ride_id: int, share: float) -> bool:
+    """Return whether a ride is among the share that has an outcome.
+
+    >>> [ride for ride in range(10) if has_outcome(ride, 0.5)]
+    [2, 4, 6]
+    """
+    digest = hashlib.blake2b(str(ride_id).encode(), digest_size=_N_HASH_BYTES).digest()
+    return int.from_bytes(digest) < share * _N_HASHES
