@@ -12,6 +12,7 @@ PredictorError
 ├── BundleError                  this bundle must not be served
 │   └── SignatureError           it is not signed by the key that is trusted
 ├── ForestError                  arrays that do not make a forest
+├── ArchiveError                 bytes that are not lines of the archive
 ├── RequestError                 an HTTP request that cannot be answered as asked
 └── ConfigurationError           fails the cold start
 
@@ -114,6 +115,10 @@ class SignatureError(BundleError):
 
 class ForestError(PredictorError):
     """Arrays that do not make a forest."""
+
+
+class ArchiveError(PredictorError):
+    """Bytes that are not lines of the archive."""
 
 
 class RequestError(PredictorError):

@@ -1,4 +1,4 @@
-"""Why data are no ride event: values that JSON lacks, and the encodings and wrappers that producers use instead."""
+"""Why data are not the expected message: values that JSON lacks, and the encodings and wrappers that producers use."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from binascii import Error, a2b_base64
 from collections.abc import Iterable
 from contextlib import suppress
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -85,8 +85,18 @@ def _steps(value: Any) -> Iterable[tuple[str | int, Any]]:
     return value.items() if isinstance(value, dict) else enumerate(value)
 
 
-def form_seen(data: bytes) -> str:
-    """Return in words what the data seem to be instead of a ride event in JSON, or "".
+class Expected(NamedTuple):
+    """The message that data should be: its name, and the field that holds an object in it."""
+
+    name: str
+    field: str
+
+
+RIDE_EVENT = Expected("ride event", "ride")
+
+
+def form_seen(data: bytes, expected: Expected = RIDE_EVENT) -> str:
+    """Return in words what the data seem to be instead of the expected message in JSON, or "".
 
     >>> form_seen(b"eyJyaWRlIjoge319"), form_seen(b'{"data": {"ride": {}}}'), form_seen(b"{}")
     ('base64 of JSON', 'a wrapper, and the ride event is under `$.data`', '')
@@ -97,10 +107,10 @@ def form_seen(data: bytes) -> str:
             return form
     if _is_base64_of_json(head):
         return "base64 of JSON"
-    if b"ride" not in data or len(data) > MAX_WRAPPER_BYTES:
+    if expected.field.encode() not in data or len(data) > MAX_WRAPPER_BYTES:
         return ""
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _wrapper(msgspec.json.decode(data))
+        return _wrapper(msgspec.json.decode(data), expected)
     return ""
 
 
@@ -113,22 +123,22 @@ def _is_base64_of_json(head: bytes) -> bool:
     return _STARTS_AS_EVENT.match(decoded) is not None
 
 
-def _wrapper(document: Any, path: str = "$", depth: int = 0) -> str:
-    """Return the place and form of the first ride event inside a document's values, or ""."""
+def _wrapper(document: Any, expected: Expected, path: str = "$", depth: int = 0) -> str:
+    """Return the place and form of the first expected message inside a document's values, or ""."""
     if depth == _MAX_DEPTH or not isinstance(document, dict | list):
         return ""
     for step, child in _steps(document):
         place = f"{path}.{step}" if isinstance(step, str) else f"{path}[{step}]"
-        if isinstance(child, dict) and isinstance(child.get("ride"), dict):
-            return f"a wrapper, and the ride event is under `{place}`"
-        if isinstance(child, str) and (form := _form_of_text(child)):
+        if isinstance(child, dict) and isinstance(child.get(expected.field), dict):
+            return f"a wrapper, and the {expected.name} is under `{place}`"
+        if isinstance(child, str) and (form := _form_of_text(child, expected)):
             return f"a wrapper, and {form} is under `{place}`"
-        if found := _wrapper(child, place, depth + 1):
+        if found := _wrapper(child, expected, place, depth + 1):
             return found
     return ""
 
 
-def _form_of_text(text: str) -> str:
-    if text.lstrip().startswith("{") and '"ride"' in text:
+def _form_of_text(text: str, expected: Expected) -> str:
+    if text.lstrip().startswith("{") and f'"{expected.field}"' in text:
         return "JSON in a string"
     return "base64 of JSON" if _is_base64_of_json(text[:_BASE64_CHARACTERS].encode("utf-8", "replace")) else ""

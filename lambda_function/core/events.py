@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.core.diagnosis import foreign_value, form_seen
+from lambda_function.core.diagnosis import RIDE_EVENT, Expected, foreign_value, form_seen
 from lambda_function.core.documents import BYTE_ORDER_MARK
 from lambda_function.core.features import FIRST_ZONE, LAST_ZONE, RideColumns
 from lambda_function.core.spelling import respell, whole_in_text
@@ -112,7 +112,9 @@ class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return record_id if self.sub_record is None else f"{record_id}:{self.sub_record}"
 
 
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder of JSON raises."""
+
 _decode_event = msgspec.json.Decoder(RideEvent).decode
 _decode_tlc_event = msgspec.json.Decoder(_TlcEvent).decode
 _encode = msgspec.json.Encoder().encode
@@ -132,7 +134,7 @@ def decode_ride_event(data: bytes) -> RideEvent:
     """
     try:
         event = _decode_event(data)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         event = _decode_unusual(data, error)
     ride = event.ride
     if type(ride.pickup_zone) is str or type(ride.dropoff_zone) is str:
@@ -225,21 +227,24 @@ def _decode_unusual(data: bytes, error: Exception) -> RideEvent:
     if isinstance(error, msgspec.ValidationError):
         try:
             return _decode_event(respell(data))
-        except _UNDECODABLE as remaining:
-            raise _refusal(data, remaining) from remaining
-    raise _refusal(data, error) from error
+        except UNDECODABLE as remaining:
+            raise refusal(data, remaining) from remaining
+    raise refusal(data, error) from error
 
 
-def _refusal(data: bytes, error: Exception) -> RejectError:
-    """Return why data are no ride event: the field at fault by its path, or else the form that the data may have."""
+def refusal(data: bytes, error: Exception, expected: Expected = RIDE_EVENT) -> RejectError:
+    """Return why data are not the expected message: the field at fault by its path, or the form that they may have.
+
+    `error` is one of UNDECODABLE.
+    """
     if isinstance(error, RecursionError):
-        return RejectError(TOO_DEEP, "nested deeper than any ride event")
+        return RejectError(TOO_DEEP, f"nested deeper than any {expected.name}")
     reason, detail = INVALID_FIELD, str(error)
     if not isinstance(error, msgspec.ValidationError):
         reason = NOT_JSON
         if found := foreign_value(data):
             return RejectError(INVALID_FIELD, f"Expected {found[0]} - at `${found[1]}`")
-    form = "" if " - at `" in detail else form_seen(data)
+    form = "" if " - at `" in detail else form_seen(data, expected)
     return RejectError(reason, f"{detail}: this looks like {form}" if form else detail)
 
 
@@ -261,7 +266,7 @@ def _with_tlc_pickup(event: RideEvent, data: bytes) -> RideEvent:
     """Return an event with the pickup time that its data have under a name of TLC's."""
     try:
         names = _decode_tlc_event(data.removeprefix(BYTE_ORDER_MARK)).ride
-    except _UNDECODABLE as error:
-        raise _refusal(data, error) from error
+    except UNDECODABLE as error:
+        raise refusal(data, error) from error
     pickup = names.lpep_pickup_datetime or names.tpep_pickup_datetime
     return msgspec.structs.replace(event, ride=msgspec.structs.replace(event.ride, pickup_datetime=pickup))

@@ -49,7 +49,7 @@ def pickup_second(pickup_datetime: str | None, arrival_time_s: float) -> int:
     """
     if pickup_datetime is None:
         return int(arrival_time_s) + _new_york_offset_minutes(arrival_time_s // 3600 * 3600) * 60
-    if _is_date(pickup_datetime):
+    if is_date(pickup_datetime):
         raise RejectError(INVALID_FIELD, "Expected a time after the date - at `$.ride.pickup_datetime`")
     try:
         pickup = datetime.fromisoformat(pickup_datetime)
@@ -106,7 +106,7 @@ def arrival_minutes(arrival_times_s: Sequence[float]) -> NDArray[np.int64]:
     return (times_s // 60).astype(np.int64) + offsets[positions]
 
 
-def _is_date(text: str) -> bool:
+def is_date(text: str) -> bool:
     """Return whether a text is a date alone: Python would take it as midnight."""
     if len(text) > _LONGEST_DATE:
         return False

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import ModelBundle
-from lambda_function.core.documents import split_documents
 from lambda_function.core.events import (
     TOO_LARGE,
     Reject,
@@ -24,25 +23,13 @@ from lambda_function.core.events import (
     ride_columns,
 )
 from lambda_function.core.features import feature_matrix
-from lambda_function.core.kpl import is_aggregated, unpack
+from lambda_function.core.parts import MAX_BAD_PARTS, decode_parts, parts_of, too_many_bad
 from lambda_function.core.pickup_time import arrival_minutes, pickup_minute, usual_pickup_minutes
-from lambda_function.core.records import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry, KinesisRecord, build_reject, sub_record
+from lambda_function.core.records import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry, KinesisRecord, build_reject
 from lambda_function.errors import RejectError
 
 DURATION_DECIMALS = 2
 """Hundredths of a minute on the wire: in finer digits, processors differ in the last bits of a sum."""
-
-MAX_BAD_PARTS = 64
-"""If more parts of a record are bad, one reject holds the whole record; as well if their rejects would be MAX_GROWTH
-times as large as it. Otherwise 4.5 MB of small parts could take 3 GB of memory."""
-
-MAX_GROWTH = 16
-
-_REJECT_BYTES = 300  # of a reject besides its data and partition key
-
-MAX_BAD_TRIES = 1_024
-"""After so many bad parts, a record's other parts are not tried: each takes about 5 µs. After MAX_BAD_PARTS, those that
-cannot be ride events are not."""
 
 _MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
 
@@ -181,7 +168,7 @@ class RideBatch:
     def add_parts_or_reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
         """Add the rides of a record that holds several; any other record is a reject."""
         try:
-            parts = _parts(record)
+            parts = parts_of(record)
         except RejectError as damage:
             self._reject(position, record, damage)
             return
@@ -193,30 +180,18 @@ class RideBatch:
     def _add_parts(self, position: int, record: KinesisRecord, parts: Sequence[Entry]) -> None:
         """Add the rides among the parts of a record; the bad parts become rejects of their own, or one for many."""
         self._divided[position] = record, len(parts)
-        bad: list[Reject] = []  # not the errors: their tracebacks lead back to this list, and no cycle is collected
-        for index, (partition_key, data) in enumerate(parts):
-            if len(bad) > MAX_BAD_PARTS and (len(bad) > MAX_BAD_TRIES or data.find(b'"ride"') < 0):
-                continue
-            part = sub_record(record, index, partition_key, data)
-            try:
-                event = decode_ride_event(data)
-            except RejectError as error:
-                bad.append(build_reject(part, error))
-            else:
-                self.add(position, part, event)
-        n_bytes = sum(_REJECT_BYTES + len(reject.data) + len(reject.partition_key) for reject in bad)
-        n_bytes_of_record = len(record.envelope.data) + len(record.envelope.partition_key)
-        if len(bad) <= MAX_BAD_PARTS and n_bytes <= MAX_GROWTH * n_bytes_of_record:
-            self.rejects += [(position, reject) for reject in bad]
-            return
-        self._reject_divided(position, bad[0].sub_record, RejectError(bad[0].reason, bad[0].detail))
+        rides, rejects = decode_parts(record, parts, decode_ride_event)
+        for part, event in rides:
+            self.add(position, part, event)
+        self.rejects += [(position, reject) for reject in rejects]
+        if any(reject.sub_record is None for reject in rejects):  # the record is rejected already
+            del self._divided[position]
 
     def _reject_divided(self, position: int, index: int | None, error: RejectError) -> None:
         """Reject a record because of its parts, unless it is rejected already: the first bad one has this index."""
         record, n_parts = self._divided.pop(position, (None, 0))
         if record:
-            problem = f"{n_parts:,} parts, too many of them bad for rejects of their own; part {index}"
-            self._reject(position, record, RejectError(error.reason, f"{problem}: {error.detail}"))
+            self._reject(position, record, too_many_bad(n_parts, index, error))
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
         """Predict all rides; the batch stays as it is."""
@@ -279,17 +254,3 @@ class RideBatch:
 
     def _reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
         self.rejects.append((position, build_reject(record, error)))
-
-
-def _parts(record: KinesisRecord) -> list[Entry]:
-    """Return the sub-records of an aggregate, or the documents of a record with several; [] for any other record.
-
-    Raises:
-        RejectError: The data are not base64, or a damaged aggregate.
-    """
-    data = record.data()
-    if not record.may_have_parts:
-        return []
-    if is_aggregated(data):
-        return unpack(data)
-    return [(record.envelope.partition_key, document) for document in split_documents(data)]

@@ -25,6 +25,7 @@ be in the year 5138, and as milliseconds it is in 1973."""
 _MILLISECONDS_PER_S = 1_000
 _LAST_SECOND_S = 253_402_300_799.0  # of the calendar, 9999-12-31T23:59:59: in place of an arrival that it does not have
 _ARRIVAL_TIME = "approximateArrivalTimestamp"
+_NO_ARRIVAL_TIME = f"Expected a time that a calendar has - at `$.kinesis.{_ARRIVAL_TIME}`"
 _KINESIS = "aws:kinesis"
 _TRIGGER = "trigger"
 _MAX_DETAIL_CHARACTERS = 500  # a path can be as long as the producer's own field names
@@ -157,7 +158,7 @@ def _decode_record(record: dict[str, Any]) -> KinesisRecord:
 def _decode_unusual_record(record: dict[str, Any], envelope: dict[str, Any]) -> KinesisRecord:
     arrival_time_s = _arrival_time_s(envelope.get(_ARRIVAL_TIME))
     usual = {**envelope, _ARRIVAL_TIME: 0.0}
-    reason, problem = INVALID_FIELD, f"Expected a time that a calendar has - at `$.kinesis.{_ARRIVAL_TIME}`"
+    reason, problem = INVALID_FIELD, _NO_ARRIVAL_TIME
     try:
         decoded = msgspec.convert({**record, "kinesis": usual}, KinesisRecord)
         data = decoded.envelope.data
@@ -181,6 +182,13 @@ def _arrival_time_s(value: object) -> float | None:
         return seconds if datetime.fromtimestamp(seconds, UTC).year > 1 else None  # New York's year 1 begins later
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def checked_arrival(record: KinesisRecord) -> KinesisRecord:
+    """Return a record; unreadable if its arrival time is the one that stands for a time that no calendar has."""
+    if record.envelope.arrival_time_s < FIRST_MILLISECONDS:
+        return record
+    return UnreadableRecord(record.event_id, record.envelope, INVALID_FIELD, _NO_ARRIVAL_TIME)
 
 
 def sub_record(record: KinesisRecord, index: int, partition_key: str, data: bytes) -> KinesisRecord:
@@ -207,16 +215,16 @@ def build_reject(record: KinesisRecord, error: RejectError) -> Reject:
     """Build the reject of a record or sub-record that failed with `error`; it holds everything that the record held."""
     return Reject(
         reason=error.reason,
-        detail=_encodable(error.detail[:_MAX_DETAIL_CHARACTERS]),
+        detail=encodable(error.detail[:_MAX_DETAIL_CHARACTERS]),
         shard_id=record.shard_id,
         sequence_number=record.envelope.sequence_number,
         arrival_time=datetime.fromtimestamp(record.envelope.arrival_time_s, UTC).isoformat(),
-        partition_key=_encodable(record.envelope.partition_key),
+        partition_key=encodable(record.envelope.partition_key),
         data=base64.b64encode(record.envelope.data).decode("ascii"),
         sub_record=record.sub_index,
     )
 
 
-def _encodable(text: str) -> str:
-    """Escape lone surrogates: JSON escapes can contain them, UTF-8 cannot."""
+def encodable(text: str) -> str:
+    """Return a text with its lone surrogates escaped: JSON escapes can contain them, UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Ride events whose numbers are spelt otherwise: ``130.0`` for 130, ``"3.66"`` for 3.66.
+"""Ride events and outcomes whose numbers are spelt otherwise: ``130.0`` for 130, ``"3.66"`` for 3.66.
 
 Producers that keep rides in data frames or warehouses write zones and ids as floats, and distances as text.
 """
@@ -29,7 +29,21 @@ class _Event(msgspec.Struct):
     ride_id: _Value = msgspec.UNSET
 
 
+class _Outcome(msgspec.Struct):
+    """The fields of an outcome, each as it is written."""
+
+    ride_duration: _Value = msgspec.UNSET
+    dropoff_datetime: _Value = msgspec.UNSET
+    pickup_datetime: _Value = msgspec.UNSET
+
+
+class _OutcomeMessage(msgspec.Struct):
+    outcome: _Outcome | msgspec.UnsetType = msgspec.UNSET
+    ride_id: _Value = msgspec.UNSET
+
+
 _decode = msgspec.json.Decoder(_Event).decode
+_decode_outcome = msgspec.json.Decoder(_OutcomeMessage).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,10 +62,25 @@ def respell(data: bytes) -> bytes:
     ride = event.ride
     if isinstance(ride, _Ride):
         ride.PULocationID, ride.DOLocationID = _whole(ride.PULocationID), _whole(ride.DOLocationID)
-        if isinstance(ride.trip_distance, msgspec.Raw):
-            found = _NUMBER_IN_TEXT.fullmatch(bytes(ride.trip_distance))
-            ride.trip_distance = msgspec.Raw(found[1]) if found else ride.trip_distance
+        ride.trip_distance = _number(ride.trip_distance)
     return _encode(event)
+
+
+def respell_outcome(data: bytes) -> bytes:
+    """Return an outcome with its numbers spelt as its decoder takes them; other values stay as they are.
+
+    Raises:
+        msgspec.DecodeError: The data are not JSON; as a ValidationError, not an object with an object `outcome`.
+        RecursionError: The data are nested too deeply.
+
+    >>> respell_outcome(b'{"outcome": {"ride_duration": "17.4"}, "ride_id": 256.0}')
+    b'{"outcome":{"ride_duration":17.4},"ride_id":256}'
+    """
+    message = _decode_outcome(data)
+    message.ride_id = _whole(message.ride_id)
+    if isinstance(message.outcome, _Outcome):
+        message.outcome.ride_duration = _number(message.outcome.ride_duration)
+    return _encode(message)
 
 
 def whole_in_text(text: str) -> str:
@@ -62,6 +91,12 @@ def whole_in_text(text: str) -> str:
     """
     found = _WHOLE_IN_TEXT.fullmatch(text)
     return found[1] if found else text
+
+
+def _number(value: _Value) -> _Value:
+    """Return a number in text as a number, and any other value unchanged."""
+    found = _NUMBER_IN_TEXT.fullmatch(bytes(value)) if isinstance(value, msgspec.Raw) else None
+    return msgspec.Raw(found[1]) if found else value
 
 
 def _whole(value: _Value) -> _Value:

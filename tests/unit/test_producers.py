@@ -27,8 +27,9 @@ from lambda_function.core.events import (
     encode_reject,
 )
 from lambda_function.core.kpl import pack
+from lambda_function.core.parts import MAX_BAD_TRIES
 from lambda_function.core.pickup_time import arrival_minutes, pickup_minute
-from lambda_function.core.processor import MAX_BAD_TRIES, ProcessedBatch, process
+from lambda_function.core.processor import ProcessedBatch, process
 from lambda_function.core.records import decode_records, stream_name
 from lambda_function.errors import ConfigurationError, RejectError
 from tests.builders import (
