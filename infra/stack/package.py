@@ -1,4 +1,8 @@
-"""Build the function's package: requirements from the lock, then `sam build` into .aws-sam/build."""
+"""Build the functions' packages: requirements from the lock, then `sam build` into .aws-sam/build.
+
+Functions of the template with the same CodeUri have the same package. One CodeUri is `lambda_function/`; the others are
+folders of links to what their functions import (docs/decisions/0027).
+"""
 
 import argparse
 import compileall
@@ -13,28 +17,49 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.stack.template import ROOT, TEMPLATE
+from infra.stack.template import FUNCTION_TYPE, ROOT, TEMPLATE, read_template
 from infra.stack.tools import run, run_uv, sam_command
 from training.errors import UserError
 
-REQUIREMENTS = ROOT / "lambda_function" / "requirements.txt"
 BUILD_DIR = ROOT / ".aws-sam" / "build"
 HOST_BUILDS = ROOT / ".aws-sam" / "host"
-"""Builds for this machine's own processor, a folder for each digest of the sources."""
-
-FUNCTION = "Predictor"
-"""The function's logical name in the template; `sam build` gives this name to its folder."""
+"""Builds for this machine's own processor, a folder for each digest of a package's sources."""
 
 PYTHON = (3, 13)
-"""The function's runtime; `sam build` needs a Python of the same version."""
-
-MAX_PACKAGE_BYTES = 62_000_000
-"""Our own budget, unzipped. Lambda's limit is 262,144,000 bytes; the runtime's boto3 does not count."""
+"""The functions' runtime; `sam build` needs a Python of the same version."""
 
 _TASK_ROOT = "/var/task"  # the folder into which Lambda unpacks the package
-_N_HOST_BUILDS = 3
+_N_HOST_BUILDS = 6
 
 _HEADER = "# The function's dependencies, out of uv.lock by `make build`. Don't edit: change pyproject.toml.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """What a package is built from.
+
+    Attributes:
+        function: The function that it is built for, by its name in the template; `sam build` gives this name to its
+            folder. Other functions with the same CodeUri get a copy.
+        folder: The CodeUri, with requirements.txt.
+        extras: Extras of pyproject.toml that it has beside the project's own dependencies.
+        max_bytes: Our own budget, unzipped. Lambda's limit is 262,144,000 bytes; the runtime's boto3 does not count.
+    """
+
+    function: str
+    folder: Path
+    extras: tuple[str, ...]
+    max_bytes: int
+
+    @property
+    def requirements(self) -> Path:
+        """The file that `sam build` installs from."""
+        return self.folder / "requirements.txt"
+
+
+PREDICTOR = PackageSource("Predictor", ROOT / "lambda_function", (), 62_000_000)
+JOINER = PackageSource("Joiner", ROOT / "infra" / "stack" / "packages" / "joiner", ("monitoring",), 135_000_000)
+SOURCES = (PREDICTOR,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,55 +70,70 @@ class Package:
     n_bytes: int
 
 
-def export_requirements() -> str:
-    """Return the text of requirements.txt: the requirements of `export` without digests."""
-    return _HEADER + export("--no-hashes")
+def export_requirements(source: PackageSource) -> str:
+    """Return the text of a package's requirements.txt: the requirements of `export` without digests."""
+    return _HEADER + export(source, "--no-hashes")
 
 
-def export(*more: str) -> str:
-    """Return the function's requirements from uv.lock, each with the digests of its files.
+def export(source: PackageSource, *more: str) -> str:
+    """Return a package's requirements from uv.lock, each with the digests of its files.
 
     Raises:
         UserError: There is no uv, or it failed.
     """
     options = ["--no-dev", "--no-emit-project", "--no-annotate", "--no-header", *more]
-    return run_uv("export", "--frozen", "--quiet", *options)
+    extras = [f"--extra={extra}" for extra in source.extras]
+    return run_uv("export", "--frozen", "--quiet", *options, *extras)
 
 
-def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR) -> Package:
-    """Run `sam build` with the existing requirements.txt.
+def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR, only: PackageSource | None = None) -> list[Package]:
+    """Run `sam build` with the existing requirements.txt, and return the packages in the order of SOURCES.
 
     Args:
-        architecture: Of the machine code in the package: ``arm64``, as deployed, or ``x86_64``.
-        build_dir: The folder for the result; emptied first.
+        architecture: Of the machine code in the packages: ``arm64``, as deployed, or ``x86_64``.
+        build_dir: The folder for the result; emptied first. It gets a folder for each function.
+        only: Build this package alone, for the function that names it.
 
     Raises:
-        UserError: This Python is not the function's, sam failed, or the package is over MAX_PACKAGE_BYTES.
+        UserError: This Python is not the functions', sam failed, or a package is over its budget.
     """
     if sys.version_info[:2] != PYTHON:
         wanted = f"Python {PYTHON[0]}.{PYTHON[1]}"
         raise UserError(f"the package is built with {wanted}, and this is {sys.version.split()[0]}", f"use {wanted}")
-    parameters = ["--parameter-overrides", f"Architecture={architecture}"]
-    run([*sam_command(), "build", "--build-dir", str(build_dir), *parameters], "cannot build the package")
-    _drop_tests(build_dir / FUNCTION)
-    _compile(build_dir / FUNCTION)
-    for folder in function_folders(build_dir):
-        if folder.name != FUNCTION:
-            _copy_package(build_dir / FUNCTION, folder)
-    package = _package(build_dir)
-    if package.n_bytes > MAX_PACKAGE_BYTES:
-        what = f"the package has {package.n_bytes:,} bytes unzipped, and its budget is {MAX_PACKAGE_BYTES:,}"
-        raise UserError(what, "remove a dependency, or raise MAX_PACKAGE_BYTES")
+    options = ["--build-dir", str(build_dir), "--parameter-overrides", f"Architecture={architecture}"]
+    run([*sam_command(), "build", *([only.function] if only else []), *options], "cannot build the packages")
+    return [_finish(source, build_dir) for source in ([only] if only else SOURCES)]
+
+
+def _finish(source: PackageSource, build_dir: Path) -> Package:
+    """Complete one package in a build, and copy it to the other functions that have it."""
+    folder = build_dir / source.function
+    _drop_tests(folder)
+    _compile(folder)
+    others = functions_of(source) - {source.function}
+    for other in function_folders(build_dir):
+        if other.name in others:
+            _copy_package(folder, other)
+    package = _package(folder)
+    if package.n_bytes > source.max_bytes:
+        what = f"{source.function}'s package has {package.n_bytes:,} bytes unzipped, its budget is {source.max_bytes:,}"
+        raise UserError(what, "remove a dependency, or raise max_bytes in infra/stack/package.py")
     return package
 
 
+def functions_of(source: PackageSource) -> set[str]:
+    """Return the functions of the template that have a package, by their names there."""
+    resources = read_template(TEMPLATE)["Resources"].items()
+    uris = {name: one["Properties"]["CodeUri"] for name, one in resources if one["Type"] == FUNCTION_TYPE}
+    return {name for name, uri in uris.items() if (ROOT / uri).resolve() == source.folder}
+
+
 def function_folders(build_dir: Path) -> list[Path]:
-    """Return the folders of a build: one for each function of the template, with the same package in each."""
+    """Return the folders of a build: one for each function of the template, with its package."""
     return sorted(path for path in build_dir.iterdir() if path.is_dir())
 
 
-def _package(build_dir: Path) -> Package:
-    folder = build_dir / FUNCTION
+def _package(folder: Path) -> Package:
     return Package(folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
 
 
@@ -132,7 +172,7 @@ def host_architecture() -> str | None:
     return names.get(platform.machine()) if sys.platform == "linux" else None
 
 
-def build_for_host() -> Package:
+def build_for_host(source: PackageSource = PREDICTOR) -> Package:
     """Build a package that this machine can run, or return an earlier build of the same sources.
 
     Raises:
@@ -141,42 +181,56 @@ def build_for_host() -> Package:
     architecture = host_architecture()
     if architecture is None:
         raise UserError("the package runs on Linux on x86_64 or arm64, and this machine is neither")
-    home = HOST_BUILDS / f"{architecture}-{_source_digest()}"
+    home = HOST_BUILDS / f"{architecture}-{_source_digest(source)}"
     HOST_BUILDS.mkdir(parents=True, exist_ok=True)
     with HOST_BUILDS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other processes wait for the same build instead of repeating it
         if not home.exists():
             with tempfile.TemporaryDirectory(prefix="building-", dir=HOST_BUILDS) as building:
-                build(architecture, Path(building) / "build").folder.parent.rename(home)
+                build_dir = Path(building) / "build"
+                build(architecture, build_dir, source)
+                build_dir.rename(home)
             for old in sorted(HOST_BUILDS.iterdir(), key=lambda path: path.stat().st_mtime)[:-_N_HOST_BUILDS]:
                 shutil.rmtree(old, ignore_errors=True)
-    return _package(home)
+    return _package(home / source.function)
 
 
-def _source_digest() -> str:
-    sources = [p for p in (ROOT / "lambda_function").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+def source_files(source: PackageSource) -> list[Path]:
+    """Return the files that `sam build` copies, in order, behind their links."""
+    found = [
+        Path(folder) / name
+        for folder, _, names in os.walk(source.folder, followlinks=True)
+        for name in names
+        if "__pycache__" not in Path(folder).parts
+    ]
+    return sorted(path.resolve() for path in found)
+
+
+def _source_digest(source: PackageSource) -> str:
     digest = hashlib.sha256()
-    for path in sorted([*sources, TEMPLATE, Path(__file__)]):
+    for path in [*source_files(source), TEMPLATE, Path(__file__)]:
         digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()[:12]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write requirements.txt, build, report both, and return the exit code."""
+    """Write each requirements.txt, build, report all, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack.package", description=__doc__)
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64")
     architecture = parser.parse_args(arguments).architecture
     try:
-        REQUIREMENTS.write_text(export_requirements(), encoding="utf-8")
-        package = build(architecture)
+        for source in SOURCES:
+            source.requirements.write_text(export_requirements(source), encoding="utf-8")
+        packages = build(architecture)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(
-        f"{REQUIREMENTS.relative_to(ROOT)}: exported from uv.lock\n"
-        f"{package.folder.relative_to(ROOT)}: {package.n_bytes / 1e6:.1f} MB unzipped for {architecture} "
-        f"(budget {MAX_PACKAGE_BYTES / 1e6:.0f} MB; boto3 comes with the runtime)\n"
-    )
+    for source, package in zip(SOURCES, packages, strict=True):
+        sys.stdout.write(
+            f"{source.requirements.relative_to(ROOT)}: exported from uv.lock\n"
+            f"{package.folder.relative_to(ROOT)}: {package.n_bytes / 1e6:.1f} MB unzipped for {architecture} "
+            f"(budget {source.max_bytes / 1e6:.0f} MB; boto3 comes with the runtime)\n"
+        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The package's bill of materials: a CycloneDX document with each distribution in it and the digests from uv.lock.
+"""A package's bill of materials: a CycloneDX document with each distribution in it and the digests from uv.lock.
 
 It is made from the same export of uv.lock as requirements.txt, reduced to the function's Python, so that it lists what
 `sam build` installs; a test compares it with the built package. cyclonedx-py validates it against CycloneDX's schema.

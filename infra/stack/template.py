@@ -12,6 +12,8 @@ TEMPLATE = ROOT / "template.yaml"
 BOOTSTRAP = Path(__file__).parent / "bootstrap.yaml"
 """The repository, its template, and the template of what a deployment itself needs."""
 
+FUNCTION_TYPE = "AWS::Serverless::Function"
+
 REGION = "us-east-1"
 """The region for which the translator resolves the partition of ARNs; no request is sent to it."""
 

@@ -10,7 +10,7 @@ from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
-from infra.stack.template import REGION, TEMPLATE, read_template
+from infra.stack.template import FUNCTION_TYPE, REGION, TEMPLATE, read_template
 from training.errors import UserError
 
 # The translator warns that it lacks settings for features that only AWS can set.
@@ -35,7 +35,7 @@ def transform(path: Path = TEMPLATE, parameters: Mapping[str, object] | None = N
     """
     template = read_template(path)
     for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
+        if resource["Type"] == FUNCTION_TYPE:
             resource["Properties"]["CodeUri"] = _CODE_ADDRESS
     return translate(template, parameters or {})
 

@@ -15,12 +15,10 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from infra.stack.describe import list_resources
-from infra.stack.template import read_template
+from infra.stack.template import FUNCTION_TYPE, read_template
 from training.errors import UserError
 
 TEMPLATE_NAME, DIGESTS_NAME = "template.yaml", "SHA256SUMS"
-
-_FUNCTION = "AWS::Serverless::Function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Release:
     @property
     def functions(self) -> tuple[str, ...]:
         """The names of the template's functions."""
-        return tuple(name for name, one in self.template["Resources"].items() if one["Type"] == _FUNCTION)
+        return tuple(name for name, one in self.template["Resources"].items() if one["Type"] == FUNCTION_TYPE)
 
 
 def read_release(folder: Path) -> Release:

@@ -1,0 +1,1 @@
+"""Entry points of the functions that run this package; thin, no rules."""
