@@ -49,9 +49,7 @@ class Judge:
 
     def take_output(self, simulation: Simulation) -> list[bytes]:
         """Consume what is on the output stream, remove it, and return the records' data."""
-        shards = simulation.output.shards.values()
-        records = [(record["SequenceNumber"], record["Data"]) for shard in shards for record in shard.records]
-        simulation.output.take()
+        records = [(record["SequenceNumber"], record["Data"]) for record in simulation.output.take_records()]
         self.counts.add(consume(records, self._table))
         return [data for _, data in records]
 

@@ -222,6 +222,23 @@ def test_stream_without_keeping_drops_records_that_were_read_before() -> None:
     assert [record["Data"] for record in shard.records] == [b"4"]
 
 
+def test_stream_with_several_readers_drops_what_all_of_them_have_read() -> None:
+    stream = MemoryStream("s", 1, SimulatedClock().wall, keeps_read=False, n_readers=2)
+    put(stream, 3)
+    (shard,) = stream.shards.values()
+    start = stream.get_shard_iterator(ShardId=shard.shard_id, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+    other = stream.reader(1)
+    after_two = other.get_records(ShardIterator=start, Limit=2)["NextShardIterator"]
+    other.get_records(ShardIterator=after_two)
+    assert len(shard.records) == 3
+
+    assert [data for _, data in stream.take()] == [b"0", b"1", b"2"]
+    assert [record["Data"] for record in shard.records] == [b"2"]
+    put(stream, 1)
+    assert [data for _, data in stream.take()] == [b"0"]
+    assert [one["Data"] for one in other.get_records(ShardIterator=after_two)["Records"]] == [b"2", b"0"]
+
+
 def test_stream_refuses_what_kinesis_refuses() -> None:
     stream = MemoryStream(STREAM, 1, SimulatedClock().wall)
     for records in ([{"Data": b"", "PartitionKey": ""}], [{"Data": b"", "PartitionKey": "k"}] * 501, []):

@@ -86,6 +86,20 @@ def test_window_begins_with_the_first_record_of_the_batch() -> None:
     assert mapping.poll_once() == 0
 
 
+def test_mapping_is_idle_when_everything_on_the_stream_is_settled() -> None:
+    kinesis = stream(*rides(4))
+    mapping = make_mapping(kinesis, ScriptedFunction([fail]), batching_window_s=2.0)
+    idle = []
+    for _ in range(5):  # a failed batch, its retry, and the window of the rest
+        idle.append(mapping.is_idle)
+        mapping.poll_once()
+        kinesis.clock.advance(BACKOFF_S)
+    assert idle == [False, False, False, False, True]
+    kinesis.put(b"later")
+    mapping.poll_once()
+    assert not mapping.is_idle
+
+
 def test_function_is_not_invoked_without_records() -> None:
     function = ScriptedFunction()
 

@@ -77,6 +77,11 @@ class EventSourceMapping:
         self._consumers: dict[str, ShardConsumer] = {}  # until the shard has ended and its records are settled
         self._add_shards(list_shards(kinesis, config.stream_name), config.starting_position)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything on the stream, as far as the last poll found it, is read and settled."""
+        return all(consumer.is_idle for consumer in self._consumers.values())
+
     def poll_once(self) -> int:
         """Step each shard once.
 

@@ -38,6 +38,11 @@ class ShardConsumer:
         """Whether the shard has ended and all of its records are settled, not merely read."""
         return self._reader.is_closed and not any(batcher.n_records for batcher in self._batchers)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last read found nothing newer, and all records before are settled."""
+        return self._reader.is_at_end and not any(batcher.n_records for batcher in self._batchers)
+
     def step(self) -> int:
         """Read once if there is room, and step each batcher.
 

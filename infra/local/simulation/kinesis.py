@@ -1,6 +1,6 @@
 """One Kinesis stream in memory with the methods of a boto3 client: shards by hash range, resharding, iterators.
 
-It serves a million rides in one process: with `keeps_read=False`, a read drops the records that were read before.
+It serves a million rides in one process: with `keeps_read=False`, records are dropped when every reader has read them.
 """
 
 import hashlib
@@ -44,13 +44,14 @@ class MemoryShard:
 
 
 class MemoryStream:
-    """A stream with one reader.
+    """A stream; as a client it is its first reader, see `reader` for others.
 
     Args:
         name: Its name.
         n_shards: Shards; they share the hash keys evenly.
         wall_clock: Unix time in seconds, for arrival times.
-        keeps_read: Whether records stay after they have been read.
+        keeps_read: Whether records stay after every reader has read them.
+        n_readers: How many readers there are.
 
     Attributes:
         shards: All open and closed shards, oldest first.
@@ -58,12 +59,21 @@ class MemoryStream:
         n_put: Records accepted so far.
     """
 
-    def __init__(self, name: str, n_shards: int, wall_clock: Callable[[], float], *, keeps_read: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        n_shards: int,
+        wall_clock: Callable[[], float],
+        *,
+        keeps_read: bool = True,
+        n_readers: int = 1,
+    ) -> None:
         self.name = name
         self.shards: dict[str, MemoryShard] = {}
         self.n_put = 0
         self._wall_clock = wall_clock
         self._keeps_read = keeps_read
+        self._read_to: list[dict[str, int]] = [{} for _ in range(n_readers)]  # each reader's place in each shard
         self._sequence_numbers = count(_FIRST_SEQUENCE_NUMBER)
         bounds = [n * HASH_KEYS // n_shards for n in range(n_shards + 1)]
         for first, end in pairwise(bounds):
@@ -91,13 +101,26 @@ class MemoryStream:
         self._add_shard(left.first_hash_key, right.last_hash_key, left, right)
         self._route()
 
-    def take(self) -> list[tuple[str, bytes]]:
-        """Remove all records; return partition key and data of each, in order within a shard."""
+    def reader(self, n: int) -> "StreamClient":
+        """Return the client of the n-th reader, from 0."""
+        return StreamClient(self, n)
+
+    def take_records(self) -> list[dict[str, Any]]:
+        """Return the records that the first reader has not taken, in order within a shard; drop what all have read."""
         taken = []
         for shard in self.shards.values():
-            taken += [(record["PartitionKey"], record["Data"]) for record in shard.records]
-            shard.drop_before(shard.n_dropped + len(shard.records))
+            taken += shard.records[max(0, self._read_to[0].get(shard.shard_id, 0) - shard.n_dropped) :]
+            self._has_read(0, shard, shard.n_dropped + len(shard.records))
         return taken
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Do as `take_records`; return partition key and data of each record."""
+        return [(record["PartitionKey"], record["Data"]) for record in self.take_records()]
+
+    def _has_read(self, reader: int, shard: MemoryShard, place: int) -> None:
+        """Note that a reader has read a shard up to a place, and drop what all readers have read."""
+        self._read_to[reader][shard.shard_id] = place
+        shard.drop_before(min(places.get(shard.shard_id, 0) for places in self._read_to))
 
     def shard_of(self, partition_key: str) -> MemoryShard:
         """Return the open shard of a partition key."""
@@ -168,12 +191,16 @@ class MemoryStream:
 
     def get_records(self, *, ShardIterator: str, Limit: int = MAX_READ_RECORDS) -> dict[str, Any]:
         """Read from an iterator on. The end of a closed shard has no next iterator."""
-        shard_id, _, place = ShardIterator.partition("|")
+        return self.read(0, ShardIterator, Limit)
+
+    def read(self, reader: int, iterator: str, limit: int) -> dict[str, Any]:
+        """Read as the n-th reader. Where it begins to read, it has read everything before."""
+        shard_id, _, place = iterator.partition("|")
         shard, start = self.shards[shard_id], int(place)
         if not self._keeps_read:
-            shard.drop_before(start)
+            self._has_read(reader, shard, start)
         first = start - shard.n_dropped
-        records = shard.records[first : first + Limit]
+        records = shard.records[first : first + limit]
         end = start + len(records)
         has_more = shard.is_open or end < shard.n_dropped + len(shard.records)
         answer: dict[str, Any] = {"Records": records, "MillisBehindLatest": 0}
@@ -191,6 +218,22 @@ class MemoryStream:
     def _route(self) -> None:
         self.open_shards = sorted((s for s in self.shards.values() if s.is_open), key=lambda s: s.first_hash_key)
         self._bounds = [shard.first_hash_key for shard in self.open_shards]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClient:
+    """A stream's client for one of its readers."""
+
+    stream: MemoryStream
+    n: int  # the reader, from 0
+
+    def get_records(self, *, ShardIterator: str, Limit: int = MAX_READ_RECORDS) -> dict[str, Any]:
+        """Read from an iterator on."""
+        return self.stream.read(self.n, ShardIterator, Limit)
+
+    def __getattr__(self, operation: str) -> Any:
+        """Return any other operation: they are the same for all readers."""
+        return getattr(self.stream, operation)
 
 
 def _number(record: dict[str, Any]) -> int:
