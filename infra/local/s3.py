@@ -72,11 +72,17 @@ class S3StandIn(ABC):
         return {"ETag": self._etag(Body)}
 
     def list_objects_v2(
-        self, *, Bucket: str, Prefix: str = "", ContinuationToken: str = "", MaxKeys: int = _MAX_KEYS
+        self,
+        *,
+        Bucket: str,
+        Prefix: str = "",
+        StartAfter: str = "",
+        ContinuationToken: str = "",
+        MaxKeys: int = _MAX_KEYS,
     ) -> dict[str, Any]:
         """List the objects below a prefix in the order of their keys' bytes, a page at a time."""
         keys = sorted((key for key in self._keys(Prefix) if key.startswith(Prefix)), key=str.encode)
-        left = [key for key in keys if key.encode() > ContinuationToken.encode()]
+        left = [key for key in keys if key.encode() > (ContinuationToken or StartAfter).encode()]
         page = left[: min(MaxKeys, _MAX_KEYS)]
         contents = [entry for key in page if (entry := self._entry(key))]
         answer: dict[str, Any] = {"KeyCount": len(contents), "IsTruncated": len(left) > len(page)}

@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.core.channel import BEGINNING, Channel, channel_key
+from tests.builders import small_bundle
+from tests.builders_channels import move as move_to
 from tests.builders_channels import new_bucket
 from tests.builders_failed import ProcessEnd
 from tests.fakes import BUCKET, FakeS3, point_channel
@@ -28,8 +30,9 @@ from training.registry.channel_history import (
     read_channel,
     read_history,
     served_versions,
+    withdrawn_versions,
 )
-from training.registry.channels import Mover, move_channel
+from training.registry.channels import Mover, move_channel, rollback, store_bundle
 
 VERSIONS = [f"green-2021-01-{digit * 12}" for digit in "abc"]
 SHA256 = "ab" * 32
@@ -258,6 +261,33 @@ def test_served_versions_are_listed_by_channel() -> None:
     move(bucket, 2, channel="candidate")
     assert served_versions(bucket, read_channel(bucket, "stable")) == set(VERSIONS[:2])
     assert channels_with_history(bucket) == ("candidate", "stable")
+
+
+HOUR_S = 3600.0
+
+
+def test_withdrawn_version_is_one_for_the_records_that_it_may_have_served() -> None:
+    # GIVEN a segment of version 2 from 22:02:30 on, which is rolled back to version 1 an hour later
+    bucket, at_s = new_bucket(), NOW.timestamp()
+    for seed in (1, 2):
+        store_bundle(bucket, small_bundle(seed))
+        move_to(bucket, seed, mover=mover(now=NOW - (2 - seed) * timedelta(days=1)))
+    assert withdrawn_versions(bucket, "stable") == frozenset()
+    rollback(bucket, "stable", small_bundle(1).model_version, mover=mover(now=NOW + timedelta(hours=1)))
+    withdrawn = {small_bundle(2).model_version}
+    assert withdrawn_versions(bucket, "stable") == withdrawn
+    # THEN it counts as withdrawn for the arrivals since then, and until the functions have read the channel
+    assert withdrawn_versions(bucket, "stable", at_s, at_s + 150) == frozenset()
+    assert withdrawn_versions(bucket, "stable", at_s, at_s + 151) == withdrawn
+    assert withdrawn_versions(bucket, "stable", at_s + HOUR_S + 149, at_s + 2 * HOUR_S) == withdrawn
+    assert withdrawn_versions(bucket, "stable", at_s + HOUR_S + 151, at_s + 2 * HOUR_S) == frozenset()
+    # AND later moves, a history that lacks the last entry, and a damaged channel change nothing
+    bucket.s3.objects.pop(max(bucket.s3.keys("history/stable/")))
+    assert withdrawn_versions(bucket, "stable") == withdrawn
+    move_to(bucket, 3, mover=mover(now=NOW + timedelta(hours=3)))
+    assert withdrawn_versions(bucket, "stable") == withdrawn
+    bucket.s3.objects[KEY] = b"{"
+    assert withdrawn_versions(bucket, "stable") == withdrawn
 
 
 @pytest.mark.parametrize("moved_at", ["yesterday", "2026-11-21T22:00:00"])

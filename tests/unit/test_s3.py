@@ -126,6 +126,8 @@ def test_listing_has_a_prefix_pages_and_the_order_of_bytes(s3: Any) -> None:
         ["a/2", "a/z"],
         ["a/é"],
     ]
+    later = [s3.list_objects_v2(**request, StartAfter=key)["Contents"][0]["Key"] for key in ("a/10", "a/11", "0")]
+    assert later == ["a/2", "a/2", "a/1"]
     assert [entry["Size"] for entry in pages[0]["Contents"]] == [3, 4]
     assert pages[0]["Contents"][0]["LastModified"].tzinfo is not None
 

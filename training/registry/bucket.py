@@ -56,9 +56,9 @@ class Bucket:
     name: str
     n_threads: int = N_THREADS  # requests at the same time; with 1 they run one after the other, in this thread
 
-    def list_objects(self, prefix: str) -> Iterator[Listed]:
-        """List the objects below a prefix in S3's order, a page of a thousand at a time."""
-        request = {"Bucket": self.name, "Prefix": prefix}
+    def list_objects(self, prefix: str, start_after: str = "") -> Iterator[Listed]:
+        """List the objects below a prefix and behind a key in S3's order, a page of a thousand at a time."""
+        request = {"Bucket": self.name, "Prefix": prefix, **({"StartAfter": start_after} if start_after else {})}
         while True:
             try:
                 page = self.s3.list_objects_v2(**request)

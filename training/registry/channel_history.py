@@ -6,14 +6,16 @@ a reader before it reads. A state without an entry is therefore always the prese
 entry.
 """
 
+import math
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from lambda_function.core.channel import Channel, aware_time, channel_key, decode_channel, remedy
+from lambda_function.core.channel import ACTIVATION_DELAY_S, Channel, aware_time, channel_key, decode_channel, remedy
 from lambda_function.errors import ChannelError
 from training.errors import BucketError, UserError, bucket_address
 from training.registry.bucket import Bucket
@@ -22,6 +24,7 @@ Why = Literal["promote", "rollback", "publish", "force", "restore"]
 """The kind of move that led to a state."""
 
 _KEY = re.compile(r".*/(\d{8}T\d{6}\.\d{6}Z)-([a-z]+-\d{4}-\d{2}-[0-9a-f]{12})\.json")
+_KEY_TIME = "%Y%m%dT%H%M%S.%fZ"
 _TICK = timedelta(microseconds=1)
 
 
@@ -109,7 +112,7 @@ def history_key(channel: str, state: Channel) -> str:
     >>> history_key("stable", Channel(segments=(segment,), moved_at="2026-11-21T22:00:00+00:00"))
     'history/stable/20261121T220000.000000Z-green-2021-01-3f2a9c1d0b7e.json'
     """
-    return f"{_prefix(channel)}{aware_time(state.moved_at):%Y%m%dT%H%M%S.%f}Z-{state.model_version}.json"
+    return f"{_prefix(channel)}{aware_time(state.moved_at).strftime(_KEY_TIME)}-{state.model_version}.json"
 
 
 def append_entry(bucket: Bucket, channel: str, state: Channel) -> None:
@@ -128,6 +131,30 @@ def served_versions(bucket: Bucket, stored: StoredChannel) -> frozenset[str]:
     parsed = (_KEY.fullmatch(key) for key in bucket.keys(_prefix(stored.channel)))
     present = (stored.model_version,) if stored.model_version else ()
     return frozenset((*(found[2] for found in parsed if found), *present))
+
+
+def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: float = math.inf) -> frozenset[str]:
+    """Return the versions that a rollback has taken out of a segment while they may have served records of a time.
+
+    The records are those that arrived from `from_s` to `to_s`, in seconds since the epoch. After the rollback itself,
+    the withdrawn version serves for at most `ACTIVATION_DELAY_S`, until the functions have read the channel.
+    """
+    earliest = datetime.fromtimestamp(max(0.0, from_s - ACTIVATION_DELAY_S), UTC)
+    return frozenset(
+        state.withdrawn
+        for state in _states_since(bucket, channel, earliest)
+        if state.withdrawn and state.segments[0].effective_from_s < to_s
+    )
+
+
+def _states_since(bucket: Bucket, channel: str, earliest: datetime) -> Iterator[Channel]:
+    """Read the states that a channel has come to since a time, with the present one if its object is not damaged."""
+    keys = [key for key in bucket.keys(_prefix(channel)) if (found := _KEY.fullmatch(key)) and _time(found) >= earliest]
+    yield from _read_entries(bucket, channel, keys).values()
+    with suppress(DamagedChannelError):
+        state = read_channel(bucket, channel).state
+        if state and aware_time(state.moved_at) >= earliest:
+            yield state
 
 
 def is_lost(bucket: Bucket, stored: StoredChannel) -> bool:
@@ -152,8 +179,9 @@ def last_entry(bucket: Bucket, channel: str) -> HistoryEntry | None:
     return entries[max(entries)] if entries else None
 
 
-def _read_entries(bucket: Bucket, channel: str) -> dict[str, HistoryEntry]:
-    stored = (bucket.read(key) for key in bucket.keys(_prefix(channel)))
+def _read_entries(bucket: Bucket, channel: str, keys: Iterable[str] | None = None) -> dict[str, HistoryEntry]:
+    """Read entries, by key; all of the channel without keys."""
+    stored = (bucket.read(key) for key in (bucket.keys(_prefix(channel)) if keys is None else keys))
     return {one.key: _decode_entry(bucket, channel, one.key, one.body) for one in stored if one}
 
 
@@ -186,6 +214,10 @@ def _decode_entry(bucket: Bucket, channel: str, key: str, data: bytes) -> Histor
         return _entry(channel, decode_channel(data))
     except ChannelError as error:
         raise BucketError(bucket.name, key, f"holds no history entry: it {error.problem}") from error
+
+
+def _time(parsed_key: re.Match[str]) -> datetime:
+    return datetime.strptime(parsed_key[1], _KEY_TIME).replace(tzinfo=UTC)
 
 
 def _prefix(channel: str) -> str:
