@@ -14,8 +14,10 @@ import py_compile
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infra.stack.template import FUNCTION_TYPE, ROOT, TEMPLATE, read_template
 from infra.stack.tools import run, run_uv, sam_command
@@ -123,9 +125,28 @@ def _finish(source: PackageSource, build_dir: Path) -> Package:
 
 def functions_of(source: PackageSource) -> set[str]:
     """Return the functions of the template that have a package, by their names there."""
-    resources = read_template(TEMPLATE)["Resources"].items()
-    uris = {name: one["Properties"]["CodeUri"] for name, one in resources if one["Type"] == FUNCTION_TYPE}
-    return {name for name, uri in uris.items() if (ROOT / uri).resolve() == source.folder}
+    return {name for name, properties in _functions().items() if _is_of(source, properties)}
+
+
+def source_of(handler: str) -> PackageSource:
+    """Return the package of the template's function with a handler, as in ``lambda_function.handler.lambda_handler``.
+
+    Raises:
+        UserError: No function of the template has it.
+    """
+    for properties in _functions().values():
+        if properties["Handler"] == handler:
+            return next(source for source in SOURCES if _is_of(source, properties))
+    raise UserError(f"{TEMPLATE.name} has no function with the handler {handler}")
+
+
+def _functions() -> dict[str, dict[str, Any]]:
+    resources = read_template(TEMPLATE)["Resources"]
+    return {name: one["Properties"] for name, one in resources.items() if one["Type"] == FUNCTION_TYPE}
+
+
+def _is_of(source: PackageSource, properties: Mapping[str, Any]) -> bool:
+    return (ROOT / str(properties["CodeUri"])).resolve() == source.folder
 
 
 def function_folders(build_dir: Path) -> list[Path]:

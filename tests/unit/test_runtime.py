@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -133,6 +134,19 @@ def test_function_has_its_environment_which_is_restored_after(
 
     assert os.environ["RIDECAST_OLD"] == "before"
     assert "RIDECAST_NEW" not in os.environ
+
+
+def test_functions_that_are_loaded_together_read_their_own_settings(
+    make_function: MakeFunction, tmp_path: Path
+) -> None:
+    log = make_function("def lambda_handler(event, context): return os.environ.get('RIDECAST_NEW')")
+    shutil.copytree(tmp_path / "a_function", tmp_path / "another_function")
+
+    with (
+        load_handler(PATH, {"RIDECAST_NEW": "a"}, log) as a_function,
+        load_handler("another_function.entry.lambda_handler", {"RIDECAST_NEW": "another"}, log) as another_function,
+    ):
+        assert (a_function({}, None), another_function({}, None)) == ("a", "another")
 
 
 def test_function_does_not_see_the_users_aws_settings_and_proxies(

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -139,6 +139,8 @@ def running_in_process(function: FunctionConfig, log_path: Path) -> Iterator[InP
 def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> Iterator[Handler]:
     """Import a handler with a cold start in this process, with its own environment and log inside the `with` block.
 
+    Functions with different environments may be loaded at the same time: each has its own until its first invocation
+    has succeeded, which reads its settings. Two of these must not run at the same time.
     Its output during the import and its invocations is appended to the log; the output of other threads is not.
     A live display of rich needs `redirect_stdout=False`: its own redirection would interfere.
 
@@ -150,10 +152,14 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
     """
     module_name, _, handler_name = path.rpartition(".")
     with _environment(environment), log_path.open("a", encoding="utf-8") as log, _switched_stdout() as stdout:
+        is_cold = True
 
         def logged(event: dict[str, Any], context: object) -> object:
-            with stdout.to(log):
-                return handler(event, context)
+            nonlocal is_cold
+            with stdout.to(log), _own_environment(environment) if is_cold else nullcontext():
+                response = handler(event, context)
+            is_cold = False
+            return response
 
         with stdout.to(log):
             # Import again: clients and settings of an earlier import belong to another environment.
@@ -161,6 +167,12 @@ def load_handler(path: str, environment: Mapping[str, str], log_path: Path) -> I
                 del sys.modules[name]
             handler: Handler = getattr(importlib.import_module(module_name), handler_name)
         yield logged
+
+
+def _own_environment(variables: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Set a function's environment again if another function has changed it."""
+    is_own = all(os.environ.get(name) == value for name, value in variables.items())
+    return nullcontext() if is_own else _environment(variables)
 
 
 @contextmanager
