@@ -40,6 +40,7 @@ LONGEST = {
     "EnvironmentName": "x" * 16,
     "RideEventsName": "x" * 48,
     "RidePredictionsName": "y" * 48,
+    "RideOutcomesName": "z" * 48,
     "ArtefactBucket.Arn": f"arn:aws:s3:::{'x' * 63}",
     "ExecutionRole.Arn": f"arn:aws:iam::123456789012:role/{'x' * 64}",
     "Boundary": f"arn:aws:iam::123456789012:policy/{'x' * 128}",
@@ -59,10 +60,17 @@ DEPLOYED = {
     "RideEvents.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RideEventsName']}",
     "RejectsQueue.Arn": f"arn:aws:sqs:{_OF_THE_ACCOUNT}:{LONGEST_NAME}-RejectsQueue-1X2Y3Z",
     "RidePredictions.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RidePredictionsName']}",
+    "RideOutcomes.Arn": f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST['RideOutcomesName']}",
+    **{
+        f"{name}Consumer": (
+            f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{LONGEST[f'{name}Name']}/consumer/{LONGEST_NAME}-archive:17"
+        )
+        for name in ("RideEvents", "RidePredictions", "RideOutcomes")
+    },
     "ServerlessDeploymentApplication": f"{LONGEST_NAME}-ServerlessDeploymentApplication-1X2Y3Z",
     **{
         f"{name}Logs.Arn": f"arn:aws:logs:{_OF_THE_ACCOUNT}:log-group:{LONGEST_NAME}-{name}Logs-1X2Y3Z:*"
-        for name in ("ApiFunction", "PreTraffic", "Predictor")
+        for name in ("ApiFunction", "Archiver", "PreTraffic", "Predictor")
     },
 }
 """The references of template.yaml's roles, as CloudFormation names them."""

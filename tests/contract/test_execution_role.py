@@ -58,9 +58,11 @@ ARNS: dict[str, dict[str, list[str]]] = {
         "role": [f"arn:aws:iam::{ACCOUNT}:role/ridecast-dev-PredictorRole-1X2Y3Z"],
     },
     "kinesis": {
+        "consumer": [f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/ride-events-dev/consumer/ridecast-dev-archive:17"],
         "kmskey": [f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b-2c3d"],
         "stream": [
-            f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{name}-dev" for name in ("ride-events", "ride-predictions")
+            f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{name}-dev"
+            for name in ("ride-events", "ride-predictions", "ride-outcomes")
         ],
     },
     "kms": {

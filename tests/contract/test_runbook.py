@@ -52,7 +52,7 @@ def test_everything_that_the_runbook_names_exists(stack: Stack) -> None:
         r"`((?:RideE|RideP|Api[A-Z][a-z]+Re|Max|Reserved|Parallel|Memory|Timeout|KeptR|Output|Batch|Rollout)\w+)(?:=\w+)?`",
         RUNBOOK,
     )
-    mapping = stack.only("AWS::Lambda::EventSourceMapping")
+    mapping = template["Resources"]["PredictorRides"]["Properties"]
     assert set(parameters) <= {*template["Parameters"], *mapping}
     outputs = set(re.findall(r"(?:the output `|\(output )(\w+)", RUNBOOK))
     assert {"AlarmTopicArn", "GivenUpBatchesUrl"} <= outputs <= set(template["Outputs"])

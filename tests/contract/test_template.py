@@ -15,6 +15,7 @@ ROOT = TEMPLATE.parent
 MAPPING = "PredictorRides"
 JSON_LOGS = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
 OUTPUTS = {
+    "ArchiverName": {"Ref": "Archiver"},
     "AlarmTopicArn": {"Ref": "AlarmTopic"},
     "ApiFunctionName": {"Ref": "ApiFunction"},
     "ApiUrl": {"Fn::GetAtt": ["Api", "ApiEndpoint"]},
@@ -27,6 +28,8 @@ OUTPUTS = {
     "ModelActivationDelaySeconds": {"Ref": "ModelActivationDelaySeconds"},
     "RideEventsArn": arn_of("RideEvents"),
     "RideEventsStream": {"Ref": "RideEvents"},
+    "RideOutcomesArn": arn_of("RideOutcomes"),
+    "RideOutcomesStream": {"Ref": "RideOutcomes"},
     "RidePredictionsArn": arn_of("RidePredictions"),
     "RidePredictionsStream": {"Ref": "RidePredictions"},
 }
@@ -37,6 +40,7 @@ OUTPUTS = {
     [
         ("Predictor", "lambda_function.handler", "PredictorLogs"),
         ("PreTraffic", "lambda_function.pre_traffic", "PreTrafficLogs"),
+        ("Archiver", "lambda_function.archive", "ArchiverLogs"),
     ],
 )
 def test_function_is_a_zip_of_lambda_function_with_json_logs_on_arm64_by_default(
@@ -86,10 +90,10 @@ def test_function_environment_has_exactly_these_settings() -> None:
 def test_service_names_differ_between_functions_and_stacks() -> None:
     functions = of_type("AWS::Lambda::Function").values()
     names = [one["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for one in functions]
-    stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic")
+    stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic", "ridecast-archive")
     services = {in_stack(stack_name, name) for stack_name in stacks for name in names}
 
-    assert len(names) == 3
+    assert len(names) == 4
     assert len(services) == len(stacks) * len(names)
 
 
@@ -134,6 +138,33 @@ def test_mapping_has_exactly_these_properties() -> None:
     }
     defaults = ("BatchSize", "BatchWindowSeconds", "ParallelizationFactor")
     assert [stack().parameters[name] for name in defaults] == ["10000", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [("Rides", "RideEvents"), ("Predictions", "RidePredictions"), ("Outcomes", "RideOutcomes")],
+)
+def test_archive_reads_each_stream_as_the_predictor_does_but_takes_batches_as_a_whole(name: str, stream: str) -> None:
+    as_the_predictor = dict(properties(MAPPING))
+    del as_the_predictor["FunctionResponseTypes"]  # it raises: a batch is stored, or comes again
+    del as_the_predictor["MetricsConfig"]  # six metrics for $1.80 a month, which no alarm reads
+    del as_the_predictor["ParallelizationFactor"]
+
+    assert properties(f"Archiver{name}") == {
+        **as_the_predictor,
+        "EventSourceArn": arn_of(stream),
+        "FunctionName": {"Ref": "Archiver"},
+        "BatchSize": 10_000,
+        "MaximumBatchingWindowInSeconds": {"Ref": "ArchiveWindowSeconds"},
+    }
+    assert stack().parameters["ArchiveWindowSeconds"] == "60"
+    enhanced = properties(f"Archiver{name}", EnhancedFanOut="On")
+    assert enhanced["EventSourceArn"] == {"Ref": f"{stream}Consumer"}
+    assert properties(f"{stream}Consumer", EnhancedFanOut="On")["StreamARN"] == arn_of(stream)
+
+
+def test_streams_have_no_consumers_of_their_own_without_enhanced_fan_out() -> None:
+    assert not of_type("AWS::Kinesis::StreamConsumer")
 
 
 def test_decision_gives_a_reason_for_each_property_of_the_mapping() -> None:

@@ -6,8 +6,8 @@ from infra.local.moto.policies import is_allowed
 from infra.stack.template import TEMPLATE, read_template
 from tests.kits.template import arn_of, properties, resource, stack
 
-STREAMS = ("RideEvents", "RidePredictions")
-LOGS = ("PredictorLogs", "PreTrafficLogs")
+STREAMS = ("RideEvents", "RidePredictions", "RideOutcomes")
+LOGS = ("PredictorLogs", "PreTrafficLogs", "ArchiverLogs")
 OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", "RejectsQueue", "RejectsQueuePolicy", *LOGS)
 ADMINISTER = (
     "CancelKeyDeletion",
@@ -202,7 +202,7 @@ def test_write_of_a_model_or_channel_without_a_condition_is_denied(
     assert is_allowed([document], "s3:PutObject", f"arn:aws:s3:::b/{key}", context) is not denied
 
 
-def test_only_failed_records_expire_and_overwritten_objects_can_be_restored_for_90_days() -> None:
+def test_only_records_expire_and_overwritten_objects_can_be_restored_for_90_days() -> None:
     rules = properties("Bucket")["LifecycleConfiguration"]["Rules"]
     expires = {"Status": "Enabled", "ExpirationInDays": {"Ref": "KeptRecordsDays"}}
 
@@ -214,6 +214,12 @@ def test_only_failed_records_expire_and_overwritten_objects_can_be_restored_for_
             "Transitions": [{"StorageClass": "STANDARD_IA", "TransitionInDays": 90}],  # cheaper, immediate access
         },
         *({"Prefix": prefix, **expires} for prefix in ("rejects/", "aws/lambda/", "redriven/")),
+        {
+            "Status": "Enabled",
+            "Prefix": "archive/",
+            "ExpirationInDays": {"Ref": "ArchiveDays"},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},  # personal data: an end is an end
+        },
         {
             "Status": "Enabled",  # without a prefix: the whole bucket
             "NoncurrentVersionExpiration": {"NoncurrentDays": 90},

@@ -36,6 +36,7 @@ MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
         "models/*/golden.json", "models/*/manifest.json",
     ),
 )  # fmt: skip
+ARCHIVE = in_bucket("archive/*")
 READ_MODELS = {
     ("s3:GetObject", MODELS),
     ("s3:GetObject", CHANNELS),
@@ -60,6 +61,19 @@ ALLOWED = {
         *may_log("PredictorLogs"),
     },
     "ApiFunctionRole": {*READ_MODELS, *may_log("ApiFunctionLogs")},
+    "ArchiverRole": {
+        *(
+            one
+            for stream in ("RideEvents", "RidePredictions", "RideOutcomes")
+            for one in actions_on(of(stream), "kinesis", *READ_STREAM, "DescribeStream", "DescribeStreamSummary")
+        ),
+        ("s3:PutObject", ARCHIVE),
+        ("s3:PutObject", FAILURES),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ENCRYPT,
+        *may_log("ArchiverLogs"),
+    },
     "PreTrafficRole": {
         *READ_MODELS,
         *actions_on(VERSION, "lambda", "GetFunctionConfiguration", "InvokeFunction"),  # the new version only
@@ -110,8 +124,16 @@ def test_role_or_policy_allows_this_and_nothing_else(name: str) -> None:
     assert allowed(name) == ALLOWED[name]
 
 
-def test_api_function_has_its_role() -> None:
-    assert properties("ApiFunction")["Role"] == arn_of("ApiFunctionRole")
+def test_archive_adds_only_the_use_of_its_consumers_with_enhanced_fan_out() -> None:
+    added = allowed("ArchiverRole", EnhancedFanOut="On") - allowed("ArchiverRole")
+    consumers = {str({"Ref": f"{name}Consumer"}) for name in ("RideEvents", "RidePredictions", "RideOutcomes")}
+
+    assert added == {("kinesis:SubscribeToShard", consumer) for consumer in consumers}
+
+
+@pytest.mark.parametrize("name", ["ApiFunction", "Archiver"])
+def test_function_has_its_role(name: str) -> None:
+    assert properties(name)["Role"] == arn_of(f"{name}Role")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +156,7 @@ def test_signed_models_add_only_the_use_of_the_signing_key(name: str, actions: s
     [
         ("PredictorRole", "lambda"),
         ("ApiFunctionRole", "lambda"),
+        ("ArchiverRole", "lambda"),
         ("PreTrafficRole", "lambda"),
         ("DeploymentRole", "codedeploy"),
     ],

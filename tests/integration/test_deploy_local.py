@@ -95,13 +95,21 @@ def test_stack_whose_creation_fails_leaves_nothing_behind(stack: TemplateStack) 
     wanted["Resources"]["Taken"] = stream_with_taken_name("RideEvents")
     kinesis, s3 = stack.aws.client("kinesis"), stack.aws.client("s3")
     before = kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]
-    names = {"RideEventsName": "failing-events", "RidePredictionsName": "failing-predictions"}
+    names = {
+        "RideEventsName": "failing-events",
+        "RidePredictionsName": "failing-predictions",
+        "RideOutcomesName": "failing-outcomes",
+    }
     assert stack.change(wanted, **names) == "ROLLBACK_COMPLETE"
     assert (kinesis.list_streams()["StreamNames"], s3.list_buckets()["Buckets"]) == before
 
 
 def test_taken_bucket_name_fails_the_creation_and_another_name_works(aws: LocalAws, stack: TemplateStack) -> None:
-    names: dict[str, Any] = {"RideEventsName": "some-events", "RidePredictionsName": "some-predictions"}
+    names: dict[str, Any] = {
+        "RideEventsName": "some-events",
+        "RidePredictionsName": "some-predictions",
+        "RideOutcomesName": "some-outcomes",
+    }
     aws.client("s3").create_bucket(Bucket="taken")
     assert stack.change(**names, BucketName="taken") == "ROLLBACK_COMPLETE"
     assert ("Bucket", "CREATE_FAILED") in stack.events()
@@ -116,7 +124,11 @@ def test_taken_bucket_name_fails_the_creation_and_another_name_works(aws: LocalA
 
 def test_deleted_stack_is_created_again_with_other_stream_names(aws: LocalAws, stack: TemplateStack) -> None:
     # GIVEN a deleted stack whose streams exist
-    first: dict[str, Any] = {"RideEventsName": "first-events", "RidePredictionsName": "first-predictions"}
+    first: dict[str, Any] = {
+        "RideEventsName": "first-events",
+        "RidePredictionsName": "first-predictions",
+        "RideOutcomesName": "first-outcomes",
+    }
     assert stack.change(**first) == "CREATE_COMPLETE"
     stack.delete()
 
@@ -127,7 +139,11 @@ def test_deleted_stack_is_created_again_with_other_stream_names(aws: LocalAws, s
     again.delete()
 
     # WHEN the streams have other names THEN it is created, and no stream is lost
-    second: dict[str, Any] = {"RideEventsName": "second-events", "RidePredictionsName": "second-predictions"}
+    second: dict[str, Any] = {
+        "RideEventsName": "second-events",
+        "RidePredictionsName": "second-predictions",
+        "RideOutcomesName": "second-outcomes",
+    }
     elsewhere = TemplateStack(aws, stack.name)
     assert elsewhere.change(**second) == "CREATE_COMPLETE"
     elsewhere.delete()

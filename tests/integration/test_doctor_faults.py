@@ -42,7 +42,11 @@ def client(aws: LocalAws) -> Callable[[str], Any]:
 def deployed(aws: LocalAws, client: Callable[[str], Any]) -> Deployed:
     number = next(_NUMBERS)
     stack = TemplateStack(aws, f"ridecast-{number}")
-    names: dict[str, Any] = {"RideEventsName": f"events-{number}", "RidePredictionsName": f"predictions-{number}"}
+    names: dict[str, Any] = {
+        "RideEventsName": f"events-{number}",
+        "RidePredictionsName": f"predictions-{number}",
+        "RideOutcomesName": f"outcomes-{number}",
+    }
     assert stack.change(**names) == "CREATE_COMPLETE"
     bucket, bundle = Bucket(client("s3"), stack.outputs()["BucketName"]), small_bundle()
     store_bundle(bucket, bundle)

@@ -69,7 +69,11 @@ def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> N
 
 
 def test_parameters_reach_streams_environment_and_mapping(aws: LocalAws) -> None:
-    names = {"RideEventsName": "other-events", "RidePredictionsName": "other-predictions"}
+    names = {
+        "RideEventsName": "other-events",
+        "RidePredictionsName": "other-predictions",
+        "RideOutcomesName": "other-outcomes",
+    }
     other = deploy(aws, "other", parameters={**names, "RideEventsShards": 3, "ModelChannel": "candidate"})
 
     assert len(aws.client("kinesis").list_shards(StreamName="other-events")["Shards"]) == 3

@@ -44,7 +44,11 @@ class Rides:
     """A stack on the local AWS with rides on its stream, and a function that can be replaced."""
 
     def __init__(self, aws: LocalAws, log: Path, name: str) -> None:
-        streams = {"RideEventsName": f"{name}-events", "RidePredictionsName": f"{name}-predictions"}
+        streams = {
+            "RideEventsName": f"{name}-events",
+            "RidePredictionsName": f"{name}-predictions",
+            "RideOutcomesName": f"{name}-outcomes",
+        }
         self.stack: DeployedStack = deploy(aws, name, parameters={**streams, "BatchWindowSeconds": 0})
         self.s3, self.kinesis = aws.client("s3"), aws.client("kinesis")
         self.client = aws.client("lambda")

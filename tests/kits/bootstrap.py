@@ -22,6 +22,7 @@ DEV = {
     "RepositoryId": "456789",
     "RepositoryOwnerId": "123456",
     "RideEventsName": "ride-events-dev",
+    "RideOutcomesName": "ride-outcomes-dev",
     "RidePredictionsName": "ride-predictions-dev",
     "StackName": "ridecast-dev",
 }

@@ -5,9 +5,12 @@ from typing import Any
 
 from infra.local.stack import Stack
 
-OWN = ("Key", "RideEvents", "RidePredictions", "Bucket", "PredictorLogs", "PreTrafficLogs", "Predictor", "PreTraffic")
+OWN = (
+    *("Key", "RideEvents", "RidePredictions", "RideOutcomes", "Bucket"),
+    *("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "Predictor", "PreTraffic", "Archiver"),
+)
 SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-ROLES = ("PredictorRole", "ApiFunctionRole", "PreTrafficRole", "DeploymentRole")
+ROLES = ("PredictorRole", "ApiFunctionRole", "ArchiverRole", "PreTrafficRole", "DeploymentRole")
 
 
 @cache
