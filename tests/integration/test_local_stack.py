@@ -38,7 +38,8 @@ def test_stack_has_the_streams_and_the_bucket_of_the_template(aws: LocalAws, sta
     streams = aws.client("kinesis").list_streams()["StreamNames"]
     buckets = [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]]
 
-    assert streams == [stack.input_stream, stack.output_stream] == ["ride-events", "ride-predictions"]
+    assert sorted(streams) == ["ride-events", "ride-outcomes", "ride-predictions"]
+    assert (stack.input_stream, stack.output_stream) == ("ride-events", "ride-predictions")
     assert buckets == [stack.bucket]
 
 

@@ -67,7 +67,7 @@ NEW_KEY_FOR_DATA = Call("kms", "generate_data_key", {"KeyId": "{key}", "KeySpec"
 DECRYPT = Call("kms", "decrypt", {"KeyId": "{key}", "CiphertextBlob": b"a"})
 MOVE_ALIAS = Call("lambda", "update_alias", {"FunctionName": "{function}", "Name": "live", "FunctionVersion": "1"})
 LIST_FUNCTIONS = Call("lambda", "list_functions", {})
-RIDES, PREDICTIONS = "ride-events", "ride-predictions"
+RIDES, PREDICTIONS, OUTCOMES = "ride-events", "ride-predictions", "ride-outcomes"
 GOLDEN, FOREST, MANIFEST = (f"models/a/{name}" for name in ("golden.json", "forest.npz", "manifest.json"))
 STABLE, LINE, REJECT, FAILURE, MARK = (
     "channels/stable.json",
@@ -76,9 +76,10 @@ STABLE, LINE, REJECT, FAILURE, MARK = (
     "aws/lambda/a",
     "redriven/rejects/a",
 )
+ARCHIVED, LABELLED, SUMMARY = "archive/rides/a", "labelled/a", "monitor/hours/a"
 
 NOBODY = (
-    *(delete(key) for key in (MANIFEST, STABLE, LINE, REJECT, FAILURE, MARK)),
+    *(delete(key) for key in (MANIFEST, STABLE, LINE, REJECT, FAILURE, MARK, ARCHIVED, LABELLED, SUMMARY)),
     *(write(key) for key in ("elsewhere/a", "a")),
     read("elsewhere/a"),
     read("models/a", OTHER_BUCKET),
@@ -120,6 +121,15 @@ FORBIDDEN = {
         *(read(key) for key in (REJECT, LINE)),
         DECRYPT,
         sign_with("{signing_key}"),
+    ),
+    "ArchiverRole": (
+        *(put_on(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
+        *(write(key) for key in (MANIFEST, STABLE, LINE, REJECT, MARK, LABELLED, SUMMARY)),
+        *(read(key) for key in (GOLDEN, STABLE, REJECT, FAILURE, ARCHIVED, LABELLED)),
+        delete(ARCHIVED),
+        send_to("{queue}"),
+        sign_with("{signing_key}"),
+        Call("cloudformation", "describe_stacks", {}),
     ),
     "PreTrafficRole": (
         put_on(RIDES),

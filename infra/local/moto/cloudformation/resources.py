@@ -232,6 +232,7 @@ STAND_INS = (
     _stand_in("AWS::ApiGatewayV2::Stage", "StageName"),
     _stand_in("AWS::CodeDeploy::Application", "ApplicationName"),
     _stand_in("AWS::CodeDeploy::DeploymentGroup", "DeploymentGroupName"),
+    _stand_in("AWS::Kinesis::StreamConsumer", ref="arn:aws:kinesis:{region}:{account}:stream/any/consumer/{name}:{id}"),
     _stand_in("AWS::S3::BucketPolicy"),
     _stand_in("AWS::SNS::Subscription", ref="arn:aws:sns:{region}:{account}:{name}:{id}"),
     _stand_in("AWS::SNS::TopicPolicy"),
