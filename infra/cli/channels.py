@@ -17,6 +17,7 @@ from infra.cli.options import (
     Channel,
     Force,
     Json,
+    Labelled,
     SigningKey,
     Version,
     channel_name,
@@ -37,7 +38,7 @@ def release_command(
     channel: Channel = "stable",
     test: Annotated[
         str | None,
-        typer.Option(help="Months to judge on. (default: the latest local month that neither model has used)"),
+        typer.Option(help="Months or days to judge on. (default: the latest local month that neither model has used)"),
     ] = None,
     judge_only: Annotated[
         bool, typer.Option("--judge-only", help="Store the gate's verdict; store no model and move no channel.")
@@ -45,6 +46,7 @@ def release_command(
     force: Force = False,
     activation_delay: ActivationDelay = None,
     signing_key: SigningKey = None,
+    labelled: Labelled = None,
     as_json: Json = False,
 ) -> None:
     """Judge a bundle, store it and promote it in a channel.
@@ -63,7 +65,8 @@ def release_command(
     from training.workflows.release import Target, release_bundle
 
     signer = None if judge_only else aws.signer(signing_key)
-    target = Target(aws.open_bucket(), channel, signer, aws.activation_delay_s(activation_delay))
+    delay_s = aws.activation_delay_s(activation_delay)
+    target = Target(aws.open_bucket(), channel, signer, delay_s, aws.open_labelled(labelled))
     if judge_only:
         _judge(target, bundle, test, as_json=as_json)
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import typer
 
-from infra.cli.options import BucketAws, Json, Version, expand_options
+from infra.cli.options import BucketAws, Json, Labelled, Version, expand_options
 from infra.cli.output import (
     begin_text,
     beside_baseline,
@@ -133,7 +133,7 @@ def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = Fals
 
 
 @expand_options
-def reproduce_command(aws: BucketAws, version: Version, as_json: Json = False) -> None:
+def reproduce_command(aws: BucketAws, version: Version, labelled: Labelled = None, as_json: Json = False) -> None:
     """Train a version again from its manifest and compare the bytes.
 
     Prints "identical", or a table of the differences, and exits with 1.
@@ -146,7 +146,7 @@ def reproduce_command(aws: BucketAws, version: Version, as_json: Json = False) -
     models = aws.open_bucket()
     stored = read_stored(models, resolve_version(models, version))
     with live_display() as display:
-        found = reproduce(stored, train_as_before(display.step))
+        found = reproduce(stored, train_as_before(aws.open_labelled(labelled) or models, display.step))
     result = {
         "model_version": found.model_version,
         "identical": found.is_identical,

@@ -71,6 +71,12 @@ Force = Annotated[bool, typer.Option("--force", help="Move the channel `candidat
 Function = Annotated[
     str | None, typer.Option(help="Function to invoke, by ARN or as NAME:ALIAS. (default: the alias of the stack's)")
 ]
+Labelled = Annotated[
+    str | None,
+    typer.Option(
+        help="Bucket of the labelled rides, or a folder as file:PATH, if the model is of such. (default: the models')"
+    ),
+]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Folder that `train` writes bundles to.")]
 ActivationDelay = Annotated[
     float | None,
@@ -209,10 +215,27 @@ class BucketAws(Aws):
 
         The name of a bucket of AWS may begin with ``s3://``. A folder is created when it is first written to.
         """
+        return self._open(self.bucket or self.output("BucketName") or LOCAL_BUCKET, "--bucket")
+
+    def open_labelled(self, name: str | None) -> "Bucket | None":
+        """Open the bucket or the existing folder of labelled rides that an option names; None without a name.
+
+        Raises:
+            UserError: There is no such folder.
+        """
+        from training.errors import FOLDER_PREFIX, UserError
+
+        if name is None:
+            return None
+        labelled = self._open(name, "--labelled")
+        if name.startswith(FOLDER_PREFIX) and not Path(name.removeprefix(FOLDER_PREFIX)).expanduser().is_dir():
+            raise UserError(f"there is no folder {name.removeprefix(FOLDER_PREFIX)}", "name one that has labelled/")
+        return labelled
+
+    def _open(self, name: str, option: str) -> "Bucket":
         from training.errors import FOLDER_PREFIX
         from training.registry.bucket import Bucket
 
-        name = self.bucket or self.output("BucketName") or LOCAL_BUCKET
         if not name.startswith(FOLDER_PREFIX):
             return Bucket(self.client("s3"), name.removeprefix("s3://").rstrip("/"))
 
@@ -220,7 +243,7 @@ class BucketAws(Aws):
 
         folder = name.removeprefix(FOLDER_PREFIX)
         if not folder:
-            raise typer.BadParameter(f"names no folder: write it as {LOCAL_BUCKET}", param_hint="'--bucket'")
+            raise typer.BadParameter(f"names no folder: write it as {LOCAL_BUCKET}", param_hint=f"'{option}'")
         return Bucket(FolderS3(Path(folder).expanduser()), name)
 
 

@@ -12,6 +12,7 @@ from infra.cli.options import (
     Bundles,
     Force,
     Json,
+    Labelled,
     Parameters,
     Service,
     ServiceName,
@@ -58,6 +59,12 @@ def train_command(
     synthetic: Annotated[
         int | None, typer.Option(min=1, help="Use this many generated rides per month, not TLC's.")
     ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(
+            help="Use the labelled rides of this bucket, or of a folder as file:PATH; by day: 2026-08-01..2026-10-31."
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder to write the bundle's folder to.")] = BUILD / "bundles",
     channel: Annotated[
         str | None, typer.Option(help="Release the model to this channel.", callback=channel_name)
@@ -69,17 +76,22 @@ def train_command(
     zones: Zones = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a model on TLC months and write a bundle.
+    """Fit a model on TLC months, or on labelled rides, and write a bundle.
 
     Measures it on later months beside the course's linear model. With --channel, judges it with the gate, stores it and
     points the channel at it. Prints the errors and the bundle's folder. Exits with 1 if the gate fails.
 
     Example: ridecast train --train 2022-01..2022-12 --validate 2023-01 --test 2023-03 --channel stable
     """
+    from training.data.months import parse_days, parse_months
     from training.workflows.config import build_config
 
+    if labelled and synthetic:
+        raise typer.BadParameter("cannot be used with --synthetic", param_hint="'--labelled'")
     settings = {"service": service, "train": train, "validate": validate, "test": test}
-    run = build_config(config, {**settings, "allow": allow or None}, parameters or ())
+    parse = parse_days if labelled else parse_months
+    run = build_config(config, {**settings, "allow": allow or None}, parameters or (), parse)
+    rides = aws.open_labelled(labelled)
 
     # This takes a second, so mistakes in the options are reported first.
     from training.evaluation.gate import report_lines
@@ -94,6 +106,7 @@ def train_command(
         else None,
         force=force,
         synthetic=synthetic,
+        labelled=rides,
         report=report,
         outlines=zones,
     )
@@ -165,6 +178,7 @@ def report_command(
     ] = None,
     bundles: Bundles = BUILD / "bundles",
     zones: Zones = None,
+    labelled: Labelled = None,
     as_json: Json = False,
 ) -> None:
     """Write the report and model card of a version again.
@@ -178,7 +192,7 @@ def report_command(
 
     sources = Sources(aws.open_bucket(), bundles)
     with live_display() as display:
-        found, path = run_report(sources, version, output, zones, display)
+        found, path = run_report(sources, version, output, zones, display, aws.open_labelled(labelled))
     show_result("Report and model card", {"model_version": found, "report": str(path)}, as_json=as_json)
 
 

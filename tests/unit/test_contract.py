@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.builders import FEBRUARY, JANUARY
 from tests.builders_tlc import facts_of, source_of
 from training.data.contract import MIN_ROWS, RULES, Finding, check_contract, check_rule_names
+from training.data.months import parse_days
 from training.data.rides import MonthFacts, Source, compact_columns, month_facts
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
@@ -47,6 +48,17 @@ def test_months_at_the_edge_pass() -> None:
     others = facts_of(MARCH, median_duration_minutes=25.0, median_distance_miles=5.0)
     edge = source_of(FEBRUARY, n_rows=60_000, n_kept=60_000, facts=facts)
     assert check_contract([source_of(JANUARY, 30_000, n_kept=27_000), edge, source_of(MARCH, facts=others)]) == ()
+
+
+def test_days_are_held_to_a_whole_months_rows() -> None:
+    (days,) = parse_days("2021-02-08..2021-02-14")
+    quarter = source_of(days, 15_000)
+    assert check_contract([GOOD, quarter]) == ()
+    with pytest.raises(UserError, match=r"2021-02-08\.\.2021-02-14 breaks rows-of-median: it has 7,000 rows beside"):
+        check_contract([GOOD, source_of(FEBRUARY), source_of(days, 7_000)])
+    without_a_day = source_of(days, 15_000, facts=facts_of(days, n_rides_by_day=(9, 9, 0, 9, 9, 9, 9)))
+    with pytest.raises(UserError, match=r"no ride on 1 of its days \(day 10\)"):
+        check_contract([GOOD, without_a_day])
 
 
 @pytest.mark.parametrize("n_rides", [MIN_ROWS, 60_000])

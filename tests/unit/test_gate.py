@@ -14,7 +14,7 @@ from lambda_function.core.bundle import GOLDEN, MANIFEST
 from lambda_function.core.intervals import Interval
 from tests.builders import SMALL_PARAMETERS, golden_of, small_bundle, small_rides, training_facts
 from tests.builders_report import failed_rules, manifest, months_result, slice_result
-from training.data.months import Month, parse_months
+from training.data.months import Month, parse_days, parse_months
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.evaluation.bootstrap import LEVEL, Comparison, compare_days
@@ -38,6 +38,7 @@ from training.evaluation.gate_rules import (
     rule_service,
     rule_size,
     rule_slices,
+    rule_unseen,
     used_months,
 )
 from training.evaluation.predict_time import predict_time_ratio
@@ -155,6 +156,13 @@ def test_month_is_the_latest_that_neither_has_met() -> None:
     assert unseen_month(candidate, champion, parse_months("2021-03,2021-04,2021-06")) is None
     of_data = manifest(train_months=(), validate_months=("2021-02",))
     assert used_months(of_data) == {Month(2021, 1), Month(2021, 2)}
+
+
+def test_days_of_a_month_that_a_model_has_met_are_seen() -> None:
+    candidate = manifest(train_months=("2021-03-01..2021-03-20",), validate_months=("2021-03-21..2021-03-25",), data=())
+    seen, unseen = parse_days("2021-03-25..2021-03-30"), parse_days("2021-03-26..2021-03-30")
+    assert [rule_unseen(months, candidate, None).passed for months in (seen, unseen)] == [False, True]
+    assert unseen_month(candidate, None, parse_days("2021-02,2021-03")) == Month(2021, 2)
 
 
 def test_channel_keeps_its_service() -> None:

@@ -1,5 +1,7 @@
 """Months are read from texts and file names, and are ordered."""
 
+import itertools
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from training.data.months import (
     default_cache_dir,
     default_data_dir,
     local_months,
+    met_months,
+    parse_days,
     parse_months,
     sample_span,
     tlc_file_name,
@@ -72,6 +76,56 @@ def test_months_lists_and_ranges_are_read(text: str, expected: list[str]) -> Non
 def test_other_texts_are_refused_in_one_sentence(text: str, complaint: str) -> None:
     with pytest.raises(UserError, match=f"{complaint}: write months as 2021-01"):
         parse_months(text)
+
+
+# Days --------------------------------------------------------------------------------------------------------------
+
+
+@given(st.dates(date(2019, 1, 1), date(2025, 12, 31)), st.integers(0, 1000))
+def test_days_of_a_range_are_each_in_one_calendar_month(first: date, n_more: int) -> None:
+    last = first + timedelta(n_more)
+    months = parse_days(f"{first}..{last}")
+    assert (months[0].first_date, months[-1].last_date) == (first, last)
+    assert all(earlier.end == later.start for earlier, later in itertools.pairwise(months))
+    assert all(month.whole.start <= month.start < month.end <= month.whole.end for month in months)
+    assert parse_days(",".join(map(str, months))) == months
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-02-01..2024-02-29", ["2024-02"]),
+        ("2024-02-01..2024-02-28", ["2024-02-01..2024-02-28"]),
+        ("2026-11-05", ["2026-11-05"]),
+        ("2026-08..2026-09-02, 2026-07-31", ["2026-07-31", "2026-08", "2026-09-01..2026-09-02"]),
+    ],
+)
+def test_days_and_months_are_read(text: str, expected: list[str]) -> None:
+    assert [str(month) for month in parse_days(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("2026-02-29", "'2026-02-29' is neither a day nor a month"),
+        ("0000-01", "'0000-01' is neither a day nor a month"),
+        ("20260201", "'20260201' is neither"),
+        ("2026-W05-1", "'2026-W05-1' is neither"),
+        ("2026-08-05..", "'' is neither"),
+        ("2026-08-05..2026-08-04", "runs backwards"),
+        ("2026-08,2026-08-05", "names 2026-08-05 twice"),
+        ("2026-08-01..2026-08-05,2026-08-05..2026-08-31", "names 2026-08-05..2026-08-31 twice"),
+    ],
+)
+def test_other_days_are_refused_in_one_sentence(text: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=f"{complaint}.*: write days as 2026-08-01"):
+        parse_days(text)
+
+
+def test_months_are_met_if_they_share_a_day() -> None:
+    months = parse_days("2026-08,2026-09-01..2026-09-10,2026-09-20..2026-09-30")
+    assert met_months(months, parse_days("2026-09-10..2026-09-19")) == (months[1],)
+    assert met_months(months, ()) == ()
 
 
 # Files -------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from training.registry.channel_history import read_channel
 from training.registry.signing import Signer
 from training.registry.versions import read_file, stored_versions
 from training.workflows.release import Target, gate, release
+from training.workflows.ride_source import RideSource
 
 MARCH = FEBRUARY.next()
 CHAMPION = small_bundle(seed=2)
@@ -94,12 +95,12 @@ def test_empty_channel_is_gated_on_the_given_or_the_latest_unseen_month_against_
     test_months: list[Month], last_local: Month
 ) -> None:
     local_months = [JANUARY, FEBRUARY, last_local]
-    verdict = gate(target(), small_bundle(), load, test_months=test_months, local_months=local_months)
+    verdict = gate(target(), small_bundle(), RideSource(load, tuple(local_months)), test_months=test_months)
     assert (verdict.months, verdict.against, verdict.channel) == (("2021-03",), None, "stable")
 
 
 def test_without_an_unseen_month_nothing_passes() -> None:
-    verdict = gate(target(), small_bundle(), load, local_months=[JANUARY, FEBRUARY])
+    verdict = gate(target(), small_bundle(), RideSource(load, (JANUARY, FEBRUARY)))
     assert not verdict.passed
     assert [rule.rule for rule in verdict.rules] == ["unseen month"]
 
@@ -107,12 +108,12 @@ def test_without_an_unseen_month_nothing_passes() -> None:
 def test_channel_with_a_model_that_cannot_be_loaded_is_gated_against_the_baseline() -> None:
     target_with_champion = target()
     release(target_with_champion, CHAMPION, report(passed=True, bundle=CHAMPION))
-    before = gate(target_with_champion, small_bundle(), load, local_months=[MARCH])
+    before = gate(target_with_champion, small_bundle(), RideSource(load, (MARCH,)))
     damage_bundle(target_with_champion.bucket.s3, CHAMPION, GOLDEN)
-    verdict = gate(target_with_champion, small_bundle(), load, local_months=[MARCH])
+    verdict = gate(target_with_champion, small_bundle(), RideSource(load, (MARCH,)))
     assert before.against == verdict.against == CHAMPION.model_version
     assert verdict.champion is not None
     assert verdict.champion != before.champion
-    assert verdict.champion == gate(target(), small_bundle(), load, local_months=[MARCH]).champion  # the baseline
+    assert verdict.champion == gate(target(), small_bundle(), RideSource(load, (MARCH,))).champion  # the baseline
     passing = report(passed=True, against=CHAMPION.model_version)
     assert release(target_with_champion, small_bundle(), passing).now.model_version == small_bundle().model_version

@@ -15,7 +15,8 @@ from training.data.rides import Source
 from training.errors import UserError
 
 MIN_ROWS = 5_000
-"""Half a sample. TLC's smallest months, green in 2020-04 and since 2024, have over 30,000 rows."""
+"""Half a sample. TLC's smallest months, green in 2020-04 and since 2024, have over 30,000 rows. Of a month in part, the
+rows are counted up to a whole month's."""
 
 MIN_SHARE_OF_MEDIAN_ROWS = 0.5
 """Of the months given. Seasons change a month by a quarter; only the spring of 2020 halved one."""
@@ -57,7 +58,7 @@ class Rule:
 
     wanted: str  # the limit in words
     # Returns a month's value in words if it breaks the rule, else None. The second argument is the median number of
-    # rows of all months that are checked together.
+    # rows a month of all months that are checked together.
     breach: Callable[[Source, float], str | None]
 
 
@@ -69,7 +70,7 @@ def check_contract(sources: Sequence[Source], allow: Collection[str] = ()) -> tu
     Raises:
         UserError: A month breaks a rule that is not allowed. The message names the months and rules.
     """
-    median_rows = statistics.median(source.n_rows for source in sources)
+    median_rows = statistics.median(map(_rows_a_month, sources))
     findings = tuple(
         Finding(name, source.month, seen, rule.wanted)
         for source in sorted(sources, key=lambda source: source.month)
@@ -93,12 +94,17 @@ def check_rule_names(names: Iterable[str]) -> None:
             raise UserError(f"the data contract has no rule {name!r}", f"choose among {', '.join(RULES)}")
 
 
+def _rows_a_month(source: Source) -> float:
+    """Return the rows that the whole month would have; of a whole month, those that it has."""
+    return source.n_rows / source.month.share
+
+
 def _few_rows(source: Source, _: float) -> str | None:
-    return f"{source.n_rows:,} rows" if source.n_rows < MIN_ROWS else None
+    return f"{source.n_rows:,} rows" if _rows_a_month(source) < MIN_ROWS else None
 
 
 def _far_below_median(source: Source, median_rows: float) -> str | None:
-    is_far_below = source.n_rows < MIN_SHARE_OF_MEDIAN_ROWS * median_rows
+    is_far_below = _rows_a_month(source) < MIN_SHARE_OF_MEDIAN_ROWS * median_rows
     return f"{source.n_rows:,} rows beside a median of {median_rows:,.0f}" if is_far_below else None
 
 
@@ -127,7 +133,8 @@ def _without_distance(source: Source, _: float) -> str | None:
 
 
 def _days_without_rides(source: Source, _: float) -> str | None:
-    days = [day for day, n_rides in enumerate(source.facts.n_rides_by_day, start=1) if not n_rides]
+    rides_by_day = enumerate(source.facts.n_rides_by_day, start=source.month.first_day)
+    days = [day for day, n_rides in rides_by_day if not n_rides]
     if not days:
         return None
     shown = ", ".join(str(day) for day in days[:3]) + (", ..." if days[3:] else "")

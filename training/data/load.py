@@ -7,12 +7,11 @@ decide how much memory a month takes, not the file.
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.core.bundle import Manifest
 from lambda_function.core.features import FIRST_ZONE, LAST_ZONE
 from training.data.download import fetch_month
 from training.data.months import (
@@ -22,7 +21,6 @@ from training.data.months import (
     default_cache_dir,
     default_data_dir,
     find_month,
-    local_months,
     sample_span,
 )
 from training.data.rides import (
@@ -33,9 +31,10 @@ from training.data.rides import (
     Source,
     compact_columns,
     concat_rides,
+    count_dropped,
     month_facts,
 )
-from training.data.synthetic import SOURCE_NAME, synthetic_rides
+from training.data.synthetic import synthetic_rides
 from training.data.tlc_file import DOWNLOAD_AGAIN, Rows, concat_rows, read_batches
 from training.errors import UserError
 
@@ -54,14 +53,6 @@ def tlc_months(service: Service) -> Load:
 def synthetic_months(n_rides_a_month: int) -> Load:
     """Return a loader of made-up months."""
     return lambda months: concat_rides(synthetic_rides(month, n_rides_a_month, SYNTHETIC_SEED) for month in months)
-
-
-def rides_of(manifest: Manifest) -> tuple[Load, tuple[Month, ...]]:
-    """Return a loader of rides like those of a model, TLC's or made up, and the months that need no download."""
-    if any(part.file == SOURCE_NAME for part in manifest.data):
-        return synthetic_months(manifest.data[0].n_rows), ()
-    service = cast("Service", manifest.service)
-    return tlc_months(service), local_months(service, default_data_dir())
 
 
 def load_rides(
@@ -141,11 +132,7 @@ def _clean(rows: Rows, month: Month, dropped: dict[str, int]) -> NDArray[np.bool
         (minutes >= MIN_DURATION_MINUTES) & (minutes <= MAX_DURATION_MINUTES),
         _is_zone(rows.pickup_zone) & _is_zone(rows.dropoff_zone),
     )
-    keep = np.ones(len(minutes), dtype=np.bool_)
-    for reason, good in zip(DROP_REASONS, checks, strict=True):
-        dropped[reason] += int(np.count_nonzero(keep & ~good))
-        keep &= good
-    return keep
+    return count_dropped(checks, dropped)
 
 
 def _is_zone(zone: NDArray[np.float64]) -> NDArray[np.bool_]:

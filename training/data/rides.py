@@ -26,7 +26,7 @@ _HALF = np.uint64(32)
 class MonthFacts:
     """A summary of a month's clean rides: the values that the data contract checks."""
 
-    n_rides_by_day: tuple[int, ...]  # one entry a day, from the first of the month
+    n_rides_by_day: tuple[int, ...]  # one entry a day, from the first of the month, or of the days taken from it
     n_duplicates: int  # rides that equal an earlier one in both times, both zones and distance
     n_without_distance: int  # rides whose distance is 0, negative or missing
     median_duration_minutes: float  # of all rides; 0 if there are none
@@ -37,12 +37,12 @@ class MonthFacts:
 class Source:
     """The file that a month's rides come from."""
 
-    file: str  # the file's name without its folder, or `synthetic`
-    month: Month  # the month taken from it
-    sha256: str  # digest of the whole file, in hexadecimal
+    file: str  # the file's name without its folder, `synthetic`, or as in `labelled/2026-08`
+    month: Month  # the month taken from it; of labelled rides, the days
+    sha256: str  # digest of the whole file, in hexadecimal; of labelled rides, of the rides left
     n_rows: int  # rows in the file; of a file of several months, those with a pickup in this one
     n_kept: int  # rows left after cleaning
-    dropped: dict[str, int]  # number of rows dropped, by DROP_REASONS
+    dropped: dict[str, int]  # number of rows dropped, by reason
     facts: MonthFacts  # the summary of the rows left
 
 
@@ -133,13 +133,27 @@ def _append(joined: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
     return joined
 
 
+def count_dropped(checks: Sequence[NDArray[np.bool_]], dropped: dict[str, int]) -> NDArray[np.bool_]:
+    """Return the mask of the rows that pass all checks, and add the others to `dropped`.
+
+    Args:
+        checks: For each reason of `dropped`, in its order, which rows pass: bool (n,).
+        dropped: Counts by reason. A row counts for the first check that it fails.
+    """
+    keep = np.ones(len(checks[0]), np.bool_)
+    for reason, good in zip(dropped, checks, strict=True):
+        dropped[reason] += int(np.count_nonzero(keep & ~good))
+        keep &= good
+    return keep
+
+
 def month_facts(
     month: Month,
     columns: RideColumns,
     pickup_time: NDArray[np.datetime64],
     duration_minutes: NDArray[np.float64],
 ) -> MonthFacts:
-    """Summarise the rides of one month, all of which begin in it. Needs memory for about five numbers a ride."""
+    """Summarise the rides of a month, all of which begin in it. Needs memory for about five numbers a ride."""
     n_days = int((month.end - month.start) // _ONE_DAY)
     days = ((pickup_time - month.start) // _ONE_DAY).astype(np.int64)
     has_distance = columns.trip_distance_miles > 0

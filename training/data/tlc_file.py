@@ -63,8 +63,8 @@ def read_batches(file: BinaryIO, path: Path, service: Service) -> Iterator[Rows]
         for name in names:
             _check_column(parquet.schema_arrow, name, path, is_time=name in times)
         for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
-            time_columns = (_to_numpy(batch[name], pa.timestamp("us"), _NO_TIME) for name in times)
-            yield Rows(*time_columns, *(_to_numpy(batch[name], pa.float64(), _NO_NUMBER) for name in _NUMBER_COLUMNS))
+            time_columns = (to_numpy(batch[name], pa.timestamp("us"), _NO_TIME) for name in times)
+            yield Rows(*time_columns, *(to_numpy(batch[name], pa.float64(), _NO_NUMBER) for name in _NUMBER_COLUMNS))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not Parquet, or is cut short", DOWNLOAD_AGAIN) from error
 
@@ -89,7 +89,7 @@ def _check_column(schema: pa.Schema, name: str, path: Path, *, is_time: bool) ->
         raise UserError(f"{path} has {kind} in column {name} instead of {wanted}", hint)
 
 
-def _to_numpy(column: pa.Array, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:
+def to_numpy(column: pa.Array, kind: pa.DataType, missing: np.generic) -> NDArray[Any]:
     """Return a column as an array of the 8-byte kind, with `missing` for its nulls.
 
     Reads Arrow's buffers, because Arrow's own to_numpy imports pandas, which takes a second at every start.

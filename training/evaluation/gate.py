@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from lambda_function.core.bundle import Manifest, ModelBundle
-from training.data.months import Month
+from training.data.months import Month, met_months
 from training.data.rides import Rides
 from training.evaluation.bootstrap import Comparison, compare_days
 from training.evaluation.gate_rules import (
@@ -53,8 +53,8 @@ def encode_gate_report(report: GateReport) -> bytes:
 
 def unseen_month(candidate: Manifest, champion: Manifest | None, months: Sequence[Month]) -> Month | None:
     """Return the latest month that neither model has trained, calibrated or validated on; None if there is none."""
-    met = used_months(candidate) | (used_months(champion) if champion else frozenset())
-    return max(set(months) - met, default=None)
+    met = met_months(months, used_months(candidate) | (used_months(champion) if champion else frozenset()))
+    return max(set(months).difference(met), default=None)
 
 
 def run_gate(

@@ -14,7 +14,7 @@ from lambda_function.core.bundle import GOLDEN, PARITY_MINUTES, Manifest, decode
 from lambda_function.core.events import decode_ride_event, ride_columns
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.pickup_time import pickup_minute
-from training.data.months import Month
+from training.data.months import Month, met_months, parse_days
 from training.evaluation.bootstrap import LEVEL, Comparison
 from training.model.bundle import ExportedBundle
 from training.model.results import METRIC_DECIMALS, MonthsResult, SliceResult
@@ -35,7 +35,7 @@ def rule_unseen(months: Sequence[Month], candidate: Manifest, champion: Manifest
         f"{manifest.model_version} has met {month}"
         for manifest in (candidate, champion)
         if manifest
-        for month in sorted(used_months(manifest) & set(months))
+        for month in met_months(months, used_months(manifest))
     ]
     return RuleResult(
         "unseen month",
@@ -197,14 +197,14 @@ def rule_predict_time(ratio: float) -> RuleResult:
 def used_months(manifest: Manifest) -> frozenset[Month]:
     """Return the months that a model has met: trained, calibrated or validated on."""
     trained = {data.month for data in manifest.data} | set(manifest.train_months)
-    return frozenset(Month.parse(month) for month in trained | set(manifest.validate_months))
+    return frozenset(month for text in trained | set(manifest.validate_months) for month in parse_days(text))
 
 
 def _unseen_months(months: Sequence[Month], candidate: Manifest) -> str:
     """Name the months, and whether they are before the candidate's last training month, which makes them easier."""
     if not months:
         return "one of the models has met each local month: add a later one"
-    past = max(months) < Month.parse(candidate.train_months[-1])
+    past = max(months) < parse_days(candidate.train_months[-1])[0]
     return _list([str(month) for month in months]) + (", before the candidate's last training month" if past else "")
 
 

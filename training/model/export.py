@@ -198,7 +198,7 @@ def _manifest(files: dict[str, bytes], train_rides: Rides, facts: TrainingFacts,
         interval=interval,
     )
     digest = sha256(msgspec.json.encode(manifest, order="sorted"))[:12]
-    return msgspec.structs.replace(manifest, model_version=f"{facts.service}-{facts.train_months[-1]}-{digest}")
+    return msgspec.structs.replace(manifest, model_version=f"{facts.service}-{facts.train_months[-1].whole}-{digest}")
 
 
 def training_data(rides: Rides) -> tuple[TrainingData, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lambda_function.core.bundle import Manifest, ModelBundle
 from lambda_function.core.features import feature_matrix
+from training.data.months import met_months, parse_days
 from training.data.rides import Rides
 from training.errors import UserError
 from training.evaluation.backtest import AgeRow
@@ -108,7 +109,7 @@ def _predicted(model: ModelBundle, rides: Rides, baseline: Baseline, n_all: int)
     matrix = feature_matrix(rides.columns)
     minutes = model.predict(matrix)
     return PredictedRides(
-        months=tuple(str(source.month) for source in rides.sources),
+        months=tuple(map(str, rides.months)),
         n_all=n_all,
         pickup_zone=rides.columns.pickup_zone,
         actual_minutes=rides.duration_minutes,
@@ -119,8 +120,8 @@ def _predicted(model: ModelBundle, rides: Rides, baseline: Baseline, n_all: int)
 
 
 def _previous(model: ModelBundle, rides: Rides) -> PreviousModel:
-    months = {str(source.month) for source in rides.sources}
-    trained_on = tuple(sorted(months & set(model.manifest.train_months)))
+    trained = (month for text in model.manifest.train_months for month in parse_days(text))
+    trained_on = tuple(map(str, met_months(rides.months, trained)))
     return PreviousModel(model.model_version, measure(predictor(model), rides), trained_on)
 
 

@@ -3,12 +3,14 @@
 import re
 
 from lambda_function.core.bundle import Manifest
+from training.data.labelled_rides import is_labelled
 from training.evaluation.gate_rules import RuleResult
 from training.report.drawing import Plots
 from training.report.facts import ReportFacts
 from training.report.html import Html, bullets, element, facts_list, join, paragraph, percent, table
 
 TLC_DATA = "New York City Taxi and Limousine Commission (TLC), trip record data"
+LABELLED_DATA = "labelled rides: the ride events of the stream, with their outcomes"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -48,10 +50,7 @@ def purpose(facts: ReportFacts, _: Plots) -> Html:
         facts_list(
             [
                 ("Made by", "the ridecast maintainers; code under the MIT licence"),
-                (
-                    "Data",
-                    f"{TLC_DATA}, published by TLC for the public; TLC guarantees neither the data nor this model",
-                ),
+                ("Data", _data(manifest)),
             ]
         ),
     )
@@ -89,7 +88,7 @@ def made(facts: ReportFacts, _: Plots) -> Html:
             class_="note",
         ),
         table(
-            f"Training months ({TLC_DATA})",
+            f"Training months ({LABELLED_DATA if is_labelled(manifest) else TLC_DATA})",
             ("month", "file", "rows", "rides kept", "share kept", "SHA-256"),
             sources,
             kinds="ttnnnt",
@@ -135,6 +134,12 @@ def breaches(facts: ReportFacts, _: Plots) -> Html:
 def _span(manifest: Manifest) -> str:
     months = manifest.train_months
     return f"{months[0]} to {months[-1]}" if len(months) > 1 else "".join(months)
+
+
+def _data(manifest: Manifest) -> str:
+    if is_labelled(manifest):
+        return f"{LABELLED_DATA}; kept for a limited time, because they are personal data"
+    return f"{TLC_DATA}, published by TLC for the public; TLC guarantees neither the data nor this model"
 
 
 def _versions(manifest: Manifest) -> list[tuple[str, object]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from training.data.contract import check_rule_names
-from training.data.months import Month, Service, parse_months
+from training.data.months import Month, Service, met_months, parse_months
 from training.errors import UserError
 from training.model.parameters import PARAMETERS, check_parameters, suggest_name
 
@@ -39,11 +39,16 @@ class TrainingConfig:
     allow: tuple[str, ...]  # rules of the data contract that the months may break
 
 
-def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequence[str] = ()) -> TrainingConfig:
+def build_config(
+    file: Path | None,
+    options: Mapping[str, Any],
+    parameters: Sequence[str] = (),
+    parse: Callable[[str], tuple[Month, ...]] = parse_months,
+) -> TrainingConfig:
     """Build a run from the defaults, a file and options: an option overrides the file, which overrides the default.
 
     The file is TOML and has any of SETTINGS, options are any of DEFAULTS, and an option that is None is not given.
-    `parameters` of the model have TOML values, as in ``max_iter=400``.
+    `parameters` of the model have TOML values, as in ``max_iter=400``. `parse` reads months, or days of labelled rides.
 
     Raises:
         UserError: A setting, parameter or rule is unknown or has a wrong value, or the months are in a wrong order.
@@ -54,7 +59,7 @@ def build_config(file: Path | None, options: Mapping[str, Any], parameters: Sequ
     if settings["service"] not in get_args(Service):
         raise UserError(f"service is {settings['service']!r}", f"choose one of {', '.join(get_args(Service))}")
     months = {
-        name: parse_months(text) if (text := settings[name]) or name != "test" else ()
+        name: parse(text) if (text := settings[name]) or name != "test" else ()
         for name in ("train", "validate", "test")
     }
     _check_order(months)
@@ -90,12 +95,12 @@ def _read(file: Path) -> dict[str, Any]:
 def _check_order(months: Mapping[str, tuple[Month, ...]]) -> None:
     last = months["train"][-1]
     for name in ("validate", "test"):
+        for month in met_months(months[name], months["train"]):
+            raise UserError(f"--{name} names {month}, which is a training month", f"choose months after {last}")
         for month in months[name]:
-            if month in months["train"]:
-                raise UserError(f"--{name} names {month}, which is a training month", f"choose months after {last}")
             if month < last:
                 raise UserError(f"--{name} names {month}, which is too early", f"choose months after {last}")
-    if shared := sorted(set(months["validate"]) & set(months["test"])):
+    if shared := met_months(months["test"], months["validate"]):
         raise UserError(f"--test names {shared[0]}, which is a validation month", "choose other months")
 
 

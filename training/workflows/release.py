@@ -7,9 +7,8 @@ import msgspec
 
 from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.errors import BundleError
-from training.data.load import rides_of
-from training.data.months import Month, parse_months
-from training.data.rides import Load, Rides
+from training.data.months import Month, parse_days
+from training.data.rides import Rides
 from training.errors import NoSuchVersionError
 from training.evaluation.gate import GateReport, encode_gate_report, no_unseen_month, run_gate, unseen_month
 from training.model.bundle import ExportedBundle
@@ -20,6 +19,7 @@ from training.registry.signing import Signer
 from training.registry.sources import Sources, write_artifacts
 from training.registry.versions import put_artifact, read_stored, verdict_name
 from training.workflows.progress import Progress
+from training.workflows.ride_source import RideSource, source_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Target:
     channel: str
     signer: Signer | None = None
     activation_delay_s: float = ACTIVATION_DELAY_S
+    labelled: Bucket | None = None  # the bucket of labelled rides, if it is another one
 
     def holds(self) -> str | None:
         """Return the channel's newest version; None if it is empty."""
@@ -51,10 +52,9 @@ class Target:
 def gate(
     target: Target,
     candidate: ExportedBundle,
-    load: Load,
+    source: RideSource,
     *,
     test_months: Sequence[Month] = (),
-    local_months: Sequence[Month] = (),
     train_rides: Rides | None = None,
 ) -> GateReport:
     """Compare a candidate with a channel's champion, on months that neither has used.
@@ -62,19 +62,20 @@ def gate(
     If the champion cannot be loaded, for example after a change of the features, the comparison is with the baseline:
     otherwise the channel would be stuck with a version that no new deployment can serve.
 
-    The test months are by default the latest unused one of `local_months`, which `load` gets without a download.
+    The test months are by default the latest unused one of the source's local months.
     `train_rides` are the candidate's training rides, if they are loaded already.
 
     Raises:
         UserError: Rides or the champion are not available.
     """
     champion, held = target.champion(), target.holds()
-    found = unseen_month(candidate.model.manifest, champion.model.manifest if champion else None, local_months)
+    champion_manifest = champion.model.manifest if champion else None
+    found = unseen_month(candidate.model.manifest, champion_manifest, source.local_months)
     months = tuple(test_months) or ((found,) if found else ())
     if months:
         if train_rides is None:
-            train_rides = load([Month.parse(month) for month in candidate.model.manifest.train_months])
-        report = run_gate(candidate, champion, load(months), train_rides, channel=target.channel)
+            train_rides = source.load(parse_days(",".join(candidate.model.manifest.train_months)))
+        report = run_gate(candidate, champion, source.load(months), train_rides, channel=target.channel)
     else:
         report = no_unseen_month(candidate, champion, channel=target.channel)
     return msgspec.structs.replace(report, against=held)
@@ -136,6 +137,8 @@ def release_bundle(
 
 
 def _gate_bundle(target: Target, bundle: ExportedBundle, test: str | None, progress: Progress) -> GateReport:
-    load, local_months = rides_of(bundle.model.manifest)
+    source = source_of(bundle.model.manifest, target.labelled or target.bucket)
+    test_months = source.parse(test) if test else ()
+    source.check_gate_months(test_months)
     progress.step(f"gating {bundle.model_version} against the model in {target.channel}")
-    return gate(target, bundle, load, test_months=parse_months(test) if test else (), local_months=local_months)
+    return gate(target, bundle, source, test_months=test_months)

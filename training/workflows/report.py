@@ -1,19 +1,17 @@
 """Draw the report of a version: at the end of training, or again later with the gate's verdict and later months."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lambda_function.errors import BundleError
 from training.data.contract import RULES, check_contract
-from training.data.load import rides_of
-from training.data.months import Month
-from training.data.rides import Load
+from training.data.months import parse_days
 from training.errors import UserError
 from training.evaluation.backtest import ageing
 from training.evaluation.gate import GateReport, decode_gate_report
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
 from training.registry.sources import Sources, put_artifacts, write_artifacts
 from training.registry.versions import REPORT, read_stored
@@ -21,14 +19,21 @@ from training.report.facts import gather_facts, read_outlines
 from training.report.page import build_report
 from training.report.plots import draw_plots
 from training.workflows.progress import Progress
+from training.workflows.ride_source import RideSource, source_of
 
 
 def run_report(
-    sources: Sources, name: str, output: Path | None, outlines: Path | None, progress: Progress
+    sources: Sources,
+    name: str,
+    output: Path | None,
+    outlines: Path | None,
+    progress: Progress,
+    labelled: Bucket | None = None,
 ) -> tuple[str, Path]:
     """Draw the report of the version that a name means, and return the version and the report's file.
 
     The file is `output`, or one in the bundle's folder. If the bucket holds the version, it is also stored there.
+    `labelled` is the bucket of labelled rides, by default that of the models.
 
     Raises:
         UserError: There is no such version, or its months are not available.
@@ -36,14 +41,13 @@ def run_report(
     """
     version = sources.resolve(name)
     bundle, artifacts, is_stored = sources.read(version)
-    load, local_months = rides_of(bundle.model.manifest)
+    source = source_of(bundle.model.manifest, labelled or sources.bucket)
     progress.step("drawing the report")
     drawn = draw_report(
         bundle,
-        load,
+        source,
         previous=_previous(sources, version) if is_stored else None,
         verdict=_verdict(artifacts),
-        local_months=local_months,
         outlines=outlines,
     )
     if is_stored:
@@ -58,29 +62,28 @@ def run_report(
 
 def draw_report(
     bundle: ExportedBundle,
-    load: Load,
+    source: RideSource,
     *,
     previous: ExportedBundle | None = None,
     verdict: GateReport | None = None,
-    local_months: Sequence[Month] = (),
     outlines: Path | None = None,
 ) -> dict[str, bytes]:
     """Draw a version's report, and return the page and its plots by name, as in ``plots/residuals.svg``.
 
-    `load` gets the `local_months` without a download: those after training show how the model ages. `previous` is the
-    model that this one replaces, and `outlines` is a GeoJSON of the taxi zones for the map.
+    The source's local months after training show how the model ages. `previous` is the model that this one replaces,
+    and `outlines` is a GeoJSON of the taxi zones for the map.
 
     Raises:
         UserError: The training or validation months are not available, or the outlines cannot be read.
     """
     manifest = bundle.model.manifest
     train_rides, rides = (
-        load([*map(Month.parse, months)]) for months in (manifest.train_months, manifest.validate_months)
+        source.load(parse_days(",".join(months))) for months in (manifest.train_months, manifest.validate_months)
     )
     breaches = check_contract((*train_rides.sources, *rides.sources), RULES)  # training allowed each of them
     facts = replace(
         gather_facts(bundle, rides, fit_baseline(train_rides), previous),
-        ageing=ageing(bundle.model, train_rides, local_months, load),
+        ageing=ageing(bundle.model, train_rides, source.local_months, source.load),
         verdict=verdict,
         breaches=tuple(map(str, breaches)),
         outlines=read_outlines(outlines) if outlines else (),

@@ -7,11 +7,12 @@ from typing import Any, cast
 import msgspec
 
 from lambda_function.core.bundle import MANIFEST, Manifest
-from training.data.load import rides_of
-from training.data.months import Month, Service
+from training.data.months import Service, parse_days
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
 from training.registry.catalog import leaves
 from training.workflows.pipeline import train
+from training.workflows.ride_source import source_of
 
 _INPUTS = ("data", "software", "parameters", "train_months", "validate_months")
 """The parts of a manifest that are inputs of a training run."""
@@ -61,15 +62,17 @@ def reproduce(stored: ExportedBundle, train_again: Callable[[Manifest], Exported
     return Reproduction(stored.model_version, again.model_version, found)
 
 
-def train_as_before(on_step: Callable[[str], None]) -> Callable[[Manifest], ExportedBundle]:
-    """Return a function that trains on the months of a manifest, with rides from the same source as before."""
+def train_as_before(labelled: Bucket, on_step: Callable[[str], None]) -> Callable[[Manifest], ExportedBundle]:
+    """Return a function that trains on the months of a manifest, with rides from the same source as before.
+
+    `labelled` is the bucket of labelled rides.
+    """
 
     def train_again(manifest: Manifest) -> ExportedBundle:
         on_step("loading rides")
-        load, _ = rides_of(manifest)
+        load = source_of(manifest, labelled).load
         train_rides, validate_rides = (
-            load([Month.parse(month) for month in months])
-            for months in (manifest.train_months, manifest.validate_months)
+            load(parse_days(",".join(months))) for months in (manifest.train_months, manifest.validate_months)
         )
         service = cast("Service", manifest.service)
         return train(service, train_rides, validate_rides, dict(manifest.parameters), on_step).bundle

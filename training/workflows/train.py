@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.contract import Finding, check_contract
-from training.data.load import synthetic_months, tlc_months
-from training.data.months import Month, default_data_dir, local_months
-from training.data.rides import Load
 from training.errors import TrackingError
 from training.evaluation.gate import GateReport, encode_gate_report
 from training.evaluation.metrics import evaluate
 from training.model.bundle import write_bundle
 from training.model.results import MonthsResult
+from training.registry.bucket import Bucket
 from training.registry.channels import Moved
 from training.registry.sources import put_artifacts, write_artifacts
 from training.registry.versions import verdict_name
@@ -25,6 +23,7 @@ from training.workflows.pipeline import TrainingRun, train
 from training.workflows.progress import Progress
 from training.workflows.release import Target, gate, release
 from training.workflows.report import draw_report
+from training.workflows.ride_source import RideSource, labelled_source, synthetic_source, tlc_source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +35,15 @@ class RunOptions:
     target: Target | None = None  # the channel to release into, if any
     force: bool = False  # release into the channel `candidate` even if the gate fails
     synthetic: int | None = None  # number of made-up rides a month, in place of TLC's rides
+    labelled: Bucket | None = None  # the bucket of labelled rides to learn from, in place of TLC's rides
     report: bool = True  # whether to draw the report
     outlines: Path | None = None  # a GeoJSON of the zones for the report's map
 
-    @property
-    def load(self) -> Load:
-        """Load rides of the service."""
-        return tlc_months(self.config.service) if self.synthetic is None else synthetic_months(self.synthetic)
-
-    @property
-    def local_months(self) -> tuple[Month, ...]:
-        """Months that need no download. There are none with made-up rides, because those are endless."""
-        return local_months(self.config.service, default_data_dir()) if self.synthetic is None else ()
+    def ride_source(self) -> RideSource:
+        """Return the source of the run's rides."""
+        if self.labelled is not None:
+            return labelled_source(self.labelled)
+        return tlc_source(self.config.service) if self.synthetic is None else synthetic_source(self.synthetic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +66,12 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
         UserError: The data or the parameters cannot be used, or the channel cannot be moved.
         BundleError: The exported model predicts something else than the fitted one.
     """
-    config, load, target = options.config, options.load, options.target
+    config, source, target = options.config, options.ride_source(), options.target
+    if target:
+        source.check_gate_months(config.test_months)
     progress.step("loading rides")
-    train_rides, validate_rides = load(config.train_months), load(config.validate_months)
-    test_rides = load(config.test_months) if config.test_months else None
+    train_rides, validate_rides = source.load(config.train_months), source.load(config.validate_months)
+    test_rides = source.load(config.test_months) if config.test_months else None
     parts = [train_rides, validate_rides, *([test_rides] if test_rides else [])]
     findings = check_contract([source for part in parts for source in part.sources], config.allow)
     for finding in findings:
@@ -90,9 +88,8 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
         verdict = gate(
             target,
             run.bundle,
-            load,
+            source,
             test_months=config.test_months,
-            local_months=options.local_months,
             train_rides=train_rides,
         )
         artifacts[verdict_name(target.channel)] = encode_gate_report(verdict)
@@ -100,10 +97,9 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
         progress.step("drawing the report")
         artifacts |= draw_report(
             run.bundle,
-            load,
+            source,
             previous=previous,
             verdict=verdict,
-            local_months=options.local_months,
             outlines=options.outlines,
         )
     write_artifacts(path, artifacts)

@@ -1,0 +1,77 @@
+"""Make rides to learn from out of labelled rides by column: cleaned as TLC's rides are, with a source a month.
+
+This needs numpy alone, so the columns may come from Parquet or from plain arrays.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.core.bundle import Manifest
+from training.data.labelled import FOLDER
+from training.data.months import Month
+from training.data.rides import (
+    MAX_DURATION_MINUTES,
+    MIN_DURATION_MINUTES,
+    Rides,
+    Source,
+    compact_columns,
+    count_dropped,
+    month_facts,
+)
+
+DROP_REASONS = ("not_labelled", "pickup_time_missing", "duration_out_of_range")
+"""Why a row is dropped, in the order of the checks: it has no prediction or no outcome; its event has no pickup time,
+so that `pickup_time` is the arrival's; its duration is out of range. The stream's decoder has checked the zones.
+
+A ride whose outcomes contradict each other is kept with the first one's duration."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledRows:
+    """Labelled rides by column, in an order that depends on the rides alone: by pickup, then by ride id."""
+
+    pickup_time: NDArray[np.datetime64]  # datetime64[s] (n,), New York wall-clock time, ascending
+    pickup_zone: NDArray[np.int16]
+    dropoff_zone: NDArray[np.int16]
+    trip_distance_miles: NDArray[np.float64]  # 0 if it is missing
+    duration_minutes: NDArray[np.float64]  # NaN without an outcome
+    has_pickup_time: NDArray[np.bool_]
+    is_labelled: NDArray[np.bool_]  # has a prediction and an outcome
+
+
+def rides_of_month(rows: LabelledRows, month: Month) -> Rides:
+    """Return the clean rides with a pickup in a month or in days of one; there may be none."""
+    begin, end = np.searchsorted(rows.pickup_time, np.array([month.start, month.end]))
+    checks = (
+        rows.is_labelled[begin:end],
+        rows.has_pickup_time[begin:end],
+        (rows.duration_minutes[begin:end] >= MIN_DURATION_MINUTES)
+        & (rows.duration_minutes[begin:end] <= MAX_DURATION_MINUTES),
+    )
+    dropped = dict.fromkeys(DROP_REASONS, 0)
+    kept = begin + np.flatnonzero(count_dropped(checks, dropped))
+    pickup_time, duration_minutes = rows.pickup_time[kept], rows.duration_minutes[kept]
+    columns = compact_columns(
+        rows.pickup_zone[kept], rows.dropoff_zone[kept], rows.trip_distance_miles[kept], pickup_time
+    )
+    rides = Rides(columns, pickup_time, duration_minutes, ())
+    facts = month_facts(month, columns, pickup_time, duration_minutes)
+    n_rows = int(end - begin)
+    source = Source(f"{FOLDER}/{month}", month, _digest(rides), n_rows, len(rides), dropped, facts)
+    return replace(rides, sources=(source,))
+
+
+def is_labelled(manifest: Manifest) -> bool:
+    """Return whether a model has learned from labelled rides."""
+    return any(part.file.startswith(f"{FOLDER}/") for part in manifest.data)
+
+
+def _digest(rides: Rides) -> str:
+    """Return the digest of the rides' values: files are cut by arrival, which does not change what is learned."""
+    digest = hashlib.sha256()
+    for column in rides.arrays():
+        digest.update(np.ascontiguousarray(column).view(np.uint8))
+    return digest.hexdigest()
