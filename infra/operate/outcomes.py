@@ -9,7 +9,7 @@ from lambda_function.core.records import Entry
 from training.data.rides import Rides
 
 _N_HASH_BYTES = 8
-_N_HASHES = 256**_N_HASH_BYTES
+_N_HASHES = 1 << 8 * _N_HASH_BYTES
 _S_PER_MINUTE = 60
 
 
