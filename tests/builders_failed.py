@@ -21,6 +21,8 @@ from tests.outcomes import DENIED
 from training.registry.bucket import Bucket
 
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:predictor:live"
+ARCHIVER = "ridecast-Archiver-1A2B3C"
+"""The archive function's name, as CloudFormation makes it."""
 FAILURE_KEY = f"aws/lambda/6f5e/{SHARD_ID}/2021/01/05/2021-01-05T20.15.00-0b1c"
 
 
@@ -51,13 +53,15 @@ def queue_rejects(sqs: Any, url: str, *rejects: Reject) -> str:
     return reject_key(STREAM, rejects[0], b"".join(encode_reject(reject) + b"\n" for reject in rejects))
 
 
-def failure(*datas: bytes | str, first: int = 0, is_text: bool = True, **changes: Any) -> bytes:
-    """A failed invocation with the stream's records from `first` on, as Lambda stores it."""
+def failure(
+    *datas: bytes | str, first: int = 0, is_text: bool = True, function: str = "predictor", **changes: Any
+) -> bytes:
+    """A failed invocation of a function with the stream's records from `first` on, as Lambda stores it."""
     event = {"Records": [lambda_record(data, first + position) for position, data in enumerate(datas)]}
     document = {
         "requestContext": {
             "requestId": "c3",
-            "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:predictor",
+            "functionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{function}",
             "condition": "RetryAttemptsExhausted",
             "approximateInvokeCount": 1001,
         },
@@ -140,7 +144,7 @@ class Account:
         """A redrive with its marks loaded."""
         timing = Timing(self.clock, self.clock.sleep)
         replayer = Replayer(Mortal(self.client, countdown or Countdown()), FUNCTION_ARN, timing)
-        return Redrive(self.marks(countdown, writer), replayer, timing=timing, **options)
+        return Redrive(self.marks(countdown, writer), lambda _: replayer, timing=timing, **options)
 
     def redrive(self, countdown: Countdown | None = None, **options: Any) -> RedriveReport:
         """One complete run over all rejects and failed batches."""

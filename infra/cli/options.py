@@ -166,6 +166,19 @@ class Aws:
             raise UserError("no function is named", "give --stack, or --function NAME:ALIAS")
         return Replayer(self.client("lambda", read_timeout_s=LONGEST_TIMEOUT_S), function)
 
+    def archiver(self, function: str | None) -> "Replayer":
+        """Return the replayer to an archive function, else to the stack's.
+
+        Raises:
+            UserError: Neither is named.
+        """
+        from training.errors import UserError
+
+        function = function or self.output("ArchiverName")
+        if function is None:
+            raise UserError("no archive function is named for records that are for it", "give --stack, or --archiver")
+        return self.replayer(function)
+
     def activation_delay_s(self, given: float | None) -> float:
         """Return the given delay, else the stack's, else the default; an old stack has none."""
         from lambda_function.core.channel import ACTIVATION_DELAY_S

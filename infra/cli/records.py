@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from infra.operate.redrive.marks import Marks
     from infra.operate.redrive.queue import QueueContent
     from infra.operate.redrive.records import FailedObject, FailedRecord
+    from infra.operate.redrive.redrive import RedriveReport
     from infra.operate.redrive.selection import Kind, Selection
     from infra.operate.redrive.summary import Group, Item, Summary
+    from infra.operate.replayer import Replayer
     from training.registry.bucket import Bucket
 
 _N_NEWEST = 5
@@ -30,7 +33,7 @@ class RecordsAws(BucketAws):
 
     kind: Annotated[
         Literal["reject", "failure"],
-        typer.Option(help="reject: a record that the function rejected. failure: a batch that it failed on."),
+        typer.Option(help="reject: a record that was rejected. failure: a batch that a function failed on."),
     ] = "reject"
     queue: Annotated[str | None, typer.Option(help="URL of the rejects queue. (default: the stack's)")] = None
 
@@ -92,8 +95,8 @@ def list_command(
 ) -> None:
     """Count failed records and list the newest.
 
-    Prints a table of counts by stream, shard and reason, with how many are redriven, and one line for each of the
-    newest five.
+    Prints a table of counts by stream, shard, reason and (of a failed batch) function, with how many are redriven, and
+    one line for each of the newest five.
 
     Example: ridecast records list --kind reject --since 1h --stack ridecast
     """
@@ -138,17 +141,21 @@ def redrive_command(
     filters: Filters,
     name: Annotated[str | None, typer.Argument(help="Only this one, named as for `show`.")] = None,
     function: Function = None,
+    archiver: Annotated[
+        str | None, typer.Option(help="Archive function to invoke, by ARN or name. (default: the stack's)")
+    ] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Records per second at most.")] = 1000.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Bring and mark nothing; print how many records would be redriven.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring failed records to the function again.
+    """Bring failed records to their function again.
 
     Invokes the function with the records as they were and marks them: safe to interrupt and to repeat. Each prediction
-    has the id of its record, so a consumer that upserts by prediction_id holds one. Prints how many records were
-    redriven, and how many the function rejected again.
+    has the id of its record, so a consumer that upserts by prediction_id holds one. Batches that the archive function
+    failed on, and rejected outcomes, go to the archive function: join their hours again then. Prints how many records
+    were redriven, how many the function rejected again, and the hours to join.
 
     Example: ridecast records redrive --reason invalid_field --since 1h --stack ridecast
     """
@@ -157,13 +164,14 @@ def redrive_command(
     from infra.operate.redrive.redrive import Redrive
 
     records = aws.open_records(moves=not dry_run)
-    replayer = None if dry_run else aws.replayer(function)
-    run = Redrive(records.marks(), replayer, rate_per_s=rate)
+    functions = _Functions(aws, function, archiver)
+    run = Redrive(records.marks(), None if dry_run else functions.replayer_of, rate_per_s=rate)
     try:
         with records.reading(selection, name) as objects:
             report = run.run(objects)
     except KeyboardInterrupt:
         raise interrupted(f"{run.report.n_redriven:,} records are redriven", "the same command goes on") from None
+    hours = [] if dry_run else functions.hours_to_join(report)
     streams = ", ".join(f"{n:,} of {stream}" for stream, n in sorted(report.by_stream.items()))
     shown = {
         "selected": report.n_selected,
@@ -172,6 +180,7 @@ def redrive_command(
         "redriven before": report.n_redriven_before,
         "perhaps published twice": report.n_perhaps_repeated,
         "objects not readable": len(report.unreadable),
+        **({"to do": f"ridecast outcomes join --from {hours[0]} --to {hours[1]}"} if hours else {}),
     }
     result = {
         "selected": report.n_selected,
@@ -183,12 +192,49 @@ def redrive_command(
         "by_stream": dict(report.by_stream),
         "unreadable": report.unreadable,
         "dry_run": dry_run,
+        "to_join": hours,
         "queue": records.queue_facts,
     }
     if not as_json:
         _write_unreadable(report.unreadable)
         write_lines(records.queue_lines)
     show_result(records.title, result, as_json=as_json, shown=shown)
+
+
+@dataclass(frozen=True)
+class _Functions:
+    """The functions that failed records are brought to, found when they are first needed."""
+
+    aws: RecordsAws
+    function: str | None
+    archiver: str | None
+
+    def replayer_of(self, record: "FailedRecord") -> "Replayer":
+        """Return the replayer to the function that failed on a record, or that the record has to reach."""
+        is_for_archive = self._is_for_archive(record.stream, record.is_archivers)
+        return self._archive_function if is_for_archive else self._function
+
+    def hours_to_join(self, report: "RedriveReport") -> list[str]:
+        """Return from and to of the hours whose archive is more complete now; nothing if there are none."""
+        from infra.operate.outcomes import hours_to_join
+
+        times = [time for source, both in report.arrived.items() if self._is_for_archive(*source) for time in both]
+        return [f"{time:%Y-%m-%dT%H}" for time in hours_to_join(min(times), max(times))] if times else []
+
+    def _is_for_archive(self, stream: str, is_archivers: bool) -> bool:
+        return is_archivers or stream == self._outcomes_stream
+
+    @cached_property
+    def _function(self) -> "Replayer":
+        return self.aws.replayer(self.function)
+
+    @cached_property
+    def _archive_function(self) -> "Replayer":
+        return self.aws.archiver(self.archiver)
+
+    @cached_property
+    def _outcomes_stream(self) -> str:
+        return self.aws.optional_output("RideOutcomesStream") or "ride-outcomes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +305,16 @@ class _Records:
 
 
 def _write_summary(summary: "Summary", title: str) -> None:
-    columns = ("stream", "shard", "reason", "records", "redriven", "oldest arrival", "newest arrival")
+    columns = ("stream", "shard", "reason", "function", "records", "redriven", "oldest arrival", "newest arrival")
     rows = (
-        (*names, f"{group.n_records:,}", f"{group.n_redriven:,}", _at(group.oldest), _at(group.newest))
+        (
+            *names[:3],
+            names[3] or "-",
+            f"{group.n_records:,}",
+            f"{group.n_redriven:,}",
+            _at(group.oldest),
+            _at(group.newest),
+        )
         for names, group in sorted(summary.groups.items())
     )
     write_table(title, columns, rows, numeric={"records", "redriven"})

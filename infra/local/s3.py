@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from training.errors import UserError
 
 _MAX_KEYS = 1000
+_NO_VERSION = "null"  # S3's name for the only version
 _OWN_FOLDER = ".folder_s3"
 """The subfolder of temporary files and the lock. No key begins with it."""
 
@@ -39,8 +40,10 @@ def client_error(status: int, code: str, operation: str = "Operation") -> Client
 class S3StandIn(ABC):
     """One bucket. Accepts any bucket name. Raises botocore's ClientError as S3 does."""
 
-    def get_object(self, *, Bucket: str, Key: str, IfNoneMatch: str | None = None) -> dict[str, Any]:
-        """Read an object. With `IfNoneMatch`, an unchanged object gives status 304."""
+    def get_object(
+        self, *, Bucket: str, Key: str, IfNoneMatch: str | None = None, VersionId: str = _NO_VERSION
+    ) -> dict[str, Any]:
+        """Read an object. With `IfNoneMatch`, an unchanged object gives status 304. There is one version of each."""
         body = self._read(Key)
         if body is None:
             raise client_error(HTTPStatus.NOT_FOUND, "NoSuchKey", "GetObject")
@@ -89,6 +92,22 @@ class S3StandIn(ABC):
         more = {"NextContinuationToken": page[-1]} if len(left) > len(page) else {}
         return {**answer, **more, **({"Contents": contents} if contents else {})}
 
+    def list_object_versions(
+        self, *, Bucket: str, Prefix: str = "", KeyMarker: str = "", VersionIdMarker: str = ""
+    ) -> dict[str, Any]:
+        """List the objects below a prefix as S3 does in a bucket without versions."""
+        page = self.list_objects_v2(Bucket=Bucket, Prefix=Prefix, ContinuationToken=KeyMarker)
+        versions = [{**entry, "VersionId": _NO_VERSION, "IsLatest": True} for entry in page.get("Contents", ())]
+        if not page["IsTruncated"]:
+            return {"Versions": versions, "IsTruncated": False}
+        markers = {"NextKeyMarker": page["NextContinuationToken"], "NextVersionIdMarker": _NO_VERSION}
+        return {"Versions": versions, "IsTruncated": True, **markers}
+
+    def delete_object(self, *, Bucket: str, Key: str, VersionId: str = _NO_VERSION) -> dict[str, Any]:
+        """Delete an object; as for S3, there need not be one."""
+        self._delete(Key)
+        return {}
+
     def _etag(self, body: bytes) -> str:
         return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
@@ -99,6 +118,10 @@ class S3StandIn(ABC):
     @abstractmethod
     def _write(self, key: str, body: bytes, check: Check | None) -> None:
         """Call the check with the existing body, then replace it, as one step."""
+
+    @abstractmethod
+    def _delete(self, key: str) -> None:
+        """Remove an object if there is one."""
 
     @abstractmethod
     def _keys(self, prefix: str) -> Iterable[str]:
@@ -150,6 +173,10 @@ class MemoryS3(S3StandIn):
         self.objects[key] = body
         self.modified[key] = datetime.now(UTC)
 
+    def _delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+        self.modified.pop(key, None)
+
     def _keys(self, prefix: str) -> Iterable[str]:
         return self.objects
 
@@ -180,6 +207,10 @@ class FolderS3(S3StandIn):
                     check(_read(path))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 written.replace(path)
+
+    def _delete(self, key: str) -> None:
+        with self._failure_named("delete", key):
+            self._path(key).unlink(missing_ok=True)
 
     def _keys(self, prefix: str) -> Iterable[str]:
         with self._failure_named("list", prefix):

@@ -1,16 +1,19 @@
-"""Outcomes of rides, as records to send."""
+"""Outcomes of rides: as records to send, and the hours that they are joined in."""
 
 import hashlib
+from datetime import datetime, timedelta
 
 import numpy as np
 
 from lambda_function.core.events import partition_key
+from lambda_function.core.outcomes import Outcome, encode_outcome
 from lambda_function.core.records import Entry
 from training.data.rides import Rides
 
 _N_HASH_BYTES = 8
 _N_HASHES = 1 << 8 * _N_HASH_BYTES
 _S_PER_MINUTE = 60
+_LONGEST_WAIT = timedelta(hours=3)  # the longest ride and the template's OutcomeDelayMinutes
 
 
 def outcome_entries(rides: Rides, share: float = 1.0) -> list[Entry]:
@@ -27,10 +30,24 @@ def outcome_entries(rides: Rides, share: float = 1.0) -> list[Entry]:
     minutes = rides.duration_minutes.tolist()
     dropoff_s = rides.pickup_time.astype(np.int64) + rides.duration_minutes * _S_PER_MINUTE
     return [
-        (partition_key(ride), f'{{"ride_id": {ride}, "outcome": {{"ride_duration": {minutes[ride]!r}}}}}'.encode())
+        (partition_key(ride), encode_outcome(Outcome(ride, minutes[ride])))
         for ride in np.argsort(dropoff_s, kind="stable").tolist()
         if has_outcome(ride, share)
     ]
+
+
+def hours_to_join(first: datetime, last: datetime) -> tuple[datetime, datetime]:
+    """Return the hours to join again after records that arrived between two times came into the archive late.
+
+    Returns:
+        The first hour, and the end of the last. An outcome or a prediction belongs to a ride that arrived in its own
+        hour, or as long before as the join waits by default.
+
+    >>> [f"{time:%dT%H}" for time in hours_to_join(datetime(2026, 8, 2, 9, 30), datetime(2026, 8, 2, 10, 0))]
+    ['02T06', '02T11']
+    """
+    begin, end = (time.replace(minute=0, second=0, microsecond=0) for time in (first, last))
+    return begin - _LONGEST_WAIT, end + timedelta(hours=1)
 
 
 def has_outcome(ride_id: int, share: float) -> bool:

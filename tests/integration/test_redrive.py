@@ -185,7 +185,7 @@ def redrive(rides: Rides, countdown: Countdown) -> bool:
     marks = Marks(bucket)
     timing = Timing(sleep=lambda _: None)
     replayer = Replayer(Mortal(rides.client, countdown), rides.alias, timing)
-    run = Redrive(marks, replayer, rate_per_s=CHUNK, timing=timing)
+    run = Redrive(marks, lambda _: replayer, rate_per_s=CHUNK, timing=timing)
     try:
         marks.load(marks.keys())
         run.run(REJECTS.read(bucket, REJECTS.keys(bucket)))

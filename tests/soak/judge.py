@@ -66,7 +66,7 @@ class Judge:
         for _ in range(_N_ATTEMPTS):
             marks = Marks(self._failed)
             marks.load(marks.keys())
-            run = Redrive(marks, replayer, timing=timing)
+            run = Redrive(marks, lambda _: replayer, timing=timing)
             with suppress(UserError):
                 run.run(FAILURES.read(self._failed, FAILURES.keys(self._failed)))
             n_redriven += run.report.n_redriven

@@ -13,7 +13,7 @@ from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.records import FailedObject
 from lambda_function.core.events import INVALID_FIELD, encode_reject
 from tests.builders import SHARD_ID, STREAM, event_id
-from tests.builders_failed import FAILURE_KEY, Account, failure, queue_rejects, reject_at
+from tests.builders_failed import ARCHIVER, FAILURE_KEY, Account, failure, queue_rejects, reject_at
 from tests.fakes import BUCKET
 from tests.fakes_lambda import EchoFunction, FakeLambda
 from tests.kits.cli import Cli
@@ -179,6 +179,36 @@ def test_redrive_brings_and_marks_once(cli: Records) -> None:
 def test_redrive_of_a_failure_brings_its_batch(cli: Records) -> None:
     assert "2 of ride-events" in cli.run("redrive", *FAILURES, FAILURE_KEY, *FUNCTION)
     assert cli.function.published == [(event_id(0), b"a"), (event_id(1), b"b")]
+
+
+def test_each_function_gets_the_batches_that_it_failed_on_also_of_the_same_records(cli: Records) -> None:
+    cli.put(f"{FAILURE_KEY}-archiver", failure(b"a", b"b", function=ARCHIVER))
+    assert {(one["function"], one["records"]) for one in cli("list", *FAILURES)["groups"]} == {
+        ("predictor", 2),
+        (ARCHIVER, 2),
+    }
+    done = cli("redrive", *FAILURES, *FUNCTION, "--archiver", ARCHIVER)
+    assert (done["selected"], done["redriven"], cli.client.names) == (4, 4, ["predictor:live", ARCHIVER])
+    assert cli.function.published == 2 * [(event_id(0), b"a"), (event_id(1), b"b")]
+    assert done["to_join"] == ["2021-01-05T05", "2021-01-05T09"]
+    again = cli("redrive", *FAILURES, *FUNCTION, "--archiver", ARCHIVER)
+    assert (again["redriven"], again["redriven_before"], again["to_join"]) == (0, 4, [])
+
+
+def test_batches_of_the_archive_function_are_not_given_to_another_one(cli: Records) -> None:
+    cli.put(FAILURE_KEY, failure(b"a", function=ARCHIVER))
+    assert "no archive function is named" in cli.refuses("redrive", *FAILURES, *FUNCTION)
+    assert cli.function.published == []
+    assert "ridecast outcomes join --from 2021-01-05T05" in cli.run("redrive", *FAILURES, "--archiver", ARCHIVER)
+
+
+def test_rejected_outcomes_are_listed_with_their_reason_and_go_to_the_archive_function(cli: Records) -> None:
+    cli.put(f"rejects/ride-outcomes/{SHARD_ID}/1.ndjson", encode_reject(reject_at(9, b'{"outcome": 1}', INVALID_FIELD)))
+    (group,) = cli("list", "--stream", "ride-outcomes")["groups"]
+    assert (group["reason"], group["records"]) == (INVALID_FIELD, 1)
+    done = cli("redrive", "--stream", "ride-outcomes", "--archiver", ARCHIVER)
+    assert (done["by_stream"], cli.client.names) == ({"ride-outcomes": 1}, [ARCHIVER])
+    assert cli.client.events[0]["Records"][0]["eventSourceARN"].endswith(":stream/ride-outcomes")
 
 
 def test_redrive_counts_what_is_rejected_again_and_leaves_it_pending(cli: Records) -> None:

@@ -48,7 +48,7 @@ def redrive(account: Account, countdown: Countdown) -> None:
     marks.load(marks.keys())
     empty_queue(Mortal(simulation.queue, countdown), simulation.queue.url, bucket)
     for kind in (FAILURES, REJECTS):
-        run = Redrive(marks, replayer(account, countdown), rate_per_s=CHUNK, timing=timing(account))
+        run = Redrive(marks, lambda _: replayer(account, countdown), rate_per_s=CHUNK, timing=timing(account))
         run.run(kind.read(bucket, kind.keys(bucket)))
 
 

@@ -90,6 +90,7 @@ def test_failed_batch_is_decoded(is_text: bool) -> None:
         data=b"\xff\x00",
         key=FAILURE_KEY,
         is_reject=False,
+        function="predictor",
     )
     assert (second.record_id, second.data) == (event_id(1), b"")
 

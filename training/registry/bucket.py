@@ -1,4 +1,4 @@
-"""The one S3 wrapper: list, read and write the objects of a bucket; every failure of S3 is a `BucketError`.
+"""The one S3 wrapper: list, read, write and delete objects of a bucket; every failure of S3 is a `BucketError`.
 
 Every write is conditional: on the object that was read, or on there being none. The bucket's policy refuses any other
 write of a model or a channel.
@@ -48,6 +48,14 @@ class Listed(NamedTuple):
     modified: datetime | None
 
 
+class ObjectVersion(NamedTuple):
+    """One version of an object. A bucket without versions has one of each object; its id is ``null``."""
+
+    key: str
+    version_id: str
+    is_latest: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket behind a boto3 S3 client. Every method raises `BucketError` if S3 fails or refuses."""
@@ -73,10 +81,38 @@ class Bucket:
         """List the keys below a prefix in S3's order, a page of a thousand at a time."""
         return (listed.key for listed in self.list_objects(prefix))
 
+    def versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        """List the versions of all objects below a prefix, those of deleted ones too; of a key, the newest first."""
+        request = {"Bucket": self.name, "Prefix": prefix}
+        while True:
+            try:
+                page = self.s3.list_object_versions(**request)
+            except AWS_ERRORS as error:
+                raise BucketError(self.name, prefix, f"has versions that cannot be listed: {error}") from error
+            for one in page.get("Versions", ()):
+                yield ObjectVersion(one["Key"], one["VersionId"], one["IsLatest"])
+            if not page.get("IsTruncated"):
+                return
+            request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+
+    def read_version(self, version: ObjectVersion) -> StoredObject | None:
+        """Read one version; None if it was deleted."""
+        return self._read(version.key, VersionId=version.version_id)
+
+    def delete_version(self, version: ObjectVersion) -> None:
+        """Delete one version for good. The one before it, if there is one, is the newest then."""
+        try:
+            self.s3.delete_object(Bucket=self.name, Key=version.key, VersionId=version.version_id)
+        except AWS_ERRORS as error:
+            raise BucketError(self.name, version.key, f"cannot be deleted: {error}") from error
+
     def read(self, key: str) -> StoredObject | None:
         """Read an object; None if there is none. A missing bucket is an error."""
+        return self._read(key)
+
+    def _read(self, key: str, **version: str) -> StoredObject | None:
         try:
-            answer, body = self._get(key)
+            answer, body = self._get(key, version)
             return StoredObject(key, body, answer["ETag"], _clock_ahead_s(answer))
         except AWS_ERRORS as error:
             if _is_no_object(error):
@@ -132,14 +168,14 @@ class Bucket:
                 for future in ahead:
                     future.cancel()
 
-    def _get(self, key: str, n_reads: int = _N_READS) -> tuple[Mapping[str, Any], bytes]:
-        answer = self.s3.get_object(Bucket=self.name, Key=key)
+    def _get(self, key: str, version: Mapping[str, str], n_reads: int = _N_READS) -> tuple[Mapping[str, Any], bytes]:
+        answer = self.s3.get_object(Bucket=self.name, Key=key, **version)
         try:
             return answer, answer["Body"].read()
         except NO_USABLE_ANSWER:
             if n_reads == 1:
                 raise
-        return self._get(key, n_reads - 1)
+        return self._get(key, version, n_reads - 1)
 
     def _put(self, key: str, body: bytes, **condition: str) -> str | None:
         """Write an object and return its ETag; None if the condition does not hold or another write is under way."""

@@ -8,7 +8,8 @@ The mark of `rejects/…` is `redriven/rejects/…`, so the original never chang
 Marks are by id: if a batch is delivered again and overwrites its object, the new records in it have no mark. Of two
 redrives at the same time, the one that writes second is refused.
 
-The mark of a failed batch says nothing about a reject: the redrive of the batch may be what made it one.
+The mark of a failed batch says nothing about a reject: the redrive of the batch may be what made it one. Nor does the
+mark of a batch that one function failed on say anything about the same records in a batch of another function.
 """
 
 from collections.abc import Callable, Container, Iterable
@@ -25,6 +26,8 @@ from training.registry.bucket import Bucket, StoredObject
 
 PREFIX = "redriven/"
 
+_Identity = tuple[str, str, bool]  # as of a FailedRecord
+
 State = Literal["pending", "under way", "redriven"]
 
 
@@ -35,6 +38,7 @@ class Mark(msgspec.Struct, frozen=True):
     writer: str  # the run that wrote it: no two runs write the same bytes
     redriven: tuple[str, ...] = ()  # ids of records that are done, each once, in the order of the redrives
     under_way: tuple[str, ...] = ()  # ids of records that may be done
+    is_archivers: bool = False  # whether they are records that the archive function failed on
 
 
 class Marks:
@@ -44,9 +48,9 @@ class Marks:
         self._bucket = bucket
         self._writer = writer or uuid4().hex
         self._marks: dict[str, tuple[Mark, str | None]] = {}
-        self._redriven: set[tuple[str, str]] = set()
-        self._redriven_rejects: set[tuple[str, str]] = set()  # among them, those marked beside an object of rejects
-        self._under_way: set[tuple[str, str]] = set()
+        self._redriven: set[_Identity] = set()
+        self._redriven_rejects: set[_Identity] = set()  # among them, those marked beside an object of rejects
+        self._under_way: set[_Identity] = set()
 
     def keys(self) -> list[str]:
         """List the keys of all marks."""
@@ -58,8 +62,8 @@ class Marks:
             mark = self._decode(stored)
             key = stored.key.removeprefix(PREFIX)
             self._marks[key] = mark, stored.etag
-            self._note_redriven(key, mark.stream, mark.redriven)
-            self._under_way.update((mark.stream, record_id) for record_id in mark.under_way)
+            self._note_redriven(key, mark, mark.redriven)
+            self._under_way.update((mark.stream, one, mark.is_archivers) for one in mark.under_way)
 
     def state(self, record: FailedRecord) -> State:
         """Return the state of a record, whichever object it was marked in; of a reject, whichever object of rejects."""
@@ -101,6 +105,7 @@ class Marks:
             self._writer,
             redriven=(*mark.redriven, *redriven),
             under_way=(*(one for one in mark.under_way if one not in states), *under_way),
+            is_archivers=first.is_archivers,
         )
         new_etag = self._bucket.replace(PREFIX + first.key, msgspec.json.encode(ours), etag)
         if new_etag is None:
@@ -109,10 +114,10 @@ class Marks:
                 "this one stops; run it again when the other has ended",
             )
         self._marks[first.key] = ours, new_etag
-        self._note_redriven(first.key, first.stream, redriven)
+        self._note_redriven(first.key, ours, redriven)
 
-    def _note_redriven(self, key: str, stream: str, record_ids: Iterable[str]) -> None:
-        identities = {(stream, record_id) for record_id in record_ids}
+    def _note_redriven(self, key: str, mark: Mark, record_ids: Iterable[str]) -> None:
+        identities = {(mark.stream, record_id, mark.is_archivers) for record_id in record_ids}
         self._redriven |= identities
         if key.startswith(REJECTS.prefix):
             self._redriven_rejects |= identities

@@ -7,6 +7,7 @@ and ended before it answered.
 """
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,12 +22,15 @@ from lambda_function.core.records import KinesisRecord, decode_records, stream_o
 _UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding any bytes can raise: no JSON, no base64, no UTF-8; no time or one beyond the calendar; deep nesting."""
 
+_ARCHIVER = re.compile(r"(?:^|-)Archiver(?:-|$)")
+"""The template's name of the archive function, within the name that CloudFormation gives it."""
+
 _N_PROBLEMS = 10  # of one object are reported: all of a large one would fill the screen, and memory
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRecord:
-    """A record that was not predicted."""
+    """A record that was not predicted, or not archived."""
 
     record_id: str  # <shard id>:<sequence number>, with :<index> appended for a sub-record of an aggregate
     stream: str
@@ -38,6 +42,7 @@ class FailedRecord:
     data: bytes  # the producer's
     key: str  # of the object that holds it
     is_reject: bool  # or of a failed batch
+    function: str = ""  # the name of the function that the batch failed in; "" for a reject
 
     def original(self, stream_arn: str) -> LambdaRecord:
         """Return the record as the function gets it: as it came before, or a sub-record by itself."""
@@ -51,9 +56,14 @@ class FailedRecord:
         )
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Stream and record id: equal for copies of the record in several objects."""
-        return self.stream, self.record_id
+    def is_archivers(self) -> bool:
+        """Whether the archive function failed on it: the record is missing in the archive."""
+        return bool(_ARCHIVER.search(self.function))
+
+    @property
+    def identity(self) -> tuple[str, str, bool]:
+        """Equal for copies of the record in several objects; two functions may have failed on the same record."""
+        return self.stream, self.record_id, self.is_archivers
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ class _Invocation(msgspec.Struct):
 
 class _Request(msgspec.Struct, rename="camel"):
     condition: str
+    function_arn: str = ""
     approximate_invoke_count: int = 0
 
 
@@ -157,4 +168,14 @@ def _record_of_batch(key: str, failure: _Failure, record: KinesisRecord) -> Fail
         data=record.envelope.data,
         key=key,
         is_reject=False,
+        function=function_name(request.function_arn),
     )
+
+
+def function_name(arn: str) -> str:
+    """Return the name of a function, given its ARN, with an alias or without.
+
+    >>> function_name("arn:aws:lambda:us-east-1:123456789012:function:ridecast-Archiver-1A2B:live")
+    'ridecast-Archiver-1A2B'
+    """
+    return arn.partition(":function:")[2].partition(":")[0]

@@ -19,8 +19,9 @@ rejected is done: from then on it is a reject. Originals are never deleted or ch
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from infra.operate.redrive.marks import Marks
 from infra.operate.redrive.records import FailedObject, FailedRecord
@@ -40,6 +41,8 @@ class RedriveReport:
     n_redriven_before: int = 0  # records that were marked already and not brought
     n_perhaps_repeated: int = 0  # among `n_redriven`, those that an interrupted redrive had left under way
     by_stream: Counter[str] = field(default_factory=Counter)  # of `n_redriven`
+    arrived: dict[tuple[str, bool], tuple[datetime, datetime]] = field(default_factory=dict)
+    """The first and the last arrival of `n_redriven`, by the stream and `is_archivers`."""
     unreadable: dict[str, str] = field(default_factory=dict)  # problems by the key of the object
 
 
@@ -48,7 +51,7 @@ class Redrive:
     """One run of a redrive. Its report is exact to the last chunk even if the run ends in an exception."""
 
     marks: Marks  # loaded
-    replayer: Replayer | None  # None for a dry run, which brings and marks nothing
+    replayer_of: Callable[[FailedRecord], Replayer] | None  # None for a dry run, which brings and marks nothing
     rate_per_s: float = 1000.0  # records a second at most, above 0
     timing: Timing = Timing()  # noqa: RUF009 - immutable
     report: RedriveReport = field(default_factory=RedriveReport)
@@ -61,12 +64,13 @@ class Redrive:
                 redrive is running on the same objects.
         """
         pace = Pace(self.rate_per_s, self.timing)
-        for chunk in chunks(self._pending(objects), _shard_of, _size_of, self.rate_per_s):
-            if self.replayer is None:
+        for chunk in chunks(self._pending(objects), _source_of, _size_of, self.rate_per_s):
+            if self.replayer_of is None:
                 self._count(chunk)
             else:
+                replayer = self.replayer_of(chunk[0])
                 pace.wait_for(len(chunk))
-                self._bring(chunk, self.replayer)
+                self._bring(chunk, replayer)
         return self.report
 
     def _pending(self, objects: Iterable[FailedObject]) -> Iterator[FailedRecord]:
@@ -98,10 +102,14 @@ class Redrive:
         self.report.n_redriven += len(redriven)
         self.report.n_perhaps_repeated += sum(map(self.marks.was_under_way, redriven))
         self.report.by_stream.update(record.stream for record in redriven)
+        for record in redriven:
+            source = record.stream, record.is_archivers
+            first, last = self.report.arrived.get(source, (record.arrived, record.arrived))
+            self.report.arrived[source] = min(first, record.arrived), max(last, record.arrived)
 
 
-def _shard_of(record: FailedRecord) -> tuple[str, str]:
-    return record.stream, record.shard_id
+def _source_of(record: FailedRecord) -> tuple[str, str, bool]:
+    return record.stream, record.shard_id, record.is_archivers
 
 
 def _size_of(record: FailedRecord) -> int:

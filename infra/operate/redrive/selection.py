@@ -94,7 +94,7 @@ def _may_hold(key: str, place: str) -> bool:
 
 def each_once(objects: Iterable[FailedObject]) -> Iterator[FailedObject]:
     """Leave out repeated records: a record that was delivered twice may be in two objects."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, bool]] = set()
 
     def is_new(record: FailedRecord) -> bool:
         is_first = record.identity not in seen

@@ -1,4 +1,4 @@
-"""Summarize failed records: counts by stream, shard and reason, and the newest items."""
+"""Summarize failed records: counts by stream, shard, reason and function, and the newest items."""
 
 import heapq
 from collections import Counter
@@ -56,7 +56,8 @@ class Summary:
     """The records that were found."""
 
     n_objects: int = 0
-    groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)  # by stream, shard and reason
+    groups: dict[tuple[str, str, str, str], Group] = field(default_factory=dict)
+    """By stream, shard, reason and, of failed batches, the function."""
     newest: list[Item] = field(default_factory=list)  # newest first
     unreadable: dict[str, str] = field(default_factory=dict)  # problems by the key of the object
 
@@ -81,10 +82,10 @@ def _count(objects: Iterable[FailedObject], kind: Kind, marks: Marks, summary: S
         summary.n_objects += 1
         if one.problem:
             summary.unreadable[one.key] = one.problem
-        # The records of a batch have the same stream, shard and reason.
+        # The records of a batch have the same stream, shard, reason and function.
         for records in filter(None, [one.records] if kind.is_batch else batched(one.records, 1, strict=True)):
             first, group = records[0], _group(records, marks)
-            names = (first.stream, first.shard_id, first.reason)
+            names = (first.stream, first.shard_id, first.reason, first.function)
             summary.groups[names] = summary.groups[names] + group if names in summary.groups else group
             yield Item(one.key if kind.is_batch else first.record_id, first.reason, first.detail, group)
 
@@ -105,8 +106,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "objects": summary.n_objects,
         "unreadable": summary.unreadable,
         "groups": [
-            {"stream": stream, "shard_id": shard_id, "reason": reason, **group.as_json()}
-            for (stream, shard_id, reason), group in sorted(summary.groups.items())
+            {"stream": stream, "shard_id": shard_id, "reason": reason, "function": function, **group.as_json()}
+            for (stream, shard_id, reason, function), group in sorted(summary.groups.items())
         ],
         "newest": [
             {"id": item.name, "reason": item.reason, "detail": item.detail, **item.group.as_json()}
