@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from lambda_function.aws.signature import KEY_ARN
+from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.channel import ACTIVATION_DELAY_S
+from lambda_function.core.records import stream_of_arn
 from lambda_function.errors import ConfigurationError
 
 JSON, KPL = "json", "kpl"
 OUTPUT_FORMATS = (JSON, KPL)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_STREAMS = {"RIDE_EVENTS_STREAM": RIDES, "RIDE_PREDICTIONS_STREAM": PREDICTIONS, "RIDE_OUTCOMES_STREAM": OUTCOMES}
 ACTIVATION_MARGIN_S = 10.0
 """Beyond two refreshes, one of which may fail: for the refresh itself, and for clocks that differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServingSettings:
+class CommonSettings:
     """The settings of every function in the package."""
 
-    REQUIRED: ClassVar[tuple[str, ...]] = ("BUCKET", "MODEL_CHANNEL")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("BUCKET",)
     """Variables without a default."""
 
-    bucket: str  # name of the bucket with channels/, models/ and rejects/
-    model_channel: str  # the channel to follow, for example ``stable``
-    model_refresh_s: float = 60.0  # seconds between two reads of the channel
-    model_activation_delay_s: float = ACTIVATION_DELAY_S  # seconds from a promotion to the first record it serves
-    model_signing_key: str = ""  # ARN of the KMS key that bundles must be signed with; "" if no signature is needed
+    bucket: str  # name of the bucket with archive/, channels/, models/ and rejects/
     service_name: str = "ridecast"  # the service in logs and metrics
     metrics_namespace: str = "ridecast"  # the namespace in CloudWatch
     log_level: str = "INFO"  # as `logging` spells it
@@ -47,16 +46,34 @@ class ServingSettings:
 
     @classmethod
     def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
-        refresh_s = _positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s)
         return {
             "bucket": environment["BUCKET"].strip(),
+            "service_name": _text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
+            "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
+            "log_level": _one_of(environment, "LOG_LEVEL", cls.log_level, LOG_LEVELS),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings(CommonSettings):
+    """The settings of every function that predicts, or tries one that does."""
+
+    REQUIRED: ClassVar[tuple[str, ...]] = (*CommonSettings.REQUIRED, "MODEL_CHANNEL")
+
+    model_channel: str  # the channel to follow, for example ``stable``
+    model_refresh_s: float = 60.0  # seconds between two reads of the channel
+    model_activation_delay_s: float = ACTIVATION_DELAY_S  # seconds from a promotion to the first record it serves
+    model_signing_key: str = ""  # ARN of the KMS key that bundles must be signed with; "" if no signature is needed
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        refresh_s = _positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s)
+        return {
+            **super()._read(environment),
             "model_channel": environment["MODEL_CHANNEL"].strip(),
             "model_refresh_s": refresh_s,
             "model_activation_delay_s": _activation_delay_s(environment, refresh_s),
             "model_signing_key": _key_arn(environment, "MODEL_SIGNING_KEY"),
-            "service_name": _text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
-            "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
-            "log_level": _one_of(environment, "LOG_LEVEL", cls.log_level, LOG_LEVELS),
         }
 
 
@@ -111,6 +128,26 @@ class PreTrafficSettings(ServingSettings):
     @classmethod
     def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
         return {**super()._read(environment), "new_version": environment["NEW_VERSION"].strip()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSettings(CommonSettings):
+    """The settings of the archive. A stream is given by its name or its ARN."""
+
+    REQUIRED: ClassVar[tuple[str, ...]] = (*CommonSettings.REQUIRED, *_STREAMS)
+
+    kinds: Mapping[str, str]  # the kinds of records by the stream's name
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        kinds: dict[str, str] = {}
+        for variable, kind in _STREAMS.items():
+            text = environment[variable].strip()
+            name = stream_of_arn(text) or text
+            if name in kinds:
+                raise ConfigurationError(variable, f"is {text!r}: another setting names this stream")
+            kinds[name] = kind
+        return {**super()._read(environment), "kinds": kinds}
 
 
 def is_snapshotted(environment: Mapping[str, str] = os.environ) -> bool:

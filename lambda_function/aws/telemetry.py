@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import ClassVar
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
@@ -39,13 +40,59 @@ class BatchReport:
     problem: str = ""  # what went wrong with the batch or the model, or ""
 
 
-class Telemetry:
+@dataclass(slots=True, kw_only=True)
+class ArchiveReport:
+    """The figures of one batch of the archive."""
+
+    stream: str
+    kind: str
+    shard_id: str
+    first_sequence_number: str
+    n_records: int
+    n_objects: int  # one for each hour of arrival
+    n_bytes: int  # of the objects
+
+
+class FunctionTelemetry:
     """Logs and metrics of one function. Metrics are printed to standard output in CloudWatch's embedded format."""
+
+    FAILED: ClassVar[str]
+    """The metric that counts failed invocations."""
 
     def __init__(self, service_name: str, namespace: str, log_level: str) -> None:
         self.logger = Logger(service=service_name, level=log_level)
         self._service_name = service_name
         self._namespace = namespace
+
+    def failed(self, error: Exception) -> None:
+        """Log and count an invocation that ends with an exception; all of its records come again."""
+        self.logger.exception("invocation failed", extra={"error": type(error).__name__})
+        metrics = self._metrics()
+        metrics.add_metric(self.FAILED, MetricUnit.Count, 1)
+        metrics.flush_metrics()
+
+    def _metrics(self) -> EphemeralMetrics:
+        return EphemeralMetrics(namespace=self._namespace, service=self._service_name)
+
+
+class ArchiveTelemetry(FunctionTelemetry):
+    """Logs and metrics of the archive."""
+
+    FAILED = "FailedArchiveInvocations"
+
+    def report(self, batch: ArchiveReport) -> None:
+        """Write one log line and the metrics of a batch."""
+        self.logger.info("batch", extra={"batch": _facts(batch)})
+        metrics = self._metrics()
+        metrics.add_metric("ArchivedRecords", MetricUnit.Count, batch.n_records)
+        metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, batch.n_bytes)
+        metrics.flush_metrics()
+
+
+class Telemetry(FunctionTelemetry):
+    """Logs and metrics of the function on the stream of ride events."""
+
+    FAILED = "FailedInvocations"
 
     def report(self, batch: BatchReport) -> None:
         """Write one log line and the metrics of a batch."""
@@ -77,16 +124,6 @@ class Telemetry:
             by_reason.add_metric("RejectsByReason", count, n)
             by_reason.flush_metrics()
 
-    def failed(self, error: Exception) -> None:
-        """Log and count an invocation that ends with an exception; all of its records come again."""
-        self.logger.exception("invocation failed", extra={"error": type(error).__name__})
-        metrics = self._metrics()
-        metrics.add_metric("FailedInvocations", MetricUnit.Count, 1)
-        metrics.flush_metrics()
-
-    def _metrics(self) -> EphemeralMetrics:
-        return EphemeralMetrics(namespace=self._namespace, service=self._service_name)
-
 
 def add_channel_age(metrics: EphemeralMetrics, age_s: float, *, is_stale: bool) -> None:
     """Add the age of the last good look at the channel. Only after a problem: a metric that is not written is free."""
@@ -109,5 +146,5 @@ class Stopwatch:
         return (self.clock() - self._started_s) * MILLISECONDS_PER_S
 
 
-def _facts(batch: BatchReport) -> dict[str, object]:
+def _facts(batch: BatchReport | ArchiveReport) -> dict[str, object]:
     return {name: getattr(batch, name) for name in batch.__slots__}
