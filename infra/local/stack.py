@@ -18,6 +18,7 @@ from infra.stack.conditions import decide
 from infra.stack.describe import describe_stack, physical_names
 from infra.stack.template import TEMPLATE
 from infra.stack.translate import transform
+from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from training.errors import UserError
 
 _CONVERTED: dict[str, tuple[str, Callable[[Any], object]]] = {
@@ -33,6 +34,11 @@ _OTHERS |= {"Enabled", "MetricsConfig", "StartingPosition", "StartingPositionTim
 """Properties of an event source mapping. Filters and tumbling windows are not among them: if they were ignored, the
 function would get other records than on AWS. `MetricsConfig` concerns CloudWatch only."""
 
+_MAPPING = "AWS::Lambda::EventSourceMapping"
+
+_KINDS = {"RideEvents": RIDES, "RidePredictions": PREDICTIONS, "RideOutcomes": OUTCOMES}
+"""The archive's kinds by the logical names of their streams."""
+
 _BEFORE_THE_NAME = ":function:"  # in a function's ARN
 _S3_ARN = "arn:aws:s3:::"
 
@@ -41,13 +47,16 @@ _INLINE_CODE = {"ZipFile": "# runs in Python on this machine: see infra/local/ru
 
 @dataclass(frozen=True, slots=True)
 class DeployedStack:
-    """A stack on the local AWS: physical names, its stream function and the function's event source mapping."""
+    """A stack on the local AWS: physical names, its functions on the streams and their event source mappings."""
 
     input_stream: str
     output_stream: str
+    outcomes_stream: str
     bucket: str
-    function: FunctionConfig
+    function: FunctionConfig  # the predicting function
     mapping: MappingConfig
+    archiver: FunctionConfig
+    archive_mappings: Mapping[str, MappingConfig]  # by the archive's kinds
 
 
 class Stack:
@@ -107,18 +116,18 @@ class Stack:
             UserError: A mapping has an unsupported property or an unknown reference.
         """
         names = {**self.parameters, **physical_names}
-        found = [
-            properties
-            for resource in self.decided["Resources"].values()
-            if resource["Type"] == "AWS::Lambda::EventSourceMapping"
-            and self._function_of(properties := resource["Properties"]) == function
-        ]
-        return {
-            _target(properties["EventSourceArn"]): mapping_config(
-                {name: self._value(value, names) for name, value in properties.items()}
-            )
-            for properties in found
-        }
+        mappings = {}
+        for resource in self.decided["Resources"].values():
+            properties = resource["Properties"]
+            if resource["Type"] == _MAPPING and self._function_of(properties) == function:
+                resolved = {name: self._value(value, names) for name, value in properties.items()}
+                mappings[_target(properties["EventSourceArn"])] = mapping_config(resolved)
+        return mappings
+
+    def archive_mappings(self, physical_names: Mapping[str, str]) -> dict[str, MappingConfig]:
+        """Return the configurations of the archive function's event source mappings by the archive's kinds."""
+        mappings = self.event_source_mappings(physical_names, "Archiver")
+        return {kind: mappings[stream] for stream, kind in _KINDS.items()}
 
     def _function_of(self, properties: Mapping[str, Any]) -> str:
         """Return the logical name of a mapping's or an alias's function."""
@@ -212,17 +221,19 @@ def deploy(
         described = describe_stack(cloudformation, stack_name)
         if described.status != "CREATE_COMPLETE":
             raise _not_created(path, stack_name, _failure_reason(cloudformation, stack_name))
-        function = read_function(aws, described.outputs["FunctionName"])
-        mapping = stack.event_source_mapping(physical_names(cloudformation, stack_name))
+        outputs, names = described.outputs, physical_names(cloudformation, stack_name)
+        return DeployedStack(
+            input_stream=outputs["RideEventsStream"],
+            output_stream=outputs["RidePredictionsStream"],
+            outcomes_stream=outputs["RideOutcomesStream"],
+            bucket=outputs["BucketName"],
+            function=read_function(aws, outputs["FunctionName"]),
+            mapping=stack.event_source_mapping(names),
+            archiver=read_function(aws, outputs["ArchiverName"]),
+            archive_mappings=stack.archive_mappings(names),
+        )
     except (BotoCoreError, ClientError) as error:
         raise _not_created(path, stack_name, str(error)) from error
-    return DeployedStack(
-        input_stream=described.outputs["RideEventsStream"],
-        output_stream=described.outputs["RidePredictionsStream"],
-        bucket=described.outputs["BucketName"],
-        function=function,
-        mapping=mapping,
-    )
 
 
 def _with_inline_code(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,14 @@ def test_mapping_is_the_templates_with_physical_names(stack: DeployedStack) -> N
     )
 
 
+def test_archive_function_has_a_mapping_on_each_stream(stack: DeployedStack) -> None:
+    streams = {"rides": stack.input_stream, "predictions": stack.output_stream, "outcomes": stack.outcomes_stream}
+    assert {kind: one.stream_name for kind, one in stack.archive_mappings.items()} == streams
+    assert {one.function_name for one in stack.archive_mappings.values()} == {stack.archiver.name}
+    assert stack.archiver.handler == "lambda_function.archive.lambda_handler"
+    assert stack.archiver.environment["RIDE_OUTCOMES_STREAM"] == stack.outcomes_stream
+
+
 def test_parameters_reach_streams_environment_and_mapping(aws: LocalAws) -> None:
     names = {
         "RideEventsName": "other-events",
