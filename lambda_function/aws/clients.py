@@ -62,9 +62,9 @@ def make_clients() -> tuple[Any, Any]:
     return session.create_client("s3", config=_patient()), kinesis
 
 
-def make_s3_client() -> Any:
-    """Make the S3 client for a function without a stream."""
-    return _session().create_client("s3", config=_patient())
+def make_s3_client(read_timeout_s: float = S3_READ_TIMEOUT_S, n_attempts: int = S3_ATTEMPTS) -> Any:
+    """Make the S3 client for a function that publishes nothing."""
+    return _session().create_client("s3", config=_patient(read_timeout_s, n_attempts))
 
 
 def make_kms_client(region: str) -> Any:
@@ -95,11 +95,11 @@ def _loader() -> Loader:
     return _KnownServices(file_loader=_DescriptionFiles())
 
 
-def _patient() -> Config:
+def _patient(read_timeout_s: float = S3_READ_TIMEOUT_S, n_attempts: int = S3_ATTEMPTS) -> Config:
     return Config(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=S3_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
+        read_timeout=read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": n_attempts},
     )
 
 

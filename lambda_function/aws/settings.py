@@ -1,4 +1,4 @@
-"""The functions' settings: the only reader of the environment."""
+"""The functions' settings. Only this file and `training/functions/settings.py` read the environment."""
 
 import math
 import os
@@ -67,13 +67,13 @@ class ServingSettings(CommonSettings):
 
     @classmethod
     def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
-        refresh_s = _positive(environment, "MODEL_REFRESH_S", cls.model_refresh_s)
+        refresh_s = read_number(environment, "MODEL_REFRESH_S", cls.model_refresh_s)
         return {
             **super()._read(environment),
             "model_channel": environment["MODEL_CHANNEL"].strip(),
             "model_refresh_s": refresh_s,
             "model_activation_delay_s": _activation_delay_s(environment, refresh_s),
-            "model_signing_key": _key_arn(environment, "MODEL_SIGNING_KEY"),
+            "model_signing_key": read_key_arn(environment, "MODEL_SIGNING_KEY"),
         }
 
 
@@ -111,9 +111,9 @@ class Settings(ServingSettings):
             **super()._read(environment),
             "output_stream": environment["OUTPUT_STREAM"].strip(),
             "rejects_queue_url": _text(environment, "REJECTS_QUEUE_URL", cls.rejects_queue_url),
-            "deadline_margin_ms": math.ceil(_positive(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
+            "deadline_margin_ms": math.ceil(read_number(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
             "output_format": _one_of(environment, "OUTPUT_FORMAT", cls.output_format, OUTPUT_FORMATS),
-            "output_groups": math.ceil(_positive(environment, "OUTPUT_GROUPS", cls.output_groups)),
+            "output_groups": math.ceil(read_number(environment, "OUTPUT_GROUPS", cls.output_groups)),
         }
 
 
@@ -159,27 +159,37 @@ def _text(environment: Mapping[str, str], name: str, default: str) -> str:
     return environment.get(name, "").strip() or default
 
 
-def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+def read_number(environment: Mapping[str, str], name: str, default: float, *, may_be_zero: bool = False) -> float:
+    """Return a number above 0, or from 0 on.
+
+    Raises:
+        ConfigurationError: The variable has another value.
+    """
     text = _text(environment, name, str(default))
     try:
         value = float(text)
     except ValueError as error:
         raise ConfigurationError(name, f"is {text!r}: want a number") from error
-    if not 0 < value < float("inf"):
-        raise ConfigurationError(name, f"is {text!r}: want a number above 0")
+    if not 0 <= value < float("inf") or (value == 0 and not may_be_zero):
+        raise ConfigurationError(name, f"is {text!r}: want a number {'from 0 on' if may_be_zero else 'above 0'}")
     return value
 
 
 def _activation_delay_s(environment: Mapping[str, str], refresh_s: float) -> float:
     name = "MODEL_ACTIVATION_DELAY_S"
-    delay_s, least_s = _positive(environment, name, ACTIVATION_DELAY_S), 2 * refresh_s + ACTIVATION_MARGIN_S
+    delay_s, least_s = read_number(environment, name, ACTIVATION_DELAY_S), 2 * refresh_s + ACTIVATION_MARGIN_S
     if delay_s < least_s:
         problem = f"is {delay_s:g}: want at least {least_s:g}, twice MODEL_REFRESH_S and {ACTIVATION_MARGIN_S:g} s"
         raise ConfigurationError(name, problem)
     return delay_s
 
 
-def _key_arn(environment: Mapping[str, str], name: str) -> str:
+def read_key_arn(environment: Mapping[str, str], name: str) -> str:
+    """Return the ARN of a KMS key; "" if the variable has none.
+
+    Raises:
+        ConfigurationError: The variable has another value.
+    """
     text = _text(environment, name, "")
     if text and not KEY_ARN.fullmatch(text):
         example = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"

@@ -18,7 +18,7 @@ from infra.stack.tools import sam_command, tool_environment
 from tests.kits.stack import LocalStack
 from training.errors import UserError
 
-_SOURCES = ("template.yaml", "samconfig.toml", "lambda_function")
+_SOURCES = ("template.yaml", "samconfig.toml", "lambda_function", "training", "infra/stack/packages")
 """The sources of a build."""
 
 _POLL_S = "0.2"  # the local AWS is done at once; sam asks every 0.5 s
@@ -129,7 +129,7 @@ def copy_sources(folder: Path) -> Path:
     for name in _SOURCES:
         source, target = ROOT / name, folder / name
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, target)
     return folder

@@ -1,0 +1,45 @@
+"""The settings of the functions that run this package; only this file reads their environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from lambda_function.aws.settings import CommonSettings, read_key_arn, read_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinSettings(CommonSettings):
+    """The settings of the join.
+
+    Attributes:
+        model_channel: The channel that the predicting function follows.
+        ride_stream: Name of the stream of ride events.
+        outcome_stream: Name of the stream of outcomes.
+        model_signing_key: ARN of the KMS key that bundles must be signed with; "" if no signature is needed.
+        outcome_delay_minutes: How long after its ride an outcome may arrive and still count in an hour's first pass.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = (
+        *CommonSettings.REQUIRED,
+        "MODEL_CHANNEL",
+        "RIDE_EVENTS_STREAM",
+        "RIDE_OUTCOMES_STREAM",
+    )
+
+    model_channel: str
+    ride_stream: str
+    outcome_stream: str
+    model_signing_key: str = ""
+    outcome_delay_minutes: int = 120
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        delay_minutes = read_number(environment, "OUTCOME_DELAY_MINUTES", cls.outcome_delay_minutes, may_be_zero=True)
+        return {
+            **super()._read(environment),
+            "model_channel": environment["MODEL_CHANNEL"].strip(),
+            "ride_stream": environment["RIDE_EVENTS_STREAM"].strip(),
+            "outcome_stream": environment["RIDE_OUTCOMES_STREAM"].strip(),
+            "model_signing_key": read_key_arn(environment, "MODEL_SIGNING_KEY"),
+            "outcome_delay_minutes": round(delay_minutes),
+        }
