@@ -40,7 +40,7 @@ MODELS: Commands = {
     "check": tracking.check_command,
 }
 RIDES: Commands = {"send": rides.send_command, "tail": rides.tail_command, "replay": rides.replay_command}
-OUTCOMES: Commands = {"send": outcomes.send_command}
+OUTCOMES: Commands = {"send": outcomes.send_command, "forget": outcomes.forget_command}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 

@@ -1,5 +1,6 @@
-"""`ridecast outcomes`: outcomes are sent and match their rides."""
+"""`ridecast outcomes`: outcomes are sent and match their rides, and a ride is forgotten."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ from moto import mock_aws
 
 from infra.cli.resume import ResumeFile
 from infra.cli.sending import SendState
+from tests.builders import ride_bytes
+from tests.builders_archived import archived
+from tests.builders_failed import FAILURE_KEY, failure
+from tests.fakes import BUCKET
 from tests.kits.cli import Cli
 from tests.kits.streams import read_stream
 
@@ -72,3 +77,37 @@ def test_delay_waits_before_the_first_outcome_and_an_interruption_in_it_can_be_r
     assert state.not_before_s > 0
     ResumeFile("outcomes send").store(SendState("ride-outcomes", "green", "2021-02", 100, synthetic=60))
     assert cli("outcomes", "send", "--resume")["sent"] == 60
+
+
+def stored_rides(*, is_versioned: bool) -> Any:
+    """A bucket of AWS with two rides in the archive, written twice."""
+    s3: Any = boto3.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    if is_versioned:
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    key, body = archived("rides", ride_bytes("anna"), ride_bytes("bert"))
+    for _ in range(2):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+    return s3
+
+
+@pytest.mark.parametrize("is_versioned", [True, False])
+def test_forgotten_ride_is_in_no_version_of_the_bucket(cli: Cli, is_versioned: bool) -> None:
+    s3 = stored_rides(is_versioned=is_versioned)
+    where = ("anna", "--bucket", BUCKET)
+    dry = cli("outcomes", "forget", *where, "--dry-run")
+    assert (dry["objects"], dry["records"], dry["old_versions"]) == (1, {"archive/rides": 1}, int(is_versioned))
+    assert "1 of archive/rides" in cli.run("outcomes", "forget", *where, "--yes", "--from", "2021-01-05T08:59")
+    (left,) = s3.list_object_versions(Bucket=BUCKET)["Versions"]
+    assert gzip.decompress(s3.get_object(Bucket=BUCKET, Key=left["Key"])["Body"].read()).count(b"\n") == 1
+    assert cli("outcomes", "forget", *where, "--yes")["objects"] == 0
+
+
+def test_forgetting_asks_and_ends_with_1_if_something_is_left_to_do(cli: Cli) -> None:
+    s3 = stored_rides(is_versioned=False)
+    where = ("outcomes", "forget", "anna", "--bucket", BUCKET)
+    assert "'--yes'" in cli.refuses(*where)
+    assert "no bucket is named" in cli.refuses("outcomes", "forget", "anna", "--yes")
+    s3.put_object(Bucket=BUCKET, Key=FAILURE_KEY, Body=failure(ride_bytes("anna")))
+    assert cli(*where, "--yes", code=1)["failed_batches"] == [FAILURE_KEY]
+    assert "redrive the failed batches, delete them" in cli.run(*where, "--yes", code=1)

@@ -1,0 +1,1 @@
+"""Forget a ride: delete what the bucket holds of it."""
