@@ -54,6 +54,8 @@ DEPLOYED = {
     "Bucket.Arn": f"arn:aws:s3:::{LONGEST_NAME}-bucket-1x2y3z",
     "Key.Arn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/0a1b",
     "ModelSigningKeyArn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/2c3d",
+    "Joiner.Arn": f"{_FUNCTION}-Joiner-1X2Y3Z",
+    "RideOutcomes": LONGEST["RideOutcomesName"],
     "PreTraffic.Arn": f"{_FUNCTION}-PreTraffic-1X2Y3Z",
     "PredictorRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/{LONGEST_NAME}-PredictorRole-1X2Y3Z",
     "Predictor.Arn": f"{_FUNCTION}-Predictor-1X2Y3Z",
@@ -70,7 +72,7 @@ DEPLOYED = {
     "ServerlessDeploymentApplication": f"{LONGEST_NAME}-ServerlessDeploymentApplication-1X2Y3Z",
     **{
         f"{name}Logs.Arn": f"arn:aws:logs:{_OF_THE_ACCOUNT}:log-group:{LONGEST_NAME}-{name}Logs-1X2Y3Z:*"
-        for name in ("ApiFunction", "Archiver", "PreTraffic", "Predictor")
+        for name in ("ApiFunction", "Archiver", "Joiner", "PreTraffic", "Predictor")
     },
 }
 """The references of template.yaml's roles, as CloudFormation names them."""

@@ -53,6 +53,12 @@ ARNS: dict[str, dict[str, list[str]]] = {
     "events": {
         "rule-on-default-event-bus": [f"arn:aws:events:{REGION}:{ACCOUNT}:rule/ridecast-dev-GivenUpBatchesRule-1X2Y3Z"]
     },
+    "glue": {
+        "database": [f"arn:aws:glue:{REGION}:{ACCOUNT}:database/ridecast_dev"],
+        "rootcatalog": [f"arn:aws:glue:{REGION}:{ACCOUNT}:catalog"],
+        "table": [f"arn:aws:glue:{REGION}:{ACCOUNT}:table/ridecast_dev/labelled_rides"],
+        "userdefinedfunction": [f"arn:aws:glue:{REGION}:{ACCOUNT}:userDefinedFunction/ridecast_dev/any"],
+    },
     "iam": {
         "policy": [f"arn:aws:iam::{ACCOUNT}:policy/ridecast-dev-DoctorPolicy-1X2Y3Z"],
         "role": [f"arn:aws:iam::{ACCOUNT}:role/ridecast-dev-PredictorRole-1X2Y3Z"],
@@ -80,6 +86,7 @@ ARNS: dict[str, dict[str, list[str]]] = {
         "bucket": ["arn:aws:s3:::ridecast-dev-bucket-1x2y3z"],
         "object": [f"{DEV['ArtefactBucket.Arn']}/ridecast-dev/package-0a1b.zip"],
     },
+    "scheduler": {"schedule": [f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/ridecast-dev-join"]},
     "sns": {"topic": [f"arn:aws:sns:{REGION}:{ACCOUNT}:ridecast-dev-AlarmTopic-1X2Y3Z"]},
     "sqs": {"queue": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:ridecast-dev-GivenUpBatches-1X2Y3Z"]},
 }

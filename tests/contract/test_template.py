@@ -10,12 +10,15 @@ from infra.local.stack import Stack
 from infra.stack.template import TEMPLATE, read_template
 from tests.kits.metrics import in_stack
 from tests.kits.template import OWN, arn_of, of_type, properties, resource, stack, tags_of
+from training.data.labelled import COLUMNS, FOLDER
 
 ROOT = TEMPLATE.parent
 MAPPING = "PredictorRides"
 JSON_LOGS = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
 OUTPUTS = {
     "ArchiverName": {"Ref": "Archiver"},
+    "JoinerName": {"Ref": "Joiner"},
+    "LabelledDatabaseName": {"Ref": "LabelledDatabase"},
     "AlarmTopicArn": {"Ref": "AlarmTopic"},
     "ApiFunctionName": {"Ref": "ApiFunction"},
     "ApiUrl": {"Fn::GetAtt": ["Api", "ApiEndpoint"]},
@@ -87,13 +90,58 @@ def test_function_environment_has_exactly_these_settings() -> None:
     }
 
 
+def test_join_is_its_own_package_with_json_logs_on_arm64_by_default() -> None:
+    source, found = read_template(TEMPLATE)["Resources"]["Joiner"], properties("Joiner")
+
+    assert source["Metadata"] == {"BuildMethod": found["Runtime"]}
+    assert source["Properties"]["CodeUri"] == "infra/stack/packages/joiner/"
+    assert (
+        found
+        | {
+            "Handler": "training.functions.join.lambda_handler",
+            "Architectures": [{"Ref": "Architecture"}],
+            "MemorySize": {"Ref": "JoinMemoryMb"},
+            "Timeout": 900,
+            "LoggingConfig": {"LogGroup": {"Ref": "JoinerLogs"}, **JSON_LOGS},
+            "TracingConfig": {"Mode": "PassThrough"},
+        }
+        == found
+    )
+    assert stack().parameters["JoinMemoryMb"] == "3008"  # the most of a new account
+
+
+def test_join_runs_every_quarter_of_an_hour_and_a_failed_run_is_not_repeated() -> None:
+    schedule = properties("JoinerSchedule")
+
+    assert schedule["ScheduleExpression"] == "rate(15 minutes)"
+    assert schedule["Name"] == {"Fn::Sub": "${AWS::StackName}-join"}
+    assert (schedule["Target"]["Arn"], schedule["Target"]["RoleArn"]) == (arn_of("Joiner"), arn_of("JoinScheduleRole"))
+    assert properties("JoinerEventInvokeConfig")["MaximumRetryAttempts"] == 0
+
+
+def test_table_of_labelled_rides_has_the_files_columns_and_computes_its_partitions() -> None:
+    table = properties("LabelledTable")["TableInput"]
+    parameters, storage = table["Parameters"], table["StorageDescriptor"]
+    hour = parameters["storage.location.template"]["Fn::Sub"].replace("${Bucket}", "b")
+    key = hour.replace("${!dt}", "2026-08-01").replace("${!hh}", "09")
+
+    assert storage["Columns"] == [{"Name": column.name, "Type": column.glue} for column in COLUMNS]
+    assert [column["Name"] for column in table["PartitionKeys"]] == ["dt", "hh"]
+    assert key == f"s3://b/{FOLDER}/dt=2026-08-01/hh=09/"
+    assert storage["Location"] == {"Fn::Sub": f"s3://${{Bucket}}/{FOLDER}/"}
+    assert (parameters["projection.enabled"], parameters["projection.hh.range"]) == ("true", "0,23")
+    assert (parameters["projection.hh.digits"], parameters["projection.dt.format"]) == ("2", "yyyy-MM-dd")
+    assert parameters["projection.dt.range"] == {"Fn::Sub": "NOW-${LabelledDays}DAYS,NOW+1DAYS"}
+    assert "Parquet" in storage["SerdeInfo"]["SerializationLibrary"]
+
+
 def test_service_names_differ_between_functions_and_stacks() -> None:
     functions = of_type("AWS::Lambda::Function").values()
     names = [one["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for one in functions]
-    stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic", "ridecast-archive")
+    stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic", "ridecast-archive", "ridecast-join")
     services = {in_stack(stack_name, name) for stack_name in stacks for name in names}
 
-    assert len(names) == 4
+    assert len(names) == 5
     assert len(services) == len(stacks) * len(names)
 
 

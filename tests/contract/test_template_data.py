@@ -7,7 +7,7 @@ from infra.stack.template import TEMPLATE, read_template
 from tests.kits.template import arn_of, properties, resource, stack
 
 STREAMS = ("RideEvents", "RidePredictions", "RideOutcomes")
-LOGS = ("PredictorLogs", "PreTrafficLogs", "ArchiverLogs")
+LOGS = ("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs")
 OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", "RejectsQueue", "RejectsQueuePolicy", *LOGS)
 ADMINISTER = (
     "CancelKeyDeletion",
@@ -214,12 +214,15 @@ def test_only_records_expire_and_overwritten_objects_can_be_restored_for_90_days
             "Transitions": [{"StorageClass": "STANDARD_IA", "TransitionInDays": 90}],  # cheaper, immediate access
         },
         *({"Prefix": prefix, **expires} for prefix in ("rejects/", "aws/lambda/", "redriven/")),
-        {
-            "Status": "Enabled",
-            "Prefix": "archive/",
-            "ExpirationInDays": {"Ref": "ArchiveDays"},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},  # personal data: an end is an end
-        },
+        *(
+            {
+                "Status": "Enabled",
+                "Prefix": prefix,
+                "ExpirationInDays": {"Ref": days},
+                "NoncurrentVersionExpiration": {"NoncurrentDays": 1},  # personal data: an end is an end
+            }
+            for prefix, days in (("archive/", "ArchiveDays"), ("labelled/", "LabelledDays"))
+        ),
         {
             "Status": "Enabled",  # without a prefix: the whole bucket
             "NoncurrentVersionExpiration": {"NoncurrentDays": 90},

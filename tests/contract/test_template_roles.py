@@ -36,7 +36,7 @@ MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
         "models/*/golden.json", "models/*/manifest.json",
     ),
 )  # fmt: skip
-ARCHIVE = in_bucket("archive/*")
+ARCHIVE, LABELLED, SUMMARIES = map(in_bucket, ("archive/*", "labelled/*", "monitor/hours/*"))
 READ_MODELS = {
     ("s3:GetObject", MODELS),
     ("s3:GetObject", CHANNELS),
@@ -74,6 +74,14 @@ ALLOWED = {
         ENCRYPT,
         *may_log("ArchiverLogs"),
     },
+    "JoinerRole": {
+        *READ_MODELS,
+        *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, SUMMARIES, HISTORIES)),
+        *(("s3:PutObject", target) for target in (LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
+        ENCRYPT,
+        *may_log("JoinerLogs"),
+    },
+    "JoinScheduleRole": {("lambda:InvokeFunction", of("Joiner"))},
     "PreTrafficRole": {
         *READ_MODELS,
         *actions_on(VERSION, "lambda", "GetFunctionConfiguration", "InvokeFunction"),  # the new version only
@@ -131,7 +139,7 @@ def test_archive_adds_only_the_use_of_its_consumers_with_enhanced_fan_out() -> N
     assert added == {("kinesis:SubscribeToShard", consumer) for consumer in consumers}
 
 
-@pytest.mark.parametrize("name", ["ApiFunction", "Archiver"])
+@pytest.mark.parametrize("name", ["ApiFunction", "Archiver", "Joiner"])
 def test_function_has_its_role(name: str) -> None:
     assert properties(name)["Role"] == arn_of(f"{name}Role")
 
@@ -141,6 +149,7 @@ def test_function_has_its_role(name: str) -> None:
     [
         ("PredictorRole", {"kms:Verify"}),
         ("ApiFunctionRole", {"kms:Verify"}),
+        ("JoinerRole", {"kms:Verify"}),
         ("ModelPublisherPolicy", {"kms:Sign", "kms:Verify"}),
     ],
 )
@@ -157,6 +166,7 @@ def test_signed_models_add_only_the_use_of_the_signing_key(name: str, actions: s
         ("PredictorRole", "lambda"),
         ("ApiFunctionRole", "lambda"),
         ("ArchiverRole", "lambda"),
+        ("JoinerRole", "lambda"),
         ("PreTrafficRole", "lambda"),
         ("DeploymentRole", "codedeploy"),
     ],
@@ -171,6 +181,13 @@ def test_only_one_service_may_assume_the_role(role: str, service: str) -> None:
         "Principal": {"Service": f"{service}.amazonaws.com"},
         "Action": "sts:AssumeRole",
     }
+
+
+def test_only_this_accounts_schedules_may_assume_the_role_that_runs_the_join() -> None:
+    (statement,) = properties("JoinScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
+
+    assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
 @pytest.mark.parametrize("role", ROLES)

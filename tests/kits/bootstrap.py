@@ -89,6 +89,8 @@ def _reference(node: Mapping[str, Any], values: Mapping[str, str]) -> str | None
             return re.sub(r"\$\{([^}]+)\}", lambda found: values[found[1]], text)
         case {"Fn::Select": [index, {"Fn::Split": [separator, text]}]}:
             return str(resolved(text, values)).split(separator)[int(index)]
+        case {"Fn::Join": [glue, {"Fn::Split": [separator, text]}]}:
+            return str(glue).join(str(resolved(text, values)).split(separator))
         case {"Ref": name}:
             return values[name]
         case {"Fn::GetAtt": path}:

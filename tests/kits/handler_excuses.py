@@ -2,6 +2,9 @@
 
 BY_PROPERTY: dict[str, dict[str, set[str]]] = {
     "AWS::CodeDeploy::DeploymentGroup": {"OnPremisesInstanceTagFilters": {"codedeploy:RegisterOnPremisesInstance"}},
+    "AWS::Glue::Table": {
+        "OpenTableFormatInput": {"lakeformation:GetDataAccess", "s3:PutObject"},
+    },
     "AWS::IAM::ManagedPolicy": {
         "Groups": {"iam:AttachGroupPolicy", "iam:DetachGroupPolicy"},
         "Roles": {"iam:AttachRolePolicy", "iam:DetachRolePolicy"},
@@ -93,7 +96,15 @@ BY_PROPERTY: dict[str, dict[str, set[str]]] = {
 }
 """Calls that CloudFormation makes only for a property that the template does not set."""
 
+_FEDERATED = "only for a database of another catalog"
 BY_REASON: dict[str, dict[str, str]] = {
+    "AWS::Glue::Database": {
+        f"glue:{verb}Connection": _FEDERATED for verb in ("Create", "Delete", "Get", "Pass", "Update")
+    },
+    "AWS::Glue::Table": {
+        "glue:GetSchemaVersion": "only for columns from Glue's schema registry",
+        "glue:PassConnection": _FEDERATED,
+    },
     "AWS::IAM::Role": {"iam:DeleteRolePermissionsBoundary": "no deployment may take a role out of its boundary"},
     "AWS::S3::Bucket": {"s3:DeleteObject": "what is in the bucket no deployment may touch"},
 }

@@ -20,7 +20,15 @@ from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 from training.registry.versions import put_artifact
 
-ROLES = ("PredictorRole", "ApiFunctionRole", "ArchiverRole", "PreTrafficRole", "DeploymentRole")
+ROLES = (
+    "PredictorRole",
+    "ApiFunctionRole",
+    "ArchiverRole",
+    "JoinerRole",
+    "JoinScheduleRole",
+    "PreTrafficRole",
+    "DeploymentRole",
+)
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
 FIRST, SECOND, THIRD = small_bundle(1), small_bundle(2), small_bundle(3)
 OTHER_BUCKET = "other"

@@ -131,6 +131,19 @@ FORBIDDEN = {
         sign_with("{signing_key}"),
         Call("cloudformation", "describe_stacks", {}),
     ),
+    "JoinerRole": (
+        *(put_on(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
+        *(read_from(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
+        *(write(key) for key in (MANIFEST, STABLE, LINE, REJECT, FAILURE, MARK, ARCHIVED)),
+        *(read(key) for key in (LABELLED, MARK)),
+        delete(LABELLED),
+        receive_from("{queue}"),
+        sign_with("{signing_key}"),
+    ),
+    "JoinScheduleRole": (
+        read(ARCHIVED),
+        invoke("{api_function}"),
+    ),
     "PreTrafficRole": (
         put_on(RIDES),
         *(write(key) for key in (MANIFEST, STABLE, REJECT)),
