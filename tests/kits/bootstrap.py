@@ -91,8 +91,6 @@ def _reference(node: Mapping[str, Any], values: Mapping[str, str]) -> str | None
             return str(resolved(text, values)).split(separator)[int(index)]
         case {"Fn::Join": [glue, {"Fn::Split": [separator, text]}]}:
             return str(glue).join(str(resolved(text, values)).split(separator))
-        case {"Ref": name}:
-            return values[name]
-        case {"Fn::GetAtt": path}:
-            return values[".".join(path)]
+        case {"Ref": path} | {"Fn::GetAtt": path}:
+            return values[".".join(as_list(path))]
     return None

@@ -14,21 +14,12 @@ from infra.local.aws import LocalAws
 from infra.local.runtime.function import read_function
 from tests.builders import small_bundle
 from tests.kits.stack import TemplateStack, template
-from tests.kits.template import as_list
+from tests.kits.template import ROLES, as_list
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 from training.registry.versions import put_artifact
 
-ROLES = (
-    "PredictorRole",
-    "ApiFunctionRole",
-    "ArchiverRole",
-    "JoinerRole",
-    "JoinScheduleRole",
-    "PreTrafficRole",
-    "DeploymentRole",
-)
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
 FIRST, SECOND, THIRD = small_bundle(1), small_bundle(2), small_bundle(3)
 OTHER_BUCKET = "other"

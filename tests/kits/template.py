@@ -11,13 +11,8 @@ OWN = (
 )
 SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ROLES = (
-    "PredictorRole",
-    "ApiFunctionRole",
-    "ArchiverRole",
-    "JoinerRole",
-    "JoinScheduleRole",
-    "PreTrafficRole",
-    "DeploymentRole",
+    *("PredictorRole", "ApiFunctionRole", "ArchiverRole", "JoinerRole", "JoinScheduleRole"),
+    *("PreTrafficRole", "DeploymentRole"),
 )
 
 

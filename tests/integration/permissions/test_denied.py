@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.kits.permissions import OTHER_BUCKET, POLICIES, ROLES, Account, is_denial
+from tests.kits.permissions import OTHER_BUCKET, POLICIES, Account, is_denial
 from tests.kits.stack import template
+from tests.kits.template import ROLES
 
 
 class Call(NamedTuple):
