@@ -34,6 +34,9 @@ class Place(Enum):
     S3_GET = "s3 get"
     S3_PUT = "s3 put"
     SEND = "send message"
+    ARCHIVE_READ = "archive's read"
+    ARCHIVE_INVOKE = "archive's invoke"
+    ARCHIVE_PUT = "archive's s3 put"
 
 
 # -- for every call
@@ -210,11 +213,12 @@ class FaultyKinesis:
 
 
 class FaultyS3:
-    """An S3 client whose reads and writes have faults."""
+    """An S3 client whose reads and writes have faults. `puts` is the place of writes."""
 
-    def __init__(self, s3: Any, calls: FaultyCalls) -> None:
+    def __init__(self, s3: Any, calls: FaultyCalls, puts: Place = Place.S3_PUT) -> None:
         self._s3 = s3
         self._calls = calls
+        self._puts = puts
 
     def get_object(self, **request: Any) -> Any:
         """Read an object."""
@@ -228,7 +232,7 @@ class FaultyS3:
 
     def put_object(self, **request: Any) -> Any:
         """Store an object."""
-        return self._calls.do(self._calls.next(Place.S3_PUT), lambda: self._s3.put_object(**request))
+        return self._calls.do(self._calls.next(self._puts), lambda: self._s3.put_object(**request))
 
 
 class FaultyQueue:
@@ -291,11 +295,20 @@ class FaultySimulation(Simulation):
             FaultyKinesis(self.output, self._calls, Place.PUT_OUTPUT),
             FaultyS3(self.bucket, self._calls),
             FaultyQueue(self.queue, self._calls),
+            {
+                kind: FaultyKinesis(one, self._calls, Place.PUT_OUTPUT, Place.ARCHIVE_READ)
+                for kind, one in self.archive_readers().items()
+            },
+            FaultyS3(self.bucket, self._calls, Place.ARCHIVE_PUT),
         )
 
     def invoke(self, event: dict[str, Any]) -> object:
         """Run the function on an event, with a fault."""
         return invoke_with(self._schedule.next(Place.INVOKE), self.function, event, self._calls)
+
+    def invoke_archiver(self, event: dict[str, Any]) -> object:
+        """Run the archive function on an event, with a fault."""
+        return invoke_with(self._schedule.next(Place.ARCHIVE_INVOKE), self.archiver, event, self._calls)
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Send entries, and then change the simulation's state by a fault."""

@@ -59,6 +59,9 @@ N_USUAL_CALLS = {
     Place.S3_GET: 8,
     Place.S3_PUT: 6,
     Place.SEND: 2,
+    Place.ARCHIVE_READ: 20,
+    Place.ARCHIVE_INVOKE: 6,
+    Place.ARCHIVE_PUT: 8,
 }
 
 
@@ -151,6 +154,15 @@ REFUSALS = together(
 """Calls that are not done, and say so: no answer is lost, and no function ends."""
 
 FAULTS = together(BEFORE_ANY_WRITE | AFTER_A_WRITE | AFTER_A_WRITE, max_size=14)
+
+ARCHIVE_FAULTS = together(
+    st.one_of(
+        at(Place.ARCHIVE_READ, refused(*PASSING, Problem.EXPIRED) | lost(*LOST)),
+        at(Place.ARCHIVE_INVOKE, refused(Problem.DIED) | lost(Problem.DIED) | st.just(DeliveredTwice())),
+        at(Place.ARCHIVE_PUT, REFUSED_FOR_NOW | lost(*LOST) | slow(5.0, 100.0)),
+    ),
+    max_size=6,
+)
 
 # -- options
 

@@ -1,46 +1,49 @@
 """A simulation of the stream path end to end: producer, stream, mapping, function, stream and bucket in memory.
 
-The mapping and the function are the real ones. Streams, bucket and time are simulated. The simulation has no threads:
+The mappings and the functions are the real ones. Streams, bucket and time are simulated. The simulation has no threads:
 its user sends rides and polls.
 """
 
-import io
 import math
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError, InProcessRuntime
+from infra.local.runtime.in_process import FunctionError
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.clock import SimulatedClock
+from infra.local.simulation.function import SimulatedFunction, silent_telemetry
 from infra.local.simulation.kinesis import MemoryStream
 from infra.local.sqs import MemoryQueue
 from infra.operate.lambda_event import LambdaRecord, count_done
+from lambda_function.archive import ArchiveHandler
+from lambda_function.aws.archive_store import ArchiveStore
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.output import Output
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.rejects import RejectStore
 from lambda_function.aws.settings import Settings
-from lambda_function.aws.telemetry import Telemetry
+from lambda_function.aws.telemetry import ArchiveTelemetry, Telemetry
+from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.records import Entry
 from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, rollback, store_bundle
 
-BUCKET, CHANNEL, OUTPUT_STREAM = "ridecast", "stable", "ride-predictions"
+BUCKET, CHANNEL = "ridecast", "stable"
+OUTPUT_STREAM, OUTCOME_STREAM = "ride-predictions", "ride-outcomes"
 
 POLL_PERIOD_S = 1.0
 """Waiting time after a poll without records."""
 
-_FUNCTION_NAME, _MEMORY_MB = "simulated-function", 512
+_FUNCTION_NAME, _ARCHIVER_NAME = "simulated-function", "simulated-archiver"
 _PRODUCER_PATIENCE_S = 30.0
 
 Watch = Callable[[list[LambdaRecord], int | None], None]
@@ -57,22 +60,28 @@ class SimulationOptions:
     output_format: str = "json"  # the function's setting, like `output_groups`
     output_groups: int = 1
     timeout_s: float = 60.0  # the function's timeout
-    keeps_all: bool = True  # whether the input stream keeps records after they have been read
+    keeps_all: bool = True  # whether streams keep records after all their readers have read them
     # Seconds between two reads of the channel, for each execution environment; invocations go to them in turn.
     refreshes_s: tuple[float, ...] = (Settings.model_refresh_s,)
+    archive: Mapping[str, MappingConfig] = field(
+        default_factory=dict
+    )  # the archive's mappings by kind; none: no archive
+    bucket: MemoryS3 | None = None  # None: a new one
 
 
 class Clients(NamedTuple):
-    """The boto3 clients that producer, mapping and function use."""
+    """The boto3 clients that producers, mappings and functions use."""
 
     input: Any
     output: Any
     s3: Any
     queue: Any
+    archived: Mapping[str, Any]  # the archive's readers of the three streams, by kind
+    archive_s3: Any  # the archive's
 
 
 class Simulation:
-    """A producer, the two streams, the mapping, the function and the bucket.
+    """Producers, the streams, the mappings, the functions and the bucket.
 
     A subclass may put faults between the parts: see `clients` and `invoke`.
 
@@ -88,40 +97,65 @@ class Simulation:
         bucket: Bundles, rejects and failed batches.
         queue: Rejects that the bucket did not take.
         models: The bucket, for readers and movers of the channel.
-        mapping: The event source mapping.
-        function: The function.
+        outcomes: The stream of outcomes.
+        mapping: The event source mapping of the predicting function.
+        function: The predicting function.
+        archive: The event source mappings of the archive function.
+        archiver: The archive function.
     """
 
     def __init__(self, bundle: ExportedBundle, options: SimulationOptions, watch: Watch = lambda *_: None) -> None:
         self.clock = SimulatedClock()
+        keeps, n_readers = options.keeps_all, 2 if options.archive else 1
+        wall = self.clock.wall
         self.input = MemoryStream(
-            options.mapping.stream_name, options.n_shards, self.clock.wall, keeps_read=options.keeps_all
+            options.mapping.stream_name, options.n_shards, wall, keeps_read=keeps, n_readers=n_readers
         )
-        self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, self.clock.wall)
-        self.bucket, self.queue = MemoryS3(), MemoryQueue()
+        self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, wall, keeps_read=keeps, n_readers=n_readers)
+        self.outcomes = MemoryStream(OUTCOME_STREAM, options.n_shards, wall, keeps_read=keeps)
+        self.bucket, self.queue = options.bucket or MemoryS3(), MemoryQueue()
         self.models = Bucket(self.bucket, BUCKET, n_threads=1)
         self._mover = Mover("simulation", lambda: datetime.fromtimestamp(self.clock.wall(), UTC))
         self._watch = watch
         self.serve(bundle)
         clients, ids = self.clients(), count()
         self._producer = _publisher(clients.input, self.input.name, self.clock)
-        self.function = SimulatedFunction(clients, self.clock, options)
+        self._outcome_producer = _publisher(self.outcomes, OUTCOME_STREAM, self.clock)
+        timing = MappingTiming(self.clock.monotonic, self.clock.wall)
+
+        def new_id() -> str:
+            return f"id-{next(ids)}"
+
+        cold_starts = [partial(stream_handler, clients, self.clock, options, one) for one in options.refreshes_s]
+        self.function = SimulatedFunction(_FUNCTION_NAME, cold_starts, self.clock, options.timeout_s)
         self.mapping = EventSourceMapping(
-            options.mapping,
-            clients.input,
-            self._watched,
-            MappingTiming(self.clock.monotonic, self.clock.wall),
-            s3=clients.s3,
-            new_id=lambda: f"id-{next(ids)}",
+            options.mapping, clients.input, self._watched, timing, s3=clients.s3, new_id=new_id
         )
+        self.archiver = SimulatedFunction(
+            _ARCHIVER_NAME, [partial(self._archive_handler, clients)], self.clock, options.timeout_s
+        )
+        self.archive = [
+            EventSourceMapping(
+                config, clients.archived[kind], self._archived, timing, s3=clients.archive_s3, new_id=new_id
+            )
+            for kind, config in options.archive.items()
+        ]
 
     def clients(self) -> Clients:
         """Return the clients of the streams and the bucket."""
-        return Clients(self.input, self.output, self.bucket, self.queue)
+        return Clients(self.input, self.output, self.bucket, self.queue, self.archive_readers(), self.bucket)
+
+    def archive_readers(self) -> dict[str, Any]:
+        """Return the archive's clients of the streams, by kind."""
+        return {RIDES: self.input.reader(1), PREDICTIONS: self.output.reader(1), OUTCOMES: self.outcomes}
 
     def invoke(self, event: dict[str, Any]) -> object:
-        """Run the function on an event of the mapping."""
+        """Run the predicting function on an event of its mapping."""
         return self.function(event)
+
+    def invoke_archiver(self, event: dict[str, Any]) -> object:
+        """Run the archive function on an event of its mappings."""
+        return self.archiver(event)
 
     def serve(self, bundle: ExportedBundle) -> None:
         """Store a bundle and promote it: it serves the rides that arrive after the activation delay."""
@@ -134,11 +168,22 @@ class Simulation:
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Send entries as a producer does until the input stream has accepted each one."""
+        self._send(self._producer, entries)
+
+    def send_outcomes(self, entries: Sequence[Entry]) -> None:
+        """Send entries until the stream of outcomes has accepted each one."""
+        self._send(self._outcome_producer, entries)
+
+    def _send(self, producer: Publisher, entries: Sequence[Entry]) -> None:
         waiting = entries
         while waiting:
             deadline_s = self.clock.monotonic() + _PRODUCER_PATIENCE_S
-            sent = self._producer.publish(waiting, lambda: deadline_s - self.clock.monotonic())  # noqa: B023
+            sent = producer.publish(waiting, lambda: deadline_s - self.clock.monotonic())  # noqa: B023
             waiting = [waiting[index] for index in sent.unpublished]
+
+    def poll_archive(self) -> int:
+        """Step each shard of the archive's mappings once; return the records sent to the archive function."""
+        return sum(mapping.poll_once() for mapping in self.archive)
 
     def progress(self) -> tuple[int, ...]:
         """Return figures that change as long as the simulation advances: here the settled records."""
@@ -164,6 +209,28 @@ class Simulation:
                 return False
         return True
 
+    def settle_archive(self, patience_s: float) -> bool:
+        """Poll the archive until everything on the streams is archived or failed, at most so many simulated seconds."""
+        end_s = self.clock.monotonic() + patience_s
+        while not all(mapping.is_idle for mapping in self.archive):
+            if not self.poll_archive():
+                self.clock.sleep(POLL_PERIOD_S)
+            if self.clock.monotonic() > end_s:
+                return False
+        return True
+
+    def _archive_handler(self, clients: Clients) -> ArchiveHandler:
+        kinds = {self.input.name: RIDES, self.output.name: PREDICTIONS, self.outcomes.name: OUTCOMES}
+        telemetry = silent_telemetry(ArchiveTelemetry, _ARCHIVER_NAME)
+        return ArchiveHandler(ArchiveStore(clients.archive_s3, BUCKET), kinds, telemetry)
+
+    def _archived(self, event: dict[str, Any]) -> object:
+        try:
+            return self.invoke_archiver(event)
+        except FunctionError:
+            self.archiver.end_environment()
+            raise
+
     def _watched(self, event: dict[str, Any]) -> object:
         try:
             response = self.invoke(event)
@@ -176,83 +243,29 @@ class Simulation:
         return response
 
 
-class SimulatedFunction:
-    """The real handler in simulated time, one invocation at a time. A kill or a crash ends its environment."""
-
-    def __init__(self, clients: Clients, clock: SimulatedClock, options: SimulationOptions) -> None:
-        self._clients = clients
-        self._clock = clock
-        self._timeout_s = options.timeout_s
-        self._settings = Settings(
-            output_stream=OUTPUT_STREAM,
-            bucket=BUCKET,
-            model_channel=CHANNEL,
-            output_format=options.output_format,
-            output_groups=options.output_groups,
-            rejects_queue_url=clients.queue.url,
-        )
-        self._refreshes_s = options.refreshes_s
-        self._environments: list[InProcessRuntime | None] = [None] * len(options.refreshes_s)
-        self._place = -1  # of the environment with the last invocation
-
-    def __call__(self, event: dict[str, Any]) -> object:
-        """Run one invocation, after a cold start if there is no environment.
-
-        Raises:
-            FunctionTimeoutError: It was killed at its deadline.
-            FunctionExitError: Its process ended.
-            PredictorError: The handler raised it.
-        """
-        started_s = self._clock.now_s
-        self._clock.deadline_s = started_s + self._timeout_s
-        self._place = (self._place + 1) % len(self._environments)
-        try:
-            environment = self._environments[self._place] or self._cold_start()
-            self._environments[self._place] = environment
-            with redirect_stdout(_Nowhere()):
-                return environment(event)
-        except TimeoutError as error:
-            self.end_environment()
-            raise FunctionTimeoutError(_FUNCTION_NAME, self._clock.now_s - started_s, self._timeout_s) from error
-        except FunctionError:
-            self.end_environment()
-            raise
-        finally:
-            self._clock.deadline_s = math.inf
-
-    def end_environment(self) -> None:
-        """End the environment of the last invocation: its next one is a cold start."""
-        self._environments[self._place] = None
-
-    def _cold_start(self) -> InProcessRuntime:
-        settings, clock, clients = self._settings, self._clock, self._clients
-        refresh_s = self._refreshes_s[self._place]
-        handler = StreamHandler(
-            models=ModelStore(clients.s3, BUCKET, CHANNEL, refresh_s, clock.monotonic, wall=clock.wall),
-            output=Output(
-                RejectStore(clients.s3, BUCKET, settings.rejects_queue_url, lambda: clients.queue),
-                _publisher(clients.output, OUTPUT_STREAM, clock),
-                settings.packed_groups,
-            ),
-            telemetry=_telemetry(),
-            clock=clock.wall,
-        )
-        return InProcessRuntime(handler, self._timeout_s, _MEMORY_MB, _FUNCTION_NAME, clock.monotonic)
+def stream_handler(
+    clients: Clients, clock: SimulatedClock, options: SimulationOptions, refresh_s: float
+) -> StreamHandler:
+    """Build the predicting function's handler around the simulation's clients and clock."""
+    settings = Settings(
+        output_stream=OUTPUT_STREAM,
+        bucket=BUCKET,
+        model_channel=CHANNEL,
+        output_format=options.output_format,
+        output_groups=options.output_groups,
+        rejects_queue_url=clients.queue.url,
+    )
+    return StreamHandler(
+        models=ModelStore(clients.s3, BUCKET, CHANNEL, refresh_s, clock.monotonic, wall=clock.wall),
+        output=Output(
+            RejectStore(clients.s3, BUCKET, settings.rejects_queue_url, lambda: clients.queue),
+            _publisher(clients.output, OUTPUT_STREAM, clock),
+            settings.packed_groups,
+        ),
+        telemetry=silent_telemetry(Telemetry, _FUNCTION_NAME),
+        clock=clock.wall,
+    )
 
 
 def _publisher(kinesis: Any, stream: str, clock: SimulatedClock) -> Publisher:
     return Publisher(kinesis, stream, clock.sleep, jitter=lambda _, longest_s: longest_s)
-
-
-class _Nowhere(io.TextIOBase):
-    """A file that discards its input."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-
-@cache
-def _telemetry() -> Telemetry:
-    """Return one telemetry for all functions: a logger is never removed from memory."""
-    with redirect_stdout(_Nowhere()):
-        return Telemetry(_FUNCTION_NAME, _FUNCTION_NAME, "INFO")
