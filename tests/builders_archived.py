@@ -1,7 +1,6 @@
 """Single objects of the archive."""
 
-import gzip
-
+from lambda_function.aws.archive_store import compress
 from lambda_function.core.archive_lines import archive_key, digest_of, encode_lines
 from tests.builders import SHARD_ID, kinesis_records, sequence_number
 
@@ -13,4 +12,4 @@ def archived(kind: str, *datas: bytes, first: int = 0, hour: str = HOUR) -> tupl
     """An archive object of the stream's records from `first` on: its key and its body."""
     lines = encode_lines(kinesis_records(*[b""] * first, *datas)[first:])
     key = archive_key(kind, hour, SHARD_ID, sequence_number(first), digest_of(lines))
-    return key, gzip.compress(lines, compresslevel=1, mtime=0)
+    return key, compress(lines)

@@ -43,7 +43,7 @@ class ArchiveStore:
         lines = encode_lines(records)
         first = records[0]
         key = archive_key(kind, hour, first.shard_id, first.envelope.sequence_number, digest_of(lines))
-        body = zlib.compress(lines, GZIP_LEVEL, wbits=_GZIP)
+        body = compress(lines)
         if time_left_s() <= 0:
             raise StoreError("store", self.bucket, key, "time is up")
         try:
@@ -53,6 +53,11 @@ class ArchiveStore:
         if not answer.get("ETag"):
             raise StoreError("store", self.bucket, key, "the answer does not confirm it")
         return len(body)
+
+
+def compress(lines: bytes) -> bytes:
+    """Return the body of an object: the same bytes for the same lines."""
+    return zlib.compress(lines, GZIP_LEVEL, wbits=_GZIP)
 
 
 def by_hour(records: Sequence[KinesisRecord]) -> dict[str, list[KinesisRecord]]:

@@ -12,7 +12,7 @@ from lambda_function.core.events import NOT_JSON, encode_reject
 from lambda_function.core.records import KinesisRecord, build_reject, sub_record
 from lambda_function.errors import RejectError
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, STREAM_ARN, event_id, kinesis_records, sequence_number
-from tests.builders_failed import FAILURE_KEY, failure
+from tests.builders_failed import ARCHIVER, FAILURE_KEY, failure
 from tests.fakes import BUCKET, FakeS3
 from training.data.labelled import FAILED, LOST, REJECTED, WAITING
 from training.monitoring.audit import account_for
@@ -159,6 +159,7 @@ def test_records_of_a_failed_batch_have_failed(s3: FakeS3) -> None:
         (FAILURE_KEY.replace("20.15.00", "07.59.59").replace("T20", "T07"), failure(b"")),  # from before the hour
         (FAILURE_KEY.replace(SHARD_ID, "shardId-000000000007"), failure(b"")),
         (FAILURE_KEY, failure(b"").replace(STREAM_ARN.encode(), STREAM_ARN.replace("events", "outcomes").encode())),
+        (FAILURE_KEY, failure(b"", function=ARCHIVER)),  # says nothing about the prediction
         (FAILURE_KEY, failure(b"")[:-10]),
         (FAILURE_KEY, b'{"KinesisBatchInfo": null}'),
         ("aws/lambda/notes.txt", failure(b"")),

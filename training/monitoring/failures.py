@@ -145,13 +145,28 @@ class _Batch(msgspec.Struct, rename="camel"):
     end_sequence_number: str
 
 
-class _Failure(msgspec.Struct):
+class _Request(msgspec.Struct, frozen=True, rename="camel"):
+    function_arn: str = ""
+
+
+class _Failure(msgspec.Struct, rename="camel"):
     """The part of a failed invocation that names its records: those of a shard from the first to the last."""
 
     batch: _Batch = msgspec.field(name="KinesisBatchInfo")
+    request_context: _Request = _Request()
 
 
+_ARCHIVER = re.compile(r"(?:^|[-:])Archiver(?:[-:]|$)")
 _decode_failure = msgspec.json.Decoder(_Failure).decode
+
+
+def is_archivers(function: str) -> bool:
+    """Return whether a function, by name or ARN, is the archive function: CloudFormation's name holds the template's.
+
+    >>> is_archivers("ridecast-Archiver-1A2B"), is_archivers("ridecast-Predictor-3C4D")
+    (True, False)
+    """
+    return bool(_ARCHIVER.search(function))
 
 
 def take_out_failed(bucket: Bucket, stream: str, hour: Hour, left: Unaccounted) -> set[str]:
@@ -160,12 +175,13 @@ def take_out_failed(bucket: Bucket, stream: str, hour: Hour, left: Unaccounted) 
     numbers = {shard_id: left.numbers(shard_id) for shard_id in left.shards()}
     for stored in bucket.read_all(_keys_of_failed(bucket, hour, numbers)) if numbers else ():
         try:
-            batch = _decode_failure(stored.body).batch
+            failure = _decode_failure(stored.body)
+            batch = failure.batch
             first, last = int(batch.start_sequence_number), int(batch.end_sequence_number)
         except _UNREADABLE:
             continue
-        if stream_of_arn(batch.stream_arn) != stream:
-            continue
+        if stream_of_arn(batch.stream_arn) != stream or is_archivers(failure.request_context.function_arn):
+            continue  # what the archive function failed on says nothing about predictions
         here = numbers.get(batch.shard_id, [])
         for number in here[bisect_left(here, first) : bisect_right(here, last)]:
             found |= left.take_out(f"{batch.shard_id}:{number}")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lambda_function.aws.archive_store import compress
 from lambda_function.aws.rejects import PREFIX as REJECTS
 from lambda_function.aws.rejects import reject_key
 from lambda_function.core.archive_lines import PREFIX as ARCHIVE
@@ -107,7 +108,7 @@ def archive_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
     _, kind, *hour, _ = key.split("/")
     shard, sequence_number = left[0].id.split(":")[:2]
     name = archive_key(kind, "/".join(hour), shard, sequence_number, digest_of(kept))
-    return Rest(name, gzip.compress(kept, compresslevel=1, mtime=0), n_removed)
+    return Rest(name, compress(kept), n_removed)
 
 
 def rejects_without(search: RideSearch, key: str, body: bytes) -> Rest | None:

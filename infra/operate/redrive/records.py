@@ -7,7 +7,6 @@ and ended before it answered.
 """
 
 import base64
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,12 +17,10 @@ import msgspec
 from infra.operate.lambda_event import LambdaRecord, lambda_record
 from lambda_function.core.events import Reject, decode_reject
 from lambda_function.core.records import KinesisRecord, decode_records, stream_of_arn
+from training.monitoring.failures import is_archivers
 
 _UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding any bytes can raise: no JSON, no base64, no UTF-8; no time or one beyond the calendar; deep nesting."""
-
-_ARCHIVER = re.compile(r"(?:^|-)Archiver(?:-|$)")
-"""The template's name of the archive function, within the name that CloudFormation gives it."""
 
 _N_PROBLEMS = 10  # of one object are reported: all of a large one would fill the screen, and memory
 
@@ -58,7 +55,7 @@ class FailedRecord:
     @property
     def is_archivers(self) -> bool:
         """Whether the archive function failed on it: the record is missing in the archive."""
-        return bool(_ARCHIVER.search(self.function))
+        return is_archivers(self.function)
 
     @property
     def identity(self) -> tuple[str, str, bool]:
@@ -168,14 +165,5 @@ def _record_of_batch(key: str, failure: _Failure, record: KinesisRecord) -> Fail
         data=record.envelope.data,
         key=key,
         is_reject=False,
-        function=function_name(request.function_arn),
+        function=request.function_arn.partition(":function:")[2].partition(":")[0],
     )
-
-
-def function_name(arn: str) -> str:
-    """Return the name of a function, given its ARN, with an alias or without.
-
-    >>> function_name("arn:aws:lambda:us-east-1:123456789012:function:ridecast-Archiver-1A2B:live")
-    'ridecast-Archiver-1A2B'
-    """
-    return arn.partition(":function:")[2].partition(":")[0]
