@@ -11,6 +11,7 @@ from infra.cli.output import fold, width, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from infra.operate.cost import CostReport
+    from infra.operate.cost_outcomes import OutcomesCost, OutcomesSettings
 
 _TEXT_COLUMNS = 80
 
@@ -43,12 +44,15 @@ def cost_command(
     """
     from infra.operate.cost import PARTS, cost
     from infra.operate.cost_inputs import COURSE, PACKED_OUTPUT, PLAIN, read_load, read_work
+    from infra.operate.cost_outcomes import assumptions, cost_outcomes, read_settings
 
     given_us = {PLAIN: us_per_ride, PACKED_OUTPUT: us_per_ride_packed, COURSE: us_per_ride_course}
     load = read_load(rides_per_s, shards, window_s, api_requests_per_s)
     report = cost(load, read_work(given_us, BUILD / "bench.json"))
+    settings = read_settings()
+    outcomes = cost_outcomes(load, settings)
     if as_json:
-        write_json(_result(report))
+        write_json({**_result(report), "outcomes": _outcomes_result(outcomes, settings)})
         return
     variants = report.variants.values()
     rows = {label: [_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants] for part, label in PARTS.items()}
@@ -62,8 +66,24 @@ def cost_command(
     }
     columns = ("", *report.variants)
     write_table("Dollars per month", columns, ((label, *cells) for label, cells in rows.items()), numeric=columns[1:])
-    for line in _assumptions(report):
+    _show_outcomes(outcomes, report.variants[PLAIN].total)
+    for line in (*_assumptions(report), *assumptions(settings, outcomes)):
         write_lines(fold(line, "- ", min(width(), _TEXT_COLUMNS)))
+
+
+def _show_outcomes(outcomes: "OutcomesCost", stack_dollars: float) -> None:
+    from infra.operate.cost_outcomes import PARTS
+
+    rows = [(label, _dollars(outcomes.dollars_a_month[part])) for part, label in PARTS.items()]
+    rows += [
+        ("archive and join", _dollars(outcomes.total)),
+        ("part of the plain stack", f"{outcomes.total / stack_dollars:.1%}"),
+        ("the same, without storage", f"{(outcomes.total - outcomes.storage) / stack_dollars:.1%}"),
+        ("stream of outcomes", _dollars(outcomes.stream)),
+        ("Firehose for archiving", _dollars(outcomes.firehose)),
+        ("a DynamoDB table for both", _dollars(outcomes.table)),
+    ]
+    write_table("Outcomes, dollars per month", ("", "outcomes"), rows, numeric=("outcomes",))
 
 
 def _dollars(dollars: float) -> str:
@@ -118,6 +138,12 @@ def _assumptions(report: "CostReport") -> Iterator[str]:
         f"public prices of {prices.REGION}, {prices.OLDEST} to {prices.NEWEST}, without free tiers: "
         "infra/operate/prices.py has the pages"
     )
+
+
+def _outcomes_result(outcomes: "OutcomesCost", settings: "OutcomesSettings") -> dict[str, Any]:
+    from infra.operate.cost_outcomes import MEASURED
+
+    return {**asdict(outcomes), "total": outcomes.total, "settings": asdict(settings), "measured": asdict(MEASURED)}
 
 
 def _result(report: "CostReport") -> dict[str, Any]:

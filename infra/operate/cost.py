@@ -34,12 +34,12 @@ PUT_UNIT_BYTES = 25 * 1024
 ON_DEMAND_UNIT_BYTES = 1024
 UNITS_PER_GB = 1024 * 1024
 EXTRA_RETENTION_FROM_HOURS = 24
-N_STREAMS = 2
+N_STREAMS = 2  # of ride events and predictions; the stream of outcomes is in cost_outcomes.py
 MAX_INVOCATION_BYTES = 6 * 1024 * 1024
 SHARD_RECORDS_PER_S, SHARD_BYTES_PER_S = 1000, 1024 * 1024
 RECORDS_PER_PUT = 500
 
-_BASE64 = 4 / 3
+BASE64 = 4 / 3
 _ROUNDING = 0.5  # of a billed millisecond, of a unit of Kinesis
 
 STREAM_PARTS = {"stream_in": "ride events", "stream_out": "predictions", "retention": "retention over 24 hours"}
@@ -151,7 +151,7 @@ class _Variant:
 
     def _rides_per_invocation(self) -> float:
         if self._name == PACKED:  # an envelope holds many rides; 6 MB end a batch long before its records do
-            most = MAX_INVOCATION_BYTES / ((self._given.ride_bytes + self._given.packing_bytes) * _BASE64)
+            most = MAX_INVOCATION_BYTES / ((self._given.ride_bytes + self._given.packing_bytes) * BASE64)
         else:
             most = min(self._load.batch_size, MAX_INVOCATION_BYTES / self._given.envelope_bytes)
         return max(1.0, min(self._load.rides_per_s / self._load.n_shards * self._load.window_s, most))
@@ -193,11 +193,11 @@ class _Variant:
         """Return the parts that the course's stack has, and ours too."""
         units_in, units_out = self._units_in_and_out(PUT_UNIT_BYTES)
         return {
-            "function": _lambda(self._invocations, self._ms, self._load.memory_mb),
-            "stream_in": self._stream(units_in),
-            "stream_out": self._stream(units_out),
-            "retention": self._retention(),
-            "logs": _logs(self._invocations, self._given.platform_log_bytes),
+            "function": lambda_dollars(self._invocations, self._ms, self._load.memory_mb),
+            "stream_in": stream_dollars(self._load.n_shards, units_in * self._rides),
+            "stream_out": stream_dollars(self._load.n_shards, units_out * self._rides),
+            "retention": N_STREAMS * retention_dollars(self._load.n_shards, self._load.retention_hours),
+            "logs": log_dollars(self._invocations, self._given.platform_log_bytes),
         }
 
     def _our_dollars(self) -> dict[str, float]:
@@ -207,7 +207,7 @@ class _Variant:
         return {
             "snapstart": prices.SNAPSTART_GB_S.of(snapshot_gb * SECONDS_PER_MONTH),
             "bucket": self._bucket(),
-            "logs": _logs(self._invocations, self._given.log_bytes),
+            "logs": log_dollars(self._invocations, self._given.log_bytes),
             "metrics": prices.CUSTOM_METRIC_MONTH.of(self._given.n_metrics + inventory.n_mapping_metrics),
             "alarms": prices.ALARM_METRIC_MONTH.of(inventory.n_alarm_metrics)
             + prices.COMPOSITE_ALARM_MONTH.of(inventory.n_composite_alarms)
@@ -215,14 +215,6 @@ class _Variant:
             "keys": prices.KEY_MONTH.of(inventory.n_keys),
             "api": self._api() if self._load.api_requests_per_s else 0.0,
         }
-
-    def _stream(self, units_per_ride: float) -> float:
-        shard_hours = self._load.n_shards * HOURS_PER_MONTH
-        return prices.KINESIS_SHARD_HOUR.of(shard_hours) + prices.KINESIS_PUT_UNIT.of(units_per_ride * self._rides)
-
-    def _retention(self) -> float:
-        shard_hours = N_STREAMS * self._load.n_shards * HOURS_PER_MONTH
-        return prices.KINESIS_RETENTION_SHARD_HOUR.of(shard_hours) if self._extra_hours() else 0.0
 
     def _extra_hours(self) -> float:
         return max(0.0, self._load.retention_hours - EXTRA_RETENTION_FROM_HOURS)
@@ -253,17 +245,30 @@ class _Variant:
         requests = self._load.api_requests_per_s * SECONDS_PER_MONTH
         return (
             prices.HTTP_API_REQUEST.of(requests)
-            + _lambda(requests, self._given.api_ms + _ROUNDING, self._load.api_memory_mb)
-            + _logs(requests, self._given.api_log_bytes)
+            + lambda_dollars(requests, self._given.api_ms + _ROUNDING, self._load.api_memory_mb)
+            + log_dollars(requests, self._given.api_log_bytes)
             + prices.GB_TO_INTERNET.of(requests * self._given.api_answer_bytes / 1e9)
             + prices.CUSTOM_METRIC_MONTH.of(self._given.n_api_metrics)
         )
 
 
-def _lambda(invocations: float, ms: float, memory_mb: int) -> float:
+def lambda_dollars(invocations: float, ms: float, memory_mb: int) -> float:
+    """Return the cost of invocations of a function on arm64."""
     gb_s = memory_mb / 1024 * ms / 1000
     return invocations * (prices.LAMBDA_REQUEST.of(1) + prices.LAMBDA_GB_S.of(gb_s))
 
 
-def _logs(invocations: float, n_bytes: int) -> float:
+def log_dollars(invocations: float, n_bytes: int) -> float:
+    """Return the cost of the log lines of invocations."""
     return prices.LOGS_GB.of(invocations * n_bytes / 1e9)
+
+
+def stream_dollars(n_shards: int, put_units: float) -> float:
+    """Return the cost of a stream's shards, and of the units put onto it."""
+    return prices.KINESIS_SHARD_HOUR.of(n_shards * HOURS_PER_MONTH) + prices.KINESIS_PUT_UNIT.of(put_units)
+
+
+def retention_dollars(n_shards: int, retention_hours: float) -> float:
+    """Return the cost of keeping a stream's records longer than the hours that are free."""
+    shard_hours = n_shards * HOURS_PER_MONTH if retention_hours > EXTRA_RETENTION_FROM_HOURS else 0
+    return prices.KINESIS_RETENTION_SHARD_HOUR.of(shard_hours)

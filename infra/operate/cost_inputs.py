@@ -27,6 +27,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 Counted as custom metrics because they are opt-in; no source was found for how AWS bills them."""
 
 _BATCH = re.compile(r"handler: batch of (?P<n>[\d,]+)(?P<packed>, packed output)?")
+_OF_OUTCOMES = re.compile(r"Archiver|Joiner|/archive|/join")  # in an alarm: the functions, or their metrics' service
 _COURSE_HANDLER = "handler: the course's, put_record a ride, random forest"
 
 
@@ -91,7 +92,7 @@ class Inventory:
     """Parts of a stack that are paid by the month, with and without rides."""
 
     n_snapshots: int = 0  # functions that start from a snapshot; old versions are deleted, so each has one
-    n_alarm_metrics: int = 0  # of all alarms: an alarm on an expression is billed for each metric in it
+    n_alarm_metrics: int = 0  # an alarm on an expression is billed for each metric in it; without those of outcomes
     n_composite_alarms: int = 0
     n_dashboards: int = 0
     n_keys: int = 0
@@ -150,12 +151,18 @@ def count_inventory(template: Mapping[str, Any]) -> Inventory:
     functions = list(properties("AWS::Serverless::Function"))
     return Inventory(
         n_snapshots=sum(map(is_snapshotted, functions)),
-        n_alarm_metrics=sum(map(_n_metrics, properties("AWS::CloudWatch::Alarm"))),
+        n_alarm_metrics=alarm_metrics(template, of_outcomes=False),
         n_composite_alarms=sum(1 for _ in properties("AWS::CloudWatch::CompositeAlarm")),
         n_dashboards=sum(1 for _ in properties("AWS::CloudWatch::Dashboard")),
         n_keys=sum(1 for _ in properties("AWS::KMS::Key")),
         n_mapping_metrics=EVENT_COUNT_METRICS * sum(map(_n_counted_mappings, functions)),
     )
+
+
+def alarm_metrics(template: Mapping[str, Any], *, of_outcomes: bool) -> int:
+    """Count the metrics that the alarms on archive and join watch, or those of all other alarms."""
+    alarms = (one["Properties"] for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm")
+    return sum(_n_metrics(alarm) for alarm in alarms if bool(_OF_OUTCOMES.search(json.dumps(alarm))) == of_outcomes)
 
 
 def _n_metrics(alarm: Mapping[str, Any]) -> int:

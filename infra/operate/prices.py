@@ -14,6 +14,8 @@ S3_PAGE = "https://aws.amazon.com/s3/pricing/"
 EVENTBRIDGE_PAGE = "https://aws.amazon.com/eventbridge/pricing/"
 CLOUDWATCH_PAGE = "https://aws.amazon.com/cloudwatch/pricing/"
 KMS_PAGE = "https://aws.amazon.com/kms/pricing/"
+FIREHOSE_PAGE = "https://aws.amazon.com/firehose/pricing/"
+DYNAMODB_PAGE = "https://aws.amazon.com/dynamodb/pricing/on-demand/"
 API_GATEWAY_PAGE = "https://aws.amazon.com/api-gateway/pricing/"
 TRANSFER_PAGE = "https://aws.amazon.com/ec2/pricing/on-demand/"
 
@@ -62,6 +64,18 @@ S3_GB_MONTH = Price(0.023, 1, "GB-month", S3_PAGE)
 S3_EVENT = Price(
     1.00, 1e6, "S3 event", EVENTBRIDGE_PAGE, "2025-06", "for opt-in events; not that S3's are among them: from memory"
 )
+
+# For comparison: the stack uses neither.
+FIREHOSE_GB = Price(
+    0.029,
+    1,
+    "GB through Firehose, a record in steps of 5 KB",
+    FIREHOSE_PAGE,
+    "2025-06",
+    "for the steps; not the figure",
+)
+TABLE_WRITE = Price(0.625, 1e6, "write of 1 KB to a table on demand", DYNAMODB_PAGE, "2025-07", "an article of 2025-07")
+TABLE_GB_MONTH = Price(0.25, 1, "GB-month of a table", DYNAMODB_PAGE, "2025-07", "an older state of AWS's page")
 
 LOGS_GB = Price(0.50, 1, "GB of logs taken in", CLOUDWATCH_PAGE)
 CUSTOM_METRIC_MONTH = Price(0.30, 1, "custom metric a month", CLOUDWATCH_PAGE, "2026-02", _CALCULATOR)

@@ -1,0 +1,260 @@
+"""Compute what outcomes cost a month: archive, join and the third stream; beside them, other services for the same job.
+
+Pure. The averages are over a steady load, as in `cost.py`. Each ride has one prediction and one outcome.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from infra.operate import prices
+from infra.operate.cost import (
+    BASE64,
+    DAYS_PER_MONTH,
+    HOURS_PER_MONTH,
+    MAX_INVOCATION_BYTES,
+    MILLION,
+    SECONDS_PER_MONTH,
+    UNITS_PER_GB,
+    VCPU_MB,
+    Assumptions,
+    lambda_dollars,
+    log_dollars,
+    retention_dollars,
+    stream_dollars,
+)
+from infra.operate.cost_inputs import Load, alarm_metrics
+from infra.stack.template import TEMPLATE, read_template
+from training.monitoring.hours import FIRST, LONGEST_RIDE_MINUTES, SECOND, SECOND_PASS_AGE
+
+KINDS = ("rides", "predictions", "outcomes")
+
+PARTS = {
+    "archive_function": "archive function",
+    "archive_objects": "its objects, written",
+    "archive_storage": "its objects, kept",
+    "join_function": "join function",
+    "join_requests": "its requests to S3",
+    "join_storage": "labelled rides, kept",
+    "logs": "logs of both",
+    "metrics": "metrics of both",
+    "alarms": "alarms of both",
+}
+"""Labels of the parts of archive and join. The Glue table is free: a catalog's first million objects are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of archive and join; each with the command that measures it again."""
+
+    archive_us: Mapping[str, float]  # CPU a record, full batches
+    stored_bytes: Mapping[str, float]  # of a record in the archive
+    join_s_per_million: float  # CPU, of rides whose outcomes are there by the horizon; with the audit
+    scan_us: float  # CPU to look through a record of a later hour
+    labelled_bytes: float  # of a labelled ride
+
+
+MEASURED = Measured(
+    archive_us={"rides": 3.2, "predictions": 3.7, "outcomes": 2.8},
+    stored_bytes={"rides": 31.0, "predictions": 31.0, "outcomes": 20.0},
+    join_s_per_million=25.0,
+    scan_us=0.5,
+    labelled_bytes=40.0,
+)
+
+_OUTCOME_BYTES = 60
+_ENVELOPE_BYTES = 467  # that Lambda's envelope adds to the data in base64
+_ARCHIVE_FIXED_MS = 0.5  # CPU of an invocation
+_S3_PUT_MS, _S3_GET_MS = 30.0, 20.0  # inside a region
+_N_GETS_AT_ONCE = 8
+_JOIN_FIXED_MS = 150.0  # of an invocation: its clients, and the listing of what is due
+_JOINS_AN_HOUR = 4  # invocations, on schedule; most find nothing due
+_LISTS_AN_INVOCATION = 4
+_KEYS_A_LIST = 1000
+_ARCHIVE_LOG_BYTES, _JOIN_LOG_BYTES = 1500, 2500
+N_METRICS = 3 + 13  # of the archive function, of the join
+_FIREHOSE_KB = 5
+_TABLE_WRITES, _TABLE_ITEM_BYTES = 2, 500  # a ride's event with its prediction, then its outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesSettings:
+    """Settings of the stack for archive and join."""
+
+    window_s: float = 60.0
+    archive_mb: int = 512
+    archive_days: float = 90.0
+    join_mb: int = 3008
+    delay_minutes: int = 120
+    labelled_days: float | None = None  # None: labelled rides never expire
+    n_alarm_metrics: int = 0
+
+    @property
+    def counted_labelled_days(self) -> float:
+        """The days of labelled rides that are counted: a year if they never expire."""
+        return 365.0 if self.labelled_days is None else self.labelled_days
+
+    def n_hours(self, pass_number: int) -> int:
+        """Return the hours of arrival that a pass over one hour reads."""
+        first = timedelta(minutes=LONGEST_RIDE_MINUTES + self.delay_minutes)
+        return 1 + math.ceil({FIRST: first, SECOND: SECOND_PASS_AGE}[pass_number] / timedelta(hours=1))
+
+
+def read_settings() -> OutcomesSettings:
+    """Return template.yaml's settings."""
+    template = read_template(TEMPLATE)
+    defaults = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()}
+    return OutcomesSettings(
+        window_s=float(defaults["ArchiveWindowSeconds"]),
+        archive_mb=int(template["Resources"]["Archiver"]["Properties"]["MemorySize"]),
+        archive_days=float(defaults["ArchiveDays"]),
+        join_mb=int(defaults.get("JoinMemoryMb", 3008)),
+        delay_minutes=int(defaults.get("OutcomeDelayMinutes", 120)),
+        labelled_days=_labelled_days(template, defaults),
+        n_alarm_metrics=alarm_metrics(template, of_outcomes=True),
+    )
+
+
+def _labelled_days(template: Mapping[str, Any], defaults: Mapping[str, Any]) -> float | None:
+    rules = template["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    for rule in rules:
+        if rule.get("Prefix") == "labelled/" and "ExpirationInDays" in rule:
+            days = rule["ExpirationInDays"]
+            return float(defaults[days["Ref"]] if isinstance(days, dict) else days)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesCost:
+    """What outcomes cost a month in dollars."""
+
+    dollars_a_month: Mapping[str, float]  # of archive and join, by part
+    stream: float  # of the stream of outcomes with its retention
+    firehose: float  # of Firehose for the three streams, in place of the archive function
+    table: float  # of a DynamoDB table on demand, in place of archive and join
+    join_s: Mapping[int, float]  # CPU seconds of a join of one hour, by pass
+
+    @property
+    def total(self) -> float:
+        """Dollars a month of archive and join."""
+        return sum(self.dollars_a_month.values())
+
+    @property
+    def storage(self) -> float:
+        """The part of the total that is for keeping objects."""
+        return self.dollars_a_month["archive_storage"] + self.dollars_a_month["join_storage"]
+
+
+def cost_outcomes(load: Load, settings: OutcomesSettings, measured: Measured = MEASURED) -> OutcomesCost:
+    """Compute the cost of a month; the stream of outcomes has as many shards as the others."""
+    return _Outcomes(load, settings, measured).cost()
+
+
+class _Outcomes:
+    """Archive and join under one load."""
+
+    def __init__(self, load: Load, settings: OutcomesSettings, measured: Measured) -> None:
+        self._load = load
+        self._settings = settings
+        self._measured = measured
+        given = Assumptions()
+        self._data_bytes = dict(zip(KINDS, (given.ride_bytes, given.prediction_bytes, _OUTCOME_BYTES), strict=True))
+        self._parse_us = given.parse_us_per_ride
+        self._rides = load.rides_per_s * SECONDS_PER_MONTH
+        self._batches = {kind: self._batch(kind) for kind in KINDS}
+
+    def cost(self) -> OutcomesCost:
+        join_s = {pass_number: self._join_s(pass_number) for pass_number in (FIRST, SECOND)}
+        shards = self._load.n_shards
+        table_gb = self._rides * _TABLE_ITEM_BYTES / 1e9 * self._settings.archive_days / DAYS_PER_MONTH
+        return OutcomesCost(
+            dollars_a_month={
+                "archive_function": sum(map(self._archive_function, KINDS)),
+                "archive_objects": prices.S3_PUT.of(sum(map(self._invocations, KINDS))),
+                "archive_storage": self._storage(
+                    sum(self._measured.stored_bytes.values()), self._settings.archive_days
+                ),
+                "join_function": self._join_function(sum(join_s.values())),
+                "join_requests": self._join_requests(),
+                "join_storage": self._storage(self._measured.labelled_bytes, self._settings.counted_labelled_days),
+                "logs": log_dollars(sum(map(self._invocations, KINDS)), _ARCHIVE_LOG_BYTES)
+                + log_dollars(_JOINS_AN_HOUR * HOURS_PER_MONTH, _JOIN_LOG_BYTES),
+                "metrics": prices.CUSTOM_METRIC_MONTH.of(N_METRICS),
+                "alarms": prices.ALARM_METRIC_MONTH.of(self._settings.n_alarm_metrics),
+            },
+            stream=stream_dollars(shards, self._rides) + retention_dollars(shards, self._load.retention_hours),
+            firehose=prices.FIREHOSE_GB.of(len(KINDS) * self._rides * _FIREHOSE_KB / UNITS_PER_GB),
+            table=prices.TABLE_WRITE.of(_TABLE_WRITES * self._rides) + prices.TABLE_GB_MONTH.of(table_gb),
+            join_s=join_s,
+        )
+
+    def _batch(self, kind: str) -> float:
+        most = min(self._load.batch_size, MAX_INVOCATION_BYTES / (self._data_bytes[kind] * BASE64 + _ENVELOPE_BYTES))
+        return max(1.0, min(self._load.rides_per_s / self._load.n_shards * self._settings.window_s, most))
+
+    def _invocations(self, kind: str) -> float:
+        return self._rides / self._batches[kind]
+
+    def _archive_function(self, kind: str) -> float:
+        cpu_ms = self._batches[kind] * (self._measured.archive_us[kind] + self._parse_us) / 1000 + _ARCHIVE_FIXED_MS
+        ms = cpu_ms * max(1.0, VCPU_MB / self._settings.archive_mb) + _S3_PUT_MS
+        return lambda_dollars(self._invocations(kind), ms, self._settings.archive_mb)
+
+    def _storage(self, bytes_per_ride: float, days: float) -> float:
+        return prices.S3_GB_MONTH.of(self._rides * bytes_per_ride / 1e9 * days / DAYS_PER_MONTH)
+
+    def _join_s(self, pass_number: int) -> float:
+        """Return the CPU seconds to join one hour: its rides, and the records of hours that the first pass leaves."""
+        n_rides = self._load.rides_per_s * 3600
+        n_more_hours = self._settings.n_hours(pass_number) - self._settings.n_hours(FIRST)
+        scan_s = n_more_hours * n_rides * len(KINDS) * self._measured.scan_us / MILLION
+        return n_rides / MILLION * self._measured.join_s_per_million + scan_s
+
+    def _n_hours(self) -> int:
+        return self._settings.n_hours(FIRST) + self._settings.n_hours(SECOND)
+
+    def _n_gets(self) -> float:
+        """Return the objects that the two joins of an hour read."""
+        return self._n_hours() * sum(map(self._invocations, KINDS)) / HOURS_PER_MONTH
+
+    def _join_function(self, cpu_s: float) -> float:
+        """Return the function's cost. One core works: how much DuckDB's threads save is not counted."""
+        cpu_ms = cpu_s * 1000 * max(1.0, VCPU_MB / self._settings.join_mb)
+        ms = _JOINS_AN_HOUR * _JOIN_FIXED_MS + cpu_ms + self._n_gets() * _S3_GET_MS / _N_GETS_AT_ONCE
+        return lambda_dollars(_JOINS_AN_HOUR * HOURS_PER_MONTH, ms / _JOINS_AN_HOUR, self._settings.join_mb)
+
+    def _join_requests(self) -> float:
+        n_gets = self._n_gets()
+        n_lists = _JOINS_AN_HOUR * _LISTS_AN_INVOCATION + len(KINDS) * self._n_hours() + n_gets / _KEYS_A_LIST
+        n_puts = 2 * 2  # Parquet and summary, in each pass
+        return HOURS_PER_MONTH * (prices.S3_GET.of(n_gets) + prices.S3_PUT.of(n_lists + n_puts))
+
+
+def assumptions(settings: OutcomesSettings, cost: OutcomesCost, measured: Measured = MEASURED) -> Iterator[str]:
+    """Yield what the cost of outcomes rests on, a sentence each."""
+    us, stored = (
+        ", ".join(f"{kind} {value:g}" for kind, value in one.items())
+        for one in (measured.archive_us, measured.stored_bytes)
+    )
+    yield f"archive: {settings.archive_mb} MB, an object a shard and {settings.window_s:g} s; CPU us a record: {us}"
+    yield f"bytes a record in the archive: {stored}; kept for {settings.archive_days:g} days"
+    yield (
+        f"join: {settings.join_mb:,} MB, {measured.join_s_per_million:g} s of CPU a million rides, one core, "
+        f"{measured.scan_us:g} us a record of later hours; an hour is joined twice, and {settings.n_hours(FIRST)} and "
+        f"{settings.n_hours(SECOND)} hours are read for it, "
+        f"in {cost.join_s[FIRST]:,.1f} and {cost.join_s[SECOND]:,.1f} s of CPU"
+    )
+    days = settings.labelled_days
+    kept = "which never expire: a year of them is counted" if days is None else f"kept for {days:g} days"
+    yield f"labelled rides: {measured.labelled_bytes:g} bytes each, {kept}"
+    yield (
+        f"metrics of both: {N_METRICS} at most; alarms of both watch {settings.n_alarm_metrics} metrics; the "
+        "Glue table and the schedule are free"
+    )
+    yield f"Firehose takes each of the three records as {_FIREHOSE_KB} KB; its objects cost as much to keep"
+    yield (
+        f"a table on demand: {_TABLE_WRITES} writes a ride, items of {_TABLE_ITEM_BYTES} bytes kept for "
+        f"{settings.archive_days:g} days; nothing reads it"
+    )
