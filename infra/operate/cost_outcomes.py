@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from infra.operate import prices
 from infra.operate.cost import (
@@ -88,13 +87,8 @@ class OutcomesSettings:
     archive_days: float = 90.0
     join_mb: int = 3008
     delay_minutes: int = 120
-    labelled_days: float | None = None  # None: labelled rides never expire
+    labelled_days: float = 400.0
     n_alarm_metrics: int = 0
-
-    @property
-    def counted_labelled_days(self) -> float:
-        """The days of labelled rides that are counted: a year if they never expire."""
-        return 365.0 if self.labelled_days is None else self.labelled_days
 
     def n_hours(self, pass_number: int) -> int:
         """Return the hours of arrival that a pass over one hour reads."""
@@ -110,20 +104,11 @@ def read_settings() -> OutcomesSettings:
         window_s=float(defaults["ArchiveWindowSeconds"]),
         archive_mb=int(template["Resources"]["Archiver"]["Properties"]["MemorySize"]),
         archive_days=float(defaults["ArchiveDays"]),
-        join_mb=int(defaults.get("JoinMemoryMb", 3008)),
-        delay_minutes=int(defaults.get("OutcomeDelayMinutes", 120)),
-        labelled_days=_labelled_days(template, defaults),
+        join_mb=int(defaults["JoinMemoryMb"]),
+        delay_minutes=int(defaults["OutcomeDelayMinutes"]),
+        labelled_days=float(defaults["LabelledDays"]),
         n_alarm_metrics=alarm_metrics(template, of_outcomes=True),
     )
-
-
-def _labelled_days(template: Mapping[str, Any], defaults: Mapping[str, Any]) -> float | None:
-    rules = template["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    for rule in rules:
-        if rule.get("Prefix") == "labelled/" and "ExpirationInDays" in rule:
-            days = rule["ExpirationInDays"]
-            return float(defaults[days["Ref"]] if isinstance(days, dict) else days)
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +163,7 @@ class _Outcomes:
                 ),
                 "join_function": self._join_function(sum(join_s.values())),
                 "join_requests": self._join_requests(),
-                "join_storage": self._storage(self._measured.labelled_bytes, self._settings.counted_labelled_days),
+                "join_storage": self._storage(self._measured.labelled_bytes, self._settings.labelled_days),
                 "logs": log_dollars(sum(map(self._invocations, KINDS)), _ARCHIVE_LOG_BYTES)
                 + log_dollars(_JOINS_AN_HOUR * HOURS_PER_MONTH, _JOIN_LOG_BYTES),
                 "metrics": prices.CUSTOM_METRIC_MONTH.of(N_METRICS),
@@ -246,9 +231,7 @@ def assumptions(settings: OutcomesSettings, cost: OutcomesCost, measured: Measur
         f"{settings.n_hours(SECOND)} hours are read for it, "
         f"in {cost.join_s[FIRST]:,.1f} and {cost.join_s[SECOND]:,.1f} s of CPU"
     )
-    days = settings.labelled_days
-    kept = "which never expire: a year of them is counted" if days is None else f"kept for {days:g} days"
-    yield f"labelled rides: {measured.labelled_bytes:g} bytes each, {kept}"
+    yield f"labelled rides: {measured.labelled_bytes:g} bytes each, kept for {settings.labelled_days:g} days"
     yield (
         f"metrics of both: {N_METRICS} at most; alarms of both watch {settings.n_alarm_metrics} metrics; the "
         "Glue table and the schedule are free"

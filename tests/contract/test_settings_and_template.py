@@ -74,7 +74,9 @@ def environment_of(function: dict[str, Any], **parameters: str) -> dict[str, str
 
 
 def _resolve(value: Any, parameters: Mapping[str, str]) -> str:
-    return parameters.get(value.get("Ref", ""), f"made-up-{value.get('Ref')}") if isinstance(value, dict) else str(value)
+    return (
+        parameters.get(value.get("Ref", ""), f"made-up-{value.get('Ref')}") if isinstance(value, dict) else str(value)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "Joiner"])  # until its handler is there

@@ -18,7 +18,6 @@ from infra.operate.cost_outcomes import (
     Measured,
     OutcomesCost,
     OutcomesSettings,
-    assumptions,
     cost_outcomes,
     read_settings,
 )
@@ -103,18 +102,12 @@ def test_more_rides_and_more_shards_never_cost_less(load: Load, times: float, mo
     assert set(before.dollars_a_month) == set(PARTS)
 
 
-def test_rides_that_never_expire_are_counted_for_a_year() -> None:
-    forever, a_year = dollars(labelled_days=None), dollars(labelled_days=365.0)
-    assert forever == a_year
-    text = " ".join(assumptions(replace(SETTINGS, labelled_days=None), forever, MEASURED))
-    assert "never expire: a year of them is counted" in text
-
-
 def test_settings_are_the_templates() -> None:
     template = read_template(TEMPLATE)
     settings = read_settings()
     assert settings.window_s == template["Parameters"]["ArchiveWindowSeconds"]["Default"]
     assert settings.archive_days == template["Parameters"]["ArchiveDays"]["Default"]
+    assert settings.labelled_days == template["Parameters"]["LabelledDays"]["Default"]
     assert settings.n_alarm_metrics == alarm_metrics(template, of_outcomes=True)
 
 
