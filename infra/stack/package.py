@@ -61,7 +61,7 @@ class PackageSource:
 
 PREDICTOR = PackageSource("Predictor", ROOT / "lambda_function", (), 62_000_000)
 JOINER = PackageSource("Joiner", ROOT / "infra" / "stack" / "packages" / "joiner", ("monitoring",), 135_000_000)
-SOURCES = (PREDICTOR,)
+SOURCES = (PREDICTOR, JOINER)
 
 
 @dataclass(frozen=True, slots=True)
