@@ -17,7 +17,7 @@ class PredictedRides:
     """Rides with a prediction, by column (n,). NaN stands for no interval and for no outcome."""
 
     version: NDArray[np.int64]  # index in `versions`
-    versions: tuple[str, ...]  # sorted
+    versions: tuple[str, ...]
     predicted_minutes: NDArray[np.float64]
     low_minutes: NDArray[np.float64]
     high_minutes: NDArray[np.float64]
@@ -37,9 +37,12 @@ class PredictedRides:
 
 
 def sums_by_version(rides: PredictedRides) -> dict[str, Sums]:
-    """Return the sums of each version that has a prediction."""
+    """Return the sums of each version that predicted a ride."""
     in_range = rides.in_range
-    return {version: _sums(rides, in_range & (rides.version == index)) for index, version in enumerate(rides.versions)}
+    return {
+        rides.versions[index]: _sums(rides, in_range & (rides.version == index))
+        for index in np.unique(rides.version).tolist()
+    }
 
 
 def _sums(rides: PredictedRides, rows: NDArray[np.bool_]) -> Sums:

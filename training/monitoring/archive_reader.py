@@ -63,14 +63,12 @@ class Filter:
 
     def choose(self, lines: bytes) -> bytes:
         """Return the lines to decode."""
-        each = lines.split(b"\n")
+        each = [line for line in lines.split(b"\n") if line]
         try:
-            fields = list(map(self.field, self.decoder.decode_lines(lines)))
-        except _NOT_THE_FORM:
-            chosen = [line for line in each if line and self._may_be_wanted(line)]
-        else:
-            chosen = [line for line, one in zip(each, fields, strict=False) if self.is_wanted(one)]
-        return b"\n".join(chosen)
+            fields = map(self.field, self.decoder.decode_lines(lines))
+            return b"\n".join([line for line, one in zip(each, fields, strict=True) if self.is_wanted(one)])
+        except (*_NOT_THE_FORM, ValueError):  # the latter for white space between lines
+            return b"\n".join([line for line in each if self._may_be_wanted(line)])
 
     def _may_be_wanted(self, line: bytes) -> bool:
         try:
@@ -91,9 +89,7 @@ def by_prediction_id(is_wanted: Callable[[str], bool]) -> Filter:
 
 def by_predicted_ride(is_wanted: Callable[[str], bool]) -> Filter:
     """Choose predictions by the `ride_key` of their ride."""
-    return Filter(
-        msgspec.json.Decoder(_PredictedRideLine), lambda line: str(line.data.prediction.ride_id), is_wanted
-    )
+    return Filter(msgspec.json.Decoder(_PredictedRideLine), lambda line: str(line.data.prediction.ride_id), is_wanted)
 
 
 @dataclass(slots=True)
@@ -128,12 +124,20 @@ class ArchiveReader:
         """Read objects by key, as `read`."""
         for key, n_bytes, lines in self.bucket.each(self._lines, keys):
             self._count(kind, key, n_bytes)
-            try:
-                if isinstance(lines, str):
-                    raise ArchiveError(lines)
-                yield ObjectRecords(key, decode_lines(chosen.choose(lines) if chosen else lines))
-            except ArchiveError as error:
-                self.problems[key] = str(error)
+            records = self._decode(key, chosen.choose(lines) if chosen and isinstance(lines, bytes) else lines)
+            if records is not None:
+                yield ObjectRecords(key, records)
+
+    def _decode(self, key: str, lines: bytes | str) -> list[ArchivedRecord] | None:
+        """Return the records of an object; None if it is damaged, which is noted."""
+        if isinstance(lines, str):
+            self.problems[key] = lines
+            return None
+        try:
+            return decode_lines(lines)
+        except ArchiveError as error:
+            self.problems[key] = str(error)
+            return None
 
     def _lines(self, key: str) -> tuple[str, int, bytes | str]:
         """Return an object's key, size and lines; in place of the lines what is wrong with it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from lambda_function.aws.signature import SIGNATURE, check_signature
@@ -24,11 +24,23 @@ Load = Callable[[str], ModelBundle]
 """Returns the model of a version, or raises BundleError or NoSuchVersionError."""
 
 
+class Served(Protocol):
+    """What the audit needs of an archived prediction: its version, and `digest64` of its bytes."""
+
+    @property
+    def model_version(self) -> str:
+        """The version that served."""
+
+    @property
+    def digest(self) -> int:
+        """`digest64` of the bytes."""
+
+
 class Predicted(NamedTuple):
-    """What the audit needs of an archived prediction."""
+    """An archived prediction, as little of it as the audit needs."""
 
     model_version: str
-    digest: int  # `digest64` of its bytes
+    digest: int
 
 
 def stored_models(bucket: Bucket, signer: Signer | None = None) -> Load:
@@ -78,7 +90,7 @@ class SkewCheck:
     problems: dict[str, str] = field(default_factory=dict)
     _models: dict[str, ModelBundle | None] = field(default_factory=dict)
 
-    def check(self, batch: RideBatch, predicted: Mapping[str, Predicted]) -> None:
+    def check(self, batch: RideBatch, predicted: Mapping[str, Served]) -> None:
         """Compare the rides of a batch that have a prediction; `predicted` has the predictions by id.
 
         Raises:
@@ -99,7 +111,7 @@ class SkewCheck:
     def _is_chosen(self, event_id: str) -> bool:
         return self.share >= 1.0 or crc32(event_id.encode()) < self.share * _CRC_VALUES
 
-    def _compare(self, model_version: str, batch: RideBatch, predicted: Mapping[str, Predicted]) -> None:
+    def _compare(self, model_version: str, batch: RideBatch, predicted: Mapping[str, Served]) -> None:
         """Compare rides that have a prediction of this version."""
         model = self._model(model_version)
         if model is None:

@@ -1,0 +1,287 @@
+"""The cohort of an hour: its ride events, each with its prediction, audited and added to the table."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lambda_function.core.archive_lines import PREDICTIONS, RIDES, ArchivedRecord
+from lambda_function.core.events import ride_columns
+from lambda_function.core.outcomes import ride_key
+from lambda_function.core.pickup_time import pickup_seconds
+from lambda_function.core.processor import RideBatch
+from training.data.labelled import REJECTED, WAITING
+from training.monitoring.archive_reader import ArchiveReader, ObjectRecords, by_prediction_id
+from training.monitoring.audit import account_for
+from training.monitoring.hours import SECOND, Hour, horizon, hours_between
+from training.monitoring.options import JoinOptions
+from training.monitoring.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
+from training.monitoring.ride_table import RideRows, RideTable
+from training.monitoring.skew import SkewCheck, sample_share
+from training.registry.channel_history import withdrawn_versions
+
+MICROSECONDS_PER_S = 1_000_000
+_N_RECORDS = 10_000  # decoded at once, so that small objects cost little
+_NO_VERSION = -1
+_NO_PREDICTION = ArchivedPrediction("", 0, math.nan, math.nan, math.nan, 0.0)
+
+
+def microseconds(time_s: float) -> int:
+    """Return a time in seconds as whole microseconds."""
+    return round(time_s * MICROSECONDS_PER_S)
+
+
+def in_batches(objects: Iterable[ObjectRecords]) -> Iterator[tuple[list[str], list[ArchivedRecord]]]:
+    """Return the records of several small objects at once, with the objects' keys."""
+    keys: list[str] = []
+    records: list[ArchivedRecord] = []
+    for one in objects:
+        keys.append(one.key)
+        records += one.records
+        if len(records) >= _N_RECORDS:
+            yield keys, records
+            keys, records = [], []
+    if keys:
+        yield keys, records
+
+
+@dataclass(slots=True)
+class Cohort:
+    """The ride events of an hour.
+
+    Attributes:
+        keys: The rides' keys.
+        n_rides: Ride events that this code decodes: the rows of the table.
+        bad: The status of each record or part that is no ride event by this code, by id.
+        n_duplicates: Ride events that came more than once with the same id.
+        versions: The number of each version that predicted, by name.
+        conflicting: Rows of rides with conflicting predictions.
+    """
+
+    reader: ArchiveReader
+    hour: Hour
+    options: JoinOptions
+    pass_number: int
+    table: RideTable
+    skew: SkewCheck
+    keys: set[str] = field(default_factory=set)
+    n_rides: int = 0
+    bad: dict[str, str] = field(default_factory=dict)
+    n_duplicates: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    conflicting: set[int] = field(default_factory=set)
+    predictions: Predictions = field(default_factory=Predictions)
+    _missing: dict[str, int] = field(default_factory=dict)  # rows of rides without prediction by id; NO_ROW for no ride
+    _objects: list[tuple[int, list[str]]] = field(default_factory=list)  # each batch's first row, and objects
+
+    def read(self) -> None:
+        """Read the hour and what belongs to it, and fill the table.
+
+        Raises:
+            BucketError: S3 fails.
+        """
+        for one in self.reader.read(PREDICTIONS, self.hour):
+            self.predictions.add(one.records)
+        self.skew.share = sample_share(len(self.predictions.by_id), self.options.max_recomputed)
+        for keys, records in in_batches(self.reader.read(RIDES, self.hour)):
+            self._objects.append((self.n_rides, keys))
+            self._add(records)
+        self._read_later_predictions()
+        self._replace()
+        self._account()
+        skewed = {self.predictions.by_id[event_id].row for event_id in self.skew.skewed} - {NO_ROW}
+        self.table.set_flags(self.conflicting, skewed)
+
+    def release(self) -> None:
+        """Free the memory of the predictions; the counts stay."""
+        self.predictions.by_id.clear()
+
+    def _add(self, records: Sequence[ArchivedRecord]) -> None:
+        """Add the ride events among records."""
+        batch = RideBatch.of([record.kinesis_record() for record in records])
+        rejects = batch.rejects
+        new = [row for row, record in enumerate(batch.records) if self._number(record.event_id)]
+        if len(new) < len(batch.records):
+            self.n_duplicates += len(batch.records) - len(new)
+            batch = batch.take(new)
+        batch.rejects = [one for one in rejects if self._note_bad(one[1].event_id)]
+        self.skew.check(batch, self.predictions.by_id)
+        if batch.records:
+            self.table.add_rides(self._rows(batch))
+
+    def _number(self, event_id: str) -> bool:
+        """Number a ride; return False if it came before."""
+        row = self.n_rides
+        prediction = self.predictions.by_id.get(event_id)
+        if prediction is None:
+            if self._missing.setdefault(event_id, row) != row:
+                return False
+        elif prediction.row == NO_ROW:
+            prediction.row = row
+        else:
+            return False
+        self.n_rides += 1
+        return True
+
+    def _note_bad(self, event_id: str) -> bool:
+        """Note a record or part that is no ride event; return False if it came before."""
+        if event_id in self.bad or event_id in self._missing:
+            self.n_duplicates += 1
+            return False
+        if event_id in self.predictions.by_id:
+            self.bad[event_id] = REJECTED
+        else:
+            self._missing[event_id] = NO_ROW
+        return True
+
+    def _rows(self, batch: RideBatch) -> RideRows:
+        """Return the rows of rides that were numbered last."""
+        ids = [record.event_id for record in batch.records]
+        rides = [event.ride for event in batch.events]
+        arrivals_s = [record.envelope.arrival_time_s for record in batch.records]
+        pickups = [ride.pickup_datetime for ride in rides]
+        keys = [ride_key(event.ride_id) for event in batch.events]
+        self.keys.update(keys)
+        columns = ride_columns(rides, batch.pickup_minutes)
+        predictions = [self.predictions.by_id.get(event_id, _NO_PREDICTION) for event_id in ids]
+        return RideRows(
+            row=range(self.n_rides - len(ids), self.n_rides),
+            id=ids,
+            key=keys,
+            at_us=[microseconds(arrival_s) for arrival_s in arrivals_s],
+            pickup_zone=columns.pickup_zone,
+            dropoff_zone=columns.dropoff_zone,
+            trip_distance_miles=columns.trip_distance_miles,
+            pickup_s=pickup_seconds(pickups, arrivals_s),
+            pickup=pickups,
+            version=[self._version(one.model_version) for one in predictions],
+            minutes=[one.minutes for one in predictions],
+            low_minutes=[one.low_minutes for one in predictions],
+            high_minutes=[one.high_minutes for one in predictions],
+        )
+
+    def _version(self, name: str) -> int:
+        return self.versions.setdefault(name, len(self.versions)) if name else _NO_VERSION
+
+    def _later(self, end: datetime) -> Iterator[Hour]:
+        return hours_between(self.hour + 1, end)
+
+    def _read_later_predictions(self) -> None:
+        """Read the predictions of later hours for the cohort: beyond the first horizon only if a ride has none yet."""
+        by_id, missing = self.predictions.by_id, self._missing
+        records = {_record_id(event_id) for event_id in missing}
+        is_wanted = by_prediction_id(
+            lambda prediction_id: (
+                prediction_id in by_id or prediction_id in missing or _record_id(prediction_id) in records
+            )
+        )
+        first = horizon(self.hour, self.options.outcome_delay_minutes)
+        end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
+        for hour in self._later(end):
+            if hour.start >= first and missing.keys() <= by_id.keys():
+                return
+            for one in self.reader.read(PREDICTIONS, hour, is_wanted):
+                self.predictions.add(record for record in one.records if record.at_s < end.timestamp())
+
+    def _replace(self) -> None:
+        """Give the predictions that came late, or that were chosen among several, to their rides, and compare them."""
+        by_id = self.predictions.by_id
+        chosen = self._choices()
+        for event_id in self._missing.keys() & by_id.keys():
+            row = by_id[event_id].row = self._missing.pop(event_id)
+            if row == NO_ROW:
+                self._note_served_bad(event_id)
+            else:
+                chosen.setdefault(event_id, by_id[event_id])
+        self.table.replace_predictions([
+            (row, self._version(one.model_version), one.minutes, one.low_minutes, one.high_minutes)
+            for event_id, one in chosen.items()
+            if (row := by_id[event_id].row) != NO_ROW
+        ])  # fmt: skip
+        self._compare_again(chosen)
+
+    def _note_served_bad(self, event_id: str) -> None:
+        """Note a record that was predicted, but is no ride event by this code."""
+        self.bad[event_id] = REJECTED
+        self.skew.skewed.add(event_id)
+        self.skew.n_recomputed += 1
+
+    def _choices(self) -> dict[str, ArchivedPrediction]:
+        """Return the prediction that stands for each ride with predictions that differ, and note the conflicts."""
+        if not self.predictions.has_others:
+            return {}
+        withdrawn = withdrawn_versions(
+            self.reader.bucket, self.options.channel, self.hour.start_s, self.hour.end.timestamp()
+        )
+        choices = self.predictions.choices(withdrawn)
+        by_id = self.predictions.by_id
+        rows: dict[str, int] = {event_id: self._missing.get(event_id, by_id[event_id].row) for event_id in choices}
+        self.conflicting.update(rows[event_id] for event_id, one in choices.items() if one.is_conflicting)
+        self.conflicting.discard(NO_ROW)
+        return {event_id: one.prediction for event_id, one in choices.items() if rows[event_id] != NO_ROW}
+
+    def _compare_again(self, chosen: dict[str, ArchivedPrediction]) -> None:
+        """Compare the predictions that the first comparison did not have."""
+        self.skew.skewed.difference_update(chosen)
+        records = {_record_id(event_id) for event_id in chosen}
+        rows = {self.predictions.by_id[event_id].row for event_id in chosen}
+        for keys in self._objects_of(rows):
+            again = [
+                record.kinesis_record()
+                for one in self.reader.read_keys(RIDES, keys)
+                for record in one.records
+                if record.id in chosen or record.id in records
+            ]
+            self.skew.check(RideBatch.of(again), chosen)
+
+    def _objects_of(self, rows: Iterable[int]) -> list[list[str]]:
+        """Return the objects that hold rides by row, as they were read together."""
+        firsts = [first for first, _ in self._objects]
+        places = sorted({bisect_right(firsts, row) - 1 for row in rows if row != NO_ROW})
+        return [self._objects[place][1] for place in places]
+
+    def _account(self) -> None:
+        """Find out what became of the records without prediction."""
+        if not self._missing:
+            return
+        shards = {event_id.partition(":")[0] for event_id in self._missing}
+        by_id = self.predictions.by_id
+        numbers = reached(by_id, shards, {})
+        statuses = self._account_for(numbers)
+        if WAITING in statuses.values():
+            statuses = self._account_for(self._reached_later(shards, numbers))
+        self.bad.update((event_id, status) for event_id, status in statuses.items() if self._missing[event_id] < 0)
+        rows = {self._missing[event_id]: status for event_id, status in statuses.items()}
+        rows.pop(NO_ROW, None)
+        self.table.set_statuses(rows)
+
+    def _account_for(self, numbers: dict[str, int]) -> dict[str, str]:
+        others = [one_id for one_id, one in self.predictions.by_id.items() if one.row == NO_ROW]
+        stream, may_wait = self.options.ride_stream, self.pass_number != SECOND
+        return account_for(self.reader.bucket, stream, self.hour, self._missing, numbers, others, may_wait=may_wait)
+
+    def _reached_later(self, shards: set[str], numbers: dict[str, int]) -> dict[str, int]:
+        """Return the greatest numbers that have a prediction in the hour or later; reads later predictions again."""
+        ids: list[str] = []
+
+        def note(prediction_id: str) -> bool:
+            ids.append(prediction_id)
+            return False
+
+        end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
+        for hour in self._later(end):
+            for _ in self.reader.read(PREDICTIONS, hour, by_prediction_id(note)):
+                numbers = reached(ids, shards, numbers)
+                ids.clear()
+        return numbers
+
+
+def _record_id(event_id: str) -> str:
+    """Return the id of the record that a record or part belongs to.
+
+    >>> _record_id("shardId-0:49:3"), _record_id("shardId-0:49")
+    ('shardId-0:49', 'shardId-0:49')
+    """
+    shard_id, number, *_ = event_id.split(":", 2)
+    return f"{shard_id}:{number}"

@@ -1,0 +1,148 @@
+"""The join: an hour's ride events with their predictions and outcomes, as labelled rides and a summary.
+
+The cohort is the ride events that arrived in the hour. Their outcomes are waited for until the horizon: judged earlier,
+short rides would be over-represented.
+
+The labelled rides depend on the archived records alone: not on the objects that hold them, their order, the number of
+threads or the machine. The summary is stored last, and marks the hour as joined.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from lambda_function.core.archive_lines import PREFIX, RIDES
+from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
+from training.monitoring.accuracy import outcome_share_by_third, rmse_bounds_minutes, rmse_minutes, sums_by_version
+from training.monitoring.archive_reader import ArchiveReader
+from training.monitoring.cohort import Cohort
+from training.monitoring.hours import (
+    FIRST,
+    LOOK_BACK,
+    Due,
+    Hour,
+    Joined,
+    due_hours,
+    horizon,
+    hour_of_key,
+    hours_between,
+)
+from training.monitoring.options import JoinOptions
+from training.monitoring.outcome_match import OutcomeMatch, reject_objects
+from training.monitoring.ride_table import RideTable
+from training.monitoring.skew import Load, SkewCheck, stored_models
+from training.monitoring.summary import DamagedObject, HourSummary, encode_summary, load_summary, summary_key
+from training.registry.bucket import Bucket
+
+_MINUTE = timedelta(minutes=1)
+
+
+def labelled_key(hour: Hour) -> str:
+    """Return the key of an hour's labelled rides.
+
+    >>> labelled_key(Hour.parse("2026-08-01T09"))
+    'labelled/dt=2026-08-01/hh=09/rides.parquet'
+    """
+    return f"{FOLDER}/{hour.partition}/{FILE}"
+
+
+def join_hour(
+    bucket: Bucket, hour: Hour, options: JoinOptions, pass_number: int = FIRST, load: Load | None = None
+) -> HourSummary:
+    """Join an hour, store its labelled rides and bad outcomes, then its summary, and return the summary.
+
+    Running it again stores the same bytes if the archive holds the same records.
+
+    Args:
+        bucket: The archive, the models and the result.
+        hour: The hour of arrival.
+        options: What the join depends on besides.
+        pass_number: FIRST; SECOND takes up the outcomes of two days; EARLY joins before the horizon what is there.
+        load: Loads the versions that served, for the audit; without it, they are loaded from the bucket.
+
+    Raises:
+        BucketError: S3 fails.
+    """
+    reader = ArchiveReader(bucket)
+    end = horizon(hour, options.outcome_delay_minutes, pass_number)
+    with (
+        tempfile.TemporaryDirectory(prefix="join-") as folder,
+        RideTable(Path(folder), options.threads, options.memory_mb) as table,
+    ):
+        skew = SkewCheck(load or stored_models(bucket))
+        cohort = Cohort(reader, hour, options, pass_number, table, skew)
+        cohort.read()
+        cohort.release()
+        outcomes = OutcomeMatch(reader, hour, table, cohort.keys, end, options.outcome_delay_minutes)
+        outcomes.read()
+        parquet = table.write(list(cohort.versions))
+        summary = _summary(hour, pass_number, cohort, outcomes, table, reader)
+    for key, body in reject_objects(options.outcome_stream, outcomes.rejects):
+        bucket.write_once(key, body)
+    bucket.write(labelled_key(hour), parquet)
+    bucket.write(summary_key(hour), encode_summary(summary))
+    return summary
+
+
+def hours_due(bucket: Bucket, now: datetime, options: JoinOptions) -> list[Due]:
+    """Return the hours that a scheduled run joins, oldest first; `now` is aware.
+
+    Raises:
+        BucketError: S3 fails.
+    """
+    archived = next(iter(bucket.keys(f"{PREFIX}/{RIDES}/")), None)
+    first = hour_of_key(archived) if archived else None
+    joined = dict(_joined(bucket, Hour.of(now - LOOK_BACK), now))
+    return due_hours(first, joined, now, options.outcome_delay_minutes)
+
+
+def _joined(bucket: Bucket, first: Hour, now: datetime) -> Iterator[tuple[Hour, Joined]]:
+    hours = list(hours_between(first, now))
+    for hour, summary in zip(hours, bucket.each(lambda one: load_summary(bucket, one), hours), strict=True):
+        if summary:
+            yield hour, Joined(summary.pass_number, summary.n_waiting)
+
+
+def _summary(
+    hour: Hour, pass_number: int, cohort: Cohort, outcomes: OutcomeMatch, table: RideTable, reader: ArchiveReader
+) -> HourSummary:
+    counts = table.counts()
+    n_by_status = Counter(cohort.bad.values())
+    n_by_status.update({status: one.n for status, one in counts.items()})
+    predicted = table.predicted(list(cohort.versions))
+    by_version = sums_by_version(predicted)
+    return HourSummary(
+        hour=str(hour),
+        pass_number=pass_number,
+        horizon_minutes=(outcomes.end - hour.end) // _MINUTE,
+        n_ride_events=n_by_status.total(),
+        n_labelled=n_by_status[LABELLED],
+        n_without_outcome=n_by_status[NO_OUTCOME],
+        n_rejected=n_by_status[REJECTED],
+        n_failed=n_by_status[FAILED],
+        n_waiting=n_by_status[WAITING],
+        n_lost=n_by_status[LOST],
+        n_conflicting=len(cohort.conflicting),
+        n_skewed=len(cohort.skew.skewed),
+        n_recomputed=cohort.skew.n_recomputed,
+        n_unrecomputed=cohort.skew.n_unrecomputed,
+        n_duplicates=cohort.n_duplicates + cohort.predictions.n_repeated + outcomes.n_duplicates,
+        n_outcomes=outcomes.n_outcomes,
+        n_outcomes_rejected=len(outcomes.rejects),
+        n_outcomes_unmatched=outcomes.n_unmatched,
+        n_outcomes_unusable=outcomes.n_unusable,
+        n_contradicting=sum(one.n_contradicting for one in counts.values()),
+        n_out_of_range=n_by_status[LABELLED] - sum(sums.n for sums in by_version.values()),
+        by_version=by_version,
+        outcome_share_by_third=outcome_share_by_third(predicted),
+        rmse_minutes=rmse_minutes(by_version),
+        rmse_bounds_minutes=rmse_bounds_minutes(predicted),
+        damaged_objects=tuple(DamagedObject(key, problem) for key, problem in sorted(reader.problems.items())),
+        n_objects=dict(reader.n_objects),
+        n_bytes=reader.n_bytes,
+        duckdb=duckdb.__version__,
+    )

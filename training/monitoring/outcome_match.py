@@ -1,0 +1,160 @@
+"""The outcomes of a cohort: those with a ride id of the cohort that arrived until the horizon.
+
+Ride ids may be used again, so an outcome belongs to the last ride event with its id that arrived before it. Events of
+later hours count for that, and those of earlier hours do not: the cohort's own event is later than they are.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lambda_function.aws.rejects import reject_key
+from lambda_function.core.archive_lines import OUTCOMES, RIDES, ArchivedRecord
+from lambda_function.core.events import Reject, encode_reject
+from lambda_function.core.outcomes import Outcome, decode_outcome, decode_outcomes, outcome_minutes, ride_key
+from lambda_function.core.processor import RideBatch
+from lambda_function.errors import RejectError
+from training.monitoring.archive_reader import ArchiveReader, by_ride_key
+from training.monitoring.cohort import MICROSECONDS_PER_S, in_batches, microseconds
+from training.monitoring.hours import FIRST, Hour, horizon, hours_between
+from training.monitoring.ride_table import OutcomeRow, RideTable
+
+_MAX_REJECTS = 10_000  # of one object
+
+
+@dataclass(slots=True)
+class OutcomeMatch:
+    """Reads outcomes and matches them with the rides of the table.
+
+    Attributes:
+        keys: The keys of the cohort's rides.
+        end: The horizon.
+        outcome_delay_minutes: How late outcomes may be; so far back, ride events are looked for.
+        n_duplicates: Outcomes that came more than once with the same id.
+        n_outcomes: Outcomes that arrived in the hour.
+        n_unmatched: Of these, those without a ride event before them.
+        n_unusable: Outcomes of the cohort that give no duration.
+        rejects: Records that are no outcome and arrived in the hour, by id.
+    """
+
+    reader: ArchiveReader
+    hour: Hour
+    table: RideTable
+    keys: set[str]
+    end: datetime
+    outcome_delay_minutes: int
+    n_duplicates: int = 0
+    n_outcomes: int = 0
+    n_unmatched: int = 0
+    n_unusable: int = 0
+    rejects: dict[str, Reject] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _matched_keys: set[str] = field(default_factory=set)
+    _last_s: float = 0.0
+    _unknown: Counter[str] = field(default_factory=Counter)  # outcomes of the hour whose ride is not in the cohort
+
+    def read(self) -> None:
+        """Read the outcomes and what belongs to them, and fill the table.
+
+        Raises:
+            BucketError: S3 fails.
+        """
+        is_of_cohort = by_ride_key(self.keys.__contains__)
+        for hour in hours_between(self.hour, self.end):
+            chosen = None if hour == self.hour else is_of_cohort
+            for _, records in in_batches(self.reader.read(OUTCOMES, hour, chosen)):
+                self.table.add_outcomes(list(self._rows(records, is_of_hour=hour == self.hour)))
+        self._read_later_rides()
+        self._measure()
+        self._unknown.update(self.table.unmatched())
+        self._count_unmatched()
+
+    def _rows(self, records: list[ArchivedRecord], *, is_of_hour: bool) -> Iterator[OutcomeRow]:
+        """Return the outcomes of the cohort among records, each once."""
+        end_s = self.end.timestamp()
+        for record in records:
+            if record.at_s >= end_s:
+                continue
+            if record.id in self._seen:
+                self.n_duplicates += 1
+                continue
+            self._seen.add(record.id)
+            for outcome_id, outcome in self._decode(record, is_of_hour=is_of_hour):
+                key = ride_key(outcome.ride_id)
+                self.n_outcomes += is_of_hour
+                if key in self.keys:
+                    self._matched_keys.add(key)
+                    self._last_s = max(self._last_s, record.at_s)
+                    yield _row(outcome_id, key, record.at_s, outcome, is_of_hour=is_of_hour)
+                elif is_of_hour:
+                    self._unknown[key] += 1
+
+    def _decode(self, record: ArchivedRecord, *, is_of_hour: bool) -> list[tuple[str, Outcome]]:
+        """Return the outcomes of a record with their ids, and note its rejects if it arrived in the hour."""
+        try:
+            return [(record.id, decode_outcome(record.data))]
+        except RejectError:  # it may hold several
+            outcomes, rejects = decode_outcomes(record.kinesis_record())
+        if is_of_hour:
+            self.rejects.update((reject.event_id, reject) for reject in rejects)
+        return [(part.event_id, outcome) for part, outcome in outcomes]
+
+    def _read_later_rides(self) -> None:
+        """Read the ride events of later hours that used a ride id again, as far as outcomes came for it."""
+        is_wanted = by_ride_key(self._matched_keys.__contains__)
+        for hour in hours_between(self.hour + 1, datetime.fromtimestamp(self._last_s, self.end.tzinfo)):
+            for _, records in in_batches(self.reader.read(RIDES, hour, is_wanted)):
+                batch = RideBatch.of([record.kinesis_record() for record in records])
+                arrivals = [microseconds(record.envelope.arrival_time_s) for record in batch.records]
+                keys = [ride_key(event.ride_id) for event in batch.events]
+                self.table.add_later(list(zip(keys, arrivals, strict=True)))
+
+    def _measure(self) -> None:
+        """Work out the minutes of outcomes that have a drop-off alone."""
+        minutes: dict[str, float] = {}
+        for one in self.table.match():
+            outcome = Outcome(one.outcome_id, dropoff_datetime=one.dropoff)
+            try:
+                minutes[one.outcome_id] = outcome_minutes(outcome, one.pickup, one.ride_at_us / MICROSECONDS_PER_S)
+            except RejectError:
+                self.n_unusable += 1
+        self.table.measure(minutes)
+
+    def _count_unmatched(self) -> None:
+        """Look for the ride events of the hour's other outcomes as long as outcomes may take, the last hour first."""
+        unknown = self._unknown
+        n_hours = len(list(hours_between(self.hour + 1, horizon(self.hour, self.outcome_delay_minutes, FIRST))))
+        for back in range(1, n_hours + 1):
+            if not unknown:
+                return
+            for _, records in in_batches(self.reader.read(RIDES, self.hour + -back, by_ride_key(unknown.__contains__))):
+                for event in RideBatch.of([record.kinesis_record() for record in records]).events:
+                    unknown.pop(ride_key(event.ride_id), None)
+        self.n_unmatched = unknown.total()
+
+
+def _row(outcome_id: str, key: str, at_s: float, outcome: Outcome, *, is_of_hour: bool) -> OutcomeRow:
+    minutes, dropoff = outcome.ride_duration, None
+    if minutes is None and outcome.pickup_datetime is not None:
+        minutes = outcome_minutes(outcome, None, 0.0)
+    elif minutes is None:
+        minutes, dropoff = math.nan, outcome.dropoff_datetime
+    return OutcomeRow(outcome_id, key, microseconds(at_s), minutes, is_of_hour, dropoff)
+
+
+def reject_objects(stream: str, rejects: dict[str, Reject]) -> Iterator[tuple[str, bytes]]:
+    """Return rejects as objects: keys and bodies. The same rejects give the same, whatever objects held them."""
+    shards: dict[str, list[Reject]] = {}
+    for reject in sorted(rejects.values(), key=_place):
+        shards.setdefault(reject.shard_id, []).append(reject)
+    for one_shard in shards.values():
+        for start in range(0, len(one_shard), _MAX_REJECTS):
+            part = one_shard[start : start + _MAX_REJECTS]
+            body = b"".join(encode_reject(reject) + b"\n" for reject in part)
+            yield reject_key(stream, part[0], body), body
+
+
+def _place(reject: Reject) -> tuple[str, int, int]:
+    return reject.shard_id, int(reject.sequence_number), -1 if reject.sub_record is None else reject.sub_record
