@@ -95,7 +95,7 @@ from labelled where predicted_minutes is not null
 
 
 class RideRows(NamedTuple):
-    """Rides by column (n,), to add to the table. NaN, which DuckDB takes for null, stands for no prediction or interval."""
+    """Rides by column (n,), to add to the table. DuckDB takes NaN for null: no prediction, or no interval."""
 
     row: Sequence[int]
     id: Sequence[str]
