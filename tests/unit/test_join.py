@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, ArchivedStreams
-from training.monitoring.join import JoinOptions, join_hour, labelled_key
+from training.monitoring.join import join_hour, labelled_key
+from training.monitoring.options import JoinOptions
 from training.monitoring.summary import HourSummary, load_summary
 from training.registry.bucket import Bucket
 
