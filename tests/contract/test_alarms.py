@@ -12,6 +12,7 @@ from lambda_function.aws.settings import Settings
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
 from tests.kits.alarms import Properties, Values, evaluated, metrics, sounds, states
+from tests.kits.template import arn_of
 from tests.outcomes import SERVICE_DOWN
 
 WATCHED = {
@@ -31,7 +32,27 @@ WATCHED = {
     "DurationAlarm": {"Duration"},
     "NoPredictionsAlarm": {"IncomingRecords", "Predictions", "Rejects"},
     "ApiErrorsAlarm": {"5xx", "Count"},
+    "ArchiverErrorsAlarm": {"Errors"},
+    "ArchiveAgeAlarm": {"IteratorAge"},
+    "JoinerErrorsAlarm": {"Errors"},
+    "NoLabelledRidesAlarm": {"IncomingRecords", "RideEventsJoined", "LabelledRides"},
+    "LostRidesAlarm": {"LostRides"},
+    "ConflictingPredictionsAlarm": {"ConflictingPredictions"},
+    "SkewedPredictionsAlarm": {"SkewedPredictions"},
+    "UnrecomputedRidesAlarm": {"UnrecomputedRides"},
+    "DamagedArchiveAlarm": {"DamagedArchiveObjects"},
+    "OutcomeRejectsAlarm": {"OutcomeRejects", "LabelledRides"},
 }
+
+
+AUDITS = (
+    *("LostRidesAlarm", "ConflictingPredictionsAlarm", "SkewedPredictionsAlarm"),
+    *("UnrecomputedRidesAlarm", "DamagedArchiveAlarm", "OutcomeRejectsAlarm"),
+)
+"""Alarms on facts of an hour that is over; they sound for a day."""
+
+_PERIODS = {60: 5, 300: 5, 900: 4, 3600: 24}
+"""Periods in seconds, and how many of them an alarm may look at: at most a day."""
 
 
 def test_every_alarm_exists_and_watches_its_metrics(alarms: dict[str, Properties]) -> None:
@@ -59,12 +80,12 @@ def test_alarm_defines_missing_data_and_the_number_of_periods(name: str, alarms:
     alarm = alarms[name]
     assert alarm["TreatMissingData"] in {"notBreaching", "ignore", "breaching"}
     n_periods = int(alarm["EvaluationPeriods"])
-    assert 1 <= int(alarm.get("DatapointsToAlarm", n_periods)) <= n_periods <= 5
+    assert 1 <= int(alarm.get("DatapointsToAlarm", n_periods)) <= n_periods
     periods = {alarm["Period"]} if "Period" in alarm else {
         query["MetricStat"]["Period"] for query in alarm["Metrics"] if "MetricStat" in query
     }  # fmt: skip
-    assert len(periods) == 1
-    assert periods <= {60, 300}
+    (period_s,) = periods
+    assert n_periods <= _PERIODS[period_s]
 
 
 @pytest.mark.parametrize("name", [name for name, watched in WATCHED.items() if len(watched) > 1])
@@ -105,6 +126,20 @@ def test_metric_math_returns_one_series_of_all_its_metrics(name: str, alarms: di
         ("RejectsInQueueAlarm", {"visible": 0, "being_read": 0}, False),
         ("RejectsInQueueAlarm", {"visible": 1, "being_read": None}, True),
         ("RejectsInQueueAlarm", {"visible": 0, "being_read": 3}, True),  # somebody reads the queue
+        ("UndeliveredBatchesAlarm", {"predictor": None, "archive": None}, False),
+        ("UndeliveredBatchesAlarm", {"predictor": 1, "archive": None}, True),
+        ("UndeliveredBatchesAlarm", {"predictor": None, "archive": 1}, True),
+        ("NoLabelledRidesAlarm", {"rides": None, "outcomes": None, "joined": None, "labelled": None}, False),
+        ("NoLabelledRidesAlarm", {"rides": 9, "outcomes": None, "joined": None, "labelled": None}, True),
+        ("NoLabelledRidesAlarm", {"rides": 9, "outcomes": None, "joined": 0, "labelled": 0}, True),  # none is archived
+        ("NoLabelledRidesAlarm", {"rides": 9, "outcomes": None, "joined": 9, "labelled": 0}, False),  # nobody sends any
+        ("NoLabelledRidesAlarm", {"rides": 9, "outcomes": 9, "joined": 9, "labelled": 0}, True),
+        ("NoLabelledRidesAlarm", {"rides": 9, "outcomes": 9, "joined": 9, "labelled": 1}, False),
+        ("OutcomeRejectsAlarm", {"rejects": 9, "labelled": 0}, False),
+        ("OutcomeRejectsAlarm", {"rejects": 10, "labelled": None}, True),
+        ("OutcomeRejectsAlarm", {"rejects": 10, "labelled": 990}, False),
+        ("OutcomeRejectsAlarm", {"rejects": 11, "labelled": 989}, True),
+        ("OutcomeRejectsAlarm", {"rejects": None, "labelled": None}, False),
         ("IteratorAgeAlarm", {"age_ms": 300_000}, False),
         ("IteratorAgeAlarm", {"age_ms": 300_001}, True),
     ],
@@ -123,6 +158,10 @@ BREACHES: dict[str, Values] = {
     "DurationAlarm": {"duration_ms": 60_000},
     "NoPredictionsAlarm": {"arrived": 1000, "predicted": None, "rejected": None},
     "ApiErrorsAlarm": {"failed": 500, "asked": 500},
+    "UndeliveredBatchesAlarm": {"predictor": 1, "archive": None},
+    "ArchiveAgeAlarm": 1_800_001.0,
+    "NoLabelledRidesAlarm": {"rides": 9, "outcomes": 9, "joined": None, "labelled": None},
+    "OutcomeRejectsAlarm": {"rejects": 500, "labelled": 500},
 }
 """A period that breaches, by alarm; 1 for all others."""
 
@@ -132,9 +171,27 @@ def test_no_alarm_keeps_sounding_because_rides_stop(stack: Stack, alarms: dict[s
     """Measured before: IteratorAgeAlarm and RefreshFailuresAlarm sounded until the next ride."""
     breach = BREACHES.get(name, 1.0)
     silence = dict.fromkeys(breach) if isinstance(breach, dict) else None
-    found = states(stack, alarms[name], [breach] * 5 + [silence] * 5)
+    n_periods = max(5, alarms[name]["EvaluationPeriods"])
+    found = states(stack, alarms[name], [breach] * n_periods + [silence] * n_periods)
 
-    assert (found[4], found[-1]) == ("ALARM", "OK")
+    assert (found[n_periods - 1], found[-1]) == ("ALARM", "OK")
+
+
+@pytest.mark.parametrize("name", AUDITS)
+def test_fault_of_one_joined_hour_sounds_for_a_day_whatever_the_next_hours_show(
+    stack: Stack, alarms: dict[str, Properties], name: str
+) -> None:
+    breach = BREACHES.get(name, 1.0)
+    clean: Values = dict.fromkeys(breach, 0.0) if isinstance(breach, dict) else 0.0
+
+    assert states(stack, alarms[name], [breach, *[clean] * 24]) == ["ALARM"] * 24 + ["OK"]
+
+
+def test_first_hours_of_traffic_are_no_silence(stack: Stack, alarms: dict[str, Properties]) -> None:
+    delay_hours = 1 + int(stack.parameters["OutcomeDelayMinutes"]) // 60  # from the end of an hour to its join
+    waiting: Values = {"rides": 9, "outcomes": 9, "joined": None, "labelled": None}
+
+    assert set(states(stack, alarms["NoLabelledRidesAlarm"], [waiting] * (1 + delay_hours))) == {"OK"}
 
 
 def test_blocked_shard_that_is_retried_every_two_minutes_sounds(stack: Stack, alarms: dict[str, Properties]) -> None:
@@ -251,12 +308,18 @@ def test_failed_batch_sounds_until_an_operator_resets_its_alarm_even_after_its_m
 # The topic ------------------------------------------------------------------------------------------------------------
 
 
-def test_one_alarm_sounds_for_all_and_sends_to_one_topic(stack: Stack, alarms: dict[str, Properties]) -> None:
-    composite = stack.only("AWS::CloudWatch::CompositeAlarm")
-    rule = composite["AlarmRule"]["Fn::Sub"]
-    assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
-    assert sorted(re.findall(r"\$\{(\w+)\}", rule)) == sorted(alarms)
-    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
+def test_one_alarm_sounds_for_outages_and_one_for_the_audit_and_both_send_to_one_topic(
+    stack: Stack, alarms: dict[str, Properties]
+) -> None:
+    parts = {}
+    for name in ("StackAlarm", "AuditAlarm"):
+        composite = stack.template["Resources"][name]["Properties"]
+        rule = composite["AlarmRule"]["Fn::Sub"]
+        assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
+        assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
+        parts[name] = set(re.findall(r"\$\{(\w+)\}", rule))
+    assert parts["AuditAlarm"] == set(AUDITS)  # apart: an alarm of a day would hide an outage
+    assert parts["StackAlarm"] == alarms.keys() - set(AUDITS)
     assert not any(key.endswith("Actions") for alarm in alarms.values() for key in alarm)
 
 
@@ -274,19 +337,19 @@ def test_topic_is_encrypted_with_a_key_that_cloudwatch_may_use(stack: Stack) -> 
 @pytest.mark.parametrize(
     ("receiver", "key", "service", "action", "source"),
     [
-        ("GivenUpBatches", "Queues", "events", "sqs:SendMessage", "GivenUpBatchesRule"),
-        ("AlarmTopic", "Topics", "cloudwatch", "sns:Publish", "StackAlarm"),
+        ("GivenUpBatches", "Queues", "events", "sqs:SendMessage", arn_of("GivenUpBatchesRule")),
+        ("AlarmTopic", "Topics", "cloudwatch", "sns:Publish", [arn_of("StackAlarm"), arn_of("AuditAlarm")]),
     ],
 )
-def test_only_one_source_may_send_and_only_over_tls(
-    stack: Stack, receiver: str, key: str, service: str, action: str, source: str
+def test_only_the_stacks_own_source_may_send_and_only_over_tls(
+    stack: Stack, receiver: str, key: str, service: str, action: str, source: object
 ) -> None:
     policy = stack.template["Resources"][f"{receiver}Policy"]["Properties"]
     allowed, denied = policy["PolicyDocument"]["Statement"]
     assert policy[key] == [{"Ref": receiver}]
     assert (allowed["Effect"], allowed["Action"]) == ("Allow", action)
     assert allowed["Principal"] == {"Service": f"{service}.amazonaws.com"}
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [source, "Arn"]}}}
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": source}}
     assert denied["Effect"] == "Deny"
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 

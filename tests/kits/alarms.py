@@ -43,8 +43,10 @@ def evaluated(alarm: Properties, values: Mapping[str, float | None], timeout_s: 
         "MAX": max,
     }
     # IF evaluates both branches here, so a division by zero in either one gives no data.
+    for operator in ("AND", "OR"):
+        text = text.replace(f" {operator} ", f" {operator.lower()} ")
     try:
-        return float(eval(text.replace(" AND ", " and "), {"__builtins__": {}}, {**functions, **values}))  # noqa: S307
+        return float(eval(text, {"__builtins__": {}}, {**functions, **values}))  # noqa: S307
     except (TypeError, ZeroDivisionError):
         return None
 

@@ -8,8 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from lambda_function.aws.telemetry import BatchReport, Telemetry
+from lambda_function.aws.telemetry import ArchiveReport, ArchiveTelemetry, BatchReport, Telemetry
 from lambda_function.core.events import REJECT_REASONS
+from training.functions.telemetry import JoinTelemetry
+from training.monitoring.summary import HourSummary
 
 NAMESPACE, SERVICE = "ridecast", "metrics-kit"
 
@@ -46,7 +48,7 @@ class Metric:
 
 
 def own_metrics() -> set[Metric]:
-    """Return every metric that the function writes for a full batch and for a failed invocation."""
+    """Return every metric that the functions write for a full batch or an hour, and for a failed invocation."""
     return {
         Metric(directive["Namespace"], metric["Name"], frozenset(names))
         for line in own_lines()
@@ -57,7 +59,7 @@ def own_metrics() -> set[Metric]:
 
 
 def own_lines() -> list[dict[str, Any]]:
-    """Return the lines of metrics of a full batch and of a failed invocation."""
+    """Return the lines of metrics of a full batch or an hour, and of a failed invocation, of each function."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         telemetry = Telemetry(SERVICE, NAMESPACE, "INFO")
@@ -75,6 +77,22 @@ def own_lines() -> list[dict[str, Any]]:
             )
         )
         telemetry.failed(ValueError())
+        archive = ArchiveTelemetry(SERVICE, NAMESPACE, "INFO")
+        archive.report(
+            ArchiveReport(
+                stream="ride-events",
+                kind="rides",
+                shard_id="shardId-000000000000",
+                first_sequence_number="4959",
+                n_records=10,
+                n_objects=1,
+                n_bytes=310,
+            )
+        )
+        archive.failed(ValueError())
+        join = JoinTelemetry(SERVICE, NAMESPACE, "INFO")
+        join.joined(HourSummary(hour="2026-08-01T09", pass_number=1, horizon_minutes=180), 1.0)
+        join.hour_failed("2026-08-01T09", ValueError())
     lines = [json.loads(line) for line in out.getvalue().splitlines() if '"_aws"' in line]
     return [line for line in lines if "_aws" in line]
 

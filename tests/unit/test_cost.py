@@ -329,7 +329,7 @@ def test_inventory_is_what_the_stack_deploys() -> None:
         n_keys=by_type["AWS::KMS::Key"],
         n_mapping_metrics=6,
     )
-    assert counts.n_alarm_metrics > len(alarms) > counts.n_composite_alarms > 0
+    assert len(watched) > len(alarms) > counts.n_composite_alarms > 0
     assert min(asdict(counts).values()) > 0
 
 

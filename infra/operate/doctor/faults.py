@@ -12,6 +12,9 @@ from infra.operate.doctor.facts import Finding, Severity
 
 _BAD, _WARNING, _UNKNOWN = Severity.bad, Severity.warning, Severity.unknown
 
+_COMPOSITE = ("StackAlarm", "AuditAlarm")
+"""Alarms of other alarms: they have no section in the runbook."""
+
 REPAIR = "docs/runbook.md#repair"
 """The section that makes a stack again what its template says."""
 
@@ -634,7 +637,7 @@ _ALARMS = (
         "alarm",
         _BAD,
         "docs/runbook.md{section} describes what to do",
-        ("StackAlarm",),
+        _COMPOSITE,
         "the alarm's section here",
     ),
     Fault(
@@ -694,6 +697,82 @@ _ALARMS = (
     ),
 )
 
+_OUTCOMES = (
+    Fault(
+        "archive-failing",
+        "the archive function fails: records wait on the streams",
+        "",
+        _BAD,
+        "docs/runbook.md#archivererrorsalarm",
+        ("ArchiverErrorsAlarm", "ArchiveAgeAlarm"),
+    ),
+    Fault(
+        "join-failing",
+        "the join fails: hours are not labelled",
+        "",
+        _WARNING,
+        "docs/runbook.md#joinererrorsalarm",
+        ("JoinerErrorsAlarm",),
+    ),
+    Fault(
+        "nothing-labelled",
+        "rides or outcomes arrive, and no ride is labelled",
+        "",
+        _WARNING,
+        "docs/runbook.md#nolabelledridesalarm",
+        ("NoLabelledRidesAlarm",),
+    ),
+    Fault(
+        "rides-lost",
+        "rides have neither a prediction nor a reject",
+        "",
+        _BAD,
+        "`ridecast outcomes audit --from 26h --show lost --stack {stack}`, and docs/runbook.md#lostridesalarm",
+        ("LostRidesAlarm",),
+    ),
+    Fault(
+        "predictions-conflict",
+        "a ride event has two different predictions",
+        "",
+        _BAD,
+        "`ridecast outcomes audit --from 26h --show conflicting --stack {stack}`, and "
+        "docs/runbook.md#conflictingpredictionsalarm",
+        ("ConflictingPredictionsAlarm",),
+    ),
+    Fault(
+        "predictions-skewed",
+        "a version that served computes other predictions now",
+        "",
+        _BAD,
+        "`ridecast outcomes audit --from 26h --show skew --stack {stack}`, and docs/runbook.md#skewedpredictionsalarm",
+        ("SkewedPredictionsAlarm",),
+    ),
+    Fault(
+        "rides-not-recomputed",
+        "a version that served can't be loaded again",
+        "",
+        _WARNING,
+        "restore or sign it: docs/runbook.md#unrecomputedridesalarm",
+        ("UnrecomputedRidesAlarm",),
+    ),
+    Fault(
+        "archive-damaged",
+        "objects of the archive are damaged",
+        "",
+        _WARNING,
+        "docs/runbook.md#damagedarchivealarm",
+        ("DamagedArchiveAlarm",),
+    ),
+    Fault(
+        "outcomes-rejected",
+        "too many outcomes are rejects",
+        "",
+        _WARNING,
+        "`ridecast records list --kind reject --stack {stack}`, and docs/runbook.md#outcomerejectsalarm",
+        ("OutcomeRejectsAlarm",),
+    ),
+)
+
 _NOT_LOOKED_AT = (
     Fault(
         "denied",
@@ -713,7 +792,10 @@ _NOT_LOOKED_AT = (
 
 FAULTS = {
     fault.name: fault
-    for group in (_STACK, _RELEASE, _MISSING, _CHANGED, _STREAMS, _MAPPING, _FUNCTION, _MODEL, _ALARMS, _NOT_LOOKED_AT)
+    for group in (
+        *(_STACK, _RELEASE, _MISSING, _CHANGED, _STREAMS, _MAPPING, _FUNCTION, _MODEL),
+        *(_ALARMS, _OUTCOMES, _NOT_LOOKED_AT),
+    )
     for fault in group
 }
 """All faults by name, in the order of the runbook's table."""
@@ -741,7 +823,7 @@ def table() -> Iterator[str]:
     yield "|---|---|---|---|"
     for fault in FAULTS.values():
         seen = f"*{fault.check}*, {_WORDS[fault.severity]}" if fault.check else "not seen"
-        alarms = ", ".join(f"[{name}](#{name.lower()})" for name in fault.alarms if name != "StackAlarm") or "none"
+        alarms = ", ".join(f"[{name}](#{name.lower()})" for name in fault.alarms if name not in _COMPOSITE) or "none"
         yield f"| {fault.what} | {seen} | {alarms} | {_with_names(fault.in_table or fault.remedy)} |"
 
 
