@@ -58,7 +58,7 @@ WANTED = {
         FOREIGN | {"duckdb", "training"},
     ),
     JOINER: Wanted(
-        ["training.functions.telemetry"],  # the join follows
+        ["training.functions.join"],
         COMMON | {"__pycache__", "_duckdb-stubs", "_duckdb.abi3.so", "adbc_driver_duckdb", "duckdb", "training"},
         FOREIGN,
     ),
@@ -73,7 +73,7 @@ sys.path.append(runtime)
 import numpy
 entries = [import_module(entry) for entry in entries]
 print(json.dumps({
-    "handlers": all(callable(getattr(entry, "lambda_handler", callable)) for entry in entries),
+    "handlers": all(callable(entry.lambda_handler) for entry in entries),
     "homes": [module.__file__ for module in (numpy, *entries)],
     "modules": sorted({name.partition(".")[0] for name in sys.modules}),
 }))

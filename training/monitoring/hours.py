@@ -107,6 +107,18 @@ def horizon(hour: Hour, outcome_delay_minutes: int, pass_number: int = FIRST) ->
     return hour.end + timedelta(minutes=LONGEST_RIDE_MINUTES + outcome_delay_minutes)
 
 
+def pass_of(hour: Hour, now: datetime, outcome_delay_minutes: int) -> int:
+    """Return the pass that an hour is in: EARLY before its horizon.
+
+    >>> hour = Hour.parse("2026-08-01T09")
+    >>> [pass_of(hour, hour.end + timedelta(hours=age), outcome_delay_minutes=120) for age in (2, 3, 48)]
+    [0, 1, 2]
+    """
+    if horizon(hour, outcome_delay_minutes, SECOND) <= now:
+        return SECOND
+    return FIRST if horizon(hour, outcome_delay_minutes) <= now else EARLY
+
+
 class Joined(NamedTuple):
     """The state of an hour that was joined."""
 
