@@ -9,6 +9,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,67 +31,62 @@ class ObjectRecords(NamedTuple):
     records: list[ArchivedRecord]
 
 
-class _Rides(msgspec.Struct, gc=False):
+class _OfRide(msgspec.Struct, gc=False):
     ride_id: str | int
 
 
 class _RideLine(msgspec.Struct, gc=False):
-    data: _Rides
+    data: _OfRide
 
 
-class _Predictions(msgspec.Struct, gc=False):
+class _OfPrediction(msgspec.Struct, gc=False):
     prediction_id: str
 
 
 class _PredictionLine(msgspec.Struct, gc=False):
-    data: _Predictions
-
-
-class _PredictedRide(msgspec.Struct, gc=False):
-    prediction: _Rides
-
-
-class _PredictedRideLine(msgspec.Struct, gc=False):
-    data: _PredictedRide
+    data: _OfPrediction
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Chooses lines by one field of their data; a line without that field, or in base64, is always chosen."""
+    """Chooses lines by one field of their data; a line without that field, or in base64, is always chosen.
+
+    Attributes:
+        decoder: Decodes the field of a line and nothing else.
+        field: Returns it from what was decoded.
+        is_wanted: Returns whether a line with this text in the field is chosen.
+    """
 
     decoder: msgspec.json.Decoder[Any]
-    field: Callable[[Any], str]
+    field: Callable[[Any], str | int]
     is_wanted: Callable[[str], bool]
 
     def choose(self, lines: bytes) -> bytes:
         """Return the lines to decode."""
-        each = [line for line in lines.split(b"\n") if line]
+        each = lines.removesuffix(b"\n").split(b"\n")
         try:
-            fields = map(self.field, self.decoder.decode_lines(lines))
-            return b"\n".join([line for line, one in zip(each, fields, strict=True) if self.is_wanted(one)])
-        except (*_NOT_THE_FORM, ValueError):  # the latter for white space between lines
-            return b"\n".join([line for line in each if self._may_be_wanted(line)])
+            decoded = self.decoder.decode_lines(lines)
+        except _NOT_THE_FORM:
+            decoded = []
+        if len(decoded) != len(each):
+            return b"\n".join([line for line in each if line and self._may_be_wanted(line)])
+        return b"\n".join(compress(each, map(self.is_wanted, map(str, map(self.field, decoded)))))
 
     def _may_be_wanted(self, line: bytes) -> bool:
         try:
-            return self.is_wanted(self.field(self.decoder.decode(line)))
+            return self.is_wanted(str(self.field(self.decoder.decode(line))))
         except _NOT_THE_FORM:
             return True
 
 
 def by_ride_key(is_wanted: Callable[[str], bool]) -> Filter:
     """Choose ride events, or outcomes, by their `ride_key`."""
-    return Filter(msgspec.json.Decoder(_RideLine), lambda line: str(line.data.ride_id), is_wanted)
+    return Filter(msgspec.json.Decoder(_RideLine), attrgetter("data.ride_id"), is_wanted)
 
 
 def by_prediction_id(is_wanted: Callable[[str], bool]) -> Filter:
     """Choose predictions by their id."""
-    return Filter(msgspec.json.Decoder(_PredictionLine), lambda line: str(line.data.prediction_id), is_wanted)
-
-
-def by_predicted_ride(is_wanted: Callable[[str], bool]) -> Filter:
-    """Choose predictions by the `ride_key` of their ride."""
-    return Filter(msgspec.json.Decoder(_PredictedRideLine), lambda line: str(line.data.prediction.ride_id), is_wanted)
+    return Filter(msgspec.json.Decoder(_PredictionLine), attrgetter("data.prediction_id"), is_wanted)
 
 
 @dataclass(slots=True)

@@ -2,9 +2,8 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from lambda_function.core.archive_lines import PREDICTIONS, RIDES, ArchivedRecord
 from lambda_function.core.events import ride_columns
@@ -164,25 +163,24 @@ class Cohort:
     def _version(self, name: str) -> int:
         return self.versions.setdefault(name, len(self.versions)) if name else _NO_VERSION
 
-    def _later(self, end: datetime) -> Iterator[Hour]:
-        return hours_between(self.hour + 1, end)
-
     def _read_later_predictions(self) -> None:
         """Read the predictions of later hours for the cohort: beyond the first horizon only if a ride has none yet."""
         by_id, missing = self.predictions.by_id, self._missing
-        records = {_record_id(event_id) for event_id in missing}
-        is_wanted = by_prediction_id(
-            lambda prediction_id: (
-                prediction_id in by_id or prediction_id in missing or _record_id(prediction_id) in records
-            )
-        )
         first = horizon(self.hour, self.options.outcome_delay_minutes)
         end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
-        for hour in self._later(end):
-            if hour.start >= first and missing.keys() <= by_id.keys():
+        for hour in hours_between(self.hour + 1, end):
+            left = missing.keys() - by_id.keys()
+            if hour.start >= first and not left:
                 return
-            for one in self.reader.read(PREDICTIONS, hour, is_wanted):
+            wanted = by_prediction_id(self._is_of(left) if left else by_id.__contains__)
+            for one in self.reader.read(PREDICTIONS, hour, wanted):
                 self.predictions.add(record for record in one.records if record.at_s < end.timestamp())
+
+    def _is_of(self, missing: Set[str]) -> Callable[[str], bool]:
+        """Return whether a prediction is of the cohort; that of a part is of its record, whatever divided it."""
+        ids = self.predictions.by_id
+        records = {_record_id(event_id) for event_id in missing}
+        return lambda prediction_id: prediction_id in ids or _record_id(prediction_id) in records
 
     def _replace(self) -> None:
         """Give the predictions that came late, or that were chosen among several, to their rides, and compare them."""
@@ -257,7 +255,9 @@ class Cohort:
         self.table.set_statuses(rows)
 
     def _account_for(self, numbers: dict[str, int]) -> dict[str, str]:
-        others = [one_id for one_id, one in self.predictions.by_id.items() if one.row == NO_ROW]
+        records = set(map(_record_id, self._missing))
+        by_id = self.predictions.by_id.items()
+        others = [one_id for one_id, one in by_id if one.row == NO_ROW and _record_id(one_id) in records]
         stream, may_wait = self.options.ride_stream, self.pass_number != SECOND
         return account_for(self.reader.bucket, stream, self.hour, self._missing, numbers, others, may_wait=may_wait)
 
@@ -270,7 +270,7 @@ class Cohort:
             return False
 
         end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
-        for hour in self._later(end):
+        for hour in hours_between(self.hour + 1, end):
             for _ in self.reader.read(PREDICTIONS, hour, by_prediction_id(note)):
                 numbers = reached(ids, shards, numbers)
                 ids.clear()
@@ -283,5 +283,5 @@ def _record_id(event_id: str) -> str:
     >>> _record_id("shardId-0:49:3"), _record_id("shardId-0:49")
     ('shardId-0:49', 'shardId-0:49')
     """
-    shard_id, number, *_ = event_id.split(":", 2)
-    return f"{shard_id}:{number}"
+    shard_id, _, place = event_id.partition(":")
+    return f"{shard_id}:{place.partition(':')[0]}"

@@ -115,8 +115,7 @@ def reached(prediction_ids: Iterable[str], shards: Collection[str], so_far: Mapp
     numbers = dict(so_far)
     for prediction_id in prediction_ids:
         shard_id, _, place = prediction_id.partition(":")
-        if shard_id in shards:
-            number = int(place.partition(":")[0])
-            if number > numbers.get(shard_id, -1):
-                numbers[shard_id] = number
+        digits = place.partition(":")[0]
+        if shard_id in shards and digits.isdecimal():
+            numbers[shard_id] = max(int(digits), numbers.get(shard_id, -1))
     return numbers

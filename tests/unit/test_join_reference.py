@@ -1,0 +1,54 @@
+"""The join equals thirty lines of plain Python, on random streams with reused ids."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.builders import interval_bundle
+from tests.builders_archive import ArchivedStreams, at_s
+from tests.unit.test_join import join, rides
+
+IDS = st.integers(1, 3)
+MINUTES = st.integers(-30, 110).map(lambda half: half * 2.0)  # few, so that many are equal
+RIDES = st.lists(st.tuples(IDS, MINUTES, st.booleans()), max_size=12)
+OUTCOMES = st.lists(st.tuples(IDS, MINUTES, st.integers(0, 3)), max_size=12)  # of 0 minutes are bad
+
+
+def expected(streams: ArchivedStreams, sent: list[Any], outcomes: list[Any]) -> list[tuple[Any, ...]]:
+    """Each ride of the hour: id, duration, whether it is contradicting, whether it was predicted."""
+    horizon_minute = 60 + 180
+    events = [(at_s(minute), record.event_id, ride_id, minute, predicted)
+              for record, (ride_id, minute, predicted) in zip(streams.rides, sent, strict=True)]  # fmt: skip
+    found: dict[str, list[tuple[float, str, int]]] = {}
+    for record, (ride_id, minute, duration) in zip(streams.outcomes, outcomes, strict=True):
+        before = [one for one in events if one[2] == ride_id and one[3] <= minute and one[3] >= 0]
+        if duration and 0 <= minute < horizon_minute and before:
+            found.setdefault(max(before)[1], []).append((at_s(minute), record.event_id, duration))
+    rows = []
+    for _, event_id, _, minute, predicted in sorted(events):
+        if 0 <= minute < 60:
+            mine = sorted(found.get(event_id, []))
+            durations = [duration for _, _, duration in mine]
+            rows.append((event_id, durations[0] if mine else None, len(set(durations)) > 1, predicted))
+    return rows
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sent=RIDES, outcomes=OUTCOMES, n_per_object=st.integers(1, 4))
+def test_join_equals_the_plain_reference(sent: list[Any], outcomes: list[Any], n_per_object: int) -> None:
+    streams = ArchivedStreams(interval_bundle().model)
+    for ride_id, minute, is_predicted in sent:
+        streams.ride(ride_id, minute, is_predicted=is_predicted)
+    for ride_id, minute, duration in outcomes:
+        streams.outcome(ride_id, minute, duration)
+    bucket = streams.store(n_per_object)
+    summary = join(bucket)
+    joined = [
+        (one["event_id"], one["duration_minutes"], one["contradicting"], one["predicted_minutes"] is not None)
+        for one in rides(bucket)
+    ]
+    assert joined == expected(streams, sent, outcomes)
+    assert summary.n_ride_events == len(joined)
+    bad = [minute for _, minute, duration in outcomes if 0 <= minute < 60 and not duration]
+    assert summary.n_outcomes_rejected == len(bad)
