@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import channels, cost, demo, models, operate, outcomes, records, rides, signals, tracking, train
+from infra.cli import channels, cost, demo, joined, models, operate, outcomes, records, rides, signals, tracking, train
 
 HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
 
@@ -40,7 +40,12 @@ MODELS: Commands = {
     "check": tracking.check_command,
 }
 RIDES: Commands = {"send": rides.send_command, "tail": rides.tail_command, "replay": rides.replay_command}
-OUTCOMES: Commands = {"send": outcomes.send_command, "forget": outcomes.forget_command}
+OUTCOMES: Commands = {
+    "send": outcomes.send_command,
+    "join": joined.join_command,
+    "audit": joined.audit_command,
+    "forget": outcomes.forget_command,
+}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 

@@ -152,6 +152,10 @@ class Aws:
         """Return an output of the stack; None without `--stack`, or if an older template made the stack without it."""
         return None if self._described is None else self._described.outputs.get(name)
 
+    def parameter(self, name: str) -> str | None:
+        """Return a parameter of the stack; None without `--stack`, or if an older template has none of that name."""
+        return None if self._described is None else self._described.parameters.get(name)
+
     def replayer(self, function: str | None) -> "Replayer":
         """Return the replayer to a function, else to the alias of the stack's function.
 
@@ -193,7 +197,7 @@ class Aws:
         from lambda_function.aws.signature import KEY_ARN
         from training.registry.signing import Signer
 
-        key = key or (self._described.parameters.get("ModelSigningKeyArn") if self._described else None)
+        key = key or self.parameter("ModelSigningKeyArn")
         if not key:
             return None
         arn = KEY_ARN.fullmatch(key)
@@ -222,6 +226,18 @@ class BucketAws(Aws):
         str | None,
         typer.Option(help="Bucket, or a folder as file:PATH. (default: the stack's, or for models file:build/bucket)"),
     ] = None
+
+    def open_named_bucket(self) -> "Bucket":
+        """Open the bucket as named, or the stack's.
+
+        Raises:
+            UserError: Neither is named: unlike models, what it holds has no default bucket.
+        """
+        from training.errors import UserError
+
+        if self.bucket is None and self.stack is None:
+            raise UserError("no bucket is named", "give --stack or --bucket")
+        return self.open_bucket()
 
     def open_bucket(self) -> "Bucket":
         """Open the bucket: as named, else the stack's, else LOCAL_BUCKET.

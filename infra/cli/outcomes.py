@@ -80,12 +80,9 @@ def forget_command(
     """
     from infra.operate.forget.forget import Forget
     from infra.operate.forget.without import RideSearch
-    from training.errors import UserError
 
-    if aws.bucket is None and aws.stack is None:
-        raise UserError("no bucket is named", "give --stack or --bucket")
     begin, end = time_options(since, until, ("--from", "--to"))
-    bucket = aws.open_bucket()
+    bucket = aws.open_named_bucket()
     if not (dry_run or yes):
         _ask(ride_id, bucket.name)
     run = Forget(bucket, RideSearch(ride_id), is_dry_run=dry_run)

@@ -38,18 +38,15 @@ class RecordsAws(BucketAws):
     queue: Annotated[str | None, typer.Option(help="URL of the rejects queue. (default: the stack's)")] = None
 
     def open_records(self, *, moves: bool = True) -> "_Records":
-        """Open the records. Unlike models, they have no default bucket.
+        """Open the records.
 
         Args:
             moves: Whether to move the rejects in the queue into the bucket.
         """
         from infra.operate.redrive.queue import empty_queue
         from infra.operate.redrive.selection import FAILURES, REJECTS
-        from training.errors import UserError
 
-        if self.bucket is None and self.stack is None:
-            raise UserError("no bucket is named", "give --stack or --bucket")
-        bucket = self.open_bucket()
+        bucket = self.open_named_bucket()
         if self.kind == "failure":
             return _Records(FAILURES, bucket)
         url = self.queue or self.optional_output("RejectsQueueUrl")

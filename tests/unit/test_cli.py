@@ -34,7 +34,7 @@ GROUPS = {
     "": "demo train backtest report serve doctor smoke cost",
     "models": "list show compare release promote rollback restore history reproduce sign sync check",
     "rides": "send tail replay",
-    "outcomes": "send forget",
+    "outcomes": "send join audit forget",
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]

@@ -1,0 +1,72 @@
+"""Which hours a person joins, in which pass, and what the audits of several hours add up to."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from training.errors import UserError
+from training.monitoring.hours import EARLY, FIRST, SECOND, Due, Hour, horizon, hours_between
+from training.monitoring.summary import HourSummary
+
+FAULTS = ("n_lost", "n_conflicting", "n_skewed")
+"""The counts of an audit that must be 0."""
+
+COUNTS = (
+    "n_ride_events",
+    "n_labelled",
+    "n_without_outcome",
+    "n_rejected",
+    "n_failed",
+    "n_waiting",
+    *FAULTS,
+    "n_recomputed",
+    "n_unrecomputed",
+    "n_contradicting",
+    "n_outcomes",
+    "n_outcomes_rejected",
+    "n_outcomes_unmatched",
+)
+"""The counts that are added up over hours."""
+
+
+def hours_to_judge(begin: datetime, end: datetime | None, now: datetime, delay_minutes: int) -> list[Hour]:
+    """Return the hours that begin between two times; without an end, those whose horizon has passed.
+
+    The first hour is the one that holds `begin`.
+    """
+    hours = list(hours_between(Hour.of(begin), end or now))
+    return hours if end else [hour for hour in hours if horizon(hour, delay_minutes) <= now]
+
+
+def passes(hours: Iterable[Hour], now: datetime, delay_minutes: int, *, may_be_early: bool) -> list[Due]:
+    """Return hours with the pass that each is in.
+
+    Raises:
+        UserError: The horizon of an hour has not passed, and it may not be judged early.
+    """
+    due = [Due(hour, pass_of(hour, now, delay_minutes)) for hour in hours]
+    early = next((one.hour for one in due if one.pass_number == EARLY), None)
+    if early and not may_be_early:
+        raise UserError(
+            f"outcomes of {early} are waited for until {horizon(early, delay_minutes):%Y-%m-%dT%H:%MZ}",
+            f"end with --to {early}, or give --now to judge it early",
+        )
+    return due
+
+
+def pass_of(hour: Hour, now: datetime, delay_minutes: int) -> int:
+    """Return the pass that an hour is in: EARLY before its horizon.
+
+    >>> from datetime import timedelta
+    >>> hour = Hour.parse("2026-08-01T09")
+    >>> [pass_of(hour, hour.end + timedelta(hours=age), 120) for age in (2, 3, 48)]
+    [0, 1, 2]
+    """
+    if horizon(hour, delay_minutes, SECOND) <= now:
+        return SECOND
+    return FIRST if horizon(hour, delay_minutes) <= now else EARLY
+
+
+def totals(summaries: Sequence[HourSummary]) -> dict[str, int]:
+    """Return the sums of COUNTS, and the number of damaged objects of the archive."""
+    sums = {name: sum(getattr(one, name) for one in summaries) for name in COUNTS}
+    return {**sums, "n_damaged_objects": len({damaged.key for one in summaries for damaged in one.damaged_objects})}
