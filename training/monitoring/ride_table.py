@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from training.data.labelled import COLUMNS, FILE, LABELLED, NO_OUTCOME
 from training.monitoring.accuracy import PredictedRides
 
+SAME_SCHEMA = "set disabled_optimizers = 'statistics_propagation'"
+"""Before a COPY: otherwise a column is declared `not null` in the hours in which it has no null."""
+
 ROWS_PER_GROUP = 122_880
 """DuckDB's own default, and a multiple of its vectors; fixed, because the file's bytes depend on it."""
 
@@ -234,6 +237,7 @@ class RideTable:
         rows = f"select {columns} from labelled order by arrival_time, event_id"  # noqa: S608 - our own names
         form = f"format parquet, compression zstd, row_group_size {ROWS_PER_GROUP}"
         self._connection.execute(_FIRST).execute(_LABELLED)
+        self._connection.execute(SAME_SCHEMA)
         self._connection.execute(f"copy ({rows}) to '{path}' ({form})")
         return path.read_bytes()
 

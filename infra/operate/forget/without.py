@@ -27,6 +27,7 @@ from lambda_function.core.events import Reject, decode_reject, partition_key
 from lambda_function.core.spelling import respell
 from lambda_function.errors import ArchiveError
 from training.data.labelled import FOLDER as LABELLED
+from training.monitoring.ride_table import ROWS_PER_GROUP, SAME_SCHEMA
 
 _NAME = "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in "ride_id")
 _RIDE_ID = re.compile(rf'"{_NAME}"\s*:\s*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+)'.encode(), re.DOTALL)
@@ -154,12 +155,12 @@ def labelled_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
         old, new = Path(folder, "old.parquet"), Path(folder, "new.parquet")
         old.write_bytes(body)
         try:
-            rides = connection.read_parquet(str(old))
-            left = rides.filter(f"ride_id <> {_quoted(search.ride_id)}")
-            n_removed = len(rides) - len(left)
+            connection.execute(SAME_SCHEMA)
+            left = connection.read_parquet(str(old)).filter(f"ride_id <> {_quoted(search.ride_id)}")
+            n_removed = len(connection.read_parquet(str(old))) - len(left)
             if not n_removed:
                 return None
-            left.write_parquet(str(new), compression="zstd")
+            left.write_parquet(str(new), compression="zstd", row_group_size=ROWS_PER_GROUP)
         except duckdb.Error as error:
             raise UnreadableError(str(error)) from error
         return Rest(key, new.read_bytes(), n_removed)
