@@ -29,13 +29,20 @@ INPUT = StreamFacts(
     parameters={"StreamMode": "PROVISIONED", "RideEventsShards": "2"},
 )
 OUTPUT = replace(INPUT, name="ride-predictions", role="output", parameters={"RidePredictionsShards": "2"})
+OUTCOMES = replace(INPUT, name="ride-outcomes", role="outcomes", parameters={"RideOutcomesShards": "2"})
 WORK = WorkFacts(n_records=1000, n_predictions=995, n_rejects=5, max_record_age_s=2.0, n_recent_records=100)
 
 HEALTHY = StackFacts(
     name="ridecast",
     status="UPDATE_COMPLETE",
     window_minutes=60,
-    parameters={"StreamMode": "PROVISIONED", "RideEventsShards": "2", "RidePredictionsShards": "2", "MemoryMb": "1769"},
+    parameters={
+        "StreamMode": "PROVISIONED",
+        "RideEventsShards": "2",
+        "RidePredictionsShards": "2",
+        "RideOutcomesShards": "2",
+        "MemoryMb": "1769",
+    },
     template_diff=(),
     release=ReleaseFacts("predictor", "live", serving="7", published="7"),
     model=good("model", "channel stable of s3://rides holds green-2021-01-3f2a9c1d0b7e, and it loads"),
@@ -43,7 +50,8 @@ HEALTHY = StackFacts(
     work=WORK,
     mapping=MappingFacts("Enabled", "OK"),
     concurrency=ConcurrencyFacts(None, n_unreserved=1000, n_account=1000),
-    streams=(INPUT, OUTPUT),
+    streams=(INPUT, OUTPUT, OUTCOMES),
+    archive_mappings={"ride-events": MappingFacts("Enabled", "OK")},
     alarms=(AlarmFacts("ridecast-errors", "FunctionErrorsAlarm", "OK"), AlarmFacts("age", "A", "INSUFFICIENT_DATA")),
     n_subscribers=1,
     quotas=(QuotaFacts("shards", 4, 500),),

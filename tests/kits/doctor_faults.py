@@ -47,6 +47,10 @@ def delete_output_stream(on: Deployed) -> None:
     on.client("kinesis").delete_stream(StreamName=on.outputs["RidePredictionsStream"])
 
 
+def delete_outcomes_stream(on: Deployed) -> None:
+    on.client("kinesis").delete_stream(StreamName=on.outputs["RideOutcomesStream"])
+
+
 def delete_function(on: Deployed) -> None:
     on.client("lambda").delete_function(FunctionName=on.outputs["FunctionName"])
 
@@ -90,6 +94,39 @@ def delete_alarm(on: Deployed) -> None:
     on.client("cloudwatch").delete_alarms(AlarmNames=[on.name("ThrottlesAlarm")])
 
 
+def delete_named(output: str) -> Plant:
+    return lambda on: on.client("lambda").delete_function(FunctionName=on.outputs[output])
+
+
+def delete_archive_mapping(on: Deployed) -> None:
+    on.client("lambda").delete_event_source_mapping(UUID=on.name("ArchiverPredictions"))
+
+
+def disable_archive_mapping(on: Deployed) -> None:
+    on.client("lambda").update_event_source_mapping(UUID=on.name("ArchiverOutcomes"), Enabled=False)
+
+
+def change_variables_of(output: str) -> Plant:
+    def plant(on: Deployed) -> None:
+        aws_lambda, function = on.client("lambda"), on.outputs[output]
+        variables = aws_lambda.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        environment = {"Variables": {**variables, "BUCKET": "another"}}
+        aws_lambda.update_function_configuration(FunctionName=function, Environment=environment)
+
+    return plant
+
+
+def delete_schedule(on: Deployed) -> None:
+    on.client("scheduler").delete_schedule(Name=on.name("JoinerSchedule"))
+
+
+def disable_schedule(on: Deployed) -> None:
+    scheduler, name = on.client("scheduler"), on.name("JoinerSchedule")
+    schedule = scheduler.get_schedule(Name=name)
+    kept = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+    scheduler.update_schedule(**kept, State="DISABLED")
+
+
 def shorten_retention(on: Deployed) -> None:
     shorter = {"StreamName": on.outputs["RideEventsStream"], "RetentionPeriodHours": 24}
     on.client("kinesis").decrease_stream_retention_period(**shorter)
@@ -125,9 +162,9 @@ def schedule_deletion_of_the_key(on: Deployed) -> None:
     on.client("kms").schedule_key_deletion(KeyId=on.name("Key"), PendingWindowInDays=7)
 
 
-def take_permission(sid: str) -> Plant:
+def take_permission(sid: str, function: str = "Predictor") -> Plant:
     def plant(on: Deployed) -> None:
-        iam, policy = on.client("iam"), {"RoleName": on.name("PredictorRole"), "PolicyName": "predictor"}
+        iam, policy = on.client("iam"), {"RoleName": on.name(f"{function}Role"), "PolicyName": function.lower()}
         document = iam.get_role_policy(**policy)["PolicyDocument"]
         left = [one for one in document["Statement"] if one["Sid"] != sid]
         assert left != document["Statement"]
@@ -161,13 +198,6 @@ def change_variable(name: str, value: str) -> Plant:
         aws_lambda.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
 
     return plant
-
-
-def change_bucket_of_the_api(on: Deployed) -> None:
-    aws_lambda, function = on.client("lambda"), on.outputs["ApiFunctionName"]
-    variables = aws_lambda.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    environment = {"Variables": {**variables, "BUCKET": "another"}}
-    aws_lambda.update_function_configuration(FunctionName=function, Environment=environment)
 
 
 def change_mapping(**properties: object) -> Plant:
@@ -223,13 +253,24 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("environment-wrong", change_variable("OUTPUT_STREAM", "nope"), "--name live --function-version 1`"),
     ("environment-wrong", change_variable("BUCKET", "another"), "--name live --function-version 1`"),
     ("environment-wrong", change_variable("REJECTS_QUEUE_URL", ""), "--name live --function-version 1`"),
-    ("api-environment-wrong", change_bucket_of_the_api, "docs/runbook.md#repair"),
+    ("api-environment-wrong", change_variables_of("ApiFunctionName"), "docs/runbook.md#repair"),
     ("mapping-changed", change_mapping(BisectBatchOnFunctionError=False), "--bisect-batch-on-function-error`"),
     ("mapping-changed", change_mapping(MaximumRetryAttempts=3), "--maximum-retry-attempts "),
     ("mapping-changed", change_mapping(DestinationConfig={}), "--destination-config '{"),
     ("rejects-queue-missing", delete_rejects_queue, "docs/runbook.md#repair"),
     ("queue-not-encrypted", take_encryption_from_queue, "`aws sqs set-queue-attributes"),
     ("queue-retention-short", shorten_queue_retention, "MessageRetentionPeriod=1209600`"),
+    ("outcomes-stream-missing", delete_outcomes_stream, "aws kinesis create-stream --stream-name outcomes-"),
+    ("outcomes-stream-not-encrypted", stop_encryption_of("RideOutcomesStream"), "--key-id arn:aws:kms:"),
+    ("role-lacks-permission", take_permission("ReadStreams", "Archiver"), "docs/runbook.md#repair"),
+    ("archiver-missing", delete_named("ArchiverName"), "docs/runbook.md#repair"),
+    ("archiver-environment-wrong", change_variables_of("ArchiverName"), "docs/runbook.md#repair"),
+    ("archive-mapping-missing", delete_archive_mapping, "docs/runbook.md#repair"),
+    ("archive-mapping-disabled", disable_archive_mapping, "`aws lambda update-event-source-mapping --uuid"),
+    ("joiner-missing", delete_named("JoinerName"), "docs/runbook.md#repair"),
+    ("joiner-environment-wrong", change_variables_of("JoinerName"), "docs/runbook.md#repair"),
+    ("schedule-missing", delete_schedule, "`ridecast outcomes join --from 6h --stack ridecast-"),
+    ("schedule-disabled", disable_schedule, "docs/runbook.md#repair"),
     ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]
 """The fault, how it is planted, and words of the remedy."""

@@ -32,7 +32,7 @@ from infra.operate.doctor.mapping import probe_mapping
 from infra.operate.doctor.stack import describe_own_stack
 from infra.operate.doctor.template_diff import diff_templates, parse_deployed
 from infra.stack.describe import DescribedStack, Resource
-from tests.builders_doctor import HEALTHY, INPUT, OUTPUT, WORK, only_problem, problems, stack_with
+from tests.builders_doctor import HEALTHY, INPUT, OUTCOMES, OUTPUT, WORK, only_problem, problems, stack_with
 from tests.kits.doctor_faults import PLANTED
 from training.errors import UserError
 
@@ -104,6 +104,37 @@ PROBLEMS: list[Problem] = [
     (with_input(n_throttled=1), "input stream", BAD, "RideEventsShards=4"),
     (with_input(n_throttled=1, is_on_demand=True), "input stream", BAD, "send at a lower rate"),
     (stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9))), "output stream", BAD, "RidePredictionsShards=4"),
+    (stack_with(streams=(replace(OUTCOMES, n_throttled=9),)), "outcomes stream", BAD, "RideOutcomesShards=4"),
+    (
+        stack_with(streams=(replace(OUTCOMES, n_throttled=9, is_on_demand=True),)),
+        "outcomes stream",
+        BAD,
+        "send at a lower rate",
+    ),
+    (
+        stack_with(streams=(replace(OUTCOMES, peak_records_per_s=1401.0),)),
+        "outcomes stream",
+        WARNING,
+        "RideOutcomesShards=4",
+    ),
+    (
+        stack_with(streams=(replace(OUTCOMES, retention_h=24, wanted_retention_h=48),)),
+        "outcomes stream",
+        BAD,
+        "--retention-period-hours 48",
+    ),
+    (
+        stack_with(archive_mappings={"ride-outcomes": MappingFacts("Enabled", "PROBLEM: Function call failed")}),
+        "archive",
+        BAD,
+        "of ride-outcomes, the mapping is Enabled",
+    ),
+    (
+        stack_with(archive_mappings={"ride-outcomes": MappingFacts("Updating")}),
+        "archive",
+        WARNING,
+        "again in a minute",
+    ),
     (stack_with(mapping=MappingFacts("Updating", "OK")), "mapping", WARNING, "again in a minute"),
     (stack_with(mapping=MappingFacts("Enabled", "PROBLEM: Function call failed")), "mapping", BAD, "log"),
     (
@@ -296,7 +327,8 @@ def test_healthy_stack_has_only_good_findings_without_a_remedy() -> None:
     assert {one.severity for one in findings} == {Severity.good}
     assert not any(one.remedy for one in findings)
     assert [one.check for one in findings] == [
-        "stack", "template diff", "parameters", "release", "input stream", "output stream", "mapping", "concurrency",
+        "stack", "template diff", "parameters", "release", "input stream", "output stream", "outcomes stream",
+        "mapping", "archive", "concurrency",
         "model", "function", "refresh", "work", "alarm", "quota", "rejects", "failures",
     ]  # fmt: skip
 

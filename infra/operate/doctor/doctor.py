@@ -39,6 +39,7 @@ class Doctor:
             **streams.read(reading),
             **resources.read(reading),
             **function.read(reading),
+            **mapping.read_archive(reading),
             **alarms.read(reading),
         }
         denied = frozenset(reading.denied)
@@ -76,6 +77,7 @@ _CHECKS = (
     resources.check_settings,
     streams.check_streams,
     mapping.check_mapping,
+    mapping.check_archive,
     streams.check_concurrency,
     _check_model,
     function.check_function,

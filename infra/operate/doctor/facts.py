@@ -63,7 +63,7 @@ class StreamFacts:
     """A stream and its traffic."""
 
     name: str
-    role: str  # "input" or "output"
+    role: str  # "input", "output" or "outcomes"
     n_open_shards: int
     is_on_demand: bool = False  # Kinesis sets the number of shards
     n_records: int = 0
@@ -113,7 +113,7 @@ class WorkFacts:
 
 @dataclass(frozen=True, slots=True)
 class MappingFacts:
-    """The event source mapping from the input stream to the function's alias."""
+    """An event source mapping from a stream to a function."""
 
     state: str  # Lambda's, as in "Enabled"; "" if there is no mapping
     last_result: str = ""  # Lambda's, as in "OK" or "PROBLEM: Function call failed"; "" if there is none yet
@@ -184,6 +184,7 @@ class StackFacts:
     function: FunctionFacts | None = None
     work: WorkFacts | None = None
     mapping: MappingFacts | None = None
+    archive_mappings: Mapping[str, MappingFacts] = field(default_factory=dict)  # by stream
     concurrency: ConcurrencyFacts | None = None
     streams: tuple[StreamFacts, ...] = ()
     alarms: tuple[AlarmFacts, ...] = ()

@@ -119,23 +119,6 @@ _RELEASE = (
 
 _MISSING = (
     Fault(
-        "input-stream-missing",
-        "the input stream does not exist: producers get errors",
-        "input stream",
-        _BAD,
-        "`aws kinesis create-stream --stream-name {name} --shard-count {shards}`, then run this command again: it "
-        f"names the settings that are left. Or {REPAIR}",
-    ),
-    Fault(
-        "output-stream-missing",
-        "the output stream does not exist: no prediction can be published",
-        "output stream",
-        _BAD,
-        "`aws kinesis create-stream --stream-name {name} --shard-count {shards}`, then run this command again: it "
-        f"names the settings that are left. Or {REPAIR}",
-        ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
-    ),
-    Fault(
         "function-missing",
         "the predictor does not exist",
         "function",
@@ -214,34 +197,6 @@ _MISSING = (
 )
 
 _CHANGED = (
-    Fault(
-        "input-retention-short",
-        "the input stream keeps records for a shorter time than the template says, or than a batch is retried",
-        "input stream",
-        _BAD,
-        "`aws kinesis increase-stream-retention-period --stream-name {name} --retention-period-hours {hours}`",
-    ),
-    Fault(
-        "output-retention-short",
-        "the output stream keeps predictions for a shorter time than the template says",
-        "output stream",
-        _BAD,
-        "`aws kinesis increase-stream-retention-period --stream-name {name} --retention-period-hours {hours}`",
-    ),
-    Fault(
-        "input-stream-not-encrypted",
-        "the input stream is not encrypted with the stack's key",
-        "input stream",
-        _BAD,
-        "`aws kinesis start-stream-encryption --stream-name {name} --encryption-type KMS --key-id {key}`",
-    ),
-    Fault(
-        "output-stream-not-encrypted",
-        "the output stream is not encrypted with the stack's key",
-        "output stream",
-        _BAD,
-        "`aws kinesis start-stream-encryption --stream-name {name} --encryption-type KMS --key-id {key}`",
-    ),
     Fault(
         "bucket-not-versioned",
         "the bucket keeps no old versions: a deleted model or channel can't be restored",
@@ -329,50 +284,85 @@ _CHANGED = (
     ),
 )
 
+
+def _of_stream(
+    role: str, shards: str, missing: str, kept: str, growing: str, alarms: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Iterator[Fault]:
+    """Yield the faults of a stream.
+
+    Args:
+        role: As in StreamFacts.
+        shards: The parameter with its number of shards.
+        missing: What its absence means.
+        kept: What it keeps, and for how long.
+        growing: What to do while it grows by itself.
+        alarms: Those that sound if it is missing, and if it refuses records.
+    """
+    check, stream = f"{role} stream", f"the {role} stream"
+    yield Fault(
+        f"{role}-stream-missing",
+        f"{stream} does not exist: {missing}",
+        check,
+        _BAD,
+        "`aws kinesis create-stream --stream-name {name} --shard-count {shards}`, then run this command again: it "
+        f"names the settings that are left. Or {REPAIR}",
+        alarms[0],
+    )
+    yield Fault(
+        f"{role}-retention-short",
+        f"{stream} keeps {kept}",
+        check,
+        _BAD,
+        "`aws kinesis increase-stream-retention-period --stream-name {name} --retention-period-hours {hours}`",
+    )
+    yield Fault(
+        f"{role}-stream-not-encrypted",
+        f"{stream} is not encrypted with the stack's key",
+        check,
+        _BAD,
+        "`aws kinesis start-stream-encryption --stream-name {name} --encryption-type KMS --key-id {key}`",
+    )
+    more = f"deploy with {shards}={{shards}}, or with StreamMode=ON_DEMAND"
+    yield Fault(f"{role}-stream-full", f"{stream} refuses records: its shards are full", check, _BAD, more, alarms[1])
+    yield Fault(
+        f"{role}-stream-growing",
+        f"{stream} is on demand and refuses records, because the traffic grows faster than it",
+        check,
+        _BAD,
+        f"Kinesis adds capacity within minutes: {growing}",
+        alarms[1],
+    )
+    yield Fault(f"{role}-stream-busy", f"{stream} is more than 70% full in its busiest minute", check, _WARNING, more)
+
+
+_SEND_SLOWER = "send at a lower rate until then, and spread the partition keys"
 _STREAMS = (
-    Fault(
-        "input-stream-full",
-        "the input stream refuses records: its shards are full",
-        "input stream",
-        _BAD,
-        "deploy with RideEventsShards={shards}, or with StreamMode=ON_DEMAND",
+    *_of_stream(
+        "input",
+        "RideEventsShards",
+        "producers get errors",
+        "records for a shorter time than the template says, or than a batch is retried",
+        _SEND_SLOWER,
+        ((), ()),
     ),
-    Fault(
-        "output-stream-full",
-        "the output stream refuses records: its shards are full",
-        "output stream",
-        _BAD,
-        "deploy with RidePredictionsShards={shards}, or with StreamMode=ON_DEMAND",
-        ("PublishRetriesAlarm", "DurationAlarm", "IteratorAgeAlarm"),
+    *_of_stream(
+        "output",
+        "RidePredictionsShards",
+        "no prediction can be published",
+        "predictions for a shorter time than the template says",
+        "the function resends until then",
+        (
+            ("FunctionErrorsAlarm", "NoPredictionsAlarm"),
+            ("PublishRetriesAlarm", "DurationAlarm", "IteratorAgeAlarm"),
+        ),
     ),
-    Fault(
-        "input-stream-growing",
-        "the input stream is on demand and refuses records, because the traffic grows faster than it",
-        "input stream",
-        _BAD,
-        "Kinesis adds capacity within minutes: send at a lower rate until then, and spread the partition keys",
-    ),
-    Fault(
-        "output-stream-growing",
-        "the output stream is on demand and refuses records, because the traffic grows faster than it",
-        "output stream",
-        _BAD,
-        "Kinesis adds capacity within minutes: the function resends until then",
-        ("PublishRetriesAlarm", "DurationAlarm", "IteratorAgeAlarm"),
-    ),
-    Fault(
-        "input-stream-busy",
-        "the input stream is more than 70% full in its busiest minute",
-        "input stream",
-        _WARNING,
-        "deploy with RideEventsShards={shards}, or with StreamMode=ON_DEMAND",
-    ),
-    Fault(
-        "output-stream-busy",
-        "the output stream is more than 70% full in its busiest minute",
-        "output stream",
-        _WARNING,
-        "deploy with RidePredictionsShards={shards}, or with StreamMode=ON_DEMAND",
+    *_of_stream(
+        "outcomes",
+        "RideOutcomesShards",
+        "producers of outcomes get errors",
+        "outcomes for a shorter time than the template says",
+        _SEND_SLOWER,
+        ((), ()),
     ),
     Fault(
         "concurrency-zero",
@@ -698,6 +688,80 @@ _ALARMS = (
 )
 
 _OUTCOMES = (
+    Fault(
+        "archiver-missing",
+        "the archive function does not exist",
+        "archive",
+        _BAD,
+        f"records wait on the streams for 48 hours; make it again as in {REPAIR}",
+        ("NoLabelledRidesAlarm",),
+    ),
+    Fault(
+        "archiver-environment-wrong",
+        "the archive function works with another bucket or stream than the stack's",
+        "archive",
+        _BAD,
+        f"restore it as in {REPAIR}",
+        ("ArchiverErrorsAlarm",),
+    ),
+    Fault(
+        "archive-mapping-missing",
+        "no event source mapping leads from a stream to the archive function",
+        "archive",
+        _BAD,
+        f"its records are not archived; they wait in the stream for 48 hours. Make it again as in {REPAIR}",
+        ("NoLabelledRidesAlarm",),
+    ),
+    Fault(
+        "archive-mapping-disabled",
+        "an event source mapping of the archive function is disabled",
+        "archive",
+        _BAD,
+        "`aws lambda update-event-source-mapping --uuid {uuid} --enabled`: its records are not archived; they wait in "
+        "the stream for 48 hours",
+        ("NoLabelledRidesAlarm",),
+    ),
+    Fault(
+        "archive-mapping-failing",
+        "an event source mapping can't read its stream or invoke the archive function",
+        "archive",
+        _BAD,
+        "read the function's log; if it has no error, its role lacks a permission or its key is not usable: see `role` "
+        "and `key`",
+        ("ArchiverErrorsAlarm", "NoLabelledRidesAlarm"),
+    ),
+    Fault(
+        "joiner-missing",
+        "the function of the join does not exist",
+        "join",
+        _WARNING,
+        f"hours are joined once it is there again; make it again as in {REPAIR}",
+        ("NoLabelledRidesAlarm",),
+    ),
+    Fault(
+        "joiner-environment-wrong",
+        "the join works with another bucket, stream or key than the stack's",
+        "join",
+        _WARNING,
+        f"restore it as in {REPAIR}",
+        ("JoinerErrorsAlarm",),
+    ),
+    Fault(
+        "schedule-missing",
+        "the schedule of the join does not exist: no hour is joined",
+        "join",
+        _WARNING,
+        f"make it again as in {REPAIR}; until then, `ridecast outcomes join --from 6h --stack {{stack}}`",
+        ("NoLabelledRidesAlarm",),
+    ),
+    Fault(
+        "schedule-disabled",
+        "the schedule of the join is disabled: no hour is joined",
+        "join",
+        _WARNING,
+        f"restore it as in {REPAIR}; until then, `ridecast outcomes join --from 6h --stack {{stack}}`",
+        ("NoLabelledRidesAlarm",),
+    ),
     Fault(
         "archive-failing",
         "the archive function fails: records wait on the streams",

@@ -1,4 +1,4 @@
-"""The other resources of the stack: bucket, key, role, queue and the HTTP API's function, against the template."""
+"""The other resources of the stack: bucket, key, roles, queues, other functions, against the template."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -17,23 +17,29 @@ _NO_ENCRYPTION = "ServerSideEncryptionConfigurationNotFoundError"
 _ENABLED = "Enabled"
 REJECTS_QUEUE = "RejectsQueue"
 _FAULT_OF_QUEUE = {REJECTS_QUEUE: "rejects-queue-missing", "GivenUpBatches": "queue-missing"}
+_FUNCTIONS = {
+    "ApiFunction": ("api-function", "api", "the HTTP API's function"),
+    "Archiver": ("archiver", "archive", "the archive function"),
+    "Joiner": ("joiner", "join", "the function of the join"),
+}
+"""By logical name: the beginning of its faults' names, its check, and what it is."""
 _USABLE_KEYS = {_ENABLED, "Creating", "Updating"}
 
 
 def read(reading: Reading) -> dict[str, Any]:
     """Read each of them and compare it with the template."""
     outputs = reading.stack.outputs
-    bucket, key, api = (outputs.get(name, "") for name in ("BucketName", "KeyArn", "ApiFunctionName"))
-    s3, kms, sqs, aws_lambda = map(reading.client, ("s3", "kms", "sqs", "lambda"))
+    bucket, key = (outputs.get(name, "") for name in ("BucketName", "KeyArn"))
+    s3, kms, sqs = map(reading.client, ("s3", "kms", "sqs"))
     no_bucket = found("bucket-missing", f"{bucket} does not exist", bucket=bucket)
     no_key = found("key-missing", f"{key} does not exist")
-    no_function = found("api-function-missing", f"{api} does not exist")
     parts = (
         reading.part("bucket", (), partial(probe_bucket, s3, bucket, reading.wanted("Bucket")), no_bucket),
         reading.part("key", (), partial(probe_key, kms, key), no_key),
-        _role(reading),
+        *(_role(reading, name) for name in ("PredictorRole", "ArchiverRole", "JoinerRole")),
         *(_queue(reading, sqs, name) for name in _FAULT_OF_QUEUE),
-        reading.part("api", (), partial(probe_api, aws_lambda, api, reading.wanted("ApiFunction")), no_function),
+        *(_function(reading, name, *words) for name, words in _FUNCTIONS.items()),
+        _schedule(reading),
     )
     reading.part(
         "http api", None, partial(_find_api, reading), found("api-missing", f"{outputs.get('ApiUrl')} does not exist")
@@ -49,9 +55,39 @@ def _queue(reading: Reading, sqs: Any, name: str) -> tuple[Finding, ...]:
     )
 
 
-def _role(reading: Reading) -> tuple[Finding, ...]:
-    name = reading.names.get("PredictorRole", "")
-    if not name or not (statements := allowing(reading.wanted("PredictorRole"))):
+def _function(reading: Reading, name: str, fault: str, check: str, thing: str) -> tuple[Finding, ...]:
+    function = reading.names.get(name, "")
+    if not function:  # the stack is older than this function
+        return ()
+    missing = found(f"{fault}-missing", f"{function} does not exist")
+
+    def probe() -> tuple[Finding, ...]:
+        configuration = reading.client("lambda").get_function_configuration(FunctionName=function)
+        if changed := list(changed_variables(configuration, reading.wanted(name))):
+            what = f"{function} works with other settings than the stack's: {first_of(changed)}"
+            return (found(f"{fault.removesuffix('-function')}-environment-wrong", what),)
+        return (good(check, f"{thing}, {function}, exists, and its variables are as in the template"),)
+
+    return reading.part(check, (), probe, missing)
+
+
+def _schedule(reading: Reading) -> tuple[Finding, ...]:
+    name, stack = reading.names.get("JoinerSchedule", ""), reading.stack.name
+    if not name:
+        return ()
+
+    def probe() -> tuple[Finding, ...]:
+        schedule = reading.client("scheduler").get_schedule(Name=name)
+        what = f"the schedule {name} is {schedule['State']}, {schedule['ScheduleExpression']}"
+        is_on = schedule["State"] == "ENABLED"
+        return (good("join", what),) if is_on else (found("schedule-disabled", what, stack=stack),)
+
+    return reading.part("join", (), probe, found("schedule-missing", f"{name} does not exist", stack=stack))
+
+
+def _role(reading: Reading, logical_name: str) -> tuple[Finding, ...]:
+    name = reading.names.get(logical_name, "")
+    if not name or not (statements := allowing(reading.wanted(logical_name))):
         return ()
     _, partition, _, _, account, *_ = reading.stack.outputs["FunctionAliasArn"].split(":")
     known = {
@@ -120,16 +156,6 @@ def probe_queue(sqs: Any, queue: str, name: str, stack: str, wanted: Properties)
     return (good("queue", f"{name} exists, and encrypts and keeps messages as in the template"),)
 
 
-def probe_api(aws_lambda: Any, name: str, wanted: Properties) -> tuple[Finding, ...]:
-    """Compare the variables of the HTTP API's function with the template."""
-    configuration = aws_lambda.get_function_configuration(FunctionName=name)
-    if changed := list(changed_variables(configuration, wanted)):
-        return (
-            found("api-environment-wrong", f"{name} works with other settings than the stack's: {first_of(changed)}"),
-        )
-    return (good("api", f"{name} exists, and its variables are as in the template"),)
-
-
 def _find_api(reading: Reading) -> None:
     if api_id := reading.names.get("Api"):
         reading.client("apigatewayv2").get_api(ApiId=api_id)
@@ -173,5 +199,5 @@ def _listed(value: Any) -> list[Any]:
 
 
 def check_settings(facts: StackFacts) -> Iterator[Finding]:
-    """Check bucket, key, role and the HTTP API's function."""
+    """Check bucket, key, roles, queues and functions."""
     yield from facts.settings

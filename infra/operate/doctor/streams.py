@@ -1,4 +1,4 @@
-"""The two streams: shards for their traffic, concurrency for their shards, and the account's quotas for both."""
+"""The streams: shards for their traffic, concurrency for their shards, and the account's quotas for both."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -42,24 +42,24 @@ MIN_UNRESERVED = 100
 
 _ON_DEMAND = "ON_DEMAND"
 _METRICS = ("IncomingRecords", "IncomingBytes", "PutRecords.ThrottledRecords", "WriteProvisionedThroughputExceeded")
-_RESOURCE_OF = {"input": "RideEvents", "output": "RidePredictions"}
-_OUTPUT_OF = {"input": "RideEventsStream", "output": "RidePredictionsStream"}
-_SHARDS_OF = {"input": "RideEventsShards", "output": "RidePredictionsShards"}
+_RESOURCE_OF = {"input": "RideEvents", "output": "RidePredictions", "outcomes": "RideOutcomes"}
 _QUOTA_OF_LAMBDA = "Lambda's `Concurrent executions` (L-B99A9384) in Service Quotas"
 
 
 def read(reading: Reading) -> dict[str, Any]:
-    """Read both streams and the quotas."""
+    """Read the streams and the quotas."""
     kinesis, cloudwatch, aws_lambda = map(reading.client, ("kinesis", "cloudwatch", "lambda"))
     streams = []
-    for role, output in _OUTPUT_OF.items():
-        name = reading.stack.outputs[output]
-        shards = reading.stack.parameters.get(_SHARDS_OF[role], "1")
+    for role, resource in _RESOURCE_OF.items():
+        name = reading.stack.outputs.get(f"{resource}Stream")
+        if not name:  # the stack is older than its stream of outcomes
+            continue
+        shards = reading.stack.parameters.get(f"{resource}Shards", "1")
         missing = found(f"{role}-stream-missing", f"{name} does not exist", name=name, shards=shards)
         probe = partial(probe_stream, kinesis, cloudwatch, name, role, reading.window)
         stream = reading.part(f"{role} stream", None, probe, missing)
         if stream:
-            streams.append(replace(stream, **_wanted(reading.wanted(_RESOURCE_OF[role]))))
+            streams.append(replace(stream, **_wanted(reading.wanted(resource))))
     return {
         "streams": tuple(streams),
         "quotas": reading.part("quotas", (), lambda: probe_quotas(kinesis, aws_lambda)),
@@ -72,7 +72,7 @@ def _wanted(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tuple[datetime, datetime]) -> StreamFacts:
-    """Describe a stream, "input" or "output" by its role, and sum up its metrics."""
+    """Describe a stream, by its role as in StreamFacts, and sum up its metrics."""
     summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
     found = by_minute(cloudwatch, window, "AWS/Kinesis", ("StreamName", name), dict.fromkeys(_METRICS, "Sum"))
     records, n_bytes, throttled, throttled_writes = (found[metric] for metric in _METRICS)
@@ -89,7 +89,10 @@ def probe_stream(kinesis: Any, cloudwatch: Any, name: str, role: str, window: tu
         n_throttled=int(max(sum(throttled), sum(throttled_writes))),  # both count what PutRecords refused
         retention_h=summary["RetentionPeriodHours"],
         key=summary.get("KeyId", "") if summary.get("EncryptionType") == "KMS" else "",
-        parameters={"StreamMode": mode, **({} if mode == _ON_DEMAND else {_SHARDS_OF[role]: str(n_shards)})},
+        parameters={
+            "StreamMode": mode,
+            **({} if mode == _ON_DEMAND else {f"{_RESOURCE_OF[role]}Shards": str(n_shards)}),
+        },
     )
 
 

@@ -13,6 +13,7 @@ from moto.apigatewayv2.models import apigatewayv2_backends
 from moto.awslambda.utils import get_backend
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.common_models import CloudFormationModel
+from moto.scheduler.models import scheduler_backends
 
 Properties = Mapping[str, Any]
 
@@ -190,6 +191,39 @@ class _HttpApi(_Resource, CloudFormationModel):  # type: ignore[misc] # moto is 
         apigatewayv2_backends[account_id][region_name].delete_api(self.physical_resource_id)
 
 
+class _Schedule(_Resource, CloudFormationModel):  # type: ignore[misc] # moto is not typed
+    """AWS::Scheduler::Schedule: a schedule in moto that can be described. It invokes nothing."""
+
+    type = "AWS::Scheduler::Schedule"
+    name_property = "Name"
+
+    def __init__(self, name: str) -> None:
+        self.name = self.physical_resource_id = name
+
+    @classmethod
+    def put(cls, name: str, properties: Properties, account: str, region: str, before: Self | None) -> Self:
+        backend = scheduler_backends[account][region]
+        put = backend.update_schedule if before else backend.create_schedule
+        settings: dict[str, Any] = {
+            "description": properties.get("Description", ""),
+            "end_date": None,
+            "flexible_time_window": properties["FlexibleTimeWindow"],
+            "group_name": "default",
+            "kms_key_arn": "",
+            "name": name,
+            "schedule_expression": properties["ScheduleExpression"],
+            "schedule_expression_timezone": "UTC",
+            "start_date": None,
+            "state": properties.get("State", "ENABLED"),
+            "target": properties["Target"],
+        }
+        put(**settings, **({} if before else {"action_after_completion": None}))
+        return cls(name)
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        scheduler_backends[account_id][region_name].delete_schedule("default", self.name)
+
+
 class _StandIn(_Resource):
     """A resource that only records its properties.
 
@@ -237,7 +271,6 @@ STAND_INS = (
     _stand_in("AWS::Lambda::EventInvokeConfig", ref="{id}"),
     _stand_in("AWS::Kinesis::StreamConsumer", ref="arn:aws:kinesis:{region}:{account}:stream/any/consumer/{name}:{id}"),
     _stand_in("AWS::S3::BucketPolicy"),
-    _stand_in("AWS::Scheduler::Schedule", "Name"),
     _stand_in("AWS::SNS::Subscription", ref="arn:aws:sns:{region}:{account}:{name}:{id}"),
     _stand_in("AWS::SNS::TopicPolicy"),
     _stand_in("AWS::SQS::QueuePolicy"),
