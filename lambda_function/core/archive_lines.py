@@ -13,12 +13,14 @@ The records of an object are of one shard and one hour of arrival, and its key i
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 
+from lambda_function.core.events import UNDECODABLE
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.core.records import (
     Envelope,
@@ -44,6 +46,8 @@ common key would make 700 MB of lines. The line of an outcome alone takes 4 time
 _LINE_BYTES = 150  # of a line besides key and data: the id has 80
 _DIGEST_DIGITS = 16
 _BLANKS = (b"", b" ", b"\t")
+_UNUSUAL = (b"\r", b"\n ", b" \n", b"\n\t", b"\t\n", b"e-", b"E-")
+"""What data between line ends do not hold, if they are usual: the last two are for `_LONG_MANTISSA`."""
 
 # Integers of 64 bits, and floats whose digits before the point fit into them: pandas refuses a file with others.
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -105,15 +109,19 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 
 _check_document = msgspec.json.Decoder(_document_of_depth(MAX_DEPTH)).decode
 _encode = msgspec.json.Encoder().encode
+_encode_usual = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(_Line).decode_lines
 
 
-def encode_lines(records: Iterable[KinesisRecord]) -> bytes:
+def encode_lines(records: Sequence[KinesisRecord]) -> bytes:
     """Encode records as lines, in order. No content of a record makes it raise.
 
     A KPL aggregate becomes the lines of its sub-records. It stays one line in base64 if it is damaged or its lines
     would be too large, and so does a record that cannot be read: readers take it as the functions on the streams do.
     """
+    if _are_usual(records):
+        with suppress(UnicodeEncodeError):  # a partition key that UTF-8 cannot hold
+            return _encode_usual([_json_line(record) for record in records])
     return b"".join(map(_encode_record, records))
 
 
@@ -125,7 +133,7 @@ def decode_lines(lines: bytes) -> list[ArchivedRecord]:
     """
     try:
         return [ArchivedRecord(line.id, line.at, line.key, _data(line)) for line in _decode(lines)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ArchiveError(str(error)) from error
 
 
@@ -162,8 +170,27 @@ def digest_of(lines: bytes) -> str:
     return hashlib.sha256(lines).hexdigest()[:_DIGEST_DIGITS]
 
 
+def _are_usual(records: Sequence[KinesisRecord]) -> bool:
+    """Return whether each record is one line of JSON, in a third of the time that a look at each takes."""
+    datas = [record.envelope.data for record in records]
+    text = b"\n".join([b"", *datas, b""])
+    if text.count(b"\n") > len(datas) + 1 or any(part in text for part in _UNUSUAL):
+        return False
+    try:
+        for data in datas:
+            _check_document(data)
+    except UNDECODABLE:
+        return False
+    return set(map(type, records)) <= {KinesisRecord}
+
+
+def _json_line(record: KinesisRecord) -> _JsonLine:
+    envelope = record.envelope
+    return _JsonLine(record.event_id, envelope.arrival_time_s, envelope.partition_key, msgspec.Raw(envelope.data))
+
+
 def _encode_record(record: KinesisRecord) -> bytes:
-    if record.may_have_parts and is_aggregated(record.envelope.data) and not isinstance(record, UnreadableRecord):
+    if is_aggregated(record.envelope.data) and record.may_have_parts and not isinstance(record, UnreadableRecord):
         return b"".join(_encode_one(part) for part in _sub_records(record)) or _encode_one(record)
     return _encode_one(record)
 
@@ -171,12 +198,11 @@ def _encode_record(record: KinesisRecord) -> bytes:
 def _encode_one(record: KinesisRecord) -> bytes:
     """Encode a record as one line."""
     envelope = record.envelope
-    data = envelope.data
     line: _JsonLine | _Base64Line
-    if _is_readable(data) and type(record) is KinesisRecord:
-        line = _JsonLine(record.event_id, envelope.arrival_time_s, envelope.partition_key, msgspec.Raw(data))
+    if type(record) is KinesisRecord and _is_readable(envelope.data):
+        line = _json_line(record)
     else:
-        line = _Base64Line(record.event_id, envelope.arrival_time_s, envelope.partition_key, data)
+        line = _Base64Line(record.event_id, envelope.arrival_time_s, envelope.partition_key, envelope.data)
     try:
         return _encode(line) + b"\n"
     except UnicodeEncodeError:
@@ -189,7 +215,7 @@ def _is_readable(data: bytes) -> bool:
         return False
     try:
         _check_document(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return False
     return (b"e-" not in data and b"E-" not in data) or not _LONG_MANTISSA.search(data)
 

@@ -76,6 +76,8 @@ RECORDS = st.builds(
     st.text(max_size=30),
     DATA,
 )
+NOT_USUAL = kinesis_records(b"garbage")
+"""A record that lets a batch take the slower path."""
 
 
 def line_of(data: bytes) -> dict[str, object]:
@@ -92,6 +94,12 @@ def test_records_come_back_exactly(records: list[KinesisRecord]) -> None:
     assert [(one.id, one.at_s, one.key, one.data) for one in archived] == [
         (one.event_id, one.envelope.arrival_time_s, one.envelope.partition_key, one.envelope.data) for one in records
     ]
+
+
+@given(st.lists(RECORDS, max_size=4), RECORDS)
+def test_lines_of_a_batch_are_the_lines_of_its_records(records: list[KinesisRecord], last: KinesisRecord) -> None:
+    assert encode_lines([*records, last]) == encode_lines(records) + encode_lines([last])
+    assert encode_lines([last]) + encode_lines(NOT_USUAL) == encode_lines([last, *NOT_USUAL])
 
 
 @given(DATA)
