@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -39,15 +40,15 @@ PREFIX, SUFFIX = "archive", ".ndjson.gz"
 MAX_DEPTH = 8
 """Data that are nested deeper are archived in base64. Readers have limits of their own: DuckDB's is below 500."""
 
-MAX_GROWTH = 8
+MAX_GROWTH = 4
 """An aggregate whose lines would be more times as large is archived whole: 4.5 MB of empty sub-records with a long
-common key would make 700 MB of lines. The line of an outcome alone takes 4 times its place in an aggregate."""
+common key would make 700 MB of lines. The shortest outcomes grow 3 times, ride events 1.8 times."""
 
 _LINE_BYTES = 150  # of a line besides key and data: the id has 80
 _DIGEST_DIGITS = 16
-_BLANKS = (b"", b" ", b"\t")
-_UNUSUAL = (b"\r", b"\n ", b" \n", b"\n\t", b"\t\n", b"e-", b"E-")
-"""What data between line ends do not hold, if they are usual: the last two are for `_LONG_MANTISSA`."""
+_BLANKS = frozenset(b" \t")
+_UNUSUAL = (b"\r", b"e-", b"E-")
+"""What usual data do not hold: the last two are for `_LONG_MANTISSA`."""
 
 # Integers of 64 bits, and floats whose digits before the point fit into them: pandas refuses a file with others.
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -107,6 +108,7 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     base64: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
 _check_document = msgspec.json.Decoder(_document_of_depth(MAX_DEPTH)).decode
 _encode = msgspec.json.Encoder().encode
 _encode_usual = msgspec.json.Encoder().encode_lines
@@ -171,10 +173,12 @@ def digest_of(lines: bytes) -> str:
 
 
 def _are_usual(records: Sequence[KinesisRecord]) -> bool:
-    """Return whether each record is one line of JSON, in a third of the time that a look at each takes."""
+    """Return whether each record is one line of JSON, in less than half the time that a look at each takes."""
     datas = [record.envelope.data for record in records]
-    text = b"\n".join([b"", *datas, b""])
-    if text.count(b"\n") > len(datas) + 1 or any(part in text for part in _UNUSUAL):
+    text = b"\n".join(datas)
+    if not all(datas) or text.count(b"\n") >= len(datas) or any(part in text for part in _UNUSUAL):
+        return False
+    if not _BLANKS.isdisjoint(map(_FIRST, datas)) or not _BLANKS.isdisjoint(map(_LAST, datas)):
         return False
     try:
         for data in datas:
@@ -211,7 +215,7 @@ def _encode_one(record: KinesisRecord) -> bytes:
 
 def _is_readable(data: bytes) -> bool:
     """Return whether data are a JSON document that every reader of lines can read, without white space around it."""
-    if b"\n" in data or b"\r" in data or data[:1] in _BLANKS or data[-1:] in _BLANKS:
+    if not data or b"\n" in data or b"\r" in data or data[0] in _BLANKS or data[-1] in _BLANKS:
         return False
     try:
         _check_document(data)

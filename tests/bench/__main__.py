@@ -10,6 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from infra.cli.output import live_display
+from tests.bench.archive import bench_archive
 from tests.bench.deployed import bench_api, bench_cold_start
 from tests.bench.figures import Figure, show_figures, write_figures
 from tests.bench.growth import growth_figures, measure_growth, plot_growth
@@ -24,6 +25,7 @@ BENCHES = {
     "timing the handler's parts": bench_parts,
     "timing the handler with intervals beside itself without": bench_intervals,
     "timing the choice of the model by arrival": bench_arrival,
+    "timing the archive beside a plain one": bench_archive,
 }
 
 

@@ -1,6 +1,7 @@
 """Alternative handlers: the bench reports its ratios against these."""
 
 import base64
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,21 @@ def one_by_one(pipeline: Pipeline, kinesis: Any) -> Callable[[dict[str, Any]], o
         return {"predictions": predictions}
 
     return run
+
+
+def plain_archive(event: dict[str, Any]) -> bytes:
+    """Encode a batch's object as most people would write it: json, gzip, no checks."""
+    lines = []
+    for record in event["Records"]:
+        kinesis = record["kinesis"]
+        line = {
+            "id": record["eventID"],
+            "at": kinesis["approximateArrivalTimestamp"],
+            "key": kinesis["partitionKey"],
+            "data": json.loads(base64.b64decode(kinesis["data"])),
+        }
+        lines.append(json.dumps(line) + "\n")
+    return gzip.compress("".join(lines).encode())
 
 
 def _columns(frame: pd.DataFrame) -> RideColumns:

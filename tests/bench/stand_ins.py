@@ -34,13 +34,13 @@ def function_around(
         log_level="ERROR",
     )
     bucket: Any = _Bucket(objects)
-    sink = _Nowhere()
+    sink = Nowhere()
     with redirect_stdout(sink):
         handler = build_handler(settings, bucket, kinesis)
 
     def run(event: dict[str, Any]) -> object:
         with redirect_stdout(sink):
-            return handler(event, _Context())
+            return handler(event, Context())
 
     return run
 
@@ -100,8 +100,11 @@ class _Raw(io.BytesIO):
         return [self.getvalue()]
 
 
-class _Nowhere(io.TextIOBase):
+class Nowhere(io.TextIOBase):
+    """A text file that keeps nothing."""
+
     def write(self, text: str) -> int:
+        """Discard a text."""
         return len(text)
 
 
@@ -113,6 +116,9 @@ class _Bucket:
         return {"Body": io.BytesIO(self._objects[Key]), "ETag": '"etag"'}
 
 
-class _Context:
+class Context:
+    """Lambda's context, with time left."""
+
     def get_remaining_time_in_millis(self) -> int:
+        """Return a minute."""
         return 60_000

@@ -35,7 +35,7 @@ N_BATCH_RIDES = 9_400
 """Nearly the largest batch of Lambda's 6 MB."""
 
 _MONTH, _NEXT_MONTH = Month(2021, 1), Month(2021, 2)
-_FIRST_SEQUENCE_NUMBER = 49590338271490256608559692538361571095921575989136588898
+FIRST_SEQUENCE_NUMBER = 49590338271490256608559692538361571095921575989136588898
 _STREAM_ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/ride-events"
 
 
@@ -75,7 +75,7 @@ def invocation(rides: Rides) -> dict[str, Any]:
     records = [
         {
             "PartitionKey": key,
-            "SequenceNumber": str(_FIRST_SEQUENCE_NUMBER + number),
+            "SequenceNumber": str(FIRST_SEQUENCE_NUMBER + number),
             "Data": data,
             "ApproximateArrivalTimestamp": arrival,
         }

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local.demo.replay import Replay
 from lambda_function.archive import STORE_MARGIN_MS, ArchiveHandler, build_archiver
 from lambda_function.aws.settings import ArchiveSettings
 from lambda_function.core.archive_lines import ArchivedRecord, decode_lines
 from lambda_function.core.kpl import pack
 from lambda_function.core.replay import replay_event
 from lambda_function.errors import ConfigurationError, StoreError
+from tests.bench.archive import archive_event
 from tests.builders import ARRIVAL_TIME_S, event_id, invocation, lambda_record, lambda_records, ride_bytes
+from tests.builders_tlc import needs_real_months, real_rides
 from tests.fakes import BUCKET, FakeClock, FakeContext, FakeS3
 from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, AnswerLost, Problem, S3Outcome
 
@@ -210,6 +213,20 @@ def test_every_record_is_archived_whatever_the_cuts_and_faults(data: st.DataObje
     found = archived(s3)
     assert {record.id for record in found} == {record["eventID"] for record in records}
     assert len({(record.id, record.at_s, record.key, record.data) for record in found}) == n
+
+
+# Budgets; the bench has those of CPU and memory ------------------------------------------------------
+
+
+@pytest.mark.slow
+@needs_real_months
+def test_real_ride_event_takes_at_most_32_bytes() -> None:
+    s3 = FakeS3()
+    entries = list(Replay(real_rides("2023-02").head(9_400), n_malformed=0).entries())
+    archive(s3, of_stream(archive_event("rides", entries), "arn:aws:kinesis:us-east-1:123456789012:stream/ride-events"))
+    (body,) = s3.objects.values()
+    assert len(entries) == 9_400
+    assert len(body) <= 32 * 9_400
 
 
 # Replays -------------------------------------------------------------------------------------------------------------
