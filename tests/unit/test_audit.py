@@ -248,3 +248,32 @@ def test_any_faults_are_counted_exactly(
         "n_skewed": n["changed"],
     }
     assert findings(summary) == {name: count for name, count in expected.items() if count}
+
+
+def test_every_prediction_is_compared_once_however_often_its_record_is_archived() -> None:
+    hour = rolled_back()
+    hour.archive()
+    hour.batch_size = 4  # other objects with the same records
+    summary = hour.audited()
+    assert findings(summary) == {}
+    assert summary.n_recomputed == summary.n_ride_events == 15
+
+
+def test_prediction_of_the_next_hour_is_compared_too() -> None:
+    hour = hour_with(*rides(6), MANY_DOCUMENTS)
+    late = hour.records()[2:6] + hour.records()[6:7]
+    hour.drop(hour.predicted_ids()[2:11])
+    hour.simulation.clock.sleep(HOUR_S)
+    hour.replay(late)
+    hour.change(hour.predicted_ids()[-1:])
+    summary = hour.audited()
+    assert findings(summary) == {"n_skewed": 1}
+    assert summary.n_recomputed == 12
+
+
+def test_sample_of_the_rides_is_recomputed_above_the_maximum() -> None:
+    hour = hour_with(*rides(60), batch_size=60)
+    assert hour.audited(max_recomputed=1000).n_recomputed == 61
+    some = hour.join(max_recomputed=30).n_recomputed
+    assert 15 <= some <= 45
+    assert hour.join(max_recomputed=30).n_recomputed == some

@@ -186,6 +186,7 @@ class Cohort:
         """Give the predictions that came late, or that were chosen among several, to their rides, and compare them."""
         by_id = self.predictions.by_id
         chosen = self._choices()
+        self.skew.take_back({event_id: by_id[event_id] for event_id in chosen if event_id not in self._missing})
         for event_id in self._missing.keys() & by_id.keys():
             row = by_id[event_id].row = self._missing.pop(event_id)
             if row == NO_ROW:
@@ -221,17 +222,20 @@ class Cohort:
 
     def _compare_again(self, chosen: dict[str, ArchivedPrediction]) -> None:
         """Compare the predictions that the first comparison did not have."""
-        self.skew.skewed.difference_update(chosen)
         records = {_record_id(event_id) for event_id in chosen}
         rows = {self.predictions.by_id[event_id].row for event_id in chosen}
+        left = dict(chosen)  # a record may be in several objects
         for keys in self._objects_of(rows):
-            again = [
-                record.kinesis_record()
+            again = {
+                record.id: record.kinesis_record()
                 for one in self.reader.read_keys(RIDES, keys)
                 for record in one.records
                 if record.id in chosen or record.id in records
-            ]
-            self.skew.check(RideBatch.of(again), chosen)
+            }
+            batch = RideBatch.of(list(again.values()))
+            self.skew.check(batch, left)
+            for record in batch.records:
+                left.pop(record.event_id, None)
 
     def _objects_of(self, rows: Iterable[int]) -> list[list[str]]:
         """Return the objects that hold rides by row, as they were read together."""

@@ -108,6 +108,15 @@ class SkewCheck:
         for model_version, rows in rows_of.items():
             self._compare(model_version, batch if len(rows) == len(batch.records) else batch.take(rows), predicted)
 
+    def take_back(self, predicted: Mapping[str, Served]) -> None:
+        """Take back the comparison of predictions, by id: others stand for their rides."""
+        self.skewed.difference_update(predicted)
+        for event_id, one in predicted.items():
+            if self._is_chosen(event_id):
+                is_loaded = self._models.get(one.model_version) is not None
+                self.n_recomputed -= is_loaded
+                self.n_unrecomputed -= not is_loaded
+
     def _is_chosen(self, event_id: str) -> bool:
         return self.share >= 1.0 or crc32(event_id.encode()) < self.share * _CRC_VALUES
 
