@@ -129,7 +129,9 @@ def test_other_bundle_under_the_same_version_skews_every_ride() -> None:
 def test_version_that_is_gone_leaves_its_rides_unrecomputed() -> None:
     hour = hour_with(*rides(9))
     del hour.objects[bundle_key(FIRST.model_version, MANIFEST)]
-    assert findings(hour.audited()) == {"n_unrecomputed": 10}
+    summary = hour.audited()
+    assert findings(summary) == {"n_unrecomputed": 10}
+    assert "holds no version" in summary.unloadable_versions[FIRST.model_version]
 
 
 @pytest.mark.parametrize(

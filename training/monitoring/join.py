@@ -130,6 +130,7 @@ def _summary(
         n_skewed=len(cohort.skew.skewed),
         n_recomputed=cohort.skew.n_recomputed,
         n_unrecomputed=cohort.skew.n_unrecomputed,
+        unloadable_versions=cohort.skew.problems,
         n_duplicates=cohort.n_duplicates + cohort.predictions.n_repeated + outcomes.n_duplicates,
         n_outcomes=outcomes.n_outcomes,
         n_outcomes_rejected=len(outcomes.rejects),

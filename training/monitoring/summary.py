@@ -52,6 +52,7 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
         n_skewed: The version that served, loaded again, predicts something else.
         n_recomputed: How many predictions were compared with what their version predicts now.
         n_unrecomputed: Predictions whose version can't be loaded.
+        unloadable_versions: Why, by version.
         n_duplicates: Records that the archive holds once more, of all kinds.
         n_outcomes: Outcomes that arrived in the hour.
         n_outcomes_rejected: Records on the outcomes stream in the hour that are no outcome.
@@ -80,6 +81,7 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
     n_skewed: int = 0
     n_recomputed: int = 0
     n_unrecomputed: int = 0
+    unloadable_versions: dict[str, str] = {}
     n_duplicates: int = 0
     n_outcomes: int = 0
     n_outcomes_rejected: int = 0
