@@ -74,12 +74,13 @@ def cost_command(
 def _show_outcomes(outcomes: "OutcomesCost", stack_dollars: float) -> None:
     from infra.operate.cost_outcomes import PARTS
 
+    all_dollars = stack_dollars + outcomes.stream
     rows = [(label, _dollars(outcomes.dollars_a_month[part])) for part, label in PARTS.items()]
     rows += [
         ("archive and join", _dollars(outcomes.total)),
-        ("part of the plain stack", f"{outcomes.total / stack_dollars:.1%}"),
-        ("the same, without storage", f"{(outcomes.total - outcomes.storage) / stack_dollars:.1%}"),
         ("stream of outcomes", _dollars(outcomes.stream)),
+        ("archive and join, share", f"{outcomes.total / all_dollars:.1%}"),
+        ("the same without storage", f"{(outcomes.total - outcomes.storage) / all_dollars:.1%}"),
         ("Firehose for archiving", _dollars(outcomes.firehose)),
         ("a DynamoDB table for both", _dollars(outcomes.table)),
     ]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.operate.cost import HOURS_PER_MONTH, SECONDS_PER_MONTH
-from infra.operate.cost_inputs import Load, alarm_metrics
+from infra.operate.cost import HOURS_PER_MONTH, SECONDS_PER_MONTH, cost
+from infra.operate.cost_inputs import PLAIN, Load, alarm_metrics, read_load, read_work
 from infra.operate.cost_outcomes import (
     N_METRICS,
     PARTS,
@@ -66,16 +66,17 @@ def test_window_makes_the_objects_of_a_slow_stream() -> None:
 
 def test_join_is_paid_twice_an_hour_of_rides_and_reads_the_hours_to_its_horizon() -> None:
     found = dollars()
-    assert (SETTINGS.n_hours(FIRST), SETTINGS.n_hours(SECOND)) == (4, 49)
+    assert [SETTINGS.n_hours("outcomes", number) for number in (FIRST, SECOND)] == [4, 49]
     first_s = 3.6 * 20
     assert found.join_s[FIRST] == pytest.approx(first_s)
-    assert found.join_s[SECOND] == pytest.approx(first_s + 45 * 3 * 3.6 * 0.5)
-    n_gets = 53 * sum(3.6e6 / batch for batch in FULL_BATCHES)
+    assert found.join_s[SECOND] == pytest.approx(first_s + 45 * 3.6 * 0.5)
+    rides, predictions, outcomes = (3.6e6 / batch for batch in FULL_BATCHES)  # objects an hour
+    n_gets = (2 + 2) * rides + (4 + 4) * predictions + (4 + 49) * outcomes
     ms = 1000 * sum(found.join_s.values()) + 4 * 150 + n_gets * 20 / 8
     gb_s = HOURS_PER_MONTH * ms / 1000 * 3008 / 1024
     parts = found.dollars_a_month
     assert parts["join_function"] == pytest.approx(gb_s * 0.0000133334 + 4 * HOURS_PER_MONTH * 0.2 / 1e6)
-    n_written = 4 * 4 + 3 * 53 + n_gets / 1000 + 4  # listings cost as much as writes
+    n_written = 4 * 4 + (4 + 8 + 53) + n_gets / 1000 + 4  # listings cost as much as writes
     assert parts["join_requests"] == pytest.approx(HOURS_PER_MONTH * (n_gets * 0.4 + n_written * 5) / 1e6)
 
 
@@ -90,6 +91,17 @@ def test_other_services_are_paid_by_the_record() -> None:
     found = dollars()
     assert found.firehose == pytest.approx(2628e6 * 3 * 5 / 1024**2 * 0.029)
     assert found.table == pytest.approx(2 * 2628 * 0.625 + 2.628 * 500 * 90 / (730 / 24) * 0.25)
+
+
+def test_share_of_the_stack_at_a_thousand_rides_a_second() -> None:
+    load = read_load(1000.0, 1)
+    plain = cost(load, read_work({}, Path("nowhere"))).variants[PLAIN].total
+    outcomes = cost_outcomes(load, read_settings())
+    stack = plain + outcomes.stream
+    assert outcomes.total / stack < 0.33
+    assert (outcomes.total - outcomes.storage) / stack < 0.14
+    assert outcomes.firehose > 4 * stack
+    assert outcomes.table > 15 * stack
 
 
 @given(LOADS, st.floats(1, 100), st.integers(0, 100))
