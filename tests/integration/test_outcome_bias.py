@@ -185,10 +185,15 @@ def test_missing_outcomes_show_in_the_thirds_and_the_bounds_hold(missing: str) -
     assert summary.n_without_outcome == n - has_outcome.sum()
     assert summary.rmse_bounds_minutes is not None
     low, high = summary.rmse_bounds_minutes
+    shares = [third.n_with_outcome / third.n for third in summary.outcome_share_by_third]
+    known = summary.rmse_minutes or math.nan
+    print(  # noqa: T201 - as above
+        f"\nmissing: {missing}: shares {', '.join(f'{share:.2f}' for share in shares)}, RMSE {known:.3f} with outcomes,"
+        f" {one.rmse_minutes():.3f} of all, bounds {low:.3f} to {high:.3f}"
+    )
     assert low - 1e-9 <= one.rmse_minutes() <= high + 1e-9
     for third in summary.outcome_share_by_third:
         inside = (third.low <= one.predicted_minutes) & (one.predicted_minutes <= third.high)
         assert [third.n, third.n_with_outcome] == [np.count_nonzero(inside), np.count_nonzero(inside & has_outcome)]
     if missing == "the longest":  # which are mostly predicted long
-        shares = [third.n_with_outcome / third.n for third in summary.outcome_share_by_third]
         assert shares[2] < shares[0] - 0.1
