@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lambda_function.core.archive_lines import decode_lines, encode_lines
 from lambda_function.core.bundle import MANIFEST, decode_manifest
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, decode_channel, encode_channel
 from lambda_function.core.events import (
@@ -22,9 +23,19 @@ from lambda_function.core.events import (
     encode_predictions,
     encode_reject,
 )
+from lambda_function.core.kpl import pack
+from lambda_function.core.outcomes import Outcome, decode_outcome, encode_outcome
 from lambda_function.core.records import build_reject
 from lambda_function.errors import RejectError
-from tests.builders import event_id, interval_bundle, kinesis_records, small_bundle, small_interval
+from tests.builders import (
+    ARRIVAL_TIME_S,
+    event_id,
+    interval_bundle,
+    kinesis_records,
+    sequence_number,
+    small_bundle,
+    small_interval,
+)
 from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
@@ -153,6 +164,43 @@ def test_reject_has_these_bytes() -> None:
 def test_reject_is_read_field_by_field() -> None:
     assert msgspec.to_builtins(decode_reject(golden_bytes("reject.json"))) == golden_json("reject.json")
     assert set(Reject.__struct_fields__) == {*golden_json("reject.json"), "sub_record"}
+
+
+# Outcomes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "outcome"),
+    [
+        ("outcome.json", Outcome(256, 17.4)),
+        ("outcome_dropoff.json", Outcome("a-7", None, "2021-01-05T08:33:00")),
+        ("outcome_times.json", Outcome(256, None, "2021-01-05T08:33:00", "2021-01-05T08:15:00")),
+    ],
+)
+def test_outcome_is_read_and_has_these_bytes(file: str, outcome: Outcome) -> None:
+    assert decode_outcome(golden_bytes(file)) == outcome
+    assert encode_outcome(outcome) == golden_bytes(file)
+    assert decode_outcome(json.dumps(golden_json(file) | {"fare": 9}).encode()) == outcome
+
+
+# Lines of the archive -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "sub_index"),
+    [
+        ("archive_line.json", golden_bytes("ride_event.json"), None),
+        ("archive_line_base64.json", b'{"ride": {}, \n"ride_id": 256}', None),
+        ("archive_line_sub_record.json", golden_bytes("ride_event.json"), 0),
+    ],
+)
+def test_line_of_the_archive_has_these_bytes_and_is_read(file: str, data: bytes, sub_index: int | None) -> None:
+    sent = data if sub_index is None else pack([("256", data)], n_groups=1)[0].data
+    line = golden_bytes(file) + b"\n"
+    assert encode_lines(kinesis_records(sent)) == line
+    ((archived, record),) = ((one, one.kinesis_record()) for one in decode_lines(line))
+    assert (archived.data, archived.at_s) == (data, ARRIVAL_TIME_S)
+    assert (record.envelope.sequence_number, record.sub_index) == (sequence_number(0), sub_index)
 
 
 # Channels and manifests ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Never
 
 import msgspec
@@ -32,20 +32,24 @@ from infra.operate.redrive.records import decode_failure, decode_rejects
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.aws.rejects import PREFIX as REJECTS
 from lambda_function.aws.telemetry import Telemetry
+from lambda_function.core.archive_lines import decode_lines, encode_lines
 from lambda_function.core.arrays import MAX_UNPACKED_BYTES, read_arrays
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, load_bundle, sha256
-from lambda_function.core.events import REJECT_REASONS, decode_reject, decode_ride_event
+from lambda_function.core.events import INVALID_FIELD, REJECT_REASONS, decode_reject, decode_ride_event
 from lambda_function.core.forest import FOREST_DTYPES, Forest
 from lambda_function.core.kpl import MAGIC, is_aggregated, pack, unpack
-from lambda_function.errors import BundleError, ForestError, PredictorError, RejectError
+from lambda_function.core.outcomes import decode_outcomes, outcome_minutes
+from lambda_function.errors import ArchiveError, BundleError, ForestError, PredictorError, RejectError
 from tests.builders import (
     ARRIVAL_TIME_S,
     Arrays,
     forest_arrays_of,
     interval_bundle,
     invocation,
+    kinesis_records,
     raw_ride_bytes,
     ride_bytes,
+    sequence_number,
     small_bundle,
     vouched,
 )
@@ -175,6 +179,15 @@ AGGREGATES = tuple(
     pack([(str(number), ride) for number, ride in enumerate(RIDES * times)], n_groups=1)[0].data for times in (1, 20)
 )
 
+OUTCOMES = (
+    b'{"ride_id":256,"outcome":{"ride_duration":17.4}}',
+    b'{"ride_id":"a-7","outcome":{"dropoff_datetime":"2021-11-07T01:33:00"}}',
+    b'{"ride_id":256.0,"outcome":{"dropoff_datetime":"2021-01-05T08:33:00Z","pickup_datetime":"2021-01-05T03:15:00"}}',
+    b'{"ride_id":1,"outcome":{"ride_duration":"17.4"}}\n{"ride_id":2,"outcome":{"ride_duration":-1}}\n',
+    b'{"data":{"ride_id":256,"outcome":{}}}',
+)
+LINES = encode_lines(kinesis_records(*RIDES[:7], *OUTCOMES[:1], AGGREGATES[0]))
+
 events = mutated(*RIDES) | ride_events.map(as_json)
 
 
@@ -193,10 +206,32 @@ batches = st.lists(
 )
 
 
-def run_event(data: bytes) -> None:
-    """Decode: a ride event, or a reject with a documented reason."""
+def run_event_and_outcomes(data: bytes) -> None:
+    """Decode: a ride event, or a reject with a documented reason; and outcomes, or rejects of a record."""
     reject = rejection_by(lambda: decode_ride_event(data))
     assert reject is None or (reject.reason in REJECT_REASONS and reject.detail)
+    (record,) = kinesis_records(data)
+    outcomes, rejects = decode_outcomes(record)
+    assert outcomes or rejects
+    assert all(reject.reason in REJECT_REASONS and reject.detail for reject in rejects)
+    for _, outcome in outcomes:
+        problem = rejection_by(partial(outcome_minutes, outcome, None, ARRIVAL_TIME_S))
+        assert problem is None or problem.reason == INVALID_FIELD
+
+
+def run_archive(data: bytes | list[bytes]) -> None:
+    """Read lines: records, or an error. Archive records: each is a line with its bytes, or those of its sub-records."""
+    if isinstance(data, bytes):
+        with suppress(ArchiveError):
+            for one in decode_lines(data):
+                one.kinesis_record()
+        return
+    lines = encode_lines(kinesis_records(*data))
+    archived = [(one.kinesis_record().envelope.sequence_number, one.data) for one in decode_lines(lines)]
+    assert lines.count(b"\n") == len(archived)
+    for position, record in enumerate(data):
+        found = [one for number, one in archived if number == sequence_number(position)]
+        assert found == [record] or found == [sub_record for _, sub_record in unpack(record)]
 
 
 def run_aggregate(data: bytes) -> None:
@@ -407,8 +442,9 @@ class Target:
 
 
 TARGETS = {
-    "events": Target(events, run_event),
+    "events and outcomes": Target(events | mutated(*OUTCOMES), run_event_and_outcomes),
     "aggregates": Target(aggregates() | aggregates_of_any_fields, run_aggregate),
+    "archive": Target(batches | mutated(LINES), run_archive),
     "invocations": Target(batches, run_invocation),
     "bundles": Target(bundles(), run_bundle),
     "array headers": Target(array_headers(), run_array_header),
