@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,12 +13,14 @@ from infra.cli.output import (
     interrupted,
     minutes_text,
     show_result,
+    write_facts,
     write_json,
     write_lines,
     write_table,
 )
 
 if TYPE_CHECKING:
+    from training.monitoring.evidence import Finding
     from training.monitoring.summary import HourSummary
     from training.registry.bucket import Bucket
 
@@ -111,19 +113,24 @@ def audit_command(
         str, typer.Option("--from", help="First hour of arrival, as 2026-08-01T09 in UTC; or 6h for six hours ago.")
     ] = _DEFAULT_SPAN,
     until: Annotated[str | None, typer.Option("--to", help="End of the last hour. (default: now)")] = None,
+    show: Annotated[
+        Literal["lost", "conflicting", "skew"] | None, typer.Option(help="Print the records behind one of the counts.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say whether every ride of some hours is accounted for. Joins nothing: reads the summaries of joined hours.
 
     Lost: a ride with neither a prediction nor a reject. Conflicting: a ride with two different predictions. Skew: a
     prediction that its model version does not give any more. Prints the sums of all hours, the hours that are not
-    joined. Exits with 1 if one of the three is not 0.
+    joined, and with --show the records. Exits with 1 if one of the three is not 0.
 
-    Example: ridecast outcomes audit --from 24h --stack ridecast
+    Example: ridecast outcomes audit --from 24h --show lost --stack ridecast
     """
     begin, end = time_options(since, until, ("--from", "--to"))
 
     from infra.operate.joining import FAULTS, hours_to_judge, totals
+    from training.monitoring.evidence import audit_records
+    from training.monitoring.skew import stored_models
     from training.monitoring.summary import load_summary
 
     bucket, moment = aws.open_named_bucket(), datetime.now(UTC)
@@ -132,6 +139,10 @@ def audit_command(
         found = dict(zip(hours, each, strict=True))
     summaries = [summary for summary in found.values() if summary]
     sums = totals(summaries)
+    findings: list[Finding] = []
+    if show:
+        stream = aws.optional_output("RideEventsStream") or "ride-events"
+        findings.extend(audit_records(bucket, hours, show, stream, stored_models(bucket, aws.signer(None))))
     result = {
         "hours": len(summaries),
         **{name.removeprefix("n_"): n for name, n in sums.items()},
@@ -139,9 +150,9 @@ def audit_command(
         "damaged_objects": {one.key: one.problem for summary in summaries for one in summary.damaged_objects},
     }
     if as_json:
-        write_json(result)
+        write_json({**result, **({"records": [_finding(one) for one in findings]} if show else {})})
     else:
-        _show_audit(result)
+        _show_audit(result, findings)
     if any(sums[name] for name in FAULTS):
         raise typer.Exit(1)
 
@@ -170,8 +181,30 @@ def _write_hours(summaries: Sequence["HourSummary"], bucket: "Bucket") -> None:
     write_lines(f"left out, damaged: {one.key}: {one.problem}" for one in damaged)
 
 
-def _show_audit(result: dict[str, Any]) -> None:
+def _finding(one: "Finding") -> dict[str, Any]:
+    return {
+        "hour": str(one.hour),
+        "event_id": one.event_id,
+        "ride_id": one.ride_id,
+        "model_version": one.model_version,
+        "data": _text(one.data),
+        "archived": [_text(data) for data in one.archived],
+        "expected": _text(one.expected),
+    }
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode(errors="backslashreplace")
+
+
+def _show_audit(result: dict[str, Any], findings: Sequence["Finding"]) -> None:
     shown = {name.replace("_", " "): value for name, value in result.items() if value or isinstance(value, int)}
     damaged = result["damaged_objects"]
     show_result("Audit", result, as_json=False, shown={**shown, "damaged objects": len(damaged)})
     write_lines(f"damaged: {key}: {problem}" for key, problem in damaged.items())
+    for one in findings:
+        write_facts("", {name.replace("_", " "): _shown(value) for name, value in _finding(one).items() if value})
+
+
+def _shown(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "\n".join(value)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.kits.template import ROLES, SIGNING_KEY, allowed, arn_of, as_list, of_type, properties, statements, tags_of
 
-POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
+POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "JudgePolicy", "ForgetPolicy", "DoctorPolicy")
 
 VERSION = str({"Ref": next(iter(of_type("AWS::Lambda::Version")))})
 
@@ -49,6 +49,13 @@ READ_QUEUE = ("ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", 
 READ_STREAM = ("GetRecords", "GetShardIterator", "ListShards")
 ALIAS_ACTIONS = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
 
+JOIN = {
+    *READ_MODELS,
+    *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, LABELLED, SUMMARIES, HISTORIES)),
+    *(("s3:PutObject", target) for target in (LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
+    ENCRYPT,
+}
+
 ALLOWED = {
     "PredictorRole": {
         *READ_MODELS,
@@ -75,10 +82,7 @@ ALLOWED = {
         *may_log("ArchiverLogs"),
     },
     "JoinerRole": {
-        *READ_MODELS,
-        *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, SUMMARIES, HISTORIES)),
-        *(("s3:PutObject", target) for target in (LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
-        ENCRYPT,
+        *JOIN,
         *may_log("JoinerLogs"),
     },
     "JoinScheduleRole": {("lambda:InvokeFunction", of("Joiner"))},
@@ -109,7 +113,9 @@ ALLOWED = {
     },
     "OperatorPolicy": {
         ("kinesis:PutRecords", of("RideEvents")),
+        ("kinesis:PutRecords", of("RideOutcomes")),
         ("lambda:InvokeFunction", str({"Ref": "PredictorAliaslive"})),
+        ("lambda:InvokeFunction", of("Archiver")),
         *actions_on(of("RideEvents"), "kinesis", *READ_STREAM),
         *actions_on(of("RidePredictions"), "kinesis", *READ_STREAM),
         *(("s3:GetObject", target) for target in (REJECTS, FAILURES, MARKS, CHANNELS, GOLDEN, MANIFESTS)),
@@ -122,6 +128,19 @@ ALLOWED = {
         FIND_THE_STACK,
         ("sqs:PurgeQueue", of("GivenUpBatches")),
         ("cloudwatch:SetAlarmState", of("UnresolvedBatchesAlarm")),
+    },
+    "JudgePolicy": {*JOIN, FIND_THE_STACK},
+    "ForgetPolicy": {
+        *(
+            (f"s3:{action}", target)
+            for action in ("GetObjectVersion", "PutObject", "DeleteObjectVersion")
+            for target in (ARCHIVE, LABELLED, REJECTS)
+        ),
+        ("s3:GetObject", FAILURES),
+        *actions_on(of("Bucket"), "s3", "ListBucket", "ListBucketVersions"),
+        ("kms:Decrypt", of("Key")),
+        ENCRYPT,
+        FIND_THE_STACK,
     },
 }
 """Each action with its resource, by role or policy."""
@@ -150,6 +169,7 @@ def test_function_has_its_role(name: str) -> None:
         ("PredictorRole", {"kms:Verify"}),
         ("ApiFunctionRole", {"kms:Verify"}),
         ("JoinerRole", {"kms:Verify"}),
+        ("JudgePolicy", {"kms:Verify"}),
         ("ModelPublisherPolicy", {"kms:Sign", "kms:Verify"}),
     ],
 )

@@ -20,7 +20,7 @@ from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
 from training.registry.versions import put_artifact
 
-POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "DoctorPolicy")
+POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "JudgePolicy", "ForgetPolicy", "DoctorPolicy")
 FIRST, SECOND, THIRD = small_bundle(1), small_bundle(2), small_bundle(3)
 OTHER_BUCKET = "other"
 
@@ -89,6 +89,7 @@ class Account:
         self.names, self.outputs = self.stack.names(), self.stack.outputs()
         self.bucket = self.outputs["BucketName"]
         self.function_arn = self.outputs["FunctionAliasArn"].rpartition(":")[0]
+        self.archiver_arn = self.function_arn.replace(self.names["Predictor"], self.names["Archiver"])
         (self.version,) = (arn for name, arn in self.names.items() if name.startswith("PredictorVersion"))
         self.mapping = self.stack.mapping(BatchWindowSeconds=0)
         self.roles = {role: self.names[role] for role in ROLES} | {policy: policy for policy in POLICIES}

@@ -54,10 +54,15 @@ COMMANDS = {
         "records redrive --stack {stack}",
         "records list --kind failure --bucket {bucket}",
         "records show {failure} --kind failure --bucket {bucket}",
-        "records redrive --kind failure --function {alias} --bucket {bucket}",
+        "records redrive --kind failure --function {alias} --archiver {archiver} --bucket {bucket}",
         "aws cloudwatch set-alarm-state --alarm-name {unresolved} --state-value OK --state-reason redriven",
         "aws sqs purge-queue --queue-url {queue}",
     ),
+    "JudgePolicy": (
+        "outcomes join --from 2021-01-05T08 --to 2021-01-05T09 --stack {stack}",
+        "outcomes audit --from 2021-01-05T08 --to 2021-01-05T09 --show skew --stack {stack}",
+    ),
+    "ForgetPolicy": ("outcomes forget anna --yes --stack {stack}",),
     "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
 }
 """Commands as a person types them, with names in braces, and AWS's own from the runbook. Commands that need most
@@ -85,7 +90,11 @@ class Operator:
         for name, value in self._account.variables(role_name).items():
             self._monkeypatch.setenv(name, value)
         account = self._account
-        with invocable(account.aws, account.function_arn, EchoFunction()), account.aws.enforcing():
+        with (
+            invocable(account.aws, account.function_arn, EchoFunction()),
+            invocable(account.aws, account.archiver_arn, EchoFunction()),
+            account.aws.enforcing(),
+        ):
             for command in commands:
                 self._run(shlex.split(command.format_map(self._names)))
 

@@ -1,5 +1,6 @@
 """`ridecast outcomes join` and `audit` on a bucket in a folder."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,12 @@ def test_audit_ends_with_1_if_a_ride_is_lost(cli: Outcomes) -> None:
     cli.streams.ride("d", 4)
     cli.store()
     cli("join", "--from", FROM, "--to", TO)
-    assert cli("audit", "--from", FROM, "--to", TO, code=1)["lost"] == 1
+    words = ("audit", "--from", FROM, "--to", TO, "--show", "lost")
+    found = cli(*words, code=1)
+    assert (found["lost"], [one["ride_id"] for one in found["records"]]) == (1, ["c"])
+    assert json.loads(found["records"][0]["data"])["ride_id"] == "c"
+    assert found["records"][0]["event_id"] in cli.run(*words, code=1)
+    assert cli(*words[:-1], "skew", code=1)["records"] == []
 
 
 def test_damaged_object_of_the_archive_is_named_by_both(cli: Outcomes) -> None:

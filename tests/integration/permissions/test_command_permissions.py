@@ -1,5 +1,6 @@
 """Every command that uses an AWS works under one of the stack's policies, and fails without any part of it."""
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 
@@ -18,7 +21,9 @@ from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from lambda_function.core.events import encode_reject
-from tests.builders import FEBRUARY, SHARD_ID, ride_bytes, sequence_number
+from lambda_function.core.processor import process
+from tests.builders import FEBRUARY, SHARD_ID, kinesis_records, ride_bytes, sequence_number
+from tests.builders_archived import archived
 from tests.builders_failed import FAILURE_KEY, failure, queue_rejects, reject_at
 from tests.builders_tlc import row_at, write_month
 from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
@@ -48,6 +53,7 @@ def operator(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     names = {
         "alias": account.outputs["FunctionAliasArn"],
+        "archiver": account.outputs["ArchiverName"],
         "bucket": account.bucket,
         "bundles": tmp_path,
         "failure": FAILURE_KEY,
@@ -72,12 +78,29 @@ def store_work(account: Account) -> None:
     s3.put_object(Bucket=account.bucket, Key=history_key("lost", channel), Body=msgspec.json.encode(channel))
     s3.delete_object(Bucket=account.bucket, Key=channel_key("lost"))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
-    s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1)))
+    s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1), ride_bytes(2)))
+    failed = failure(ride_bytes(1), ride_bytes(2), function=account.outputs["ArchiverName"])
+    s3.put_object(Bucket=account.bucket, Key=f"{FAILURE_KEY}-archiver", Body=failed)
+    store_rides(account)
     sqs, queue = account.aws.client("sqs"), account.outputs["RejectsQueueUrl"]
     queued = queue_rejects(sqs, queue, reject_at(2))
     s3.delete_object(Bucket=account.bucket, Key=queued)
     for done in (f"redriven/{REJECT_KEY}", f"redriven/{FAILURE_KEY}", bundle_key(THIRD.model_version, SIGNATURE)):
         s3.delete_object(Bucket=account.bucket, Key=done)
+
+
+def store_rides(account: Account) -> None:
+    """Store an archived hour: a reject, a ride of a failed batch, anna's ride, a bad outcome; and anna elsewhere."""
+    s3, rides = account.aws.client("s3"), [b"no ride", ride_bytes(1), ride_bytes("anna")]
+    predictions = [data for _, data in process(kinesis_records(*rides), FIRST.model).entries[1:]]
+    for kind, datas in (("rides", rides), ("predictions", predictions), ("outcomes", [b"no outcome"])):
+        key, body = archived(kind, *datas)
+        s3.put_object(Bucket=account.bucket, Key=key, Body=body)
+    parquet = io.BytesIO()
+    pq.write_table(pa.table({"ride_id": ["anna", "bert"]}), parquet)
+    s3.put_object(Bucket=account.bucket, Key="labelled/dt=2021-01-04/hh=08/rides.parquet", Body=parquet.getvalue())
+    reject = encode_reject(reject_at(9, b'{"ride_id": "anna"}')) + b"\n"
+    s3.put_object(Bucket=account.bucket, Key=f"rejects/ride-events/{SHARD_ID}/{sequence_number(9)}.ndjson", Body=reject)
 
 
 @pytest.mark.parametrize("policy", COMMANDS)
