@@ -53,7 +53,7 @@ FOREIGN = {
 FOREIGN |= {"scipy", "sklearn", "typer"}
 WANTED = {
     PREDICTOR: Wanted(
-        ["lambda_function.handler", "lambda_function.pre_traffic", "lambda_function.api"],
+        ["lambda_function.handler", "lambda_function.archive", "lambda_function.pre_traffic", "lambda_function.api"],
         COMMON | {"__pycache__"},
         FOREIGN | {"duckdb", "training"},
     ),
