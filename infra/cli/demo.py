@@ -28,7 +28,7 @@ def demo_command(
     validate: Annotated[str, typer.Option(help="Later months to validate on.")] = "2021-02",
     shards: Annotated[int, typer.Option(min=1, help="Shards of each stream.")] = 1,
     output: Annotated[
-        Path, typer.Option(help="Folder of the log and of bundles, which the next run uses again.")
+        Path, typer.Option(help="Folder of labelled rides, logs, and bundles, which the next run uses again.")
     ] = BUILD,
     runtime: Annotated[
         Literal["in-process", "emulator"],
@@ -38,8 +38,10 @@ def demo_command(
 ) -> None:
     """Run the whole pipeline on this machine.
 
-    Sends real rides through Kinesis and the function, and reads the predictions. Trains a model first if there is
-    none. Prints counts, rides per second and errors. Exits with 1 if a ride is lost.
+    Sends real rides through Kinesis and the function, and reads the predictions. Then it sends how long the rides
+    took, archives all three streams and joins them to labelled rides. Trains a model first if there is none. Prints
+    counts, rides per second, errors of the labelled rides and the audit. Exits with 1 if a ride is lost or the audit
+    found something.
 
     Example: ridecast demo --rides 20000 --service yellow
     """
@@ -72,7 +74,7 @@ def _months(train: str, validate: str) -> "tuple[tuple[Month, ...], tuple[Month,
 
 
 def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
-    """Show the result of a demo. Exit with 1 if a ride is lost."""
+    """Show the result of a demo. Exit with 1 if a ride is lost or the audit found something."""
     shown = {
         "ride events sent": report.rides,
         "predicted": report.predicted,
@@ -80,14 +82,20 @@ def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
         "lost": report.lost,
         "repeated": report.repeated,
         "rides per second, end to end": f"{report.rides_per_s:,.0f}",
+        "labelled: predicted, with outcome": report.labelled,
         "RMSE, minutes": beside_baseline(report.rmse_minutes, report.baseline_rmse_minutes),
         "MAE, minutes": minutes_text(report.mae_minutes),
+        "rides within their interval": "none" if report.coverage is None else f"{report.coverage:.1%}",
+        "audit of the archive": (
+            f"{report.audit_lost} lost, {report.audit_conflicting} conflicting, {report.audit_skewed} skewed"
+        ),
         "model version": report.model_version,
         "rides from": "TLC trip record data" if report.data == "tlc" else "a generator, not from New York",
+        "labelled rides": output / "demo" / "labelled",
         "the function's log": output / "function.log",
     }
     show_result("From ride event to prediction", asdict(report), as_json=as_json, shown=shown)
-    if report.lost:
+    if not report.is_sound:
         raise typer.Exit(1)
 
 

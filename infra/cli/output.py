@@ -17,7 +17,6 @@ from infra.cli import signals
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from infra.local.demo.replay import Ledger
     from lambda_function.core.channel import Segment
     from training.model.results import MonthsResult
 
@@ -246,15 +245,9 @@ class ConsoleDisplay:
         """Write a warning."""
         self._write("[yellow]![/yellow]", text)
 
-    def progress(self, n_events: int, ledger: "Ledger", seconds: float) -> None:
-        """Show the progress of a replay."""
-        n_done = ledger.n_predicted + ledger.n_rejected
-        figures = (
-            f"sent {ledger.n_sent:,}  predicted {ledger.n_predicted:,}  rejected {ledger.n_rejected}  "
-            f"{n_done / seconds if seconds else 0:,.0f} rides/s  "
-            f"RMSE {ledger.rmse_minutes:.2f} min (baseline {ledger.baseline_rmse_minutes:.2f})"
-        )
-        self.bars.update(self._task, total=n_events, completed=n_done, figures=figures)
+    def progress(self, n_done: int, n_total: int, figures: str = "") -> None:
+        """Show how much of the step is done, and other figures of it."""
+        self.bars.update(self._task, total=n_total, completed=n_done, figures=figures)
 
     def _write(self, mark: str, text: str) -> None:
         from rich.markup import escape

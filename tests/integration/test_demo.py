@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -75,6 +77,9 @@ def check_nothing_is_lost(result: Mapping[str, Any], n_rides: int) -> None:
     assert result["rides"] == result["predicted"] + result["rejected"] == n_rides
     assert (result["rejected"], result["lost"], result["repeated"]) == (5, 0, 0)
     assert result["rides_per_s"] > 0
+    assert result["labelled"] == result["predicted"]
+    assert (result["audit_lost"], result["audit_conflicting"], result["audit_skewed"]) == (0, 0, 0)
+    assert 0.5 < result["coverage"] < 1
     assert result["mae_minutes"] < result["rmse_minutes"] <= 0.72 * result["baseline_rmse_minutes"]
 
 
@@ -119,6 +124,18 @@ def test_functions_log_is_in_a_file_and_not_on_the_terminal(made_up: tuple[Path,
     assert '"n_records":' in (folder / "function.log").read_text()
 
 
+def test_labelled_rides_and_summaries_of_the_last_run_are_left_in_the_folder(made_up: tuple[Path, Ended]) -> None:
+    folder, ended = made_up
+    rides = pd.read_parquet(folder / "demo" / "labelled")
+    error = rides.predicted_minutes - rides.duration_minutes
+    assert len(rides) == ended.result["labelled"]
+    assert np.sqrt((error**2).mean()) == pytest.approx(ended.result["rmse_minutes"], abs=1e-4)
+    summaries = [json.loads(path.read_bytes()) for path in (folder / "demo" / "monitor").rglob("*.json")]
+    assert sum(one["n_labelled"] for one in summaries) == len(rides)
+    squares = sum(sums["sum_squared_error"] for one in summaries for sums in one["by_version"].values())
+    assert np.sqrt(squares / len(rides)) == pytest.approx(ended.result["rmse_minutes"], abs=1e-4)
+
+
 @needs_emulator
 def test_demo_in_the_emulator_loses_nothing(tmp_path: Path) -> None:
     build_for_host()  # while there is a network
@@ -127,7 +144,8 @@ def test_demo_in_the_emulator_loses_nothing(tmp_path: Path) -> None:
 
     assert ended.code == 0, ended.err
     check_nothing_is_lost(ended.result, 2000)
-    assert "REPORT RequestId" in (tmp_path / "function.log").read_text()
+    for log in ("function.log", "archiver.log"):
+        assert "REPORT RequestId" in (tmp_path / log).read_text()
 
 
 def test_train_without_data_or_network_fails_with_one_sentence(tmp_path: Path) -> None:
@@ -185,7 +203,7 @@ def test_ride_that_a_function_drops_is_counted_as_lost(made_up_folder: Path, cap
         options_with_handler(made_up_folder, "tests.integration.lossy_function.lambda_handler"), QuietDisplay()
     )
 
-    assert report.lost > 0
+    assert report.lost == report.audit_lost > 0
     assert report.rides == report.predicted + report.rejected + report.lost == 2000
     assert report.predicted > 0
     assert "failing once, on purpose" in (made_up_folder / "function.log").read_text()
@@ -198,7 +216,8 @@ def test_function_that_never_works_loses_every_ride_with_a_warning(
     display = QuietDisplay()
     report = run_demo(options_with_handler(made_up_folder, "json.dumps"), display)
 
-    assert report.lost == report.rides
+    assert report.lost == report.audit_lost == report.rides
+    assert report.labelled == 0
     assert report.rmse_minutes is None
     assert "no new result for 8 s; last error: TypeError: " in display.warnings[-1]
     assert str(made_up_folder / "function.log") in display.warnings[-1]

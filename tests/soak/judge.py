@@ -4,7 +4,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from infra.local.s3 import FolderS3
 from infra.local.simulation.simulation import Simulation
 from infra.operate.consumer import Counts, SqliteTable, consume
 from infra.operate.redrive.marks import Marks
@@ -15,7 +14,6 @@ from infra.operate.streams import Timing
 from tests.builders_failed import FUNCTION_ARN
 from tests.fakes_lambda import FakeLambda
 from training.errors import UserError
-from training.registry.bucket import Bucket
 
 _N_ATTEMPTS = 20  # faults go on, and may end some
 
@@ -33,8 +31,7 @@ class Judge:
     def __init__(self, folder: Path) -> None:
         self.counts = Counts()
         self._table = SqliteTable(str(folder / "predictions.sqlite"))
-        self._failed = Bucket(FolderS3(folder / "failed"), "failed", n_threads=1)
-        self._n_failed = 0
+        self._seen: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -53,22 +50,26 @@ class Judge:
         self.counts.add(consume(records, self._table))
         return [data for _, data in records]
 
-    def add_failed(self, body: bytes) -> None:
-        """Keep an object of the failure destination for the redrive."""
-        self._failed.write(f"{FAILURES.prefix}soak/shard/{self._n_failed:06}", body)
-        self._n_failed += 1
+    def new_objects(self, simulation: Simulation, prefix: str) -> list[bytes]:
+        """Return the objects below a prefix that were not there before."""
+        keys = sorted(key for key in simulation.bucket.objects if key.startswith(prefix) and key not in self._seen)
+        self._seen.update(keys)
+        return [simulation.bucket.objects[key] for key in keys]
 
     def redrive(self, simulation: Simulation) -> int:
         """Redrive all failed batches, again after each fault; return the number of records that were redriven."""
         timing = Timing(simulation.clock.monotonic, simulation.clock.sleep)
-        replayer = Replayer(FakeLambda(simulation.function), FUNCTION_ARN, timing)
-        n_redriven = 0
+        predictor, archiver = (
+            Replayer(FakeLambda(function), FUNCTION_ARN, timing)
+            for function in (simulation.function, simulation.archiver)
+        )
+        n_redriven, bucket = 0, simulation.models
         for _ in range(_N_ATTEMPTS):
-            marks = Marks(self._failed)
+            marks = Marks(bucket)
             marks.load(marks.keys())
-            run = Redrive(marks, lambda _: replayer, timing=timing)
+            run = Redrive(marks, lambda record: archiver if record.is_archivers else predictor, timing=timing)
             with suppress(UserError):
-                run.run(FAILURES.read(self._failed, FAILURES.keys(self._failed)))
+                run.run(FAILURES.read(bucket, FAILURES.keys(bucket)))
             n_redriven += run.report.n_redriven
             if run.report.n_selected == run.report.n_redriven + run.report.n_redriven_before:
                 break

@@ -72,6 +72,12 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
     Place.S3_GET: (7, (Damaged(), Refused(Problem.DOWN), Slow(3), Refused(Problem.NO_SUCH_KEY))),
     Place.S3_PUT: (11, (Refused(Problem.DOWN), AnswerLost(), Slow(3), Refused(Problem.NO_ANSWER))),
     Place.SEND: (3, (Refused(Problem.DOWN), AnswerLost(), Slow(2))),
+    Place.ARCHIVE_READ: (
+        29,
+        (Refused(Problem.THROTTLED), Refused(Problem.EXPIRED), AnswerLost(), Refused(Problem.DOWN)),
+    ),
+    Place.ARCHIVE_INVOKE: (13, (AnswerLost(Problem.DIED), Refused(Problem.DIED), DeliveredTwice())),
+    Place.ARCHIVE_PUT: (7, (Refused(Problem.DOWN), AnswerLost(), Refused(Problem.NO_ANSWER))),
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.2, SplitShard(1)),

@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any, cast
 
-from infra.local.simulation.simulation import BUCKET, CHANNEL, SimulationOptions
+from infra.local.s3 import MemoryS3
+from infra.local.simulation.simulation import BUCKET, CHANNEL, OUTCOME_STREAM, OUTPUT_STREAM, SimulationOptions
 from infra.local.stack import Stack
+from infra.operate.redrive.records import decode_failure
+from infra.operate.redrive.selection import FAILURES
+from lambda_function.aws.rejects import PREFIX as REJECTS_PREFIX
+from lambda_function.core.archive_lines import PREFIX, RIDES
 from tests.kits.batches import queued_objects
 from tests.kits.faults import FaultSchedule, FaultySimulation
+from tests.soak.bodies import BodiesInFile
 from tests.soak.judge import Judge
 from tests.soak.ledger import SoakLedger
 from tests.soak.plan import N_MODELS, N_STEPS, plan
@@ -24,19 +30,31 @@ from training.model.bundle import ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
+from training.monitoring.hours import SECOND, hour_of_key
+from training.monitoring.join import join_hour
+from training.monitoring.options import JoinOptions
 from training.registry.channel_history import read_history
 
 N_SHARDS = 4
 MAX_GROWTH_MB = 40.0
 """Three environments load two more models each during the soak, of 4.5 MB: 27 MB. Measured: 10 to 18 MB."""
 
+_LEAST_LABELLED = 0.9
 _N_TRAIN_RIDES = 20_000
 _POLLS_PER_STEP = 4
 _STEP_S = 4.0  # so that promotions serve within the soak
 _PATIENCE_S = 600.0
 _N_MARKS = 10
 _MONTH, _NEXT_MONTH = Month(2021, 1), Month(2021, 2)
-_NAMES = {"RideEvents": "ride-events", "PredictorAliaslive": "predictor:live", "Bucket": BUCKET}
+_NAMES = {
+    "Archiver": "ridecast-Archiver-1",
+    "Bucket": BUCKET,
+    "PredictorAliaslive": "predictor:live",
+    "RideEvents": "ride-events",
+    "RideOutcomes": OUTCOME_STREAM,
+    "RidePredictions": OUTPUT_STREAM,
+}
+_OUTCOME_DELAY_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +78,15 @@ class SoakReport:
     ids: int = 0  # Prediction ids on the output stream
     conflicts: int = 0  # Predictions that differed from the consumer's row of their id
     damaged: int = 0  # Rejects and failed events whose bytes differ from those sent
+    joined_hours: int = 0  # Hours of arrival that the archive was joined by, at the end
+    labelled: int = 0  # Ride events with a prediction and an outcome in the archive
+    without_outcome: int = 0  # With a prediction only: sent twice, or the wall clock went back before the outcome
+    audit_lost: int = 0  # Ride events in the archive without a result there
+    audit_conflicting: int = 0
+    audit_skewed: int = 0
+    archived_mb: float = 0.0
+    join_s: float = 0.0
+    join_peak_mb: float = 0.0  # The process's maximum after the join
     invocations: int = 0
     redelivered_records: int = 0
     faults: int = 0  # Faults that occurred
@@ -82,6 +109,10 @@ class SoakReport:
             f"{self.open} failed events have neither prediction nor reject after a redrive": self.open,
             f"a consumer holds {self.rows} predictions of {self.ids} ids": self.rows != self.ids,
             f"a consumer saw {self.conflicts} predictions that differ": self.conflicts and not self.withdrawn,
+            f"the audit of the archive finds {self.audit_lost} lost events": self.audit_lost,
+            f"the audit of the archive finds {self.audit_conflicting} conflicting events": self.audit_conflicting,
+            f"the audit of the archive finds {self.audit_skewed} skewed predictions": self.audit_skewed,
+            f"only {self.labelled} events are labelled": self.labelled < _LEAST_LABELLED * self.predicted,
             f"{self.damaged} events were stored with different bytes than sent": self.damaged,
             f"memory grew by {self.rss_growth_mb} MB": self.rss_growth_mb >= MAX_GROWTH_MB,
         }
@@ -107,8 +138,10 @@ def run_soak(
 ) -> SoakReport:
     """Send ride events through the template's event source mapping and account for each."""
     schedule = FaultSchedule(plan())
+    stack = Stack()
     options = SimulationOptions(
-        mapping=Stack().event_source_mapping(_NAMES),
+        mapping=stack.event_source_mapping(_NAMES),
+        archive=stack.archive_mappings(_NAMES),
         n_shards=N_SHARDS,
         n_output_shards=N_SHARDS,
         output_format=output_format,
@@ -116,11 +149,12 @@ def run_soak(
         keeps_all=False,
         refreshes_s=(60.0, 50.0, 70.0),
     )
-    simulation, ledger = FaultySimulation(bundles, options, schedule), SoakLedger(n_events)
-    traffic = Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
+    ledger, traffic = SoakLedger(n_events), Traffic(synthetic_rides(_NEXT_MONTH, _N_TRAIN_RIDES, seed=2))
     rss_mb: list[float] = []
     started_s = time.monotonic()
-    with _nothing_logged(), TemporaryDirectory() as folder, Judge(Path(folder)) as judge:
+    with _nothing_logged(), TemporaryDirectory() as folder, Judge(Path(folder)) as judge, TemporaryFile() as file:
+        options = replace(options, bucket=MemoryS3(cast("dict[str, bytes]", BodiesInFile(file))))
+        simulation = FaultySimulation(bundles, options, schedule)
         for n_sent in _steps(simulation, ledger, judge, traffic, n_events):
             on_sent(n_sent)
             if n_sent * _N_MARKS >= n_events * (len(rss_mb) + 1):
@@ -130,8 +164,10 @@ def run_soak(
         seconds = time.monotonic() - started_s
         rss_mb[-1] = resident_mb()
         report = _report(simulation, ledger, schedule, seconds, rss_mb)
+        simulation.settle_archive(_PATIENCE_S)
         n_redriven = judge.redrive(simulation)
         _account(simulation, ledger, judge)
+        simulation.settle_archive(_PATIENCE_S)
         return replace(
             report,
             redriven=n_redriven,
@@ -142,7 +178,27 @@ def run_soak(
             rows=judge.n_rows,
             ids=ledger.n_ids,
             conflicts=judge.counts.n_replaced + judge.counts.n_outdated,
+            **_joined(simulation),
         )
+
+
+def _joined(simulation: FaultySimulation) -> dict[str, Any]:
+    """Join all hours of the archive, and return the report's figures of them."""
+    started_s = time.monotonic()
+    bucket, options = simulation.models, JoinOptions(channel=CHANNEL)
+    hours = {hour for key in bucket.keys(f"{PREFIX}/{RIDES}/") if (hour := hour_of_key(key))}
+    summaries = [join_hour(bucket, hour, options, SECOND) for hour in sorted(hours)]
+    return {
+        "joined_hours": len(summaries),
+        "labelled": sum(one.n_labelled for one in summaries),
+        "without_outcome": sum(one.n_without_outcome for one in summaries),
+        "audit_lost": sum(one.n_lost + one.n_waiting for one in summaries),
+        "audit_conflicting": sum(one.n_conflicting for one in summaries),
+        "audit_skewed": sum(one.n_skewed for one in summaries),
+        "archived_mb": round(sum(len(body) for body in simulation.bucket.bodies(f"{PREFIX}/")) / 1e6, 1),
+        "join_s": round(time.monotonic() - started_s, 1),
+        "join_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
+    }
 
 
 def resident_mb() -> float:
@@ -162,11 +218,17 @@ def _steps(
         events = traffic.events(first, min(n_a_step, n_events - first))
         ledger.add_sent(events)
         simulation.send(traffic.entries(first, events))
+        if (ended := first - _OUTCOME_DELAY_STEPS * n_a_step) >= 0:
+            simulation.send_outcomes(traffic.outcomes(ended, n_a_step))
         for _ in range(_POLLS_PER_STEP):
             simulation.clock.sleep(_STEP_S / _POLLS_PER_STEP)
             simulation.mapping.poll_once()
+            simulation.poll_archive()
         _account(simulation, ledger, judge)
         yield ledger.n_sent
+    simulation.send_outcomes(
+        traffic.outcomes(n_events - _OUTCOME_DELAY_STEPS * n_a_step, _OUTCOME_DELAY_STEPS * n_a_step)
+    )
 
 
 def _account(simulation: FaultySimulation, ledger: SoakLedger, judge: Judge) -> None:
@@ -174,15 +236,15 @@ def _account(simulation: FaultySimulation, ledger: SoakLedger, judge: Judge) -> 
     ledger.rollbacks = {frozenset((one.withdrawn, one.model_version)) for one in history if one.withdrawn}
     for data in judge.take_output(simulation):
         ledger.add_output(data)
-    for body in simulation.bucket.take("rejects/"):
-        ledger.add_rejects(body)
-    for one in queued_objects(simulation.queue):
-        ledger.add_rejects(one.body)
+    for one in queued_objects(simulation.queue):  # as `ridecast records` does: the audit looks into the bucket only
+        simulation.models.write_once(one.key, one.body)
         for handle in one.handles:
             del simulation.queue.messages[handle]
-    for body in simulation.bucket.take("aws/lambda/"):
-        ledger.add_failed(body)
-        judge.add_failed(body)
+    for body in judge.new_objects(simulation, f"{REJECTS_PREFIX}/"):
+        ledger.add_rejects(body)
+    for body in judge.new_objects(simulation, FAILURES.prefix):
+        if not decode_failure("", body).records[0].is_archivers:
+            ledger.add_failed(body)
 
 
 def _report(

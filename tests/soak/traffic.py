@@ -1,4 +1,4 @@
-"""Events of a soak: ride events by number, some malformed, some in aggregates. A number always gives the same bytes."""
+"""Events of a soak, by number: ride events, some malformed, some in aggregates, and outcomes; always the same bytes."""
 
 from itertools import chain
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from infra.local.demo.replay import MALFORMED, ride_events
 from lambda_function.core.kpl import MAGIC, pack
+from lambda_function.core.outcomes import Outcome, encode_outcome
 from lambda_function.core.records import Entry
 from training.data.rides import Rides
 
@@ -32,6 +33,12 @@ class Traffic:
         rides = self._rides.take(np.arange(first, first + n_events) % len(self._rides))
         encoded = ride_events(rides, numbers)
         return [_malformed(number) or event for number, event in zip(numbers, encoded, strict=True)]
+
+    def outcomes(self, first: int, n_events: int) -> list[Entry]:
+        """Return the outcomes of the ride events from number `first` on; a malformed event has none."""
+        minutes = self._rides.duration_minutes[np.arange(first, first + n_events) % len(self._rides)].tolist()
+        numbered = zip(range(first, first + n_events), minutes, strict=True)
+        return [(str(n), encode_outcome(Outcome(n, duration))) for n, duration in numbered if not _malformed(n)]
 
     def entries(self, first: int, events: list[bytes]) -> list[Entry]:
         """Return the records that a producer sends for these events, plain and aggregated."""

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike, NDArray
 
 from infra.local.demo.replay import MALFORMED, Ledger, Replay
 from lambda_function.core.events import Reject, decode_ride_event, encode_predictions, encode_reject, partition_key
 from lambda_function.errors import RejectError
 from tests.builders import small_rides
 from training.data.rides import Rides
-
-BASELINE_MINUTES = np.linspace(1.0, 60.0, 30)
 
 
 def rides_with_miles(*miles: float) -> Rides:
@@ -36,7 +33,7 @@ def reject(key: str, *, copy: int = 0) -> bytes:
 
 
 def ledger_of(n_rides: int, n_malformed: int = 0) -> Ledger:
-    return Ledger(Replay(small_rides().head(n_rides), n_malformed), BASELINE_MINUTES[:n_rides])
+    return Ledger(Replay(small_rides().head(n_rides), n_malformed))
 
 
 # -- the replay
@@ -121,21 +118,14 @@ def endings(draw: st.DrawFn) -> tuple[int, int, list[list[str]]]:
     return n_rides, n_malformed, draw(st.lists(st.lists(st.sampled_from(arriving), max_size=12), max_size=12))
 
 
-def numpy_rmse(actual: NDArray[np.float64], minutes: ArrayLike) -> float:
-    return float(np.sqrt(np.mean((actual - np.array(minutes)) ** 2)))
-
-
-@given(endings(), st.lists(st.floats(1, 60), min_size=30, max_size=30))
-def test_ledger_adds_up_for_any_arrivals_in_any_order(
-    ended: tuple[int, int, list[list[str]]], minutes: list[float]
-) -> None:
+@given(endings())
+def test_ledger_adds_up_for_any_arrivals_in_any_order(ended: tuple[int, int, list[list[str]]]) -> None:
     n_rides, n_malformed, batches = ended
     ledger = ledger_of(n_rides, n_malformed)
-    actual = small_rides().duration_minutes
     arrived: list[str] = []
     for batch in batches:
         predicted = [int(key) for key in batch if not key.endswith("!")]
-        ledger.add_predictions(prediction(ride, minutes[ride]) for ride in predicted)
+        ledger.add_predictions(prediction(ride, 5.0) for ride in predicted)
         ledger.add_rejects(b"".join(reject(key[:-1]) for key in batch if key.endswith("!")))
         arrived += batch
 
@@ -145,24 +135,14 @@ def test_ledger_adds_up_for_any_arrivals_in_any_order(
         assert ledger.n_predicted + ledger.n_rejected + ledger.n_lost == n_rides + n_malformed
         assert ledger.n_lost >= 0
         assert ledger.n_repeated == sum(not key.endswith("!") for key in arrived) - len(rides)
-        if rides:
-            given_minutes = [minutes[ride] for ride in rides]
-            assert ledger.rmse_minutes == pytest.approx(numpy_rmse(actual[rides], given_minutes))
-            assert ledger.mae_minutes == pytest.approx(np.abs(actual[rides] - given_minutes).mean())
-            assert ledger.baseline_rmse_minutes == pytest.approx(numpy_rmse(actual[rides], BASELINE_MINUTES[rides]))
 
 
 @pytest.mark.parametrize("copy", [0, 1], ids=["redelivered", "sent twice by its producer"])
-def test_repeated_prediction_changes_no_error(copy: int) -> None:
+def test_repeated_prediction_is_counted_apart(copy: int) -> None:
     ledger = ledger_of(3)
     ledger.add_predictions([prediction(0, 5.0), prediction(2, 30.0)])
-    before = ledger.rmse_minutes, ledger.mae_minutes, ledger.baseline_rmse_minutes
-
     ledger.add_predictions([prediction(2, 59.0, copy=copy, version="v2"), prediction(2, 59.0, copy=copy)])
-
-    assert (ledger.rmse_minutes, ledger.mae_minutes, ledger.baseline_rmse_minutes) == before
     assert (ledger.n_predicted, ledger.n_repeated, ledger.n_lost) == (2, 2, 1)
-    assert ledger.versions == {"v1": 2}
 
 
 def test_malformed_event_that_was_sent_twice_counts_once() -> None:
@@ -177,14 +157,6 @@ def test_ride_that_is_predicted_and_rejected_makes_the_count_negative() -> None:
     ledger.add_predictions([prediction(0, 5.0)])
     ledger.add_rejects(reject(partition_key(0)))
     assert ledger.n_lost == -1
-
-
-def test_errors_are_nan_before_the_first_prediction() -> None:
-    ledger = ledger_of(3)
-    ledger.add_predictions([])
-    ledger.add_rejects(b"")
-    assert np.isnan([ledger.rmse_minutes, ledger.mae_minutes, ledger.baseline_rmse_minutes]).all()
-    assert ledger.n_lost == 3
 
 
 @pytest.mark.parametrize(("data", "error"), [(prediction(3, 5.0), IndexError), (b"{}", msgspec.DecodeError)])

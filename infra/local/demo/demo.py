@@ -1,17 +1,21 @@
-"""The demo: trains a model, deploys the stack to the AWS on this machine and replays real rides through it."""
+"""The demo: trains a model, deploys the stack to the AWS on this machine, replays real rides and labels them."""
 
-import math
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from infra.local.aws import LocalAws
+from infra.local.demo import labelling
+from infra.local.demo.labelling import Display
 from infra.local.demo.replay import Ledger, Replay
 from infra.local.event_source.mapping import EventSourceMapping, logging_to, polling
-from infra.local.runtime.emulator import EmulatedRuntime
-from infra.local.runtime.in_process import running_in_process
+from infra.local.runtime.function import FunctionConfig
+from infra.local.runtime.in_process import Runtime
+from infra.local.runtime.running import RuntimeName, running
 from infra.local.stack import DeployedStack, deploy
 from infra.operate.streams import StreamReader, publish
 from infra.stack.package import build_for_host
@@ -24,6 +28,8 @@ from training.data.synthetic import synthetic_rides
 from training.errors import MonthUnavailableError
 from training.model.baseline import Baseline, fit_baseline
 from training.model.bundle import ExportedBundle, write_bundle
+from training.monitoring.options import JoinOptions
+from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.workflows.pipeline import find_bundle, train
@@ -31,22 +37,12 @@ from training.workflows.pipeline import find_bundle, train
 LOG_NAME = "function.log"
 """The function's log file in the demo's folder."""
 
+LABELLED_FOLDER = "demo"
+"""The folder of labelled rides and summaries in the demo's folder. Each run replaces them."""
+
 _N_SYNTHETIC_RIDES = 60_000
 _SEED = 2021
 _IDLE_S = 0.01
-
-
-class Display(Protocol):
-    """Receives the progress of a demo."""
-
-    def step(self, text: str) -> None:
-        """Show that a step begins."""
-
-    def warn(self, text: str) -> None:
-        """Show a warning."""
-
-    def progress(self, n_events: int, ledger: Ledger, seconds: float) -> None:
-        """Show the progress of the replay; called many times a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +51,11 @@ class DemoOptions:
 
     Attributes:
         n_events: Ride events to send, including a few malformed ones.
-        folder: Folder for bundles, which later runs use again, and for the function's log.
+        folder: Folder for bundles, which later runs use again, for labelled rides, and for the functions' logs.
         n_shards: Shards of each stream.
         template: The stack's template.
         stall_s: Seconds without a new result after which the missing events count as lost.
-        runtime: "in-process" runs the function's source, "emulator" its built package in AWS's own runtime.
+        runtime: "in-process" runs the functions' source, "emulator" their built package in AWS's own runtime.
     """
 
     service: Service
@@ -70,12 +66,21 @@ class DemoOptions:
     n_shards: int = 1
     template: Path = TEMPLATE
     stall_s: float = 30.0
-    runtime: Literal["in-process", "emulator"] = "in-process"
+    runtime: RuntimeName = "in-process"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
-    """The result of a demo. `rides` are the events sent; `lost` must be 0; errors are None without a prediction."""
+    """The result of a demo. Errors are those of labelled rides, and None without any.
+
+    Attributes:
+        rides: Ride events sent.
+        lost: Ride events without a result; it must be 0, like the three of the audit.
+        labelled: Rides with a prediction and an outcome.
+        audit_lost: Ride events without a result in the archive, or whose result is still missing.
+        audit_conflicting: Ride events with two predictions that differ.
+        audit_skewed: Predictions that the version which served does not give again.
+    """
 
     rides: int
     predicted: int
@@ -83,39 +88,51 @@ class DemoReport:
     lost: int
     repeated: int
     rides_per_s: float
+    labelled: int
     rmse_minutes: float | None
     mae_minutes: float | None
+    coverage: float | None
     baseline_rmse_minutes: float | None
+    audit_lost: int
+    audit_conflicting: int
+    audit_skewed: int
     model_version: str
     data: Literal["tlc", "synthetic"]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no ride is lost, and the audit found nothing."""
+        return not (self.lost or self.audit_lost or self.audit_conflicting or self.audit_skewed)
 
 
 def run_demo(options: DemoOptions, display: Display) -> DemoReport:
     """Run the demo once.
 
     Raises:
-        UserError: The local AWS, the template, the function or the data cannot be used.
+        UserError: The local AWS, the template, a function or the data cannot be used.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
-    package = _package(options, display)  # first, because this machine may not be able to build it
+    if options.runtime == "emulator":  # first, because this machine may not be able to build it
+        display.step("building the functions' package")
+        build_for_host()
     with LocalAws() as aws:  # starts while the model is trained
         display.step("loading rides")
         train_rides, validate_rides, data = _load(options, display)
         bundle, baseline = _model(options, train_rides, validate_rides, display)
         display.step("creating the stack from template.yaml")
-        stack = deploy(
-            aws,
-            path=options.template,
-            parameters={"RideEventsShards": options.n_shards, "RidePredictionsShards": options.n_shards},
-        )
+        shards = dict.fromkeys(("RideEventsShards", "RidePredictionsShards", "RideOutcomesShards"), options.n_shards)
+        stack = deploy(aws, path=options.template, parameters=shards)
         bucket = Bucket(aws.client("s3"), stack.bucket)
         store_bundle(bucket, bundle)
         channel = stack.function.environment["MODEL_CHANNEL"]
         move_channel(bucket, channel, bundle.model_version, bundle.manifest_sha256)
         replay = Replay.of(validate_rides, options.n_events)
-        ledger = Ledger(replay, baseline.predict(replay.rides.columns))
-        display.step("replaying rides in order of pickup")
-        seconds = _run_replay(aws, stack, replay, ledger, package, options, display)
+        ledger = Ledger(replay)
+        run = _Run(aws, stack, options, display)
+        seconds = run.predict(replay, ledger)
+        summaries = run.label(replay, ledger, bucket)
+        labelled = labelling.copy_labelled(bucket, options.folder / LABELLED_FOLDER)
+    accuracy = labelling.accuracy(labelled, baseline.predict(replay.rides.columns))
     return DemoReport(
         rides=len(replay),
         predicted=ledger.n_predicted,
@@ -123,20 +140,17 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         lost=ledger.n_lost,
         repeated=ledger.n_repeated,
         rides_per_s=round(len(replay) / seconds, 1),
-        rmse_minutes=_rounded(ledger.rmse_minutes),
-        mae_minutes=_rounded(ledger.mae_minutes),
-        baseline_rmse_minutes=_rounded(ledger.baseline_rmse_minutes),
-        model_version=", ".join(ledger.versions),
+        labelled=accuracy.n_rides,
+        rmse_minutes=accuracy.rmse_minutes,
+        mae_minutes=accuracy.mae_minutes,
+        coverage=accuracy.coverage,
+        baseline_rmse_minutes=accuracy.baseline_rmse_minutes,
+        audit_lost=sum(one.n_lost + one.n_waiting for one in summaries),
+        audit_conflicting=sum(one.n_conflicting for one in summaries),
+        audit_skewed=sum(one.n_skewed for one in summaries),
+        model_version=", ".join(sorted({version for one in summaries for version in one.by_version})),
         data=data,
     )
-
-
-def _package(options: DemoOptions, display: Display) -> Path | None:
-    """Build the function's package for the emulator; return None for the in-process runtime."""
-    if options.runtime == "in-process":
-        return None
-    display.step("building the function's package")
-    return build_for_host().folder
 
 
 def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:
@@ -171,52 +185,75 @@ def _model(
     return run.bundle, run.baseline
 
 
-def _run_replay(
-    aws: LocalAws,
-    stack: DeployedStack,
-    replay: Replay,
-    ledger: Ledger,
-    package: Path | None,
-    options: DemoOptions,
-    display: Display,
-) -> float:
-    """Send a replay's events and add the results to the ledger until no event is missing or nothing new comes.
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The local AWS with the deployed stack, and where to report."""
 
-    Returns:
-        Seconds from the first event sent to the last result.
-    """
-    kinesis, s3 = aws.client("kinesis"), aws.client("s3")
-    reader = StreamReader(kinesis, stack.output_stream, "TRIM_HORIZON")
-    etags: dict[str, str] = {}
-    log_path = options.folder / LOG_NAME
-    function = (
-        EmulatedRuntime(replace(stack.function, package=package), log_path)
-        if package
-        else running_in_process(stack.function, log_path)
-    )
-    with logging_to(log_path), function as runtime, ThreadPoolExecutor(1) as thread:
-        mapping = EventSourceMapping(stack.mapping, kinesis, runtime, s3=s3)
-        with polling(mapping) as mapping_polls:
-            started_s = last_news_s = time.monotonic()
-            producer = thread.submit(_send, kinesis, stack.input_stream, replay, ledger)
-            while (n_missing := ledger.n_lost) > 0:
-                records = reader.read_once()
-                ledger.add_predictions(record.data for record in records)
-                if not records:
-                    _add_new_rejects(s3, stack.bucket, etags, ledger)
-                    for future in (producer, mapping_polls):
-                        if future.done():
-                            future.result()
-                    time.sleep(_IDLE_S)
-                now_s = time.monotonic()
-                display.progress(len(replay), ledger, now_s - started_s)
-                if ledger.n_lost < n_missing:  # a repeated prediction does not count as progress
-                    last_news_s = now_s
-                if now_s - last_news_s > options.stall_s:
-                    last_error = mapping.stats.last_error or "none"
-                    display.warn(f"no new result for {options.stall_s:g} s; last error: {last_error}; see {log_path}")
-                    break
-            return time.monotonic() - started_s
+    aws: LocalAws
+    stack: DeployedStack
+    options: DemoOptions
+    display: Display
+
+    def predict(self, replay: Replay, ledger: Ledger) -> float:
+        """Send a replay's events and add the results to the ledger until no event is missing or nothing new comes.
+
+        Returns:
+            Seconds from the first event sent to the last result.
+        """
+        self.display.step("replaying rides in order of pickup")
+        kinesis, s3, stack = self.aws.client("kinesis"), self.aws.client("s3"), self.stack
+        reader = StreamReader(kinesis, stack.output_stream, "TRIM_HORIZON")
+        etags: dict[str, str] = {}
+        log_path = self.options.folder / LOG_NAME
+        with self._running(stack.function, log_path) as invoke, ThreadPoolExecutor(1) as thread:
+            mapping = EventSourceMapping(stack.mapping, kinesis, invoke, s3=s3)
+            with polling(mapping) as mapping_polls:
+                started_s = last_news_s = time.monotonic()
+                producer = thread.submit(_send, kinesis, stack.input_stream, replay, ledger)
+                while (n_missing := ledger.n_lost) > 0:
+                    records = reader.read_once()
+                    ledger.add_predictions(record.data for record in records)
+                    if not records:
+                        _add_new_rejects(s3, stack.bucket, etags, ledger)
+                        for future in (producer, mapping_polls):
+                            if future.done():
+                                future.result()
+                        time.sleep(_IDLE_S)
+                    now_s = time.monotonic()
+                    self.display.progress(len(replay) - ledger.n_lost, len(replay), _figures(ledger, now_s - started_s))
+                    if ledger.n_lost < n_missing:  # a repeated prediction does not count as progress
+                        last_news_s = now_s
+                    if now_s - last_news_s > self.options.stall_s:
+                        self._warn_of_stall(mapping.stats.last_error, log_path)
+                        break
+                return time.monotonic() - started_s
+
+    def label(self, replay: Replay, ledger: Ledger, bucket: Bucket) -> list[HourSummary]:
+        """Send the outcomes of a replay's rides, archive the three streams and join them."""
+        aws, stack, display = self.aws, self.stack, self.display
+        display.step("sending outcomes in order of drop-off")
+        n_outcomes = labelling.send_outcomes(aws.client("kinesis"), stack.outcomes_stream, replay.rides, display)
+        display.step("archiving ride events, predictions and outcomes")
+        n_records = ledger.n_sent + ledger.n_predicted + ledger.n_repeated + n_outcomes
+        with self._running(stack.archiver, self.options.folder / labelling.LOG_NAME) as invoke:
+            labelling.archive(aws, stack, invoke, n_records, self.options.stall_s, display)
+        display.step("joining them, and auditing the archive")
+        join_options = JoinOptions(
+            channel=stack.function.environment["MODEL_CHANNEL"],
+            ride_stream=stack.input_stream,
+            outcome_stream=stack.outcomes_stream,
+        )
+        return labelling.join(bucket, join_options)
+
+    @contextmanager
+    def _running(self, function: FunctionConfig, log_path: Path) -> Iterator[Runtime]:
+        """Run a function, and log what its mappings say to its log."""
+        with logging_to(log_path), running(function, log_path, self.options.runtime) as invoke:
+            yield invoke
+
+    def _warn_of_stall(self, last_error: str, log_path: Path) -> None:
+        seconds = f"{self.options.stall_s:g} s"
+        self.display.warn(f"no new result for {seconds}; last error: {last_error or 'none'}; see {log_path}")
 
 
 def _send(kinesis: Any, stream: str, replay: Replay, ledger: Ledger) -> None:
@@ -233,5 +270,9 @@ def _add_new_rejects(s3: Any, bucket: str, etags: dict[str, str], ledger: Ledger
                 etags[entry["Key"]] = entry["ETag"]
 
 
-def _rounded(minutes: float) -> float | None:
-    return None if math.isnan(minutes) else round(minutes, 4)
+def _figures(ledger: Ledger, seconds: float) -> str:
+    n_done = ledger.n_predicted + ledger.n_rejected
+    return (
+        f"sent {ledger.n_sent:,}  predicted {ledger.n_predicted:,}  rejected {ledger.n_rejected}  "
+        f"{n_done / seconds if seconds else 0:,.0f} rides/s"
+    )

@@ -1,14 +1,12 @@
 """A replay: real rides as ride events in order of pickup, and a ledger of where each event ended."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infra.operate.streams import ride_event_bytes
-from lambda_function.core.events import Prediction, decode_prediction, decode_reject, partition_key
+from lambda_function.core.events import decode_prediction, decode_reject, partition_key
 from lambda_function.core.records import Entry
 from training.data.rides import Rides
 
@@ -59,43 +57,23 @@ class Replay:
 
 
 class Ledger:
-    """Where each event of a replay ended, and the errors of the predictions so far. The producer sets `n_sent`."""
+    """Where each event of a replay ended so far. The producer sets `n_sent`."""
 
-    def __init__(self, replay: Replay, baseline_minutes: NDArray[np.float64]) -> None:
-        """Create an empty ledger; `baseline_minutes` (n rides,) are the baseline's predictions of the rides."""
+    def __init__(self, replay: Replay) -> None:
         self._replay = replay
-        self._actual = replay.rides.duration_minutes
-        self._baseline = baseline_minutes
         self._is_predicted = bytearray(len(replay.rides))
         self._rejected: set[str] = set()
-        self._squared = self._absolute = self._baseline_squared = 0.0
         self.n_sent = 0
         self.n_predicted = 0
         self.n_repeated = 0
-        self.versions: dict[str, int] = {}
 
     def add_predictions(self, data: Iterable[bytes]) -> None:
         """Add records of the output stream; a further prediction of a ride counts as repeated."""
-        fresh = [prediction for line in data if self._is_fresh(prediction := decode_prediction(line))]
-        if not fresh:
-            return
-        rows = np.fromiter((int(one.prediction.ride_id) for one in fresh), np.intp, len(fresh))
-        minutes = np.fromiter((one.prediction.ride_duration for one in fresh), np.float64, len(fresh))
-        error = minutes - self._actual[rows]
-        self._squared += float(error @ error)
-        self._absolute += float(np.abs(error).sum())
-        baseline_error = self._baseline[rows] - self._actual[rows]
-        self._baseline_squared += float(baseline_error @ baseline_error)
-        self.n_predicted += len(fresh)
-
-    def _is_fresh(self, prediction: Prediction) -> bool:
-        ride = int(prediction.prediction.ride_id)
-        if self._is_predicted[ride]:
-            self.n_repeated += 1
-            return False
-        self._is_predicted[ride] = True
-        self.versions[prediction.version] = self.versions.get(prediction.version, 0) + 1
-        return True
+        for line in data:
+            ride = int(decode_prediction(line).prediction.ride_id)
+            self.n_repeated += self._is_predicted[ride]
+            self.n_predicted += not self._is_predicted[ride]
+            self._is_predicted[ride] = True
 
     def add_rejects(self, ndjson: bytes) -> None:
         """Add the rejects of one stored object; an event that was sent or rejected twice counts once."""
@@ -110,22 +88,3 @@ class Ledger:
     def n_lost(self) -> int:
         """Events that are neither predicted nor rejected; below 0 if one is both, which is an error, too."""
         return len(self._replay) - self.n_predicted - self.n_rejected
-
-    @property
-    def rmse_minutes(self) -> float:
-        """Root mean squared error of the predictions so far; NaN before the first."""
-        return _root_mean(self._squared, self.n_predicted)
-
-    @property
-    def mae_minutes(self) -> float:
-        """Mean absolute error of the predictions so far; NaN before the first."""
-        return self._absolute / self.n_predicted if self.n_predicted else math.nan
-
-    @property
-    def baseline_rmse_minutes(self) -> float:
-        """The baseline's root mean squared error on the rides predicted so far; NaN before the first."""
-        return _root_mean(self._baseline_squared, self.n_predicted)
-
-
-def _root_mean(total: float, n: int) -> float:
-    return math.sqrt(total / n) if n else math.nan

@@ -107,12 +107,14 @@ class Simulation:
     def __init__(self, bundle: ExportedBundle, options: SimulationOptions, watch: Watch = lambda *_: None) -> None:
         self.clock = SimulatedClock()
         keeps, n_readers = options.keeps_all, 2 if options.archive else 1
-        wall = self.clock.wall
+        self._last_arrival_s = 0.0
         self.input = MemoryStream(
-            options.mapping.stream_name, options.n_shards, wall, keeps_read=keeps, n_readers=n_readers
+            options.mapping.stream_name, options.n_shards, self.arrival_time_s, keeps_read=keeps, n_readers=n_readers
         )
-        self.output = MemoryStream(OUTPUT_STREAM, options.n_output_shards, wall, keeps_read=keeps, n_readers=n_readers)
-        self.outcomes = MemoryStream(OUTCOME_STREAM, options.n_shards, wall, keeps_read=keeps)
+        self.output = MemoryStream(
+            OUTPUT_STREAM, options.n_output_shards, self.arrival_time_s, keeps_read=keeps, n_readers=n_readers
+        )
+        self.outcomes = MemoryStream(OUTCOME_STREAM, options.n_shards, self.arrival_time_s, keeps_read=keeps)
         self.bucket, self.queue = options.bucket or MemoryS3(), MemoryQueue()
         self.models = Bucket(self.bucket, BUCKET, n_threads=1)
         self._mover = Mover("simulation", lambda: datetime.fromtimestamp(self.clock.wall(), UTC))
@@ -148,6 +150,11 @@ class Simulation:
     def archive_readers(self) -> dict[str, Any]:
         """Return the archive's clients of the streams, by kind."""
         return {RIDES: self.input.reader(1), PREDICTIONS: self.output.reader(1), OUTCOMES: self.outcomes}
+
+    def arrival_time_s(self) -> float:
+        """Return the streams' Unix time, which does not go back: Kinesis does not take it from a function's clock."""
+        self._last_arrival_s = max(self._last_arrival_s, self.clock.wall())
+        return self._last_arrival_s
 
     def invoke(self, event: dict[str, Any]) -> object:
         """Run the predicting function on an event of its mapping."""

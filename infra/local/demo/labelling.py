@@ -1,0 +1,145 @@
+"""The demo's second half: send outcomes, archive all streams, join the archive, and measure the labelled rides."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from infra.local.aws import LocalAws
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.in_process import Runtime
+from infra.local.stack import DeployedStack
+from infra.operate.outcomes import outcome_entries
+from infra.operate.streams import publish
+from lambda_function.aws.publisher import Publisher
+from lambda_function.core.archive_lines import PREFIX, RIDES
+from training.data.labelled import FOLDER, LABELLED
+from training.data.rides import Rides
+from training.monitoring.hours import hour_of_key
+from training.monitoring.join import join_hour
+from training.monitoring.options import JoinOptions
+from training.monitoring.summary import FOLDER as SUMMARIES
+from training.monitoring.summary import HourSummary
+from training.registry.bucket import Bucket
+
+LOG_NAME = "archiver.log"
+"""The archive function's log file in the demo's folder."""
+
+_IDLE_S = 0.01
+_COLUMNS = ["ride_id", "predicted_minutes", "low_minutes", "high_minutes", "duration_minutes"]
+
+
+class Display(Protocol):
+    """Receives the progress of a demo."""
+
+    def step(self, text: str) -> None:
+        """Show that a step begins."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+
+    def progress(self, n_done: int, n_total: int, figures: str = "") -> None:
+        """Show how much of the step is done, and other figures of it; called many times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Errors over labelled rides; each is None if there is no ride that it can be taken of."""
+
+    n_rides: int
+    rmse_minutes: float | None
+    mae_minutes: float | None
+    coverage: float | None  # share of the rides with an interval whose duration lies in it
+    baseline_rmse_minutes: float | None
+
+
+def send_outcomes(kinesis: Any, stream: str, rides: Rides, display: Display) -> int:
+    """Send the outcome of every ride, and return how many there are."""
+    entries = outcome_entries(rides)
+    for n_sent in publish(Publisher(kinesis, stream), entries):
+        display.progress(n_sent, len(entries))
+    return len(entries)
+
+
+def archive(
+    aws: LocalAws, stack: DeployedStack, invoke: Runtime, n_records: int, stall_s: float, display: Display
+) -> None:
+    """Run the archive function on all that the three streams hold.
+
+    Args:
+        aws: The local AWS.
+        stack: The stack on it.
+        invoke: Runs the archive function.
+        n_records: Records that the streams hold, about, for the progress.
+        stall_s: Seconds without progress after which the rest is left, with a warning.
+        display: Receives the progress.
+    """
+    kinesis, s3 = aws.client("kinesis"), aws.client("s3")
+    mappings = [
+        EventSourceMapping(replace(config, batching_window_s=0.0), kinesis, invoke, s3=s3)  # nothing more will come
+        for config in stack.archive_mappings.values()
+    ]
+    last_news_s, n_before = time.monotonic(), 0
+    while not all(mapping.is_idle for mapping in mappings):
+        if not sum(mapping.poll_once() for mapping in mappings):
+            time.sleep(_IDLE_S)
+        n_done = sum(mapping.stats.n_done for mapping in mappings)
+        display.progress(n_done, n_records)
+        if n_done > n_before:
+            last_news_s, n_before = time.monotonic(), n_done
+        if time.monotonic() - last_news_s > stall_s:
+            errors = [mapping.stats.last_error for mapping in mappings if mapping.stats.last_error]
+            display.warn(f"nothing was archived for {stall_s:g} s; last error: {(errors or ['none'])[0]}")
+            return
+
+
+def join(bucket: Bucket, options: JoinOptions) -> list[HourSummary]:
+    """Join every hour in which rides arrived. All outcomes have been sent, so no horizon is waited for."""
+    hours = {hour for key in bucket.keys(f"{PREFIX}/{RIDES}/") if (hour := hour_of_key(key))}
+    return [join_hour(bucket, hour, options) for hour in sorted(hours)]
+
+
+def copy_labelled(bucket: Bucket, folder: Path) -> Path:
+    """Copy labelled rides and summaries to a folder, in place of earlier ones; return the folder of the rides."""
+    for prefix in (f"{FOLDER}/", SUMMARIES):
+        shutil.rmtree(folder / prefix, ignore_errors=True)
+        for stored in bucket.read_all(bucket.keys(prefix)):
+            path = folder / stored.key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(stored.body)
+    return folder / FOLDER
+
+
+def accuracy(folder: Path, baseline_minutes: NDArray[np.float64]) -> Accuracy:
+    """Measure labelled rides.
+
+    Args:
+        folder: Labelled rides, each with an outcome of 1 to 60 minutes.
+        baseline_minutes: (n,), the baseline's prediction of ride i, whose `ride_id` is i.
+    """
+    tables = [pq.read_table(path, columns=_COLUMNS, filters=[("status", "=", LABELLED)]) for path in _files(folder)]
+    columns = [np.concatenate([np.asarray(table[name]) for table in tables] or [np.empty(0)]) for name in _COLUMNS]
+    predicted, low, high, actual = (column.astype(np.float64) for column in columns[1:])
+    has_interval = ~np.isnan(low)
+    return Accuracy(
+        n_rides=len(actual),
+        rmse_minutes=_mean((predicted - actual) ** 2, math.sqrt),
+        mae_minutes=_mean(np.abs(predicted - actual)),
+        coverage=_mean(((low <= actual) & (actual <= high))[has_interval]),
+        baseline_rmse_minutes=_mean((baseline_minutes[columns[0].astype(np.intp)] - actual) ** 2, math.sqrt),
+    )
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    return sorted(folder.glob("dt=*/hh=*/*.parquet"))
+
+
+def _mean(values: NDArray[Any], then: Callable[[float], float] = float) -> float | None:
+    return round(then(values.mean()), 4) if len(values) else None
