@@ -1,0 +1,144 @@
+"""The archive function and the join work under their roles, and fail without any part of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from infra.local.stack import Stack
+from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
+from lambda_function.core.events import NOT_JSON, encode_reject
+from lambda_function.core.records import build_reject
+from lambda_function.errors import RejectError, StoreError
+from tests.builders import SHARD_ID
+from tests.builders_archive import HOUR, ArchivedStreams, archive
+from tests.builders_failed import failure
+from tests.kits.permissions import FIRST, Account, cuts
+from training.errors import BucketError, UserError
+from training.monitoring.hours import Hour
+from training.monitoring.join import labelled_key
+from training.monitoring.summary import summary_key
+
+STREAMS = ("ride-events", "ride-predictions", "ride-outcomes")
+FAILURE = f"aws/lambda/6f5e/{SHARD_ID}/2026/08/01/2026-08-01T20.15.00-0b1c"
+ERRORS = (PermissionError, ClientError, StoreError, BucketError, UserError)
+ARCHIVER_CUTS = [cut for cut in cuts("ArchiverRole") if cut.sid != "ReadAsAConsumer"]
+"""The local Kinesis has no enhanced fan-out."""
+
+
+# The archive ----------------------------------------------------------------------------------------------------------
+
+
+def run_archiver(account: Account, role_name: str, log: Path) -> None:
+    """Make all calls of the archive function and of its mappings under one role; raise an error if access is denied."""
+    for stream in STREAMS:
+        account.aws.client("kinesis").put_record(StreamName=stream, PartitionKey="1", Data=b"any bytes")
+    mine = account.clients(role_name, "kinesis", "s3", "logs")
+    variables = {**account.function_variables("Archiver"), **account.variables(role_name)}
+    mappings = Stack(parameters={"ArchiveWindowSeconds": 0}).event_source_mappings(account.names, "Archiver")
+    assert len(mappings) == len(STREAMS)
+    with account.aws.enforcing(), load_handler("lambda_function.archive.lambda_handler", variables, log) as handler:
+        runtime = InProcessRuntime(handler, 60, 512, "archiver")
+        for config in mappings.values():
+            mapping = EventSourceMapping(config, mine["kinesis"], runtime, s3=mine["s3"])
+            while mapping.poll_once():
+                pass
+            if mapping.stats.last_error:
+                raise PermissionError(mapping.stats.last_error)
+            mine["kinesis"].describe_stream(StreamName=config.stream_name)  # Lambda's call
+        mine["s3"].put_object(Bucket=account.bucket, Key="aws/lambda/m/shard/f", Body=b"{}")  # Lambda's calls
+        mine["s3"].list_objects_v2(Bucket=account.bucket, MaxKeys=1)
+        account.write_logs(mine["logs"], "ArchiverLogs")
+
+
+def test_archive_function_does_its_work_under_its_role(account: Account, tmp_path: Path) -> None:
+    run_archiver(account, account.roles["ArchiverRole"], tmp_path / "function.log")
+
+    for kind in (RIDES, PREDICTIONS, OUTCOMES):
+        listed = account.aws.client("s3").list_objects_v2(Bucket=account.bucket, Prefix=f"archive/{kind}/")
+        assert listed["KeyCount"] > 0, kind
+
+
+@pytest.mark.parametrize("cut", ARCHIVER_CUTS, ids=str)
+def test_archive_function_cannot_do_its_work_without_any_part_of_its_role(
+    account: Account, tmp_path: Path, cut: Any
+) -> None:
+    role = account.role_without("ArchiverRole", cut)
+
+    with pytest.raises(ERRORS, match="AccessDenied"):
+        run_archiver(account, role, tmp_path / "function.log")
+
+
+# The join -------------------------------------------------------------------------------------------------------------
+
+
+class InBucket:
+    """S3 of the account, for builders that name their own bucket."""
+
+    def __init__(self, account: Account) -> None:
+        self._s3, self._bucket = account.aws.client("s3"), account.bucket
+
+    def put_object(self, **request: Any) -> Any:
+        """Store an object in the account's bucket."""
+        return self._s3.put_object(**{**request, "Bucket": self._bucket})
+
+
+@pytest.fixture(scope="module")
+def archived(account: Account) -> Hour:
+    """An hour with a predicted ride and its outcome, a bad outcome, and rides with a reject, a failed batch, nothing."""
+    streams = ArchivedStreams(FIRST.model)
+    streams.ride(1, 0)
+    streams.outcome(1, 20)
+    streams.outcome(data=b"no outcome", minute=30)
+    for number in range(2, 5):
+        streams.ride(number, number, is_predicted=False)
+    s3 = InBucket(account)
+    for kind, records in ((RIDES, streams.rides), (PREDICTIONS, streams.predictions), (OUTCOMES, streams.outcomes)):
+        archive(s3, kind, records)
+    rejected, failed = streams.rides[1], streams.rides[2]
+    reject = build_reject(rejected, RejectError(NOT_JSON, "no ride"))
+    key = f"rejects/ride-events/{SHARD_ID}/{rejected.envelope.sequence_number}-0123456789abcdef.ndjson"
+    s3.put_object(Key=key, Body=encode_reject(reject) + b"\n")
+    batch = json.loads(failure(b"a"))
+    number = failed.envelope.sequence_number
+    batch["KinesisBatchInfo"] |= {"startSequenceNumber": number, "endSequenceNumber": number}
+    s3.put_object(Key=FAILURE, Body=json.dumps(batch).encode())
+    return HOUR
+
+
+def run_joiner(account: Account, role_name: str, log: Path, hour: Hour) -> None:
+    """Make all calls of the join under one role: those of a scheduled run, and the join of an hour."""
+    mine = account.clients(role_name, "logs")
+    variables = {**account.function_variables("Joiner"), **account.variables(role_name)}
+    with account.aws.enforcing(), load_handler("training.functions.join.lambda_handler", variables, log) as handler:
+        runtime = InProcessRuntime(handler, 900, 3008, "joiner")
+        runtime({"hours": [str(hour)]})
+        runtime({})
+        account.write_logs(mine["logs"], "JoinerLogs")
+
+
+def test_join_does_its_work_under_its_role(account: Account, archived: Hour, tmp_path: Path) -> None:
+    run_joiner(account, account.roles["JoinerRole"], tmp_path / "function.log", archived)
+
+    s3 = account.aws.client("s3")
+    summary = json.loads(s3.get_object(Bucket=account.bucket, Key=summary_key(archived))["Body"].read())
+    names = ("n_ride_events", "n_labelled", "n_rejected", "n_failed", "n_lost", "n_recomputed", "n_outcomes_rejected")
+    assert {name: summary[name] for name in names} == {
+        **dict.fromkeys(names, 1), "n_ride_events": 4,
+    } | {"n_lost": summary["n_lost"]}  # fmt: skip
+    assert s3.head_object(Bucket=account.bucket, Key=labelled_key(archived))
+    assert s3.list_objects_v2(Bucket=account.bucket, Prefix="rejects/ride-outcomes/")["KeyCount"] == 1
+
+
+@pytest.mark.parametrize("cut", cuts("JoinerRole"), ids=str)
+def test_join_cannot_do_its_work_without_any_part_of_its_role(
+    account: Account, archived: Hour, tmp_path: Path, cut: Any
+) -> None:
+    role = account.role_without("JoinerRole", cut)
+
+    with pytest.raises(ERRORS, match="AccessDenied"):
+        run_joiner(account, role, tmp_path / "function.log", archived)
