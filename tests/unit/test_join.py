@@ -400,3 +400,17 @@ def streams_prediction(prediction_id: bytes) -> bytes:
         b'{"model":"m","version":"v","prediction":{"ride_duration":1.0,"ride_id":1},"prediction_id":"%s"}'
         % prediction_id
     )
+
+
+def test_busy_hour_is_joined_in_parts_with_the_same_result() -> None:
+    streams = busy_streams()
+    streams.ride(data=b"no ride", minute=30)
+    streams.ride(data=ride_bytes(1) + ride_bytes(2) + b"{}", minute=31)
+    streams.outcome(data=b"no outcome", minute=30)
+    bucket = streams.store(n_per_object=50)
+    first = result(bucket)
+    assert result(bucket, bytes_per_part=1500) == first
+    cut = next(bucket.keys("archive/predictions/"))
+    bucket.s3.objects[cut] = bucket.s3.objects[cut][:-1]
+    damaged_first = result(bucket)
+    assert result(bucket, bytes_per_part=1500) == damaged_first != first

@@ -7,7 +7,8 @@ decoded: that takes a third of the time.
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import attrgetter
@@ -39,6 +40,14 @@ class _RideLine(msgspec.Struct, gc=False):
     data: _OfRide
 
 
+class _OfPredictedRide(msgspec.Struct, gc=False):
+    prediction: _OfRide
+
+
+class _PredictedRideLine(msgspec.Struct, gc=False):
+    data: _OfPredictedRide
+
+
 class _OfPrediction(msgspec.Struct, gc=False):
     prediction_id: str
 
@@ -63,20 +72,27 @@ class Filter:
 
     def choose(self, lines: bytes) -> bytes:
         """Return the lines to decode."""
-        each = lines.removesuffix(b"\n").split(b"\n")
-        try:
-            decoded = self.decoder.decode_lines(lines)
-        except _NOT_THE_FORM:
-            decoded = []
-        if len(decoded) != len(each):
-            return b"\n".join([line for line in each if line and self._may_be_wanted(line)])
-        return b"\n".join(compress(each, map(self.is_wanted, map(str, map(self.field, decoded)))))
+        each, fields = self.fields(lines)
+        if None in fields:
+            wanted = [field is None or self.is_wanted(field) for field in fields]
+            return b"\n".join(compress(each, wanted))
+        return b"\n".join(compress(each, map(self.is_wanted, fields)))  # type: ignore[arg-type] # none is None
 
-    def _may_be_wanted(self, line: bytes) -> bool:
+    def fields(self, lines: bytes) -> tuple[list[bytes], list[str | None]]:
+        """Return each line and the text in its field; None for a line without."""
+        each = lines.removesuffix(b"\n").split(b"\n")
+        with suppress(*_NOT_THE_FORM):
+            decoded = self.decoder.decode_lines(lines)
+            if len(decoded) == len(each):
+                return each, list(map(str, map(self.field, decoded)))
+        each = [line for line in each if line]
+        return each, list(map(self._field, each))
+
+    def _field(self, line: bytes) -> str | None:
         try:
-            return self.is_wanted(str(self.field(self.decoder.decode(line))))
+            return str(self.field(self.decoder.decode(line)))
         except _NOT_THE_FORM:
-            return True
+            return None
 
 
 def by_ride_key(is_wanted: Callable[[str], bool]) -> Filter:
@@ -89,7 +105,12 @@ def by_prediction_id(is_wanted: Callable[[str], bool]) -> Filter:
     return Filter(msgspec.json.Decoder(_PredictionLine), attrgetter("data.prediction_id"), is_wanted)
 
 
-@dataclass(slots=True)
+def by_predicted_ride(is_wanted: Callable[[str], bool]) -> Filter:
+    """Choose predictions by the `ride_key` of their ride."""
+    return Filter(msgspec.json.Decoder(_PredictedRideLine), attrgetter("data.prediction.ride_id"), is_wanted)
+
+
+@dataclass
 class ArchiveReader:
     """Reads objects of the archive, and remembers what it has read.
 
@@ -103,7 +124,12 @@ class ArchiveReader:
     problems: dict[str, str] = field(default_factory=dict)
     n_objects: Counter[str] = field(default_factory=Counter)
     n_bytes: int = 0
-    _sizes: dict[str, int] = field(default_factory=dict)
+    _counted: set[str] = field(default_factory=set)
+
+    @property
+    def whole(self) -> "ArchiveReader":
+        """The reader of all records; itself, if it does not read a part."""
+        return self
 
     def keys(self, kind: str, hour: Hour) -> list[str]:
         """List the objects of a kind and hour, sorted."""
@@ -117,26 +143,29 @@ class ArchiveReader:
         """
         yield from self.read_keys(kind, self.keys(kind, hour), chosen)
 
-    def read_keys(self, kind: str, keys: list[str], chosen: Filter | None = None) -> Iterator[ObjectRecords]:
+    def read_keys(self, kind: str, keys: Sequence[str], chosen: Filter | None = None) -> Iterator[ObjectRecords]:
         """Read objects by key, as `read`."""
-        for key, n_bytes, lines in self.bucket.each(self._lines, keys):
-            self._count(kind, key, n_bytes)
-            records = self._decode(key, chosen.choose(lines) if chosen and isinstance(lines, bytes) else lines)
-            if records is not None:
+        for key, lines in self.lines(kind, keys):
+            try:
+                records = decode_lines(chosen.choose(lines) if chosen else lines)
+            except ArchiveError as error:
+                self.problems[key] = str(error)
+            else:
                 yield ObjectRecords(key, records)
 
-    def _decode(self, key: str, lines: bytes | str) -> list[ArchivedRecord] | None:
-        """Return the records of an object; None if it is damaged, which is noted."""
-        if isinstance(lines, str):
-            self.problems[key] = lines
-            return None
-        try:
-            return decode_lines(lines)
-        except ArchiveError as error:
-            self.problems[key] = str(error)
-            return None
+    def lines(self, kind: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Read the lines of objects by key."""
+        for key, n_bytes, lines in self.bucket.each(self._unpack, keys):
+            if key not in self._counted:
+                self._counted.add(key)
+                self.n_objects[kind] += 1
+                self.n_bytes += n_bytes
+            if isinstance(lines, bytes):
+                yield key, lines
+            else:
+                self.problems[key] = lines
 
-    def _lines(self, key: str) -> tuple[str, int, bytes | str]:
+    def _unpack(self, key: str) -> tuple[str, int, bytes | str]:
         """Return an object's key, size and lines; in place of the lines what is wrong with it."""
         stored = self.bucket.read(key)
         if stored is None:
@@ -145,10 +174,3 @@ class ArchiveReader:
             return key, len(stored.body), gzip.decompress(stored.body) if stored.body else "it is empty"
         except _DAMAGED_GZIP as error:
             return key, len(stored.body), f"it is no whole gzip file: {error}"
-
-    def _count(self, kind: str, key: str, n_bytes: int) -> None:
-        """Count an object once, however often it is read."""
-        if key not in self._sizes:
-            self._sizes[key] = n_bytes
-            self.n_objects[kind] += 1
-            self.n_bytes += n_bytes

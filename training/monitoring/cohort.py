@@ -13,6 +13,7 @@ from lambda_function.core.processor import RideBatch
 from training.data.labelled import REJECTED, WAITING
 from training.monitoring.archive_reader import ArchiveReader, ObjectRecords, by_prediction_id
 from training.monitoring.audit import account_for
+from training.monitoring.division import WHOLE, Part
 from training.monitoring.hours import SECOND, Hour, horizon, hours_between
 from training.monitoring.options import JoinOptions
 from training.monitoring.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
@@ -47,14 +48,15 @@ def in_batches(objects: Iterable[ObjectRecords]) -> Iterator[tuple[list[str], li
 
 @dataclass(slots=True)
 class Cohort:
-    """The ride events of an hour.
+    """The ride events of an hour, or a part of them.
 
     Attributes:
+        versions: The number of each version that predicted, by name; common to all parts.
+        part: Which rides are read.
         keys: The rides' keys.
         n_rides: Ride events that this code decodes: the rows of the table.
         bad: The status of each record or part that is no ride event by this code, by id.
         n_duplicates: Ride events that came more than once with the same id.
-        versions: The number of each version that predicted, by name.
         conflicting: Rows of rides with conflicting predictions.
     """
 
@@ -64,11 +66,12 @@ class Cohort:
     pass_number: int
     table: RideTable
     skew: SkewCheck
+    versions: dict[str, int]
+    part: Part = WHOLE
     keys: set[str] = field(default_factory=set)
     n_rides: int = 0
     bad: dict[str, str] = field(default_factory=dict)
     n_duplicates: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
     conflicting: set[int] = field(default_factory=set)
     predictions: Predictions = field(default_factory=Predictions)
     _missing: dict[str, int] = field(default_factory=dict)  # rows of rides without prediction by id; NO_ROW for no ride
@@ -89,22 +92,22 @@ class Cohort:
         self._read_later_predictions()
         self._replace()
         self._account()
-        skewed = {self.predictions.by_id[event_id].row for event_id in self.skew.skewed} - {NO_ROW}
+        by_id = self.predictions.by_id
+        skewed = {by_id[event_id].row for event_id in self.skew.skewed if event_id in by_id} - {NO_ROW}
         self.table.set_flags(self.conflicting, skewed)
-
-    def release(self) -> None:
-        """Free the memory of the predictions; the counts stay."""
-        self.predictions.by_id.clear()
 
     def _add(self, records: Sequence[ArchivedRecord]) -> None:
         """Add the ride events among records."""
         batch = RideBatch.of([record.kinesis_record() for record in records])
         rejects = batch.rejects
-        new = [row for row, record in enumerate(batch.records) if self._number(record.event_id)]
+        mine: Sequence[int] = range(len(batch.records))
+        if self.part.n > 1:
+            mine = [row for row in mine if self.part.holds(ride_key(batch.events[row].ride_id))]
+        new = [row for row in mine if self._number(batch.records[row].event_id)]
+        self.n_duplicates += len(mine) - len(new)
         if len(new) < len(batch.records):
-            self.n_duplicates += len(batch.records) - len(new)
             batch = batch.take(new)
-        batch.rejects = [one for one in rejects if self._note_bad(one[1].event_id)]
+        batch.rejects = [one for one in rejects if self.part.is_first and self._note_bad(one[1].event_id)]
         self.skew.check(batch, self.predictions.by_id)
         if batch.records:
             self.table.add_rides(self._rows(batch))
@@ -248,11 +251,9 @@ class Cohort:
         if not self._missing:
             return
         shards = {event_id.partition(":")[0] for event_id in self._missing}
-        by_id = self.predictions.by_id
-        numbers = reached(by_id, shards, {})
-        statuses = self._account_for(numbers)
+        statuses = self._account_for(reached(self.predictions.by_id, shards, {}))
         if WAITING in statuses.values():
-            statuses = self._account_for(self._reached_later(shards, numbers))
+            statuses = self._account_for(self._reached(shards))
         self.bad.update((event_id, status) for event_id, status in statuses.items() if self._missing[event_id] < 0)
         rows = {self._missing[event_id]: status for event_id, status in statuses.items()}
         rows.pop(NO_ROW, None)
@@ -265,17 +266,17 @@ class Cohort:
         stream, may_wait = self.options.ride_stream, self.pass_number != SECOND
         return account_for(self.reader.bucket, stream, self.hour, self._missing, numbers, others, may_wait=may_wait)
 
-    def _reached_later(self, shards: set[str], numbers: dict[str, int]) -> dict[str, int]:
-        """Return the greatest numbers that have a prediction in the hour or later; reads later predictions again."""
+    def _reached(self, shards: set[str]) -> dict[str, int]:
+        """Return the greatest numbers that have a prediction until the horizon; reads all predictions again."""
         ids: list[str] = []
 
         def note(prediction_id: str) -> bool:
             ids.append(prediction_id)
             return False
 
-        end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
-        for hour in hours_between(self.hour + 1, end):
-            for _ in self.reader.read(PREDICTIONS, hour, by_prediction_id(note)):
+        numbers: dict[str, int] = {}
+        for hour in hours_between(self.hour, horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)):
+            for _ in self.reader.whole.read(PREDICTIONS, hour, by_prediction_id(note)):
                 numbers = reached(ids, shards, numbers)
                 ids.clear()
         return numbers

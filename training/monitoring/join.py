@@ -10,16 +10,19 @@ threads or the machine. The summary is stored last, and marks the hour as joined
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
 
 from lambda_function.core.archive_lines import PREFIX, RIDES
+from lambda_function.core.events import Reject
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
 from training.monitoring.accuracy import outcome_share_by_third, rmse_bounds_minutes, rmse_minutes, sums_by_version
 from training.monitoring.archive_reader import ArchiveReader
 from training.monitoring.cohort import Cohort
+from training.monitoring.division import DividedArchive, Part, n_parts
 from training.monitoring.hours import (
     FIRST,
     LOOK_BACK,
@@ -68,20 +71,16 @@ def join_hour(
         BucketError: S3 fails.
     """
     reader = ArchiveReader(bucket)
-    end = horizon(hour, options.outcome_delay_minutes, pass_number)
     with (
         tempfile.TemporaryDirectory(prefix="join-") as folder,
         RideTable(Path(folder), options.threads, options.memory_mb) as table,
     ):
-        skew = SkewCheck(load or stored_models(bucket))
-        cohort = Cohort(reader, hour, options, pass_number, table, skew)
-        cohort.read()
-        cohort.release()
-        outcomes = OutcomeMatch(reader, hour, table, cohort.keys, end, options.outcome_delay_minutes)
-        outcomes.read()
-        parquet = table.write(list(cohort.versions))
-        summary = _summary(hour, pass_number, cohort, outcomes, table, reader)
-    for key, body in reject_objects(options.outcome_stream, outcomes.rejects):
+        join = _Join(reader, hour, options, pass_number, table, SkewCheck(load or stored_models(bucket)))
+        divided = DividedArchive(reader, Path(folder), n_parts(reader, hour, options.bytes_per_part))
+        for part, part_reader in divided.parts():
+            join.add(part, part_reader)
+        parquet, summary = table.write(list(join.versions)), join.summary()
+    for key, body in reject_objects(options.outcome_stream, join.rejects):
         bucket.write_once(key, body)
     bucket.write(labelled_key(hour), parquet)
     bucket.write(summary_key(hour), encode_summary(summary))
@@ -107,43 +106,76 @@ def _joined(bucket: Bucket, first: Hour, now: datetime) -> Iterator[tuple[Hour, 
             yield hour, Joined(summary.pass_number, summary.n_waiting)
 
 
-def _summary(
-    hour: Hour, pass_number: int, cohort: Cohort, outcomes: OutcomeMatch, table: RideTable, reader: ArchiveReader
-) -> HourSummary:
-    counts = table.counts()
-    n_by_status = Counter(cohort.bad.values())
-    n_by_status.update({status: one.n for status, one in counts.items()})
-    predicted = table.predicted(list(cohort.versions))
-    by_version = sums_by_version(predicted)
-    return HourSummary(
-        hour=str(hour),
-        pass_number=pass_number,
-        horizon_minutes=(outcomes.end - hour.end) // _MINUTE,
-        n_ride_events=n_by_status.total(),
-        n_labelled=n_by_status[LABELLED],
-        n_without_outcome=n_by_status[NO_OUTCOME],
-        n_rejected=n_by_status[REJECTED],
-        n_failed=n_by_status[FAILED],
-        n_waiting=n_by_status[WAITING],
-        n_lost=n_by_status[LOST],
-        n_conflicting=len(cohort.conflicting),
-        n_skewed=len(cohort.skew.skewed),
-        n_recomputed=cohort.skew.n_recomputed,
-        n_unrecomputed=cohort.skew.n_unrecomputed,
-        unloadable_versions=cohort.skew.problems,
-        n_duplicates=cohort.n_duplicates + cohort.predictions.n_repeated + outcomes.n_duplicates,
-        n_outcomes=outcomes.n_outcomes,
-        n_outcomes_rejected=len(outcomes.rejects),
-        n_outcomes_unmatched=outcomes.n_unmatched,
-        n_outcomes_unusable=outcomes.n_unusable,
-        n_contradicting=sum(one.n_contradicting for one in counts.values()),
-        n_out_of_range=n_by_status[LABELLED] - sum(sums.n for sums in by_version.values()),
-        by_version=by_version,
-        outcome_share_by_third=outcome_share_by_third(predicted),
-        rmse_minutes=rmse_minutes(by_version),
-        rmse_bounds_minutes=rmse_bounds_minutes(predicted),
-        damaged_objects=tuple(DamagedObject(key, problem) for key, problem in sorted(reader.problems.items())),
-        n_objects=dict(reader.n_objects),
-        n_bytes=reader.n_bytes,
-        duckdb=duckdb.__version__,
-    )
+@dataclass(slots=True)
+class _Join:
+    """The sums of a join over its parts."""
+
+    reader: ArchiveReader
+    hour: Hour
+    options: JoinOptions
+    pass_number: int
+    table: RideTable
+    skew: SkewCheck
+    versions: dict[str, int] = field(default_factory=dict)
+    rejects: dict[str, Reject] = field(default_factory=dict)
+    n_bad: Counter[str] = field(default_factory=Counter)  # records that are no ride event, by status
+    sums: Counter[str] = field(default_factory=Counter)  # numbers of the summary, by name
+
+    @property
+    def end(self) -> datetime:
+        """The horizon."""
+        return horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
+
+    def add(self, part: Part, reader: ArchiveReader) -> None:
+        """Join a part."""
+        cohort = Cohort(reader, self.hour, self.options, self.pass_number, self.table, self.skew, self.versions, part)
+        cohort.read()
+        cohort.predictions.by_id.clear()  # the memory is needed
+        delay_minutes = self.options.outcome_delay_minutes
+        outcomes = OutcomeMatch(reader, self.hour, self.table, cohort.keys, self.end, delay_minutes, part)
+        outcomes.read()
+        self.table.label()
+        self.rejects |= outcomes.rejects
+        self.n_bad.update(cohort.bad.values())
+        self.sums.update(
+            n_conflicting=len(cohort.conflicting),
+            n_duplicates=cohort.n_duplicates + cohort.predictions.n_repeated + outcomes.n_duplicates,
+            n_outcomes=outcomes.n_outcomes,
+            n_outcomes_rejected=len(outcomes.rejects),
+            n_outcomes_unmatched=outcomes.n_unmatched,
+            n_outcomes_unusable=outcomes.n_unusable,
+        )
+
+    def summary(self) -> HourSummary:
+        """Return the summary of all parts."""
+        counts = self.table.counts()
+        n_by_status = Counter({status: one.n for status, one in counts.items()}) + self.n_bad
+        predicted = self.table.predicted(list(self.versions))
+        by_version = sums_by_version(predicted)
+        return HourSummary(
+            hour=str(self.hour),
+            pass_number=self.pass_number,
+            horizon_minutes=(self.end - self.hour.end) // _MINUTE,
+            n_ride_events=n_by_status.total(),
+            n_labelled=n_by_status[LABELLED],
+            n_without_outcome=n_by_status[NO_OUTCOME],
+            n_rejected=n_by_status[REJECTED],
+            n_failed=n_by_status[FAILED],
+            n_waiting=n_by_status[WAITING],
+            n_lost=n_by_status[LOST],
+            n_skewed=len(self.skew.skewed),
+            n_recomputed=self.skew.n_recomputed,
+            n_unrecomputed=self.skew.n_unrecomputed,
+            unloadable_versions=self.skew.problems,
+            n_contradicting=sum(one.n_contradicting for one in counts.values()),
+            n_out_of_range=n_by_status[LABELLED] - sum(sums.n for sums in by_version.values()),
+            by_version=by_version,
+            outcome_share_by_third=outcome_share_by_third(predicted),
+            rmse_minutes=rmse_minutes(by_version),
+            rmse_bounds_minutes=rmse_bounds_minutes(predicted),
+            damaged_objects=tuple(DamagedObject(key, why) for key, why in sorted(self.reader.problems.items())),
+            n_objects=dict(self.reader.n_objects),
+            n_bytes=self.reader.n_bytes,
+            duckdb=duckdb.__version__,
+            **self.sums,
+        )

@@ -18,6 +18,7 @@ from lambda_function.core.processor import RideBatch
 from lambda_function.errors import RejectError
 from training.monitoring.archive_reader import ArchiveReader, by_ride_key
 from training.monitoring.cohort import MICROSECONDS_PER_S, in_batches, microseconds
+from training.monitoring.division import WHOLE, Part
 from training.monitoring.hours import FIRST, Hour, horizon, hours_between
 from training.monitoring.ride_table import OutcomeRow, RideTable
 
@@ -32,6 +33,7 @@ class OutcomeMatch:
         keys: The keys of the cohort's rides.
         end: The horizon.
         outcome_delay_minutes: How late outcomes may be; so far back, ride events are looked for.
+        part: Which outcomes are read.
         n_duplicates: Outcomes that came more than once with the same id.
         n_outcomes: Outcomes that arrived in the hour.
         n_unmatched: Of these, those without a ride event before them.
@@ -45,6 +47,7 @@ class OutcomeMatch:
     keys: set[str]
     end: datetime
     outcome_delay_minutes: int
+    part: Part = WHOLE
     n_duplicates: int = 0
     n_outcomes: int = 0
     n_unmatched: int = 0
@@ -83,6 +86,8 @@ class OutcomeMatch:
             self._seen.add(record.id)
             for outcome_id, outcome in self._decode(record, is_of_hour=is_of_hour):
                 key = ride_key(outcome.ride_id)
+                if not self.part.holds(key):
+                    continue
                 self.n_outcomes += is_of_hour
                 if key in self.keys:
                     self._matched_keys.add(key)
@@ -97,7 +102,7 @@ class OutcomeMatch:
             return [(record.id, decode_outcome(record.data))]
         except RejectError:  # it may hold several
             outcomes, rejects = decode_outcomes(record.kinesis_record())
-        if is_of_hour:
+        if is_of_hour and self.part.is_first:
             self.rejects.update((reject.event_id, reject) for reject in rejects)
         return [(part.event_id, outcome) for part, outcome in outcomes]
 

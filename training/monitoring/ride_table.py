@@ -21,6 +21,17 @@ ROWS_PER_GROUP = 122_880
 """DuckDB's own default, and a multiple of its vectors; fixed, because the file's bytes depend on it."""
 
 
+_LABELLED_TABLE = f"""
+create table labelled ({
+    ", ".join(
+        "version integer" if column.name == "model_version" else f"{column.name} {column.duckdb}" for column in COLUMNS
+    )
+});
+create table versions (version integer, model_version varchar)
+"""
+
+_PART_TABLES = ("rides", "later", "outcomes", "replaced", "statuses", "flags", "measured", "matched", "first")
+
 _TABLES = """
 create table rides ("row" bigint, id varchar, key varchar, "at" bigint, pickup_zone smallint, dropoff_zone smallint,
   miles double, pickup_s bigint, has_pickup boolean, pickup varchar, version integer, minutes double, low double,
@@ -30,7 +41,6 @@ create table outcomes (id varchar, key varchar, "at" bigint, minutes double, is_
 create table replaced ("row" bigint, version integer, minutes double, low double, high double);
 create table statuses ("row" bigint, status varchar);
 create table flags ("row" bigint, conflicting boolean, skewed boolean);
-create table versions (version integer, name varchar);
 create table measured (id varchar, minutes double);
 """
 
@@ -71,16 +81,16 @@ from replaced r where rides."row" = r."row"
 """
 
 _LABELLED = f"""
-create view labelled as
+insert into labelled
 select r.id as event_id, r.key as ride_id, make_timestamp(r."at") as arrival_time, r.pickup_zone, r.dropoff_zone,
   r.miles as trip_distance_miles, make_timestamp(r.pickup_s * 1000000) as pickup_time, r.has_pickup as has_pickup_time,
-  v.name as model_version, r.minutes as predicted_minutes, r.low as low_minutes,
+  r.version, r.minutes as predicted_minutes, r.low as low_minutes,
   r.high as high_minutes, f.minutes as duration_minutes, make_timestamp(f."at") as outcome_time,
   f.id as outcome_id,
   case when s.status is not null then s.status when f.id is null then '{NO_OUTCOME}' else '{LABELLED}' end as status,
   coalesce(f.contradicting, false) as contradicting, coalesce(g.conflicting, false) as conflicting,
-  coalesce(g.skewed, false) as skewed, r.version
-from rides r left join versions v on v.version = r.version left join first f on f."row" = r."row"
+  coalesce(g.skewed, false) as skewed
+from rides r left join first f on f."row" = r."row"
   left join statuses s on s."row" = r."row" left join flags g on g."row" = r."row"
 """  # noqa: S608 - our own names
 
@@ -158,7 +168,7 @@ class RideTable:
         self._folder = folder
         self._connection = duckdb.connect(config={"threads": n_threads, "temp_directory": str(folder / "spilled")})
         self._connection.execute(f"set memory_limit = '{memory_mb}MB'; set preserve_insertion_order = false")
-        self._connection.execute(_TABLES)
+        self._connection.execute(_LABELLED_TABLE).execute(_TABLES)
 
     def __enter__(self) -> Self:
         return self
@@ -228,26 +238,29 @@ class RideTable:
         """Return how many outcomes of the hour itself have no ride event before them, by key."""
         return dict(self._connection.execute(_UNMATCHED).fetchall())
 
+    def label(self) -> None:
+        """Add the rides to the labelled rides, and empty all other tables for the next part."""
+        self._connection.execute(_FIRST).execute(_LABELLED)
+        self._connection.execute("; ".join(f"drop table {table}" for table in _PART_TABLES)).execute(_TABLES)
+
     def write(self, versions: Sequence[str]) -> bytes:
-        """Finish the labelled rides and return their Parquet; `versions` are the names of the versions' numbers."""
+        """Return the labelled rides as Parquet; `versions` are the names of the versions' numbers."""
         if versions:
             self._insert("versions", [np.arange(len(versions), dtype=np.int32), _texts(versions)])
         path = self._folder / FILE
-        columns = ", ".join(f'"{column.name}"::{column.duckdb} as "{column.name}"' for column in COLUMNS)
-        rows = f"select {columns} from labelled order by arrival_time, event_id"  # noqa: S608 - our own names
+        columns = ", ".join(column.name for column in COLUMNS)
+        rows = f"select {columns} from labelled left join versions using (version) order by arrival_time, event_id"  # noqa: S608 - our own names
         form = f"format parquet, compression zstd, row_group_size {ROWS_PER_GROUP}"
-        self._connection.execute(_FIRST).execute(_LABELLED)
-        self._connection.execute(SAME_SCHEMA)
-        self._connection.execute(f"copy ({rows}) to '{path}' ({form})")
+        self._connection.execute(SAME_SCHEMA).execute(f"copy ({rows}) to '{path}' ({form})")
         return path.read_bytes()
 
     def counts(self) -> dict[str, Counts]:
-        """Return counts by status; only after `write`."""
+        """Return counts by status; only after `label`."""
         found = self._connection.execute(_COUNTS).fetchall()
         return {status: Counts(*numbers) for status, *numbers in found}
 
     def predicted(self, versions: Sequence[str]) -> PredictedRides:
-        """Return the rides that have a prediction; only after `write`."""
+        """Return the rides that have a prediction; only after `label`."""
         columns = self._connection.execute(_PREDICTED).fetchnumpy()
         version, *minutes = (np.asarray(column) for column in columns.values())
         return PredictedRides(version.astype(np.int64), tuple(versions), *minutes)

@@ -46,6 +46,7 @@ class Listed(NamedTuple):
 
     key: str
     modified: datetime | None
+    n_bytes: int = 0
 
 
 class ObjectVersion(NamedTuple):
@@ -72,7 +73,8 @@ class Bucket:
                 page = self.s3.list_objects_v2(**request)
             except AWS_ERRORS as error:
                 raise BucketError(self.name, prefix, f"cannot be listed: {error}") from error
-            yield from (Listed(entry["Key"], entry.get("LastModified")) for entry in page.get("Contents", ()))
+            for entry in page.get("Contents", ()):
+                yield Listed(entry["Key"], entry.get("LastModified"), entry.get("Size", 0))
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
