@@ -65,7 +65,7 @@ class FunctionTelemetry:
         self._namespace = namespace
 
     def failed(self, error: Exception) -> None:
-        """Log and count an invocation that ends with an exception; all of its records come again."""
+        """Log and count an invocation that ends with an exception; of a batch, all records come again."""
         self.logger.exception("invocation failed", extra={"error": type(error).__name__})
         metrics = self._metrics()
         metrics.add_metric(self.FAILED, MetricUnit.Count, 1)

@@ -50,7 +50,7 @@ class FakeJoin:
 
     def run(self, event: dict[str, Any] | None = None, timeout_s: float = 900.0) -> dict[str, list[str]]:
         """Invoke the function with this join."""
-        telemetry = JoinTelemetry(f"service-{next(_numbers)}", "ridecast", "INFO")
+        telemetry = JoinTelemetry(f"join-{next(_numbers)}", "ridecast", "INFO")
         handler = JoinHandler(self, telemetry, stopwatch=lambda: Stopwatch(self.clock))
         return handler(event or {}, FakeContext(self.clock, timeout_s))
 
@@ -88,9 +88,12 @@ def test_event_may_name_the_hours() -> None:
     assert FakeJoin().run({"hours": ["2026-07-01T00"]}) == {"joined": ["2026-07-01T00"], "left": []}
 
 
-def test_event_that_names_no_hour_is_refused() -> None:
+def test_event_that_names_no_hour_is_refused_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="'yesterday' is no hour: write it as 2026-08-01T09"):
-        FakeJoin().run({"hours": ["yesterday"]})
+        FakeJoin().run({"hours": ["2026-08-01T09", "yesterday"]})
+
+    ((logged,), (counted,)) = lines(capsys)
+    assert (logged["level"], logged["message"], counted["FailedJoins"]) == ("ERROR", "invocation failed", [1.0])
 
 
 def test_hour_is_left_to_the_next_run_if_the_time_may_not_suffice() -> None:
@@ -104,7 +107,7 @@ def test_one_hour_is_joined_however_long_it_takes() -> None:
 def test_failing_hour_is_logged_and_counted_and_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     join = FakeJoin(failing={FIRST: OSError("disk full")})
 
-    with pytest.raises(HoursFailedError, match=r"1 hours could not be joined \(2026-08-01T09: disk full\)"):
+    with pytest.raises(HoursFailedError, match=r"cannot join 2026-08-01T09 \(disk full\)"):
         join.run()
 
     logged, counted = lines(capsys)

@@ -45,22 +45,15 @@ def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, list[st
     Raises:
         HoursFailedError: Hours could not be joined; the others were.
     """
-    handler = _cold_start()
-    try:
-        return handler(event, context)
-    except HoursFailedError:
-        raise  # each hour is logged and counted
-    except Exception as error:
-        handler.telemetry.failed(error)
-        raise
+    return _cold_start()(event, context)
 
 
 class HoursFailedError(UserError):
     """Hours that could not be joined."""
 
     def __init__(self, failed: Sequence[tuple[str, Exception]]) -> None:
-        problems = "; ".join(f"{hour}: {error}" for hour, error in failed)
-        super().__init__(f"{len(failed)} hours could not be joined ({problems})", "the next run tries again")
+        problems = ", ".join(f"{hour} ({error})" for hour, error in failed)
+        super().__init__(f"cannot join {problems}", "hours that are due are tried again at the next run")
 
 
 class Joins(Protocol):
@@ -112,10 +105,9 @@ class JoinHandler:
 
         Raises:
             HoursFailedError: Hours could not be joined; the others were.
-            UserError: The event names what is no hour.
+            UserError: The event names what is no hour, or S3 does not say which hours are due.
         """
-        hours = event.get("hours")
-        waiting = deque(self.joins.named(map(str, hours)) if hours else self.joins.due())
+        waiting = deque(self._wanted(event))
         joined: list[str] = []
         failed: list[tuple[str, Exception]] = []
         longest_ms = 0.0
@@ -132,6 +124,14 @@ class JoinHandler:
         if failed:
             raise HoursFailedError(failed) from failed[0][1]
         return {"joined": joined, "left": [str(due.hour) for due in waiting]}
+
+    def _wanted(self, event: dict[str, Any]) -> Sequence[Due]:
+        hours = event.get("hours")
+        try:
+            return self.joins.named(map(str, hours)) if hours else self.joins.due()
+        except Exception as error:
+            self.telemetry.failed(error)
+            raise
 
 
 def build_joiner(settings: JoinSettings, s3: Any, make_kms: Callable[[str], Any] = make_kms_client) -> JoinHandler:
