@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from lambda_function.core.archive_lines import PREFIX, RIDES
 from training.errors import UserError
-from training.monitoring.hours import EARLY, FIRST, SECOND, Due, Hour, horizon, hours_between
+from training.monitoring.hours import EARLY, FIRST, SECOND, Due, Hour, horizon, hour_of_key, hours_between
 from training.monitoring.summary import HourSummary
+from training.registry.bucket import Bucket
 
 FAULTS = ("n_lost", "n_conflicting", "n_skewed")
 """The counts of an audit that must be 0."""
@@ -70,3 +72,9 @@ def totals(summaries: Sequence[HourSummary]) -> dict[str, int]:
     """Return the sums of COUNTS, and the number of damaged objects of the archive."""
     sums = {name: sum(getattr(one, name) for one in summaries) for name in COUNTS}
     return {**sums, "n_damaged_objects": len({damaged.key for one in summaries for damaged in one.damaged_objects})}
+
+
+def archived_hours(bucket: Bucket) -> list[Hour]:
+    """Return the hours in which ride events of the archive arrived, the oldest first."""
+    hours = {hour_of_key(key) for key in bucket.keys(f"{PREFIX}/{RIDES}/")}
+    return sorted(hour for hour in hours if hour)

@@ -8,10 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from infra.local.aws import LocalAws
+from infra.local.demo.labelling import archive
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.mapping import EventSourceMapping, polling
+from infra.local.runtime.emulator import EmulatedRuntime
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Severity
+from infra.operate.joining import FAULTS, archived_hours, totals
 from infra.stack.package import host_architecture
 from tests.deploy_local.live_function import LiveFunction
 from tests.deploy_local.sam_stack import Release, SamError, SamStack, copy_sources
@@ -21,6 +24,8 @@ from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
+from training.monitoring.summary import load_summary
+from training.registry.bucket import Bucket
 from training.workflows.pipeline import train
 
 STACK_NAME = "ridecast"
@@ -46,6 +51,7 @@ class Step(StrEnum):
     UPDATE = "update: new code and two shards a stream, while rides arrive"
     FAIL = "failed update: CloudFormation rolls back, while rides arrive"
     ROLL_BACK = "roll back: the first release again, while rides arrive"
+    JOIN = "join: outcomes are sent, all streams archived, and the archive joined and audited"
     CHECK = "check: the doctor looks at everything and finds nothing bad"
     DELETE = "delete: the function is gone, streams and models are left"
 
@@ -59,12 +65,17 @@ class DeployReport:
     rejected: int = 0
     lost: int = 0  # Ride events without a result; 0, or the run fails
     repeated: int = 0  # Predictions of a ride that had one: failed batches are delivered again
+    labelled: int = 0  # Rides with a prediction and an outcome in the joined archive
+    audit: str = ""  # What the audit found in it; nothing, or the run fails
     seconds: dict[str, float] = field(default_factory=dict)  # Duration of each step, in order
 
     def __str__(self) -> str:
         n_steps, total_s = len(self.seconds), sum(self.seconds.values())
         results = f"{self.predicted:,} predicted, {self.rejected:,} rejected, {self.lost:,} lost"
-        return f"all {n_steps} steps succeeded in {total_s:.0f} s: of {self.rides:,} ride events {results}"
+        return (
+            f"all {n_steps} steps succeeded in {total_s:.0f} s: of {self.rides:,} ride events {results}; "
+            f"{self.labelled:,} labelled, audit: {self.audit}"
+        )
 
 
 class DeployRun:
@@ -112,6 +123,7 @@ class DeployRun:
             self._update(second)
             self._fail_to_update(_broken(first, second.parameters))
             self._roll_back(first, package)
+            self._join(first, outputs)
             self._ask_the_doctor(first)
         with self._step(Step.DELETE):
             self._stack.delete(first)
@@ -168,6 +180,35 @@ class DeployRun:
                     self._use_deployed(release) == package, "the function does not have the first release's code"
                 )
             self._settle()
+
+    def _join(self, release: Release, outputs: Mapping[str, str]) -> None:
+        """Archive the streams and join the archive by the deployed functions; the audit must find nothing."""
+        with self._step(Step.JOIN):
+            self._traffic.send_outcomes()
+            with self._running(outputs["ArchiverName"], "archiver.log") as archiver:
+                problem = archive(self._aws, self._stack.archive_mappings(release).values(), archiver, _STALL_S)
+            self._must(not problem, problem)
+            bucket = Bucket(self._aws.client("s3"), outputs["BucketName"])
+            hours = archived_hours(bucket)
+            with self._running(outputs["JoinerName"], "joiner.log") as joiner:
+                joiner({"hours": [str(hour) for hour in hours]})
+            summaries = [one for hour in hours if (one := load_summary(bucket, hour))]
+            sums = totals(summaries)
+            self.report.labelled = sums["n_labelled"]
+            faults = {name.removeprefix("n_"): sums[name] for name in FAULTS}
+            self.report.audit = ", ".join(f"{n} {name}" for name, n in faults.items())
+            self._say(f"    {self.report.labelled:,} rides are labelled; audit: {self.report.audit}")
+            self._must(not any(faults.values()), f"the audit finds {self.report.audit}")
+            n_expected = len(self._traffic.predicted)
+            self._must(self.report.labelled == n_expected, f"{n_expected} rides are predicted, not all are labelled")
+
+    @contextmanager
+    def _running(self, name: str, log: str) -> Iterator[EmulatedRuntime]:
+        """Run a deployed function's package in AWS's own runtime."""
+        path = self._folder / log
+        path.touch()
+        with EmulatedRuntime(self._stack.function(name, self._scratch / "packages"), path) as runtime:
+            yield runtime
 
     def _ask_the_doctor(self, release: Release) -> None:
         """Check that the doctor finds no problem and no template diff."""

@@ -77,8 +77,12 @@ class SamStack(LocalStack):
         self._sam("delete", "--stack-name", self.name, "--region", REGION, "--no-prompts", cwd=release.source)
 
     def mapping(self, release: Release) -> MappingConfig:
-        """Return the event source mapping in the release's template."""
+        """Return the predicting function's event source mapping in the release's template."""
         return Stack(release.source / "template.yaml", release.parameters).event_source_mapping(self.names())
+
+    def archive_mappings(self, release: Release) -> Mapping[str, MappingConfig]:
+        """Return the archive function's event source mappings in the release's template, by kind."""
+        return Stack(release.source / "template.yaml", release.parameters).archive_mappings(self.names())
 
     def function(self, name: str, folder: Path) -> FunctionConfig:
         """Fetch a deployed function: its package from S3, and its configuration.

@@ -1,4 +1,4 @@
-"""Rides that arrive at an even rate while a stack is deployed, and where each of them ended."""
+"""Rides that arrive at an even rate while a stack is deployed, where each of them ended, and their outcomes."""
 
 import threading
 import time
@@ -12,6 +12,7 @@ from infra.operate.redrive.selection import REJECTS
 from infra.operate.streams import StreamReader, publish
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.events import decode_prediction, partition_key
+from lambda_function.core.outcomes import Outcome, encode_outcome
 from lambda_function.core.records import Entry
 from training.data.rides import Rides
 from training.registry.bucket import Bucket
@@ -35,6 +36,8 @@ class Traffic:
         self._bucket = Bucket(s3, outputs["BucketName"])
         self._reader = StreamReader(kinesis, outputs["RidePredictionsStream"], "TRIM_HORIZON")
         self._rejected: set[str] = set()
+        self._outcome_stream = outputs["RideOutcomesStream"]
+        self._outcomes: list[Entry] = []
 
     @contextmanager
     def sending(self, rides: Rides, rate_per_s: float) -> Iterator[None]:
@@ -47,6 +50,8 @@ class Traffic:
 
     def _entries(self, rides: Rides) -> list[Entry]:
         ids = range(self.n_sent, self.n_sent + len(rides))
+        numbered = zip(ids, rides.duration_minutes.tolist(), strict=True)
+        self._outcomes += [(partition_key(n), encode_outcome(Outcome(n, minutes))) for n, minutes in numbered]
         entries = [(partition_key(number), event) for number, event in zip(ids, ride_events(rides, ids), strict=True)]
         return [*entries, (f"malformed-{ids.stop}", MALFORMED[0])]
 
@@ -54,6 +59,11 @@ class Traffic:
         before = self.n_sent
         for n_published in publish(Publisher(self._kinesis, self._input_stream), entries, rate_per_s=rate_per_s):
             self.n_sent = before + n_published
+
+    def send_outcomes(self) -> None:
+        """Send the outcomes of all rides sent so far."""
+        for _ in publish(Publisher(self._kinesis, self._outcome_stream), self._outcomes):
+            pass
 
     @property
     def n_rejected(self) -> int:

@@ -13,10 +13,11 @@ from typing import Any, cast
 from infra.local.s3 import MemoryS3
 from infra.local.simulation.simulation import BUCKET, CHANNEL, OUTCOME_STREAM, OUTPUT_STREAM, SimulationOptions
 from infra.local.stack import Stack
+from infra.operate.joining import archived_hours
 from infra.operate.redrive.records import decode_failure
 from infra.operate.redrive.selection import FAILURES
 from lambda_function.aws.rejects import PREFIX as REJECTS_PREFIX
-from lambda_function.core.archive_lines import PREFIX, RIDES
+from lambda_function.core.archive_lines import PREFIX
 from tests.kits.batches import queued_objects
 from tests.kits.faults import FaultSchedule, FaultySimulation
 from tests.soak.bodies import BodiesInFile
@@ -30,7 +31,7 @@ from training.model.bundle import ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
-from training.monitoring.hours import SECOND, hour_of_key
+from training.monitoring.hours import SECOND
 from training.monitoring.join import join_hour
 from training.monitoring.options import JoinOptions
 from training.registry.channel_history import read_history
@@ -186,8 +187,7 @@ def _joined(simulation: FaultySimulation) -> dict[str, Any]:
     """Join all hours of the archive, and return the report's figures of them."""
     started_s = time.monotonic()
     bucket, options = simulation.models, JoinOptions(channel=CHANNEL)
-    hours = {hour for key in bucket.keys(f"{PREFIX}/{RIDES}/") if (hour := hour_of_key(key))}
-    summaries = [join_hour(bucket, hour, options, SECOND) for hour in sorted(hours)]
+    summaries = [join_hour(bucket, hour, options, SECOND) for hour in archived_hours(bucket)]
     return {
         "joined_hours": len(summaries),
         "labelled": sum(one.n_labelled for one in summaries),

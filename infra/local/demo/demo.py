@@ -236,7 +236,15 @@ class _Run:
         display.step("archiving ride events, predictions and outcomes")
         n_records = ledger.n_sent + ledger.n_predicted + ledger.n_repeated + n_outcomes
         with self._running(stack.archiver, self.options.folder / labelling.LOG_NAME) as invoke:
-            labelling.archive(aws, stack, invoke, n_records, self.options.stall_s, display)
+            problem = labelling.archive(
+                aws,
+                stack.archive_mappings.values(),
+                invoke,
+                self.options.stall_s,
+                lambda n_done: display.progress(n_done, n_records),
+            )
+        if problem:
+            display.warn(f"{problem}; see {self.options.folder / labelling.LOG_NAME}")
         display.step("joining them, and auditing the archive")
         join_options = JoinOptions(
             channel=stack.function.environment["MODEL_CHANNEL"],

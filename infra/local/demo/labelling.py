@@ -2,8 +2,7 @@
 
 import math
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,16 +12,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.local.aws import LocalAws
-from infra.local.event_source.mapping import EventSourceMapping
+from infra.local.event_source.config import MappingConfig
+from infra.local.event_source.mapping import EventSourceMapping, settle
 from infra.local.runtime.in_process import Runtime
-from infra.local.stack import DeployedStack
+from infra.operate.joining import archived_hours
 from infra.operate.outcomes import outcome_entries
 from infra.operate.streams import publish
 from lambda_function.aws.publisher import Publisher
-from lambda_function.core.archive_lines import PREFIX, RIDES
 from training.data.labelled import FOLDER, LABELLED
 from training.data.rides import Rides
-from training.monitoring.hours import hour_of_key
+from training.monitoring.hours import EARLY
 from training.monitoring.join import join_hour
 from training.monitoring.options import JoinOptions
 from training.monitoring.summary import FOLDER as SUMMARIES
@@ -32,7 +31,6 @@ from training.registry.bucket import Bucket
 LOG_NAME = "archiver.log"
 """The archive function's log file in the demo's folder."""
 
-_IDLE_S = 0.01
 _COLUMNS = ["ride_id", "predicted_minutes", "low_minutes", "high_minutes", "duration_minutes"]
 
 
@@ -69,41 +67,38 @@ def send_outcomes(kinesis: Any, stream: str, rides: Rides, display: Display) -> 
 
 
 def archive(
-    aws: LocalAws, stack: DeployedStack, invoke: Runtime, n_records: int, stall_s: float, display: Display
-) -> None:
-    """Run the archive function on all that the three streams hold.
+    aws: LocalAws,
+    configs: Iterable[MappingConfig],
+    invoke: Runtime,
+    stall_s: float,
+    on_done: Callable[[int], object] = lambda _: None,
+) -> str:
+    """Run the archive function on all that its streams hold.
 
     Args:
         aws: The local AWS.
-        stack: The stack on it.
+        configs: The archive function's mappings.
         invoke: Runs the archive function.
-        n_records: Records that the streams hold, about, for the progress.
-        stall_s: Seconds without progress after which the rest is left, with a warning.
-        display: Receives the progress.
+        stall_s: Seconds without progress after which the rest is left.
+        on_done: Called often with the number of records archived so far.
+
+    Returns:
+        A problem; "" if all is archived.
     """
     kinesis, s3 = aws.client("kinesis"), aws.client("s3")
     mappings = [
         EventSourceMapping(replace(config, batching_window_s=0.0), kinesis, invoke, s3=s3)  # nothing more will come
-        for config in stack.archive_mappings.values()
+        for config in configs
     ]
-    last_news_s, n_before = time.monotonic(), 0
-    while not all(mapping.is_idle for mapping in mappings):
-        if not sum(mapping.poll_once() for mapping in mappings):
-            time.sleep(_IDLE_S)
-        n_done = sum(mapping.stats.n_done for mapping in mappings)
-        display.progress(n_done, n_records)
-        if n_done > n_before:
-            last_news_s, n_before = time.monotonic(), n_done
-        if time.monotonic() - last_news_s > stall_s:
-            errors = [mapping.stats.last_error for mapping in mappings if mapping.stats.last_error]
-            display.warn(f"nothing was archived for {stall_s:g} s; last error: {(errors or ['none'])[0]}")
-            return
+    if settle(mappings, stall_s, on_done):
+        return ""
+    errors = [mapping.stats.last_error for mapping in mappings if mapping.stats.last_error]
+    return f"nothing was archived for {stall_s:g} s; last error: {(errors or ['none'])[0]}"
 
 
 def join(bucket: Bucket, options: JoinOptions) -> list[HourSummary]:
     """Join every hour in which rides arrived. All outcomes have been sent, so no horizon is waited for."""
-    hours = {hour for key in bucket.keys(f"{PREFIX}/{RIDES}/") if (hour := hour_of_key(key))}
-    return [join_hour(bucket, hour, options) for hour in sorted(hours)]
+    return [join_hour(bucket, hour, options, EARLY) for hour in archived_hours(bucket)]
 
 
 def copy_labelled(bucket: Bucket, folder: Path) -> Path:

@@ -6,8 +6,9 @@ It advances in steps and has no threads: `poll_once` steps each shard once and n
 
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -141,6 +142,35 @@ class EventSourceMapping:
         A parent that was never listed is gone with its records.
         """
         return not any(parent in self._consumers for parent in self._parent_ids[shard_id])
+
+
+def settle(
+    mappings: Sequence[EventSourceMapping], stall_s: float, on_done: Callable[[int], object] = lambda _: None
+) -> bool:
+    """Poll mappings in turn until everything on their streams is settled.
+
+    Args:
+        mappings: On streams that nobody writes to.
+        stall_s: Seconds without progress after which to stop.
+        on_done: Called after each turn with the number of records that the function has processed.
+
+    Returns:
+        Whether all is settled.
+    """
+    last_news_s, n_before, wait_s = time.monotonic(), 0, FIRST_IDLE_WAIT_S
+    while not all(mapping.is_idle for mapping in mappings):
+        n_records = sum(mapping.poll_once() for mapping in mappings)
+        n_done = sum(mapping.stats.n_done for mapping in mappings)
+        on_done(n_done)
+        now_s = time.monotonic()
+        if n_done > n_before:
+            last_news_s, n_before = now_s, n_done
+        if now_s - last_news_s > stall_s:
+            return False
+        wait_s = next_idle_wait_s(wait_s, n_records)
+        if n_records == 0:
+            time.sleep(wait_s)
+    return True
 
 
 @contextmanager
