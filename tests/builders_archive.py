@@ -24,6 +24,7 @@ from lambda_function.core.processor import process
 from lambda_function.core.records import Envelope, KinesisRecord
 from tests.builders import SHARD_ID, interval_bundle, ride_bytes
 from training.data.months import Month
+from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
@@ -31,6 +32,7 @@ from training.registry.bucket import Bucket
 HOUR = Hour.parse("2026-08-01T09")
 FIRST_NUMBER = 49_645_678_901_234_567_890_123_456_789_012_345_678_901_234_567_890_000_000
 N_SHARDS = 4
+_N_PER_OBJECT, _N_AT_ONCE = 9_400, 94_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -124,52 +126,61 @@ def archive_steady_stream(
 
     Each ride has its own id, and a share of the rides has an outcome, which arrives when the ride ends.
     """
-    later: list[KinesisRecord] = []
+    outcomes: dict[str, list[KinesisRecord]] = {f"shardId-{shard:012d}": [] for shard in range(N_SHARDS)}
     for n_hour in range(n_hours):
         order = np.random.default_rng(seed + n_hour).permutation(n_rides)
         rides = synthetic_rides(Month(2021, 1), n_rides, seed + n_hour).take(order)
-        arrivals_s = (HOUR + n_hour).start_s + np.round(np.arange(n_rides) * (3600 / n_rides), 3)
-        columns, durations = rides.columns, rides.duration_minutes.tolist()
-        pickups = np.datetime_as_string(rides.pickup_time).tolist()
-        datas = [
-            _encode({
-                "ride": {"PULocationID": pickup_zone, "DOLocationID": dropoff_zone, "trip_distance": miles,
-                         "pickup_datetime": pickup},
-                "ride_id": n_hour * n_rides + place,
-            })
-            for place, (pickup_zone, dropoff_zone, miles, pickup) in enumerate(zip(
-                columns.pickup_zone.tolist(), columns.dropoff_zone.tolist(), columns.trip_distance_miles.tolist(),
-                pickups, strict=True,
-            ))
-        ]  # fmt: skip
+        datas = _ride_datas(rides, n_hour * n_rides)
         has_outcome = np.random.default_rng(seed).random(n_rides) < share
-        for shard in range(N_SHARDS):
-            places = range(shard, n_rides, N_SHARDS)
-            name = f"shardId-{shard:012d}"
-            numbers = [n_hour * n_rides + place for place in places]
-            records = [
-                archived_record(datas[place], float(arrivals_s[place]), number, key=str(number), shard=name)
-                for place, number in zip(places, numbers, strict=True)
-            ]
-            archive(s3, RIDES, records, 9_400)
-            for start in range(0, len(records), 100_000):
-                some = predictions_of(records[start : start + 100_000], model)
-                archive(
-                    s3,
-                    PREDICTIONS,
-                    (_on(one, name, n_hour * n_rides + start + place) for place, one in enumerate(some)),
-                    9_400,
-                )
-            later += [
-                archived_record(
-                    _encode({"ride_id": number, "outcome": {"ride_duration": durations[place]}}),
-                    round(float(arrivals_s[place] + 60 * durations[place]), 3), number, key=str(number), shard=name,
-                )
-                for place, number in zip(places, numbers, strict=True) if has_outcome[place]
-            ]  # fmt: skip
-    archive(s3, OUTCOMES, later, 9_400)
+        for number_of_shard, (shard, sent) in enumerate(outcomes.items()):
+            places = range(number_of_shard, n_rides, N_SHARDS)
+            for start in range(0, len(places), _N_AT_ONCE):
+                some = places[start : start + _N_AT_ONCE]
+                records = [
+                    archived_record(
+                        datas[place], at_s(60 * (n_hour + place / n_rides)), n_hour * n_rides + place,
+                        key=str(n_hour * n_rides + place), shard=shard,
+                    )
+                    for place in some
+                ]  # fmt: skip
+                archive(s3, RIDES, records, _N_PER_OBJECT)
+                predictions = predictions_of(records, model)
+                archive(s3, PREDICTIONS, [_on(one, shard, some[0]) for one in predictions], _N_PER_OBJECT)
+                sent += [
+                    _outcome_of(record, float(rides.duration_minutes[place]))
+                    for record, place in zip(records, some, strict=True)
+                    if has_outcome[place]
+                ]
+            if n_hour == n_hours - 1:
+                archive(s3, OUTCOMES, sent, _N_PER_OBJECT)
+                sent.clear()
 
 
-def _on(record: KinesisRecord, shard: str, number: int) -> KinesisRecord:
+def _ride_datas(rides: Rides, first_id: int) -> list[bytes]:
+    columns = rides.columns
+    return [
+        _encode({
+            "ride": {"PULocationID": pickup_zone, "DOLocationID": dropoff_zone, "trip_distance": miles,
+                     "pickup_datetime": pickup},
+            "ride_id": ride_id,
+        })
+        for ride_id, (pickup_zone, dropoff_zone, miles, pickup) in enumerate(zip(
+            columns.pickup_zone.tolist(), columns.dropoff_zone.tolist(), columns.trip_distance_miles.tolist(),
+            np.datetime_as_string(rides.pickup_time).tolist(), strict=True,
+        ), first_id)
+    ]  # fmt: skip
+
+
+def _outcome_of(ride: KinesisRecord, minutes: float) -> KinesisRecord:
+    envelope = ride.envelope
+    data = _encode({"ride_id": int(envelope.partition_key), "outcome": {"ride_duration": minutes}})
+    number = int(envelope.sequence_number) - FIRST_NUMBER
+    arrival_s = round(envelope.arrival_time_s + 60 * minutes, 3)
+    return archived_record(data, arrival_s, number, key=envelope.partition_key, shard=ride.shard_id)
+
+
+def _on(record: KinesisRecord, shard: str, first: int) -> KinesisRecord:
+    """A record on another shard, behind a place."""
     envelope = record.envelope
+    number = first + int(envelope.sequence_number) - FIRST_NUMBER
     return archived_record(envelope.data, envelope.arrival_time_s, number, key=envelope.partition_key, shard=shard)

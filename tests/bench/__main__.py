@@ -15,6 +15,7 @@ from tests.bench.deployed import bench_api, bench_cold_start
 from tests.bench.figures import Figure, show_figures, write_figures
 from tests.bench.growth import growth_figures, measure_growth, plot_growth
 from tests.bench.handler import bench_arrival, bench_engine, bench_handler, bench_intervals, bench_parts
+from tests.bench.join_growth import bench_join
 from tests.bench.subjects import build_subject
 
 RESULT = Path("build/bench.json")
@@ -42,6 +43,8 @@ def main() -> int:
         growth = measure_growth(subject)
         figures += growth_figures(growth)
         plot_growth(growth, PLOT)
+        display.step("joining an archived hour in a process of its own")
+        figures += bench_join()
         display.step("starting the built package cold in AWS's runtime")
         figures += bench_cold_start(subject.bundle, subject.fitted, subject.event)
         display.step("predicting over HTTP, beside scikit-learn, in AWS's runtime")
