@@ -225,9 +225,9 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
 @pytest.mark.parametrize(
     ("service", "unread"),
     [
-        ("lambda", {"function", "release", "mapping", "concurrency", "quotas", "api"}),
-        ("kinesis", {"input stream", "output stream", "quotas"}),
-        ("cloudwatch", {"work", "input stream", "output stream", "alarms"}),
+        ("lambda", {"function", "release", "mapping", "concurrency", "quotas", "api", "archive", "join"}),
+        ("kinesis", {"input stream", "output stream", "outcomes stream", "quotas"}),
+        ("cloudwatch", {"work", "input stream", "output stream", "outcomes stream", "alarms"}),
         ("sqs", {"GivenUpBatches", "RejectsQueue"}),
         ("kms", {"key"}),
         ("iam", {"role"}),
@@ -275,7 +275,7 @@ def test_cut_off_answer_is_a_part_that_was_not_looked_at(stack: TemplateStack, l
     found = {one.fault for one in check(facts) if one.severity is not Severity.good}
     assert found == {"not-read"}
     assert {
-        "input stream", "output stream", "quotas", "bucket", "key", "role", "RejectsQueue", "GivenUpBatches", "api",
+        "input stream", "output stream", "outcomes stream", "quotas", "bucket", "archive", "join", "key", "role", "RejectsQueue", "GivenUpBatches", "api",
         "http api", "function", "release", "mapping", "concurrency", "alarms", "alarm topic", "rejects and failures",
     } == set(facts.unread)  # fmt: skip
 

@@ -83,8 +83,8 @@ def check_template(facts: StackFacts) -> Iterator[Finding]:
 def check_parameters(facts: StackFacts) -> Iterator[Finding]:
     """Check that nobody has changed, without a deployment, what the parameters set."""
     parts = (*facts.streams, facts.mapping, facts.function, facts.concurrency)
-    now = {name: value for part in parts if part for name, value in part.parameters.items()}
-    changed = {name: value for name, value in now.items() if facts.parameters.get(name, value) != value}
+    now = [pair for part in parts if part for pair in part.parameters.items()]  # several streams have a StreamMode
+    changed = {name: value for name, value in now if facts.parameters.get(name, value) != value}
     if changed:
         sentences = [f"{name} is {value}, deployed as {facts.parameters[name]}" for name, value in changed.items()]
         values = " ".join(f"{name}={value}" for name, value in changed.items())
