@@ -275,7 +275,8 @@ def test_cut_off_answer_is_a_part_that_was_not_looked_at(stack: TemplateStack, l
     found = {one.fault for one in check(facts) if one.severity is not Severity.good}
     assert found == {"not-read"}
     assert {
-        "input stream", "output stream", "outcomes stream", "quotas", "bucket", "archive", "join", "key", "role", "RejectsQueue", "GivenUpBatches", "api",
+        "input stream", "output stream", "outcomes stream", "quotas", "bucket", "archive", "join",
+        "key", "role", "RejectsQueue", "GivenUpBatches", "api",
         "http api", "function", "release", "mapping", "concurrency", "alarms", "alarm topic", "rejects and failures",
     } == set(facts.unread)  # fmt: skip
 
