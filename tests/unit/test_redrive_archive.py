@@ -13,11 +13,17 @@ from lambda_function.archive import build_archiver
 from lambda_function.aws.rejects import reject_key
 from lambda_function.aws.settings import ArchiveSettings
 from lambda_function.core.events import INVALID_FIELD, encode_reject
-from tests.builders import ride_bytes
+from lambda_function.core.outcomes import Outcome, encode_outcome
+from lambda_function.core.processor import process
+from tests.builders import ARRIVAL_TIME_S, kinesis_records, ride_bytes, small_bundle
 from tests.builders_archived import archived
 from tests.builders_failed import ARCHIVER, FAILURE_KEY, failure, reject_at
 from tests.fakes import BUCKET, FakeContext, FakeS3
 from tests.fakes_lambda import FakeLambda
+from training.monitoring.hours import Hour
+from training.monitoring.join import join_hour
+from training.monitoring.options import JoinOptions
+from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 
 STREAMS = {name: f"ride-{name.split('_')[1].lower()}" for name in ("RIDE_EVENTS_STREAM", "RIDE_PREDICTIONS_STREAM")}
@@ -47,6 +53,28 @@ def test_batch_that_the_archive_function_failed_on_is_archived_under_its_own_nam
     key, body = archived("rides", *rides)
     assert s3.objects[key] == body
     assert (report.n_redriven, redrive(s3, FAILURES).n_redriven) == (5, 0)
+
+
+def test_hour_is_whole_again_once_its_failed_batch_is_redriven_and_it_is_joined() -> None:
+    s3, model, rides = FakeS3(), small_bundle().model, [ride_bytes(ride) for ride in range(5)]
+    outcomes = [encode_outcome(Outcome(ride, 17.4)) for ride in range(5)]
+    s3.objects[FAILURE_KEY] = failure(*rides, function=ARCHIVER)
+    for kind, datas in (
+        ("predictions", [data for _, data in process(kinesis_records(*rides), model).entries]),
+        ("outcomes", outcomes),
+    ):
+        key, body = archived(kind, *datas, first=10)  # they arrive after the rides
+        s3.objects[key] = body
+
+    def join() -> HourSummary:
+        bucket = Bucket(s3, BUCKET, n_threads=1)
+        return join_hour(bucket, Hour.of(ARRIVAL_TIME_S), JoinOptions(threads=1), load=lambda _: model)
+
+    before = join()
+    redrive(s3, FAILURES)
+    after = join()
+    assert (before.n_ride_events, before.n_outcomes_unmatched) == (0, 5)
+    assert (after.n_ride_events, after.n_labelled, after.n_lost, after.n_outcomes_unmatched) == (5, 5, 0, 0)
 
 
 @pytest.mark.parametrize("n_before", [0, 3])

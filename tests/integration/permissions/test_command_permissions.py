@@ -90,9 +90,15 @@ def store_work(account: Account) -> None:
 
 
 def store_rides(account: Account) -> None:
-    """Store an archived hour: a reject, a ride of a failed batch, anna's ride, a bad outcome; and anna elsewhere."""
+    """Store an archived hour: a reject, a ride of a failed batch, anna's with two predictions; and more."""
     s3, rides = account.aws.client("s3"), [b"no ride", ride_bytes(1), ride_bytes("anna")]
-    predictions = [data for _, data in process(kinesis_records(*rides), FIRST.model).entries[1:]]
+    records = kinesis_records(*rides)
+    predictions = [process(records, bundle.model).entries[1][1] for bundle in (FIRST, SECOND)]
+    served = Channel(
+        segments=(Segment(BEGINNING, (Arm(FIRST.model_version, FIRST.manifest_sha256),)),),
+        moved_at="2021-02-01T00:00:00+00:00",
+    )
+    s3.put_object(Bucket=account.bucket, Key=history_key("stable", served), Body=msgspec.json.encode(served))
     for kind, datas in (("rides", rides), ("predictions", predictions), ("outcomes", [b"no outcome"])):
         key, body = archived(kind, *datas)
         s3.put_object(Bucket=account.bucket, Key=key, Body=body)
