@@ -5,7 +5,7 @@ from datetime import datetime
 
 from lambda_function.core.archive_lines import PREFIX, RIDES
 from training.errors import UserError
-from training.monitoring.hours import EARLY, FIRST, SECOND, Due, Hour, horizon, hour_of_key, hours_between
+from training.monitoring.hours import EARLY, Due, Hour, horizon, hour_of_key, hours_between, pass_of
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 
@@ -53,19 +53,6 @@ def passes(hours: Iterable[Hour], now: datetime, delay_minutes: int, *, may_be_e
             f"end with --to {early}, or give --now to judge it early",
         )
     return due
-
-
-def pass_of(hour: Hour, now: datetime, delay_minutes: int) -> int:
-    """Return the pass that an hour is in: EARLY before its horizon.
-
-    >>> from datetime import timedelta
-    >>> hour = Hour.parse("2026-08-01T09")
-    >>> [pass_of(hour, hour.end + timedelta(hours=age), 120) for age in (2, 3, 48)]
-    [0, 1, 2]
-    """
-    if horizon(hour, delay_minutes, SECOND) <= now:
-        return SECOND
-    return FIRST if horizon(hour, delay_minutes) <= now else EARLY
 
 
 def totals(summaries: Sequence[HourSummary]) -> dict[str, int]:
