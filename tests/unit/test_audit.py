@@ -279,3 +279,12 @@ def test_sample_of_the_rides_is_recomputed_above_the_maximum() -> None:
     some = hour.join(max_recomputed=30).n_recomputed
     assert 15 <= some <= 45
     assert hour.join(max_recomputed=30).n_recomputed == some
+
+
+def test_prediction_of_a_record_that_this_code_divides_is_a_result_of_its_parts() -> None:
+    hour = hour_with(MANY_DOCUMENTS, ride(1))
+    first, *others = hour.predicted_ids()[:5]
+    record_id = first.removesuffix(":0")
+    hour.edit(lambda data: data.replace(first.encode(), record_id.encode()))
+    hour.drop(others)
+    assert findings(hour.audited()) == {}
