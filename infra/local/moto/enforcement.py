@@ -42,7 +42,7 @@ _OTHER_NAMES = {
     "s3:ListObjectsV2": "s3:ListBucket",
 }
 
-_JSON_SERVICES = {"codedeploy", "kinesis", "kms", "lambda", "logs", "monitoring", "sqs"}
+_JSON_SERVICES = {"codedeploy", "kinesis", "kms", "lambda", "logs", "monitoring", "scheduler", "sqs"}
 """Services that answer in JSON. moto refuses in XML, in which their clients find no error code."""
 
 
@@ -223,6 +223,11 @@ def _deployment_group(request: IAMRequestBase) -> str:
     return _arn(request, f"deploymentgroup:{found.application_name}/{found.deployment_group_name}") if found else ""
 
 
+def _schedule(request: IAMRequestBase) -> str:
+    name = urlsplit(request._path).path.partition("/schedules/")[2]
+    return _arn(request, f"schedule/default/{unquote(name)}") if name else ""
+
+
 def _stack(request: IAMRequestBase) -> str:
     (name,) = request._data.get("StackName", [""])
     stacks = cloudformation_backends[request.account_id][request._region].stacks.values()
@@ -252,6 +257,7 @@ _RESOURCES = {
     "lambda": _function,
     "logs": _log_stream,
     "monitoring": _alarm,
+    "scheduler": _schedule,
     "sns": _topic,
     "sqs": _queue,
 }
