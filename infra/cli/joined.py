@@ -102,8 +102,6 @@ def join_command(
         write_json({"hours": _plain(joined), "judged_early": is_early})
         return
     _write_hours(joined, bucket)
-    if not due:
-        write_lines(["no hour of this time is complete: outcomes of its rides may still arrive"])
     if is_early:
         write_lines([_EARLY])
 

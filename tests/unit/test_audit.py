@@ -217,6 +217,11 @@ def test_two_versions_of_one_record_conflict_without_a_rollback() -> None:
     assert findings(hour.audited())["n_conflicting"] == 1
 
 
+FORMS = st.fixed_dictionaries(
+    {"output_format": st.sampled_from(FORMATS), "batch_size": st.integers(1, 9), "n_shards": st.integers(1, 2)}
+)
+
+
 @st.composite
 def faults(draw: st.DrawFn) -> dict[str, set[int]]:
     """Places of 24 rides and rejects: some of each kind of fault, no place with two; the last has none."""
@@ -231,19 +236,19 @@ def faults(draw: st.DrawFn) -> dict[str, set[int]]:
 
 @pytest.mark.slow
 @settings(max_examples=min(60, settings().max_examples))  # 90 ms each
-@given(faults(), st.sets(st.integers(0, 3)), st.sampled_from(FORMATS), st.integers(1, 9), st.integers(1, 2))
+@given(faults(), st.sets(st.integers(0, 7)), FORMS, st.sampled_from([10**9, 1500, 300]))
 def test_any_faults_are_counted_exactly(
-    planted: dict[str, set[int]], removed: set[int], output_format: str, batch_size: int, n_shards: int
+    planted: dict[str, set[int]], removed: set[int], form: dict[str, Any], bytes_per_part: int
 ) -> None:
-    datas = [*rides(8), aggregate(rides(4)), b"bad", *rides(3), MANY_DOCUMENTS, SOME_BAD, b"bad", b"{}", ride(9)]
-    hour = hour_with(*datas, output_format=output_format, batch_size=batch_size, n_shards=n_shards)
+    datas = [*rides(8), aggregate(rides(4)), b"bad", *rides(3), MANY_DOCUMENTS, SOME_BAD, *MALFORMED, b"{}", ride(9)]
+    hour = hour_with(*datas, **form)
     ids = hour.predicted_ids()
     hour.publish(*(changed(hour.predictions()[place]) for place in planted["repeated"]))
     hour.drop(ids[place] for place in planted["dropped"])
     hour.change(ids[place] for place in planted["changed"])
     hour.remove_rejects(hour.reject_ids()[place] for place in removed)
     n = {name: len(places) for name, places in planted.items()}
-    summary = hour.audited()
+    summary = hour.audited(bytes_per_part=bytes_per_part)
     expected = {
         "n_lost": n["dropped"] + len(removed),
         "n_conflicting": n["repeated"],
@@ -279,6 +284,18 @@ def test_sample_of_the_rides_is_recomputed_above_the_maximum() -> None:
     some = hour.join(max_recomputed=30).n_recomputed
     assert 15 <= some <= 45
     assert hour.join(max_recomputed=30).n_recomputed == some
+    assert 15 <= hour.join(max_recomputed=30, bytes_per_part=500).n_recomputed <= 45
+
+
+def test_parts_of_an_hour_count_what_the_whole_hour_does() -> None:
+    hour = hour_with(*rides(20), *MALFORMED, MANY_DOCUMENTS, SOME_BAD, MANY_BAD, aggregate([b"bad", ride(7)]), ride(9))
+    hour.send_outcomes({**{number: 5.0 + number for number in range(0, 20, 2)}, 1: -1.0, "3": 10_000.0, "x": 7.0})
+    hour.drop(hour.predicted_ids()[3:5])
+    hour.archive()
+    hour.batch_size = 4  # other objects with the same records
+    whole, parts = (msgspec.to_builtins(hour.audited(bytes_per_part=n_bytes)) for n_bytes in (10**9, 300))
+    assert whole["n_outcomes_rejected"] == whole["n_lost"] == 2
+    assert {name for name in whole if whole[name] != parts[name]} <= {"n_bytes", "n_objects"}
 
 
 def test_prediction_of_a_record_that_this_code_divides_is_a_result_of_its_parts() -> None:

@@ -52,10 +52,10 @@ class Cohort:
 
     Attributes:
         versions: The number of each version that predicted, by name; common to all parts.
+        bad: The status of each record or part that is no ride event by this code, by id; common to all parts.
         part: Which rides are read.
         keys: The rides' keys.
         n_rides: Ride events that this code decodes: the rows of the table.
-        bad: The status of each record or part that is no ride event by this code, by id.
         n_duplicates: Ride events that came more than once with the same id.
         conflicting: Rows of rides with conflicting predictions.
     """
@@ -67,13 +67,14 @@ class Cohort:
     table: RideTable
     skew: SkewCheck
     versions: dict[str, int]
+    bad: dict[str, str]
     part: Part = WHOLE
     keys: set[str] = field(default_factory=set)
     n_rides: int = 0
-    bad: dict[str, str] = field(default_factory=dict)
     n_duplicates: int = 0
     conflicting: set[int] = field(default_factory=set)
     predictions: Predictions = field(default_factory=Predictions)
+    _earlier_bad: frozenset[str] = frozenset()  # noted by parts before this one
     _missing: dict[str, int] = field(default_factory=dict)  # rows of rides without prediction by id; NO_ROW for no ride
     _objects: list[tuple[int, list[str]]] = field(default_factory=list)  # each batch's first row, and objects
 
@@ -83,9 +84,11 @@ class Cohort:
         Raises:
             BucketError: S3 fails.
         """
+        self._earlier_bad = frozenset(self.bad)
         for one in self.reader.read(PREDICTIONS, self.hour):
             self.predictions.add(one.records)
-        self.skew.share = sample_share(len(self.predictions.by_id), self.options.max_recomputed)
+        n_predictions = len(self.predictions.by_id) * self.part.n  # of all parts, which are alike
+        self.skew.share = sample_share(n_predictions, self.options.max_recomputed)
         for keys, records in in_batches(self.reader.read(RIDES, self.hour)):
             self._objects.append((self.n_rides, keys))
             self._add(records)
@@ -107,7 +110,7 @@ class Cohort:
         self.n_duplicates += len(mine) - len(new)
         if len(new) < len(batch.records):
             batch = batch.take(new)
-        batch.rejects = [one for one in rejects if self.part.is_first and self._note_bad(one[1].event_id)]
+        batch.rejects = [one for one in rejects if self._note_bad(one[1].event_id)]
         self.skew.check(batch, self.predictions.by_id)
         if batch.records:
             self.table.add_rides(self._rows(batch))
@@ -127,15 +130,16 @@ class Cohort:
         return True
 
     def _note_bad(self, event_id: str) -> bool:
-        """Note a record or part that is no ride event; return False if it came before."""
-        if event_id in self.bad or event_id in self._missing:
+        """Note a record or part that is no ride event; return whether it is new. Parts may share it."""
+        if event_id in self._missing or (event_id in self.bad and event_id not in self._earlier_bad):
             self.n_duplicates += 1
             return False
-        if event_id in self.predictions.by_id:
+        is_served = event_id in self.predictions.by_id
+        if is_served:
             self.bad[event_id] = REJECTED
-        else:
+        elif event_id not in self._earlier_bad:
             self._missing[event_id] = NO_ROW
-        return True
+        return is_served or event_id in self._missing
 
     def _rows(self, batch: RideBatch) -> RideRows:
         """Return the rows of rides that were numbered last."""

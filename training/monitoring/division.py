@@ -35,11 +35,6 @@ class Part:
         """Return whether a ride is in the part."""
         return self.n == 1 or part_of(key, self.n) == self.index
 
-    @property
-    def is_first(self) -> bool:
-        """Whether records that are no ride or outcome are in the part."""
-        return self.index == 0
-
 
 WHOLE = Part()
 """All rides."""

@@ -118,7 +118,7 @@ class _Join:
     skew: SkewCheck
     versions: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, Reject] = field(default_factory=dict)
-    n_bad: Counter[str] = field(default_factory=Counter)  # records that are no ride event, by status
+    bad: dict[str, str] = field(default_factory=dict)  # status of records and parts that are no ride event, by id
     sums: Counter[str] = field(default_factory=Counter)  # numbers of the summary, by name
 
     @property
@@ -128,7 +128,9 @@ class _Join:
 
     def add(self, part: Part, reader: ArchiveReader) -> None:
         """Join a part."""
-        cohort = Cohort(reader, self.hour, self.options, self.pass_number, self.table, self.skew, self.versions, part)
+        cohort = Cohort(
+            reader, self.hour, self.options, self.pass_number, self.table, self.skew, self.versions, self.bad, part
+        )
         cohort.read()
         cohort.predictions.by_id.clear()  # the memory is needed
         delay_minutes = self.options.outcome_delay_minutes
@@ -136,12 +138,10 @@ class _Join:
         outcomes.read()
         self.table.label()
         self.rejects |= outcomes.rejects
-        self.n_bad.update(cohort.bad.values())
         self.sums.update(
             n_conflicting=len(cohort.conflicting),
             n_duplicates=cohort.n_duplicates + cohort.predictions.n_repeated + outcomes.n_duplicates,
             n_outcomes=outcomes.n_outcomes,
-            n_outcomes_rejected=len(outcomes.rejects),
             n_outcomes_unmatched=outcomes.n_unmatched,
             n_outcomes_unusable=outcomes.n_unusable,
         )
@@ -149,7 +149,7 @@ class _Join:
     def summary(self) -> HourSummary:
         """Return the summary of all parts."""
         counts = self.table.counts()
-        n_by_status = Counter({status: one.n for status, one in counts.items()}) + self.n_bad
+        n_by_status = Counter({status: one.n for status, one in counts.items()}) + Counter(self.bad.values())
         predicted = self.table.predicted(list(self.versions))
         by_version = sums_by_version(predicted)
         return HourSummary(
@@ -163,6 +163,7 @@ class _Join:
             n_failed=n_by_status[FAILED],
             n_waiting=n_by_status[WAITING],
             n_lost=n_by_status[LOST],
+            n_outcomes_rejected=len(self.rejects),
             n_skewed=len(self.skew.skewed),
             n_recomputed=self.skew.n_recomputed,
             n_unrecomputed=self.skew.n_unrecomputed,

@@ -102,7 +102,7 @@ class OutcomeMatch:
             return [(record.id, decode_outcome(record.data))]
         except RejectError:  # it may hold several
             outcomes, rejects = decode_outcomes(record.kinesis_record())
-        if is_of_hour and self.part.is_first:
+        if is_of_hour:
             self.rejects.update((reject.event_id, reject) for reject in rejects)
         return [(part.event_id, outcome) for part, outcome in outcomes]
 
