@@ -56,6 +56,7 @@ _NAMES = {
     "RidePredictions": OUTPUT_STREAM,
 }
 _OUTCOME_DELAY_STEPS = 3
+_ARCHIVE_WINDOW_S = 8  # two steps: their records wait in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def run_soak(
 ) -> SoakReport:
     """Send ride events through the template's event source mapping and account for each."""
     schedule = FaultSchedule(plan())
-    stack = Stack()
+    stack = Stack(parameters={"ArchiveWindowSeconds": _ARCHIVE_WINDOW_S})
     options = SimulationOptions(
         mapping=stack.event_source_mapping(_NAMES),
         archive=stack.archive_mappings(_NAMES),
