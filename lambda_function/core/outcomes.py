@@ -9,6 +9,7 @@ or removed.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
@@ -140,7 +141,7 @@ def outcome_minutes(outcome: Outcome, pickup: str | None, arrival_time_s: float)
     elif pickup is not None:
         pickups = _readings(pickup, "$.ride.pickup_datetime")
     else:
-        pickups = [datetime.fromtimestamp(arrival_time_s, UTC)]
+        pickups = [datetime.fromtimestamp(arrival_time_s, UTC).replace(tzinfo=None)]
     return _checked(_elapsed_minutes(pickups, dropoff), _DROPOFF)
 
 
@@ -186,7 +187,7 @@ def _elapsed_minutes(pickups: list[datetime], dropoffs: list[datetime]) -> float
 
 
 def _readings(text: str, path: str) -> list[datetime]:
-    """Return the times in UTC that a text may mean: one, or two beside a clock change, by the clock before it first.
+    """Return the naive times in UTC that a text may mean: one; two beside a clock change, the clock before it first.
 
     Raises:
         RejectError: It is no time in ISO 8601.
@@ -196,15 +197,20 @@ def _readings(text: str, path: str) -> list[datetime]:
     try:
         time = datetime.fromisoformat(text)
         if time.tzinfo is not None:
-            return [time.astimezone(UTC)]
-        first = time.replace(tzinfo=NEW_YORK, fold=0)
-        second = first.replace(fold=1)
-        times = [first] if first.utcoffset() == second.utcoffset() else [first, second]
-        return [one.astimezone(UTC) for one in times]
+            return [time.astimezone(UTC).replace(tzinfo=None)]
+        return [time - offset for offset in _offsets(time.replace(minute=0, second=0, microsecond=0))]
     except ValueError as error:
         raise RejectError(INVALID_FIELD, f"Expected ISO 8601 - at `{path}`") from error
     except OverflowError as error:
         raise RejectError(INVALID_FIELD, f"Date out of range - at `{path}`") from error
+
+
+@lru_cache(maxsize=64)
+def _offsets(hour: datetime) -> list[timedelta]:
+    """Return New York's offsets from UTC in an hour of its clock: one, or two if a clock change repeats or skips it."""
+    readings = [hour.replace(tzinfo=NEW_YORK, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    first, second = (hour - reading.replace(tzinfo=None) for reading in readings)
+    return [first] if first == second else [first, second]
 
 
 def _decode_unusual(data: bytes, error: Exception) -> _Message:

@@ -1,5 +1,6 @@
 """The archive: every record of a batch is in an object before the function answers, whatever it holds."""
 
+import gc
 import gzip
 import json
 import zlib
@@ -97,6 +98,18 @@ def test_other_stream_is_a_mistake_in_the_settings_that_names_them() -> None:
     with pytest.raises(ConfigurationError, match=r"RIDE_OUTCOMES_STREAM has to name the stream other"):
         archive(s3, of_stream(invocation(b"{}"), "arn:aws:kinesis:us-east-1:123456789012:stream/other"))
     assert s3.calls == []
+
+
+def test_garbage_collector_rests_while_a_batch_is_archived() -> None:
+    states = []
+
+    class Watching(FakeS3):
+        def put_object(self, **request: Any) -> dict[str, Any]:
+            states.append(gc.isenabled())
+            return super().put_object(**request)
+
+    archive(Watching(), invocation(ride_bytes(1)))
+    assert (states, gc.isenabled()) == ([False], True)
 
 
 def test_event_of_another_source_is_refused_by_name() -> None:

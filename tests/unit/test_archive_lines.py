@@ -31,7 +31,8 @@ HOSTILE = {
     "a raw line end": b'{"a":\n1}',
     "a carriage return": b'{"a":\r1}',
     "a line end at the end": b'{"a":1}\n',
-    "white space around it": b' {"a":1}\t',
+    "white space before it": b'\t{"a":1}',
+    "white space after it": b'{"a":1} ',
     "invalid UTF-8": b'{"a":"\xff"}',
     "invalid UTF-8 in a name": b'{"\xff":1}',
     "2,000 levels": b"[" * 2000 + b"]" * 2000,
@@ -44,6 +45,7 @@ HOSTILE = {
     "a byte order mark": b'\xef\xbb\xbf{"a":1}',
     "a lone surrogate": b'{"a":"\\ud800"}',
     "30 digits": b'{"ride_id":123456789012345678901234567890}',
+    "30 digits and a fraction": b'{"a":123456789012345678901234567890.5}',
     "30 digits and an exponent": b'{"a":123456789012345678901234567890e-20}',
     "nothing": b"",
     "no JSON": b"garbage",
@@ -194,7 +196,11 @@ def test_record_with_an_arrival_that_no_calendar_has_stays_unreadable() -> None:
     event = invocation(ride_bytes(1))
     event["Records"][0]["kinesis"]["approximateArrivalTimestamp"] = 1e300
     (record,) = decode_records(event)
-    (archived,) = decode_lines(encode_lines([record]))
+    assert decode_lines(encode_lines([record]))[0].data == ride_bytes(1)
+    event["Records"][0]["kinesis"]["data"] = base64.b64encode(aggregate(("7", ride_bytes(7)))).decode()
+    (record,) = decode_records(event)
+    (archived,) = decode_lines(encode_lines([record]))  # whole: the function on the stream rejects it whole
+    assert archived.id == event_id(0)
     assert partition(archived.at_s) == "dt=9999-12-31/hh=23"
     with pytest.raises(RejectError, match="calendar"):
         archived.kinesis_record().data()

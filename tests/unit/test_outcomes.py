@@ -75,6 +75,7 @@ def test_unusual_spelling_with_one_meaning_is_read(data: bytes, outcome: Outcome
         (outcome_bytes(pickup_datetime="2021-01-05T08:15:00"), "invalid_field", "at `$.outcome`"),
         (outcome_bytes(ride_duration=0), "invalid_field", "at `$.outcome.ride_duration`"),
         (outcome_bytes(ride_duration=-3), "invalid_field", "at `$.outcome.ride_duration`"),
+        (outcome_bytes(ride_duration=1440.01), "invalid_field", "at most 1,440 minutes"),
         (outcome_bytes(ride_duration=10_000), "invalid_field", "at most 1,440 minutes - at `$.outcome.ride_duration`"),
         (outcome_bytes(ride_duration=True), "invalid_field", "at `$.outcome.ride_duration`"),
         (outcome_bytes(ride_duration="long"), "invalid_field", "at `$.outcome.ride_duration`"),
@@ -197,6 +198,8 @@ def test_rides_of_1_to_60_minutes_by_new_yorks_clock_have_their_real_minutes(end
         ("2021-11-07T00:50:00", "2021-11-07T01:10:00", 20.0),  # in the first of the two hours
         ("2021-11-07T01:50:00", "2021-11-07T01:10:00", 20.0),  # the pickup in the first, the drop-off in the second
         ("2021-11-07T01:50:00", "2021-11-07T02:10:00", 20.0),  # the pickup in the second
+        ("2021-11-07T01:30:00", "2021-11-07T02:30:00", 60.0),  # the longest of usual minutes
+        ("2021-11-07T01:59:00", "2021-11-07T01:00:00", 1.0),  # the shortest
         ("2021-11-07T01:10:00", "2021-11-07T01:30:00", 20.0),  # both in the same
         ("2021-11-07T00:50:00", "2021-11-07T04:00:00", 250.0),  # nothing to choose
         ("2021-11-07T01:30:00", "2021-11-07T04:00:00", 210.0),  # none is usual: the first hour
