@@ -1,6 +1,5 @@
 """Archived hours: records stored as the archive function stores them, one by one or as a whole stream of rides."""
 
-import gzip
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -10,6 +9,7 @@ import msgspec
 import numpy as np
 
 from infra.local.s3 import MemoryS3, S3StandIn
+from lambda_function.aws.archive_store import compress
 from lambda_function.core.archive_lines import (
     OUTCOMES,
     PREDICTIONS,
@@ -53,7 +53,7 @@ def archive(s3: S3StandIn, kind: str, records: Iterable[KinesisRecord], n_per_ob
             part = batch[start : start + n_per_object]
             lines = encode_lines(part)
             key = archive_key(kind, hour, shard, part[0].envelope.sequence_number, digest_of(lines))
-            s3.put_object(Bucket="b", Key=key, Body=gzip.compress(lines, 1, mtime=0))
+            s3.put_object(Bucket="b", Key=key, Body=compress(lines))
 
 
 def _place(record: KinesisRecord) -> tuple[str, str, int]:

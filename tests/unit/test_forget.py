@@ -131,6 +131,7 @@ def test_run_that_finds_nothing_and_dry_run_change_nothing() -> None:
     assert run(s3, "anna").n_objects == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bucket", [MemoryS3, VersionedS3])
 @pytest.mark.parametrize("is_after", [False, True])
 def test_interruption_at_any_call_keeps_the_other_rides_and_the_next_run_ends_the_work(
