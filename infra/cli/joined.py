@@ -121,8 +121,8 @@ def audit_command(
     """Say whether every ride of some hours is accounted for. Joins nothing: reads the summaries of joined hours.
 
     Lost: a ride with neither a prediction nor a reject. Conflicting: a ride with two different predictions. Skew: a
-    prediction that its model version does not give any more. Prints the sums of all hours, the hours that are not
-    joined, and with --show the records. Exits with 1 if one of the three is not 0.
+    prediction that its model version does not give any more. Prints the sums of all hours, the hours that should
+    be joined and are not, those whose outcomes are still waited for, and with --show the records. Exits with 1 if one of the three is not 0.
 
     Example: ridecast outcomes audit --from 24h --show lost --stack ridecast
     """
@@ -130,14 +130,17 @@ def audit_command(
 
     from infra.operate.joining import FAULTS, hours_to_judge, totals
     from training.monitoring.evidence import audit_records
+    from training.monitoring.hours import horizon
     from training.monitoring.skew import stored_models
     from training.monitoring.summary import load_summary
 
     bucket, moment = aws.open_named_bucket(), datetime.now(UTC)
-    hours = hours_to_judge(begin or moment, end or moment, moment, aws.delay_minutes)
+    delay = aws.delay_minutes
+    hours = hours_to_judge(begin or moment, end or moment, moment, delay)
     with counted("reading summaries", bucket.each(lambda hour: load_summary(bucket, hour), hours), len(hours)) as each:
         found = dict(zip(hours, each, strict=True))
     summaries = [summary for summary in found.values() if summary]
+    missing = [hour for hour, summary in found.items() if summary is None]
     sums = totals(summaries)
     findings: list[Finding] = []
     if show:
@@ -146,7 +149,8 @@ def audit_command(
     result = {
         "hours": len(summaries),
         **{name.removeprefix("n_"): n for name, n in sums.items()},
-        "not_joined": [str(hour) for hour, summary in found.items() if summary is None],
+        "not_joined": [str(hour) for hour in missing if horizon(hour, delay) <= moment],
+        "not_complete_yet": [str(hour) for hour in missing if horizon(hour, delay) > moment],
         "damaged_objects": {one.key: one.problem for summary in summaries for one in summary.damaged_objects},
     }
     if as_json:

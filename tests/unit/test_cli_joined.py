@@ -68,6 +68,13 @@ def test_audit_adds_up_hours_and_names_those_that_are_not_joined(cli: Outcomes) 
     assert "2026-08-01T11" in cli.run("audit", "--from", FROM, "--to", "2026-08-01T12")
 
 
+def test_audit_tells_hours_that_should_be_joined_from_those_that_are_not_complete(cli: Outcomes) -> None:
+    hour = Hour.of(datetime.now(UTC))
+    found = cli("audit", "--from", hour + -5, "--to", hour)
+    assert (found["not_joined"][0], found["not_complete_yet"][-1]) == (str(hour + -5), str(hour + -1))
+    assert len(found["not_joined"]) + len(found["not_complete_yet"]) == 5
+
+
 def test_audit_ends_with_1_if_a_ride_is_lost(cli: Outcomes) -> None:
     cli.streams.ride("c", 3, is_predicted=False)
     cli.streams.ride("d", 4)
