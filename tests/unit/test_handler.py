@@ -2,12 +2,9 @@
 
 import gc
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
@@ -45,6 +42,7 @@ from tests.fakes import (
     publish_bundle,
 )
 from tests.kits.batches import BAD, good, published_ids, queued, rejected
+from tests.kits.denying_server import server_that_denies
 from tests.outcomes import (
     CUT_OFF,
     DENIED,
@@ -340,29 +338,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     handler._cold_start.cache_clear()
     yield monkeypatch
     handler._cold_start.cache_clear()
-
-
-@contextmanager
-def server_that_denies() -> Iterator[str]:
-    """Start an AWS on loopback that denies everything, and return its address."""
-
-    class Deny(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(403)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Deny) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_missing_setting_fails_the_cold_start_by_name(environment: pytest.MonkeyPatch) -> None:
