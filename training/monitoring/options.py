@@ -15,7 +15,7 @@ class JoinOptions:
         outcome_stream: The stream under whose name bad outcomes are stored.
         max_recomputed: Predictions that are compared with their version's; of more rides, a sample.
         threads: DuckDB's threads. The result does not depend on it.
-        bytes_per_part: Of stored ride events that are joined at once, 1 to 1.5 million. The rides of a busier hour are
+        bytes_per_part: Of stored ride events that are joined at once: about a million. The rides of a busier hour are
             joined in parts, by a hash of their id. The result does not depend on it.
         memory_mb: DuckDB's share of the memory; what does not fit is in temporary files.
     """
@@ -27,4 +27,4 @@ class JoinOptions:
     max_recomputed: int = 1_000_000
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     memory_mb: int = 1_000
-    bytes_per_part: int = 48_000_000
+    bytes_per_part: int = 40_000_000
