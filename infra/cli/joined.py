@@ -102,6 +102,8 @@ def join_command(
         write_json({"hours": _plain(joined), "judged_early": is_early})
         return
     _write_hours(joined, bucket)
+    if not due:
+        write_lines(["no hour of this time is complete: outcomes of its rides may still arrive"])
     if is_early:
         write_lines([_EARLY])
 
@@ -121,8 +123,9 @@ def audit_command(
     """Say whether every ride of some hours is accounted for. Joins nothing: reads the summaries of joined hours.
 
     Lost: a ride with neither a prediction nor a reject. Conflicting: a ride with two different predictions. Skew: a
-    prediction that its model version does not give any more. Prints the sums of all hours, the hours that should
-    be joined and are not, those whose outcomes are still waited for, and with --show the records. Exits with 1 if one of the three is not 0.
+    prediction that its model version does not give any more. Prints the sums of all hours, the hours that should be
+    joined and are not, those whose outcomes are still waited for, and with --show the records. Exits with 1 if one of
+    the three is not 0.
 
     Example: ridecast outcomes audit --from 24h --show lost --stack ridecast
     """

@@ -108,6 +108,11 @@ def test_hour_whose_outcomes_are_waited_for_is_joined_with_now_only_and_that_is_
     assert [one["hour"] for one in cli("join", "--from", hour + -3)["hours"]] == [str(hour + -3), str(hour + -2)]
 
 
+def test_join_says_so_if_no_hour_is_complete(cli: Outcomes) -> None:
+    assert "no hour of this time is complete" in cli.run("join", "--from", "1h")
+    assert cli("join", "--from", "1h")["hours"] == []
+
+
 def test_join_needs_a_first_hour_and_a_bucket(cli: Outcomes) -> None:
     assert "'--from'" in cli.refuses("join")
     cli.options = ()
