@@ -28,7 +28,7 @@ from infra.operate.doctor.facts import (
 )
 from infra.operate.doctor.faults import FAULTS, found
 from infra.operate.doctor.function import function_facts, probe_release
-from infra.operate.doctor.mapping import probe_mapping
+from infra.operate.doctor.mapping import probe_archive, probe_mapping
 from infra.operate.doctor.stack import describe_own_stack
 from infra.operate.doctor.template_diff import diff_templates, parse_deployed
 from infra.stack.describe import DescribedStack, Resource
@@ -435,6 +435,28 @@ def test_changed_setting_of_a_mapping_is_restored_by_the_remedy() -> None:
         "`aws lambda update-event-source-mapping --uuid one --bisect-batch-on-function-error"
         " --destination-config '{\"OnFailure\": {}}' --maximum-retry-attempts -1`"
     )
+
+
+ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/"
+
+
+def test_archive_has_a_mapping_of_each_stream_also_through_a_consumer_of_its_own() -> None:
+    aws_lambda = lambda_with_mappings(
+        {"EventSourceArn": f"{ARN}rides", "MaximumRetryAttempts": 3},
+        {"EventSourceArn": f"{ARN}outcomes/consumer/ridecast-archive:1"},
+    )
+    wanted = {"MaximumRetryAttempts": -1}
+
+    mappings = probe_archive(
+        aws_lambda, "archiver", {f"{ARN}{name}": wanted for name in ("rides", "ride", "outcomes", "predictions")}
+    )
+
+    assert {name: mapping.state for name, mapping in mappings.items()} == {
+        "rides": "Enabled", "ride": "", "outcomes": "Enabled", "predictions": "",
+    }  # fmt: skip
+    found = only_problem(stack_with(archive_mappings={"rides": mappings["rides"]}))
+    assert (found.check, found.fault) == ("archive", "mapping-changed")
+    assert "--maximum-retry-attempts -1" in found.remedy
 
 
 def test_published_version_is_the_functions_latest_and_not_another_functions() -> None:

@@ -653,7 +653,7 @@ _ALARMS = (
     ),
     Fault(
         "failures-waiting",
-        "failed batches wait for a redrive: their rides have no prediction",
+        "failed batches wait for a redrive: their rides have no prediction, or are not in the archive",
         "failures",
         _BAD,
         "`ridecast records list --kind failure --stack {stack}`, and `ridecast records redrive --kind failure --stack "
