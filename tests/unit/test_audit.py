@@ -293,7 +293,7 @@ def test_parts_of_an_hour_count_what_the_whole_hour_does() -> None:
     hour.drop(hour.predicted_ids()[3:5])
     hour.archive()
     hour.batch_size = 4  # other objects with the same records
-    whole, parts = (msgspec.to_builtins(hour.audited(bytes_per_part=n_bytes)) for n_bytes in (10**9, 300))
+    whole, parts = (msgspec.to_builtins(hour.audited(bytes_per_part=n_bytes)) for n_bytes in (10**9, 1000))
     assert whole["n_outcomes_rejected"] == whole["n_lost"] == 2
     assert {name for name in whole if whole[name] != parts[name]} <= {"n_bytes", "n_objects"}
 
