@@ -251,6 +251,15 @@ def test_prediction_that_comes_in_a_later_hour_counts_and_is_compared() -> None:
     assert {ride["event_id"]: ride["skewed"] for ride in rides(bucket)} == {late: False, changed: True}
 
 
+def test_prediction_whose_stream_dates_it_before_the_hour_is_found() -> None:
+    streams = ArchivedStreams()
+    streams.ride(1, 0, is_predicted=False)
+    [prediction] = predictions_of(streams.rides, streams.model)
+    streams.add_prediction(prediction.envelope.data, -0.001)
+    summary = join(streams.store())
+    assert (summary.n_without_outcome, summary.n_recomputed, summary.n_lost, summary.n_waiting) == (1, 1, 0, 0)
+
+
 def test_prediction_after_the_horizon_counts_in_the_second_pass() -> None:
     streams = ArchivedStreams()
     streams.ride(1, 58, is_predicted=False)

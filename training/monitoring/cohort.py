@@ -93,6 +93,7 @@ class Cohort:
             self._objects.append((self.n_rides, keys))
             self._add(records)
         self._read_later_predictions()
+        self._read_earlier_predictions()
         self._replace()
         self._account()
         by_id = self.predictions.by_id
@@ -182,6 +183,13 @@ class Cohort:
             wanted = by_prediction_id(self._is_of(left) if left else by_id.__contains__)
             for one in self.reader.read(PREDICTIONS, hour, wanted):
                 self.predictions.add(record for record in one.records if record.at_s < end.timestamp())
+
+    def _read_earlier_predictions(self) -> None:
+        """Read those of the hour before if a ride has none: the streams' clocks may differ at the hour's start."""
+        left = {event_id for event_id, row in self._missing.items() if row != NO_ROW} - self.predictions.by_id.keys()
+        if left:
+            for one in self.reader.read(PREDICTIONS, self.hour + -1, by_prediction_id(self._is_of(left))):
+                self.predictions.add(one.records)
 
     def _is_of(self, missing: Set[str]) -> Callable[[str], bool]:
         """Return whether a prediction is of the cohort; that of a part is of its record, whatever divided it."""
