@@ -34,12 +34,17 @@ class Release:
 
     source: Path  # the copied tree; `sam build` writes into it
     parameters: Mapping[str, object]  # the stack's parameters
-    template_name: str = "template.yaml"  # the name of the template to deploy in the build folder
+    template_name: str = "packaged.yaml"  # the name of the template to deploy in the build folder
+
+    @property
+    def build_folder(self) -> Path:
+        """The result of `sam build`."""
+        return self.source / ".aws-sam" / "build"
 
     @property
     def template(self) -> Path:
-        """The template to deploy. Its code is in the folders beside it."""
-        return self.source / ".aws-sam" / "build" / self.template_name
+        """The template to deploy. Its code is uploaded."""
+        return self.build_folder / self.template_name
 
 
 class SamStack(LocalStack):
@@ -50,13 +55,15 @@ class SamStack(LocalStack):
         self._log_path = log_path
 
     def build(self, release: Release) -> None:
-        """Run `sam build` on a release's tree.
+        """Run `sam build` and `sam package` on a release's tree: a release that is deployed twice is zipped once.
 
         Raises:
-            SamError: It failed.
+            SamError: One of them failed.
         """
-        overrides = ["--parameter-overrides", *_pairs(release.parameters)]
-        self._sam("build", *overrides, cwd=release.source)
+        self._sam("build", "--parameter-overrides", *_pairs(release.parameters), cwd=release.source)
+        files = ["--template-file", str(release.build_folder / "template.yaml")]
+        files += ["--output-template-file", str(release.template)]
+        self._sam("package", *files, "--resolve-s3", "--region", REGION, "--no-progressbar", cwd=release.source)
 
     def deploy(self, release: Release) -> None:
         """Run `sam deploy` with samconfig.toml, for a new or an existing stack.
