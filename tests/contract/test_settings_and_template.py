@@ -11,8 +11,7 @@ import pytest
 
 from infra.stack.package import PYTHON
 from infra.stack.template import TEMPLATE
-from lambda_function.aws import settings
-from lambda_function.aws.settings import ServingSettings
+from lambda_function.aws.settings import CommonSettings
 from tests.kits.template import of_type, stack
 
 ROOT = TEMPLATE.parent
@@ -58,12 +57,12 @@ STACK = stack()
 FUNCTIONS = {name: one["Properties"] for name, one in of_type("AWS::Lambda::Function").items()}
 
 
-def settings_of(function: dict[str, Any]) -> type[ServingSettings]:
+def settings_of(function: dict[str, Any]) -> type[CommonSettings]:
     """Return the class of the settings that a function's handler reads, found in its source."""
     package, _, entry = function["Handler"].rpartition(".")
     module = import_module(getattr(import_module(package), entry).__module__)
     (name,) = set(re.findall(r"(\w+)\.from_env\(", Path(str(module.__file__)).read_text(encoding="utf-8")))
-    found: type[ServingSettings] = getattr(settings, name)
+    found: type[CommonSettings] = getattr(module, name)
     return found
 
 
@@ -79,7 +78,7 @@ def _resolve(value: Any, parameters: Mapping[str, str]) -> str:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "Joiner"])  # until its handler is there
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_environment_has_each_setting_that_is_read_and_no_other(name: str) -> None:
     recorder = Recorder(environment_of(FUNCTIONS[name]))
 
