@@ -40,8 +40,8 @@ def demo_command(
 
     Sends real rides through Kinesis and the function, and reads the predictions. Then it sends how long the rides
     took, archives all three streams and joins them to labelled rides. Trains a model first if there is none. Prints
-    counts, rides per second, errors of the labelled rides and the audit. Exits with 1 if a ride is lost or the audit
-    found something.
+    counts, rides per second, errors of the labelled rides and the audit. Exits with 1 if a ride is lost or not
+    labelled, or the audit found something.
 
     Example: ridecast demo --rides 20000 --service yellow
     """
@@ -74,7 +74,7 @@ def _months(train: str, validate: str) -> "tuple[tuple[Month, ...], tuple[Month,
 
 
 def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
-    """Show the result of a demo. Exit with 1 if a ride is lost or the audit found something."""
+    """Show the result of a demo. Exit with 1 if it is not sound."""
     shown = {
         "ride events sent": report.rides,
         "predicted": report.predicted,

@@ -57,7 +57,7 @@ def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 ALL = dict(leaves(typer.main.get_command(app)))
 
 
-def report(*, lost: int = 0, audit_skewed: int = 0) -> DemoReport:
+def report(*, lost: int = 0, unlabelled: int = 0, audit_skewed: int = 0) -> DemoReport:
     return DemoReport(
         rides=100,
         predicted=95 - lost,
@@ -65,7 +65,7 @@ def report(*, lost: int = 0, audit_skewed: int = 0) -> DemoReport:
         lost=lost,
         repeated=0,
         rides_per_s=5000.0,
-        labelled=95 - lost,
+        labelled=95 - lost - unlabelled,
         rmse_minutes=5.1,
         mae_minutes=3.4,
         coverage=0.754,
@@ -183,6 +183,12 @@ def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(capsys: pytest.Capt
         show_demo(report(lost=1), Path("build"), as_json=True)
     assert ended.value.exit_code == 1
     assert '"lost": 1' in capsys.readouterr().out
+
+
+def test_demo_with_a_predicted_ride_that_is_not_labelled_ends_with_1() -> None:
+    with pytest.raises(typer.Exit) as ended:
+        show_demo(report(unlabelled=1), Path("build"), as_json=False)
+    assert ended.value.exit_code == 1
 
 
 def test_demo_whose_audit_finds_something_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:

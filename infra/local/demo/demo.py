@@ -101,8 +101,9 @@ class DemoReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether no ride is lost, and the audit found nothing."""
-        return not (self.lost or self.audit_lost or self.audit_conflicting or self.audit_skewed)
+        """Whether no ride is lost, every predicted ride is labelled, and the audit found nothing."""
+        audit = self.audit_lost or self.audit_conflicting or self.audit_skewed
+        return self.labelled == self.predicted and not self.lost and not audit
 
 
 def run_demo(options: DemoOptions, display: Display) -> DemoReport:
