@@ -3,13 +3,14 @@
 import json
 import threading
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.local.event_source.mapping import polling
+from infra.local.event_source.mapping import polling, settle
 from infra.local.event_source.shard_consumer import batcher_number
 from infra.operate.lambda_event import MAX_PAYLOAD_BYTES, count_done, json_sizes, lambda_records
 from infra.operate.shards import MAX_RECORDS_PER_READ
@@ -98,6 +99,15 @@ def test_mapping_is_idle_when_everything_on_the_stream_is_settled() -> None:
     kinesis.put(b"later")
     mapping.poll_once()
     assert not mapping.is_idle
+
+
+def test_settling_ends_when_all_mappings_are_idle_or_nothing_is_done_any_more() -> None:
+    counts: list[int] = []
+    working, failing = (make_mapping(stream(*rides(4)), ScriptedFunction(script)) for script in ((), repeat(fail)))
+    assert settle([working], 60.0, counts.append)
+    assert counts[-1] == 4
+    assert not settle([failing], 0.0)
+    assert failing.stats.n_done == 0
 
 
 def test_function_is_not_invoked_without_records() -> None:
