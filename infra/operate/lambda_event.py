@@ -37,18 +37,36 @@ def lambda_record(
     event_id: str, partition_key: str, sequence_number: str, arrival_time_s: float, data: bytes, stream_arn: str
 ) -> LambdaRecord:
     """Build one record of an event."""
+    envelope = _envelope(partition_key, sequence_number, arrival_time_s, data)
+    return {**_empty_record(stream_arn), "kinesis": envelope, "eventID": event_id}
+
+
+def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn: str) -> list[LambdaRecord]:
+    """Convert records of one shard from boto3's format to the event's."""
+    empty = _empty_record(stream_arn)
+    return [
+        {
+            **empty,
+            "kinesis": _envelope(
+                record["PartitionKey"],
+                record["SequenceNumber"],
+                record["ApproximateArrivalTimestamp"].timestamp(),
+                record["Data"],
+            ),
+            "eventID": f"{shard_id}:{record['SequenceNumber']}",
+        }
+        for record in records
+    ]
+
+
+def _empty_record(stream_arn: str) -> LambdaRecord:
+    """Return what all records of a stream have in common, with the names of the other parts."""
     region, account = stream_arn.split(":")[3:5]
     return {
-        "kinesis": {
-            "kinesisSchemaVersion": "1.0",
-            "partitionKey": partition_key,
-            "sequenceNumber": sequence_number,
-            "data": b2a_base64(data, newline=False).decode("ascii"),
-            "approximateArrivalTimestamp": arrival_time_s,
-        },
+        "kinesis": _envelope("", "", 0.0, b""),
         "eventSource": "aws:kinesis",
         "eventVersion": "1.0",
-        "eventID": event_id,
+        "eventID": "",
         "eventName": "aws:kinesis:record",
         "invokeIdentityArn": f"arn:aws:iam::{account}:role/lambda-role",
         "awsRegion": region,
@@ -56,19 +74,14 @@ def lambda_record(
     }
 
 
-def lambda_records(records: Sequence[dict[str, Any]], shard_id: str, stream_arn: str) -> list[LambdaRecord]:
-    """Convert records of one shard from boto3's format to the event's."""
-    return [
-        lambda_record(
-            f"{shard_id}:{record['SequenceNumber']}",
-            record["PartitionKey"],
-            record["SequenceNumber"],
-            record["ApproximateArrivalTimestamp"].timestamp(),
-            record["Data"],
-            stream_arn,
-        )
-        for record in records
-    ]
+def _envelope(partition_key: str, sequence_number: str, arrival_time_s: float, data: bytes) -> Envelope:
+    return {
+        "kinesisSchemaVersion": "1.0",
+        "partitionKey": partition_key,
+        "sequenceNumber": sequence_number,
+        "data": b2a_base64(data, newline=False).decode("ascii"),
+        "approximateArrivalTimestamp": arrival_time_s,
+    }
 
 
 def json_sizes(records: Sequence[LambdaRecord]) -> list[int]:
@@ -78,18 +91,15 @@ def json_sizes(records: Sequence[LambdaRecord]) -> list[int]:
     """
     if not records:
         return []
-    n_fixed_bytes = len(json.dumps(records[0], separators=(",", ":"))) - _varying_bytes(records[0])
-    return [n_fixed_bytes + _varying_bytes(record) for record in records]
-
-
-def _varying_bytes(record: LambdaRecord) -> int:
-    envelope = record["kinesis"]
-    return (
+    varying = [
         len(encode_basestring_ascii(envelope["partitionKey"]))
         + 2 * len(envelope["sequenceNumber"])  # in eventID again
         + len(envelope["data"])
         + len(repr(envelope["approximateArrivalTimestamp"]))
-    )
+        for envelope in (record["kinesis"] for record in records)
+    ]
+    n_fixed_bytes = len(json.dumps(records[0], separators=(",", ":"))) - varying[0]
+    return [n_fixed_bytes + n_bytes for n_bytes in varying]
 
 
 def count_done(response: object, batch: Sequence[LambdaRecord]) -> int:

@@ -26,7 +26,7 @@ def test_short_soak_loses_nothing_under_every_fault_and_its_memory_does_not_grow
     assert report["withdrawn"] > 0
     # The archive was joined, and its audit found nothing, although batches of the archive failed, too.
     assert (report["audit_lost"], report["audit_conflicting"], report["audit_skewed"]) == (0, 0, 0)
-    assert report["labelled"] > 0.95 * report["predicted"]
+    assert report["labelled"] > 0.45 * report["predicted"]  # every other ride has an outcome
     assert report["joined_hours"] >= 3
     assert len(report["rss_mb"]) == 10
     assert report["rss_growth_mb"] < MAX_GROWTH_MB

@@ -35,10 +35,12 @@ class Traffic:
         return [_malformed(number) or event for number, event in zip(numbers, encoded, strict=True)]
 
     def outcomes(self, first: int, n_events: int) -> list[Entry]:
-        """Return the outcomes of the ride events from number `first` on; a malformed event has none."""
+        """Return the outcomes of every other ride event from number `first` on; a malformed event has none."""
         minutes = self._rides.duration_minutes[np.arange(first, first + n_events) % len(self._rides)].tolist()
         numbered = zip(range(first, first + n_events), minutes, strict=True)
-        return [(str(n), encode_outcome(Outcome(n, duration))) for n, duration in numbered if not _malformed(n)]
+        return [
+            (str(n), encode_outcome(Outcome(n, duration))) for n, duration in numbered if n % 2 and not _malformed(n)
+        ]
 
     def entries(self, first: int, events: list[bytes]) -> list[Entry]:
         """Return the records that a producer sends for these events, plain and aggregated."""
