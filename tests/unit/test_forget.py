@@ -227,7 +227,9 @@ def test_only_the_hours_that_are_named_are_searched_and_rejects_in_any_case() ->
 
 
 @pytest.mark.parametrize(
-    "body", [b"no gzip", archived("rides", ride_bytes(256))[1][:-9], gzip.compress(b'{"ride_id":256')]
+    "body",
+    [b"no gzip", archived("rides", ride_bytes(256))[1][:-9], gzip.compress(b'{"ride_id":256')],
+    ids=["no gzip", "cut short", "no line"],
 )
 def test_damaged_archive_object_is_named_and_left(body: bytes) -> None:
     s3 = MemoryS3()
