@@ -70,9 +70,11 @@ select key, count(*) from matched where "row" is null and is_of_hour group by ke
 
 _FIRST = """
 create table first as
-select "row", arg_min(minutes, ("at", id)) as minutes, min("at") as "at", arg_min(id, ("at", id)) as id,
-  count(distinct minutes) > 1 as contradicting
-from matched where "row" >= 0 and minutes is not null group by "row"
+select "row", o.minutes, o."at", o.id, contradicting
+from (
+  select "row", min(struct_pack("at" := "at", id := id, minutes := minutes)) as o,
+    min(minutes) < max(minutes) as contradicting
+  from matched where "row" >= 0 and minutes is not null group by "row")
 """
 
 _REPLACE = """
