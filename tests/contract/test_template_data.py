@@ -221,7 +221,7 @@ def test_only_records_expire_and_overwritten_objects_can_be_restored_for_90_days
                 "ExpirationInDays": {"Ref": days},
                 "NoncurrentVersionExpiration": {"NoncurrentDays": 1},  # personal data: an end is an end
             }
-            for prefix, days in (("archive/", "ArchiveDays"), ("labelled/", "LabelledDays"))
+            for prefix, days in (("archive/", "ArchiveDays"), ("late/", "ArchiveDays"), ("labelled/", "LabelledDays"))
         ),
         {
             "Status": "Enabled",  # without a prefix: the whole bucket

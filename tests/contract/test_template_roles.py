@@ -36,7 +36,7 @@ MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
         "models/*/golden.json", "models/*/manifest.json",
     ),
 )  # fmt: skip
-ARCHIVE, LABELLED, SUMMARIES = map(in_bucket, ("archive/*", "labelled/*", "monitor/hours/*"))
+ARCHIVE, LATE, LABELLED, SUMMARIES = map(in_bucket, ("archive/*", "late/*", "labelled/*", "monitor/hours/*"))
 READ_MODELS = {
     ("s3:GetObject", MODELS),
     ("s3:GetObject", CHANNELS),
@@ -51,8 +51,8 @@ ALIAS_ACTIONS = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
 
 JOIN = {
     *READ_MODELS,
-    *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, LABELLED, SUMMARIES, HISTORIES)),
-    *(("s3:PutObject", target) for target in (LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
+    *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, LATE, LABELLED, SUMMARIES, HISTORIES)),
+    *(("s3:PutObject", target) for target in (LATE, LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
     ENCRYPT,
 }
 
@@ -134,7 +134,7 @@ ALLOWED = {
         *(
             (f"s3:{action}", target)
             for action in ("GetObjectVersion", "PutObject", "DeleteObjectVersion")
-            for target in (ARCHIVE, LABELLED, REJECTS)
+            for target in (ARCHIVE, LATE, LABELLED, REJECTS)
         ),
         ("s3:GetObject", FAILURES),
         *actions_on(of("Bucket"), "s3", "ListBucket", "ListBucketVersions"),

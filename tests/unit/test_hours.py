@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from tests.builders_archive import HOUR, ArchivedStreams
 from tests.unit.test_join import join
 from training.errors import UserError
-from training.monitoring.hours import FIRST, LOOK_BACK, SECOND, Due, Hour, Joined, due_hours, horizon, hour_of_key
+from training.monitoring.hours import (
+    FIRST,
+    SECOND,
+    Due,
+    Hour,
+    Joined,
+    due_hours,
+    horizon,
+    hour_of_key,
+    hours_between,
+    look_back,
+)
 from training.monitoring.join import hours_due
 from training.monitoring.options import JoinOptions
 
@@ -27,12 +38,14 @@ def test_hour_is_due_at_its_horizon() -> None:
     assert due(end) == [Due(HOUR, FIRST)]
 
 
-def test_joined_hour_is_due_once_more_after_two_days() -> None:
-    later = HOUR.end + timedelta(hours=48)
-    joined = {hour: Joined(FIRST, 0) for hour in (HOUR, HOUR + 1)}
-    assert HOUR not in [hour for hour, _ in due(later - MINUTE, joined)]
-    assert due(later, joined)[0] == Due(HOUR, SECOND)
-    assert HOUR not in [hour for hour, _ in due(later, {HOUR: Joined(SECOND, 5)})]
+def test_joined_hour_is_due_once_more_when_the_hours_of_two_days_are_joined() -> None:
+    last = HOUR + 48
+    later = horizon(last, 120)
+    joined = {hour: Joined(FIRST, 0) for hour in hours_between(HOUR, later)}
+    assert last.start < horizon(HOUR, 120, SECOND) <= last.end
+    assert due(later - MINUTE, joined) == []
+    assert due(later, joined) == [Due(HOUR, SECOND)]
+    assert due(later, {**joined, HOUR: Joined(SECOND, 5)}) == []
 
 
 def test_hour_with_rides_that_wait_is_due_again_at_each_run() -> None:
@@ -44,14 +57,26 @@ def test_hour_that_was_joined_early_is_due_at_its_horizon() -> None:
     assert due(horizon(HOUR, 120), {HOUR: Joined(0, 0)}) == [Due(HOUR, FIRST)]
 
 
-def test_hours_are_due_oldest_first_from_the_first_of_the_archive() -> None:
+def test_first_passes_are_due_oldest_first_and_then_second_passes_newest_first() -> None:
+    found = due(horizon(HOUR + 50, 120))
+    assert found == [*(Due(HOUR + n, FIRST) for n in range(3, 51)), *(Due(HOUR + n, SECOND) for n in (2, 1, 0))]
+
+
+def test_hours_are_due_from_the_first_of_the_archive() -> None:
     assert due(horizon(HOUR + 2, 120)) == [Due(HOUR + n, FIRST) for n in range(3)]
     assert due(horizon(HOUR + 2, 120), first=None) == []
 
 
 def test_hours_before_the_look_back_are_not_due() -> None:
-    now = HOUR.start + LOOK_BACK + timedelta(hours=5)
-    assert due(now)[0] == Due(HOUR + 5, SECOND)
+    now = HOUR.start + timedelta(hours=80)
+    assert due(now)[-1] == Due(look_back(now, 120), SECOND)
+
+
+@pytest.mark.parametrize("delay_minutes", [0, 120, 1440])
+def test_second_pass_is_due_for_a_day_whatever_the_delay(delay_minutes: int) -> None:
+    first = horizon(HOUR + 48, delay_minutes)
+    for now in (first, first + timedelta(hours=23)):
+        assert Due(HOUR, SECOND) in due_hours(HOUR, {HOUR: Joined(FIRST, 0)}, now, delay_minutes)
 
 
 @given(st.integers(1_700_000_000, 1_900_000_000).map(lambda time_s: datetime.fromtimestamp(time_s, UTC)))

@@ -141,6 +141,14 @@ def test_ride_event_of_a_later_hour_takes_the_outcome_and_one_of_an_earlier_hour
     ]
 
 
+def test_ride_event_of_a_later_hour_takes_the_outcome_of_the_same_millisecond() -> None:
+    streams = ArchivedStreams()
+    for minute in (50, 60):
+        streams.ride(256, minute)
+    streams.outcome(256, 60)
+    assert join(streams.store()).n_labelled == 0
+
+
 def test_first_outcome_that_arrived_counts_and_another_duration_is_contradicting() -> None:
     streams = ArchivedStreams()
     streams.ride("same", 5)
@@ -357,7 +365,7 @@ def busy_streams() -> ArchivedStreams:
 def result(bucket: Bucket, **options: Any) -> tuple[bytes, dict[str, Any]]:
     """The Parquet's bytes, and the summary without what counts objects and repeats."""
     summary = msgspec.to_builtins(join(bucket, **options))
-    for name in ("n_objects", "n_bytes", "n_duplicates"):
+    for name in ("n_objects", "n_bytes", "n_duplicates", "inputs"):
         summary.pop(name)
     return bucket.s3.objects[labelled_key(HOUR)], summary
 

@@ -6,7 +6,6 @@ decoded: that takes a third of the time.
 
 import gzip
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -116,15 +115,10 @@ class ArchiveReader:
 
     Attributes:
         problems: Why an object was left out, by key.
-        n_objects: Objects read, by kind.
-        n_bytes: Their size as stored.
     """
 
     bucket: Bucket
     problems: dict[str, str] = field(default_factory=dict)
-    n_objects: Counter[str] = field(default_factory=Counter)
-    n_bytes: int = 0
-    _counted: set[str] = field(default_factory=set)
 
     @property
     def whole(self) -> "ArchiveReader":
@@ -141,11 +135,11 @@ class ArchiveReader:
         Raises:
             BucketError: S3 fails.
         """
-        yield from self.read_keys(kind, self.keys(kind, hour), chosen)
+        yield from self.read_keys(self.keys(kind, hour), chosen)
 
-    def read_keys(self, kind: str, keys: Sequence[str], chosen: Filter | None = None) -> Iterator[ObjectRecords]:
+    def read_keys(self, keys: Sequence[str], chosen: Filter | None = None) -> Iterator[ObjectRecords]:
         """Read objects by key, as `read`."""
-        for key, lines in self.lines(kind, keys):
+        for key, lines in self.lines(keys):
             try:
                 records = decode_lines(chosen.choose(lines) if chosen else lines)
             except ArchiveError as error:
@@ -153,24 +147,20 @@ class ArchiveReader:
             else:
                 yield ObjectRecords(key, records)
 
-    def lines(self, kind: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    def lines(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Read the lines of objects by key."""
-        for key, n_bytes, lines in self.bucket.each(self._unpack, keys):
-            if key not in self._counted:
-                self._counted.add(key)
-                self.n_objects[kind] += 1
-                self.n_bytes += n_bytes
+        for key, lines in self.bucket.each(self._unpack, keys):
             if isinstance(lines, bytes):
                 yield key, lines
             else:
                 self.problems[key] = lines
 
-    def _unpack(self, key: str) -> tuple[str, int, bytes | str]:
-        """Return an object's key, size and lines; in place of the lines what is wrong with it."""
+    def _unpack(self, key: str) -> tuple[str, bytes | str]:
+        """Return an object's key and lines; in place of the lines what is wrong with it."""
         stored = self.bucket.read(key)
         if stored is None:
-            return key, 0, "it has vanished since it was listed"
+            return key, "it has vanished since it was listed"
         try:
-            return key, len(stored.body), gzip.decompress(stored.body) if stored.body else "it is empty"
+            return key, gzip.decompress(stored.body) if stored.body else "it is empty"
         except _DAMAGED_GZIP as error:
-            return key, len(stored.body), f"it is no whole gzip file: {error}"
+            return key, f"it is no whole gzip file: {error}"

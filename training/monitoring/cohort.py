@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from lambda_function.core.archive_lines import PREDICTIONS, RIDES, ArchivedRecord
@@ -14,7 +14,9 @@ from training.data.labelled import REJECTED, WAITING
 from training.monitoring.archive_reader import ArchiveReader, ObjectRecords, by_prediction_id
 from training.monitoring.audit import account_for
 from training.monitoring.division import WHOLE, Part
+from training.monitoring.failures import first_of_key
 from training.monitoring.hours import SECOND, Hour, horizon, hours_between
+from training.monitoring.late import LateRecords
 from training.monitoring.options import JoinOptions
 from training.monitoring.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
 from training.monitoring.ride_table import RideRows, RideTable
@@ -53,10 +55,13 @@ class Cohort:
     Attributes:
         versions: The number of each version that predicted, by name; common to all parts.
         bad: The status of each record or part that is no ride event by this code, by id; common to all parts.
+        late: The late predictions of the hours after the first horizon.
         part: Which rides are read.
         keys: The rides' keys.
         n_rides: Ride events that this code decodes: the rows of the table.
-        n_duplicates: Ride events that came more than once with the same id.
+        n_duplicates: Ride events, and predictions until the first horizon, that came more than once with the same id.
+        late_predictions: Ids of predictions that arrived in the hour, of ride events that came long before it.
+        n_differing: Ids with predictions that differ.
         conflicting: Rows of rides with conflicting predictions.
     """
 
@@ -68,11 +73,14 @@ class Cohort:
     skew: SkewCheck
     versions: dict[str, int]
     bad: dict[str, str]
+    late: LateRecords
     part: Part = WHOLE
     keys: set[str] = field(default_factory=set)
     n_rides: int = 0
     n_duplicates: int = 0
+    n_differing: int = 0
     conflicting: set[int] = field(default_factory=set)
+    late_predictions: set[str] = field(default_factory=set)
     predictions: Predictions = field(default_factory=Predictions)
     _earlier_bad: frozenset[str] = frozenset()  # noted by parts before this one
     _missing: dict[str, int] = field(default_factory=dict)  # rows of rides without prediction by id; NO_ROW for no ride
@@ -92,6 +100,7 @@ class Cohort:
         for keys, records in in_batches(self.reader.read(RIDES, self.hour)):
             self._objects.append((self.n_rides, keys))
             self._add(records)
+        self._note_late_predictions()
         self._read_later_predictions()
         self._read_earlier_predictions()
         self._replace()
@@ -176,13 +185,30 @@ class Cohort:
         by_id, missing = self.predictions.by_id, self._missing
         first = horizon(self.hour, self.options.outcome_delay_minutes)
         end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
-        for hour in hours_between(self.hour + 1, end):
+        for hour in hours_between(self.hour + 1, first):
             left = missing.keys() - by_id.keys()
-            if hour.start >= first and not left:
-                return
             wanted = by_prediction_id(self._is_of(left) if left else by_id.__contains__)
+            end_s = (end if left else first).timestamp()
             for one in self.reader.read(PREDICTIONS, hour, wanted):
-                self.predictions.add(record for record in one.records if record.at_s < end.timestamp())
+                self.predictions.add(record for record in one.records if record.at_s < end_s)
+        self.n_duplicates += self.predictions.n_repeated
+        if left := missing.keys() - by_id.keys():
+            hours = hours_between(self.hour + (1 + self.late.reach_hours), end)
+            for records in self.late.read(self.reader, PREDICTIONS, hours, by_prediction_id(self._is_of(left))):
+                self.predictions.add(records)
+                if not missing.keys() - by_id.keys():
+                    return
+
+    def _note_late_predictions(self) -> None:
+        """Note the predictions of the hour whose ride event came before all that later second passes read in full."""
+        strays = [prediction_id for prediction_id, one in self.predictions.by_id.items() if one.row == NO_ROW]
+        if not strays:
+            return
+        firsts: dict[str, int] = {}
+        for back in range(self.late.reach_hours):
+            for shard_id, number in map(first_of_key, self.reader.whole.keys(RIDES, self.hour + -back)):
+                firsts[shard_id] = min(number, firsts.get(shard_id, number))
+        self.late_predictions.update(one for one in strays if _is_before(one, firsts))
 
     def _read_earlier_predictions(self) -> None:
         """Read those of the hour before if a ride has none: the streams' clocks may differ at the hour's start."""
@@ -229,6 +255,7 @@ class Cohort:
             self.reader.bucket, self.options.channel, self.hour.start_s, self.hour.end.timestamp()
         )
         choices = self.predictions.choices(withdrawn)
+        self.n_differing = len(choices)
         by_id = self.predictions.by_id
         rows: dict[str, int] = {event_id: self._missing.get(event_id, by_id[event_id].row) for event_id in choices}
         self.conflicting.update(rows[event_id] for event_id, one in choices.items() if one.is_conflicting)
@@ -243,7 +270,7 @@ class Cohort:
         for keys in self._objects_of(rows):
             again = {
                 record.id: record.kinesis_record()
-                for one in self.reader.read_keys(RIDES, keys)
+                for one in self.reader.read_keys(keys)
                 for record in one.records
                 if record.id in chosen or record.id in records
             }
@@ -292,6 +319,17 @@ class Cohort:
                 numbers = reached(ids, shards, numbers)
                 ids.clear()
         return numbers
+
+
+def _is_before(event_id: str, firsts: Mapping[str, int]) -> bool:
+    """Return whether a record came before the first ones of its shard; True for another shard.
+
+    >>> [_is_before(event_id, {"s-0": 100}) for event_id in ("s-0:99", "s-0:100:1", "s-1:100", "no id")]
+    [True, False, True, True]
+    """
+    shard_id, _, place = event_id.partition(":")
+    number, first = place.partition(":")[0], str(firsts.get(shard_id, ""))
+    return not first or (len(number), number) < (len(first), first)
 
 
 def _record_id(event_id: str) -> str:

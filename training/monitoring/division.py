@@ -82,7 +82,7 @@ class DividedArchive:
     def _divide(self, kind: str, hour: Hour) -> None:
         by_ride = (by_predicted_ride if kind == PREDICTIONS else by_ride_key)(bool)
         parts = [Part(index, self.n) for index in range(self.n)]
-        for key, lines in self.reader.lines(kind, self.reader.keys(kind, hour)):
+        for key, lines in self.reader.lines(self.reader.keys(kind, hour)):
             each, fields = by_ride.fields(lines)
             numbers = [None if one is None else part_of(one, self.n) for one in fields]
             for part in parts:
@@ -108,6 +108,6 @@ class PartReader(ArchiveReader):
         """List the objects of a kind and hour, sorted."""
         return self.archive.files(self.part, kind, hour)
 
-    def lines(self, kind: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002 - as the base
+    def lines(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Read the part's lines of objects by key."""
         return ((key, gzip.decompress(self.archive.path(self.part, key).read_bytes())) for key in keys)

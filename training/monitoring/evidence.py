@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import duckdb
 
 from lambda_function.core.archive_lines import PREDICTIONS, RIDES
-from lambda_function.core.events import UNDECODABLE, decode_prediction
+from lambda_function.core.events import decode_prediction
 from lambda_function.core.processor import RideBatch
 from lambda_function.errors import BundleError
 from training.data.labelled import LOST
@@ -22,6 +22,7 @@ from training.monitoring.audit import account_for
 from training.monitoring.failures import place_of
 from training.monitoring.hours import Hour, hours_between
 from training.monitoring.join import labelled_key
+from training.monitoring.predictions import id_of_prediction
 from training.monitoring.skew import Load, stored_models
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
@@ -132,7 +133,7 @@ class _Hour:
             for hour in hours_between(self.hour, self.end)
             for one in self.reader.read(PREDICTIONS, hour, by_prediction_id(ids.__contains__))
             for record in one.records
-            if (prediction_id := _prediction_id(record.data)) in ids
+            if (prediction_id := id_of_prediction(record.data)) in ids
         ]
         predictions: dict[str, list[bytes]] = {}
         for _, _, prediction_id, data in sorted(found):
@@ -168,13 +169,6 @@ class _Hour:
         except (BundleError, NoSuchVersionError):
             return None
         return entries[0][1] if entries else None
-
-
-def _prediction_id(data: bytes) -> str:
-    try:
-        return decode_prediction(data).prediction_id
-    except UNDECODABLE:
-        return ""
 
 
 def _labelled_rows(bucket: Bucket, hour: Hour, condition: str) -> dict[str, _Row]:

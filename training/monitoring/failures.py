@@ -41,6 +41,16 @@ def place_of(event_id: str) -> tuple[str, int]:
     return shard_id, int(number)
 
 
+def first_of_key(key: str) -> tuple[str, int]:
+    """Return the shard and the first sequence number of an object of the archive, from its key.
+
+    >>> first_of_key("archive/rides/dt=2026-08-01/hh=09/shardId-000000000000-4959-0123456789abcdef.ndjson.gz")
+    ('shardId-000000000000', 4959)
+    """
+    parsed = _ARCHIVED.fullmatch(key.rpartition("/")[2])
+    return (parsed["shard"], int(parsed["first"])) if parsed else ("", 0)
+
+
 class Unaccounted:
     """Ids of records and parts without a result. Results take them out.
 
@@ -111,10 +121,9 @@ def _first_archived(bucket: Bucket, hour: Hour, shards: Iterable[str]) -> dict[s
     wanted = set(shards)
     for n_hours in range(-BATCH_HOURS, 1):
         for key in bucket.keys(archive_prefix(RIDES, (hour + n_hours).partition)) if wanted else ():
-            parsed = _ARCHIVED.fullmatch(key.rpartition("/")[2])
-            if parsed and parsed["shard"] in wanted:
-                number = int(parsed["first"])
-                first[parsed["shard"]] = min(first.get(parsed["shard"], number), number)
+            shard_id, number = first_of_key(key)
+            if shard_id in wanted:
+                first[shard_id] = min(first.get(shard_id, number), number)
         wanted -= first.keys()
     return first
 

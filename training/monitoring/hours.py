@@ -13,8 +13,8 @@ LONGEST_RIDE_MINUTES = 60
 SECOND_PASS_AGE = timedelta(hours=48)
 """After the end of an hour: its second pass takes up the outcomes that arrived until then."""
 
-LOOK_BACK = timedelta(hours=72)
-"""Hours that began earlier are not due by themselves; `ridecast outcomes join` joins them."""
+TIME_FOR_SECOND_PASSES = timedelta(hours=24)
+"""Once its second pass is due, an hour is looked at for so long; `ridecast outcomes join` joins older ones."""
 
 EARLY, FIRST, SECOND = 0, 1, 2
 """The passes over an hour: before its horizon, by hand; after the horizon; two days after the hour."""
@@ -104,19 +104,44 @@ def horizon(hour: Hour, outcome_delay_minutes: int, pass_number: int = FIRST) ->
     """
     if pass_number == SECOND:
         return hour.end + SECOND_PASS_AGE
-    return hour.end + timedelta(minutes=LONGEST_RIDE_MINUTES + outcome_delay_minutes)
+    return hour.end + _wait(outcome_delay_minutes)
+
+
+def reach_hours(outcome_delay_minutes: int) -> int:
+    """Return how many hours after its own the first pass of an hour reads, at least in part.
+
+    >>> reach_hours(120), reach_hours(0), reach_hours(1)
+    (3, 1, 2)
+    """
+    return -(-_wait(outcome_delay_minutes) // _ONE_HOUR)
 
 
 def pass_of(hour: Hour, now: datetime, outcome_delay_minutes: int) -> int:
     """Return the pass that an hour is in: EARLY before its horizon.
 
+    The second pass begins when all hours that it reads have passed their own horizons, and so are joined.
+
     >>> hour = Hour.parse("2026-08-01T09")
-    >>> [pass_of(hour, hour.end + timedelta(hours=age), outcome_delay_minutes=120) for age in (2, 3, 48)]
-    [0, 1, 2]
+    >>> [pass_of(hour, hour.end + timedelta(hours=age), outcome_delay_minutes=120) for age in (2, 3, 50, 51)]
+    [0, 1, 1, 2]
     """
-    if horizon(hour, outcome_delay_minutes, SECOND) <= now:
+    if horizon(hour, outcome_delay_minutes, SECOND) + _wait(outcome_delay_minutes) <= now:
         return SECOND
     return FIRST if horizon(hour, outcome_delay_minutes) <= now else EARLY
+
+
+def look_back(now: datetime, outcome_delay_minutes: int) -> Hour:
+    """Return the first hour that may be due: earlier ones are not due by themselves.
+
+    >>> str(look_back(datetime(2026, 8, 5, 0, tzinfo=UTC), outcome_delay_minutes=120))
+    '2026-08-01T20'
+    """
+    return Hour.of(now - _ONE_HOUR - SECOND_PASS_AGE - _wait(outcome_delay_minutes) - TIME_FOR_SECOND_PASSES)
+
+
+def _wait(outcome_delay_minutes: int) -> timedelta:
+    """Return the time from the end of an hour to its horizon."""
+    return timedelta(minutes=LONGEST_RIDE_MINUTES + outcome_delay_minutes)
 
 
 class Joined(NamedTuple):
@@ -136,10 +161,10 @@ class Due(NamedTuple):
 def due_hours(
     first: Hour | None, joined: Mapping[Hour, Joined], now: datetime, outcome_delay_minutes: int
 ) -> list[Due]:
-    """Return the hours to join, oldest first.
+    """Return the hours to join: first passes from the oldest hour on, then second passes from the newest hour on.
 
     An hour is due once its horizon has passed, again at each run while rides of it wait for their prediction, and once
-    more two days after it.
+    more two days after it. A second pass reads less once the hours after it are joined, hence the order.
 
     Args:
         first: The first hour of the archive; None if the archive is empty.
@@ -149,17 +174,14 @@ def due_hours(
     """
     if first is None:
         return []
-    start = max(first, Hour.of(now - LOOK_BACK))
-    due = (
-        Due(hour, _pass_due(hour, joined.get(hour), now, outcome_delay_minutes)) for hour in hours_between(start, now)
-    )
-    return [one for one in due if one.pass_number]
+    hours = list(hours_between(max(first, look_back(now, outcome_delay_minutes)), now))
+    due = {hour: _pass_due(joined.get(hour), pass_of(hour, now, outcome_delay_minutes)) for hour in hours}
+    firsts = [Due(hour, FIRST) for hour in hours if due[hour] == FIRST]
+    return firsts + [Due(hour, SECOND) for hour in reversed(hours) if due[hour] == SECOND]
 
 
-def _pass_due(hour: Hour, state: Joined | None, now: datetime, outcome_delay_minutes: int) -> int:
-    """Return the pass that is due for an hour; EARLY if none is."""
+def _pass_due(state: Joined | None, pass_number: int) -> int:
+    """Return the pass that is due for an hour which is in a pass now; EARLY if none is."""
     done = state.pass_number if state else EARLY
-    if done < SECOND and horizon(hour, outcome_delay_minutes, SECOND) <= now:
-        return SECOND
-    is_open = done < FIRST or (done == FIRST and state is not None and state.n_waiting > 0)
-    return FIRST if is_open and horizon(hour, outcome_delay_minutes) <= now else EARLY
+    is_again = pass_number == done == FIRST and state is not None and state.n_waiting > 0
+    return pass_number if pass_number > done or is_again else EARLY

@@ -13,19 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
-from lambda_function.core.archive_lines import PREFIX, RIDES
+from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, PREFIX, RIDES
 from lambda_function.core.events import Reject
+from lambda_function.core.outcomes import ride_key
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
 from training.monitoring.accuracy import outcome_share_by_third, rmse_bounds_minutes, rmse_minutes, sums_by_version
-from training.monitoring.archive_reader import ArchiveReader
+from training.monitoring.archive_reader import ArchiveReader, by_prediction_id, by_ride_key
 from training.monitoring.cohort import Cohort
 from training.monitoring.division import DividedArchive, Part, n_parts
 from training.monitoring.hours import (
+    EARLY,
     FIRST,
-    LOOK_BACK,
+    SECOND,
     Due,
     Hour,
     Joined,
@@ -33,10 +36,15 @@ from training.monitoring.hours import (
     horizon,
     hour_of_key,
     hours_between,
+    look_back,
+    reach_hours,
 )
+from training.monitoring.late import LateRecords
 from training.monitoring.options import JoinOptions
-from training.monitoring.outcome_match import OutcomeMatch, reject_objects
+from training.monitoring.outcome_match import OutcomeMatch, outcomes_of, reject_objects
+from training.monitoring.predictions import id_of_prediction
 from training.monitoring.ride_table import RideTable
+from training.monitoring.second_pass import Inputs, unchanged
 from training.monitoring.skew import Load, SkewCheck, stored_models
 from training.monitoring.summary import DamagedObject, HourSummary, encode_summary, load_summary, summary_key
 from training.registry.bucket import Bucket
@@ -56,9 +64,10 @@ def labelled_key(hour: Hour) -> str:
 def join_hour(
     bucket: Bucket, hour: Hour, options: JoinOptions, pass_number: int = FIRST, load: Load | None = None
 ) -> HourSummary:
-    """Join an hour, store its labelled rides and bad outcomes, then its summary, and return the summary.
+    """Join an hour, store its labelled rides, bad outcomes and late records, then its summary, and return the summary.
 
-    Running it again stores the same bytes if the archive holds the same records.
+    A second pass that changes no labelled ride stores the summary alone. Running it again stores the same bytes if the
+    archive holds the same records.
 
     Args:
         bucket: The archive, the models and the result.
@@ -70,12 +79,35 @@ def join_hour(
     Raises:
         BucketError: S3 fails.
     """
-    reader = ArchiveReader(bucket)
+    late = LateRecords(bucket, reach_hours(options.outcome_delay_minutes))
+    inputs = Inputs.of(bucket, hour, options, late.reach_hours)
+    summary = None
+    if pass_number == SECOND:
+        summary = unchanged(bucket, hour, options, inputs, late, labelled_key(hour))
+    if summary is None:
+        summary = _join(bucket, _Plan(hour, options, pass_number, inputs, late), load or stored_models(bucket))
+    bucket.write(summary_key(hour), encode_summary(summary))
+    return summary
+
+
+class _Plan(NamedTuple):
+    """What is joined, and how."""
+
+    hour: Hour
+    options: JoinOptions
+    pass_number: int
+    inputs: Inputs
+    late: LateRecords
+
+
+def _join(bucket: Bucket, plan: _Plan, load: Load) -> HourSummary:
+    """Join an hour and store all but its summary."""
+    reader, hour, options = ArchiveReader(bucket), plan.hour, plan.options
     with (
         tempfile.TemporaryDirectory(prefix="join-") as folder,
         RideTable(Path(folder), options.threads, options.memory_mb) as table,
     ):
-        join = _Join(reader, hour, options, pass_number, table, SkewCheck(load or stored_models(bucket)))
+        join = _Join(reader, plan, table, SkewCheck(load))
         divided = DividedArchive(reader, Path(folder), n_parts(reader, hour, options.bytes_per_part))
         for part, part_reader in divided.parts():
             join.add(part, part_reader)
@@ -83,7 +115,8 @@ def join_hour(
     for key, body in reject_objects(options.outcome_stream, join.rejects):
         bucket.write_once(key, body)
     bucket.write(labelled_key(hour), parquet)
-    bucket.write(summary_key(hour), encode_summary(summary))
+    if plan.pass_number != EARLY:
+        join.store_late()
     return summary
 
 
@@ -95,7 +128,7 @@ def hours_due(bucket: Bucket, now: datetime, options: JoinOptions) -> list[Due]:
     """
     archived = next(iter(bucket.keys(f"{PREFIX}/{RIDES}/")), None)
     first = hour_of_key(archived) if archived else None
-    joined = dict(_joined(bucket, Hour.of(now - LOOK_BACK), now))
+    joined = dict(_joined(bucket, look_back(now, options.outcome_delay_minutes), now))
     return due_hours(first, joined, now, options.outcome_delay_minutes)
 
 
@@ -111,51 +144,71 @@ class _Join:
     """The sums of a join over its parts."""
 
     reader: ArchiveReader
-    hour: Hour
-    options: JoinOptions
-    pass_number: int
+    plan: _Plan
     table: RideTable
     skew: SkewCheck
     versions: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, Reject] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)  # status of records and parts that are no ride event, by id
     sums: Counter[str] = field(default_factory=Counter)  # numbers of the summary, by name
+    late_keys: set[str] = field(default_factory=set)  # ride keys of late outcomes
+    late_predictions: set[str] = field(default_factory=set)  # their ids
 
     @property
     def end(self) -> datetime:
         """The horizon."""
-        return horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
+        return horizon(self.plan.hour, self.plan.options.outcome_delay_minutes, self.plan.pass_number)
 
     def add(self, part: Part, reader: ArchiveReader) -> None:
         """Join a part."""
-        cohort = Cohort(
-            reader, self.hour, self.options, self.pass_number, self.table, self.skew, self.versions, self.bad, part
-        )
+        hour, options, pass_number, _, late = self.plan
+        for kind in (PREDICTIONS, OUTCOMES):
+            late.key(kind, hour)  # of the objects before they are read
+        cohort = Cohort(reader, hour, options, pass_number, self.table, self.skew, self.versions, self.bad, late, part)
         cohort.read()
         cohort.predictions.by_id.clear()  # the memory is needed
-        delay_minutes = self.options.outcome_delay_minutes
-        outcomes = OutcomeMatch(reader, self.hour, self.table, cohort.keys, self.end, delay_minutes, part)
+        delay_minutes = options.outcome_delay_minutes
+        outcomes = OutcomeMatch(reader, hour, self.table, cohort.keys, self.end, delay_minutes, late, part)
         outcomes.read()
+        self.late_keys |= outcomes.unmatched_keys
+        self.late_predictions |= cohort.late_predictions
         self.table.label()
         self.rejects |= outcomes.rejects
         self.sums.update(
             n_conflicting=len(cohort.conflicting),
-            n_duplicates=cohort.n_duplicates + cohort.predictions.n_repeated + outcomes.n_duplicates,
+            n_differing=cohort.n_differing,
+            n_duplicates=cohort.n_duplicates + outcomes.n_duplicates,
             n_outcomes=outcomes.n_outcomes,
             n_outcomes_unmatched=outcomes.n_unmatched,
             n_outcomes_unusable=outcomes.n_unusable,
         )
 
+    def store_late(self) -> None:
+        """Store the late records of the hour."""
+        hour, late = self.plan.hour, self.plan.late
+        keys, ids = self.late_keys, self.late_predictions
+        late.store(
+            self.reader, OUTCOMES, hour, by_ride_key(keys.__contains__) if keys else None,
+            lambda record: any(ride_key(outcome.ride_id) in keys for _, outcome in outcomes_of(record)[0]),
+        )  # fmt: skip
+        late.store(
+            self.reader, PREDICTIONS, hour, by_prediction_id(ids.__contains__) if ids else None,
+            lambda record: id_of_prediction(record.data) in ids,
+        )  # fmt: skip
+
     def summary(self) -> HourSummary:
         """Return the summary of all parts."""
+        hour, inputs = self.plan.hour, self.plan.inputs
+        first_end = horizon(hour, self.plan.options.outcome_delay_minutes)
+        damaged = {key: why for key, why in self.reader.problems.items() if _is_before(key, first_end)}
         counts = self.table.counts()
         n_by_status = Counter({status: one.n for status, one in counts.items()}) + Counter(self.bad.values())
         predicted = self.table.predicted(list(self.versions))
         by_version = sums_by_version(predicted)
         return HourSummary(
-            hour=str(self.hour),
-            pass_number=self.pass_number,
-            horizon_minutes=(self.end - self.hour.end) // _MINUTE,
+            hour=str(hour),
+            pass_number=self.plan.pass_number,
+            horizon_minutes=(self.end - hour.end) // _MINUTE,
             n_ride_events=n_by_status.total(),
             n_labelled=n_by_status[LABELLED],
             n_without_outcome=n_by_status[NO_OUTCOME],
@@ -174,9 +227,16 @@ class _Join:
             outcome_share_by_third=outcome_share_by_third(predicted),
             rmse_minutes=rmse_minutes(by_version),
             rmse_bounds_minutes=rmse_bounds_minutes(predicted),
-            damaged_objects=tuple(DamagedObject(key, why) for key, why in sorted(self.reader.problems.items())),
-            n_objects=dict(self.reader.n_objects),
-            n_bytes=self.reader.n_bytes,
+            damaged_objects=tuple(DamagedObject(key, why) for key, why in sorted(damaged.items())),
+            n_objects=inputs.n_objects,
+            n_bytes=inputs.n_bytes,
+            inputs=inputs.digest,
             duckdb=duckdb.__version__,
             **self.sums,
         )
+
+
+def _is_before(key: str, end: datetime) -> bool:
+    """Return whether the hour of an archive object begins before a time."""
+    hour = hour_of_key(key)
+    return hour is None or hour.start < end

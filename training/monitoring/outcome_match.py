@@ -1,12 +1,14 @@
 """The outcomes of a cohort: those with a ride id of the cohort that arrived until the horizon.
 
+Of the hours after the first horizon, only the late ones are read (`late.py`).
+
 Ride ids may be used again, so an outcome belongs to the last ride event with its id that arrived before it. Events of
 later hours count for that, and those of earlier hours do not: the cohort's own event is later than they are.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,7 +21,8 @@ from lambda_function.errors import RejectError
 from training.monitoring.archive_reader import ArchiveReader, by_ride_key
 from training.monitoring.cohort import MICROSECONDS_PER_S, in_batches, microseconds
 from training.monitoring.division import WHOLE, Part
-from training.monitoring.hours import FIRST, Hour, horizon, hours_between
+from training.monitoring.hours import Hour, horizon, hours_between
+from training.monitoring.late import LateRecords
 from training.monitoring.ride_table import OutcomeRow, RideTable
 
 _MAX_REJECTS = 10_000  # of one object
@@ -33,10 +36,12 @@ class OutcomeMatch:
         keys: The keys of the cohort's rides.
         end: The horizon.
         outcome_delay_minutes: How late outcomes may be; so far back, ride events are looked for.
+        late: The late outcomes of the hours after the first horizon.
         part: Which outcomes are read.
-        n_duplicates: Outcomes that came more than once with the same id.
+        n_duplicates: Outcomes until the first horizon that came more than once with the same id.
         n_outcomes: Outcomes that arrived in the hour.
-        n_unmatched: Of these, those without a ride event before them.
+        n_unmatched: Of these, those without a ride event before them, as far as ride events are looked for.
+        unmatched_keys: Their ride keys.
         n_unusable: Outcomes of the cohort that give no duration.
         rejects: Records that are no outcome and arrived in the hour, by id.
     """
@@ -47,11 +52,13 @@ class OutcomeMatch:
     keys: set[str]
     end: datetime
     outcome_delay_minutes: int
+    late: LateRecords
     part: Part = WHOLE
     n_duplicates: int = 0
     n_outcomes: int = 0
     n_unmatched: int = 0
     n_unusable: int = 0
+    unmatched_keys: set[str] = field(default_factory=set)
     rejects: dict[str, Reject] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _matched_keys: set[str] = field(default_factory=set)
@@ -65,10 +72,14 @@ class OutcomeMatch:
             BucketError: S3 fails.
         """
         is_of_cohort = by_ride_key(self.keys.__contains__)
-        for hour in hours_between(self.hour, self.end):
+        first_end = horizon(self.hour, self.outcome_delay_minutes)
+        for hour in hours_between(self.hour, first_end):
             chosen = None if hour == self.hour else is_of_cohort
             for _, records in in_batches(self.reader.read(OUTCOMES, hour, chosen)):
                 self.table.add_outcomes(list(self._rows(records, is_of_hour=hour == self.hour)))
+        later = hours_between(self.hour + (1 + self.late.reach_hours), self.end)
+        for records in self.late.read(self.reader, OUTCOMES, later, is_of_cohort):
+            self.table.add_outcomes(list(self._rows(records, is_of_hour=False)))
         self._read_later_rides()
         self._measure()
         self._unknown.update(self.table.unmatched())
@@ -76,15 +87,11 @@ class OutcomeMatch:
 
     def _rows(self, records: list[ArchivedRecord], *, is_of_hour: bool) -> Iterator[OutcomeRow]:
         """Return the outcomes of the cohort among records, each once."""
-        end_s = self.end.timestamp()
-        for record in records:
-            if record.at_s >= end_s:
-                continue
-            if record.id in self._seen:
-                self.n_duplicates += 1
-                continue
-            self._seen.add(record.id)
-            for outcome_id, outcome in self._decode(record, is_of_hour=is_of_hour):
+        for record in self._new(records):
+            outcomes, rejects = outcomes_of(record)
+            if is_of_hour:
+                self.rejects.update((reject.event_id, reject) for reject in rejects)
+            for outcome_id, outcome in outcomes:
                 key = ride_key(outcome.ride_id)
                 if not self.part.holds(key):
                     continue
@@ -96,20 +103,22 @@ class OutcomeMatch:
                 elif is_of_hour:
                     self._unknown[key] += 1
 
-    def _decode(self, record: ArchivedRecord, *, is_of_hour: bool) -> list[tuple[str, Outcome]]:
-        """Return the outcomes of a record with their ids, and note its rejects if it arrived in the hour."""
-        try:
-            return [(record.id, decode_outcome(record.data))]
-        except RejectError:  # it may hold several
-            outcomes, rejects = decode_outcomes(record.kinesis_record())
-        if is_of_hour:
-            self.rejects.update((reject.event_id, reject) for reject in rejects)
-        return [(part.event_id, outcome) for part, outcome in outcomes]
+    def _new(self, records: list[ArchivedRecord]) -> Iterator[ArchivedRecord]:
+        """Return the records until the horizon, each once."""
+        end_s, first_end_s = self.end.timestamp(), horizon(self.hour, self.outcome_delay_minutes).timestamp()
+        for record in records:
+            if record.at_s >= end_s:
+                continue
+            if record.id in self._seen:
+                self.n_duplicates += record.at_s < first_end_s
+                continue
+            self._seen.add(record.id)
+            yield record
 
     def _read_later_rides(self) -> None:
         """Read the ride events of later hours that used a ride id again, as far as outcomes came for it."""
         is_wanted = by_ride_key(self._matched_keys.__contains__)
-        for hour in hours_between(self.hour + 1, datetime.fromtimestamp(self._last_s, self.end.tzinfo)):
+        for hour in hours_between(self.hour + 1, Hour.of(self._last_s).end):
             for _, records in in_batches(self.reader.read(RIDES, hour, is_wanted)):
                 batch = RideBatch.of([record.kinesis_record() for record in records])
                 arrivals = [microseconds(record.envelope.arrival_time_s) for record in batch.records]
@@ -130,14 +139,22 @@ class OutcomeMatch:
     def _count_unmatched(self) -> None:
         """Look for the ride events of the hour's other outcomes as long as outcomes may take, the last hour first."""
         unknown = self._unknown
-        n_hours = len(list(hours_between(self.hour + 1, horizon(self.hour, self.outcome_delay_minutes, FIRST))))
-        for back in range(1, n_hours + 1):
+        for back in range(1, self.late.reach_hours + 1):
             if not unknown:
                 return
             for _, records in in_batches(self.reader.read(RIDES, self.hour + -back, by_ride_key(unknown.__contains__))):
                 for event in RideBatch.of([record.kinesis_record() for record in records]).events:
                     unknown.pop(ride_key(event.ride_id), None)
-        self.n_unmatched = unknown.total()
+        self.n_unmatched, self.unmatched_keys = unknown.total(), set(unknown)
+
+
+def outcomes_of(record: ArchivedRecord) -> tuple[list[tuple[str, Outcome]], Sequence[Reject]]:
+    """Return the outcomes of a record with their ids, and its rejects."""
+    try:
+        return [(record.id, decode_outcome(record.data))], ()
+    except RejectError:  # it may hold several
+        outcomes, rejects = decode_outcomes(record.kinesis_record())
+    return [(part.event_id, outcome) for part, outcome in outcomes], rejects
 
 
 def _row(outcome_id: str, key: str, at_s: float, outcome: Outcome, *, is_of_hour: bool) -> OutcomeRow:

@@ -93,6 +93,14 @@ class Predictions:
         }
 
 
+def id_of_prediction(data: bytes) -> str:
+    """Return the id of an encoded prediction; empty if it is none."""
+    try:
+        return decode_prediction(data).prediction_id
+    except UNDECODABLE:
+        return ""
+
+
 def _choose(predictions: list[ArchivedPrediction], withdrawn: Collection[str]) -> Choice:
     standing = [one for one in predictions if one.model_version not in withdrawn]
     versions = {one.model_version for one in predictions}

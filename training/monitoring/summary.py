@@ -49,11 +49,12 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
         n_waiting: Without any result, and no later record of their shard has one: the function is behind.
         n_lost: Without any result.
         n_conflicting: Two predictions of the ride differ, and neither's version was withdrawn.
+        n_differing: Two predictions of the ride differ, conflicting or not.
         n_skewed: The version that served, loaded again, predicts something else.
         n_recomputed: How many predictions were compared with what their version predicts now.
         n_unrecomputed: Predictions whose version can't be loaded.
         unloadable_versions: Why, by version.
-        n_duplicates: Records that the archive holds once more, of all kinds.
+        n_duplicates: Records until the first horizon that the archive holds once more, of all kinds.
         n_outcomes: Outcomes that arrived in the hour.
         n_outcomes_rejected: Records on the outcomes stream in the hour that are no outcome.
         n_outcomes_unmatched: Outcomes that arrived in the hour, and no ride event with their ride id before them.
@@ -62,8 +63,10 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
         n_out_of_range: Labelled rides that did not take 1 to 60 minutes: they are in no sum.
         by_version: The sums by model version.
         rmse_bounds_minutes: The least and the greatest RMSE possible if the rides without outcome took 1 to 60 minutes.
-        n_objects: Objects read, by kind.
+        damaged_objects: Of the hours until the first horizon. The joins of later hours name theirs.
+        n_objects: Objects of the archive that it depends on, by kind: of the hours until the first horizon, and before.
         n_bytes: Their size as stored.
+        inputs: The digest of their keys and sizes, the options and the version of DuckDB.
         duckdb: The version of DuckDB: the same bytes come out for one version.
     """
 
@@ -78,6 +81,7 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
     n_waiting: int = 0
     n_lost: int = 0
     n_conflicting: int = 0
+    n_differing: int = 0
     n_skewed: int = 0
     n_recomputed: int = 0
     n_unrecomputed: int = 0
@@ -96,6 +100,7 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
     damaged_objects: tuple[DamagedObject, ...] = ()
     n_objects: dict[str, int] = {}
     n_bytes: int = 0
+    inputs: str = ""
     duckdb: str = ""
 
 

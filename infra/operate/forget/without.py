@@ -1,4 +1,4 @@
-"""Objects without a ride: what is left of an archive object, of labelled rides or of rejects. Pure but for Parquet.
+"""Objects without a ride: an archive object, late records, labelled rides or rejects. Pure but for Parquet.
 
 A record holds a ride if its data have the ride's id under the name `ride_id`, anywhere and in any spelling, in one of
 several documents or in text that is no JSON. Data without any `ride_id` belong to the ride of their partition key. So
@@ -27,6 +27,7 @@ from lambda_function.core.events import Reject, decode_reject, partition_key
 from lambda_function.core.spelling import respell
 from lambda_function.errors import ArchiveError
 from training.data.labelled import FOLDER as LABELLED
+from training.monitoring.late import PREFIX as LATE
 from training.monitoring.ride_table import ROWS_PER_GROUP, SAME_SCHEMA
 
 _NAME = "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in "ride_id")
@@ -90,6 +91,34 @@ def archive_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
     Raises:
         UnreadableError: The object is damaged.
     """
+    rest = _lines_without(search, body)
+    if rest is None or not rest.first:
+        return rest and Rest(key, b"", rest.n_removed)
+    _, kind, *hour, _ = key.split("/")
+    shard, sequence_number = rest.first.split(":")[:2]
+    name = archive_key(kind, "/".join(hour), shard, sequence_number, digest_of(rest.lines))
+    return Rest(name, compress(rest.lines), rest.n_removed)
+
+
+def late_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
+    """Return an object of late records without the ride, which may be empty; None if it does not hold it.
+
+    Raises:
+        UnreadableError: The object is damaged.
+    """
+    rest = _lines_without(search, body)
+    return rest and Rest(key, compress(rest.lines), rest.n_removed)
+
+
+class _Lines(NamedTuple):
+    """Lines without the ride."""
+
+    lines: bytes
+    first: str  # the id of the first record; empty without lines
+    n_removed: int
+
+
+def _lines_without(search: RideSearch, body: bytes) -> _Lines | None:
     try:
         lines = gzip.decompress(body)
         if not search.may_be_in(lines):
@@ -100,16 +129,10 @@ def archive_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
     stays = [not search.holds(record.key, record.data) for record in records]
     if all(stays):
         return None
-    left = [record for record, one in zip(records, stays, strict=True) if one]
     raw = (line for line in lines.split(b"\n") if line)
     kept = b"".join(line + b"\n" for line, one in zip(raw, stays, strict=True) if one)
-    n_removed = len(records) - len(left)
-    if not left:
-        return Rest(key, b"", n_removed)
-    _, kind, *hour, _ = key.split("/")
-    shard, sequence_number = left[0].id.split(":")[:2]
-    name = archive_key(kind, "/".join(hour), shard, sequence_number, digest_of(kept))
-    return Rest(name, compress(kept), n_removed)
+    first = next((record.id for record, one in zip(records, stays, strict=True) if one), "")
+    return _Lines(kept, first, len(stays) - sum(stays))
 
 
 def rejects_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
@@ -172,6 +195,7 @@ def _quoted(text: str) -> str:
 
 STORES: dict[str, Callable[[RideSearch, str, bytes], Rest | None]] = {
     f"{ARCHIVE}/": archive_without,
+    f"{LATE}/": late_without,
     f"{LABELLED}/": labelled_without,
     f"{REJECTS}/": rejects_without,
 }
