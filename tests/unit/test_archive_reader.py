@@ -92,12 +92,3 @@ def test_white_space_between_lines_does_not_shift_them() -> None:
     reader = ArchiveReader(Bucket(s3, "b", n_threads=1))
     [found] = reader.read(RIDES, HOUR, by_ride_key({"2"}.__contains__))
     assert [record.id for record in found.records] == [records_of([b"", b""])[1].event_id]
-
-
-def test_object_is_counted_once_however_often_it_is_read() -> None:
-    s3 = MemoryS3()
-    archive(s3, RIDES, records_of([raw_ride_bytes("1")]))
-    reader = ArchiveReader(Bucket(s3, "b", n_threads=1))
-    for _ in range(2):
-        assert len(list(reader.read(RIDES, HOUR))) == 1
-    assert (reader.n_objects, reader.n_bytes) == ({RIDES: 1}, len(next(iter(s3.objects.values()))))

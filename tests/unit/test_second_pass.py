@@ -186,6 +186,16 @@ def test_hour_with_a_damaged_object_has_no_late_records_of_its_kind() -> None:
     assert [one.split("/")[1] for one in bucket.keys("late/")] == ["predictions"]
 
 
+def test_damaged_late_records_are_stored_again() -> None:
+    bucket = steady_streams().store()
+    join(bucket, 5)
+    stored = dict(bucket.s3.objects)
+    for key in bucket.keys("late/"):
+        bucket.s3.objects[key] = b"damaged"
+    join(bucket, 5)
+    assert bucket.s3.objects == stored
+
+
 def test_hour_before_its_horizon_has_no_late_records() -> None:
     bucket = steady_streams().store()
     join(bucket, 5, pass_number=0)

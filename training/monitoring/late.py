@@ -67,16 +67,18 @@ class LateRecords:
             is_late: Whether a record that was chosen is late.
         """
         key, folder = self.key(kind, hour), archive_prefix(kind, hour.partition)
-        if key is None or any(damaged.startswith(folder) for damaged in reader.problems) or self.bucket.read(key):
+        if key is None or any(damaged.startswith(folder) for damaged in reader.problems):
+            return
+        if self._lines(kind, hour) is not None:
             return
         found: set[bytes] = set()
         for _, lines in reader.lines(reader.keys(kind, hour)) if chosen else ():
             some = chosen.choose(lines) if chosen else b""
-            each = (line for line in some.split(b"\n") if line)
+            each = (line for line in some.split(b"\n") if line.strip())
             found.update(line for line, record in zip(each, decode_lines(some), strict=True) if is_late(record))
             if len(found) > MAX_LINES:
                 return
-        self.bucket.write_once(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
+        self.bucket.write(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
 
     def lines(self, kind: str, hours: Iterable[Hour]) -> Iterator[tuple[Hour, bytes | None]]:
         """Read the lines of hours; None for an hour whose archive must be read instead."""

@@ -85,7 +85,13 @@ def store_work(account: Account) -> None:
     sqs, queue = account.aws.client("sqs"), account.outputs["RejectsQueueUrl"]
     queued = queue_rejects(sqs, queue, reject_at(2))
     s3.delete_object(Bucket=account.bucket, Key=queued)
-    for done in (f"redriven/{REJECT_KEY}", f"redriven/{FAILURE_KEY}", bundle_key(THIRD.model_version, SIGNATURE)):
+    late = [one["Key"] for one in s3.list_objects_v2(Bucket=account.bucket, Prefix="late/").get("Contents", ())]
+    for done in (
+        f"redriven/{REJECT_KEY}",
+        f"redriven/{FAILURE_KEY}",
+        bundle_key(THIRD.model_version, SIGNATURE),
+        *late,
+    ):
         s3.delete_object(Bucket=account.bucket, Key=done)
 
 

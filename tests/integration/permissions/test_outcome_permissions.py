@@ -104,6 +104,9 @@ def archived(account: Account) -> Hour:
 
 def run_joiner(account: Account, role_name: str, log: Path, hour: Hour) -> None:
     """Make all calls of the join of an hour under one role; raise an error if access is denied."""
+    s3 = account.aws.client("s3")
+    for one in s3.list_objects_v2(Bucket=account.bucket, Prefix="late/").get("Contents", ()):
+        s3.delete_object(Bucket=account.bucket, Key=one["Key"])  # so that it is written again
     mine = account.clients(role_name, "logs")
     variables = {**account.function_variables("Joiner"), **account.variables(role_name)}
     with account.aws.enforcing(), load_handler("training.functions.join.lambda_handler", variables, log) as handler:
