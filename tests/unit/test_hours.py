@@ -99,6 +99,7 @@ def test_hours_due_follow_from_the_bucket() -> None:
     streams.ride(1, 5)
     streams.ride(2, 65, is_predicted=False)
     bucket = streams.store()
+    bucket.s3.put_object(Bucket="b", Key="archive/rides/", Body=b"")  # a folder, as a console makes it
     now = horizon(HOUR + 1, 120)
     assert hours_due(bucket, now, JoinOptions()) == [Due(HOUR, FIRST), Due(HOUR + 1, FIRST)]
     join(bucket)

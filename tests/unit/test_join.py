@@ -15,10 +15,11 @@ from lambda_function.core.outcomes import decode_outcomes
 from tests.builders import interval_bundle, ride_bytes
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from training.data.labelled import COLUMNS
+from training.errors import BucketError, UserError
 from training.monitoring.hours import SECOND
 from training.monitoring.join import join_hour, labelled_key
 from training.monitoring.options import JoinOptions
-from training.monitoring.summary import HourSummary, load_summary, summary_key
+from training.monitoring.summary import HourSummary, encode_summary, load_summary, summary_key
 from training.registry.bucket import Bucket
 
 
@@ -431,3 +432,34 @@ def test_busy_hour_is_joined_in_parts_with_the_same_result() -> None:
     bucket.s3.objects[cut] = bucket.s3.objects[cut][:-1]
     damaged_first = result(bucket)
     assert result(bucket, bytes_per_part=1500) == damaged_first != first
+
+
+def test_labelled_rides_stay_if_the_archive_has_lost_ride_events() -> None:
+    streams = ArchivedStreams()
+    streams.ride(1, 5)
+    streams.ride(2, 6)
+    bucket = streams.store(n_per_object=1)
+    before = encode_summary(join(bucket)), bucket.s3.objects[labelled_key(HOUR)]
+    del bucket.s3.objects[next(key for key in bucket.s3.objects if key.startswith("archive/rides/"))]
+    with pytest.raises(UserError, match="holds 1 ride events of 2026-08-01T09, and 2 are labelled"):
+        join(bucket, SECOND)
+    assert (bucket.s3.objects[summary_key(HOUR)], bucket.s3.objects[labelled_key(HOUR)]) == before
+    bucket.s3.objects[labelled_key(HOUR)] = b"damaged"
+    assert join(bucket, SECOND).n_ride_events == 1
+
+
+def test_object_that_vanishes_during_the_join_stops_it() -> None:
+    streams = ArchivedStreams()
+    streams.ride(256, 5)
+    bucket = streams.store()
+    get_object = bucket.s3.get_object
+
+    def get_after_forgetting(**request: Any) -> Any:
+        if request["Key"].startswith("archive/rides/"):
+            bucket.s3.objects.pop(request["Key"], None)
+        return get_object(**request)
+
+    bucket.s3.get_object = get_after_forgetting
+    with pytest.raises(BucketError, match="has vanished since it was listed"):
+        join(bucket)
+    assert summary_key(HOUR) not in bucket.s3.objects

@@ -17,6 +17,7 @@ import msgspec
 
 from lambda_function.core.archive_lines import ArchivedRecord, archive_prefix, decode_lines
 from lambda_function.errors import ArchiveError
+from training.errors import BucketError
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 
@@ -158,8 +159,8 @@ class ArchiveReader:
     def _unpack(self, key: str) -> tuple[str, bytes | str]:
         """Return an object's key and lines; in place of the lines what is wrong with it."""
         stored = self.bucket.read(key)
-        if stored is None:
-            return key, "it has vanished since it was listed"
+        if stored is None:  # rewritten under another name, which was not listed: to go on would lose its records
+            raise BucketError(self.bucket.name, key, "has vanished since it was listed: try again")
         try:
             return key, gzip.decompress(stored.body) if stored.body else "it is empty"
         except _DAMAGED_GZIP as error:

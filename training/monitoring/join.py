@@ -21,6 +21,7 @@ from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, PREFIX, RI
 from lambda_function.core.events import Reject
 from lambda_function.core.outcomes import ride_key
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
+from training.errors import BucketError, UserError
 from training.monitoring.accuracy import outcome_share_by_third, rmse_bounds_minutes, rmse_minutes, sums_by_version
 from training.monitoring.archive_reader import ArchiveReader, by_prediction_id, by_ride_key
 from training.monitoring.cohort import Cohort
@@ -67,7 +68,8 @@ def join_hour(
     """Join an hour, store its labelled rides, bad outcomes and late records, then its summary, and return the summary.
 
     A second pass that changes no labelled ride stores the summary alone. Running it again stores the same bytes if the
-    archive holds the same records.
+    archive holds the same records. If it holds fewer ride events than are labelled, because objects have expired, were
+    deleted or are damaged, the labelled rides stay.
 
     Args:
         bucket: The archive, the models and the result.
@@ -78,6 +80,7 @@ def join_hour(
 
     Raises:
         BucketError: S3 fails.
+        UserError: The archive holds fewer ride events than the labelled rides.
     """
     late = LateRecords(bucket, reach_hours(options.outcome_delay_minutes))
     inputs = Inputs.of(bucket, hour, options, late.reach_hours)
@@ -107,17 +110,42 @@ def _join(bucket: Bucket, plan: _Plan, load: Load) -> HourSummary:
         tempfile.TemporaryDirectory(prefix="join-") as folder,
         RideTable(Path(folder), options.threads, options.memory_mb) as table,
     ):
+        before = _stored_before(bucket, hour, table)
         join = _Join(reader, plan, table, SkewCheck(load))
         divided = DividedArchive(reader, Path(folder), n_parts(reader, hour, options.bytes_per_part))
         for part, part_reader in divided.parts():
             join.add(part, part_reader)
         parquet, summary = table.write(list(join.versions)), join.summary()
+        _check_none_goes(hour, before.n_rides, table.n_rides())
     for key, body in reject_objects(options.outcome_stream, join.rejects):
         bucket.write_once(key, body)
-    bucket.write(labelled_key(hour), parquet)
+    if bucket.replace(labelled_key(hour), parquet, before.etag) is None:
+        raise BucketError(bucket.name, labelled_key(hour), "was written by somebody else: join the hour again")
     if plan.pass_number != EARLY:
         join.store_late()
     return summary
+
+
+class _Before(NamedTuple):
+    """Labelled rides that are stored already."""
+
+    etag: str | None
+    n_rides: int
+
+
+def _stored_before(bucket: Bucket, hour: Hour, table: RideTable) -> _Before:
+    """Return what is stored before the join: if it changes meanwhile, as when a ride is forgotten, it stays."""
+    stored = bucket.read(labelled_key(hour))
+    return _Before(stored.etag, table.n_rides_of(stored.body)) if stored else _Before(None, 0)
+
+
+def _check_none_goes(hour: Hour, n_before: int, n: int) -> None:
+    """Raise UserError if a join would leave fewer labelled rides than there were."""
+    if n < n_before:
+        raise UserError(
+            f"the archive holds {n:,} ride events of {hour}, and {n_before:,} are labelled: these stay",
+            f"restore the archive's objects, or delete {labelled_key(hour)} to join what is left",
+        )
 
 
 def hours_due(bucket: Bucket, now: datetime, options: JoinOptions) -> list[Due]:
@@ -126,8 +154,8 @@ def hours_due(bucket: Bucket, now: datetime, options: JoinOptions) -> list[Due]:
     Raises:
         BucketError: S3 fails.
     """
-    archived = next(iter(bucket.keys(f"{PREFIX}/{RIDES}/")), None)
-    first = hour_of_key(archived) if archived else None
+    hours = map(hour_of_key, bucket.keys(f"{PREFIX}/{RIDES}/"))
+    first = next(filter(None, hours), None)  # a console that makes a folder stores a key without an hour
     joined = dict(_joined(bucket, look_back(now, options.outcome_delay_minutes), now))
     return due_hours(first, joined, now, options.outcome_delay_minutes)
 

@@ -256,6 +256,21 @@ class RideTable:
         self._connection.execute(SAME_SCHEMA).execute(f"copy ({rows}) to '{path}' ({form})")
         return path.read_bytes()
 
+    def n_rides(self) -> int:
+        """Return the number of labelled rides; only after `label`."""
+        return sum(one.n for one in self.counts().values())
+
+    def n_rides_of(self, parquet: bytes) -> int:
+        """Return the number of rides in a Parquet file; 0 if it is damaged."""
+        path = self._folder / "before.parquet"
+        path.write_bytes(parquet)
+        try:
+            return self._connection.read_parquet(str(path)).count("*").fetchall()[0][0]  # type: ignore[no-any-return]
+        except duckdb.Error:
+            return 0
+        finally:
+            path.unlink()
+
     def counts(self) -> dict[str, Counts]:
         """Return counts by status; only after `label`."""
         found = self._connection.execute(_COUNTS).fetchall()
