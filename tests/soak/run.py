@@ -31,7 +31,6 @@ from training.model.bundle import ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
-from training.monitoring.hours import SECOND
 from training.monitoring.join import join_hour
 from training.monitoring.options import JoinOptions
 from training.registry.channel_history import read_history
@@ -188,7 +187,7 @@ def _joined(simulation: FaultySimulation) -> dict[str, Any]:
     """Join all hours of the archive, and return the report's figures of them."""
     started_s = time.monotonic()
     bucket, options = simulation.models, JoinOptions(channel=CHANNEL)
-    summaries = [join_hour(bucket, hour, options, SECOND) for hour in archived_hours(bucket)]
+    summaries = [join_hour(bucket, hour, options) for hour in archived_hours(bucket)]
     return {
         "joined_hours": len(summaries),
         "labelled": sum(one.n_labelled for one in summaries),
@@ -214,22 +213,21 @@ def _steps(
     simulation: FaultySimulation, ledger: SoakLedger, judge: Judge, traffic: Traffic, n_events: int
 ) -> Iterator[int]:
     """Send each step's ride events, let a second pass and record the output; yield the events sent so far."""
-    n_a_step = -(-n_events // N_STEPS)
+    n_a_step, n_ended = -(-n_events // N_STEPS), 0
     for first in range(0, n_events, n_a_step):
         events = traffic.events(first, min(n_a_step, n_events - first))
         ledger.add_sent(events)
         simulation.send(traffic.entries(first, events))
-        if (ended := first - _OUTCOME_DELAY_STEPS * n_a_step) >= 0:
-            simulation.send_outcomes(traffic.outcomes(ended, n_a_step))
+        if first - n_ended >= _OUTCOME_DELAY_STEPS * n_a_step:
+            simulation.send_outcomes(traffic.outcomes(n_ended, n_a_step))
+            n_ended += n_a_step
         for _ in range(_POLLS_PER_STEP):
             simulation.clock.sleep(_STEP_S / _POLLS_PER_STEP)
             simulation.mapping.poll_once()
             simulation.poll_archive()
         _account(simulation, ledger, judge)
         yield ledger.n_sent
-    simulation.send_outcomes(
-        traffic.outcomes(n_events - _OUTCOME_DELAY_STEPS * n_a_step, _OUTCOME_DELAY_STEPS * n_a_step)
-    )
+    simulation.send_outcomes(traffic.outcomes(n_ended, n_events - n_ended))
 
 
 def _account(simulation: FaultySimulation, ledger: SoakLedger, judge: Judge) -> None:
