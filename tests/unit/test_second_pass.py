@@ -1,5 +1,7 @@
 """The second pass of an hour by late records: it equals one that reads the whole archive, and reads far less of it."""
 
+import gzip
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,7 @@ from infra.operate.forget.forget import Forget
 from infra.operate.forget.without import RideSearch
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
-from training.monitoring.hours import FIRST, SECOND, Hour, hour_of_key
+from training.monitoring.hours import EARLY, FIRST, SECOND, Hour, hour_of_key
 from training.monitoring.join import join_hour, labelled_key
 from training.monitoring.late import LateRecords
 from training.monitoring.options import JoinOptions
@@ -144,9 +146,63 @@ def test_late_prediction_is_taken_up() -> None:
 # What it reads --------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_the_archive_is_read_if_nothing_came_late() -> None:
-    bucket = first_passes(steady_streams())
+def test_nothing_of_the_archive_is_read_if_nothing_came_late_and_the_bytes_are_the_same() -> None:
+    streams = steady_streams()
+    streams.ride("without outcome", 30)
+    streams.outcome("of another ride", 5 * 60)
+    bucket, reference = first_passes(streams), streams.store()
     assert second_pass(bucket) == {"late/outcomes": [4, 5, 6]}
+    join(reference, 0, SECOND)
+    assert joined(bucket) == joined(reference)
+    assert second_pass(bucket) == {"late/outcomes": [4, 5, 6]}  # as another second pass
+
+
+def change_archive(bucket: Bucket, streams: ArchivedStreams) -> None:
+    streams.outcome("0-10", 59, 44.0)
+    bucket.s3.objects |= streams.store(n_per_object=50).s3.objects
+
+
+def damage(key: str) -> Callable[[Bucket, ArchivedStreams], object]:
+    return lambda bucket, _: bucket.s3.objects.update({key: b"damaged"})
+
+
+CHANGES: dict[str, Callable[[Bucket, ArchivedStreams], object]] = {
+    "the archive has another object": change_archive,
+    "labelled rides are gone": lambda bucket, _: bucket.s3.objects.pop(labelled_key(HOUR)),
+    "labelled rides are damaged": damage(labelled_key(HOUR)),
+    "the summary is damaged": damage(summary_key(HOUR)),
+    "it was joined early": lambda bucket, _: join(bucket, 0, EARLY),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_archive_is_read_if_the_first_pass_does_not_stand(change: str) -> None:
+    streams = steady_streams()
+    bucket = first_passes(streams)
+    CHANGES[change](bucket, streams)
+    assert second_pass(bucket)["archive/rides"][0] == 0
+    reference = Bucket(MemoryS3({k: v for k, v in bucket.s3.objects.items() if k.startswith("archive/")}), "b")
+    join(reference, 0, SECOND)
+    assert joined(bucket) == joined(reference)
+
+
+@pytest.mark.parametrize("fault", ["a ride without prediction", "two predictions", "a damaged object", "no model"])
+def test_archive_is_read_if_the_first_pass_found_what_may_change(fault: str) -> None:
+    streams = steady_streams()
+    if fault == "a ride without prediction":
+        streams.predictions.pop(0)
+    elif fault == "two predictions":
+        other = streams.predictions[0].envelope.data.replace(b'"version":"', b'"version":"other-')
+        streams.add_prediction(other, 12)
+    bucket = first_passes(streams)
+    if fault == "a damaged object":
+        key = next(iter(bucket.keys("archive/outcomes/")))
+        bucket.s3.objects[key] = bucket.s3.objects[key][:-8] + bytes(8)
+        join(bucket)
+    elif fault == "no model":
+        bucket.s3.objects.pop(summary_key(HOUR))
+        join_hour(bucket, HOUR, JoinOptions(threads=1))  # no version is stored
+    assert second_pass(bucket)["archive/rides"][0] == 0
 
 
 def test_archive_is_read_until_the_first_horizon_if_an_outcome_came_late() -> None:
@@ -184,6 +240,16 @@ def test_hour_with_a_damaged_object_has_no_late_records_of_its_kind() -> None:
     bucket.s3.objects[key] = bucket.s3.objects[key][:-1]
     join(bucket, 5)
     assert [one.split("/")[1] for one in bucket.keys("late/")] == ["predictions"]
+
+
+@pytest.mark.parametrize(("number", "n_late"), [(1, 0), (2, 0), (3, 1), (4, 1)])
+def test_prediction_is_late_if_its_ride_event_came_hours_before(number: int, n_late: int) -> None:
+    streams = steady_streams()
+    streams.add_prediction(streams.predictions[0].envelope.data, number * 60 + 5)
+    bucket = streams.store()
+    join(bucket, number)
+    [body] = bucket.s3.bodies("late/predictions/")
+    assert gzip.decompress(body).count(b"\n") == n_late
 
 
 def test_damaged_late_records_are_stored_again() -> None:
