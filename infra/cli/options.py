@@ -266,7 +266,10 @@ class BucketAws(Aws):
         from training.registry.bucket import Bucket
 
         if not name.startswith(FOLDER_PREFIX):
-            return Bucket(self.client("s3"), name.removeprefix("s3://").rstrip("/"))
+            bucket = name.removeprefix("s3://").rstrip("/")
+            if "/" in bucket:
+                raise typer.BadParameter(f"{name} is no bucket: write a folder as file:PATH", param_hint=f"'{option}'")
+            return Bucket(self.client("s3"), bucket)
 
         from infra.local.s3 import FolderS3
 

@@ -31,11 +31,11 @@ COUNTS = (
 
 
 def hours_to_judge(begin: datetime, end: datetime | None, now: datetime, delay_minutes: int) -> list[Hour]:
-    """Return the hours that begin between two times; without an end, those whose horizon has passed.
+    """Return the hours that begin between two times, and not after now; without an end, those whose horizon has passed.
 
     The first hour is the one that holds `begin`.
     """
-    hours = list(hours_between(Hour.of(begin), end or now))
+    hours = list(hours_between(Hour.of(begin), min(end or now, now)))
     return hours if end else [hour for hour in hours if horizon(hour, delay_minutes) <= now]
 
 
@@ -48,9 +48,10 @@ def passes(hours: Iterable[Hour], now: datetime, delay_minutes: int, *, may_be_e
     due = [Due(hour, pass_of(hour, now, delay_minutes)) for hour in hours]
     early = next((one.hour for one in due if one.pass_number == EARLY), None)
     if early and not may_be_early:
+        shorter = f"end with --to {early}, or " if early != due[0].hour else ""
         raise UserError(
             f"outcomes of {early} are waited for until {horizon(early, delay_minutes):%Y-%m-%dT%H:%MZ}",
-            f"end with --to {early}, or give --now to judge it early",
+            f"{shorter}give --now to judge it early",
         )
     return due
 

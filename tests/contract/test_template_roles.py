@@ -133,7 +133,7 @@ ALLOWED = {
     "ForgetPolicy": {
         *(
             (f"s3:{action}", target)
-            for action in ("GetObjectVersion", "PutObject", "DeleteObjectVersion")
+            for action in ("GetObject", "GetObjectVersion", "PutObject", "DeleteObjectVersion")
             for target in (ARCHIVE, LATE, LABELLED, REJECTS)
         ),
         ("s3:GetObject", FAILURES),

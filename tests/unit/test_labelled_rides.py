@@ -220,6 +220,7 @@ def test_labelled_rides_are_learned_gated_released_reported_and_reproduced(cli: 
     [
         (("--labelled", "file:nowhere", *DAYS), "there is no folder nowhere: name one that has labelled/"),
         (("--labelled", "file:", *DAYS), "names no folder"),
+        (("--labelled", "my/rides", *DAYS), "my/rides is no bucket: write a folder as file:PATH"),
         (("--labelled", "file:bucket", *DAYS, "--channel", "stable"), "no days are named for the gate to judge on"),
         (("--labelled", "file:bucket", "--train", "2021-01-32"), "'2021-01-32' is neither a day nor a month"),
         (("--labelled", "file:bucket", "--synthetic", "9"), "cannot be used with --synthetic"),

@@ -108,11 +108,15 @@ def store_rides(account: Account) -> None:
     for kind, datas in (("rides", rides), ("predictions", predictions), ("outcomes", [b"no outcome"])):
         key, body = archived(kind, *datas)
         s3.put_object(Bucket=account.bucket, Key=key, Body=body)
+    key, body = archived("rides", *rides[:2])  # a deletion of anna's ride stored it, and was interrupted
+    s3.put_object(Bucket=account.bucket, Key=key, Body=body)
     parquet = io.BytesIO()
     pq.write_table(pa.table({"ride_id": ["anna", "bert"]}), parquet)
     s3.put_object(Bucket=account.bucket, Key="labelled/dt=2021-01-04/hh=08/rides.parquet", Body=parquet.getvalue())
-    reject = encode_reject(reject_at(9, b'{"ride_id": "anna"}')) + b"\n"
-    s3.put_object(Bucket=account.bucket, Key=f"rejects/ride-events/{SHARD_ID}/{sequence_number(9)}.ndjson", Body=reject)
+    rejects = b"".join(encode_reject(one) + b"\n" for one in (reject_at(8), reject_at(9, b'{"ride_id": "anna"}')))
+    s3.put_object(
+        Bucket=account.bucket, Key=f"rejects/ride-events/{SHARD_ID}/{sequence_number(8)}.ndjson", Body=rejects
+    )
 
 
 @pytest.mark.parametrize("policy", COMMANDS)
