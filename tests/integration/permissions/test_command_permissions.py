@@ -81,7 +81,6 @@ def store_work(account: Account) -> None:
     s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1), ride_bytes(2)))
     failed = failure(ride_bytes(1), ride_bytes(2), function=account.outputs["ArchiverName"])
     s3.put_object(Bucket=account.bucket, Key=f"{FAILURE_KEY}-archiver", Body=failed)
-    store_rides(account)
     sqs, queue = account.aws.client("sqs"), account.outputs["RejectsQueueUrl"]
     queued = queue_rejects(sqs, queue, reject_at(2))
     s3.delete_object(Bucket=account.bucket, Key=queued)
@@ -93,6 +92,7 @@ def store_work(account: Account) -> None:
         *late,
     ):
         s3.delete_object(Bucket=account.bucket, Key=done)
+    store_rides(account)
 
 
 def store_rides(account: Account) -> None:
@@ -108,6 +108,8 @@ def store_rides(account: Account) -> None:
     for kind, datas in (("rides", rides), ("predictions", predictions), ("outcomes", [b"no outcome"])):
         key, body = archived(kind, *datas)
         s3.put_object(Bucket=account.bucket, Key=key, Body=body)
+    _, body = archived("rides", *rides)
+    s3.put_object(Bucket=account.bucket, Key="late/outcomes/dt=2021-01-04/hh=08/0.ndjson.gz", Body=body)
     key, body = archived("rides", *rides[:2])  # a deletion of anna's ride stored it, and was interrupted
     s3.put_object(Bucket=account.bucket, Key=key, Body=body)
     parquet = io.BytesIO()
