@@ -16,7 +16,7 @@ from tests.builders import interval_bundle, ride_bytes
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from training.data.labelled import COLUMNS
 from training.errors import BucketError, UserError
-from training.monitoring.hours import SECOND
+from training.monitoring.hours import FIRST, SECOND
 from training.monitoring.join import join_hour, labelled_key
 from training.monitoring.options import JoinOptions
 from training.monitoring.summary import HourSummary, encode_summary, load_summary, summary_key
@@ -269,14 +269,21 @@ def test_prediction_whose_stream_dates_it_before_the_hour_is_found() -> None:
     assert (summary.n_without_outcome, summary.n_recomputed, summary.n_lost, summary.n_waiting) == (1, 1, 0, 0)
 
 
-def test_prediction_after_the_horizon_counts_in_the_second_pass() -> None:
+def test_predictions_after_the_horizon_count_when_the_hour_is_joined_again() -> None:
     streams = ArchivedStreams()
-    streams.ride(1, 58, is_predicted=False)
-    [prediction] = predictions_of(streams.rides, streams.model)
-    streams.add_prediction(prediction.envelope.data, 60 + 180)
+    for number in range(4):
+        streams.ride(number, number, is_predicted=False)
     bucket = streams.store()
-    assert join(bucket).n_without_outcome == 0
-    assert join(bucket, SECOND).n_without_outcome == 1
+    summary = join(bucket)
+    assert (summary.n_waiting, summary.n_lost) == (4, 0)
+    for place, prediction in enumerate(predictions_of(streams.rides, streams.model)):
+        if place != 1:  # it is lost
+            streams.add_prediction(prediction.envelope.data, 60 * 7)
+    bucket = streams.store()
+    for pass_number in (FIRST, SECOND):
+        summary = join(bucket, pass_number)
+        assert (summary.n_without_outcome, summary.n_recomputed) == (3, 3)
+        assert (summary.n_waiting, summary.n_lost) == (0, 1)
 
 
 def test_outcome_after_the_horizon_counts_in_the_second_pass() -> None:

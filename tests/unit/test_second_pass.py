@@ -135,10 +135,13 @@ def test_late_prediction_is_taken_up() -> None:
     streams = steady_streams()
     streams.rides.insert(0, streams.rides[0])  # archived twice
     streams.predictions.pop(0)
+    bucket = streams.store()
+    assert join(bucket, 0).n_lost == 1
     [prediction] = predictions_of(streams.rides[:1], MODEL)
     streams.add_prediction(prediction.envelope.data, 6 * 60)
-    bucket = first_passes(streams)
-    assert join(bucket, 0).n_lost == 1
+    bucket.s3.objects |= streams.store().s3.objects
+    for number in range(1, 7):
+        join(bucket, number)
     assert second_pass(bucket)["late/predictions"] == [4, 5, 6]
     assert join(bucket, 0, SECOND).n_labelled == 2
 

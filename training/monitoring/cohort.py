@@ -181,10 +181,13 @@ class Cohort:
         return self.versions.setdefault(name, len(self.versions)) if name else _NO_VERSION
 
     def _read_later_predictions(self) -> None:
-        """Read the predictions of later hours for the cohort: beyond the first horizon only if a ride has none yet."""
+        """Read the predictions of later hours for the cohort: beyond the first horizon only if a ride has none yet.
+
+        So an hour that is joined again after an outage has the predictions that came when the function was back.
+        """
         by_id, missing = self.predictions.by_id, self._missing
         first = horizon(self.hour, self.options.outcome_delay_minutes)
-        end = horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)
+        end = horizon(self.hour, self.options.outcome_delay_minutes, SECOND)
         for hour in hours_between(self.hour + 1, first):
             left = missing.keys() - by_id.keys()
             wanted = by_prediction_id(self._is_of(left) if left else by_id.__contains__)
@@ -192,7 +195,9 @@ class Cohort:
             for one in self.reader.read(PREDICTIONS, hour, wanted):
                 self.predictions.add(record for record in one.records if record.at_s < end_s)
         self.n_duplicates += self.predictions.n_repeated
-        if left := missing.keys() - by_id.keys():
+        left = missing.keys() - by_id.keys()
+        is_again = self.pass_number == SECOND and left
+        if is_again or any(missing[event_id] != NO_ROW for event_id in left):
             hours = hours_between(self.hour + (1 + self.late.reach_hours), end)
             for records in self.late.read(self.reader, PREDICTIONS, hours, by_prediction_id(self._is_of(left))):
                 self.predictions.add(records)
@@ -306,15 +311,18 @@ class Cohort:
         return account_for(self.reader.bucket, stream, self.hour, self._missing, numbers, others, may_wait=may_wait)
 
     def _reached(self, shards: set[str]) -> dict[str, int]:
-        """Return the greatest numbers that have a prediction until the horizon; reads all predictions again."""
+        """Return the greatest numbers that have a prediction of the cohort, or any until the first horizon.
+
+        It reads all predictions again.
+        """
         ids: list[str] = []
 
         def note(prediction_id: str) -> bool:
             ids.append(prediction_id)
             return False
 
-        numbers: dict[str, int] = {}
-        for hour in hours_between(self.hour, horizon(self.hour, self.options.outcome_delay_minutes, self.pass_number)):
+        numbers = reached(self.predictions.by_id, shards, {})
+        for hour in hours_between(self.hour, horizon(self.hour, self.options.outcome_delay_minutes)):
             for _ in self.reader.whole.read(PREDICTIONS, hour, by_prediction_id(note)):
                 numbers = reached(ids, shards, numbers)
                 ids.clear()
