@@ -76,7 +76,7 @@ def join_command(
 
     from infra.operate.joining import hours_to_judge, passes
     from training.monitoring.hours import EARLY
-    from training.monitoring.join import check_archive, join_hour
+    from training.monitoring.join import join_hour
     from training.monitoring.options import JoinOptions
     from training.monitoring.skew import stored_models
 
@@ -90,7 +90,6 @@ def join_command(
     delay = options.outcome_delay_minutes
     hours = hours_to_judge(begin or moment, moment if now and end is None else end, moment, delay)
     due = passes(hours, moment, delay, may_be_early=now)
-    check_archive(bucket, hours)
     load = stored_models(bucket, aws.signer(None))
     joined: list[HourSummary] = []
     try:

@@ -58,17 +58,6 @@ def test_join_stores_labelled_rides_and_prints_a_line_an_hour(cli: Outcomes) -> 
     assert joined["hours"][0]["pass"] == 2  # two days have passed
 
 
-def test_join_leaves_an_hour_alone_whose_archive_has_expired(cli: Outcomes) -> None:
-    cli.store()
-    cli("join", "--from", FROM, "--to", TO)
-    labelled = cli.bucket.read(labelled_key(HOUR))
-    for version in list(cli.bucket.versions("archive/rides/")):
-        cli.bucket.delete_version(version)
-    code, _, err = cli.ended("join", "--from", FROM, "--to", TO)
-    assert (code, "2026-08-01T09 was joined with 2 ride events" in err) == (2, True)
-    assert cli.bucket.read(labelled_key(HOUR)) == labelled
-
-
 def test_hour_that_has_not_begun_is_not_joined(cli: Outcomes) -> None:
     hour = Hour.of(datetime.now(UTC)) + 1
     assert cli("join", "--from", hour, "--to", hour + 2, "--now") == {"hours": [], "judged_early": False}

@@ -18,7 +18,7 @@ from training.errors import UserError
 from training.functions.settings import JoinSettings
 from training.functions.telemetry import JoinTelemetry
 from training.monitoring.hours import Due, Hour, pass_of
-from training.monitoring.join import check_archive, hours_due, join_hour
+from training.monitoring.join import hours_due, join_hour
 from training.monitoring.options import JoinOptions
 from training.monitoring.skew import Load, stored_models
 from training.monitoring.summary import HourSummary
@@ -85,9 +85,7 @@ class ArchiveJoins:
     def named(self, hours: Iterable[str]) -> Sequence[Due]:
         """Return hours by their names, each with the pass that it is in."""
         now, delay_minutes = self.clock(), self.options.outcome_delay_minutes
-        found = [Hour.parse(hour) for hour in hours]
-        check_archive(self.bucket, found)
-        return [Due(hour, pass_of(hour, now, delay_minutes)) for hour in found]
+        return [Due(hour, pass_of(hour, now, delay_minutes)) for hour in map(Hour.parse, hours)]
 
     def join(self, due: Due) -> HourSummary:
         """Join one hour."""

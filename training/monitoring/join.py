@@ -9,7 +9,7 @@ threads or the machine. The summary is stored last, and marks the hour as joined
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, PREFIX, RIDES, archive_prefix
+from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, PREFIX, RIDES
 from lambda_function.core.events import Reject
 from lambda_function.core.outcomes import ride_key
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
@@ -158,28 +158,6 @@ def hours_due(bucket: Bucket, now: datetime, options: JoinOptions) -> list[Due]:
     first = next(filter(None, hours), None)  # a console that makes a folder stores a key without an hour
     joined = dict(_joined(bucket, look_back(now, options.outcome_delay_minutes), now))
     return due_hours(first, joined, now, options.outcome_delay_minutes)
-
-
-def check_archive(bucket: Bucket, hours: Iterable[Hour]) -> None:
-    """Check hours that a person names: labelled rides are kept longer than the archive that they come from.
-
-    Raises:
-        UserError: An hour had ride events when it was joined, and the archive has none of them now.
-        BucketError: S3 fails.
-    """
-    for hour, n_joined in bucket.each(lambda one: (one, _n_expired(bucket, one)), hours):
-        if n_joined:
-            raise UserError(
-                f"{hour} was joined with {n_joined:,} ride events, and the archive has none of them any more",
-                "its labelled rides stay as they are: join later hours",
-            )
-
-
-def _n_expired(bucket: Bucket, hour: Hour) -> int:
-    """Return how many ride events a joined hour had if the archive has none; else 0."""
-    summary = load_summary(bucket, hour)
-    is_archived = next(iter(bucket.keys(archive_prefix(RIDES, hour.partition))), None) is not None
-    return 0 if summary is None or is_archived else summary.n_ride_events
 
 
 def _joined(bucket: Bucket, first: Hour, now: datetime) -> Iterator[tuple[Hour, Joined]]:
