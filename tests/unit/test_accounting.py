@@ -16,7 +16,7 @@ from tests.builders_failed import ARCHIVER, FAILURE_KEY, failure
 from tests.fakes import BUCKET, FakeS3
 from training.data.labelled import FAILED, LOST, REJECTED, WAITING
 from training.monitoring.audit import account_for
-from training.monitoring.failures import BATCH_HOURS, Unaccounted
+from training.monitoring.failures import BATCH_HOURS, MAX_BETWEEN, Unaccounted
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 
@@ -129,6 +129,20 @@ def test_reading_ends_when_all_are_found(s3: FakeS3) -> None:
     near = [reject(s3, event_id(position)) for position in range(20)][-2:]
     assert set(account(s3, [event_id(18), event_id(19)]).values()) == {REJECTED}
     assert [key for operation, key in s3.calls if operation == "get"] == near[::-1]
+
+
+def test_only_the_rejects_right_before_a_record_are_read(s3: FakeS3) -> None:
+    # GIVEN batches that came again in other cuts between a reject's object and the reject
+    reject(s3, event_id(0), event_id(MAX_BETWEEN))
+    keys = [reject(s3, event_id(position)) for position in range(1, MAX_BETWEEN)]
+    assert account(s3, [event_id(MAX_BETWEEN)]) == {event_id(MAX_BETWEEN): REJECTED}
+    # WHEN a record is lost, and a day's rejects lie before it
+    keys += [reject(s3, event_id(position)) for position in range(MAX_BETWEEN + 1, 3 * MAX_BETWEEN)]
+    s3.calls.clear()
+    lost = event_id(3 * MAX_BETWEEN)
+    assert account(s3, [lost]) == {lost: LOST}
+    # THEN few of them are read
+    assert [key for operation, key in s3.calls if operation == "get"] == keys[: -MAX_BETWEEN - 1 : -1]
 
 
 def test_rejects_of_another_stream_or_shard_are_not_results(s3: FakeS3) -> None:

@@ -9,7 +9,7 @@ Rejects that are only in the rejects queue are not found: `ridecast records` mov
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -23,6 +23,10 @@ from training.registry.bucket import Bucket
 BATCH_HOURS = 24
 """How much earlier than a record the first reject of its batch may have arrived, whose number names the object. A batch
 spans seconds on a busy stream; on a quiet one, all that came while the function stood still."""
+
+MAX_BETWEEN = 64
+"""A reject is in one of so many objects that begin at its record or right before it. Usually it is in the first: only
+batches that came again in other cuts lie between. Without a bound, one lost ride would have a day's objects read."""
 
 _FAILED_PREFIX = "aws/lambda/"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
@@ -81,6 +85,10 @@ class Unaccounted:
         """Return the sequence numbers of a shard's records that are left, ascending."""
         return sorted(self._shards[shard_id])
 
+    def has(self, shard_id: str, number: int) -> bool:
+        """Return whether ids of a record are left."""
+        return number in self._shards[shard_id]
+
     def take_out(self, result_id: str) -> set[str]:
         """Take out and return the ids that a result is of."""
         shard_id, number = place_of(result_id)
@@ -106,12 +114,10 @@ def take_out_rejects(bucket: Bucket, stream: str, hour: Hour, left: Unaccounted)
     found: set[str] = set()
     for shard_id, first in _first_archived(bucket, hour, left.shards()).items():
         numbers = left.numbers(shard_id)
-        keys = _keys_of_rejects(bucket, f"{PREFIX}/{stream}/{shard_id}/", min(first, numbers[0]), numbers[-1])
-        for stored in bucket.read_all(reversed(list(keys))):  # most are in the object that begins right before them
+        objects = list(_reject_objects(bucket, f"{PREFIX}/{stream}/{shard_id}/", min(first, numbers[0]), numbers[-1]))
+        for stored in bucket.read_all(_may_hold(objects, left, shard_id)):
             for result_id in _reject_ids(stored.body):
                 found |= left.take_out(result_id)
-            if shard_id not in left.shards():
-                break
     return found
 
 
@@ -128,14 +134,25 @@ def _first_archived(bucket: Bucket, hour: Hour, shards: Iterable[str]) -> dict[s
     return first
 
 
-def _keys_of_rejects(bucket: Bucket, folder: str, first: int, last: int) -> Iterator[str]:
-    """List the objects whose first reject lies between two sequence numbers."""
+def _reject_objects(bucket: Bucket, folder: str, first: int, last: int) -> Iterator[tuple[int, str]]:
+    """List the objects whose first reject lies between two sequence numbers: that number and the key, ascending."""
     for listed in bucket.list_objects(folder, start_after=f"{folder}{first}"):  # keys with this number are longer
         parsed = _REJECTS.fullmatch(listed.key.removeprefix(folder))
-        if parsed and int(parsed["first"]) > last:
+        number = int(parsed["first"]) if parsed else first
+        if number > last:
             return
         if parsed:
-            yield listed.key
+            yield number, listed.key
+
+
+def _may_hold(objects: Sequence[tuple[int, str]], left: Unaccounted, shard_id: str) -> Iterator[str]:
+    """Return the keys of the objects that may hold what is left, the last first; what is taken out meanwhile counts."""
+    numbers = left.numbers(shard_id)
+    for place in reversed(range(len(objects))):
+        end = objects[place + MAX_BETWEEN][0] if place + MAX_BETWEEN < len(objects) else numbers[-1] + 1
+        here = range(bisect_left(numbers, objects[place][0]), bisect_left(numbers, end))
+        if any(left.has(shard_id, numbers[index]) for index in here):
+            yield objects[place][1]
 
 
 def _reject_ids(body: bytes) -> Iterator[str]:
