@@ -57,13 +57,13 @@ def test_hour_that_was_joined_early_is_due_at_its_horizon() -> None:
     assert due(horizon(HOUR, 120), {HOUR: Joined(0, 0)}) == [Due(HOUR, FIRST)]
 
 
-def test_first_passes_are_due_oldest_first_and_then_second_passes_newest_first() -> None:
+def test_newest_hour_is_due_first_so_that_one_that_cannot_be_joined_delays_no_later_one() -> None:
     found = due(horizon(HOUR + 50, 120))
-    assert found == [*(Due(HOUR + n, FIRST) for n in range(3, 51)), *(Due(HOUR + n, SECOND) for n in (2, 1, 0))]
+    assert found == [*(Due(HOUR + n, FIRST) for n in range(50, 2, -1)), *(Due(HOUR + n, SECOND) for n in (2, 1, 0))]
 
 
 def test_hours_are_due_from_the_first_of_the_archive() -> None:
-    assert due(horizon(HOUR + 2, 120)) == [Due(HOUR + n, FIRST) for n in range(3)]
+    assert due(horizon(HOUR + 2, 120)) == [Due(HOUR + n, FIRST) for n in (2, 1, 0)]
     assert due(horizon(HOUR + 2, 120), first=None) == []
 
 
@@ -101,7 +101,7 @@ def test_hours_due_follow_from_the_bucket() -> None:
     bucket = streams.store()
     bucket.s3.put_object(Bucket="b", Key="archive/rides/", Body=b"")  # a folder, as a console makes it
     now = horizon(HOUR + 1, 120)
-    assert hours_due(bucket, now, JoinOptions()) == [Due(HOUR, FIRST), Due(HOUR + 1, FIRST)]
+    assert hours_due(bucket, now, JoinOptions()) == [Due(HOUR + 1, FIRST), Due(HOUR, FIRST)]
     join(bucket)
     assert hours_due(bucket, now, JoinOptions()) == [Due(HOUR + 1, FIRST)]
     assert hours_due(ArchivedStreams().store(), now, JoinOptions()) == []

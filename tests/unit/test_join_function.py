@@ -76,7 +76,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], lis
     return [one for one in written if "_aws" not in one], [one for one in written if "_aws" in one]
 
 
-def test_due_hours_are_joined_the_oldest_first() -> None:
+def test_due_hours_are_joined_in_their_order() -> None:
     assert FakeJoin().run() == {"joined": ["2026-08-01T09", "2026-08-01T10", "2026-08-01T11"], "left": []}
 
 

@@ -1,4 +1,4 @@
-"""The entry point of the join: each hour that is due is joined and audited, the oldest first.
+"""The entry point of the join: each hour that is due is joined and audited, the newest first.
 
 A run stops when the time that is left may not suffice for another hour; the next run does the rest.
 """
@@ -60,7 +60,7 @@ class Joins(Protocol):
     """What the function does with hours; tests have another one."""
 
     def due(self) -> Sequence[Due]:
-        """Return the hours that are due, the oldest first."""
+        """Return the hours that are due, in the order in which they are joined."""
 
     def named(self, hours: Iterable[str]) -> Sequence[Due]:
         """Return hours by their names, as in ``2026-08-01T09``, each with the pass that it is in."""
@@ -79,7 +79,7 @@ class ArchiveJoins:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def due(self) -> Sequence[Due]:
-        """Return the hours that are due, the oldest first."""
+        """Return the hours that are due, in the order in which they are joined."""
         return hours_due(self.bucket, self.clock(), self.options)
 
     def named(self, hours: Iterable[str]) -> Sequence[Due]:

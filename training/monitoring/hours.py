@@ -161,10 +161,11 @@ class Due(NamedTuple):
 def due_hours(
     first: Hour | None, joined: Mapping[Hour, Joined], now: datetime, outcome_delay_minutes: int
 ) -> list[Due]:
-    """Return the hours to join: first passes from the oldest hour on, then second passes from the newest hour on.
+    """Return the hours to join: first passes, then second passes, both from the newest hour on.
 
     An hour is due once its horizon has passed, again at each run while rides of it wait for their prediction, and once
-    more two days after it. A second pass reads less once the hours after it are joined, hence the order.
+    more two days after it. The newest is first, because an hour that a run cannot join in its time or memory must not
+    keep those after it from being joined; and a second pass reads less once the hours after it are joined.
 
     Args:
         first: The first hour of the archive; None if the archive is empty.
@@ -174,10 +175,9 @@ def due_hours(
     """
     if first is None:
         return []
-    hours = list(hours_between(max(first, look_back(now, outcome_delay_minutes)), now))
+    hours = list(hours_between(max(first, look_back(now, outcome_delay_minutes)), now))[::-1]
     due = {hour: _pass_due(joined.get(hour), pass_of(hour, now, outcome_delay_minutes)) for hour in hours}
-    firsts = [Due(hour, FIRST) for hour in hours if due[hour] == FIRST]
-    return firsts + [Due(hour, SECOND) for hour in reversed(hours) if due[hour] == SECOND]
+    return [Due(hour, one_pass) for one_pass in (FIRST, SECOND) for hour in hours if due[hour] == one_pass]
 
 
 def _pass_due(state: Joined | None, pass_number: int) -> int:

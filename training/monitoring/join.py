@@ -149,7 +149,7 @@ def _check_none_goes(hour: Hour, n_before: int, n: int) -> None:
 
 
 def hours_due(bucket: Bucket, now: datetime, options: JoinOptions) -> list[Due]:
-    """Return the hours that a scheduled run joins, oldest first; `now` is aware.
+    """Return the hours that a scheduled run joins, in order; `now` is aware.
 
     Raises:
         BucketError: S3 fails.
