@@ -3,7 +3,6 @@
 Pure. The averages are over a steady load, as in `cost.py`. Each ride has one prediction and one outcome.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +26,7 @@ from infra.operate.cost import (
 from infra.operate.cost_inputs import Load, alarm_metrics
 from infra.stack.template import TEMPLATE, read_template
 from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, RIDES
-from training.monitoring.hours import FIRST, LONGEST_RIDE_MINUTES, SECOND, SECOND_PASS_AGE
+from training.monitoring.hours import SECOND_PASS_AGE, reach_hours
 
 PARTS = {
     "archive_function": "archive function",
@@ -50,7 +49,7 @@ class Measured:
     archive_us: Mapping[str, float]  # CPU of a record, at full batches
     stored_bytes: Mapping[str, float]  # of a record in the archive
     join_s_per_million: float  # CPU, of rides whose outcomes arrive before the horizon; with the audit
-    scan_us: float  # CPU to read an outcome that is of no ride of the cohort
+    scan_us: float  # CPU to read a record of another hour that is of no ride of the cohort
     labelled_bytes: float  # of a labelled ride
 
 
@@ -72,6 +71,9 @@ _N_GETS_AT_ONCE = 8
 _JOIN_FIXED_MS = 150.0  # of an invocation: its clients, and the listing of what is due
 _JOINS_AN_HOUR = 4  # invocations, on schedule; most find nothing due
 _LISTS_AN_INVOCATION = 4
+_LISTS_AN_HOUR = 2  # of each kind: what the join depends on, and what it reads
+_N_LATE_KINDS = 2  # late records are predictions and outcomes
+_N_PASSES = 2  # both are counted in full: a second pass that finds nothing late reads no archive
 _KEYS_A_LIST = 1000
 _ARCHIVE_LOG_BYTES, _JOIN_LOG_BYTES = 1500, 2500
 N_METRICS = 3 + 13  # of the archive function, of the join
@@ -91,17 +93,18 @@ class OutcomesSettings:
     labelled_days: float = 400.0
     n_alarm_metrics: int = 0
 
-    def n_hours(self, kind: str, pass_number: int) -> int:
-        """Return the hours of arrival of which a join of one hour reads the records of a kind, if no outcome is late.
+    def n_hours(self, kind: str) -> int:
+        """Return the hours of arrival of which a join of one hour reads the records of a kind.
 
-        It reads later ride events until the last outcome, predictions until the first pass's horizon, and outcomes
-        until its own horizon.
+        It reads predictions and outcomes until the first pass's horizon. Of ride events, it reads the hour before, for
+        the outcomes of its rides, and the hours until the last outcome.
         """
-        if kind == RIDES:
-            return 2
-        first = timedelta(minutes=LONGEST_RIDE_MINUTES + self.delay_minutes)
-        is_second = kind == OUTCOMES and pass_number == SECOND
-        return 1 + math.ceil((SECOND_PASS_AGE if is_second else first) / timedelta(hours=1))
+        return 3 if kind == RIDES else 1 + reach_hours(self.delay_minutes)
+
+    @property
+    def n_late_hours(self) -> int:
+        """The hours of which a second pass reads late records alone."""
+        return SECOND_PASS_AGE // timedelta(hours=1) - reach_hours(self.delay_minutes)
 
 
 def read_settings() -> OutcomesSettings:
@@ -127,7 +130,8 @@ class OutcomesCost:
     stream: float  # of the stream of outcomes with its retention
     firehose: float  # of Firehose for the three streams, in place of the archive function
     table: float  # of a DynamoDB table on demand, in place of archive and join
-    join_s: Mapping[int, float]  # CPU seconds of a join of one hour, by pass
+    join_s: float  # CPU seconds of a join of one hour
+    late_s: float  # CPU seconds more for each hour that an outcome of its rides comes after the horizon
 
     @property
     def total(self) -> float:
@@ -159,7 +163,8 @@ class _Outcomes:
         self._batches = {kind: self._batch(kind) for kind in KINDS}
 
     def cost(self) -> OutcomesCost:
-        join_s = {pass_number: self._join_s(pass_number) for pass_number in (FIRST, SECOND)}
+        n_rides = self._load.rides_per_s * 3600
+        join_s = n_rides / MILLION * self._measured.join_s_per_million
         shards = self._load.n_shards
         table_gb = self._rides * _TABLE_ITEM_BYTES / 1e9 * self._settings.archive_days / DAYS_PER_MONTH
         return OutcomesCost(
@@ -169,7 +174,7 @@ class _Outcomes:
                 "archive_storage": self._storage(
                     sum(self._measured.stored_bytes.values()), self._settings.archive_days
                 ),
-                "join_function": self._join_function(sum(join_s.values())),
+                "join_function": self._join_function(_N_PASSES * join_s),
                 "join_requests": self._join_requests(),
                 "join_storage": self._storage(self._measured.labelled_bytes, self._settings.labelled_days),
                 "logs": log_dollars(sum(map(self._invocations, KINDS)), _ARCHIVE_LOG_BYTES)
@@ -181,6 +186,7 @@ class _Outcomes:
             firehose=prices.FIREHOSE_GB.of(len(KINDS) * self._rides * _FIREHOSE_KB / UNITS_PER_GB),
             table=prices.TABLE_WRITE.of(_TABLE_WRITES * self._rides) + prices.TABLE_GB_MONTH.of(table_gb),
             join_s=join_s,
+            late_s=n_rides * self._measured.scan_us / MILLION,
         )
 
     def _batch(self, kind: str) -> float:
@@ -198,19 +204,10 @@ class _Outcomes:
     def _storage(self, bytes_per_ride: float, days: float) -> float:
         return prices.S3_GB_MONTH.of(self._rides * bytes_per_ride / 1e9 * days / DAYS_PER_MONTH)
 
-    def _join_s(self, pass_number: int) -> float:
-        """Return the CPU seconds to join one hour: its rides, and the outcomes of hours that the first pass leaves."""
-        n_rides = self._load.rides_per_s * 3600
-        n_more_hours = self._settings.n_hours(OUTCOMES, pass_number) - self._settings.n_hours(OUTCOMES, FIRST)
-        scan_s = n_more_hours * n_rides * self._measured.scan_us / MILLION
-        return n_rides / MILLION * self._measured.join_s_per_million + scan_s
-
-    def _n_hours(self, kind: str) -> int:
-        return sum(self._settings.n_hours(kind, pass_number) for pass_number in (FIRST, SECOND))
-
     def _n_gets(self) -> float:
         """Return the objects that the two joins of an hour read."""
-        return sum(self._n_hours(kind) * self._invocations(kind) for kind in KINDS) / HOURS_PER_MONTH
+        n_archived = sum(self._settings.n_hours(kind) * self._invocations(kind) for kind in KINDS) / HOURS_PER_MONTH
+        return _N_PASSES * n_archived + _N_LATE_KINDS * self._settings.n_late_hours
 
     def _join_function(self, cpu_s: float) -> float:
         """Return the function's cost. One core works: how much DuckDB's threads save is not counted."""
@@ -220,8 +217,10 @@ class _Outcomes:
 
     def _join_requests(self) -> float:
         n_gets = self._n_gets()
-        n_lists = _JOINS_AN_HOUR * _LISTS_AN_INVOCATION + sum(map(self._n_hours, KINDS)) + n_gets / _KEYS_A_LIST
-        n_puts = 2 * 2  # Parquet and summary, in each pass
+        n_hours = sum(map(self._settings.n_hours, KINDS))
+        of_archive = _N_PASSES * _LISTS_AN_HOUR * n_hours + _N_LATE_KINDS * self._settings.n_late_hours
+        n_lists = _JOINS_AN_HOUR * _LISTS_AN_INVOCATION + of_archive + n_gets / _KEYS_A_LIST
+        n_puts = _N_PASSES * 2 + _N_LATE_KINDS  # Parquet and summary in each pass
         return HOURS_PER_MONTH * (prices.S3_GET.of(n_gets) + prices.S3_PUT.of(n_lists + n_puts))
 
 
@@ -235,10 +234,13 @@ def assumptions(settings: OutcomesSettings, cost: OutcomesCost, measured: Measur
     yield f"archive: {settings.archive_mb} MB, an object a shard and {settings.window_s:g} s; CPU us a record: {us}"
     yield f"bytes a record in the archive: {stored}; kept for {settings.archive_days:g} days"
     yield (
-        f"join: {settings.join_mb:,} MB, {measured.join_s_per_million:g} s of CPU a million rides, one core, "
-        f"{measured.scan_us:g} us an outcome of later hours; an hour is joined twice, with the outcomes of "
-        f"{settings.n_hours(OUTCOMES, FIRST)} and {settings.n_hours(OUTCOMES, SECOND)} hours, "
-        f"in {cost.join_s[FIRST]:,.1f} and {cost.join_s[SECOND]:,.1f} s of CPU"
+        f"join: {settings.join_mb:,} MB, {measured.join_s_per_million:g} s of CPU a million rides, one core; "
+        f"an hour is joined twice, in {cost.join_s:,.1f} s of CPU each, with the outcomes of "
+        f"{settings.n_hours(OUTCOMES)} hours and the late ones of {settings.n_late_hours}"
+    )
+    yield (
+        "the second join is skipped if nothing came late; if an outcome did, it takes "
+        f"{cost.late_s:,.1f} s more for each hour between ({measured.scan_us:g} us a ride event)"
     )
     yield f"labelled rides: {measured.labelled_bytes:g} bytes each, kept for {settings.labelled_days:g} days"
     yield (

@@ -48,10 +48,13 @@ class LateRecords:
     def key(self, kind: str, hour: Hour) -> str | None:
         """Return the key for an hour as it was archived when this was asked first; None if the hour has no object."""
         if (kind, hour) not in self._keys:
-            keys = sorted(self.bucket.keys(archive_prefix(kind, hour.partition)))
-            digest = hashlib.sha256("\n".join([str(self.reach_hours), *keys]).encode()).hexdigest()[:_DIGEST_DIGITS]
-            self._keys[kind, hour] = f"{PREFIX}/{kind}/{hour.partition}/{digest}{SUFFIX}" if keys else None
+            self._keys[kind, hour] = self._key_now(kind, hour)
         return self._keys[kind, hour]
+
+    def _key_now(self, kind: str, hour: Hour) -> str | None:
+        keys = sorted(self.bucket.keys(archive_prefix(kind, hour.partition)))
+        digest = hashlib.sha256("\n".join([str(self.reach_hours), *keys]).encode()).hexdigest()[:_DIGEST_DIGITS]
+        return f"{PREFIX}/{kind}/{hour.partition}/{digest}{SUFFIX}" if keys else None
 
     def store(
         self, reader: ArchiveReader, kind: str, hour: Hour, chosen: Filter | None,
@@ -78,7 +81,8 @@ class LateRecords:
             found.update(line for line, record in zip(each, decode_lines(some), strict=True) if is_late(record))
             if len(found) > MAX_LINES:
                 return
-        self.bucket.write(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
+        if self._key_now(kind, hour) == key:  # else a ride may have been forgotten meanwhile
+            self.bucket.write(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
 
     def lines(self, kind: str, hours: Iterable[Hour]) -> Iterator[tuple[Hour, bytes | None]]:
         """Read the lines of hours; None for an hour whose archive must be read instead."""
