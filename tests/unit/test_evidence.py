@@ -65,6 +65,16 @@ def test_skewed_prediction_is_shown_beside_what_the_version_predicts_now() -> No
     assert (finding.archived, finding.expected) == ((changed(right),), right)
 
 
+def test_skewed_prediction_that_came_after_the_horizon_is_shown() -> None:
+    hour = hour_with(*rides(2))
+    right = hour.predictions()[0]
+    hour.drop(hour.predicted_ids()[:1])
+    hour.simulation.clock.sleep(6 * 3600.0)
+    hour.publish(changed(right))
+    assert hour.audited().n_skewed == 1
+    assert [finding.archived for finding in found(hour, "skew")] == [(changed(right),)]
+
+
 def test_predictions_that_conflict_are_shown_in_order_of_arrival() -> None:
     hour = hour_with(*rides(5))
     right = hour.predictions()[2]

@@ -20,7 +20,7 @@ from training.errors import NoSuchVersionError
 from training.monitoring.archive_reader import ArchiveReader, by_prediction_id
 from training.monitoring.audit import account_for
 from training.monitoring.failures import place_of
-from training.monitoring.hours import Hour, hours_between
+from training.monitoring.hours import SECOND_PASS_AGE, Hour, hours_between
 from training.monitoring.join import labelled_key
 from training.monitoring.predictions import id_of_prediction
 from training.monitoring.skew import Load, stored_models
@@ -93,7 +93,7 @@ class _Hour:
 
     reader: ArchiveReader
     hour: Hour
-    end: datetime  # of the predictions that were read
+    end: datetime  # until when predictions were read, or longer if a ride had none
     kind: Kind
     load: Load
     rows: dict[str, _Row] = field(default_factory=dict)
@@ -127,14 +127,21 @@ class _Hour:
         return {event_id for event_id, status in statuses.items() if status == LOST}
 
     def _read_predictions(self, ids: Collection[str]) -> dict[str, list[bytes]]:
-        """Return the different predictions with these ids, in order of arrival."""
-        found = [
-            (record.at_s, record.id, prediction_id, record.data)
-            for hour in hours_between(self.hour, self.end)
-            for one in self.reader.read(PREDICTIONS, hour, by_prediction_id(ids.__contains__))
-            for record in one.records
-            if (prediction_id := id_of_prediction(record.data)) in ids
-        ]
+        """Return the different predictions with these ids, in order of arrival.
+
+        Some of an hour that was joined again after an outage came after its horizon.
+        """
+        found: list[tuple[float, str, str, bytes]] = []
+        left = set(self.rows)
+        for hour in hours_between(self.hour, self.hour.end + SECOND_PASS_AGE):
+            if hour.start >= self.end and not left:
+                break
+            for one in self.reader.read(PREDICTIONS, hour, by_prediction_id(ids.__contains__)):
+                for record in one.records:
+                    prediction_id = id_of_prediction(record.data)
+                    if prediction_id in ids:
+                        found.append((record.at_s, record.id, prediction_id, record.data))
+                        left.discard(prediction_id)
         predictions: dict[str, list[bytes]] = {}
         for _, _, prediction_id, data in sorted(found):
             known = predictions.setdefault(prediction_id, [])
