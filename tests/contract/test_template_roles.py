@@ -136,7 +136,7 @@ ALLOWED = {
             for action in ("GetObject", "GetObjectVersion", "PutObject", "DeleteObjectVersion")
             for target in (ARCHIVE, LATE, LABELLED, REJECTS)
         ),
-        ("s3:GetObject", FAILURES),
+        *((f"s3:{action}", FAILURES) for action in ("GetObject", "GetObjectVersion")),
         *actions_on(of("Bucket"), "s3", "ListBucket", "ListBucketVersions"),
         ("kms:Decrypt", of("Key")),
         ENCRYPT,

@@ -257,3 +257,12 @@ def test_failed_batches_that_hold_the_ride_are_named_and_left() -> None:
     assert run(s3).failed_batches == [FAILURE_KEY]
     assert run(s3, "258").failed_batches == []
     assert s3.objects == before
+
+
+def test_old_versions_of_failed_batches_and_those_that_cannot_be_read_are_named_too() -> None:
+    s3 = VersionedS3()
+    put(s3, FAILURE_KEY, failure(ride_bytes(256)))
+    put(s3, FAILURE_KEY, failure(ride_bytes(257)))
+    put(s3, f"{FAILURE_KEY}-cut", failure(ride_bytes(256))[:-9])
+    report = run(s3)
+    assert (report.failed_batches, list(report.unreadable)) == ([FAILURE_KEY], [f"{FAILURE_KEY}-cut"])

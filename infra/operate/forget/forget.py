@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from infra.operate.forget.without import STORES, Rest, RideSearch, UnreadableError
@@ -78,10 +78,19 @@ class Forget:
             if not self.is_dry_run:
                 self._delete(found)
             self._count(found)
-        for one in FAILURES.read(self.bucket, FAILURES.keys(self.bucket)):
-            if any(self.search.holds(record.partition_key, record.data) for record in one.records):
-                self.report.failed_batches.append(one.key)
+        self._search_failed_batches()
         return self.report
+
+    def _search_failed_batches(self) -> None:
+        old = (one for one in self.bucket.versions(FAILURES.prefix) if not one.is_latest)
+        stored_old = filter(None, self.bucket.each(self.bucket.read_version, old))
+        from_old = (FAILURES.decode(stored.key, stored.body) for stored in stored_old)
+        for one in chain(FAILURES.read(self.bucket, FAILURES.keys(self.bucket)), from_old):
+            if one.problem:
+                self.report.unreadable[one.key] = one.problem
+            is_held = any(self.search.holds(record.partition_key, record.data) for record in one.records)
+            if is_held and one.key not in self.report.failed_batches:
+                self.report.failed_batches.append(one.key)
 
     def _find(self, versions: list[ObjectVersion]) -> _Found:
         """Read the versions of one object."""
