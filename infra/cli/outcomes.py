@@ -99,10 +99,18 @@ def forget_command(
 
 
 def _ask(ride_id: str, bucket: str) -> None:
-    """Ask whether to delete a ride; end the command if the answer is no."""
+    """Ask whether to delete a ride; end the command unless the answer is yes. Standard output is for the result."""
     if not sys.stdin.isatty():
         raise typer.BadParameter("is needed where nobody can be asked", param_hint="'--yes'")
-    typer.confirm(f"Delete ride {ride_id} from {bucket} for good?", abort=True, err=True)
+    sys.stderr.write(f"Delete ride {ride_id} from {bucket} for good? [y/N]: ")
+    sys.stderr.flush()
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        raise interrupted("nothing is deleted", "the same command asks again") from None
+    if answer.strip().lower() not in {"y", "yes"}:
+        sys.stderr.write("ridecast: nothing is deleted\n")
+        raise typer.Exit(1)
 
 
 def _show_forgotten(report: "ForgetReport", ride_id: str, *, dry_run: bool, as_json: bool) -> None:

@@ -1,7 +1,9 @@
 """`ridecast outcomes`: outcomes are sent and match their rides, and a ride is forgotten."""
 
 import gzip
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,14 @@ def stored_rides(*, is_versioned: bool) -> Any:
     return s3
 
 
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        """Return that somebody can be asked."""
+        return True
+
+
 @pytest.mark.parametrize("is_versioned", [True, False])
 def test_forgotten_ride_is_in_no_version_of_the_bucket(cli: Cli, is_versioned: bool) -> None:
     s3 = stored_rides(is_versioned=is_versioned)
@@ -111,3 +121,13 @@ def test_forgetting_asks_and_ends_with_1_if_something_is_left_to_do(cli: Cli) ->
     s3.put_object(Bucket=BUCKET, Key=FAILURE_KEY, Body=failure(ride_bytes("anna")))
     assert cli(*where, "--yes", code=1)["failed_batches"] == [FAILURE_KEY]
     assert "redrive the failed batches, delete them" in cli.run(*where, "--yes", code=1)
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_ride_stays_unless_the_answer_is_yes(cli: Cli, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    stored_rides(is_versioned=False)
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    code, out, err = cli.ended("outcomes", "forget", "anna", "--bucket", BUCKET)
+    assert (code, out, err.splitlines()[-1].endswith("ridecast: nothing is deleted")) == (1, "", True)
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert cli("outcomes", "forget", "anna", "--bucket", BUCKET)["records"] == {"archive/rides": 1}
