@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from infra.local.s3 import MemoryS3
 from infra.operate.forget.forget import Forget
 from infra.operate.forget.without import RideSearch
+from lambda_function.aws.rejects import RejectStore
+from lambda_function.core.processor import process
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from training.monitoring.hours import EARLY, FIRST, SECOND, Hour, hour_of_key
@@ -61,9 +63,14 @@ def _number(hour: Hour) -> int:
     return int((hour.start_s - HOUR.start_s) // 3600)
 
 
-def steady_streams() -> ArchivedStreams:
-    """Two rides an hour of six hours, whose outcomes come when they end: the last one in the seventh hour."""
+def steady_streams(*first: bytes) -> ArchivedStreams:
+    """Two rides an hour of six hours, whose outcomes come when they end: the last one in the seventh hour.
+
+    Before them come records without prediction.
+    """
     streams = ArchivedStreams(MODEL)
+    for data in first:
+        streams.ride(is_predicted=False, data=data)
     for number in range(6):
         for minute in (10, 50):
             ride_id = f"{number}-{minute}"
@@ -158,6 +165,25 @@ def test_nothing_of_the_archive_is_read_if_nothing_came_late_and_the_bytes_are_t
     join(reference, 0, SECOND)
     assert joined(bucket) == joined(reference)
     assert second_pass(bucket) == {"late/outcomes": [4, 5, 6]}  # as another second pass
+
+
+@pytest.mark.parametrize(("minute", "is_read"), [(None, False), (5, False), (6 * 60, True)])
+def test_archive_is_read_if_a_rejected_record_may_have_been_predicted_late(minute: int | None, is_read: bool) -> None:
+    streams = steady_streams(b'{"ride_id": "anna"}')
+    if minute is not None:
+        data = streams.predictions[0].envelope.data
+        streams.add_prediction(
+            data.replace(streams.rides[1].event_id.encode(), streams.rides[0].event_id.encode()), minute
+        )
+    bucket, reference = streams.store(), streams.store()
+    for one in (bucket, reference):
+        rejects = [reject for _, reject in process(streams.rides[:1], MODEL).rejects]
+        RejectStore(one.s3, one.name).store("ride-events", rejects, lambda: 60.0)
+    for number in range(7):
+        join(bucket, number)
+    assert ("archive/rides" in second_pass(bucket)) == is_read
+    join(reference, 0, SECOND)
+    assert joined(bucket) == joined(reference)
 
 
 def change_archive(bucket: Bucket, streams: ArchivedStreams) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from lambda_function.core.archive_lines import PREDICTIONS, RIDES, ArchivedRecord
@@ -14,7 +14,7 @@ from training.data.labelled import REJECTED, WAITING
 from training.monitoring.archive_reader import ArchiveReader, ObjectRecords, by_prediction_id
 from training.monitoring.audit import account_for
 from training.monitoring.division import WHOLE, Part
-from training.monitoring.failures import first_of_key
+from training.monitoring.failures import first_numbers, is_before
 from training.monitoring.hours import SECOND, Hour, horizon, hours_between
 from training.monitoring.late import LateRecords
 from training.monitoring.options import JoinOptions
@@ -209,11 +209,8 @@ class Cohort:
         strays = [prediction_id for prediction_id, one in self.predictions.by_id.items() if one.row == NO_ROW]
         if not strays:
             return
-        firsts: dict[str, int] = {}
-        for back in range(self.late.reach_hours):
-            for shard_id, number in map(first_of_key, self.reader.whole.keys(RIDES, self.hour + -back)):
-                firsts[shard_id] = min(number, firsts.get(shard_id, number))
-        self.late_predictions.update(one for one in strays if _is_before(one, firsts))
+        firsts = first_numbers(self.reader.bucket, [self.hour + -back for back in range(self.late.reach_hours)])
+        self.late_predictions.update(one for one in strays if is_before(one, firsts))
 
     def _read_earlier_predictions(self) -> None:
         """Read those of the hour before if a ride has none: the streams' clocks may differ at the hour's start."""
@@ -327,17 +324,6 @@ class Cohort:
                 numbers = reached(ids, shards, numbers)
                 ids.clear()
         return numbers
-
-
-def _is_before(event_id: str, firsts: Mapping[str, int]) -> bool:
-    """Return whether a record came before the first ones of its shard; True for another shard.
-
-    >>> [_is_before(event_id, {"s-0": 100}) for event_id in ("s-0:99", "s-0:100:1", "s-1:100", "no id")]
-    [True, False, True, True]
-    """
-    shard_id, _, place = event_id.partition(":")
-    number, first = place.partition(":")[0], str(firsts.get(shard_id, ""))
-    return not first or (len(number), number) < (len(first), first)
 
 
 def _record_id(event_id: str) -> str:

@@ -9,7 +9,7 @@ Rejects that are only in the rejects queue are not found: `ridecast records` mov
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -45,10 +45,30 @@ def place_of(event_id: str) -> tuple[str, int]:
     return shard_id, int(number)
 
 
-def first_of_key(key: str) -> tuple[str, int]:
+def first_numbers(bucket: Bucket, hours: Iterable[Hour]) -> dict[str, int]:
+    """Return the first sequence number of each shard among the archived ride events of some hours, from the keys."""
+    firsts: dict[str, int] = {}
+    for hour in hours:
+        for shard_id, number in map(_first_of_key, bucket.keys(archive_prefix(RIDES, hour.partition))):
+            firsts[shard_id] = min(number, firsts.get(shard_id, number))
+    return firsts
+
+
+def is_before(event_id: str, firsts: Mapping[str, int]) -> bool:
+    """Return whether a record came before the first ones of its shard; True for another shard.
+
+    >>> [is_before(event_id, {"s-0": 100}) for event_id in ("s-0:99", "s-0:100:1", "s-1:100", "no id")]
+    [True, False, True, True]
+    """
+    shard_id, _, place = event_id.partition(":")
+    number, first = place.partition(":")[0], str(firsts.get(shard_id, ""))
+    return not first or (len(number), number) < (len(first), first)
+
+
+def _first_of_key(key: str) -> tuple[str, int]:
     """Return the shard and the first sequence number of an object of the archive, from its key.
 
-    >>> first_of_key("archive/rides/dt=2026-08-01/hh=09/shardId-000000000000-4959-0123456789abcdef.ndjson.gz")
+    >>> _first_of_key("archive/rides/dt=2026-08-01/hh=09/shardId-000000000000-4959-0123456789abcdef.ndjson.gz")
     ('shardId-000000000000', 4959)
     """
     parsed = _ARCHIVED.fullmatch(key.rpartition("/")[2])
@@ -127,7 +147,7 @@ def _first_archived(bucket: Bucket, hour: Hour, shards: Iterable[str]) -> dict[s
     wanted = set(shards)
     for n_hours in range(-BATCH_HOURS, 1):
         for key in bucket.keys(archive_prefix(RIDES, (hour + n_hours).partition)) if wanted else ():
-            shard_id, number = first_of_key(key)
+            shard_id, number = _first_of_key(key)
             if shard_id in wanted:
                 first[shard_id] = min(first.get(shard_id, number), number)
         wanted -= first.keys()

@@ -84,15 +84,22 @@ class LateRecords:
         if self._key_now(kind, hour) == key:  # else a ride may have been forgotten meanwhile
             self.bucket.write(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
 
-    def lines(self, kind: str, hours: Iterable[Hour]) -> Iterator[tuple[Hour, bytes | None]]:
-        """Read the lines of hours; None for an hour whose archive must be read instead."""
-        return self.bucket.each(lambda hour: (hour, self._lines(kind, hour)), hours)
+    def records(self, kind: str, hours: Iterable[Hour]) -> Iterator[ArchivedRecord]:
+        """Read the late records of hours.
+
+        Raises:
+            ArchiveError: The archive of an hour must be read instead.
+        """
+        for lines in self.bucket.each(lambda hour: self._lines(kind, hour), hours):
+            if lines is None:
+                raise ArchiveError("an hour has no late records")
+            yield from decode_lines(lines)
 
     def read(
         self, reader: ArchiveReader, kind: str, hours: Iterable[Hour], chosen: Filter
     ) -> Iterator[list[ArchivedRecord]]:
         """Read the late records of hours; of an hour without them, the records of the archive."""
-        for hour, lines in self.lines(kind, hours):
+        for hour, lines in self.bucket.each(lambda hour: (hour, self._lines(kind, hour)), hours):
             if (records := _choose(lines, chosen)) is not None:
                 yield records
             else:

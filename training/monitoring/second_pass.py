@@ -7,7 +7,7 @@ again, with the bytes that joining the hour once more would give.
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -17,14 +17,16 @@ import duckdb
 import msgspec
 import numpy as np
 
-from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, RIDES, archive_prefix, decode_lines
+from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, RIDES, ArchivedRecord, archive_prefix
 from lambda_function.core.outcomes import ride_key
 from lambda_function.errors import ArchiveError
 from training.errors import BucketError
+from training.monitoring.failures import first_numbers, is_before
 from training.monitoring.hours import FIRST, LONGEST_RIDE_MINUTES, SECOND, SECOND_PASS_AGE, Hour, hours_between
 from training.monitoring.late import LateRecords
 from training.monitoring.options import JoinOptions
 from training.monitoring.outcome_match import outcomes_of
+from training.monitoring.predictions import id_of_prediction
 from training.monitoring.summary import HourSummary, load_summary
 from training.registry.bucket import Bucket
 
@@ -70,8 +72,9 @@ def unchanged(
 ) -> HourSummary | None:
     """Return the summary of a second pass that changes no labelled ride; None if it may change one.
 
-    It changes none if the archive is as it was, all was read and compared, each ride event has one prediction, and no
-    late outcome has the id of one of the rides.
+    It changes none if the archive is as it was, all was read and compared, each ride event has one prediction or a
+    reject, and no late outcome or prediction may be of one of the rides. Rejects that were found are not looked for
+    again.
 
     Args:
         bucket: The archive, the labelled rides and the summary of the first pass.
@@ -90,15 +93,13 @@ def unchanged(
     ends_on_the_hour = (LONGEST_RIDE_MINUTES + options.outcome_delay_minutes) % _MINUTES_PER_HOUR == 0
     if before is None or not ends_on_the_hour or not _is_final(before, inputs):
         return None
-    hours = hours_between(hour + (1 + late.reach_hours), hour.end + SECOND_PASS_AGE)
-    keys: set[str] = set()
-    for _, lines in late.lines(OUTCOMES, hours):
-        if lines is None:
+    hours = list(hours_between(hour + (1 + late.reach_hours), hour.end + SECOND_PASS_AGE))
+    try:
+        if before.n_rejected and _may_be_predicted(bucket, hour, late.records(PREDICTIONS, hours)):
             return None
-        try:
-            keys.update(_ride_keys(lines))
-        except ArchiveError:
-            return None
+        keys = set(_ride_keys(late.records(OUTCOMES, hours)))
+    except ArchiveError:
+        return None
     if _has_ride(bucket, labelled, keys):
         return None
     minutes = int(SECOND_PASS_AGE.total_seconds()) // _MINUTES_PER_HOUR
@@ -106,18 +107,24 @@ def unchanged(
 
 
 def _is_final(before: HourSummary, inputs: Inputs) -> bool:
-    """Return whether only a late outcome can change what a pass has found."""
+    """Return whether only late records can change what a pass has found."""
     return (
         before.pass_number >= FIRST
         and before.inputs == inputs.digest
-        and before.n_labelled + before.n_without_outcome == before.n_ride_events
+        and not (before.n_failed or before.n_waiting or before.n_lost)
         and not (before.damaged_objects or before.n_unrecomputed or before.n_differing)
     )
 
 
-def _ride_keys(lines: bytes) -> Iterator[str]:
-    found = chain.from_iterable(outcomes_of(record)[0] for record in decode_lines(lines))
+def _ride_keys(records: Iterable[ArchivedRecord]) -> Iterator[str]:
+    found = chain.from_iterable(outcomes_of(record)[0] for record in records)
     return (ride_key(outcome.ride_id) for _, outcome in found)
+
+
+def _may_be_predicted(bucket: Bucket, hour: Hour, records: Iterable[ArchivedRecord]) -> bool:
+    """Return whether one of these predictions may be of a record that arrived in the hour, and not before it."""
+    firsts = first_numbers(bucket, [hour + -1, hour])
+    return not all(is_before(id_of_prediction(record.data), firsts) for record in records)
 
 
 def _has_ride(bucket: Bucket, labelled: str, keys: set[str]) -> bool:
