@@ -216,7 +216,9 @@ class _Functions:
         from infra.operate.outcomes import hours_to_join
 
         times = [time for source, both in report.arrived.items() if self._is_for_archive(*source) for time in both]
-        return [f"{time:%Y-%m-%dT%H}" for time in hours_to_join(min(times), max(times))] if times else []
+        delay_minutes = int(self.aws.parameter("OutcomeDelayMinutes") or 120)
+        hours = hours_to_join(min(times), max(times), delay_minutes) if times else ()
+        return [f"{time:%Y-%m-%dT%H}" for time in hours]
 
     def _is_for_archive(self, stream: str, is_archivers: bool) -> bool:
         return is_archivers or stream == self._outcomes_stream

@@ -9,11 +9,11 @@ from lambda_function.core.events import partition_key
 from lambda_function.core.outcomes import Outcome, encode_outcome
 from lambda_function.core.records import Entry
 from training.data.rides import Rides
+from training.monitoring.hours import LONGEST_RIDE_MINUTES
 
 _N_HASH_BYTES = 8
 _N_HASHES = 1 << 8 * _N_HASH_BYTES
 _S_PER_MINUTE = 60
-_LONGEST_WAIT = timedelta(hours=3)  # the longest ride and the template's OutcomeDelayMinutes
 
 
 def outcome_entries(rides: Rides, share: float = 1.0) -> list[Entry]:
@@ -36,18 +36,24 @@ def outcome_entries(rides: Rides, share: float = 1.0) -> list[Entry]:
     ]
 
 
-def hours_to_join(first: datetime, last: datetime) -> tuple[datetime, datetime]:
+def hours_to_join(first: datetime, last: datetime, delay_minutes: int) -> tuple[datetime, datetime]:
     """Return the hours to join again after records that arrived between two times came into the archive late.
+
+    Args:
+        first: The first arrival.
+        last: The last arrival.
+        delay_minutes: How long after its ride an outcome may arrive.
 
     Returns:
         The first hour, and the end of the last. An outcome or a prediction belongs to a ride that arrived in its own
-        hour, or as long before as the join waits by default.
+        hour, or as long before as the join waits.
 
-    >>> [f"{time:%dT%H}" for time in hours_to_join(datetime(2026, 8, 2, 9, 30), datetime(2026, 8, 2, 10, 0))]
+    >>> [f"{time:%dT%H}" for time in hours_to_join(datetime(2026, 8, 2, 9, 30), datetime(2026, 8, 2, 10, 0), 120)]
     ['02T06', '02T11']
     """
-    begin, end = (time.replace(minute=0, second=0, microsecond=0) for time in (first, last))
-    return begin - _LONGEST_WAIT, end + timedelta(hours=1)
+    begin = first - timedelta(minutes=LONGEST_RIDE_MINUTES + delay_minutes)
+    begin, end = (time.replace(minute=0, second=0, microsecond=0) for time in (begin, last))
+    return begin, end + timedelta(hours=1)
 
 
 def has_outcome(ride_id: int, share: float) -> bool:
