@@ -411,6 +411,17 @@ def test_predictions_above_the_limit_are_compared_in_part() -> None:
     assert summary.n_skewed == 0
 
 
+def test_predictions_of_an_outage_before_the_hour_are_not_of_its_rides() -> None:
+    streams = ArchivedStreams()
+    for number in range(40):
+        streams.ride(number, -300 + number, is_predicted=False)
+    for prediction in predictions_of(streams.rides, streams.model):
+        streams.add_prediction(prediction.envelope.data, 2)  # the function is back
+    for number in range(4):
+        streams.ride(100 + number, 5 + number)
+    assert join(streams.store(), max_recomputed=4).n_recomputed == 4  # no sample
+
+
 def test_garbage_on_the_stream_of_predictions_is_left_out() -> None:
     streams = ArchivedStreams()
     streams.ride(1, 59, is_predicted=False)

@@ -16,7 +16,7 @@ from training.monitoring.audit import account_for
 from training.monitoring.division import WHOLE, Part
 from training.monitoring.failures import first_numbers, is_before
 from training.monitoring.hours import SECOND, Hour, horizon, hours_between
-from training.monitoring.late import LateRecords
+from training.monitoring.late import MAX_LINES, LateRecords
 from training.monitoring.options import JoinOptions
 from training.monitoring.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
 from training.monitoring.ride_table import RideRows, RideTable
@@ -93,14 +93,14 @@ class Cohort:
             BucketError: S3 fails.
         """
         self._earlier_bad = frozenset(self.bad)
+        is_earlier = self._is_earlier()
         for one in self.reader.read(PREDICTIONS, self.hour):
-            self.predictions.add(one.records)
+            self.predictions.add(one.records, is_earlier)
         n_predictions = len(self.predictions.by_id) * self.part.n  # of all parts, which are alike
         self.skew.share = sample_share(n_predictions, self.options.max_recomputed)
         for keys, records in in_batches(self.reader.read(RIDES, self.hour)):
             self._objects.append((self.n_rides, keys))
             self._add(records)
-        self._note_late_predictions()
         self._read_later_predictions()
         self._read_earlier_predictions()
         self._replace()
@@ -204,13 +204,22 @@ class Cohort:
                 if not missing.keys() - by_id.keys():
                     return
 
-    def _note_late_predictions(self) -> None:
-        """Note the predictions of the hour whose ride event came before all that later second passes read in full."""
-        strays = [prediction_id for prediction_id, one in self.predictions.by_id.items() if one.row == NO_ROW]
-        if not strays:
-            return
-        firsts = first_numbers(self.reader.bucket, [self.hour + -back for back in range(self.late.reach_hours)])
-        self.late_predictions.update(one for one in strays if is_before(one, firsts))
+    def _is_earlier(self) -> Callable[[str], bool]:
+        """Return whether a prediction is of a ride that came before the hour; it notes the late ones.
+
+        When the function is back after an outage, an hour has the predictions of many: they need not be remembered.
+        """
+        bucket, hours = self.reader.bucket, [self.hour + -back for back in range(self.late.reach_hours)]
+        firsts, firsts_in_full = first_numbers(bucket, hours[:1]), first_numbers(bucket, hours)
+
+        def is_earlier(prediction_id: str) -> bool:
+            if not is_before(prediction_id, firsts):
+                return False
+            if len(self.late_predictions) <= MAX_LINES and is_before(prediction_id, firsts_in_full):
+                self.late_predictions.add(prediction_id)
+            return True
+
+        return is_earlier
 
     def _read_earlier_predictions(self) -> None:
         """Read those of the hour before if a ride has none: the streams' clocks may differ at the hour's start."""

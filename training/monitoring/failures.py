@@ -45,24 +45,24 @@ def place_of(event_id: str) -> tuple[str, int]:
     return shard_id, int(number)
 
 
-def first_numbers(bucket: Bucket, hours: Iterable[Hour]) -> dict[str, int]:
+def first_numbers(bucket: Bucket, hours: Iterable[Hour]) -> dict[str, str]:
     """Return the first sequence number of each shard among the archived ride events of some hours, from the keys."""
     firsts: dict[str, int] = {}
     for hour in hours:
         for shard_id, number in map(_first_of_key, bucket.keys(archive_prefix(RIDES, hour.partition))):
             firsts[shard_id] = min(number, firsts.get(shard_id, number))
-    return firsts
+    return {shard_id: str(number) for shard_id, number in firsts.items()}
 
 
-def is_before(event_id: str, firsts: Mapping[str, int]) -> bool:
+def is_before(event_id: str, firsts: Mapping[str, str]) -> bool:
     """Return whether a record came before the first ones of its shard; True for another shard.
 
-    >>> [is_before(event_id, {"s-0": 100}) for event_id in ("s-0:99", "s-0:100:1", "s-1:100", "no id")]
+    >>> [is_before(event_id, {"s-0": "100"}) for event_id in ("s-0:99", "s-0:100:1", "s-1:100", "no id")]
     [True, False, True, True]
     """
     shard_id, _, place = event_id.partition(":")
-    number, first = place.partition(":")[0], str(firsts.get(shard_id, ""))
-    return not first or (len(number), number) < (len(first), first)
+    number, first = place.partition(":")[0], firsts.get(shard_id)
+    return first is None or (len(number), number) < (len(first), first)
 
 
 def _first_of_key(key: str) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """The archived predictions of an hour's rides: one a ride, and what else was predicted for it."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -52,12 +52,14 @@ class Predictions:
         self._others: dict[str, list[ArchivedPrediction]] = {}
         self._versions: dict[str, str] = {}
 
-    def add(self, records: Iterable[ArchivedRecord]) -> None:
-        """Add the predictions among records; leave out what is none."""
+    def add(self, records: Iterable[ArchivedRecord], is_other: Callable[[str], bool] | None = None) -> None:
+        """Add the predictions among records; leave out what is none, and ids of which `is_other` is true."""
         for record in records:
             try:
                 prediction = decode_prediction(record.data)
             except UNDECODABLE:
+                continue
+            if is_other and is_other(prediction.prediction_id):
                 continue
             low, high = prediction.interval or (math.nan, math.nan)
             version = self._versions.setdefault(prediction.version, prediction.version)
