@@ -250,6 +250,13 @@ def test_damaged_parquet_and_rejects_are_named_and_readable_lines_go_all_the_sam
     assert [body for name, body in s3.objects.items() if name != LABELLED_KEY] == [b"{\n"]
 
 
+def test_zero_is_found_with_a_sign_too() -> None:
+    key, body = archived("outcomes", OUTCOME % b"-0.0")
+    s3 = MemoryS3()
+    put(s3, key, body)
+    assert run(s3, "0").n_objects == 1
+
+
 def test_failed_batches_that_hold_the_ride_are_named_and_left() -> None:
     s3 = MemoryS3()
     put(s3, FAILURE_KEY, failure(ride_bytes(256), ride_bytes(257)))

@@ -32,7 +32,7 @@ from training.monitoring.ride_table import ROWS_PER_GROUP, SAME_SCHEMA
 
 _NAME = "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in "ride_id")
 _RIDE_ID = re.compile(rf'"{_NAME}"\s*:\s*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+)'.encode(), re.DOTALL)
-_UNUSUAL = re.compile(rb'"base64":|\\|"ride_id"\s*:\s*[-+.0-9]+[eE]')  # the id may be there in another spelling
+_UNUSUAL = re.compile(rb'"base64":|\\|"ride_id"\s*:\s*(-0|[-+.0-9]+[eE])')  # the id may be there in another spelling
 
 
 class UnreadableError(Exception):
