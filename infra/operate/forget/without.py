@@ -185,7 +185,7 @@ def labelled_without(search: RideSearch, key: str, body: bytes) -> Rest | None:
                 return None
             left.write_parquet(str(new), compression="zstd", row_group_size=ROWS_PER_GROUP)
         except duckdb.Error as error:
-            raise UnreadableError(str(error)) from error
+            raise UnreadableError(str(error).replace(str(old), key)) from error
         return Rest(key, new.read_bytes(), n_removed)
 
 
