@@ -27,6 +27,7 @@ from infra.operate.cost_inputs import Load, alarm_metrics
 from infra.stack.template import TEMPLATE, read_template
 from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, RIDES
 from training.monitoring.hours import SECOND_PASS_AGE, reach_hours
+from training.monitoring.options import JoinOptions
 
 PARTS = {
     "archive_function": "archive function",
@@ -49,14 +50,16 @@ class Measured:
     archive_us: Mapping[str, float]  # CPU of a record, at full batches
     stored_bytes: Mapping[str, float]  # of a record in the archive
     join_s_per_million: float  # CPU, of rides whose outcomes arrive before the horizon; with the audit
+    divided_s_per_million: float  # the same of an hour that is joined in parts
     scan_us: float  # CPU to read a record of another hour that is of no ride of the cohort
     labelled_bytes: float  # of a labelled ride
 
 
 MEASURED = Measured(
     archive_us={RIDES: 3.4, PREDICTIONS: 3.8, OUTCOMES: 2.7},
-    stored_bytes={RIDES: 34.0, PREDICTIONS: 39.0, OUTCOMES: 24.0},
+    stored_bytes={RIDES: 30.0, PREDICTIONS: 35.0, OUTCOMES: 22.0},
     join_s_per_million=25.0,
+    divided_s_per_million=50.0,
     scan_us=0.6,
     labelled_bytes=32.0,
 )
@@ -73,7 +76,6 @@ _JOINS_AN_HOUR = 4  # invocations, on schedule; most find nothing due
 _LISTS_AN_INVOCATION = 4
 _LISTS_AN_HOUR = 2  # of each kind: what the join depends on, and what it reads
 _N_LATE_KINDS = 2  # late records are predictions and outcomes
-_N_PASSES = 2  # both are counted in full: a second pass that finds nothing late reads no archive
 _KEYS_A_LIST = 1000
 _ARCHIVE_LOG_BYTES, _JOIN_LOG_BYTES = 1500, 2500
 N_METRICS = 3 + 13  # of the archive function, of the join
@@ -130,6 +132,7 @@ class OutcomesCost:
     stream: float  # of the stream of outcomes with its retention
     firehose: float  # of Firehose for the three streams, in place of the archive function
     table: float  # of a DynamoDB table on demand, in place of archive and join
+    second_pass: float  # more, if each hour has a late outcome, so that its second pass joins it again
     join_s: float  # CPU seconds of a join of one hour
     late_s: float  # CPU seconds more for each hour that an outcome of its rides comes after the horizon
 
@@ -164,7 +167,7 @@ class _Outcomes:
 
     def cost(self) -> OutcomesCost:
         n_rides = self._load.rides_per_s * 3600
-        join_s = n_rides / MILLION * self._measured.join_s_per_million
+        join_s = n_rides / MILLION * self._s_per_million(n_rides)
         shards = self._load.n_shards
         table_gb = self._rides * _TABLE_ITEM_BYTES / 1e9 * self._settings.archive_days / DAYS_PER_MONTH
         return OutcomesCost(
@@ -174,8 +177,8 @@ class _Outcomes:
                 "archive_storage": self._storage(
                     sum(self._measured.stored_bytes.values()), self._settings.archive_days
                 ),
-                "join_function": self._join_function(_N_PASSES * join_s),
-                "join_requests": self._join_requests(),
+                "join_function": self._join_function(join_s, 1),
+                "join_requests": self._join_requests(1),
                 "join_storage": self._storage(self._measured.labelled_bytes, self._settings.labelled_days),
                 "logs": log_dollars(sum(map(self._invocations, KINDS)), _ARCHIVE_LOG_BYTES)
                 + log_dollars(_JOINS_AN_HOUR * HOURS_PER_MONTH, _JOIN_LOG_BYTES),
@@ -185,6 +188,10 @@ class _Outcomes:
             stream=stream_dollars(shards, self._rides) + retention_dollars(shards, self._load.retention_hours),
             firehose=prices.FIREHOSE_GB.of(len(KINDS) * self._rides * _FIREHOSE_KB / UNITS_PER_GB),
             table=prices.TABLE_WRITE.of(_TABLE_WRITES * self._rides) + prices.TABLE_GB_MONTH.of(table_gb),
+            second_pass=self._join_function(join_s, 2)
+            + self._join_requests(2)
+            - self._join_function(join_s, 1)
+            - self._join_requests(1),
             join_s=join_s,
             late_s=n_rides * self._measured.scan_us / MILLION,
         )
@@ -204,23 +211,27 @@ class _Outcomes:
     def _storage(self, bytes_per_ride: float, days: float) -> float:
         return prices.S3_GB_MONTH.of(self._rides * bytes_per_ride / 1e9 * days / DAYS_PER_MONTH)
 
-    def _n_gets(self) -> float:
-        """Return the objects that the two joins of an hour read."""
-        n_archived = sum(self._settings.n_hours(kind) * self._invocations(kind) for kind in KINDS) / HOURS_PER_MONTH
-        return _N_PASSES * n_archived + _N_LATE_KINDS * self._settings.n_late_hours
+    def _s_per_million(self, n_rides: float) -> float:
+        is_divided = n_rides * self._measured.stored_bytes[RIDES] > JoinOptions().bytes_per_part
+        return self._measured.divided_s_per_million if is_divided else self._measured.join_s_per_million
 
-    def _join_function(self, cpu_s: float) -> float:
+    def _n_gets(self, n_full: int) -> float:
+        """Return the objects that an hour's passes read, of which so many are in full."""
+        n_archived = sum(self._settings.n_hours(kind) * self._invocations(kind) for kind in KINDS) / HOURS_PER_MONTH
+        return n_full * n_archived + _N_LATE_KINDS * self._settings.n_late_hours
+
+    def _join_function(self, join_s: float, n_full: int) -> float:
         """Return the function's cost. One core works: how much DuckDB's threads save is not counted."""
-        cpu_ms = cpu_s * 1000 * max(1.0, VCPU_MB / self._settings.join_mb)
-        ms = _JOINS_AN_HOUR * _JOIN_FIXED_MS + cpu_ms + self._n_gets() * _S3_GET_MS / _N_GETS_AT_ONCE
+        cpu_ms = n_full * join_s * 1000 * max(1.0, VCPU_MB / self._settings.join_mb)
+        ms = _JOINS_AN_HOUR * _JOIN_FIXED_MS + cpu_ms + self._n_gets(n_full) * _S3_GET_MS / _N_GETS_AT_ONCE
         return lambda_dollars(_JOINS_AN_HOUR * HOURS_PER_MONTH, ms / _JOINS_AN_HOUR, self._settings.join_mb)
 
-    def _join_requests(self) -> float:
-        n_gets = self._n_gets()
+    def _join_requests(self, n_full: int) -> float:
+        n_gets = self._n_gets(n_full)
         n_hours = sum(map(self._settings.n_hours, KINDS))
-        of_archive = _N_PASSES * _LISTS_AN_HOUR * n_hours + _N_LATE_KINDS * self._settings.n_late_hours
+        of_archive = 2 * _LISTS_AN_HOUR * n_hours + _N_LATE_KINDS * self._settings.n_late_hours
         n_lists = _JOINS_AN_HOUR * _LISTS_AN_INVOCATION + of_archive + n_gets / _KEYS_A_LIST
-        n_puts = _N_PASSES * 2 + _N_LATE_KINDS  # Parquet and summary in each pass
+        n_puts = 2 * 2 + _N_LATE_KINDS  # Parquet and summary in each pass
         return HOURS_PER_MONTH * (prices.S3_GET.of(n_gets) + prices.S3_PUT.of(n_lists + n_puts))
 
 
@@ -234,13 +245,14 @@ def assumptions(settings: OutcomesSettings, cost: OutcomesCost, measured: Measur
     yield f"archive: {settings.archive_mb} MB, an object a shard and {settings.window_s:g} s; CPU us a record: {us}"
     yield f"bytes a record in the archive: {stored}; kept for {settings.archive_days:g} days"
     yield (
-        f"join: {settings.join_mb:,} MB, {measured.join_s_per_million:g} s of CPU a million rides, one core; "
-        f"an hour is joined twice, in {cost.join_s:,.1f} s of CPU each, with the outcomes of "
-        f"{settings.n_hours(OUTCOMES)} hours and the late ones of {settings.n_late_hours}"
+        f"join: {settings.join_mb:,} MB, one core, {measured.join_s_per_million:g} s of CPU a million rides, "
+        f"{measured.divided_s_per_million:g} s above {JoinOptions().bytes_per_part / 1e6:g} MB of ride events an hour: "
+        f"{cost.join_s:,.1f} s an hour"
     )
     yield (
-        "the second join is skipped if nothing came late; if an outcome did, it takes "
-        f"{cost.late_s:,.1f} s more for each hour between ({measured.scan_us:g} us a ride event)"
+        f"no outcome is late, so second passes read the late records of {settings.n_late_hours} hours alone; if each "
+        f"hour has a late one, they cost {cost.second_pass:,.2f} more, and {cost.late_s:,.1f} s of CPU for each hour "
+        "that it is late"
     )
     yield f"labelled rides: {measured.labelled_bytes:g} bytes each, kept for {settings.labelled_days:g} days"
     yield (

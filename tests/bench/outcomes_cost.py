@@ -88,6 +88,10 @@ def main() -> None:
     stream = Bucket(steady, "b", n_threads=1)
     seconds = best_s(lambda: join_hour(stream, HOUR, _ONE_THREAD, load=lambda _: model))
     _write(f"join: {seconds / n * 1e6:.1f} s a million rides")
+    n_bytes = sum(listed.n_bytes for listed in stream.list_objects(f"{PREFIX}/{RIDES}/{HOUR.partition}/"))
+    in_parts = JoinOptions(threads=1, bytes_per_part=n_bytes // 3)
+    seconds = best_s(lambda: join_hour(stream, HOUR, in_parts, load=lambda _: model))
+    _write(f"join in parts: {seconds / n * 1e6:.1f} s a million rides")
 
 
 def _write(line: str) -> None:

@@ -83,10 +83,11 @@ class DividedArchive:
         by_ride = (by_predicted_ride if kind == PREDICTIONS else by_ride_key)(bool)
         parts = [Part(index, self.n) for index in range(self.n)]
         for key, lines in self.reader.lines(self.reader.keys(kind, hour)):
-            each, fields = by_ride.fields(lines)
-            numbers = [None if one is None else part_of(one, self.n) for one in fields]
-            for part in parts:
-                mine = [line for line, number in zip(each, numbers, strict=True) if number in {None, part.index}]
+            divided: list[list[bytes]] = [[] for _ in parts]
+            for line, field_of_line in zip(*by_ride.fields(lines), strict=True):
+                for mine in divided if field_of_line is None else (divided[part_of(field_of_line, self.n)],):
+                    mine.append(line)
+            for part, mine in zip(parts, divided, strict=True):
                 path = self.path(part, key)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(gzip.compress(b"\n".join(mine), 1, mtime=0))
