@@ -281,6 +281,22 @@ def test_prediction_is_late_if_its_ride_event_came_hours_before(number: int, n_l
     assert gzip.decompress(body).count(b"\n") == n_late
 
 
+@dataclass
+class ForgettingS3(MemoryS3):
+    """An object of outcomes goes when the bucket is first asked for late ones, as if a ride were forgotten then."""
+
+    def _read(self, key: str) -> bytes | None:
+        if key.startswith("late/outcomes/"):
+            self.take(f"archive/outcomes/{(HOUR + 5).partition}/")
+        return super()._read(key)
+
+
+def test_late_records_are_not_stored_if_the_archive_changes_during_the_join() -> None:
+    bucket = Bucket(ForgettingS3(steady_streams().store().s3.objects), "b", n_threads=1)
+    join(bucket, 5)
+    assert [one.split("/")[1] for one in bucket.keys("late/")] == ["predictions"]
+
+
 def test_damaged_late_records_are_stored_again() -> None:
     bucket = steady_streams().store()
     join(bucket, 5)
