@@ -438,6 +438,22 @@ def streams_prediction(prediction_id: bytes) -> bytes:
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"bytes_per_part": 60}])
+def test_predictions_after_the_horizon_are_of_the_rides_that_had_none(options: dict[str, int]) -> None:
+    streams = ArchivedStreams()
+    for number, is_predicted in enumerate([True, False, False]):
+        streams.ride(number, number, is_predicted=is_predicted)
+    on_time, late, later = (one.envelope.data for one in predictions_of(streams.rides, streams.model))
+    streams.add_prediction(late, 60 * 6)
+    streams.add_prediction(on_time.replace(b"17.98", b"17.99"), 60 * 8)
+    streams.add_prediction(late.replace(b"17.98", b"17.99"), 60 * 9)
+    streams.add_prediction(later, 60 * 10)
+    bucket = streams.store(n_per_object=1)
+    summary = join(bucket, SECOND, **options)
+    assert (summary.n_without_outcome, summary.n_conflicting, summary.n_skewed) == (3, 1, 0)
+    assert [ride["conflicting"] for ride in rides(bucket)] == [False, True, False]
+
+
 def test_busy_hour_is_joined_in_parts_with_the_same_result() -> None:
     streams = busy_streams()
     streams.ride(data=b"no ride", minute=30)

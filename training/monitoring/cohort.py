@@ -11,7 +11,7 @@ from lambda_function.core.outcomes import ride_key
 from lambda_function.core.pickup_time import pickup_seconds
 from lambda_function.core.processor import RideBatch
 from training.data.labelled import REJECTED, WAITING
-from training.monitoring.archive_reader import ArchiveReader, ObjectRecords, by_prediction_id
+from training.monitoring.archive_reader import ArchiveReader, Filter, ObjectRecords, by_prediction_id
 from training.monitoring.audit import account_for
 from training.monitoring.division import WHOLE, Part
 from training.monitoring.failures import first_numbers, is_before
@@ -181,28 +181,27 @@ class Cohort:
         return self.versions.setdefault(name, len(self.versions)) if name else _NO_VERSION
 
     def _read_later_predictions(self) -> None:
-        """Read the predictions of later hours for the cohort: beyond the first horizon only if a ride has none yet.
+        """Read the predictions of later hours for the cohort: beyond the first horizon only for rides that have none.
 
         So an hour that is joined again after an outage has the predictions that came when the function was back.
         """
-        by_id, missing = self.predictions.by_id, self._missing
         first = horizon(self.hour, self.options.outcome_delay_minutes)
-        end = horizon(self.hour, self.options.outcome_delay_minutes, SECOND)
         for hour in hours_between(self.hour + 1, first):
-            left = missing.keys() - by_id.keys()
-            wanted = by_prediction_id(self._is_of(left) if left else by_id.__contains__)
-            end_s = (end if left else first).timestamp()
+            left = self._left()
+            wanted = by_prediction_id(self._is_of(left) if left else self.predictions.by_id.__contains__)
             for one in self.reader.read(PREDICTIONS, hour, wanted):
-                self.predictions.add(record for record in one.records if record.at_s < end_s)
+                self.predictions.add(record for record in one.records if record.at_s < first.timestamp())
         self.n_duplicates += self.predictions.n_repeated
-        left = missing.keys() - by_id.keys()
-        is_again = self.pass_number == SECOND and left
-        if is_again or any(missing[event_id] != NO_ROW for event_id in left):
-            hours = hours_between(self.hour + (1 + self.late.reach_hours), end)
-            for records in self.late.read(self.reader, PREDICTIONS, hours, by_prediction_id(self._is_of(left))):
-                self.predictions.add(records)
-                if not missing.keys() - by_id.keys():
-                    return
+        left = self._left() if self.pass_number == SECOND else self._left_rides()
+        if not left:
+            return
+        begin = self.hour + (1 + self.late.reach_hours)
+        if first < begin.start:  # the first pass reads a part of the hour before
+            for one in self.reader.read(PREDICTIONS, begin + -1, self._filter(left)):
+                self._add_left((record for record in one.records if record.at_s >= first.timestamp()), left)
+        hours = hours_between(begin, horizon(self.hour, self.options.outcome_delay_minutes, SECOND))
+        for records in self.late.read(self.reader, PREDICTIONS, hours, self._filter(left)):
+            self._add_left(records, left)
 
     def _is_earlier(self) -> Callable[[str], bool]:
         """Return whether a prediction is of a ride that came before the hour; it notes the late ones.
@@ -223,10 +222,26 @@ class Cohort:
 
     def _read_earlier_predictions(self) -> None:
         """Read those of the hour before if a ride has none: the streams' clocks may differ at the hour's start."""
-        left = {event_id for event_id, row in self._missing.items() if row != NO_ROW} - self.predictions.by_id.keys()
-        if left:
-            for one in self.reader.read(PREDICTIONS, self.hour + -1, by_prediction_id(self._is_of(left))):
-                self.predictions.add(one.records)
+        if left := self._left_rides():
+            for one in self.reader.read(PREDICTIONS, self.hour + -1, self._filter(left)):
+                self._add_left(one.records, left)
+
+    def _left(self) -> set[str]:
+        """Return the ids of records and rides that have no prediction yet."""
+        return self._missing.keys() - self.predictions.by_id.keys()
+
+    def _left_rides(self) -> set[str]:
+        return {event_id for event_id in self._left() if self._missing[event_id] != NO_ROW}
+
+    def _filter(self, left: Set[str]) -> Filter:
+        """Return a filter for the predictions of these ids and of their records."""
+        records = set(map(_record_id, left))
+        return by_prediction_id(lambda prediction_id: _record_id(prediction_id) in records)
+
+    def _add_left(self, records: Iterable[ArchivedRecord], left: Set[str]) -> None:
+        """Add predictions of ids that are left: whether others have come again must not depend on these."""
+        by_id = self.predictions.by_id
+        self.predictions.add(records, lambda prediction_id: prediction_id in by_id and prediction_id not in left)
 
     def _is_of(self, missing: Set[str]) -> Callable[[str], bool]:
         """Return whether a prediction is of the cohort; that of a part is of its record, whatever divided it."""
