@@ -459,9 +459,11 @@ def test_busy_hour_is_joined_in_parts_with_the_same_result() -> None:
     streams.ride(data=b"no ride", minute=30)
     streams.ride(data=ride_bytes(1) + ride_bytes(2) + b"{}", minute=31)
     streams.outcome(data=b"no outcome", minute=30)
+    streams.outcomes.append(streams.outcomes[-1])  # archived twice, and in each part
     bucket = streams.store(n_per_object=50)
     first = result(bucket)
     assert result(bucket, bytes_per_part=1500) == first
+    assert load_summary(bucket, HOUR).n_duplicates == 1  # type: ignore[union-attr]
     cut = next(bucket.keys("archive/predictions/"))
     bucket.s3.objects[cut] = bucket.s3.objects[cut][:-1]
     damaged_first = result(bucket)

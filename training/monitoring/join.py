@@ -179,6 +179,7 @@ class _Join:
     rejects: dict[str, Reject] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)  # status of records and parts that are no ride event, by id
     sums: Counter[str] = field(default_factory=Counter)  # numbers of the summary, by name
+    outcome_duplicates: Counter[str] = field(default_factory=Counter)  # by id: the most that a part has seen
     late_keys: set[str] = field(default_factory=set)  # ride keys of late outcomes
     late_predictions: set[str] = field(default_factory=set)  # their ids
 
@@ -202,10 +203,11 @@ class _Join:
         self.late_predictions |= cohort.late_predictions
         self.table.label()
         self.rejects |= outcomes.rejects
+        self.outcome_duplicates |= outcomes.duplicates
         self.sums.update(
             n_conflicting=len(cohort.conflicting),
             n_differing=cohort.n_differing,
-            n_duplicates=cohort.n_duplicates + outcomes.n_duplicates,
+            n_duplicates=cohort.n_duplicates,
             n_outcomes=outcomes.n_outcomes,
             n_outcomes_unmatched=outcomes.n_unmatched,
             n_outcomes_unusable=outcomes.n_unusable,
@@ -260,7 +262,7 @@ class _Join:
             n_bytes=inputs.n_bytes,
             inputs=inputs.digest,
             duckdb=duckdb.__version__,
-            **self.sums,
+            **(self.sums + Counter(n_duplicates=self.outcome_duplicates.total())),
         )
 
 

@@ -38,7 +38,7 @@ class OutcomeMatch:
         outcome_delay_minutes: How late outcomes may be; so far back, ride events are looked for.
         late: The late outcomes of the hours after the first horizon.
         part: Which outcomes are read.
-        n_duplicates: Outcomes until the first horizon that came more than once with the same id.
+        duplicates: How often an outcome came again until the first horizon, by its id. Parts may share it.
         n_outcomes: Outcomes that arrived in the hour.
         n_unmatched: Of these, those without a ride event before them, as far as ride events are looked for.
         unmatched_keys: Their ride keys.
@@ -54,7 +54,7 @@ class OutcomeMatch:
     outcome_delay_minutes: int
     late: LateRecords
     part: Part = WHOLE
-    n_duplicates: int = 0
+    duplicates: Counter[str] = field(default_factory=Counter)
     n_outcomes: int = 0
     n_unmatched: int = 0
     n_unusable: int = 0
@@ -110,7 +110,7 @@ class OutcomeMatch:
             if record.at_s >= end_s:
                 continue
             if record.id in self._seen:
-                self.n_duplicates += record.at_s < first_end_s
+                self.duplicates[record.id] += record.at_s < first_end_s
                 continue
             self._seen.add(record.id)
             yield record
