@@ -476,7 +476,11 @@ def test_labelled_rides_stay_if_the_archive_has_lost_ride_events() -> None:
     streams.ride(2, 6)
     bucket = streams.store(n_per_object=1)
     before = encode_summary(join(bucket)), bucket.s3.objects[labelled_key(HOUR)]
-    del bucket.s3.objects[next(key for key in bucket.s3.objects if key.startswith("archive/rides/"))]
+    gone = next(key for key in bucket.s3.objects if key.startswith("archive/rides/"))
+    bucket.s3.objects[gone] = b"damaged"
+    with pytest.raises(UserError, match=f"restore {gone}"):
+        join(bucket, SECOND)
+    del bucket.s3.objects[gone]
     with pytest.raises(UserError, match="holds 1 ride events of 2026-08-01T09, and 2 are labelled"):
         join(bucket, SECOND)
     assert (bucket.s3.objects[summary_key(HOUR)], bucket.s3.objects[labelled_key(HOUR)]) == before

@@ -9,7 +9,7 @@ threads or the machine. The summary is stored last, and marks the hour as joined
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -116,7 +116,7 @@ def _join(bucket: Bucket, plan: _Plan, load: Load) -> HourSummary:
         for part, part_reader in divided.parts():
             join.add(part, part_reader)
         parquet, summary = table.write(list(join.versions)), join.summary()
-        _check_none_goes(hour, before.n_rides, table.n_rides())
+        _check_none_goes(hour, before.n_rides, table.n_rides(), reader.problems)
     for key, body in reject_objects(options.outcome_stream, join.rejects):
         bucket.write_once(key, body)
     if bucket.replace(labelled_key(hour), parquet, before.etag) is None:
@@ -139,12 +139,13 @@ def _stored_before(bucket: Bucket, hour: Hour, table: RideTable) -> _Before:
     return _Before(stored.etag, table.n_rides_of(stored.body)) if stored else _Before(None, 0)
 
 
-def _check_none_goes(hour: Hour, n_before: int, n: int) -> None:
+def _check_none_goes(hour: Hour, n_before: int, n: int, damaged: Iterable[str]) -> None:
     """Raise UserError if a join would leave fewer labelled rides than there were."""
     if n < n_before:
+        keys = ", ".join(sorted(damaged))
         raise UserError(
             f"the archive holds {n:,} ride events of {hour}, and {n_before:,} are labelled: these stay",
-            f"restore the archive's objects, or delete {labelled_key(hour)} to join what is left",
+            f"restore {keys or 'its objects'}, or delete {labelled_key(hour)} to join what is left",
         )
 
 
