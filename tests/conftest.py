@@ -27,8 +27,9 @@ os.environ |= {
 
 
 HEAVY_FOLDERS = {"fuzz", "integration", "package", "parity"}
-_FIT_OR_DRAW = "backtest cli_models export fit gate pipeline release report synthetic tracking tracking_mirror"
-FIT_OR_DRAW = {f"test_{name}.py" for name in _FIT_OR_DRAW.split()}
+_FIT = "backtest cli_models export fit gate labelled_rides pipeline release tracking tracking_mirror"
+_DRAW = "join_bench report synthetic"
+FIT_OR_DRAW = {f"test_{name}.py" for name in f"{_FIT} {_DRAW}".split()}
 """Unit tests that fit models, draw or run git: they take seconds, others milliseconds."""
 
 

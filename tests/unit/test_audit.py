@@ -235,7 +235,7 @@ def faults(draw: st.DrawFn) -> dict[str, set[int]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=min(60, settings().max_examples))  # 90 ms each
+@settings(max_examples=min(30, settings().max_examples))  # an example takes 90 ms or more
 @given(faults(), st.sets(st.integers(0, 7)), FORMS, st.sampled_from([10**9, 1500, 300]))
 def test_any_faults_are_counted_exactly(
     planted: dict[str, set[int]], removed: set[int], form: dict[str, Any], bytes_per_part: int

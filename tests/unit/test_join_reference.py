@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ def expected(
     return rows
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sent=RIDES, outcomes=OUTCOMES, n_per_object=st.integers(1, 4), pass_number=st.sampled_from([FIRST, SECOND]))
 def test_join_equals_the_plain_reference(

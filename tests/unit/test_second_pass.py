@@ -99,7 +99,7 @@ MINUTES = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rides=st.lists(st.tuples(MINUTES, IDS, st.sampled_from(["at once", "late", "twice", "never"])), max_size=8),
     outcomes=st.lists(st.tuples(IDS, MINUTES, st.integers(0, 3)), max_size=10),  # of 0 minutes are bad
