@@ -10,18 +10,10 @@ import numpy as np
 
 from infra.local.s3 import MemoryS3, S3StandIn
 from lambda_function.aws.archive_store import compress
-from lambda_function.core.archive_lines import (
-    OUTCOMES,
-    PREDICTIONS,
-    RIDES,
-    archive_key,
-    digest_of,
-    encode_lines,
-    partition,
-)
+from lambda_function.core.archive_lines import archive_key, digest_of, encode_lines, partition
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.processor import process
-from lambda_function.core.records import Envelope, KinesisRecord
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, Envelope, KinesisRecord
 from tests.builders import SHARD_ID, interval_bundle, ride_bytes
 from training.data.months import Month
 from training.data.rides import Rides

@@ -18,7 +18,7 @@ from infra.stack.conditions import decide
 from infra.stack.describe import describe_stack, physical_names
 from infra.stack.template import TEMPLATE
 from infra.stack.translate import transform
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from training.errors import UserError
 
 _CONVERTED: dict[str, tuple[str, Callable[[Any], object]]] = {

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from lambda_function.core.archive_lines import PREFIX, RIDES
+from lambda_function.core.archive_lines import PREFIX
+from lambda_function.core.records import RIDES
 from training.errors import UserError
 from training.monitoring.hours import EARLY, Due, Hour, horizon, hour_of_key, hours_between, pass_of
 from training.monitoring.summary import HourSummary

@@ -29,7 +29,7 @@ class ArchiveStore:
         """Store the records of one shard (n,), in order. The same records give the same keys and bytes.
 
         Args:
-            kind: One of `archive_lines.KINDS`.
+            kind: One of `records.KINDS`.
             records: At least one.
             time_left_s: Returns the seconds in which a request may still start; called before each one.
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from lambda_function.aws.signature import KEY_ARN
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.channel import ACTIVATION_DELAY_S
-from lambda_function.core.records import stream_of_arn
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, stream_of_arn
 from lambda_function.errors import ConfigurationError
 
 JSON, KPL = "json", "kpl"

@@ -33,8 +33,6 @@ from lambda_function.core.records import (
 )
 from lambda_function.errors import ArchiveError, RejectError
 
-RIDES, PREDICTIONS, OUTCOMES = "rides", "predictions", "outcomes"
-KINDS = (RIDES, PREDICTIONS, OUTCOMES)
 PREFIX, SUFFIX = "archive", ".ndjson.gz"
 
 MAX_DEPTH = 8

@@ -9,6 +9,10 @@ import msgspec
 from lambda_function.core.events import INVALID_FIELD, NOT_BASE64, Reject
 from lambda_function.errors import ConfigurationError, RejectError
 
+RIDES, PREDICTIONS, OUTCOMES = "rides", "predictions", "outcomes"
+KINDS = (RIDES, PREDICTIONS, OUTCOMES)
+"""The kinds of records, one a stream."""
+
 MAX_RECORD_BYTES = 1024 * 1024
 """The size limit of one record on a stream, data and partition key together."""
 

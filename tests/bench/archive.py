@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from infra.operate.lambda_event import lambda_record
-from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, RIDES, encode_lines
+from lambda_function.core.archive_lines import encode_lines
 from lambda_function.core.events import decode_prediction
 from lambda_function.core.kpl import MAGIC
 from lambda_function.core.outcomes import Outcome, encode_outcome
 from lambda_function.core.processor import process
-from lambda_function.core.records import MAX_RECORD_BYTES, Entry, decode_records
+from lambda_function.core.records import KINDS, MAX_RECORD_BYTES, OUTCOMES, PREDICTIONS, RIDES, Entry, decode_records
 from tests.bench.archive_stand_ins import archiver_around
 from tests.bench.comparators import plain_archive
 from tests.bench.figures import BYTES, MB, TIMES, US, Figure

@@ -6,7 +6,7 @@ from typing import Any
 
 from lambda_function.archive import build_archiver
 from lambda_function.aws.settings import ArchiveSettings
-from lambda_function.core.archive_lines import KINDS
+from lambda_function.core.records import KINDS
 from tests.bench.stand_ins import Context, Nowhere
 
 

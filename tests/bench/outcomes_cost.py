@@ -16,8 +16,8 @@ from infra.local.demo.replay import ride_events
 from infra.local.s3 import MemoryS3
 from infra.operate.outcomes import outcome_entries
 from lambda_function.aws.archive_store import GZIP_LEVEL
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, PREFIX, RIDES, encode_lines
-from lambda_function.core.records import KinesisRecord
+from lambda_function.core.archive_lines import PREFIX, encode_lines
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, KinesisRecord
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, archive, archive_steady_stream, archived_record, predictions_of
 from training.data.load import load_rides

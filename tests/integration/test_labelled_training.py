@@ -6,8 +6,8 @@ import pytest
 from infra.local.demo.replay import ride_events
 from infra.local.s3 import MemoryS3
 from infra.operate.outcomes import outcome_entries
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.bundle import MANIFEST
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, interval_bundle
 from tests.builders_archive import HOUR, archive, archived_record, predictions_of
 from tests.builders_tlc import real_rides

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from infra.local.demo.replay import ride_events
 from lambda_function.aws.archive_store import ArchiveStore
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.events import decode_prediction
 from lambda_function.core.outcomes import Outcome, encode_outcome
 from lambda_function.core.processor import process
-from lambda_function.core.records import Entry, Envelope, KinesisRecord
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, Entry, Envelope, KinesisRecord
 from tests.builders import SHARD_ID, SMALL_PARAMETERS, training_facts
 from tests.builders_tlc import needs_real_months
 from tests.fakes import BUCKET, FakeS3

@@ -9,10 +9,10 @@ from infra.local.simulation.simulation import BUCKET, Simulation, SimulationOpti
 from infra.operate.lambda_event import LambdaRecord, lambda_records
 from lambda_function.archive import ArchiveHandler, build_archiver
 from lambda_function.aws.settings import ArchiveSettings
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.events import decode_prediction, decode_reject, partition_key
 from lambda_function.core.kpl import is_aggregated, pack, unpack
 from lambda_function.core.outcomes import Outcome, encode_outcome
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.replay import replay_event
 from tests.builders import small_bundle
 from tests.fakes import FakeClock, FakeContext

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_function.aws.rejects import reject_key
-from lambda_function.core.archive_lines import RIDES, archive_key
+from lambda_function.core.archive_lines import archive_key
 from lambda_function.core.events import NOT_JSON, encode_reject
-from lambda_function.core.records import KinesisRecord, build_reject, sub_record
+from lambda_function.core.records import RIDES, KinesisRecord, build_reject, sub_record
 from lambda_function.errors import RejectError
 from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, STREAM_ARN, event_id, kinesis_records, sequence_number
 from tests.builders_failed import ARCHIVER, FAILURE_KEY, failure

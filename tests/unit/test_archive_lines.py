@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -252,3 +254,9 @@ def test_key_holds_kind_hour_shard_first_record_and_digest() -> None:
 )
 def test_partition_is_the_hour_in_utc(at_s: float, hour: str) -> None:
     assert partition(at_s) == hour
+
+
+def test_predicting_function_starts_without_the_code_of_the_archive() -> None:
+    code = "import sys, lambda_function.handler; print('lambda_function.core.archive_lines' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    assert ended.stdout.split() == ["False"]

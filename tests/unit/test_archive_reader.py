@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local.s3 import MemoryS3
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES, encode_lines
+from lambda_function.core.archive_lines import encode_lines
 from lambda_function.core.outcomes import decode_outcomes, ride_key
 from lambda_function.core.processor import RideBatch
-from lambda_function.core.records import KinesisRecord
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, KinesisRecord
 from tests.builders import raw_ride_bytes
 from tests.builders_archive import HOUR, archive, archived_record, at_s
 from training.monitoring.archive_reader import ArchiveReader, by_predicted_ride, by_prediction_id, by_ride_key

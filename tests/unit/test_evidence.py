@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from lambda_function.core.archive_lines import RIDES, archive_prefix
+from lambda_function.core.archive_lines import archive_prefix
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.core.events import decode_prediction
+from lambda_function.core.records import RIDES
 from tests.builders import ride_bytes, small_bundle
 from tests.kits.audited_hour import AuditedHour, changed
 from tests.kits.simulation_strategies import aggregate

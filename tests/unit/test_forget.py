@@ -17,10 +17,11 @@ from infra.operate.forget.forget import Forget, ForgetReport
 from infra.operate.forget.without import RideSearch, archive_without
 from infra.operate.redrive.records import decode_rejects
 from lambda_function.aws.rejects import reject_key
-from lambda_function.core.archive_lines import KINDS, decode_lines
+from lambda_function.core.archive_lines import decode_lines
 from lambda_function.core.events import decode_ride_event, encode_reject
 from lambda_function.core.kpl import pack
 from lambda_function.core.outcomes import decode_outcome
+from lambda_function.core.records import KINDS
 from tests.builders import SHARD_ID, STREAM, ride_bytes
 from tests.builders_archived import HOUR, archived
 from tests.builders_failed import FAILURE_KEY, Countdown, Mortal, ProcessEnd, failure, reject_at

@@ -9,9 +9,9 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.events import decode_reject
 from lambda_function.core.outcomes import decode_outcomes
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from tests.builders import interval_bundle, ride_bytes
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from training.data.labelled import COLUMNS

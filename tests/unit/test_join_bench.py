@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.s3 import FolderS3
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from tests.bench.join_growth import JoinCost, plot_joins, probe
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, archive_steady_stream

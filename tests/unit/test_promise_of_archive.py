@@ -10,9 +10,9 @@ from infra.local.event_source.config import MappingConfig
 from infra.local.simulation.kinesis import MemoryStream
 from infra.local.simulation.simulation import BUCKET, OUTCOME_STREAM, OUTPUT_STREAM, SimulationOptions
 from infra.operate.lambda_event import lambda_records
-from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, PREFIX, RIDES, decode_lines
+from lambda_function.core.archive_lines import PREFIX, decode_lines
 from lambda_function.core.outcomes import Outcome, encode_outcome
-from lambda_function.core.records import Entry
+from lambda_function.core.records import KINDS, OUTCOMES, PREDICTIONS, RIDES, Entry
 from tests.builders import STREAM, STREAM_ARN, small_bundle
 from tests.kits.faults import At, FaultSchedule, FaultySimulation
 from tests.kits.simulation import PATIENCE_S, data_of, parts_of

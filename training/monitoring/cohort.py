@@ -5,11 +5,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
-from lambda_function.core.archive_lines import PREDICTIONS, RIDES, ArchivedRecord
+from lambda_function.core.archive_lines import ArchivedRecord
 from lambda_function.core.events import ride_columns
 from lambda_function.core.outcomes import ride_key
 from lambda_function.core.pickup_time import pickup_seconds
 from lambda_function.core.processor import RideBatch
+from lambda_function.core.records import PREDICTIONS, RIDES
 from training.data.labelled import REJECTED, WAITING
 from training.monitoring.archive_reader import ArchiveReader, Filter, ObjectRecords, by_prediction_id
 from training.monitoring.audit import account_for

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
-from lambda_function.core.archive_lines import PREDICTIONS, RIDES, archive_prefix
+from lambda_function.core.archive_lines import archive_prefix
+from lambda_function.core.records import PREDICTIONS, RIDES
 from training.monitoring.archive_reader import ArchiveReader, by_predicted_ride, by_ride_key
 from training.monitoring.hours import Hour
 

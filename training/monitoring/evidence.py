@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 
 import duckdb
 
-from lambda_function.core.archive_lines import PREDICTIONS, RIDES
 from lambda_function.core.events import decode_prediction
 from lambda_function.core.processor import RideBatch
+from lambda_function.core.records import PREDICTIONS, RIDES
 from lambda_function.errors import BundleError
 from training.data.labelled import LOST
 from training.errors import NoSuchVersionError

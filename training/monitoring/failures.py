@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from lambda_function.aws.rejects import PREFIX
-from lambda_function.core.archive_lines import RIDES, archive_prefix
+from lambda_function.core.archive_lines import archive_prefix
 from lambda_function.core.events import decode_reject
-from lambda_function.core.records import stream_of_arn
+from lambda_function.core.records import RIDES, stream_of_arn
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 

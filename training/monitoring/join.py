@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import duckdb
 
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, PREFIX, RIDES
+from lambda_function.core.archive_lines import PREFIX
 from lambda_function.core.events import Reject
 from lambda_function.core.outcomes import ride_key
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
 from training.errors import BucketError, UserError
 from training.monitoring.accuracy import outcome_share_by_third, rmse_bounds_minutes, rmse_minutes, sums_by_version

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lambda_function.aws.rejects import reject_key
-from lambda_function.core.archive_lines import OUTCOMES, RIDES, ArchivedRecord
+from lambda_function.core.archive_lines import ArchivedRecord
 from lambda_function.core.events import Reject, encode_reject
 from lambda_function.core.outcomes import Outcome, decode_outcome, decode_outcomes, outcome_minutes, ride_key
 from lambda_function.core.processor import RideBatch
+from lambda_function.core.records import OUTCOMES, RIDES
 from lambda_function.errors import RejectError
 from training.monitoring.archive_reader import ArchiveReader, by_ride_key
 from training.monitoring.cohort import MICROSECONDS_PER_S, in_batches, microseconds

@@ -17,8 +17,9 @@ import duckdb
 import msgspec
 import numpy as np
 
-from lambda_function.core.archive_lines import KINDS, OUTCOMES, PREDICTIONS, RIDES, ArchivedRecord, archive_prefix
+from lambda_function.core.archive_lines import ArchivedRecord, archive_prefix
 from lambda_function.core.outcomes import ride_key
+from lambda_function.core.records import KINDS, OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.errors import ArchiveError
 from training.errors import BucketError
 from training.monitoring.failures import first_numbers, is_before

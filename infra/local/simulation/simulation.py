@@ -30,8 +30,7 @@ from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.rejects import RejectStore
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.telemetry import ArchiveTelemetry, Telemetry
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
-from lambda_function.core.records import Entry
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, Entry
 from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket

@@ -11,9 +11,8 @@ from botocore.exceptions import ClientError
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from infra.local.stack import Stack
-from lambda_function.core.archive_lines import OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.core.events import NOT_JSON, encode_reject
-from lambda_function.core.records import build_reject
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, build_reject
 from lambda_function.errors import RejectError, StoreError
 from tests.builders import SHARD_ID
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
