@@ -10,7 +10,12 @@ FOLDER = "monitor/hours/"
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over labelled rides of 1 to 60 minutes; an error is predicted minus actual minutes."""
+    """Sums over labelled rides of 1 to 60 minutes; an error is predicted minus actual minutes.
+
+    Attributes:
+        sum_fourth_power: Of the errors, from which follows how the mean squared error of so many rides varies. Figures
+            of monitoring have it; the join's summary leaves it at 0.
+    """
 
     n: int = 0
     sum_error: float = 0.0
@@ -19,6 +24,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     n_with_interval: int = 0
     n_within_interval: int = 0
     sum_width_minutes: float = 0.0
+    sum_fourth_power: float = 0.0
 
 
 class Third(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,161 @@
+"""`monitor/status.json`: the newest state of monitoring, for the command line, the report, the demo and the doctor."""
+
+from datetime import date
+from typing import Literal
+
+import msgspec
+
+from training.errors import BucketError
+from training.monitoring.calibration_status import CalibrationStatus
+from training.registry.bucket import Bucket
+
+STATUS_KEY = "monitor/status.json"
+STATUS_FORMAT = 1
+
+State = Literal["ok", "alarm", "unknown"]
+"""An alarm stays until a new model serves or somebody acknowledges it; unknown: there is nothing to compare."""
+
+
+class QuantityStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A quantity on the last monitored day beside the reference.
+
+    Attributes:
+        name: One of `DATA_QUANTITIES` or `PERFORMANCE_QUANTITIES`.
+        group: "data" or "performance".
+        unit: Of the values, as in "miles".
+        today: The median of a data quantity, the value of a performance quantity; None without rides.
+        reference: The same of all reference days of the day's kind.
+        usual_low: Below it are 5 % of the reference days of the day's kind; above `usual_high` are 5 %.
+        evidence: Of the detector, M_q.
+    """
+
+    name: str
+    group: str
+    unit: str
+    today: float | None = None
+    reference: float | None = None
+    usual_low: float | None = None
+    usual_high: float | None = None
+    evidence: float = 0.0
+    state: State = "unknown"
+
+
+class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of all quantities of a group together, which an alarm is for.
+
+    Attributes:
+        group: "data" or "performance".
+        evidence: The mean of the quantities' evidence; at the threshold there is an alarm.
+        since: The day of the alarm; None without one.
+        quantity: The quantity with the most evidence; None if nothing is known.
+        text: One sentence: what moved, since when, how sure that is, and what to do.
+    """
+
+    group: str
+    state: State = "unknown"
+    evidence: float = 0.0
+    threshold: float = 365.0
+    since: date | None = None
+    quantity: str | None = None
+    text: str = ""
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """A value over the last days, at most 28, with a plain 95 % interval over the days, beside the reference.
+
+    Attributes:
+        quantity: "rmse_raw", "rmse_served", "bias_served" or "coverage_served", and so on.
+        value: None without rides; so are the ends of the interval, which needs two days at least.
+        reference: Of the raw value in the reference; None without one.
+    """
+
+    n_days: int
+    quantity: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reference: float | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that is to be sent to EventBridge.
+
+    Attributes:
+        event_id: The same whenever the event is sent: receivers may see it more than once.
+        time: When it happened, ISO 8601 in UTC.
+        detail_type: "ridecast monitor state change" or "ridecast channel move".
+        detail: The event's detail, flat.
+    """
+
+    event_id: str
+    time: str
+    detail_type: str
+    detail: dict[str, str | float | None] = {}
+
+
+class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest state of monitoring.
+
+    Attributes:
+        written_at: ISO 8601 in UTC.
+        channel: The channel whose model is monitored.
+        model_version: Of the channel's newest segment that serves, without calibration; None without a model.
+        served_version: The same with its calibration.
+        last_day: The last day with figures; None if there is none.
+        n_days: Days of this model with figures.
+        missing: What monitoring lacks, a sentence each.
+        announced: The key of the last history entry that events were made of, by channel.
+        pending: Events that are not sent yet.
+    """
+
+    format: int = STATUS_FORMAT
+    written_at: str
+    channel: str
+    model_version: str | None = None
+    served_version: str | None = None
+    last_day: date | None = None
+    n_days: int = 0
+    groups: tuple[GroupStatus, ...] = ()
+    quantities: tuple[QuantityStatus, ...] = ()
+    recent: tuple[Recent, ...] = ()
+    calibration: CalibrationStatus = CalibrationStatus()
+    missing: tuple[str, ...] = ()
+    announced: dict[str, str] = {}
+    pending: tuple[Event, ...] = ()
+
+
+_decode = msgspec.json.Decoder(MonitorStatus).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def load_status(bucket: Bucket) -> MonitorStatus | None:
+    """Return the newest status; None if monitoring has not run yet.
+
+    Raises:
+        BucketError: S3 fails, or the object is no status of this form.
+    """
+    stored = bucket.read(STATUS_KEY)
+    if stored is None:
+        return None
+    try:
+        status = _decode(stored.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BucketError(bucket.name, STATUS_KEY, f"is no status ({error}): delete it") from error
+    if status.format != STATUS_FORMAT:
+        problem = f"has format {status.format}, and this version of ridecast reads {STATUS_FORMAT}: use a newer one"
+        raise BucketError(bucket.name, STATUS_KEY, problem)
+    return status
+
+
+def encode_status(status: MonitorStatus) -> bytes:
+    """Encode a status as JSON with its keys sorted."""
+    return _encode(status) + b"\n"
+
+
+def save_status(bucket: Bucket, status: MonitorStatus, etag: str | None) -> str | None:
+    """Store a status if nobody else has since the one before was read; return its ETag, None if somebody has.
+
+    Raises:
+        BucketError: S3 fails.
+    """
+    return bucket.replace(STATUS_KEY, encode_status(status), etag)
