@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from infra.cli import channels, cost, demo, joined, models, operate, outcomes, records, rides, signals, tracking, train
+from infra.cli import (
+    channels,
+    cost,
+    demo,
+    joined,
+    models,
+    monitor,
+    operate,
+    outcomes,
+    records,
+    rides,
+    signals,
+    tracking,
+    train,
+)
 
 HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
 
@@ -46,6 +60,7 @@ OUTCOMES: Commands = {
     "audit": joined.audit_command,
     "forget": outcomes.forget_command,
 }
+MONITOR: Commands = {"status": monitor.status_command}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 
@@ -64,6 +79,7 @@ app.add_typer(
     name="rides",
 )
 app.add_typer(_group("Outcomes: how long rides really took.", OUTCOMES), name="outcomes")
+app.add_typer(_group("Monitoring of the served model: drift, errors, alarms.", MONITOR), name="monitor")
 app.add_typer(_group("Failed records: rejects, and batches that failed.", RECORDS), name="records")
 
 

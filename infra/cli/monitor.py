@@ -1,0 +1,63 @@
+"""`ridecast monitor`: what monitoring says about the served model."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.options import BucketAws, Json, channel_name, expand_options
+from infra.cli.output import write_json
+
+if TYPE_CHECKING:
+    from training.monitoring.status import MonitorStatus
+    from training.registry.bucket import Bucket
+
+_EXIT_ALARM, _EXIT_UNKNOWN = 1, 3
+"""As `doctor`: something is bad; nothing is, but not everything is judged (2 is a wrong option)."""
+
+_Watched = Annotated[
+    str | None,
+    typer.Option("--channel", help="Refuse if another channel is watched. (default: any)", callback=channel_name),
+]
+
+
+@expand_options
+def status_command(aws: BucketAws, channel: _Watched = None, as_json: Json = False) -> None:
+    """Show what monitoring says about the served model: drift, errors, evidence of a change, and calibration.
+
+    Reads monitor/status.json, which the monitor function writes every 15 minutes. Prints a line a quantity: its value
+    on the last whole day, in training, and its evidence of a change; then each alarm in a sentence, and the last 28
+    days beside training. Exits with 1 if an alarm sounds or calibration is frozen, with 3 if neither does but a group
+    is not judged or the status is over an hour old.
+
+    Example: ridecast monitor status --stack ridecast
+    """
+    import msgspec
+
+    from infra.cli.monitor_view import is_stale, is_unknown, sounds, write_status
+
+    status, now = load_watched(aws.open_named_bucket(), channel), datetime.now(UTC)
+    if as_json:
+        write_json({**msgspec.to_builtins(status), "is_stale": is_stale(status, now)})
+    else:
+        write_status(status, now)
+    if sounds(status) or is_unknown(status) or is_stale(status, now):
+        raise typer.Exit(_EXIT_ALARM if sounds(status) else _EXIT_UNKNOWN)
+
+
+def load_watched(bucket: "Bucket", channel: str | None) -> "MonitorStatus":
+    """Return a bucket's status.
+
+    Raises:
+        UserError: There is none, or it is of another channel.
+    """
+    from training.errors import UserError, bucket_address
+    from training.monitoring.status import load_status
+
+    status = load_status(bucket)
+    if status is None:
+        hint = "the monitor function writes it once hours are joined; see docs/monitoring.md"
+        raise UserError(f"{bucket_address(bucket.name)} has no monitor/status.json", hint)
+    if channel not in {None, status.channel}:
+        raise UserError(f"channel {status.channel} is watched, not {channel}", "leave --channel out")
+    return status

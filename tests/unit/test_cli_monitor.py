@@ -1,0 +1,116 @@
+"""`ridecast monitor` on a bucket in a folder."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.cli.monitor_view import status_table
+from infra.local.s3 import FolderS3
+from tests.builders_monitor import VERSION, group_status, monitor_status
+from tests.kits.cli import Cli
+from training.monitoring.calibration_status import CalibrationStatus
+from training.monitoring.status import STATUS_KEY, encode_status
+from training.registry.bucket import Bucket
+
+
+class Monitor(Cli):
+    """`ridecast monitor` on a folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+        super().__init__(monkeypatch, capsys, "--bucket", f"file:{folder}")
+        self.bucket = Bucket(FolderS3(folder), "folder")
+
+    def ended(self, *words: object) -> tuple[int, str, str]:
+        """Run a command of the group."""
+        return super().ended("monitor", *words)
+
+    def store(self, **changes: Any) -> None:
+        """Store a status in which all is well, with other values of some fields."""
+        self.bucket.write(STATUS_KEY, encode_status(monitor_status(**changes)))
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Monitor:
+    return Monitor(monkeypatch, capsys, tmp_path)
+
+
+def test_status_prints_a_line_a_quantity_and_ends_with_0_if_all_is_well(cli: Monitor) -> None:
+    cli.store()
+    lines = [" ".join(line.split()) for line in cli.run("status").splitlines()]
+    assert lines[0] == f"Channel stable: {VERSION}+2026-11-29T05"
+    assert "time of day 14:35 14:28 14:10 to 14:50 0.4 ok" in lines
+    assert "straight line, miles 1.20 1.60 1.50 to 1.70 812 ok" in lines
+    assert "bias, minutes -0.30 +0.00 none <0.1 ok" in lines
+    assert "RMSE served, minutes 3.90 3.80 to 4.00 4.05" in lines
+    assert "· calibration: learned from 1,200 rides" in lines
+
+
+@pytest.mark.parametrize("group", ["data", "performance"])
+def test_status_ends_with_1_and_shows_the_sentence_if_an_alarm_sounds(cli: Monitor, group: str) -> None:
+    cli.store(groups=group_status(group, "alarm", "distances fell since Monday"))
+    assert f"✗ {group}: alarm, evidence 401 of 365. distances fell since Monday" in cli.run("status", code=1)
+    assert cli("status", code=1)["groups"][group == "performance"]["state"] == "alarm"
+
+
+def test_status_ends_with_1_if_calibration_is_frozen(cli: Monitor) -> None:
+    cli.store(calibration=CalibrationStatus(state="frozen", text="outcomes look like seconds"))
+    assert "✗ calibration: outcomes look like seconds" in cli.run("status", code=1)
+
+
+def test_status_ends_with_3_if_a_group_is_not_judged(cli: Monitor) -> None:
+    cli.store(groups=group_status("data", "unknown", "one day"), missing=("the model has no reference",))
+    text = cli.run("status", code=3)
+    assert "? data: unknown" in text
+    assert "! missing: the model has no reference" in text
+
+
+def test_status_that_nobody_writes_any_more_is_not_taken_for_a_good_one(cli: Monitor) -> None:
+    written = datetime.now(UTC) - timedelta(hours=5)
+    cli.store(written_at=written.isoformat())
+    assert f"this status was written at {written:%Y-%m-%d %H:%M}Z" in cli.run("status", code=3)
+    assert cli("status", code=3)["is_stale"]
+
+
+def test_json_is_the_stored_status(cli: Monitor) -> None:
+    cli.store()
+    found = cli("status")
+    assert found.pop("is_stale") is False
+    stored = cli.bucket.read(STATUS_KEY)
+    assert stored
+    assert found == msgspec.json.decode(stored.body)
+
+
+def test_status_without_a_day_or_a_model_is_shown(cli: Monitor) -> None:
+    nothing: dict[str, Any] = {"groups": (), "quantities": (), "recent": (), "missing": ("no labelled rides yet",)}
+    cli.store(model_version=None, served_version=None, last_day=None, n_days=0, **nothing)
+    text = cli.run("status", code=3)
+    assert "no model\ntoday is no whole day yet" in text
+    assert "no labelled rides yet" in text
+
+
+def test_bucket_without_status_is_one_sentence(cli: Monitor) -> None:
+    assert "has no monitor/status.json: the monitor function writes it" in cli.refuses("status")
+    cli.bucket.write(STATUS_KEY, b"{}")
+    assert "monitor/status.json is no status" in cli.refuses("status")
+
+
+def test_other_channel_than_the_watched_one_is_refused(cli: Monitor) -> None:
+    cli.store()
+    assert cli("status", "--channel", "stable")["channel"] == "stable"
+    assert "channel stable is watched, not candidate" in cli.refuses("status", "--channel", "candidate")
+
+
+def test_no_control_character_of_a_bucket_reaches_the_terminal(cli: Monitor) -> None:
+    cli.store(missing=("a\x1b[31mb",), groups=group_status("data", "alarm", "c\x07d"))
+    text = cli.run("status", code=1)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_short_table_has_four_columns_and_few_rows() -> None:
+    rows = status_table(monitor_status())
+    assert ("rides within their interval", "80.5 %", "80.0 %", "ok") in rows
+    assert len(rows) <= 8

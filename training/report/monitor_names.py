@@ -1,0 +1,100 @@
+"""Names and texts of monitored quantities for people: in the terminal, and on the monitoring page."""
+
+from typing import NamedTuple
+
+from training.report.html import MINUS
+
+NO_VALUE = "\N{EN DASH}"
+_MINUTES_PER_HOUR = 60
+_HUGE, _WHOLE, _SMALL = 1e6, 10.0, 0.1
+
+
+class Named(NamedTuple):
+    """A quantity's name for people and its unit; `is_share` values run from 0 to 1 and are shown in percent."""
+
+    name: str
+    unit: str = ""
+    is_share: bool = False
+    is_signed: bool = False
+
+
+NAMES = {
+    "trip_distance_miles": Named("trip distance", "miles"),
+    "minute_of_day": Named("time of day"),
+    "pickup_uptown_miles": Named("pickup, uptown", "miles"),
+    "pickup_crosstown_miles": Named("pickup, crosstown", "miles"),
+    "dropoff_uptown_miles": Named("drop-off, uptown", "miles"),
+    "dropoff_crosstown_miles": Named("drop-off, crosstown", "miles"),
+    "straight_line_miles": Named("straight line", "miles"),
+    "predicted_minutes": Named("predicted duration", "minutes"),
+    "bias": Named("bias", "minutes", is_signed=True),
+    "mse": Named("MSE", "minutes²"),
+    "rmse": Named("RMSE", "minutes"),
+    "mae": Named("MAE", "minutes"),
+    "coverage": Named("rides within their interval", is_share=True),
+}
+"""By the quantity's name in code. Uptown and crosstown are miles along and across Manhattan's avenues."""
+
+
+def named(quantity: str) -> Named:
+    """Return a quantity's name; a quantity that is not in NAMES keeps its own.
+
+    >>> named("straight_line_miles").name, named("rmse_raw").name, named("new_one").name
+    ('straight line', 'RMSE raw', 'new one')
+    """
+    if quantity in NAMES:
+        return NAMES[quantity]
+    base, _, kind = quantity.rpartition("_")
+    known = NAMES.get(base, Named(quantity.replace("_", " ")))
+    return known._replace(name=f"{known.name} {kind}") if base in NAMES else known
+
+
+def label(quantity: str) -> str:
+    """Return a quantity's name with its unit.
+
+    >>> label("predicted_minutes"), label("minute_of_day")
+    ('predicted duration, minutes', 'time of day')
+    """
+    one = named(quantity)
+    return f"{one.name}, {one.unit}" if one.unit else one.name
+
+
+def value_text(quantity: str, value: float | None) -> str:
+    """Return a quantity's value for people.
+
+    >>> value_text("minute_of_day", 845.4), value_text("coverage", 0.8049), value_text("mse", None)
+    ('14:05', '80.5 %', '\N{EN DASH}')
+    >>> value_text("bias", -0.3), value_text("predicted_minutes", 11.25)
+    ('\N{MINUS SIGN}0.30', '11.25')
+    """
+    if value is None:
+        return NO_VALUE
+    if quantity == "minute_of_day":
+        hours, minutes = divmod(int(value), _MINUTES_PER_HOUR)
+        return f"{hours:02d}:{minutes:02d}"
+    one = named(quantity)
+    if one.is_share:
+        return f"{100 * value:.1f} %"
+    return f"{value:{'+' if one.is_signed else ''}.2f}".replace("-", MINUS)
+
+
+def range_text(quantity: str, low: float | None, high: float | None) -> str:
+    """Return a range of values for people.
+
+    >>> range_text("bias", -0.3, 0.2), range_text("mse", None, None)
+    ('\N{MINUS SIGN}0.30 to +0.20', '\N{EN DASH}')
+    """
+    if low is None or high is None:
+        return NO_VALUE
+    return f"{value_text(quantity, low)} to {value_text(quantity, high)}"
+
+
+def evidence_text(evidence: float) -> str:
+    """Return an evidence value for people.
+
+    >>> [evidence_text(value) for value in (0.03, 0.8, 12.3, 4521.0, 3e9)]
+    ['<0.1', '0.8', '12', '4,521', '3e+09']
+    """
+    if evidence < _SMALL:
+        return "<0.1"
+    return f"{evidence:.1f}" if evidence < _WHOLE else f"{evidence:,.0f}" if evidence < _HUGE else f"{evidence:.0e}"
