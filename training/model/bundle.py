@@ -10,6 +10,9 @@ from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, ModelBundle, c
 from lambda_function.errors import BundleError
 from training.model.results import EVALUATION, Evaluation, decode_evaluation
 
+REFERENCE = "reference.json"
+"""The file with which monitoring compares later days; training/monitoring/reference.py encodes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportedBundle:
