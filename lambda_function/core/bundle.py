@@ -2,19 +2,21 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.arrays import read_arrays
-from lambda_function.core.events import decode_ride_event, ride_columns
-from lambda_function.core.features import FEATURE_NAMES, feature_matrix
+from lambda_function.core.calibration import Calibration, CalibrationTable, ride_cells, served_version
+from lambda_function.core.events import DURATION_DECIMALS, decode_ride_event, ride_columns
+from lambda_function.core.features import FEATURE_NAMES, RideColumns, feature_matrix
 from lambda_function.core.forest import Forest
 from lambda_function.core.intervals import Bounds, Interval, IntervalTables, problem_of
 from lambda_function.core.pickup_time import pickup_minute
+from lambda_function.core.versions import Sha256, Version
 from lambda_function.errors import BundleError, ForestError, RejectError
 
 MANIFEST, FOREST, GOLDEN = "manifest.json", "forest.npz", "golden.json"
@@ -27,8 +29,6 @@ MAX_GOLDEN_RIDES = 1000
 
 _MAX_SENTENCE = 1000
 
-Version = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+-\d{4}-\d{2}-[0-9a-f]{12}\Z")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A(?!manifest\.)[a-z][a-z0-9_-]{0,63}\.[a-z0-9]{1,16}\Z")]
 """A plain file name, because commands read and write files by it; not the manifest's or its signature's name."""
 
@@ -81,26 +81,64 @@ class GoldenRide(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class ModelBundle:
-    """One trained model, checked and ready to predict."""
+    """One trained model, checked and ready to predict, with a calibration or without.
+
+    Attributes:
+        intervals: The tables of the intervals as they are served; None if the bundle has no interval.
+        calibration: The factors on the forest's minutes; None without a calibration.
+        as_of: The hour until which the calibration has learned; None without one.
+    """
 
     manifest: Manifest
     forest: Forest
     intervals: IntervalTables | None = None
+    calibration: CalibrationTable | None = None
+    as_of: str | None = None
 
     @property
     def model_version(self) -> str:
         """The immutable id of this model."""
         return self.manifest.model_version
 
+    @property
+    def served_version(self) -> str:
+        """The version that predictions name: the model version, with the calibration's hour if there is one."""
+        return served_version(self.model_version, self.as_of)
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """Return this model with a calibration that `problem_of_calibration` accepts, instead of its own."""
+        range_minutes, interval = self.manifest.duration_range_minutes, self.manifest.interval
+        scale = calibration.interval_scale
+        return replace(
+            self,
+            intervals=IntervalTables.of(interval, range_minutes, scale) if interval else None,
+            calibration=CalibrationTable.of(calibration, range_minutes),
+            as_of=calibration.as_of,
+        )
+
+    def served_minutes(self, rides: RideColumns, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the minutes (n,) that are published for rides with these features: calibrated, in hundredths.
+
+        They lie within the range of the training rides.
+        """
+        raw = self.predict(matrix)
+        if self.calibration is None:
+            return np.round(raw, DURATION_DECIMALS)
+        return self.calibration.minutes(raw, ride_cells(rides, matrix))
+
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return minutes (n,) for a feature matrix (n, n_features), within the range of the training rides."""
+        """Return the forest's own minutes (n,) for features (n, n_features), within the range of the training rides.
+
+        A calibration does not change them.
+        """
         return self.forest.predict(matrix).clip(*self.manifest.duration_range_minutes)
 
     def interval_bounds(self, matrix: NDArray[np.float64], minutes: NDArray[np.float64]) -> Bounds | None:
         """Return low and high minutes (n,) as they are sent, or None if the bundle has no interval.
 
-        The arguments are features (n, n_features) and what `predict` returns for them (n,), rounded as on the wire or
-        not. The rounded minutes lie within their bounds, and the bounds within the range of the training rides.
+        The arguments are features (n, n_features) and the minutes for them (n,): `served_minutes`, or what `predict`
+        returns for a model without a calibration. The minutes, in hundredths, lie within their bounds, and the bounds
+        within the range of the training rides.
         """
         return self.intervals.bounds(minutes, matrix) if self.intervals else None
 

@@ -2,7 +2,7 @@
 
 A channel is a list of segments, newest first. A record belongs to the newest segment that begins no later than the
 record's arrival, and the oldest segment also serves everything before it. So the model depends on the record and the
-channel alone, however often and wherever the record is processed.
+channel alone, however often and wherever the record is processed. A segment may name a calibration of its model.
 """
 
 from bisect import bisect_left
@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
-from lambda_function.core.bundle import Sha256, Version, sha256
+from lambda_function.core.bundle import sha256
+from lambda_function.core.calibration import AsOf, ServedVersion, served_version, split_version
+from lambda_function.core.versions import Sha256, Version
 from lambda_function.errors import ChannelError
 
 BEGINNING = "1970-01-01T00:00:00Z"
@@ -31,6 +32,10 @@ MAX_SEGMENTS = 1000
 """The most segments of a channel: about 250 kB, half of what the function reads."""
 
 
+CALIBRATION_OFF = ("calibration off", "restore, calibration off")
+"""The kinds of moves after which no calibration follows by itself."""
+
+
 class Arm(msgspec.Struct, frozen=True):
     """A model of a segment and the half-open range of buckets that it serves."""
 
@@ -39,12 +44,19 @@ class Arm(msgspec.Struct, frozen=True):
     buckets: tuple[int, int] = ALL_BUCKETS
 
 
+class CalibrationRef(msgspec.Struct, frozen=True):
+    """The calibration of a segment's model: its hour, which its key has, and the digest of its object."""
+
+    as_of: AsOf
+    sha256: Sha256
+
+
 class Segment(msgspec.Struct, frozen=True, dict=True):
     """The arms that serve records from a time on. `effective_from` is ISO 8601 in UTC."""
 
     effective_from: str
     arms: tuple[Arm, ...]
-    calibration: Any = None  # a later version's; this one serves null only
+    calibration: CalibrationRef | None = None
 
     @cached_property
     def effective_from_s(self) -> float:
@@ -61,13 +73,19 @@ class Segment(msgspec.Struct, frozen=True, dict=True):
         """The version of the only arm."""
         return self.arm.model_version
 
+    @property
+    def served_version(self) -> str:
+        """The version that the segment's predictions name: the model version, with its calibration's hour if any."""
+        return served_version(self.model_version, self.calibration.as_of if self.calibration else None)
+
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """A channel's state as a mover writes it: the segments, and how it came to them. The function reads the first part.
 
     Attributes:
         segments: Newest first, at least one.
-        withdrawn: The version that this move took out of the newest segment; None if it began a segment of its own.
+        withdrawn: The served version that this move took out of the newest segment; None if it began a segment of its
+            own.
         moved_at: ISO 8601 in UTC.
         moved_by: A person or a job, as in ``ada@laptop``.
         why: The kind of move.
@@ -76,7 +94,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     segments: tuple[Segment, ...]
-    withdrawn: Version | None = None
+    withdrawn: ServedVersion | None = None
     moved_at: str
     moved_by: str | None = None
     why: str | None = None
@@ -84,14 +102,24 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def model_version(self) -> str:
-        """The newest segment's version."""
+        """The newest segment's model version."""
         return self.segments[0].model_version
 
     @property
+    def served_version(self) -> str:
+        """The newest segment's served version."""
+        return self.segments[0].served_version
+
+    @property
     def previous(self) -> str | None:
-        """The version that the newest segment replaced; None if the channel knows of none."""
-        before = self.segments[1].model_version if len(self.segments) > 1 else None
+        """The served version that the newest segment replaced; None if the channel knows of none."""
+        before = self.segments[1].served_version if len(self.segments) > 1 else None
         return self.withdrawn or before
+
+    @property
+    def calibration_is_off(self) -> bool:
+        """Whether somebody has stopped the calibration of the newest segment's model."""
+        return self.why in CALIBRATION_OFF
 
     def segment_at(self, arrival_time_s: float) -> Segment:
         """Return the segment of records that arrived at this time, in seconds since the epoch."""
@@ -116,6 +144,9 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `segments_sha256` is the digest of the segments' bytes, with a comma between two: else a wrong byte in a time or a
     version could be another time or version.
+
+    `withdrawn` is a model version and `withdrawn_as_of` its calibration's hour: a ridecast from before there were
+    calibrations decodes that, and then says of the segments that it is too old for them.
     """
 
     segments: tuple[msgspec.Raw, ...] = ()
@@ -123,17 +154,27 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_version: Version | None = None
     manifest_sha256: Sha256 | None = None
     withdrawn: Version | None = None
+    withdrawn_as_of: AsOf | None = None
     moved_at: str
     moved_by: str | None = None
     why: str | None = None
     move_id: str | None = None
 
 
-_FACTS = ("withdrawn", "moved_at", "moved_by", "why", "move_id")
+class _ForeignSegment(msgspec.Struct, frozen=True):
+    """A segment with a calibration of any form."""
+
+    effective_from: str
+    arms: tuple[Arm, ...]
+    calibration: msgspec.Raw
+
+
+_FACTS = ("moved_at", "moved_by", "why", "move_id")
 """The fields that a channel and its object share."""
 
 _decode = msgspec.json.Decoder(_Stored).decode
 _decode_segment = msgspec.json.Decoder(Segment).decode
+_decode_foreign_segment = msgspec.json.Decoder(_ForeignSegment).decode
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
 
 
@@ -152,9 +193,21 @@ def remedy(error: ChannelError, channel: str, bucket: str) -> str:
 def encode_channel(channel: Channel) -> bytes:
     """Return a channel's object."""
     segments = tuple(map(msgspec.json.encode, channel.segments))
-    facts = {name: getattr(channel, name) for name in _FACTS}
-    stored = _Stored(segments=tuple(map(msgspec.Raw, segments)), segments_sha256=_digest(segments), **facts)
+    stored = _Stored(
+        segments=tuple(map(msgspec.Raw, segments)),
+        segments_sha256=_digest(segments),
+        **withdrawn_facts(channel),
+        **{name: getattr(channel, name) for name in _FACTS},
+    )
     return msgspec.json.encode(stored)
+
+
+def withdrawn_facts(channel: Channel) -> dict[str, str]:
+    """Return the withdrawn version as a channel's object has it: its calibration's hour is a field of its own."""
+    if channel.withdrawn is None:
+        return {}
+    model_version, as_of = split_version(channel.withdrawn)
+    return {"withdrawn": model_version, **({"withdrawn_as_of": as_of} if as_of else {})}
 
 
 def decode_channel(data: bytes) -> Channel:
@@ -167,9 +220,9 @@ def decode_channel(data: bytes) -> Channel:
     """
     stored = _decode_stored(data)
     segments = _segments(stored)
-    if stored.segments_sha256 not in (None, _digest(segments)):
+    if not _is_whole(stored, segments):
         raise ChannelError("is damaged: its segments do not have their digest")
-    return _channel(stored, [_checked(segment) for segment in segments])
+    return _channel(stored, [_checked(segment, is_whole=True) for segment in segments])
 
 
 def salvage_channel(data: bytes) -> Channel:
@@ -179,7 +232,8 @@ def salvage_channel(data: bytes) -> Channel:
         ChannelError: None is left, or it is a channel that only a later version of this project can serve.
     """
     stored = _decode_stored(data)
-    return _channel(stored, list(_undamaged(_segments(stored))))
+    segments = _segments(stored)
+    return _channel(stored, list(_undamaged(segments, is_whole=_is_whole(stored, segments))))
 
 
 def aware_time(text: str) -> datetime:
@@ -206,27 +260,47 @@ def _segments(stored: _Stored) -> tuple[bytes, ...]:
     return (msgspec.json.encode(Segment(BEGINNING, (arm,))),)
 
 
+def _is_whole(stored: _Stored, segments: tuple[bytes, ...]) -> bool:
+    return stored.segments_sha256 in (None, _digest(segments))
+
+
 def _digest(segments: tuple[bytes, ...]) -> str:
     return sha256(b",".join(segments))
 
 
-def _checked(data: bytes) -> Segment:
+def _checked(data: bytes, *, is_whole: bool) -> Segment:
+    """Decode a segment. `is_whole`: it has the bytes that were written, so that a foreign calibration is no damage."""
     try:
         segment = _decode_segment(data)
         segment.effective_from_s  # noqa: B018 - it is a time, or ValueError
     except _BROKEN as error:
+        if is_whole and _has_foreign_calibration(data):
+            raise _too_new() from error
         raise ChannelError(f"is damaged: {_reason(error)}") from error
     if not segment.arms:
         raise ChannelError("is damaged: a segment has no arm")
-    if len(segment.arms) > 1 or segment.arm.buckets != ALL_BUCKETS or segment.calibration is not None:
-        raise ChannelError("has arms or a calibration that this version of ridecast cannot serve", is_too_new=True)
+    if len(segment.arms) > 1 or segment.arm.buckets != ALL_BUCKETS:
+        raise _too_new()
     return segment
 
 
-def _undamaged(segments: tuple[bytes, ...]) -> Iterator[Segment]:
+def _too_new() -> ChannelError:
+    return ChannelError("has arms or a calibration that this version of ridecast cannot serve", is_too_new=True)
+
+
+def _has_foreign_calibration(data: bytes) -> bool:
+    """Return whether nothing but its calibration's form keeps a segment from being decoded."""
+    try:
+        aware_time(_decode_foreign_segment(data).effective_from)
+    except _BROKEN:
+        return False
+    return True
+
+
+def _undamaged(segments: tuple[bytes, ...], *, is_whole: bool) -> Iterator[Segment]:
     for data in segments:
         try:
-            yield _checked(data)
+            yield _checked(data, is_whole=is_whole)
         except ChannelError as error:
             if error.is_too_new:
                 raise
@@ -238,7 +312,9 @@ def _channel(stored: _Stored, segments: list[Segment]) -> Channel:
     starts = [segment.effective_from_s for segment in segments]
     if any(newer <= older for newer, older in pairwise(starts)):
         raise ChannelError("is damaged: its segments are not in order, newest first")
-    return Channel(segments=tuple(segments), **{name: getattr(stored, name) for name in _FACTS})
+    withdrawn = stored.withdrawn and served_version(stored.withdrawn, stored.withdrawn_as_of)
+    facts = {name: getattr(stored, name) for name in _FACTS}
+    return Channel(segments=tuple(segments), withdrawn=withdrawn, **facts)
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,9 @@ from lambda_function.core.features import FIRST_ZONE, LAST_ZONE, RideColumns
 from lambda_function.core.spelling import respell, whole_in_text
 from lambda_function.errors import RejectError
 
+DURATION_DECIMALS = 2
+"""Hundredths of a minute on the wire: in finer digits, processors differ in the last bits of a sum."""
+
 MODEL_NAME = "ride_duration_prediction_model"
 """The course's name for its model; consumers may select by it."""
 

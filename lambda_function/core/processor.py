@@ -28,9 +28,6 @@ from lambda_function.core.pickup_time import arrival_minutes, pickup_minute, usu
 from lambda_function.core.records import MAX_KEY_BYTES, MAX_RECORD_BYTES, Entry, KinesisRecord, build_reject
 from lambda_function.errors import RejectError
 
-DURATION_DECIMALS = 2
-"""Hundredths of a minute on the wire: in finer digits, processors differ in the last bits of a sum."""
-
 _MAX_PREDICTION_BYTES = MAX_RECORD_BYTES - MAX_KEY_BYTES
 
 
@@ -195,12 +192,13 @@ class RideBatch:
 
     def predict(self, model: ModelBundle) -> ProcessedBatch:
         """Predict all rides; the batch stays as it is."""
-        matrix = feature_matrix(ride_columns([event.ride for event in self.events], self.pickup_minutes))
-        durations = np.round(model.predict(matrix), DURATION_DECIMALS)
+        rides = ride_columns([event.ride for event in self.events], self.pickup_minutes)
+        matrix = feature_matrix(rides)
+        durations = model.served_minutes(rides, matrix)
         intervals = model.encoded_intervals(matrix, durations)
         ride_ids = [event.ride_id for event in self.events]
         ids = [record.event_id for record in self.records]
-        encoded = encode_predictions(model.model_version, durations.tolist(), ride_ids, ids, intervals)
+        encoded = encode_predictions(model.served_version, durations.tolist(), ride_ids, ids, intervals)
         if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
             return self._without_the_too_large(encoded).predict(model)
         entries = list(zip(partition_keys(ride_ids), encoded, strict=True))

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from lambda_function.core.bundle import GoldenRide, ModelBundle
-from lambda_function.core.events import Prediction, decode_prediction
-from lambda_function.core.processor import DURATION_DECIMALS, process
+from lambda_function.core.events import DURATION_DECIMALS, Prediction, decode_prediction
+from lambda_function.core.processor import process
 from lambda_function.core.records import KinesisRecord
 
 _MARK = "rehearsal"

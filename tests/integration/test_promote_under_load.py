@@ -17,9 +17,8 @@ from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack
 from infra.operate.streams import publish
 from lambda_function.aws.publisher import Publisher
-from lambda_function.core.events import Prediction, decode_prediction
+from lambda_function.core.events import DURATION_DECIMALS, Prediction, decode_prediction
 from lambda_function.core.features import feature_matrix
-from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from tests.fakes import publish_bundle
 from tests.kits.streams import read_stream

@@ -14,8 +14,8 @@ from infra.local.aws import LocalAws
 from infra.local.event_source.mapping import EventSourceMapping
 from infra.local.runtime.in_process import running_in_process
 from infra.local.stack import DeployedStack
+from lambda_function.core.events import DURATION_DECIMALS
 from lambda_function.core.features import feature_matrix
-from lambda_function.core.processor import DURATION_DECIMALS
 from tests.builders import FEBRUARY, small_bundle
 from tests.builders_tlc import row_at, write_month
 from tests.kits.cli import Cli

@@ -12,9 +12,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import make_pipeline
 
 from infra.operate.lambda_event import lambda_records
-from lambda_function.core.events import Reject, encode_reject
+from lambda_function.core.events import DURATION_DECIMALS, Reject, encode_reject
 from lambda_function.core.kpl import pack
-from lambda_function.core.processor import DURATION_DECIMALS
 from tests.bench.comparators import plain_batched
 from tests.bench.course import fit_course_forest
 from tests.bench.figures import MB, MS, TIMES, US, Figure

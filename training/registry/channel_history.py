@@ -15,12 +15,22 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from lambda_function.core.channel import ACTIVATION_DELAY_S, Channel, aware_time, channel_key, decode_channel, remedy
+from lambda_function.core.channel import (
+    ACTIVATION_DELAY_S,
+    Channel,
+    aware_time,
+    channel_key,
+    decode_channel,
+    remedy,
+    withdrawn_facts,
+)
 from lambda_function.errors import ChannelError
 from training.errors import BucketError, UserError, bucket_address
 from training.registry.bucket import Bucket
 
-Why = Literal["promote", "rollback", "publish", "force", "restore"]
+Why = Literal[
+    "promote", "rollback", "publish", "force", "restore", "calibration", "calibration off", "restore, calibration off"
+]
 """The kind of move that led to a state."""
 
 _KEY = re.compile(r".*/(\d{8}T\d{6}\.\d{6}Z)-([a-z]+-\d{4}-\d{2}-[0-9a-f]{12})\.json")
@@ -201,7 +211,7 @@ def entry_facts(entry: HistoryEntry) -> dict[str, Any]:
     first = {"channel": entry.channel, "model_version": entry.model_version}
     first["effective_from"] = entry.segments[0].effective_from
     segments = facts.pop("segments")
-    return {**first, **facts, "segments": segments}
+    return {**first, **facts, **withdrawn_facts(entry), "segments": segments}
 
 
 def _entry(channel: str, state: Channel) -> HistoryEntry:
