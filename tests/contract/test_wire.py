@@ -37,6 +37,7 @@ from tests.builders import (
     small_interval,
 )
 from tests.fakes import BUCKET, FakeFunction, FakeS3, publish_bundle
+from training.evaluation.gate import decode_gate_report, encode_gate_report
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
 
@@ -267,6 +268,15 @@ def test_old_manifest_with_an_interval_is_read() -> None:
     manifest = decode_manifest(golden_bytes("manifest_interval.json"))
     assert manifest.interval == small_interval()
     assert set(manifest.files) == {"evaluation.json", "forest.npz", "golden.json"}
+
+
+def test_old_verdict_of_the_gate_is_read_and_has_no_warning() -> None:
+    report = decode_gate_report(golden_bytes("gate_verdict.json"))
+    assert [rule.passed for rule in report.rules] == [True, True, False, False, True]
+    assert not any(rule.is_warning for rule in report.rules)
+    assert shape(json.loads(encode_gate_report(report))["rules"][0]) == shape(
+        golden_json("gate_verdict.json")["rules"][0] | {"is_warning": False}
+    )
 
 
 def test_manifest_as_it_is_exported_has_the_golden_shape() -> None:

@@ -64,7 +64,7 @@ def test_baseline_is_as_good_as_the_courses_own_pipeline(service: Service, month
     is_later = rides.pickup_time >= month.start + np.timedelta64(22, "D")
     train_rides, later = rides.take(~is_later), rides.take(is_later)
     theirs = course_pipeline(train_rides).predict(course_features(later.columns))
-    ours = fit_baseline(train_rides).predict(later.columns)
+    ours = fit_baseline(train_rides).regression_minutes(later.columns)
     errors, their_errors = (measure_errors(minutes, later.duration_minutes) for minutes in (ours, theirs))
     assert errors.rmse_minutes == pytest.approx(their_errors.rmse_minutes, abs=0.01)
     assert errors.mae_minutes == pytest.approx(their_errors.mae_minutes, abs=0.01)

@@ -170,7 +170,9 @@ def course_minutes(train_rides: Rides, rides: RideColumns) -> NDArray[np.float64
 @pytest.mark.parametrize("n_rides", [1, 2, 50, 5_000])
 def test_predicts_what_the_courses_pipeline_predicts_for_pairs_seen_and_unseen(n_rides: int) -> None:
     train_rides, later = synthetic_rides(JANUARY, n_rides, seed=3), synthetic_rides(FEBRUARY, 1_000, seed=4).columns
-    assert fit_baseline(train_rides).predict(later) == pytest.approx(course_minutes(train_rides, later), abs=1e-3)
+    assert fit_baseline(train_rides).regression_minutes(later) == pytest.approx(
+        course_minutes(train_rides, later), abs=1e-3
+    )
 
 
 hundredths_of_a_mile, seconds = st.integers(0, 2_000), st.integers(60, 3_600)
@@ -185,19 +187,26 @@ def test_any_few_rides_are_fitted_as_the_course_fits_them(rides: list[tuple[int,
     train_rides = rides_of(*two_pairs, *((one, other, miles / 100, s / 60) for one, other, miles, s in rides))
     asked = ride_columns_of(3, pickup_zone=[1, 2, 9], dropoff_zone=[1, 3, 9], trip_distance_miles=[0, 5, 1])
     expected = course_minutes(train_rides, asked)  # slopes of thousands of minutes a mile, partly rounding errors, too
-    assert fit_baseline(train_rides).predict(asked) == pytest.approx(expected, rel=0.01, abs=0.05)
+    assert fit_baseline(train_rides).regression_minutes(asked) == pytest.approx(expected, rel=0.01, abs=0.05)
 
 
 def test_missing_distance_counts_as_zero() -> None:
     train_rides = rides_of((1, 2, 1.0, 10.0), (1, 2, 3.0, 14.0), (1, 2, float("nan"), 8.0))
     asked = ride_columns_of(2, pickup_zone=[1, 1], dropoff_zone=[2, 2], trip_distance_miles=[float("nan"), 2.0])
-    assert fit_baseline(train_rides).predict(asked) == pytest.approx([8.0, 12.0], abs=1e-3)
+    assert fit_baseline(train_rides).regression_minutes(asked) == pytest.approx([8.0, 12.0], abs=1e-3)
+
+
+def test_predictions_are_between_1_and_60_minutes_whatever_the_distance() -> None:
+    train_rides = rides_of((1, 2, 1.0, 10.0), (1, 2, 3.0, 14.0))
+    miles = [-9.0, 2.0, 292_611.0]
+    asked = ride_columns_of(3, pickup_zone=[1, 1, 1], dropoff_zone=[2, 2, 2], trip_distance_miles=miles)
+    assert fit_baseline(train_rides).predict(asked) == pytest.approx([1.0, 12.0, 60.0], abs=1e-3)
 
 
 def test_pair_without_training_rides_gets_the_mean_of_the_pairs() -> None:
     train_rides = rides_of((1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (1, 2, 0.0, 10.0), (3, 4, 0.0, 20.0))
     asked = ride_columns_of(1, pickup_zone=[9], dropoff_zone=[9], trip_distance_miles=[0.0])
-    assert fit_baseline(train_rides).predict(asked) == pytest.approx([15.0])
+    assert fit_baseline(train_rides).regression_minutes(asked) == pytest.approx([15.0])
 
 
 def test_same_rides_give_the_same_bits() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lambda_function.core.bundle import GOLDEN, MANIFEST
 from lambda_function.core.intervals import Interval
 from tests.builders import SMALL_PARAMETERS, golden_of, small_bundle, small_rides, training_facts
-from tests.builders_report import failed_rules, manifest, months_result, slice_result
+from tests.builders_report import failed_rules, gate_report, manifest, months_result, slice_result
 from training.data.months import Month, parse_days, parse_months
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
@@ -31,6 +31,7 @@ from training.evaluation.gate_rules import (
     MAX_BUNDLE_BYTES,
     MAX_PREDICT_RATIO,
     MIN_SLICE_RIDES,
+    RuleResult,
     rule_better,
     rule_coverage,
     rule_parity,
@@ -145,6 +146,13 @@ def test_report_has_pass_or_fail_and_one_line_for_each_rule() -> None:
     for line, rule in zip(rules, report.rules, strict=True):
         assert line.startswith(("pass  " if rule.passed else "FAIL  ") + rule.rule + ": " + rule.seen)
         assert "\n" not in line
+
+
+def test_warning_is_shown_and_refuses_no_model() -> None:
+    warning = RuleResult("coverage", passed=True, wanted="0.78 to 0.82", seen="0.75", is_warning=True)
+    report = msgspec.structs.replace(gate_report(), rules=(warning,))
+    assert report_lines(report)[1] == "warn  coverage: 0.75 (wanted: 0.78 to 0.82)"
+    assert decode_gate_report(encode_gate_report(report)) == report
 
 
 def test_month_is_the_latest_that_neither_has_met() -> None:

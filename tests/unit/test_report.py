@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +100,15 @@ def test_failed_verdict_has_a_line_for_each_rule() -> None:
     assert "Failed for the channel stable" in text
     assert "✓ pass size" in text
     assert "✗ fail coverage" in text
+
+
+def test_warning_of_the_gate_is_shown_as_one() -> None:
+    verdict = gate_report()
+    warned = msgspec.structs.replace(verdict.rules[1], is_warning=True)
+    verdict = msgspec.structs.replace(verdict, rules=(verdict.rules[0], warned))
+    text = page_of(whole_facts(verdict=verdict)).text
+    assert "Passed for the channel stable" in text
+    assert "! warning coverage" in text
 
 
 def test_page_loads_nothing_from_elsewhere() -> None:

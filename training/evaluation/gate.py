@@ -122,8 +122,11 @@ def report_lines(report: GateReport) -> list[str]:
     months = ", ".join(report.months) or "no month"
     return [
         f"{report.model_version} {verdict} the gate of {report.channel}, against {against} on {months}",
-        *(
-            f"{'pass' if rule.passed else 'FAIL'}  {rule.rule}: {rule.seen} (wanted: {rule.wanted})"
-            for rule in report.rules
-        ),
+        *(f"{_word(rule)}  {rule.rule}: {rule.seen} (wanted: {rule.wanted})" for rule in report.rules),
     ]
+
+
+def _word(rule: RuleResult) -> str:
+    if not rule.passed:
+        return "FAIL"
+    return "warn" if rule.is_warning else "pass"

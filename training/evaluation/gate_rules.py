@@ -24,9 +24,10 @@ class RuleResult(msgspec.Struct, frozen=True):
     """The result of one rule; `wanted` and `seen` are one line each."""
 
     rule: str
-    passed: bool
+    passed: bool  # a warning passes
     wanted: str
     seen: str
+    is_warning: bool = False  # it is not as wanted, but that alone refuses no model; older verdicts have none
 
 
 def rule_unseen(months: Sequence[Month], candidate: Manifest, champion: Manifest | None) -> RuleResult:

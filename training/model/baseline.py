@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.features import LAST_ZONE, RideColumns
-from training.data.rides import Rides
+from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
 from training.model.least_squares import Vector, solve_least_squares
 
 _N_ZONES = LAST_ZONE + 1
@@ -29,7 +29,15 @@ class Baseline:
     minutes_per_mile: float  # the same for all pairs
 
     def predict(self, rides: RideColumns) -> NDArray[np.float64]:
-        """Return minutes (n,)."""
+        """Return minutes (n,), clipped to 1 to 60, the range of the durations, as a model's are.
+
+        Some months have a distance of 100,000 miles or more. Unclipped, one such ride may give a whole month an RMSE of
+        over 1,000 minutes, and every candidate would be better.
+        """
+        return self.regression_minutes(rides).clip(MIN_DURATION_MINUTES, MAX_DURATION_MINUTES)
+
+    def regression_minutes(self, rides: RideColumns) -> NDArray[np.float64]:
+        """Return what the regression itself predicts (n,): minutes of any size and sign, as the course's model does."""
         minutes: NDArray[np.float64] = self.pair_minutes[_pairs(rides)] + self.minutes_per_mile * _miles(rides)
         return minutes
 

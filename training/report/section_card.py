@@ -153,6 +153,11 @@ def _digest(sha256: str) -> Html:
 
 
 def _rule(rule: RuleResult) -> Html:
-    mark = element("span", "✓ pass", class_="pass") if rule.passed else element("span", "✗ fail", class_="fail")
+    if rule.passed and rule.is_warning:
+        mark = element("span", "! warning", class_="warn")
+    elif rule.passed:
+        mark = element("span", "✓ pass", class_="pass")
+    else:
+        mark = element("span", "✗ fail", class_="fail")
     texts = element("div", element("b", rule.rule), element("p", rule.seen), element("p", f"wanted: {rule.wanted}"))
     return element("li", mark, texts)
