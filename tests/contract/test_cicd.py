@@ -55,6 +55,8 @@ DEPLOYED = {
     "Key.Arn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/0a1b",
     "ModelSigningKeyArn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/2c3d",
     "Joiner.Arn": f"{_FUNCTION}-Joiner-1X2Y3Z",
+    "Monitor.Arn": f"{_FUNCTION}-Monitor-1X2Y3Z",
+    "ModelChannel": "stable",
     "RideOutcomes": LONGEST["RideOutcomesName"],
     "PreTraffic.Arn": f"{_FUNCTION}-PreTraffic-1X2Y3Z",
     "PredictorRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/{LONGEST_NAME}-PredictorRole-1X2Y3Z",
@@ -72,7 +74,7 @@ DEPLOYED = {
     "ServerlessDeploymentApplication": f"{LONGEST_NAME}-ServerlessDeploymentApplication-1X2Y3Z",
     **{
         f"{name}Logs.Arn": f"arn:aws:logs:{_OF_THE_ACCOUNT}:log-group:{LONGEST_NAME}-{name}Logs-1X2Y3Z:*"
-        for name in ("ApiFunction", "Archiver", "Joiner", "PreTraffic", "Predictor")
+        for name in ("ApiFunction", "Archiver", "Joiner", "Monitor", "PreTraffic", "Predictor")
     },
 }
 """The references of template.yaml's roles, as CloudFormation names them."""
@@ -258,7 +260,7 @@ def test_templates_roles_take_the_boundary() -> None:
 def test_boundary_allows_no_privilege_escalation(resources: dict[str, Any]) -> None:
     services = {action.partition(":")[0] for action in actions(resources["Boundary"])}
 
-    assert services <= {"cloudwatch", "codedeploy", "iam", "kinesis", "kms", "lambda", "logs", "s3", "sqs"}
+    assert services <= {"cloudwatch", "codedeploy", "events", "iam", "kinesis", "kms", "lambda", "logs", "s3", "sqs"}
     assert {one for one in actions(resources["Boundary"]) if one.startswith("iam:")} == {"iam:SimulatePrincipalPolicy"}
     assert {action for action in actions(resources["Boundary"]) if re.search(":(Create|Delete|Update)", action)} == {
         "lambda:UpdateAlias",
@@ -372,6 +374,7 @@ def test_boundary_allows_everything_that_the_templates_roles_may_do(resources: d
         "aws:ResourceAccount": DEPLOYED["AWS::AccountId"],
         "aws:ResourceTag/environment": DEPLOYED["EnvironmentName"],
         "aws:ResourceTag/project": "ridecast",
+        "events:source": "ridecast",
     }
     calls = calls_of_the_templates_roles()
 

@@ -86,7 +86,11 @@ ARNS: dict[str, dict[str, list[str]]] = {
         "bucket": ["arn:aws:s3:::ridecast-dev-bucket-1x2y3z"],
         "object": [f"{DEV['ArtefactBucket.Arn']}/ridecast-dev/package-0a1b.zip"],
     },
-    "scheduler": {"schedule": [f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/ridecast-dev-join"]},
+    "scheduler": {
+        "schedule": [
+            f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/ridecast-dev-{name}" for name in ("join", "monitor")
+        ]
+    },
     "sns": {"topic": [f"arn:aws:sns:{REGION}:{ACCOUNT}:ridecast-dev-AlarmTopic-1X2Y3Z"]},
     "sqs": {"queue": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:ridecast-dev-GivenUpBatches-1X2Y3Z"]},
 }

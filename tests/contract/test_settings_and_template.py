@@ -31,6 +31,7 @@ LEFT_AT_THEIR_DEFAULT = {
     "ApiFunction": set[str](),
     "Archiver": set[str](),
     "Joiner": set[str](),
+    "Monitor": set[str](),
 }
 """Settings that the template does not set, by function."""
 

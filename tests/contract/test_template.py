@@ -18,6 +18,7 @@ JSON_LOGS = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel
 OUTPUTS = {
     "ArchiverName": {"Ref": "Archiver"},
     "JoinerName": {"Ref": "Joiner"},
+    "MonitorName": {"Ref": "Monitor"},
     "LabelledDatabaseName": {"Ref": "LabelledDatabase"},
     "AlarmTopicArn": {"Ref": "AlarmTopic"},
     "ApiFunctionName": {"Ref": "ApiFunction"},
@@ -90,19 +91,24 @@ def test_function_environment_has_exactly_these_settings() -> None:
     }
 
 
-def test_join_is_its_own_package_with_json_logs_on_arm64_by_default() -> None:
-    source, found = read_template(TEMPLATE)["Resources"]["Joiner"], properties("Joiner")
+@pytest.mark.parametrize(
+    ("name", "module", "memory"), [("Joiner", "join", "JoinMemoryMb"), ("Monitor", "monitor", "MonitorMemoryMb")]
+)
+def test_functions_of_training_have_one_package_with_json_logs_on_arm64_by_default(
+    name: str, module: str, memory: str
+) -> None:
+    source, found = read_template(TEMPLATE)["Resources"][name], properties(name)
 
     assert source["Metadata"] == {"BuildMethod": found["Runtime"]}
     assert source["Properties"]["CodeUri"] == "infra/stack/packages/joiner/"
     assert (
         found
         | {
-            "Handler": "training.functions.join.lambda_handler",
+            "Handler": f"training.functions.{module}.lambda_handler",
             "Architectures": [{"Ref": "Architecture"}],
-            "MemorySize": {"Ref": "JoinMemoryMb"},
+            "MemorySize": {"Ref": memory},
             "Timeout": 900,
-            "LoggingConfig": {"LogGroup": {"Ref": "JoinerLogs"}, **JSON_LOGS},
+            "LoggingConfig": {"LogGroup": {"Ref": f"{name}Logs"}, **JSON_LOGS},
             "TracingConfig": {"Mode": "PassThrough"},
         }
         == found
@@ -110,13 +116,22 @@ def test_join_is_its_own_package_with_json_logs_on_arm64_by_default() -> None:
     assert stack().parameters["JoinMemoryMb"] == "3008"  # the most of a new account
 
 
-def test_join_runs_every_quarter_of_an_hour_and_a_failed_run_is_not_repeated() -> None:
-    schedule = properties("JoinerSchedule")
+@pytest.mark.parametrize(("name", "word"), [("Joiner", "join"), ("Monitor", "monitor")])
+def test_function_runs_every_quarter_of_an_hour_and_a_failed_run_is_not_repeated(name: str, word: str) -> None:
+    schedule = properties(f"{name}Schedule")
 
     assert schedule["ScheduleExpression"] == "rate(15 minutes)"
-    assert schedule["Name"] == {"Fn::Sub": "${AWS::StackName}-join"}
-    assert (schedule["Target"]["Arn"], schedule["Target"]["RoleArn"]) == (arn_of("Joiner"), arn_of("JoinScheduleRole"))
-    assert properties("JoinerEventInvokeConfig")["MaximumRetryAttempts"] == 0
+    assert schedule["Name"] == {"Fn::Sub": f"${{AWS::StackName}}-{word}"}
+    assert schedule["Target"]["Arn"] == arn_of(name)
+    assert schedule["Target"]["RoleArn"] == arn_of(f"{word.capitalize()}ScheduleRole")
+    assert properties(f"{name}EventInvokeConfig")["MaximumRetryAttempts"] == 0
+
+
+def test_monitor_calibrates_daily_by_default_and_can_be_told_not_to() -> None:
+    parameter = stack().template["Parameters"]["CalibrationMode"]
+
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("daily", ["off", "daily", "hourly"])
+    assert properties("Monitor")["Environment"]["Variables"]["CALIBRATION_MODE"] == {"Ref": "CalibrationMode"}
 
 
 def test_table_of_labelled_rides_has_the_files_columns_and_computes_its_partitions() -> None:
@@ -138,10 +153,10 @@ def test_table_of_labelled_rides_has_the_files_columns_and_computes_its_partitio
 def test_service_names_differ_between_functions_and_stacks() -> None:
     functions = of_type("AWS::Lambda::Function").values()
     names = [one["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for one in functions]
-    stacks = ("ridecast", "ridecast-api", "ridecast-pre-traffic", "ridecast-archive", "ridecast-join")
+    stacks = ("ridecast", *(f"ridecast-{name}" for name in ("api", "pre-traffic", "archive", "join", "monitor")))
     services = {in_stack(stack_name, name) for stack_name in stacks for name in names}
 
-    assert len(names) == 5
+    assert len(names) == 6
     assert len(services) == len(stacks) * len(names)
 
 

@@ -7,8 +7,11 @@ from infra.stack.template import TEMPLATE, read_template
 from tests.kits.template import arn_of, properties, resource, stack
 
 STREAMS = ("RideEvents", "RidePredictions", "RideOutcomes")
-LOGS = ("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs")
+LOGS = ("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs", "MonitorLogs")
 OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", "RejectsQueue", "RejectsQueuePolicy", *LOGS)
+CONDITIONAL = ("models", "channels", "calibrations")
+"""Prefixes whose objects are written under a condition."""
+
 ADMINISTER = (
     "CancelKeyDeletion",
     "CreateAlias",
@@ -167,7 +170,7 @@ def test_bucket_requires_tls() -> None:
                     "Effect": "Deny",
                     "Principal": "*",
                     "Action": "s3:PutObject",
-                    "Resource": [{"Fn::Sub": f"${{Bucket.Arn}}/{prefix}/*"} for prefix in ("models", "channels")],
+                    "Resource": [{"Fn::Sub": f"${{Bucket.Arn}}/{prefix}/*"} for prefix in CONDITIONAL],
                     "Condition": {
                         "Null": {"s3:if-match": True, "s3:if-none-match": True},
                         "Bool": {"s3:ObjectCreationOperation": True},
@@ -183,11 +186,14 @@ def test_bucket_requires_tls() -> None:
     [
         ("models/v/forest.npz", {}, True),
         ("channels/stable.json", {}, True),
+        ("calibrations/v/2026-11-29T05.json", {}, True),
         ("models/v/forest.npz", {"s3:if-none-match": "*"}, False),
+        ("calibrations/v/2026-11-29T05.json", {"s3:if-none-match": "*"}, False),
         ("channels/stable.json", {"s3:if-match": '"etag"'}, False),
         ("models/v/forest.npz", {"s3:ObjectCreationOperation": "false"}, False),  # a part of a multipart upload
         ("rejects/s/shardId-0/1.ndjson", {}, False),
         ("history/stable/1.json", {}, False),
+        ("monitor/status.json", {}, False),
     ],
 )
 def test_write_of_a_model_or_channel_without_a_condition_is_denied(
@@ -206,7 +212,7 @@ def test_only_records_expire_and_overwritten_objects_can_be_restored_for_90_days
     rules = properties("Bucket")["LifecycleConfiguration"]["Rules"]
     expires = {"Status": "Enabled", "ExpirationInDays": {"Ref": "KeptRecordsDays"}}
 
-    # No rule ends models, channels or their history.
+    # No rule ends models, calibrations, channels or their history, or what the monitor knows.
     assert [{name: value for name, value in rule.items() if name != "Id"} for rule in rules] == [
         {
             "Status": "Enabled",

@@ -37,6 +37,8 @@ MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
     ),
 )  # fmt: skip
 ARCHIVE, LATE, LABELLED, SUMMARIES = map(in_bucket, ("archive/*", "late/*", "labelled/*", "monitor/hours/*"))
+CALIBRATIONS = in_bucket("calibrations/*")
+READ_CALIBRATIONS = ("s3:GetObject", CALIBRATIONS)
 READ_MODELS = {
     ("s3:GetObject", MODELS),
     ("s3:GetObject", CHANNELS),
@@ -51,6 +53,7 @@ ALIAS_ACTIONS = ("GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias")
 
 JOIN = {
     *READ_MODELS,
+    READ_CALIBRATIONS,
     *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, LATE, LABELLED, SUMMARIES, HISTORIES)),
     *(("s3:PutObject", target) for target in (LATE, LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
     ENCRYPT,
@@ -59,6 +62,7 @@ JOIN = {
 ALLOWED = {
     "PredictorRole": {
         *READ_MODELS,
+        READ_CALIBRATIONS,
         *actions_on(of("RideEvents"), "kinesis", *READ_STREAM, "DescribeStream", "DescribeStreamSummary"),
         ("kinesis:PutRecords", of("RidePredictions")),
         ("s3:PutObject", REJECTS),
@@ -67,7 +71,7 @@ ALLOWED = {
         ENCRYPT,
         *may_log("PredictorLogs"),
     },
-    "ApiFunctionRole": {*READ_MODELS, *may_log("ApiFunctionLogs")},
+    "ApiFunctionRole": {*READ_MODELS, READ_CALIBRATIONS, *may_log("ApiFunctionLogs")},
     "ArchiverRole": {
         *(
             one
@@ -86,8 +90,25 @@ ALLOWED = {
         *may_log("JoinerLogs"),
     },
     "JoinScheduleRole": {("lambda:InvokeFunction", of("Joiner"))},
+    "MonitorRole": {
+        *READ_MODELS,
+        READ_CALIBRATIONS,
+        *(("s3:GetObject", target) for target in (HISTORIES, LABELLED, in_bucket("monitor/*"))),
+        *(
+            ("s3:PutObject", in_bucket(path))
+            for path in (
+                *("monitor/figures/*", "monitor/days/*", "monitor/status.json"),
+                *("calibrations/*", "channels/${ModelChannel}.json", "history/${ModelChannel}/*"),
+            )
+        ),
+        ENCRYPT,
+        ("events:PutEvents", in_the_account("events", "event-bus/default")),
+        *may_log("MonitorLogs"),
+    },
+    "MonitorScheduleRole": {("lambda:InvokeFunction", of("Monitor"))},
     "PreTrafficRole": {
         *READ_MODELS,
+        READ_CALIBRATIONS,
         *actions_on(VERSION, "lambda", "GetFunctionConfiguration", "InvokeFunction"),  # the new version only
         ("iam:SimulatePrincipalPolicy", of("PredictorRole")),
         ("kinesis:DescribeStreamSummary", of("RidePredictions")),
@@ -158,7 +179,7 @@ def test_archive_adds_only_the_use_of_its_consumers_with_enhanced_fan_out() -> N
     assert added == {("kinesis:SubscribeToShard", consumer) for consumer in consumers}
 
 
-@pytest.mark.parametrize("name", ["ApiFunction", "Archiver", "Joiner"])
+@pytest.mark.parametrize("name", ["ApiFunction", "Archiver", "Joiner", "Monitor"])
 def test_function_has_its_role(name: str) -> None:
     assert properties(name)["Role"] == arn_of(f"{name}Role")
 
@@ -169,6 +190,7 @@ def test_function_has_its_role(name: str) -> None:
         ("PredictorRole", {"kms:Verify"}),
         ("ApiFunctionRole", {"kms:Verify"}),
         ("JoinerRole", {"kms:Verify"}),
+        ("MonitorRole", {"kms:Verify"}),
         ("JudgePolicy", {"kms:Verify"}),
         ("ModelPublisherPolicy", {"kms:Sign", "kms:Verify"}),
     ],
@@ -187,6 +209,7 @@ def test_signed_models_add_only_the_use_of_the_signing_key(name: str, actions: s
         ("ApiFunctionRole", "lambda"),
         ("ArchiverRole", "lambda"),
         ("JoinerRole", "lambda"),
+        ("MonitorRole", "lambda"),
         ("PreTrafficRole", "lambda"),
         ("DeploymentRole", "codedeploy"),
     ],
@@ -203,8 +226,13 @@ def test_only_one_service_may_assume_the_role(role: str, service: str) -> None:
     }
 
 
-def test_only_this_accounts_schedules_may_assume_the_role_that_runs_the_join() -> None:
-    (statement,) = properties("JoinScheduleRole")["AssumeRolePolicyDocument"]["Statement"]
+def test_monitor_sends_events_of_this_project_only() -> None:
+    assert statements("MonitorRole")["SendEvents"]["Condition"] == {"StringEquals": {"events:source": "ridecast"}}
+
+
+@pytest.mark.parametrize("role", ["JoinScheduleRole", "MonitorScheduleRole"])
+def test_only_this_accounts_schedules_may_assume_the_role_that_runs_a_function(role: str) -> None:
+    (statement,) = properties(role)["AssumeRolePolicyDocument"]["Statement"]
 
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}

@@ -8,10 +8,12 @@ from infra.local.stack import Stack
 OWN = (
     *("Key", "RideEvents", "RidePredictions", "RideOutcomes", "Bucket"),
     *("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs", "Predictor", "PreTraffic", "Archiver", "Joiner"),
+    *("MonitorLogs", "Monitor"),
 )
 SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ROLES = (
     *("PredictorRole", "ApiFunctionRole", "ArchiverRole", "JoinerRole", "JoinScheduleRole"),
+    *("MonitorRole", "MonitorScheduleRole"),
     *("PreTrafficRole", "DeploymentRole"),
 )
 

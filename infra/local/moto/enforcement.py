@@ -42,7 +42,7 @@ _OTHER_NAMES = {
     "s3:ListObjectsV2": "s3:ListBucket",
 }
 
-_JSON_SERVICES = {"codedeploy", "kinesis", "kms", "lambda", "logs", "monitoring", "scheduler", "sqs"}
+_JSON_SERVICES = {"codedeploy", "events", "kinesis", "kms", "lambda", "logs", "monitoring", "scheduler", "sqs"}
 """Services that answer in JSON. moto refuses in XML, in which their clients find no error code."""
 
 
@@ -96,6 +96,9 @@ def _permissions(request: IAMRequestBase, resource: str) -> Iterator[Permission]
     action = _OTHER_NAMES.get(request._action, request._action).replace("monitoring:", "cloudwatch:")
     service, region = request._service, request._region
     resource = _resource(request) or resource
+    if action == "events:PutEvents":
+        yield from _for_each_event(request)
+        return
     yield Permission(action, resource, _context(request, action))
     if action == "cloudformation:CreateChangeSet":
         yield from _for_a_change_set(request)
@@ -150,6 +153,15 @@ def _for_a_change_set(request: IAMRequestBase) -> Iterator[Permission]:
     yield Permission("cloudformation:CreateChangeSet", macro)
     if role := _context(request, "cloudformation:CreateChangeSet").get("cloudformation:RoleArn"):
         yield Permission("iam:PassRole", role, {"iam:PassedToService": "cloudformation.amazonaws.com"})
+
+
+def _for_each_event(request: IAMRequestBase) -> Iterator[Permission]:
+    """Yield what each event of a request needs: all must be allowed, or none is sent."""
+    for entry in _body(request).get("Entries", ()):
+        context = {"events:source": str(entry.get("Source")), "events:detail-type": str(entry.get("DetailType"))}
+        yield Permission(
+            "events:PutEvents", _arn(request, f"event-bus/{entry.get('EventBusName', 'default')}"), context
+        )
 
 
 def _exists(request: IAMRequestBase, resource: str) -> bool:

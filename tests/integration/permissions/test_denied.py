@@ -64,6 +64,11 @@ def sign_with(key: str) -> Call:
     return Call("kms", "sign", request)
 
 
+def send_event(source: str) -> Call:
+    entry = {"Source": source, "DetailType": "a", "Detail": "{}"}
+    return Call("events", "put_events", {"Entries": [entry]})
+
+
 NEW_KEY_FOR_DATA = Call("kms", "generate_data_key", {"KeyId": "{key}", "KeySpec": "AES_256"})
 DECRYPT = Call("kms", "decrypt", {"KeyId": "{key}", "CiphertextBlob": b"a"})
 MOVE_ALIAS = Call("lambda", "update_alias", {"FunctionName": "{function}", "Name": "live", "FunctionVersion": "1"})
@@ -78,6 +83,8 @@ STABLE, LINE, REJECT, FAILURE, MARK = (
     "redriven/rejects/a",
 )
 ARCHIVED, LABELLED, SUMMARY = "archive/rides/a", "labelled/a", "monitor/hours/a"
+OTHER_CHANNEL, OTHER_LINE, CALIBRATION = "channels/other.json", "history/other/a.json", "calibrations/a/a.json"
+FIGURES, ACKNOWLEDGED = "monitor/figures/a", "monitor/acknowledged/a"
 
 NOBODY = (
     *(delete(key) for key in (MANIFEST, STABLE, LINE, REJECT, FAILURE, MARK, ARCHIVED, LABELLED, SUMMARY)),
@@ -143,6 +150,22 @@ FORBIDDEN = {
     ),
     "JoinScheduleRole": (
         read(ARCHIVED),
+        invoke("{api_function}"),
+    ),
+    "MonitorRole": (
+        *(put_on(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
+        *(read_from(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
+        *(write(key) for key in (MANIFEST, OTHER_CHANNEL, OTHER_LINE, REJECT, FAILURE, ARCHIVED, LABELLED, SUMMARY)),
+        *(write(key) for key in (ACKNOWLEDGED, "monitor/other.json")),
+        *(read(key) for key in (ARCHIVED, REJECT, FAILURE, MARK)),
+        *(overwrite(key) for key in (STABLE, CALIBRATION)),
+        *(delete(key) for key in (FIGURES, CALIBRATION)),
+        receive_from("{queue}"),
+        sign_with("{signing_key}"),
+        send_event("aws.s3"),
+    ),
+    "MonitorScheduleRole": (
+        read(LABELLED),
         invoke("{api_function}"),
     ),
     "PreTrafficRole": (
