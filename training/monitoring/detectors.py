@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.monitoring.days import Days, Floats
+from training.monitoring.quantities import PERFORMANCE_QUANTITIES
 
 Group = Literal["data", "performance"]
 GROUPS: tuple[Group, ...] = ("data", "performance")
 
-BIAS, MSE, COVERAGE = PERFORMANCE = ("bias", "mse", "coverage")
+BIAS, MSE, COVERAGE = PERFORMANCE = PERFORMANCE_QUANTITIES
 
 THRESHOLD = 365.0
 """A group's evidence at which it raises an alarm: the least mean number of days between two false ones."""
@@ -254,7 +255,7 @@ def error_scores(means: Floats, variances: Floats, n: Floats, rules: Rules = RUL
 
     Args:
         means: Mean error, squared error and coverage of m days, the last in question, float64 (m, 2) or (m, 3).
-        variances: Their variances by ride.
+        variances: Their variances by ride; NaN is unknown.
         n: The rides that they are means of; where it is 0, the score is NaN.
         rules: Which of the terms are used.
 
@@ -268,7 +269,8 @@ def error_scores(means: Floats, variances: Floats, n: Floats, rules: Rules = RUL
     weighted = means * weight
     others = np.maximum(weight.sum(axis=0) - weight, _TINY)
     distance = means - (weighted.sum(axis=0) - weighted) / others
-    variance = (variances * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), _TINY)
+    has_variance = np.where(np.isnan(variances), 0.0, weight)  # a day of one ride has none
+    variance = (np.nan_to_num(variances) * has_variance).sum(axis=0) / np.maximum(has_variance.sum(axis=0), _TINY)
     by_chance = variance / np.maximum(n, _TINY) if rules.has_size_term else np.zeros_like(means)
     excess = np.where(is_known, distance**2 - by_chance, 0.0)[:-1]
     between_days = excess.sum(axis=0) / np.maximum(is_known[:-1].sum(axis=0), 1)
