@@ -35,11 +35,12 @@ from training.errors import UserError
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, encode_evaluation
+from training.report.document import POLICY
 from training.report.drawing import inline_svg
 from training.report.facts import PreviousModel, ReportFacts, gather_facts, read_outlines
 from training.report.html import Html, element, join
 from training.report.measures import by_pickup_zone, by_predicted_duration, feature_importance, sample_rides
-from training.report.page import POLICY, SECTIONS, build_report
+from training.report.page import SECTIONS, build_report
 from training.report.plots import draw_plots
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
