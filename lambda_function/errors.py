@@ -10,7 +10,8 @@ PredictorError
 │   └── PublishError             the output stream refuses predictions
 ├── ChannelError                 bytes that are not a channel which this code can serve
 ├── BundleError                  this bundle must not be served
-│   └── SignatureError           it is not signed by the key that is trusted
+│   ├── SignatureError           it is not signed by the key that is trusted
+│   └── CalibrationError         its calibration must not serve
 ├── ForestError                  arrays that do not make a forest
 ├── ArchiveError                 bytes that are not lines of the archive
 ├── RequestError                 an HTTP request that cannot be answered as asked
@@ -106,11 +107,21 @@ class BundleError(PredictorError):
         self.model_version = model_version
         self.file = file
         self.problem = problem
-        super().__init__(f"bundle {model_version or '(unknown)'}, {file}: {problem}")
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        return f"bundle {self.model_version or '(unknown)'}, {self.file}: {self.problem}"
 
 
 class SignatureError(BundleError):
     """A model bundle that the trusted key has not signed."""
+
+
+class CalibrationError(BundleError):
+    """A calibration that must not serve; `file` is its key."""
+
+    def _sentence(self) -> str:
+        return f"{self.file} {self.problem}"
 
 
 class ForestError(PredictorError):

@@ -9,6 +9,7 @@ prediction. One table holds all factors.
 """
 
 import csv
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from lambda_function.core.events import DURATION_DECIMALS
 from lambda_function.core.features import FEATURE_NAMES, LAST_ZONE, MINUTES_PER_DAY, RideColumns
 from lambda_function.core.intervals import STEPS_PER_MINUTE
 from lambda_function.core.versions import Version
+from lambda_function.errors import CalibrationError
 
 CALIBRATION_FORMAT = 1
 
@@ -72,7 +74,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     interval_scale: float
 
 
-decode_calibration = msgspec.json.Decoder(Calibration).decode
+_decode = msgspec.json.Decoder(Calibration).decode
 
 
 def calibration_key(model_version: str, as_of: str) -> str:
@@ -101,6 +103,56 @@ def split_version(served: str) -> tuple[str, str | None]:
     """
     model_version, plus, as_of = served.partition("+")
     return model_version, as_of if plus else None
+
+
+def load_calibration(model_version: str, as_of: str, sha256: str, data: bytes | None) -> Calibration:
+    """Check a calibration's object, from the bytes that its key holds; None if it holds none.
+
+    Args:
+        model_version: The model that it must be of.
+        as_of: Its hour.
+        sha256: The digest of its bytes, which the channel has.
+        data: The object.
+
+    Raises:
+        CalibrationError: The object must not serve; the error names its key and what to do.
+    """
+    try:
+        return _checked(model_version, as_of, sha256, data)
+    except CalibrationError as error:
+        key = calibration_key(model_version, as_of)
+        raise CalibrationError(model_version, key, f"{error.problem}: {_REMEDY}") from error
+
+
+def decode_calibration(data: bytes) -> Calibration:
+    """Decode a calibration and check its numbers.
+
+    Raises:
+        CalibrationError: The bytes are no calibration that can serve.
+    """
+    try:
+        calibration = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CalibrationError("", _NAME, f"does not decode: {error}") from error
+    if problem := problem_of_calibration(calibration):
+        raise CalibrationError(calibration.model_version, _NAME, problem)
+    return calibration
+
+
+_NAME = "the calibration"
+_REMEDY = "put the right object back, or withdraw the calibration with `ridecast models calibrate --off`"
+
+
+def _checked(model_version: str, as_of: str, sha256: str, data: bytes | None) -> Calibration:
+    if data is None:
+        raise CalibrationError(model_version, _NAME, "is missing")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CalibrationError(model_version, _NAME, "is not the one that the channel names, as its SHA-256 differs")
+    calibration = decode_calibration(data)
+    if (calibration.model_version, calibration.as_of) != (model_version, as_of):
+        other = served_version(calibration.model_version, calibration.as_of)
+        raise CalibrationError(model_version, _NAME, f"is that of {other}")
+    return calibration
 
 
 def problem_of_calibration(calibration: Calibration) -> str | None:

@@ -4,11 +4,14 @@ S3 cannot append, and a mover may end between its move and its history entry. So
 channel's object does not hold too, and the next one to come can append it: a mover does so before it replaces a state,
 a reader before it reads. A state without an entry is therefore always the present one, and each state has exactly one
 entry.
+
+A year of hourly calibrations is 8,760 entries. An entry's key names its served version, so that a run of calibrations
+of one model is recognized by its keys, and `read_moves` reads its two ends only.
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -33,7 +36,9 @@ Why = Literal[
 ]
 """The kind of move that led to a state."""
 
-_KEY = re.compile(r".*/(\d{8}T\d{6}\.\d{6}Z)-([a-z]+-\d{4}-\d{2}-[0-9a-f]{12})\.json")
+CALIBRATION: Why = "calibration"
+
+_KEY = re.compile(r".*/(\d{8}T\d{6}\.\d{6}Z)-([a-z]+-\d{4}-\d{2}-[0-9a-f]{12})(?:\+(\d{4}-\d{2}-\d{2}T\d{2}))?\.json")
 _KEY_TIME = "%Y%m%dT%H%M%S.%fZ"
 _TICK = timedelta(microseconds=1)
 
@@ -42,6 +47,14 @@ class HistoryEntry(Channel, frozen=True, kw_only=True):
     """A state as the history records it. It holds the whole state, so that a lost channel can be restored from it."""
 
     channel: str
+
+
+class Moves(NamedTuple):
+    """One entry of a history, or a run of calibrations of one model: its first and last entry, and how many it has."""
+
+    first: HistoryEntry
+    last: HistoryEntry
+    n_moves: int = 1
 
 
 class DamagedChannelError(BucketError):
@@ -115,14 +128,14 @@ def time_text(time: datetime) -> str:
 
 
 def history_key(channel: str, state: Channel) -> str:
-    """Return the key of a state's entry: the keys of a channel's entries sort by time.
+    """Return the key of a state's entry, with its served version: the keys of a channel's entries sort by time.
 
     >>> from lambda_function.core.channel import BEGINNING, Arm, Segment
     >>> segment = Segment(BEGINNING, (Arm("green-2021-01-3f2a9c1d0b7e", "ab" * 32),))
     >>> history_key("stable", Channel(segments=(segment,), moved_at="2026-11-21T22:00:00+00:00"))
     'history/stable/20261121T220000.000000Z-green-2021-01-3f2a9c1d0b7e.json'
     """
-    return f"{_prefix(channel)}{aware_time(state.moved_at).strftime(_KEY_TIME)}-{state.model_version}.json"
+    return f"{_prefix(channel)}{aware_time(state.moved_at).strftime(_KEY_TIME)}-{state.served_version}.json"
 
 
 def append_entry(bucket: Bucket, channel: str, state: Channel) -> None:
@@ -137,17 +150,17 @@ def has_entry(bucket: Bucket, channel: str, state: Channel) -> bool:
 
 
 def served_versions(bucket: Bucket, stored: StoredChannel) -> frozenset[str]:
-    """Return the versions that a channel points at or has ever pointed at. Reads keys only."""
+    """Return the model versions that a channel points at or has ever pointed at. Reads keys only."""
     parsed = (_KEY.fullmatch(key) for key in bucket.keys(_prefix(stored.channel)))
     present = (stored.model_version,) if stored.model_version else ()
     return frozenset((*(found[2] for found in parsed if found), *present))
 
 
 def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: float = math.inf) -> frozenset[str]:
-    """Return the versions that a rollback has taken out of a segment while they may have served records of a time.
+    """Return the served versions that a move took out of a segment while they may have served records of a time.
 
-    The records are those that arrived from `from_s` to `to_s`, in seconds since the epoch. After the rollback itself,
-    the withdrawn version serves for at most `ACTIVATION_DELAY_S`, until the functions have read the channel.
+    The records are those that arrived from `from_s` to `to_s`, in seconds since the epoch. After the move itself, the
+    withdrawn version serves for at most `ACTIVATION_DELAY_S`, until the functions have read the channel.
     """
     earliest = datetime.fromtimestamp(max(0.0, from_s - ACTIVATION_DELAY_S), UTC)
     return frozenset(
@@ -159,8 +172,10 @@ def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: 
 
 def _states_since(bucket: Bucket, channel: str, earliest: datetime) -> Iterator[Channel]:
     """Read the states that a channel has come to since a time, with the present one if its object is not damaged."""
-    keys = [key for key in bucket.keys(_prefix(channel)) if (found := _KEY.fullmatch(key)) and _time(found) >= earliest]
-    yield from _read_entries(bucket, channel, keys).values()
+    start = f"{_prefix(channel)}{earliest.strftime(_KEY_TIME)}"
+    keys = [one.key for one in bucket.list_objects(_prefix(channel), start) if _KEY.fullmatch(one.key)]
+    ends = (end for run in _runs(keys) for end in {run[0]: None, run[-1]: None})  # calibrations withdraw nothing
+    yield from _read_entries(bucket, channel, ends).values()
     with suppress(DamagedChannelError):
         state = read_channel(bucket, channel).state
         if state and aware_time(state.moved_at) >= earliest:
@@ -172,27 +187,77 @@ def is_lost(bucket: Bucket, stored: StoredChannel) -> bool:
     return stored.state is None and bool(served_versions(bucket, stored))
 
 
-def read_history(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:
-    """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not."""
-    state = read_channel(bucket, channel).state
-    if state:
-        with suppress(BucketError):  # a reader without permission to write gets the entry all the same
-            append_entry(bucket, channel, state)
-    by_key = {history_key(channel, state): _entry(channel, state)} if state else {}
-    by_key |= _read_entries(bucket, channel)
+def read_history(bucket: Bucket, channel: str, after: str = "") -> tuple[HistoryEntry, ...]:
+    """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not.
+
+    `after` is the `history_key` of an entry: only the moves after that are read.
+    """
+    by_key = _present_entry(bucket, channel, after)
+    by_key |= _read_entries(bucket, channel, _keys(bucket, channel, after))
     return tuple(by_key[key] for key in sorted(by_key))
+
+
+def read_moves(bucket: Bucket, channel: str) -> tuple[Moves, ...]:
+    """Read a channel's moves as `read_history`, with each run of calibrations of one model as one."""
+    present = _present_entry(bucket, channel)
+    runs = _runs(sorted({*_keys(bucket, channel), *present}))
+    ends = {end for run in runs for end in (*run[:2], run[-1])}
+    by_key = present | _read_entries(bucket, channel, ends.difference(present))
+    return tuple(moves for run in runs for moves in _moves_of(run, by_key))
+
+
+def _moves_of(run: Sequence[str], by_key: dict[str, HistoryEntry]) -> Iterator[Moves]:
+    """Yield a run of keys; its first entry by itself if that is another kind of move, such as a rollback."""
+    first = by_key[run[0]]
+    if len(run) > 1 and first.why != CALIBRATION:
+        yield Moves(first, first)
+        run = run[1:]
+    yield Moves(by_key[run[0]], by_key[run[-1]], len(run))
+
+
+def _runs(keys: Iterable[str]) -> list[list[str]]:
+    """Return the keys in runs, in order: served versions of one model with ascending hours of calibration.
+
+    All entries of a run are calibrations, but the first may be another kind of move: any other is to an earlier
+    calibration, to the same one, to none or to another model.
+    """
+    runs: list[list[str]] = []
+    before = ("", "")
+    for key in keys:
+        found = _KEY.fullmatch(key)
+        model_version, as_of = (found[2], found[3] or "") if found else ("", "")
+        if before[0] == model_version and "" < before[1] < as_of:
+            runs[-1].append(key)
+        else:
+            runs.append([key])
+        before = model_version, as_of
+    return runs
+
+
+def _present_entry(bucket: Bucket, channel: str, after: str = "") -> dict[str, HistoryEntry]:
+    """Return the entry of the present state by its key, if it comes after a key; append it if its mover did not."""
+    state = read_channel(bucket, channel).state
+    if state is None or history_key(channel, state) <= after:
+        return {}
+    with suppress(BucketError):  # a reader without permission to write gets the entry all the same
+        append_entry(bucket, channel, state)
+    return {history_key(channel, state): _entry(channel, state)}
 
 
 def last_entry(bucket: Bucket, channel: str) -> HistoryEntry | None:
     """Read the latest entry of a channel whose object is lost or damaged; None if it has no history."""
-    entries = _read_entries(bucket, channel)
-    return entries[max(entries)] if entries else None
+    latest = max(_keys(bucket, channel), default=None)
+    return None if latest is None else _read_entries(bucket, channel, [latest]).get(latest)
 
 
-def _read_entries(bucket: Bucket, channel: str, keys: Iterable[str] | None = None) -> dict[str, HistoryEntry]:
-    """Read entries, by key; all of the channel without keys."""
-    stored = (bucket.read(key) for key in (bucket.keys(_prefix(channel)) if keys is None else keys))
-    return {one.key: _decode_entry(bucket, channel, one.key, one.body) for one in stored if one}
+def _keys(bucket: Bucket, channel: str, after: str = "") -> Iterator[str]:
+    return (one.key for one in bucket.list_objects(_prefix(channel), after))
+
+
+def _read_entries(bucket: Bucket, channel: str, keys: Iterable[str]) -> dict[str, HistoryEntry]:
+    """Read entries, by key."""
+    stored = bucket.read_all(keys)
+    return {one.key: _decode_entry(bucket, channel, one.key, one.body) for one in stored}
 
 
 def channels_with_history(bucket: Bucket) -> tuple[str, ...]:

@@ -1,37 +1,49 @@
 """Store bundles and move channels. Every move of a channel goes through this module; a rollback is a move too.
 
 A promotion adds a segment that begins after the activation delay, so that every running function has read the channel
-before a record belongs to it. A rollback puts a good version into the newest segment, from the segment's own beginning:
-records that come again get the good version.
+before a record belongs to it. A calibration adds a segment of the same model. A rollback puts a good version into the
+newest segment, from the segment's own beginning: records that come again get the good version. Stopping the calibration
+does so with the model alone.
 """
 
 import getpass
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from lambda_function.core.bundle import MANIFEST, bundle_key
+from lambda_function.core.bundle import MANIFEST, bundle_key, sha256
+from lambda_function.core.calibration import (
+    calibration_key,
+    decode_calibration,
+    load_calibration,
+    served_version,
+    split_version,
+)
 from lambda_function.core.channel import (
     ACTIVATION_DELAY_S,
     BEGINNING,
     MAX_SEGMENTS,
     Arm,
+    CalibrationRef,
     Channel,
     Segment,
     aware_time,
     channel_key,
     encode_channel,
 )
+from lambda_function.errors import CalibrationError
 from training.errors import BucketError, UserError, bucket_address
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
+    CALIBRATION,
     DamagedChannelError,
     LostChannelError,
+    Moves,
     StoredChannel,
     Why,
     append_entry,
@@ -40,7 +52,7 @@ from training.registry.channel_history import (
     last_entry,
     next_time,
     read_channel,
-    read_history,
+    read_moves,
     served_versions,
     time_text,
 )
@@ -174,10 +186,12 @@ def rollback(
 ) -> Moved:
     """Put a version that a channel has held before in place of the newest one. Do nothing if it is the newest.
 
-    It serves from the beginning of the newest segment, as soon as the functions read the channel.
+    It serves from the beginning of the newest segment, as soon as the functions read the channel, with the calibration
+    that it had in its newest earlier segment.
 
-    `version` may be the beginning of exactly one such version. It needs no verdict, because it has served. It may have
-    served without a signature, so the signature is checked as in `promote`.
+    `version` may be the beginning of exactly one such version, or the served version of an earlier segment, with its
+    calibration's hour. It needs no verdict, because it has served. It may have served without a signature, so the
+    signature is checked as in `promote`.
 
     Raises:
         UserError: The channel has held no such version, or several, or is lost.
@@ -186,17 +200,98 @@ def rollback(
         KmsError: KMS did not check the signature.
     """
     stored = read_channel(bucket, channel)
-    found = _held_version(bucket, stored, version)
-    if stored.state and found == stored.model_version:
-        return Moved(channel, stored.state, has_moved=False)
+    name, as_of = split_version(version)
+    found = _held_version(bucket, stored, name)
+    state = stored.state
+    if state and (version == state.served_version or (as_of is None and found == state.model_version)):
+        return Moved(channel, state, has_moved=False)
     bundle = read_stored(bucket, found)
     if signer:
         check_signed(bucket, bundle, signer)
-    if stored.state is None:
+    if state is None:
         raise LostChannelError(bucket, channel)
-    newest, *older = stored.state.segments
-    good = Segment(newest.effective_from, (Arm(found, bundle.manifest_sha256),))
-    return _move(bucket, stored, (good, *older), "rollback", mover or this_mover(), withdrawn=newest.model_version)
+    newest, *older = state.segments
+    calibration = _held_calibration(bucket, stored, found, as_of)
+    good = Segment(newest.effective_from, (Arm(found, bundle.manifest_sha256),), calibration)
+    return _move(bucket, stored, (good, *older), "rollback", mover or this_mover(), withdrawn=newest.served_version)
+
+
+def calibrate_channel(
+    bucket: Bucket,
+    channel: str,
+    calibration: bytes,
+    *,
+    mover: Mover | None = None,
+    activation_delay_s: float = ACTIVATION_DELAY_S,
+    resume: bool = False,
+) -> Moved:
+    """Store a calibration and add a segment with it for the model that a channel holds.
+
+    The segment begins as one of `promote` does. `resume` ends the effect of `stop_calibration`. Do nothing if the
+    newest segment has this calibration already.
+
+    Raises:
+        CalibrationError: The function would not serve the calibration.
+        UserError: The channel holds another model, none or a later calibration, its calibration was stopped, or as in
+            `promote`.
+        BucketError: The bucket holds other bytes under the calibration's name, or somebody else moved the channel
+            first.
+    """
+    decoded = decode_calibration(calibration)
+    stored = read_channel(bucket, channel)
+    state = stored.state
+    if state is None or state.model_version != decoded.model_version:
+        problem = f"{channel} holds {stored.model_version or 'nothing'}, and not {decoded.model_version}"
+        raise UserError(f"{problem}, which was to be calibrated", "calibrate the model that it holds")
+    if state.calibration_is_off and not resume:
+        problem = f"the calibration of {channel} was stopped by {state.moved_by or 'somebody'} at {state.moved_at}"
+        raise UserError(problem, "start it again with `ridecast models calibrate --resume`")
+    newest = state.segments[0]
+    if newest.calibration and newest.calibration.as_of > decoded.as_of:
+        problem = f"{channel} holds {newest.served_version}, a later calibration than {decoded.as_of}"
+        raise UserError(problem, "go back to an earlier one with `ridecast models rollback`")
+    if state.withdrawn == served_version(decoded.model_version, decoded.as_of) and not resume:
+        problem = (
+            f"{state.withdrawn} was withdrawn from {channel} by {state.moved_by or 'somebody'} at {state.moved_at}"
+        )
+        raise UserError(
+            problem, "calibrate with later rides, or use it again with `ridecast models calibrate --resume`"
+        )
+    key = calibration_key(decoded.model_version, decoded.as_of)
+    if bucket.write_once(key, calibration) != calibration:
+        raise BucketError(bucket.name, key, "holds other bytes already, and a calibration is never changed")
+    reference = CalibrationRef(decoded.as_of, sha256(calibration))
+    try:
+        return _add_segment(bucket, stored, newest.arm, CALIBRATION, mover, activation_delay_s, reference)
+    except BucketError:
+        now = read_channel(bucket, channel).state
+        if now is None or (now.segments[0].arm, now.segments[0].calibration) != (newest.arm, reference):
+            raise
+        return Moved(channel, now, has_moved=False)  # two calibrations at once, which have learned the same
+
+
+def stop_calibration(bucket: Bucket, channel: str, mover: Mover | None = None) -> Moved:
+    """Put a channel's model without its calibration in place of the newest segment.
+
+    It serves from that segment's beginning, as soon as the functions read the channel. No calibration follows until the
+    next promotion or rollback, or until `calibrate_channel` is called with `resume`.
+
+    Raises:
+        UserError: The channel holds nothing or is lost.
+        BucketError: Somebody else moved the channel first.
+    """
+    stored = read_channel(bucket, channel)
+    state = stored.state
+    if state is None:
+        if is_lost(bucket, stored):
+            raise LostChannelError(bucket, channel)
+        raise UserError(f"{channel} holds nothing, so it has no calibration", "release a model first")
+    if state.calibration_is_off:
+        return Moved(channel, state, has_moved=False)
+    newest, *older = state.segments
+    plain = Segment(newest.effective_from, newest.arms)
+    withdrawn = newest.served_version if newest.calibration else None
+    return _move(bucket, stored, (plain, *older), "calibration off", mover or this_mover(), withdrawn=withdrawn)
 
 
 def restore(bucket: Bucket, channel: str, mover: Mover | None = None) -> Channel:
@@ -214,16 +309,17 @@ def restore(bucket: Bucket, channel: str, mover: Mover | None = None) -> Channel
         stored = StoredChannel(channel, None, error.etag)
     if stored.state:
         hint = "`ridecast models rollback` goes back to an earlier version"
-        raise UserError(f"{channel} is not damaged: it holds {stored.model_version}", hint)
+        raise UserError(f"{channel} is not damaged: it holds {stored.state.served_version}", hint)
     last = last_entry(bucket, channel)
     if last is None:
         hint = "release a model with `ridecast models release`"
         raise UserError(f"{channel} has no history in {bucket_address(bucket.name)}", hint)
-    return _move(bucket, stored, last.segments, "restore", mover or this_mover(), after=last).now
+    why: Why = "restore, calibration off" if last.calibration_is_off else "restore"
+    return _move(bucket, stored, last.segments, why, mover or this_mover(), after=last).now
 
 
 def version_before(bucket: Bucket, channel: str) -> str:
-    """Return the version that a channel held before its newest one, without versions that were withdrawn.
+    """Return the model version that a channel held before its newest one, without versions that were withdrawn.
 
     Raises:
         UserError: It held none, or is lost.
@@ -234,18 +330,62 @@ def version_before(bucket: Bucket, channel: str) -> str:
     state = stored.state
     if state is None:
         raise UserError(f"{channel} holds nothing, so it cannot be rolled back", "promote a version instead")
-    history = read_history(bucket, channel)
-    withdrawn = {entry.withdrawn for entry in history}
-    held = [entry.model_version for entry in reversed(history) if entry.model_version not in withdrawn]
-    before = [version for version in (*_versions(state), *held) if version != state.model_version]
+    moves = read_moves(bucket, channel)
+    held = [segment.model_version for segment in state.segments]
+    held += [one.first.model_version for one in reversed(moves)]
+    passed_over = {state.model_version, *_withdrawn_models(moves)}
+    before = next((version for version in held if version not in passed_over), None)
     if before:
-        return before[0]
+        return before
     problem = f"{channel} has held nothing before {state.model_version}, so it cannot be rolled back"
     raise UserError(problem, "promote a version instead")
 
 
-def _versions(state: Channel) -> list[str]:
-    return [segment.model_version for segment in state.segments]
+def _withdrawn_models(moves: Iterable[Moves]) -> set[str]:
+    """Return the models that a rollback to another one has withdrawn, and to which the channel has not come back."""
+    withdrawn: set[str] = set()
+    for one in moves:
+        withdrawn.discard(one.first.model_version)
+        model_version, _ = split_version(one.first.withdrawn or one.first.model_version)
+        if model_version != one.first.model_version:
+            withdrawn.add(model_version)
+    return withdrawn
+
+
+def _held_calibration(
+    bucket: Bucket, stored: StoredChannel, model_version: str, as_of: str | None
+) -> CalibrationRef | None:
+    """Return the calibration to roll back to: that of an hour, else of the model's newest earlier segment.
+
+    None if the earlier segment has none, or if its object cannot serve: a rollback needs a model that does.
+
+    Raises:
+        UserError: No segment has the calibration of this hour.
+        CalibrationError: Its object cannot serve.
+    """
+    older = stored.state.segments[1:] if stored.state else ()
+    of_model = [segment.calibration for segment in older if segment.model_version == model_version]
+    if as_of:
+        of_model = [one for one in of_model if one and one.as_of == as_of]
+        if not of_model:
+            problem = f"{stored.channel} has no segment of {model_version} with the calibration of {as_of}"
+            hint = f"`ridecast models history --all --channel {stored.channel} --bucket {bucket.name}` lists them"
+            raise UserError(problem, hint)
+    reference = of_model[0] if of_model else None
+    if reference is None:
+        return None
+    try:
+        _check_calibration(bucket, model_version, reference)
+    except CalibrationError:
+        if as_of:
+            raise
+        return None
+    return reference
+
+
+def _check_calibration(bucket: Bucket, model_version: str, reference: CalibrationRef) -> None:
+    found = bucket.read(calibration_key(model_version, reference.as_of))
+    load_calibration(model_version, reference.as_of, reference.sha256, found.body if found else None)
 
 
 def _held_version(bucket: Bucket, stored: StoredChannel, name: str) -> str:
@@ -283,11 +423,20 @@ def not_gated(bucket: Bucket, model_version: str, channel: str, champion: str | 
 
 
 def _add_segment(
-    bucket: Bucket, stored: StoredChannel, arm: Arm, why: Why, mover: Mover | None, activation_delay_s: float
+    bucket: Bucket,
+    stored: StoredChannel,
+    arm: Arm,
+    why: Why,
+    mover: Mover | None,
+    activation_delay_s: float,
+    calibration: CalibrationRef | None = None,
 ) -> Moved:
-    """Let an arm serve what arrives after the delay; all records, if it is the channel's first."""
+    """Let an arm serve what arrives after the delay; all records, if it is the channel's first.
+
+    Without a calibration, a channel that holds the arm does not move, whatever its calibration.
+    """
     old = stored.state
-    if old and old.segments[0].arm == arm:
+    if old and old.segments[0].arm == arm and calibration in (None, old.segments[0].calibration):
         append_entry(bucket, stored.channel, old)
         return Moved(stored.channel, old, has_moved=False)
     if mover is None:
@@ -301,7 +450,7 @@ def _add_segment(
     earliest = aware_time(old.segments[0].effective_from) + timedelta(microseconds=1)
     started = mover.clock()
     begins = max(started + timedelta(seconds=activation_delay_s), earliest)
-    moved = _move(bucket, stored, (Segment(time_text(begins), (arm,)), *old.segments), why, mover)
+    moved = _move(bucket, stored, (Segment(time_text(begins), (arm,), calibration), *old.segments), why, mover)
     took_s = (mover.clock() - started).total_seconds()
     if took_s > MAX_CLOCK_DIFFERENCE_S:
         raise _late(moved, took_s)
@@ -312,8 +461,8 @@ def _late(moved: Moved, took_s: float) -> UserError:
     """Return the error for a segment that may have begun before every running function had read the channel."""
     begins = moved.now.segments[0].effective_from
     return UserError(
-        f"{moved.channel} was moved to {moved.now.model_version}, but that took {took_s:.0f} s: functions may have read"
-        f" it after the new model's first ride, and predicted some with the old one",
+        f"{moved.channel} was moved to {moved.now.served_version}, but that took {took_s:.0f} s: functions may have"
+        f" read it after the new model's first ride, and predicted some with the old one",
         f"some minutes after {begins}, bring these rides again: `ridecast rides replay --from {begins} --stack STACK`",
     )
 
@@ -379,7 +528,7 @@ def _replace(bucket: Bucket, stored: StoredChannel, new: Channel) -> None:
         return
     if failure:
         raise failure
-    winner = now.model_version if now else "nothing"
+    winner = now.served_version if now else "nothing"
     by = f" by {now.moved_by}" if now and now.moved_by else ""
     problem = f"was moved to {winner} meanwhile{by}: check that move, then repeat the command"
     raise BucketError(bucket.name, key, problem)

@@ -12,7 +12,7 @@ from training.evaluation.gate import GateReport, decode_gate_report
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
-from training.registry.channel_history import read_history
+from training.registry.channel_history import read_moves
 from training.registry.sources import Sources, put_artifacts, write_artifacts
 from training.registry.versions import REPORT, read_stored
 from training.report.facts import gather_facts, read_outlines
@@ -100,7 +100,7 @@ def _verdict(artifacts: dict[str, bytes]) -> GateReport | None:
 
 def _previous(sources: Sources, version: str) -> ExportedBundle | None:
     """Return the model that `stable` held before it held this version."""
-    held = [entry.model_version for entry in read_history(sources.bucket, "stable")]
+    held = [one.first.model_version for one in read_moves(sources.bucket, "stable")]
     place = held.index(version) if version in held else 0
     if not place:
         return None
