@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple, Self
 
+from lambda_function.core.pickup_time import NEW_YORK
 from training.errors import UserError
 
 LONGEST_RIDE_MINUTES = 60
@@ -48,9 +49,9 @@ class Hour:
             raise UserError(f"{text!r} is no hour", "write it as 2026-08-01T09, in UTC") from error
 
     @classmethod
-    def of(cls, time: datetime | float) -> Self:
+    def of(cls, moment: datetime | float) -> Self:
         """Return the hour that holds an aware time, or a time in seconds since the epoch."""
-        at = datetime.fromtimestamp(time, UTC) if isinstance(time, int | float) else time.astimezone(UTC)
+        at = datetime.fromtimestamp(moment, UTC) if isinstance(moment, int | float) else moment.astimezone(UTC)
         return cls(at.replace(minute=0, second=0, microsecond=0))
 
     def __str__(self) -> str:
@@ -73,6 +74,16 @@ class Hour:
     def partition(self) -> str:
         """The hour's folder in the archive and of labelled rides, as in ``dt=2026-08-01/hh=09``."""
         return self.start.strftime("dt=%Y-%m-%d/hh=%H")
+
+
+def next_midnight(hour: Hour) -> Hour:
+    """Return the hour in UTC that begins with New York's next midnight after the start of an hour.
+
+    >>> str(next_midnight(Hour.parse("2026-11-29T04"))), str(next_midnight(Hour.parse("2026-11-29T05")))
+    ('2026-11-29T05', '2026-11-30T05')
+    """
+    next_day = hour.start.astimezone(NEW_YORK).date() + timedelta(days=1)
+    return Hour.of(datetime.combine(next_day, time(), NEW_YORK))
 
 
 def hours_between(first: Hour, end: datetime) -> Iterator[Hour]:
