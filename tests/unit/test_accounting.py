@@ -62,7 +62,7 @@ def account(
 ) -> dict[str, str]:
     bucket = Bucket(s3, BUCKET, n_threads=1)
     at = FAR if reached is None else reached
-    return account_for(bucket, STREAM, HOUR, missing, at, other_predictions, may_wait=may_wait)
+    return account_for(bucket, STREAM, HOUR, missing, at, other_predictions, may_wait=may_wait).statuses
 
 
 @pytest.fixture

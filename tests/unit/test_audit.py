@@ -73,6 +73,13 @@ def test_records_and_rejects_that_are_only_rejects_are_accounted_for() -> None:
     assert (summary.n_rejected, summary.n_ride_events, findings(summary)) == (2, 3, {})
 
 
+def test_rejects_are_counted_by_reason() -> None:
+    hour = hour_with(b"bad", b"worse", b'{"ride":{}}', ride(1))
+    hour.archive()
+    assert hour.join().n_rejected_by_reason == {"invalid_field": 1, "not_json": 2}
+    assert hour.join(bytes_per_part=1).n_rejected_by_reason == {"invalid_field": 1, "not_json": 2}
+
+
 @pytest.mark.parametrize("output_format", FORMATS)
 @pytest.mark.parametrize("places", [[0], [4], [0, 1, 2], [3, 9, 14]])
 def test_dropped_predictions_are_lost(places: list[int], output_format: str) -> None:

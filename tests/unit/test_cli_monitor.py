@@ -11,7 +11,7 @@ from infra.cli.monitor_view import status_table
 from infra.local.s3 import FolderS3
 from tests.builders_monitor import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
-from training.monitoring.calibration_status import CalibrationStatus
+from training.monitoring.calibrator import CalibrationMode, CalibrationStatus
 from training.monitoring.status import STATUS_KEY, encode_status
 from training.registry.bucket import Bucket
 
@@ -56,7 +56,9 @@ def test_status_ends_with_1_and_shows_the_sentence_if_an_alarm_sounds(cli: Monit
 
 
 def test_status_ends_with_1_if_calibration_is_frozen(cli: Monitor) -> None:
-    cli.store(calibration=CalibrationStatus(state="frozen", text="outcomes look like seconds"))
+    cli.store(
+        calibration=CalibrationStatus(mode=CalibrationMode.DAILY, state="frozen", text="outcomes look like seconds")
+    )
     assert "✗ calibration: outcomes look like seconds" in cli.run("status", code=1)
 
 

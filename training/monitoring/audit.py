@@ -7,11 +7,19 @@
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from training.data.labelled import FAILED, LOST, REJECTED, WAITING
 from training.monitoring.failures import Unaccounted, place_of, take_out_failed, take_out_rejects
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
+
+
+class Account(NamedTuple):
+    """What became of records and parts without a prediction, by id."""
+
+    statuses: dict[str, str]  # a value of `labelled.STATUSES` for each
+    reasons: dict[str, str]  # why those were rejected of which a reject is stored
 
 
 def account_for(
@@ -23,8 +31,8 @@ def account_for(
     other_predictions: Iterable[str] = (),
     *,
     may_wait: bool = True,
-) -> dict[str, str]:
-    """Return what became of records and parts without a prediction: a value of `labelled.STATUSES` for each.
+) -> Account:
+    """Return what became of records and parts without a prediction.
 
     Args:
         bucket: Where rejects, failed batches and the archive are.
@@ -42,7 +50,8 @@ def account_for(
         BucketError: S3 fails.
     """
     left = Unaccounted(missing)
-    statuses = dict.fromkeys(take_out_rejects(bucket, stream, hour, left), REJECTED)
+    rejects = take_out_rejects(bucket, stream, hour, left)
+    statuses = dict.fromkeys(rejects, REJECTED)
     statuses |= dict.fromkeys(take_out_failed(bucket, stream, hour, left), FAILED)
     for prediction_id in other_predictions:
         statuses |= dict.fromkeys(left.take_out(prediction_id), REJECTED)
@@ -52,4 +61,4 @@ def account_for(
     for event_id in left:
         shard_id, number = place_of(event_id)
         statuses[event_id] = WAITING if may_wait and number > last.get(shard_id, -1) else LOST
-    return statuses
+    return Account(statuses, rejects)

@@ -56,6 +56,7 @@ class Cohort:
     Attributes:
         versions: The number of each version that predicted, by name; common to all parts.
         bad: The status of each record or part that is no ride event by this code, by id; common to all parts.
+        reasons: Why records and parts were rejected, by id; common to all parts.
         late: The late predictions of the hours after the first horizon.
         part: Which rides are read.
         keys: The rides' keys.
@@ -74,6 +75,7 @@ class Cohort:
     skew: SkewCheck
     versions: dict[str, int]
     bad: dict[str, str]
+    reasons: dict[str, str]
     late: LateRecords
     part: Part = WHOLE
     keys: set[str] = field(default_factory=set)
@@ -330,7 +332,9 @@ class Cohort:
         by_id = self.predictions.by_id.items()
         others = [one_id for one_id, one in by_id if one.row == NO_ROW and _record_id(one_id) in records]
         stream, may_wait = self.options.ride_stream, self.pass_number != SECOND
-        return account_for(self.reader.bucket, stream, self.hour, self._missing, numbers, others, may_wait=may_wait)
+        account = account_for(self.reader.bucket, stream, self.hour, self._missing, numbers, others, may_wait=may_wait)
+        self.reasons |= account.reasons
+        return account.statuses
 
     def _reached(self, shards: set[str]) -> dict[str, int]:
         """Return the greatest numbers that have a prediction of the cohort, or any until the first horizon.

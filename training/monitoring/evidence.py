@@ -123,7 +123,7 @@ class _Hour:
         }
         if self.kind != "lost":
             return ids
-        statuses = account_for(self.reader.bucket, stream, self.hour, ids, {}, may_wait=False)
+        statuses = account_for(self.reader.bucket, stream, self.hour, ids, {}, may_wait=False).statuses
         return {event_id for event_id, status in statuses.items() if status == LOST}
 
     def _read_predictions(self, ids: Collection[str]) -> dict[str, list[bytes]]:

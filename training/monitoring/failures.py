@@ -15,7 +15,7 @@ import msgspec
 
 from lambda_function.aws.rejects import PREFIX
 from lambda_function.core.archive_lines import archive_prefix
-from lambda_function.core.events import decode_reject
+from lambda_function.core.events import REJECT_REASONS, decode_reject
 from lambda_function.core.records import RIDES, stream_of_arn
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
@@ -27,6 +27,9 @@ spans seconds on a busy stream; on a quiet one, all that came while the function
 MAX_BETWEEN = 64
 """A reject is in one of so many objects that begin at its record or right before it. Usually it is in the first: only
 batches that came again in other cuts lie between. Without a bound, one lost ride would have a day's objects read."""
+
+OTHER = "other"
+"""The reason of a reject of another version of this code, which has reasons that this one does not know."""
 
 _FAILED_PREFIX = "aws/lambda/"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
@@ -122,8 +125,8 @@ class Unaccounted:
         return found
 
 
-def take_out_rejects(bucket: Bucket, stream: str, hour: Hour, left: Unaccounted) -> set[str]:
-    """Take out and return the ids of which a reject is stored.
+def take_out_rejects(bucket: Bucket, stream: str, hour: Hour, left: Unaccounted) -> dict[str, str]:
+    """Take out the ids of which a reject is stored, and return them with its reason, one of REJECT_REASONS or OTHER.
 
     Args:
         bucket: Where the rejects are.
@@ -131,13 +134,13 @@ def take_out_rejects(bucket: Bucket, stream: str, hour: Hour, left: Unaccounted)
         hour: When the records arrived.
         left: Ids of records that arrived in the hour, and of their parts.
     """
-    found: set[str] = set()
+    found: dict[str, str] = {}
     for shard_id, first in _first_archived(bucket, hour, left.shards()).items():
         numbers = left.numbers(shard_id)
         objects = list(_reject_objects(bucket, f"{PREFIX}/{stream}/{shard_id}/", min(first, numbers[0]), numbers[-1]))
         for stored in bucket.read_all(_may_hold(objects, left, shard_id)):
-            for result_id in _reject_ids(stored.body):
-                found |= left.take_out(result_id)
+            for result_id, reason in _rejects_in(stored.body):
+                found |= dict.fromkeys(left.take_out(result_id), reason)
     return found
 
 
@@ -175,13 +178,14 @@ def _may_hold(objects: Sequence[tuple[int, str]], left: Unaccounted, shard_id: s
             yield objects[place][1]
 
 
-def _reject_ids(body: bytes) -> Iterator[str]:
-    """Return the ids of an object's rejects; a damaged line has none."""
+def _rejects_in(body: bytes) -> Iterator[tuple[str, str]]:
+    """Return id and reason of each of an object's rejects; a damaged line is left out."""
     for line in body.splitlines():
         try:
-            yield decode_reject(line).event_id
+            reject = decode_reject(line)
         except _UNREADABLE:
             continue
+        yield reject.event_id, reject.reason if reject.reason in REJECT_REASONS else OTHER
 
 
 class _Batch(msgspec.Struct, rename="camel"):

@@ -180,6 +180,7 @@ class _Join:
     versions: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, Reject] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)  # status of records and parts that are no ride event, by id
+    reasons: dict[str, str] = field(default_factory=dict)  # why records and parts were rejected, by id
     sums: Counter[str] = field(default_factory=Counter)  # numbers of the summary, by name
     outcome_duplicates: Counter[str] = field(default_factory=Counter)  # by id: the most that a part has seen
     late_keys: set[str] = field(default_factory=set)  # ride keys of late outcomes
@@ -195,7 +196,9 @@ class _Join:
         hour, options, pass_number, _, late = self.plan
         for kind in (PREDICTIONS, OUTCOMES):
             late.key(kind, hour)  # of the objects before they are read
-        cohort = Cohort(reader, hour, options, pass_number, self.table, self.skew, self.versions, self.bad, late, part)
+        cohort = Cohort(
+            reader, hour, options, pass_number, self.table, self.skew, self.versions, self.bad, self.reasons, late, part
+        )
         cohort.read()
         cohort.predictions.by_id.clear()  # the memory is needed
         delay_minutes = options.outcome_delay_minutes
@@ -245,6 +248,7 @@ class _Join:
             n_labelled=n_by_status[LABELLED],
             n_without_outcome=n_by_status[NO_OUTCOME],
             n_rejected=n_by_status[REJECTED],
+            n_rejected_by_reason=dict(sorted(Counter(self.reasons.values()).items())),
             n_failed=n_by_status[FAILED],
             n_waiting=n_by_status[WAITING],
             n_lost=n_by_status[LOST],

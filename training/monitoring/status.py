@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from training.errors import BucketError
-from training.monitoring.calibration_status import CalibrationStatus
+from training.monitoring.calibrator import CalibrationMode, CalibrationStatus
 from training.registry.bucket import Bucket
 
 STATUS_KEY = "monitor/status.json"
@@ -14,6 +14,9 @@ STATUS_FORMAT = 1
 
 State = Literal["ok", "alarm", "unknown"]
 """An alarm stays until a new model serves or somebody acknowledges it; unknown: there is nothing to compare."""
+
+
+UNKNOWN_CALIBRATION = CalibrationStatus(mode=CalibrationMode.OFF, state="unknown", text="No run has looked at it yet.")
 
 
 class QuantityStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +121,7 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[GroupStatus, ...] = ()
     quantities: tuple[QuantityStatus, ...] = ()
     recent: tuple[Recent, ...] = ()
-    calibration: CalibrationStatus = CalibrationStatus()
+    calibration: CalibrationStatus = UNKNOWN_CALIBRATION
     missing: tuple[str, ...] = ()
     announced: dict[str, str] = {}
     pending: tuple[Event, ...] = ()

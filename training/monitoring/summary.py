@@ -51,6 +51,8 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
         n_labelled: With a prediction and an outcome.
         n_without_outcome: With a prediction alone.
         n_rejected: A reject is stored.
+        n_rejected_by_reason: The same by the reject's reason. Records that were predicted although they are no ride
+            event by this code count as rejected without a reason.
         n_failed: They lie in a failed batch.
         n_waiting: Without any result, and no later record of their shard has one: the function is behind.
         n_lost: Without any result.
@@ -83,6 +85,7 @@ class HourSummary(msgspec.Struct, frozen=True, kw_only=True):
     n_labelled: int = 0
     n_without_outcome: int = 0
     n_rejected: int = 0
+    n_rejected_by_reason: dict[str, int] = {}
     n_failed: int = 0
     n_waiting: int = 0
     n_lost: int = 0

@@ -1,0 +1,195 @@
+"""The figures of a day for a model: those of its hours added up, and its errors by hour.
+
+A monitored day is a calendar day of New York by the arrival of ride events: 23, 24 or 25 whole hours of UTC. A
+producer's clock moves no ride to another day. Days are stored in order, each once, when all of its hours are joined. If
+hours are missing two days after its end, the day is stored without them and names them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+
+import msgspec
+import numpy as np
+
+from lambda_function.core.pickup_time import NEW_YORK
+from training.monitoring.days import Days
+from training.monitoring.figures import Figures, HourFigures, RawAndServed, decode_stored, merge
+from training.monitoring.hours import SECOND_PASS_AGE, Hour, hours_between
+from training.monitoring.quantities import DATA_QUANTITIES, day_kinds
+from training.monitoring.summary import Sums
+from training.registry.bucket import Bucket
+
+DAY_FORMAT = 1
+FOLDER = "monitor/days/"
+
+_ONE_DAY = timedelta(days=1)
+
+
+class HourErrors(msgspec.Struct, frozen=True):
+    """The errors of the judged rides of an hour, for display."""
+
+    hour: str
+    errors: RawAndServed
+
+
+class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of a day for a model.
+
+    Attributes:
+        day: New York's.
+        hours: Errors by hour of arrival (UTC), ascending.
+        missing_hours: Hours that were not joined two days after the day's end, or whose labelled rides are damaged.
+    """
+
+    format: int = DAY_FORMAT
+    day: date
+    model_version: str
+    hours: tuple[HourErrors, ...] = ()
+    missing_hours: tuple[str, ...] = ()
+    figures: Figures = Figures()
+
+
+def day_of(hour: Hour) -> date:
+    """Return the day of New York that an hour belongs to.
+
+    >>> day_of(Hour.parse("2026-08-01T03")), day_of(Hour.parse("2026-08-01T04"))
+    (datetime.date(2026, 7, 31), datetime.date(2026, 8, 1))
+    """
+    return hour.start.astimezone(NEW_YORK).date()
+
+
+def first_hour(day: date) -> Hour:
+    """Return the first hour of a day.
+
+    >>> str(first_hour(date(2026, 8, 1)))
+    '2026-08-01T04'
+    """
+    return Hour.of(datetime.combine(day, time(), NEW_YORK))
+
+
+def day_end(day: date) -> datetime:
+    """Return the end of a day, in UTC."""
+    return first_hour(day + _ONE_DAY).start.astimezone(UTC)
+
+
+def hours_of_day(day: date) -> tuple[Hour, ...]:
+    """Return the hours of a day: 24, or 23 and 25 when the clocks change.
+
+    >>> [len(hours_of_day(date(2026, *day))) for day in ((3, 8), (8, 1), (11, 1))]
+    [23, 24, 25]
+    """
+    return tuple(hours_between(first_hour(day), day_end(day)))
+
+
+def is_final(day: date, now: datetime) -> bool:
+    """Return whether a day's missing hours are no longer waited for."""
+    return now >= day_end(day) + SECOND_PASS_AGE
+
+
+def first_whole_day(begins: datetime) -> date:
+    """Return the first day that begins at a time or after it.
+
+    >>> first_whole_day(datetime(2026, 8, 1, 4, tzinfo=UTC)), first_whole_day(datetime(2026, 8, 1, 4, 1, tzinfo=UTC))
+    (datetime.date(2026, 8, 1), datetime.date(2026, 8, 2))
+    """
+    day = begins.astimezone(NEW_YORK).date()
+    return day if first_hour(day).start >= begins else day + _ONE_DAY
+
+
+def day_figures(
+    day: date, model_version: str, hours: Iterable[HourFigures], missing_hours: Iterable[Hour] = ()
+) -> DayFigures:
+    """Add up the hours of a day, in any order."""
+    ordered = sorted(hours, key=lambda one: one.hour)
+    return DayFigures(
+        day=day,
+        model_version=model_version,
+        hours=tuple(HourErrors(one.hour, one.figures.errors) for one in ordered),
+        missing_hours=tuple(sorted(map(str, missing_hours))),
+        figures=merge(one.figures for one in ordered),
+    )
+
+
+def is_testable(one: DayFigures, edges: Mapping[str, np.ndarray]) -> bool:
+    """Return whether the detectors may judge a day: no hour is missing, and its rides are counted in these bins.
+
+    A day without its evening differs from whole days, although nothing has changed.
+    """
+    widths = {name: len(ends) + 2 for name, ends in edges.items()}
+    counted = {name: len(counts) for name, counts in one.figures.counts.items()}
+    return not one.missing_hours and counted == widths
+
+
+def to_days(figures: Sequence[DayFigures], edges: Mapping[str, np.ndarray]) -> Days:
+    """Return days as the detectors read them; the errors are raw.
+
+    Args:
+        figures: Days that are testable.
+        edges: The bins of the model's reference.
+    """
+    raw = [one.figures.errors.raw for one in figures]
+    day = np.array([one.day for one in figures], "datetime64[D]")
+    n = _column(raw, "n")
+    n_with_interval = _column(raw, "n_with_interval")
+    mean, mean_square = (_column(raw, name) / np.maximum(n, 1) for name in ("sum_error", "sum_squared_error"))
+    mean_fourth = _column(raw, "sum_fourth_power") / np.maximum(n, 1)
+    return Days(
+        day=day,
+        kind=day_kinds(day),
+        counts={
+            name: np.array([one.figures.counts[name] for one in figures], np.float64).reshape(
+                len(figures), len(edges[name]) + 2
+            )
+            for name in DATA_QUANTITIES
+        },
+        n=n,
+        sum_error=_column(raw, "sum_error"),
+        sum_squared_error=_column(raw, "sum_squared_error"),
+        n_within=np.where(n_with_interval > 0, _column(raw, "n_within_interval"), np.nan),
+        n_with_interval=n_with_interval,
+        var_error=np.maximum(mean_square - mean * mean, 0.0),
+        var_squared_error=np.maximum(mean_fourth - mean_square * mean_square, 0.0),
+    )
+
+
+def _column(sums: Sequence[Sums], name: str) -> np.ndarray:
+    return np.array([getattr(one, name) for one in sums], np.float64)
+
+
+# -- in the bucket
+
+
+_decode = msgspec.json.Decoder(DayFigures).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def day_key(model_version: str, day: date) -> str:
+    """Return the key of a day's figures for a model.
+
+    >>> day_key("green-2021-01-3f2a9c1d0b7e", date(2026, 8, 1))
+    'monitor/days/green-2021-01-3f2a9c1d0b7e/2026-08-01.json'
+    """
+    return f"{FOLDER}{model_version}/{day}.json"
+
+
+def encode_day(figures: DayFigures) -> bytes:
+    """Encode a day's figures as JSON with its keys sorted."""
+    return _encode(figures) + b"\n"
+
+
+def stored_days(bucket: Bucket, model_version: str, first: date) -> list[date]:
+    """List the days with figures for a model, from a day on, ascending."""
+    prefix = f"{FOLDER}{model_version}/"
+    listed = bucket.list_objects(prefix, start_after=day_key(model_version, first - _ONE_DAY))
+    names = (one.key.removeprefix(prefix).removesuffix(".json") for one in listed)
+    return [date.fromisoformat(name) for name in names]
+
+
+def load_days(bucket: Bucket, model_version: str, days: Iterable[date]) -> list[DayFigures]:
+    """Return days' figures for a model, in the order of `days`; a day that is not stored is left out.
+
+    Raises:
+        BucketError: S3 fails, or an object has another form.
+    """
+    keys = (day_key(model_version, day) for day in days)
+    return [decode_stored(bucket, one.key, one.body, _decode, DAY_FORMAT) for one in bucket.read_all(keys)]
