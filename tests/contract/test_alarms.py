@@ -42,6 +42,11 @@ WATCHED = {
     "UnrecomputedRidesAlarm": {"UnrecomputedRides"},
     "DamagedArchiveAlarm": {"DamagedArchiveObjects"},
     "OutcomeRejectsAlarm": {"OutcomeRejects", "LabelledRides"},
+    "DataDriftAlarm": {"DataAlarm"},
+    "PerformanceAlarm": {"PerformanceAlarm"},
+    "CalibrationFrozenAlarm": {"CalibrationFrozen"},
+    "MonitorErrorsAlarm": {"Errors", "MonitorFailures"},
+    "NoJudgedRidesAlarm": {"IncomingRecords", "DaysWithoutLabelledRides", "Invocations"},
 }
 
 
@@ -50,6 +55,9 @@ AUDITS = (
     *("UnrecomputedRidesAlarm", "DamagedArchiveAlarm", "OutcomeRejectsAlarm"),
 )
 """Alarms on facts of an hour that is over; they sound for a day."""
+
+MONITORS = ("DataDriftAlarm", "PerformanceAlarm", "CalibrationFrozenAlarm")
+"""Alarms on the state that the monitor has found; they sound until it finds another one."""
 
 _PERIODS = {60: 5, 300: 5, 900: 4, 3600: 24}
 """Periods in seconds, and how many of them an alarm may look at: at most a day."""
@@ -140,6 +148,15 @@ def test_metric_math_returns_one_series_of_all_its_metrics(name: str, alarms: di
         ("OutcomeRejectsAlarm", {"rejects": 10, "labelled": 990}, False),
         ("OutcomeRejectsAlarm", {"rejects": 11, "labelled": 989}, True),
         ("OutcomeRejectsAlarm", {"rejects": None, "labelled": None}, False),
+        ("MonitorErrorsAlarm", {"errors": None, "failures": None}, False),
+        ("MonitorErrorsAlarm", {"errors": 1, "failures": None}, True),
+        ("MonitorErrorsAlarm", {"errors": 0, "failures": 1}, True),
+        ("NoJudgedRidesAlarm", {"rides": None, "hours": None, "runs": None}, False),
+        ("NoJudgedRidesAlarm", {"rides": None, "hours": 99, "runs": 4}, False),  # no ride comes
+        ("NoJudgedRidesAlarm", {"rides": 9, "hours": None, "runs": 4}, False),  # nobody ever sent an outcome
+        ("NoJudgedRidesAlarm", {"rides": 9, "hours": 5, "runs": 4}, False),
+        ("NoJudgedRidesAlarm", {"rides": 9, "hours": 24, "runs": 4}, True),
+        ("NoJudgedRidesAlarm", {"rides": 9, "hours": None, "runs": None}, True),  # the monitor does not run
         ("IteratorAgeAlarm", {"age_ms": 300_000}, False),
         ("IteratorAgeAlarm", {"age_ms": 300_001}, True),
     ],
@@ -162,11 +179,13 @@ BREACHES: dict[str, Values] = {
     "ArchiveAgeAlarm": 1_800_001.0,
     "NoLabelledRidesAlarm": {"rides": 9, "outcomes": 9, "joined": None, "labelled": None},
     "OutcomeRejectsAlarm": {"rejects": 500, "labelled": 500},
+    "MonitorErrorsAlarm": {"errors": 1, "failures": 0},
+    "NoJudgedRidesAlarm": {"rides": 9, "hours": 48, "runs": 4},
 }
 """A period that breaches, by alarm; 1 for all others."""
 
 
-@pytest.mark.parametrize("name", [name for name in WATCHED if name != "UnresolvedBatchesAlarm"])
+@pytest.mark.parametrize("name", [name for name in WATCHED if name not in {"UnresolvedBatchesAlarm", *MONITORS}])
 def test_no_alarm_keeps_sounding_because_rides_stop(stack: Stack, alarms: dict[str, Properties], name: str) -> None:
     """Measured before: IteratorAgeAlarm and RefreshFailuresAlarm sounded until the next ride."""
     breach = BREACHES.get(name, 1.0)
@@ -185,6 +204,16 @@ def test_fault_of_one_joined_hour_sounds_for_a_day_whatever_the_next_hours_show(
     clean: Values = dict.fromkeys(breach, 0.0) if isinstance(breach, dict) else 0.0
 
     assert states(stack, alarms[name], [breach, *[clean] * 24]) == ["ALARM"] * 24 + ["OK"]
+
+
+@pytest.mark.parametrize("name", MONITORS)
+def test_what_the_monitor_has_found_sounds_until_it_finds_otherwise_whether_it_runs_or_not(
+    stack: Stack, alarms: dict[str, Properties], name: str
+) -> None:
+    days = 4 * 24
+    found = states(stack, alarms[name], [0.0, 1.0, *repeat(None, days), 1.0, *repeat(None, days), 0.0, None])
+
+    assert found == ["OK", *repeat("ALARM", 2 * days + 2), "OK", "OK"]
 
 
 def test_first_hours_of_traffic_are_no_silence(stack: Stack, alarms: dict[str, Properties]) -> None:
@@ -254,14 +283,26 @@ def test_backlog_sounds_long_before_its_batches_fail(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_alarm_names_its_section(name: str, alarms: dict[str, Properties]) -> None:
-    assert alarms[name]["AlarmDescription"].endswith(f". docs/runbook.md#{name.lower()}")
+    assert description_of(alarms[name]).endswith(f". docs/runbook.md#{name.lower()}")
+
+
+@pytest.mark.parametrize("name", MONITORS)
+def test_alarm_of_the_monitor_names_the_command_that_says_what_changed(
+    name: str, alarms: dict[str, Properties]
+) -> None:
+    assert "ridecast monitor status --stack ${AWS::StackName}." in description_of(alarms[name])
+
+
+def description_of(alarm: Properties) -> str:
+    text = alarm["AlarmDescription"]
+    return str(text["Fn::Sub"] if isinstance(text, dict) else text)
 
 
 # The queue of failed batches ------------------------------------------------------------------------------------------
 
 
 def test_each_failed_batch_sends_a_message(stack: Stack) -> None:
-    rule = stack.only("AWS::Events::Rule")
+    rule = stack.template["Resources"]["GivenUpBatchesRule"]["Properties"]
     assert rule["EventPattern"] == {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
@@ -308,18 +349,19 @@ def test_failed_batch_sounds_until_an_operator_resets_its_alarm_even_after_its_m
 # The topic ------------------------------------------------------------------------------------------------------------
 
 
-def test_one_alarm_sounds_for_outages_and_one_for_the_audit_and_both_send_to_one_topic(
+def test_one_alarm_sounds_for_outages_one_for_the_audit_and_one_for_the_monitor_and_all_send_to_one_topic(
     stack: Stack, alarms: dict[str, Properties]
 ) -> None:
     parts = {}
-    for name in ("StackAlarm", "AuditAlarm"):
+    for name in ("StackAlarm", "AuditAlarm", "MonitorAlarm"):
         composite = stack.template["Resources"][name]["Properties"]
         rule = composite["AlarmRule"]["Fn::Sub"]
         assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
         assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
         parts[name] = set(re.findall(r"\$\{(\w+)\}", rule))
     assert parts["AuditAlarm"] == set(AUDITS)  # apart: an alarm of a day would hide an outage
-    assert parts["StackAlarm"] == alarms.keys() - set(AUDITS)
+    assert parts["MonitorAlarm"] == set(MONITORS)  # apart: an alarm of weeks would hide more
+    assert parts["StackAlarm"] == alarms.keys() - {*AUDITS, *MONITORS}
     assert not any(key.endswith("Actions") for alarm in alarms.values() for key in alarm)
 
 
@@ -327,29 +369,52 @@ def test_topic_is_encrypted_with_a_key_that_cloudwatch_may_use(stack: Stack) -> 
     assert stack.only("AWS::SNS::Topic")["KmsMasterKeyId"] == {"Ref": "AlarmKey"}
     key = stack.template["Resources"]["AlarmKey"]["Properties"]
     assert key["EnableKeyRotation"] is True
-    administers, encrypts = key["KeyPolicy"]["Statement"]
+    administers, encrypts, encrypts_events = key["KeyPolicy"]["Statement"]
     assert not {"kms:*", "kms:Decrypt", "kms:CreateGrant"} & set(administers["Action"])
     assert encrypts["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert encrypts["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
     assert encrypts["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert encrypts_events["Principal"] == {"Service": "events.amazonaws.com"}
+    assert encrypts_events["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert "Condition" not in encrypts_events  # SNS does not support one: the events would not arrive
+
+
+def test_change_that_the_monitor_finds_is_sent_to_the_topic_in_a_sentence(stack: Stack) -> None:
+    rule = stack.template["Resources"]["MonitorStateRule"]["Properties"]
+    assert rule["EventPattern"] == {
+        "source": ["ridecast"],
+        "detail-type": ["ridecast monitor state change"],
+        "detail": {"stack": [{"Ref": "AWS::StackName"}]},
+    }
+    (target,) = rule["Targets"]
+    assert (target["Arn"], target["InputPath"]) == ({"Ref": "AlarmTopic"}, "$.detail.text")
 
 
 @pytest.mark.parametrize(
-    ("receiver", "key", "service", "action", "source"),
+    ("receiver", "key", "action", "sources"),
     [
-        ("GivenUpBatches", "Queues", "events", "sqs:SendMessage", arn_of("GivenUpBatchesRule")),
-        ("AlarmTopic", "Topics", "cloudwatch", "sns:Publish", [arn_of("StackAlarm"), arn_of("AuditAlarm")]),
+        ("GivenUpBatches", "Queues", "sqs:SendMessage", {"events": arn_of("GivenUpBatchesRule")}),
+        (
+            "AlarmTopic",
+            "Topics",
+            "sns:Publish",
+            {
+                "cloudwatch": [arn_of("StackAlarm"), arn_of("AuditAlarm"), arn_of("MonitorAlarm")],
+                "events": arn_of("MonitorStateRule"),
+            },
+        ),
     ],
 )
-def test_only_the_stacks_own_source_may_send_and_only_over_tls(
-    stack: Stack, receiver: str, key: str, service: str, action: str, source: object
+def test_only_the_stacks_own_sources_may_send_and_only_over_tls(
+    stack: Stack, receiver: str, key: str, action: str, sources: dict[str, object]
 ) -> None:
     policy = stack.template["Resources"][f"{receiver}Policy"]["Properties"]
-    allowed, denied = policy["PolicyDocument"]["Statement"]
+    *allowed, denied = policy["PolicyDocument"]["Statement"]
     assert policy[key] == [{"Ref": receiver}]
-    assert (allowed["Effect"], allowed["Action"]) == ("Allow", action)
-    assert allowed["Principal"] == {"Service": f"{service}.amazonaws.com"}
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": source}}
+    for one, (service, source) in zip(allowed, sources.items(), strict=True):
+        assert (one["Effect"], one["Action"]) == ("Allow", action)
+        assert one["Principal"] == {"Service": f"{service}.amazonaws.com"}
+        assert one["Condition"] == {"ArnEquals": {"aws:SourceArn": source}}
     assert denied["Effect"] == "Deny"
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 

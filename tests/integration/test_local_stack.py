@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from infra.local.aws import LocalAws
 from infra.local.event_source.config import MappingConfig
 from infra.local.stack import DeployedStack, deploy
+from infra.stack.describe import describe_stack
 from lambda_function.aws.settings import Settings
 from training.errors import UserError
 
@@ -184,3 +185,28 @@ def test_lambda_is_created_without_a_container_engine(aws: LocalAws, stack: Depl
 
     assert stack.function.name in [function["FunctionName"] for function in functions]
     assert "docker" not in json.dumps(functions)
+
+
+def test_change_that_the_monitor_finds_reaches_the_alarm_topic_in_a_sentence(
+    aws: LocalAws, stack: DeployedStack
+) -> None:
+    # GIVEN a queue that gets what the alarm topic gets
+    sqs, text = aws.client("sqs"), "Predictions are 2.10 minutes too long."
+    queue = sqs.create_queue(QueueName="on-call")["QueueUrl"]
+    queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = describe_stack(aws.client("cloudformation"), "ridecast").outputs["AlarmTopicArn"]
+    aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
+    # WHEN the monitor tells of a change, of one in another stack, and of a move of a channel
+    told = (
+        ("ridecast monitor state change", "ridecast"),
+        ("ridecast monitor state change", "another"),
+        ("ridecast channel move", "ridecast"),
+    )
+    entries = [
+        {"Source": "ridecast", "DetailType": kind, "Detail": json.dumps({"stack": name, "text": text})}
+        for kind, name in told
+    ]
+    assert aws.client("events").put_events(Entries=entries)["FailedEntryCount"] == 0
+    # THEN only the first arrives
+    messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+    assert [json.loads(json.loads(message["Body"])["Message"]) for message in messages] == [text]

@@ -82,6 +82,7 @@ def _end_with_parent() -> None:
 def _load_cloudformation() -> None:
     importlib.import_module("infra.local.moto.cloudformation.change_sets").patch_cloudformation()
     importlib.import_module("infra.local.moto.enforcement").patch_enforcement()
+    importlib.import_module("infra.local.moto.events").patch_events()
     importlib.import_module("infra.local.moto.missing_calls").patch_missing_calls()
 
 

@@ -12,7 +12,7 @@ from infra.operate.doctor.facts import Finding, Severity
 
 _BAD, _WARNING, _UNKNOWN = Severity.bad, Severity.warning, Severity.unknown
 
-_COMPOSITE = ("StackAlarm", "AuditAlarm")
+_COMPOSITE = ("StackAlarm", "AuditAlarm", "MonitorAlarm")
 """Alarms of other alarms: they have no section in the runbook."""
 
 REPAIR = "docs/runbook.md#repair"
@@ -837,6 +837,97 @@ _OUTCOMES = (
     ),
 )
 
+_MONITORING = (
+    Fault(
+        "monitor-missing",
+        "the monitor's function does not exist: nothing is watched, and the predictions do not learn",
+        "monitor",
+        _WARNING,
+        f"make it again as in {REPAIR}; then it catches up",
+        ("NoJudgedRidesAlarm",),
+    ),
+    Fault(
+        "monitor-environment-wrong",
+        "the monitor works with another bucket, channel, mode or key than the stack's",
+        "monitor",
+        _WARNING,
+        f"restore it as in {REPAIR}",
+        ("MonitorErrorsAlarm",),
+    ),
+    Fault(
+        "monitor-schedule-missing",
+        "the schedule of the monitor does not exist: it does not run",
+        "monitor",
+        _WARNING,
+        f"make it again as in {REPAIR}; then it catches up",
+        ("NoJudgedRidesAlarm",),
+    ),
+    Fault(
+        "monitor-schedule-disabled",
+        "the schedule of the monitor is disabled: it does not run",
+        "monitor",
+        _WARNING,
+        f"restore it as in {REPAIR}; then it catches up",
+        ("NoJudgedRidesAlarm",),
+    ),
+    Fault(
+        "status-old",
+        "monitor/status.json is older than an hour: the monitor does not get through",
+        "monitor",
+        _WARNING,
+        "read the log of the monitor: docs/runbook.md#monitorerrorsalarm",
+        ("MonitorErrorsAlarm", "NoJudgedRidesAlarm"),
+    ),
+    Fault(
+        "status-damaged",
+        "monitor/status.json can't be read as a status",
+        "monitor",
+        _WARNING,
+        "`aws s3api delete-object --bucket {bucket} --key monitor/status.json`: the monitor writes it again",
+        ("MonitorErrorsAlarm",),
+    ),
+    Fault(
+        "data-changed",
+        "the rides are no longer like those that the model was trained on",
+        "monitor",
+        _WARNING,
+        "`ridecast monitor status --stack {stack}`, and docs/runbook.md#datadriftalarm",
+        ("DataDriftAlarm", "MonitorAlarm"),
+    ),
+    Fault(
+        "performance-changed",
+        "the model predicts worse than it did in training",
+        "monitor",
+        _WARNING,
+        "`ridecast monitor status --stack {stack}`, and docs/runbook.md#performancealarm",
+        ("PerformanceAlarm", "MonitorAlarm"),
+    ),
+    Fault(
+        "calibration-frozen",
+        "the outcomes look wrong, and the predictions do not learn from them",
+        "calibration",
+        _WARNING,
+        "`ridecast monitor status --stack {stack}`, and docs/runbook.md#calibrationfrozenalarm",
+        ("CalibrationFrozenAlarm", "MonitorAlarm"),
+    ),
+    Fault(
+        "monitor-failing",
+        "the monitor fails, as a whole or in a step",
+        "",
+        _WARNING,
+        "docs/runbook.md#monitorerrorsalarm",
+        ("MonitorErrorsAlarm",),
+    ),
+    Fault(
+        "nothing-judged",
+        "rides arrive, and monitoring and calibration see none of them",
+        "",
+        _WARNING,
+        "docs/runbook.md#nojudgedridesalarm",
+        ("NoJudgedRidesAlarm",),
+    ),
+)
+
 _NOT_LOOKED_AT = (
     Fault(
         "denied",
@@ -858,7 +949,7 @@ FAULTS = {
     fault.name: fault
     for group in (
         *(_STACK, _RELEASE, _MISSING, _CHANGED, _STREAMS, _MAPPING, _FUNCTION, _MODEL),
-        *(_ALARMS, _OUTCOMES, _NOT_LOOKED_AT),
+        *(_ALARMS, _OUTCOMES, _MONITORING, _NOT_LOOKED_AT),
     )
     for fault in group
 }
