@@ -245,7 +245,8 @@ def data_scores(shares: Floats, starts: NDArray[np.intp], n: Floats, rules: Rule
     distance[distance < _NO_DISTANCE] = 0.0
     variance = np.add.reduceat(centre * (1 - centre), starts, axis=1)
     by_chance = variance / n[:, None] if rules.has_size_term else np.zeros_like(variance)
-    between_days = np.maximum((distance - by_chance)[:-1].mean(axis=0), rules.floor * variance.mean(axis=0) / median)
+    excess = ((distance - by_chance) * weight)[:-1].sum(axis=0) / weight[:-1].sum()
+    between_days = np.maximum(excess, rules.floor * variance.mean(axis=0) / median)
     scores: Floats = distance / np.maximum(between_days + by_chance, _TINY)
     return scores
 
@@ -272,9 +273,8 @@ def error_scores(means: Floats, variances: Floats, n: Floats, rules: Rules = RUL
     has_variance = np.where(np.isnan(variances), 0.0, weight)  # a day of one ride has none
     variance = (np.nan_to_num(variances) * has_variance).sum(axis=0) / np.maximum(has_variance.sum(axis=0), _TINY)
     by_chance = variance / np.maximum(n, _TINY) if rules.has_size_term else np.zeros_like(means)
-    excess = np.where(is_known, distance**2 - by_chance, 0.0)[:-1]
-    between_days = excess.sum(axis=0) / np.maximum(is_known[:-1].sum(axis=0), 1)
-    between_days = np.maximum(between_days, rules.floor * variance / median)
+    excess = ((distance**2 - by_chance) * weight)[:-1].sum(axis=0) / np.maximum(weight[:-1].sum(axis=0), _TINY)
+    between_days = np.maximum(excess, rules.floor * variance / median)
     scores = np.where(is_known, distance / np.sqrt(np.maximum(between_days + by_chance, _TINY)), np.nan)
     scores[:, 0] = np.abs(scores[:, 0])
     scores[:, 2:] *= -1
@@ -344,5 +344,5 @@ def growth_start(p: Floats) -> int:
     3
     """
     log_e = np.log(0.5 / np.sqrt(np.where(np.isnan(p), 0.25, p)))
-    before = np.concatenate([[0.0], log_e.cumsum()[:-1]])
-    return int(before.argmin())
+    after = log_e[::-1].cumsum()
+    return len(p) - 1 - int(after.argmax())
