@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from training.monitoring.calibrator import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.monitoring.status import GroupStatus, MonitorStatus, QuantityStatus, Recent
 
 VERSION = "green-2023-03-abcdef123456"

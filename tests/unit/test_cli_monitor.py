@@ -11,7 +11,7 @@ from infra.cli.monitor_view import status_table
 from infra.local.s3 import FolderS3
 from tests.builders_monitor import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
-from training.monitoring.calibrator import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.monitoring.status import STATUS_KEY, encode_status
 from training.registry.bucket import Bucket
 

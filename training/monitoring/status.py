@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from training.errors import BucketError
-from training.monitoring.calibrator import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.registry.bucket import Bucket
 
 STATUS_KEY = "monitor/status.json"
