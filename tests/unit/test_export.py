@@ -1,6 +1,7 @@
 """Export a fitted forest as a bundle: its contents, and the changes that give another version."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,11 @@ def exported(
     facts: TrainingFacts | None = None,
     rides: Rides | None = None,
     interval: Interval | None = None,
-    evaluation: bytes | None = None,
+    more_files: Mapping[str, bytes] | None = None,
     **parameters: Any,
 ) -> ExportedBundle:
     rides = rides or small_rides()
-    return export_bundle(fitted(rides, **parameters), rides, facts or training_facts(), interval, evaluation)
+    return export_bundle(fitted(rides, **parameters), rides, facts or training_facts(), interval, more_files)
 
 
 def test_exported_model_predicts_what_was_fitted() -> None:
@@ -85,7 +86,7 @@ def test_same_rides_parameters_and_facts_give_the_same_bytes() -> None:
         pytest.param(lambda: exported(replace(training_facts(), metrics={"rmse": 4.0})), id="metrics"),
         pytest.param(lambda: exported(replace(training_facts(), service="yellow")), id="service"),
         pytest.param(lambda: exported(interval=small_interval()), id="interval"),
-        pytest.param(lambda: exported(evaluation=b"{}"), id="evaluation"),
+        pytest.param(lambda: exported(more_files={EVALUATION: b"{}"}), id="evaluation"),
     ],
 )
 def test_any_other_input_gives_another_version(other: Any) -> None:
@@ -140,7 +141,7 @@ def test_interval_is_in_the_manifest_and_golden_rides_have_theirs() -> None:
 
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_bundle_is_read_as_it_was_written_once_or_twice(tmp_path: Path, is_whole: bool) -> None:
-    bundle = exported(interval=small_interval(), evaluation=b"{}") if is_whole else small_bundle()
+    bundle = exported(interval=small_interval(), more_files={EVALUATION: b"{}"}) if is_whole else small_bundle()
     for _ in range(2):
         folder = write_bundle(bundle, tmp_path)
         assert folder == tmp_path / bundle.model_version
@@ -151,7 +152,7 @@ def test_bundle_is_read_as_it_was_written_once_or_twice(tmp_path: Path, is_whole
 
 @pytest.mark.parametrize("name", [FOREST, GOLDEN, MANIFEST, EVALUATION])
 def test_file_changed_or_missing_on_disk_is_named(tmp_path: Path, name: str) -> None:
-    folder = write_bundle(exported(evaluation=b"{}"), tmp_path)
+    folder = write_bundle(exported(more_files={EVALUATION: b"{}"}), tmp_path)
     (folder / name).write_bytes(b"[]")
     with pytest.raises(BundleError, match=f"{name}: (has other bytes|does not decode|has 2 bytes)"):
         read_bundle(folder)

@@ -2,6 +2,7 @@
 
 import io
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,6 @@ from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Ride
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
 from training.model.parameters import MAX_LEAF_NODES
-from training.model.results import EVALUATION
 
 N_GOLDEN_RIDES = 100
 
@@ -60,11 +60,12 @@ def export_bundle(
     train_rides: Rides,
     facts: TrainingFacts,
     interval: Interval | None = None,
-    evaluation: bytes | None = None,
+    more_files: Mapping[str, bytes] | None = None,
 ) -> ExportedBundle:
     """Build a bundle and load it as the function would: all checks pass, the golden rides agree with scikit-learn.
 
-    The manifest names the files of the training rides. Some of these rides become golden rides.
+    The manifest names the files of the training rides. Some of these rides become golden rides. `more_files` are those
+    that people and monitoring read, by name.
 
     Raises:
         UserError: Bit masks cannot represent the forest.
@@ -74,8 +75,7 @@ def export_bundle(
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **arrays)  # without times: the same arrays give the same bytes
     files = {FOREST: packed.getvalue(), GOLDEN: _golden_file(fitted, arrays, train_rides, interval)}
-    if evaluation is not None:
-        files[EVALUATION] = evaluation
+    files |= more_files or {}
     manifest = _manifest(files, train_rides, facts, interval)
     files[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
     return ExportedBundle(files, load_bundle(manifest.model_version, sha256(files[MANIFEST]), files))

@@ -9,7 +9,7 @@ The file is compact. Counts are 16-bit numbers in base64: the rides in a bin and
 65,535 rides has their share instead, in 65,535ths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -20,10 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import sha256
+from lambda_function.core.features import MINUTES_PER_DAY, feature_matrix
+from lambda_function.core.intervals import Interval
 from lambda_function.errors import BundleError
+from training.data.rides import Rides
 from training.model.bundle import REFERENCE
+from training.model.calibrate import Predict
+from training.model.cross_fit import predict_out_of_fold
 from training.monitoring.days import Days
-from training.monitoring.quantities import DATA_QUANTITIES, N_BINS, day_kinds
+from training.monitoring.measured_days import measure_days
+from training.monitoring.quantities import DATA_QUANTITIES, N_BINS, day_kinds, find_edges, quantity_values
 from training.registry.bucket import Bucket
 from training.registry.versions import read_file, read_manifest
 
@@ -34,6 +40,9 @@ MAX_REFERENCE_BYTES = 1_000_000
 
 MAX_DAYS = 366
 """The days of training that are in a reference, the last ones: a year has all seasons and kinds of days."""
+
+_MAX_EDGE_RIDES = 500_000
+"""Edges are found on a sample of so many rides: a bin's share is then a twentieth to within a thousandth."""
 
 _UINT16 = np.dtype("<u2")
 _MAX_UINT16 = 65_535
@@ -84,6 +93,32 @@ class _Format(msgspec.Struct, frozen=True):
 _decode_format = msgspec.json.Decoder(_Format).decode
 _decode_file = msgspec.json.Decoder(_File).decode
 _encode_file = msgspec.json.Encoder().encode
+
+
+def build_reference(rides: Rides, fit: Callable[[Rides], Predict], interval: Interval | None) -> bytes | None:
+    """Return the file for a model of these rides, which are sorted by pickup; None if they are of less than two days.
+
+    Args:
+        rides: The rides that the model learned from, and those that its intervals are calibrated on.
+        fit: Fits a model in the same way as on all of these rides.
+        interval: The model's intervals as they will be served; None if it has none.
+    """
+    last = last_days(rides)
+    minutes = predict_out_of_fold(rides, fit, len(last))
+    if minutes is None:
+        return None
+    step = -(-len(last) // _MAX_EDGE_RIDES)
+    some = slice(None, None, step)
+    values = quantity_values(feature_matrix(last.take(some).columns), minutes[some])
+    edges = {name: find_edges(values[name]) for name in DATA_QUANTITIES}
+    return encode_reference(Reference(edges, measure_days(last, minutes, edges, interval)))
+
+
+def last_days(rides: Rides) -> Rides:
+    """Return the rides of the last MAX_DAYS days; rides are sorted by pickup."""
+    day = rides.columns.pickup_minute[-1:] // MINUTES_PER_DAY
+    first_minute = (day - (MAX_DAYS - 1)) * MINUTES_PER_DAY
+    return rides.take(slice(int(np.searchsorted(rides.columns.pickup_minute, first_minute)[0]), None))
 
 
 def encode_reference(reference: Reference) -> bytes:
