@@ -1,12 +1,13 @@
 """`ridecast monitor`: what monitoring says about the served model."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import BucketAws, Json, channel_name, expand_options
-from infra.cli.output import write_json
+from infra.cli.options import BUILD, BucketAws, Json, channel_name, expand_options
+from infra.cli.output import live_display, show_result, write_json
 
 if TYPE_CHECKING:
     from training.monitoring.status import MonitorStatus
@@ -43,6 +44,34 @@ def status_command(aws: BucketAws, channel: _Watched = None, as_json: Json = Fal
         write_status(status, now)
     if sounds(status) or is_unknown(status) or is_stale(status, now):
         raise typer.Exit(_EXIT_ALARM if sounds(status) else _EXIT_UNKNOWN)
+
+
+@expand_options
+def report_command(
+    aws: BucketAws,
+    output: Annotated[Path, typer.Option("--out", help="File to write.")] = BUILD / "monitor.html",
+    is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    channel: _Watched = None,
+    as_json: Json = False,
+) -> None:
+    """Write what monitoring knows about the served model as one HTML page.
+
+    Shows by day the errors of the model's own and of the published predictions, the evidence of a change, alarms,
+    today's rides beside training, errors by slice, outcomes and rejects. The page needs nothing else, so it can be
+    sent. Prints the file's path.
+
+    Example: ridecast monitor report --open --stack ridecast
+    """
+    from training.workflows.monitor_report import run_monitor_report
+
+    bucket = aws.open_named_bucket()
+    status = load_watched(bucket, channel)
+    with live_display() as display:
+        run_monitor_report(bucket, status, output, display)
+    result = {"channel": status.channel, "model_version": status.model_version, "report": str(output)}
+    show_result("Monitoring report", result, as_json=as_json)
+    if is_opened:
+        typer.launch(output.resolve().as_uri())
 
 
 def load_watched(bucket: "Bucket", channel: str | None) -> "MonitorStatus":

@@ -6,7 +6,7 @@ from training.report.html import MINUS
 
 NO_VALUE = "\N{EN DASH}"
 _MINUTES_PER_HOUR = 60
-_HUGE, _WHOLE, _SMALL = 1e6, 10.0, 0.1
+_WHOLE, _SMALL = 10.0, 0.1
 
 
 class Named(NamedTuple):
@@ -92,9 +92,9 @@ def range_text(quantity: str, low: float | None, high: float | None) -> str:
 def evidence_text(evidence: float) -> str:
     """Return an evidence value for people.
 
-    >>> [evidence_text(value) for value in (0.03, 0.8, 12.3, 4521.0, 3e9)]
-    ['<0.1', '0.8', '12', '4,521', '3e+09']
+    >>> [evidence_text(value) for value in (0.03, 0.8, 12.3, 4521.0)]
+    ['<0.1', '0.8', '12', '4,521']
     """
     if evidence < _SMALL:
         return "<0.1"
-    return f"{evidence:.1f}" if evidence < _WHOLE else f"{evidence:,.0f}" if evidence < _HUGE else f"{evidence:.0e}"
+    return f"{evidence:.1f}" if evidence < _WHOLE else f"{evidence:,.0f}"

@@ -1,0 +1,360 @@
+"""The monitoring page: one HTML file of what monitoring knows about the served model. Equal facts give equal bytes."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from training.monitoring.detectors import THRESHOLD
+from training.report.document import Tile, build_document, contents, section, tiles, whole
+from training.report.drawing import Plots
+from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table
+from training.report.monitor_facts import N_RECENT_DAYS, DaySeries, Floats, MonitorFacts, Move
+from training.report.monitor_names import NO_VALUE, evidence_text, label, range_text, value_text
+from training.report.monitor_plots import ERRORS, EVIDENCE, RECORDS, draw_monitor_plots, shape_name
+
+N_SLICES_SHOWN = 15
+MIN_SLICE_RIDES = 100
+"""With fewer rides, the error of a slice says little: it is only in the table of all slices."""
+
+_NO_DAYS = "No whole day has figures yet: a day is stored once all of its hours are joined."
+_NO_REFERENCE = "The served model has no reference, so nothing is compared with training: train it again."
+_STATES = {"ok": "pass", "active": "pass", "alarm": "fail", "frozen": "fail"}
+_N_MOVES_SHOWN = 20
+
+_Section = tuple[str, str, Callable[[MonitorFacts, Plots], Html]]
+
+
+def build_monitor_page(facts: MonitorFacts, plots: Plots | None = None) -> bytes:
+    """Build the page, UTF-8.
+
+    Args:
+        facts: The content.
+        plots: The result of `draw_monitor_plots` for these facts, if it exists already.
+    """
+    drawn = draw_monitor_plots(facts) if plots is None else plots
+    status = facts.status
+    return build_document(
+        f"Monitoring of {status.channel}: {status.model_version or 'no model'}",
+        element(
+            "header",
+            paragraph(f"Monitoring of channel {status.channel}", class_="kind"),
+            element("h1", status.served_version or "no model serves"),
+            paragraph(_lead(facts), class_="lead"),
+            tiles(_tiles(facts)),
+            contents([(anchor, title) for anchor, title, _ in SECTIONS]),
+        ),
+        element("main", *(section(anchor, title, content(facts, drawn)) for anchor, title, content in SECTIONS)),
+        element("footer", paragraph(f"Written by ridecast from monitor/status.json of {status.written_at}.")),
+    )
+
+
+def state(facts: MonitorFacts, _: Plots) -> Html:
+    """Show what the groups and the calibration say, what is missing, and every quantity on the last day."""
+    status = facts.status
+    said = [_said(group.group, group.state, group.text) for group in status.groups]
+    said.append(_said("calibration", status.calibration.state, status.calibration.text))
+    rows = [
+        (
+            label(one.name),
+            value_text(one.name, one.today),
+            value_text(one.name, one.reference),
+            range_text(one.name, one.usual_low, one.usual_high),
+            evidence_text(one.evidence),
+            one.state,
+        )
+        for one in status.quantities
+    ]
+    heads = ("quantity", "today", "training", "90 % of training days", "evidence", "state")
+    marked = [row for row, one in enumerate(status.quantities) if one.state == "alarm"]
+    return join(
+        element("ul", *said, class_="rules"),
+        *(paragraph(text, class_="missing") for text in status.missing),
+        table(f"{_today(facts)} beside training days of its kind", heads, rows, kinds="tnnnnt", marked=marked)
+        if rows
+        else None,
+    )
+
+
+def errors(facts: MonitorFacts, plots: Plots) -> Html:
+    """Show errors by day, and those of the last days beside training."""
+    if ERRORS not in plots:
+        return paragraph(_NO_DAYS, class_="missing")
+    caption = (
+        "Raw is the model's own prediction, served the published one, after live calibration. The band holds 90 % of "
+        "the training days, which the model predicted without having learned from them. Ticks at the bottom are "
+        "calibrations."
+    )
+    return element("div", figure(plots[ERRORS], ERRORS, caption), _recent(facts), class_="pair")
+
+
+def evidence(facts: MonitorFacts, plots: Plots) -> Html:
+    """Show the evidence of both groups by day, and the alarms."""
+    if EVIDENCE not in plots or facts.evidence is None:
+        return paragraph(_NO_REFERENCE if not facts.shapes and len(facts.series) else _NO_DAYS, class_="missing")
+    caption = (
+        "Evidence that days differ from training. It is about 1 while nothing changes. At the end of a day on which a "
+        f"group's mean reaches {THRESHOLD:.0f}, an alarm begins. It stays until a new model serves or somebody "
+        "acknowledges it. False alarms of both groups together are at least 180 days apart in the mean."
+    )
+    alarms = facts.evidence.alarms
+    rows = [(one.day, one.group, label(one.quantity), one.since, evidence_text(one.evidence)) for one in alarms]
+    heads = ("day", "group", "most evidence", "changed since", "evidence")
+    listed = table("Alarms", heads, rows, kinds="ttttn") if rows else paragraph("No alarm on these days.")
+    return element("div", figure(plots[EVIDENCE], EVIDENCE, caption), listed, class_="pair")
+
+
+def shapes(facts: MonitorFacts, plots: Plots) -> Html:
+    """Show today's rides beside training, per feature."""
+    if not facts.shapes:
+        return paragraph(_NO_REFERENCE if len(facts.series) else _NO_DAYS, class_="missing")
+    drawn = (
+        figure(
+            plots[shape_name(one.quantity)],
+            shape_name(one.quantity),
+            f"{label(one.quantity).capitalize()}: share of rides in each twentieth of the training rides.",
+        )
+        for one in facts.shapes
+    )
+    text = (
+        f"Today is {_last_tested(facts)}. It and the last 7 days are compared with training days of the same kind: "
+        "weekdays, weekends or holidays. Bins hold a twentieth of all training rides each."
+    )
+    return join(paragraph(text), element("div", *drawn, class_="pair"))
+
+
+def slices(facts: MonitorFacts, _: Plots) -> Html:
+    """Show the errors of published predictions by slice, the largest first."""
+    if not facts.slices:
+        return paragraph(_NO_DAYS, class_="missing")
+    ordered = sorted(facts.slices, key=lambda one: (-one.rmse, one.by, one.name))
+    large = [one for one in ordered if one.n_judged >= MIN_SLICE_RIDES]
+    heads = ("slice", "by", "rides", "RMSE", "raw RMSE", "bias", "in interval")
+    rows = {
+        id(one): (
+            one.name,
+            one.by,
+            f"{one.n_judged:,}",
+            value_text("rmse", one.rmse),
+            value_text("rmse", one.raw_rmse),
+            value_text("bias", one.bias),
+            percent(one.coverage),
+        )
+        for one in ordered
+    }
+    days = f"last {min(len(facts.series), N_RECENT_DAYS)} days"
+    worst = [rows[id(one)] for one in large[:N_SLICES_SHOWN]]
+    caption = f"Largest RMSE of published predictions, {days}, slices of {MIN_SLICE_RIDES} rides or more; minutes"
+    every = table(f"All slices, {days}, in minutes", heads, list(rows.values()), kinds="ttnnnnn")
+    return join(
+        table(caption, heads, worst, kinds="ttnnnnn") if worst else None,
+        element("details", element("summary", f"All {len(rows)} slices"), every),
+    )
+
+
+def records(facts: MonitorFacts, plots: Plots) -> Html:
+    """Show how many rides have an outcome and how late it comes, rides without pickup time, and rejects."""
+    if RECORDS not in plots:
+        return paragraph(_NO_DAYS, class_="missing")
+    series = facts.series
+    heads, days = ("published minutes", "rides", "with outcome"), f"last {min(len(series), N_RECENT_DAYS)} days"
+    rows = [
+        (one.name, f"{one.n_predicted:,}", percent(one.n_with_outcome / one.n_predicted if one.n_predicted else None))
+        for one in facts.outcomes
+    ]
+    return element(
+        "div",
+        figure(plots[RECORDS], RECORDS, "Judged rides have an outcome of 1 to 60 minutes and a pickup time."),
+        element(
+            "div",
+            paragraph(
+                "Outcomes that are missing more often for long rides than for short ones make errors look smaller, and "
+                "freeze the calibration."
+            ),
+            table(f"Outcomes by predicted duration, {days}", heads, rows) if rows else None,
+            facts_list(_counts(series)),
+        ),
+        class_="pair",
+    )
+
+
+def recent_days(facts: MonitorFacts, _: Plots) -> Html:
+    """Show the last days, newest first."""
+    series = facts.series
+    if not len(series):
+        return paragraph(_NO_DAYS, class_="missing")
+    own = facts.evidence
+    by_day = (
+        {} if own is None else dict(zip(own.days.tolist(), zip(own.data, own.performance, strict=True), strict=True))
+    )
+    rows: list[tuple[object, ...]] = []
+    marked: list[int] = []
+    alarms = {alarm.day for alarm in own.alarms} if own else set()
+    for row in reversed(range(max(0, len(series) - N_RECENT_DAYS), len(series))):
+        day = series.day[row].item()
+        if day in alarms:
+            marked.append(len(rows))
+        found = by_day.get(day)
+        rows.append((whole(f"{day:%a %Y-%m-%d}"), *_cells(series, row), *_evidence_cells(found)))
+    heads = (
+        "day",
+        "rides",
+        "judged",
+        "RMSE raw",
+        "served",
+        "bias raw",
+        "served",
+        "interval raw",
+        "served",
+        "data",
+        "performance",
+    )
+    note = paragraph("The last two columns are the groups' evidence. Marked days began an alarm.", class_="note")
+    n_shown = min(len(series), N_RECENT_DAYS)
+    return join(table(f"The last {n_shown} days, errors in minutes", heads, rows, marked=marked), note, _gaps(series))
+
+
+def moves(facts: MonitorFacts, _: Plots) -> Html:
+    """Show the models that served, and how often they were calibrated."""
+    if not facts.moves:
+        return paragraph("No model serves on this channel.", class_="missing")
+    rows = _folded(facts.moves)[-_N_MOVES_SHOWN:][::-1]
+    return table("Versions of the channel, newest first", ("from, UTC", "served version", "what"), rows, kinds="ttt")
+
+
+SECTIONS: tuple[_Section, ...] = (
+    ("state", "State", state),
+    ("errors", "Errors by day", errors),
+    ("evidence", "Evidence of a change", evidence),
+    ("shapes", "Today beside training", shapes),
+    ("slices", "Errors by slice", slices),
+    ("records", "Outcomes and rejects", records),
+    ("days", "The last days", recent_days),
+    ("moves", "Models that served", moves),
+)
+"""Anchor, heading and content of every section, in the order of the page."""
+
+
+def _lead(facts: MonitorFacts) -> str:
+    status = facts.status
+    alarms = [group for group in status.groups if group.state == "alarm"]
+    if alarms:
+        named = " and ".join(f"{group.group} since {group.since}" for group in alarms)
+        return f"An alarm sounds: {named}. The section State says what moved and what to do."
+    if not status.groups or any(group.state == "unknown" for group in status.groups):
+        return "Not everything is judged yet: see what is missing below."
+    return "No alarm: rides and errors are as in training."
+
+
+def _tiles(facts: MonitorFacts) -> list[Tile]:
+    status = facts.status
+    shown: list[Tile] = [
+        (
+            group.group.capitalize(),
+            group.state,
+            f"evidence {evidence_text(group.evidence)} of {evidence_text(group.threshold)}",
+        )
+        for group in status.groups
+    ]
+    calibration = status.calibration
+    shown.append(("Calibration", calibration.state, f"until {calibration.as_of}" if calibration.as_of else ""))
+    recent = {one.quantity: one for one in status.recent}
+    for quantity, name in (("rmse_served", "RMSE, minutes"), ("coverage_served", "Rides inside interval")):
+        one = recent.get(quantity)
+        if one is not None and one.value is not None:
+            note = f"last {one.n_days} days; training {value_text(quantity, one.reference)}"
+            shown.append((name, value_text(quantity, one.value), note))
+    return shown
+
+
+def _said(name: str, state: str, text: str) -> Html:
+    mark = element("span", state, class_=_STATES.get(state))
+    return element("li", mark, element("div", element("b", name), paragraph(text or NO_VALUE)))
+
+
+def _today(facts: MonitorFacts) -> str:
+    return f"{facts.status.last_day:%A %Y-%m-%d}" if facts.status.last_day else "no day"
+
+
+def _last_tested(facts: MonitorFacts) -> str:
+    return f"{facts.evidence.days[-1].item():%A %Y-%m-%d}" if facts.evidence else "no day"
+
+
+def _recent(facts: MonitorFacts) -> Html | None:
+    recent = facts.status.recent
+    if not recent:
+        return None
+    rows = [
+        (
+            label(one.quantity),
+            value_text(one.quantity, one.value),
+            range_text(one.quantity, one.low, one.high),
+            value_text(one.quantity, one.reference),
+        )
+        for one in recent
+    ]
+    n_days = max(one.n_days for one in recent)
+    text = (
+        "A slow decay raises no alarm: each day is hardly worse than the one before. It shows here. The interval holds "
+        "the mean of such days with 95 %."
+    )
+    heads = ("quantity", "mean", "interval", "training")
+    return element("div", table(f"The last {n_days} days beside training", heads, rows), paragraph(text))
+
+
+def _counts(series: DaySeries) -> list[tuple[str, object]]:
+    """Return counts of the last days that no plot shows."""
+    last = slice(max(0, len(series) - N_RECENT_DAYS), None)
+    without = _weighted(series.without_pickup_share[last], series.n_rides[last])
+    rejected = [
+        f"{name}: {counts[last].sum():,.0f}" for name, counts in sorted(series.n_rejected.items()) if counts[last].any()
+    ]
+    return [
+        ("without a pickup time", percent(without)),
+        ("rejects", "; ".join(rejected) or "none"),
+        ("hours not joined", f"{series.n_missing_hours[last].sum():,.0f}"),
+    ]
+
+
+def _weighted(shares: Floats, weights: Floats) -> float | None:
+    known = ~np.isnan(shares) & (weights > 0)
+    return float(np.average(shares[known], weights=weights[known])) if known.any() else None
+
+
+def _cells(series: DaySeries, row: int) -> tuple[str, ...]:
+    counts = (f"{series.n_rides[row]:,.0f}", f"{series.n_judged[row]:,.0f}")
+    both = (series.raw, series.served)
+    return (
+        *counts,
+        *(_cell("rmse", one.rmse_minutes[row]) for one in both),
+        *(_cell("bias", one.bias_minutes[row]) for one in both),
+        *(_cell("coverage", one.coverage[row]) for one in both),
+    )
+
+
+def _cell(quantity: str, value: float) -> str:
+    return value_text(quantity, None if np.isnan(value) else float(value))
+
+
+def _evidence_cells(found: tuple[float, float] | None) -> tuple[str, ...]:
+    return (NO_VALUE, NO_VALUE) if found is None else tuple(evidence_text(float(value)) for value in found)
+
+
+def _gaps(series: DaySeries) -> Html | None:
+    days = [f"{day} ({n:.0f} hours)" for day, n in zip(series.day, series.n_missing_hours, strict=True) if n]
+    if not days:
+        return None
+    return paragraph(f"Days with hours that are not joined: {', '.join(days)}.", class_="missing")
+
+
+def _folded(all_moves: Sequence[Move]) -> list[tuple[object, ...]]:
+    """Return a row a move, oldest first; calibrations that follow each other share a row."""
+    rows: list[tuple[object, ...]] = []
+    n_calibrations = 0
+    for move in all_moves:
+        if move.is_calibration and n_calibrations:
+            rows.pop()
+        n_calibrations = n_calibrations + 1 if move.is_calibration else 0
+        what = f"calibration, the last of {n_calibrations}" if n_calibrations else "model"
+        begin = f"{move.at:%Y-%m-%d %H:%M}" if move.at.timestamp() else "the beginning"
+        rows.append((begin, move.served_version, what))
+    return rows

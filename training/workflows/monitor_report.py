@@ -1,0 +1,211 @@
+"""Write the monitoring page of a bucket: read days, reference, alarms and channel, and draw them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from lambda_function.errors import BundleError
+from training.data.labelled import REJECTED
+from training.monitoring.day_figures import DayFigures, is_testable, load_days, stored_days, to_days
+from training.monitoring.day_values import error_values, usual_range
+from training.monitoring.days import Days
+from training.monitoring.detectors import Evidence, watch
+from training.monitoring.figures import BAND_EDGES_MINUTES, LATENESS_EDGES_MINUTES, Figures, merge
+from training.monitoring.reference import Reference, load_reference
+from training.monitoring.status import MonitorStatus
+from training.monitoring.summary import Sums
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
+from training.report.monitor_facts import (
+    LATE_MINUTES,
+    N_RECENT_DAYS,
+    Band,
+    BandRow,
+    DaySeries,
+    ErrorColumns,
+    Floats,
+    MonitorFacts,
+    Move,
+    Shape,
+    SliceRow,
+)
+from training.report.monitor_page import build_monitor_page
+from training.workflows.progress import Progress
+
+MAX_SHOWN_DAYS = 366
+"""Older days count as evidence, and are not drawn."""
+
+_DAYS_A_WEEK = 7
+
+
+def run_monitor_report(bucket: Bucket, status: MonitorStatus, output: Path, progress: Progress) -> None:
+    """Write the page of a bucket's status.
+
+    Raises:
+        BucketError: S3 fails, or an object is damaged.
+    """
+    progress.step("reading the days")
+    facts = gather_monitor_facts(bucket, status)
+    progress.step("drawing the page")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(build_monitor_page(facts))
+
+
+def gather_monitor_facts(bucket: Bucket, status: MonitorStatus) -> MonitorFacts:
+    """Gather what the page shows of a status, the days of its model, and their reference.
+
+    Raises:
+        BucketError: S3 fails, or an object is damaged.
+    """
+    days, reference = _days(bucket, status.model_version), _reference(bucket, status.model_version)
+    testable = [one for one in days if one.figures.n_judged and reference and is_testable(one, reference.edges)]
+    served = to_days(testable, reference.edges) if reference else None
+    shown, recent = days[-MAX_SHOWN_DAYS:], merge(one.figures for one in days[-N_RECENT_DAYS:])
+    evidence = watch(reference.days, served, {}) if reference and served is not None and len(served) else None
+    return MonitorFacts(
+        status=status,
+        series=day_series(shown),
+        bands=_bands(reference.days) if reference else {},
+        shapes=tuple(_shapes(reference, served)) if reference and served is not None and len(served) else (),
+        evidence=_since(evidence, shown[0].day) if evidence else None,
+        slices=tuple(_slices(recent)),
+        outcomes=tuple(_outcomes(recent)),
+        moves=_moves(bucket, status.channel),
+    )
+
+
+def day_series(days: Sequence[DayFigures]) -> DaySeries:
+    """Return days by column, in their order."""
+    figures = [one.figures for one in days]
+    reasons = sorted({reason for one in figures for reason in one.n_rejected_by_reason})
+    late = LATENESS_EDGES_MINUTES.index(LATE_MINUTES) + 1
+    n_outcomes = _column(sum(one.n_by_lateness) for one in figures)
+    n_predicted = _column(one.n_predicted for one in figures)
+    return DaySeries(
+        day=np.array([one.day for one in days], "datetime64[D]"),
+        n_rides=_column(sum(one.n_by_status.values()) for one in figures),
+        n_judged=_column(one.n_judged for one in figures),
+        raw=_errors([one.errors.raw for one in figures]),
+        served=_errors([one.errors.served for one in figures]),
+        outcome_share=_ratio(_column(one.n_with_outcome for one in figures), n_predicted),
+        late_share=_ratio(_column(sum(one.n_by_lateness[late:]) for one in figures), n_outcomes),
+        without_pickup_share=_ratio(_column(one.n_without_pickup_time for one in figures), n_predicted),
+        n_rejected={name: _column(one.n_rejected_by_reason.get(name, 0) for one in figures) for name in reasons}
+        or {"all": _column(one.n_by_status.get(REJECTED, 0) for one in figures)},
+        n_missing_hours=_column(len(one.missing_hours) for one in days),
+    )
+
+
+def _days(bucket: Bucket, model_version: str | None) -> list[DayFigures]:
+    if model_version is None:
+        return []
+    return load_days(bucket, model_version, stored_days(bucket, model_version, date(1, 1, 2)))
+
+
+def _reference(bucket: Bucket, model_version: str | None) -> Reference | None:
+    """Return the model's reference; None if there is none that can be read. The status says what is missing."""
+    try:
+        return load_reference(bucket, model_version) if model_version else None
+    except BundleError:
+        return None
+
+
+def _column(values: Iterator[float]) -> Floats:
+    return np.fromiter(values, np.float64)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    shares: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return shares
+
+
+def _errors(sums: Sequence[Sums]) -> ErrorColumns:
+    n = _column(one.n for one in sums)
+    within, n_with_interval = (
+        _column(getattr(one, f"n_{name}_interval") for one in sums) for name in ("within", "with")
+    )
+    return ErrorColumns(
+        np.sqrt(_ratio(_column(one.sum_squared_error for one in sums), n)),
+        _ratio(_column(one.sum_error for one in sums), n),
+        _ratio(within, n_with_interval),
+    )
+
+
+def _bands(reference: Days) -> dict[str, Band]:
+    values = {name: error_values(name, reference) for name in ("bias", "mse", "coverage")}
+    values["rmse"] = np.sqrt(values.pop("mse"))
+    return {
+        name: Band(low, float(np.nanmean(column)), high)
+        for name, column in values.items()
+        if not np.isnan(column).all()
+        for low, high in [usual_range(column)]
+    }
+
+
+def _shapes(reference: Reference, served: Days) -> Iterator[Shape]:
+    """Compare the last day, and the last week's days of its kind, with the reference days of that kind."""
+    alike = reference.days.take(reference.days.kind == served.kind[-1])
+    usual = alike if len(alike) else reference.days
+    is_recent = served.day > served.day[-1] - np.timedelta64(_DAYS_A_WEEK, "D")
+    week = served.take(is_recent & (served.kind == served.kind[-1]))
+    for name, edges in reference.edges.items():
+        means = (_shares(days.counts[name]).mean(axis=0) for days in (usual, week, served.take(slice(-1, None))))
+        yield Shape(name, edges, *means)
+
+
+def _shares(counts: Floats) -> Floats:
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+
+
+def _since(evidence: Evidence, first: date) -> Evidence:
+    """Leave out the days before the first one that is drawn."""
+    rows = evidence.days >= np.datetime64(first, "D")
+    return Evidence(
+        days=evidence.days[rows],
+        names=evidence.names,
+        groups=evidence.groups,
+        p=evidence.p[rows],
+        path=evidence.path[rows],
+        data=evidence.data[rows],
+        performance=evidence.performance[rows],
+        alarms=tuple(alarm for alarm in evidence.alarms if alarm.day >= first),
+        joined=evidence.joined[rows],
+        is_on=evidence.is_on,
+    )
+
+
+def _slices(figures: Figures) -> Iterator[SliceRow]:
+    for by, slices in figures.by_slice.items():
+        for name, errors in slices.items():
+            one, raw = errors.served, errors.raw
+            coverage = one.n_within_interval / one.n_with_interval if one.n_with_interval else None
+            yield SliceRow(by, name, one.n, _rmse(one), _rmse(raw), one.sum_error / one.n, coverage)
+
+
+def _rmse(sums: Sums) -> float:
+    return float(np.sqrt(sums.sum_squared_error / sums.n))
+
+
+def _outcomes(figures: Figures) -> Iterator[BandRow]:
+    edges = [f"{edge:.0f}" for edge in BAND_EDGES_MINUTES]
+    names = (f"under {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges)), f"{edges[-1]} or more")
+    for row in zip(names, figures.n_by_band, figures.n_with_outcome_by_band, strict=False):
+        yield BandRow(*row)
+
+
+def _moves(bucket: Bucket, channel: str) -> tuple[Move, ...]:
+    """Return the beginnings of the channel's segments, oldest first."""
+    state = read_channel(bucket, channel).state
+    segments = state.segments[::-1] if state else ()
+    older: Mapping[int, str] = {number + 1: one.model_version for number, one in enumerate(segments)}
+    return tuple(
+        Move(
+            datetime.fromtimestamp(one.effective_from_s, UTC),
+            one.served_version,
+            is_calibration=older.get(number) == one.model_version and one.calibration is not None,
+        )
+        for number, one in enumerate(segments)
+    )
