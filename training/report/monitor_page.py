@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from training.monitoring.detectors import THRESHOLD
+from training.monitoring.status import GroupStatus
 from training.report.document import Tile, build_document, contents, section, tiles, whole
 from training.report.drawing import Plots
 from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table
@@ -67,7 +68,7 @@ def state(facts: MonitorFacts, _: Plots) -> Html:
     heads = ("quantity", "today", "training", "90 % of training days", "evidence", "state")
     marked = [row for row, one in enumerate(status.quantities) if one.state == "alarm"]
     return join(
-        element("ul", *said, class_="rules"),
+        element("ul", *said, class_="rules states"),
         *(paragraph(text, class_="missing") for text in status.missing),
         table(f"{_today(facts)} beside training days of its kind", heads, rows, kinds="tnnnnt", marked=marked)
         if rows
@@ -141,7 +142,7 @@ def slices(facts: MonitorFacts, _: Plots) -> Html:
         )
         for one in ordered
     }
-    days = f"last {min(len(facts.series), N_RECENT_DAYS)} days"
+    days = _last_days(facts)
     worst = [rows[id(one)] for one in large[:N_SLICES_SHOWN]]
     caption = f"Largest RMSE of published predictions, {days}, slices of {MIN_SLICE_RIDES} rides or more; minutes"
     every = table(f"All slices, {days}, in minutes", heads, list(rows.values()), kinds="ttnnnnn")
@@ -156,7 +157,7 @@ def records(facts: MonitorFacts, plots: Plots) -> Html:
     if RECORDS not in plots:
         return paragraph(_NO_DAYS, class_="missing")
     series = facts.series
-    heads, days = ("published minutes", "rides", "with outcome"), f"last {min(len(series), N_RECENT_DAYS)} days"
+    heads = ("published minutes", "rides", "with outcome")
     rows = [
         (one.name, f"{one.n_predicted:,}", percent(one.n_with_outcome / one.n_predicted if one.n_predicted else None))
         for one in facts.outcomes
@@ -170,7 +171,7 @@ def records(facts: MonitorFacts, plots: Plots) -> Html:
                 "Outcomes that are missing more often for long rides than for short ones make errors look smaller, and "
                 "freeze the calibration."
             ),
-            table(f"Outcomes by predicted duration, {days}", heads, rows) if rows else None,
+            table(f"Outcomes by predicted duration, {_last_days(facts)}", heads, rows) if rows else None,
             facts_list(_counts(series)),
         ),
         class_="pair",
@@ -209,8 +210,9 @@ def recent_days(facts: MonitorFacts, _: Plots) -> Html:
         "performance",
     )
     note = paragraph("The last two columns are the groups' evidence. Marked days began an alarm.", class_="note")
-    n_shown = min(len(series), N_RECENT_DAYS)
-    return join(table(f"The last {n_shown} days, errors in minutes", heads, rows, marked=marked), note, _gaps(series))
+    return join(
+        table(f"{_last_days(facts).capitalize()}, errors in minutes", heads, rows, marked=marked), note, _gaps(series)
+    )
 
 
 def moves(facts: MonitorFacts, _: Plots) -> Html:
@@ -242,28 +244,41 @@ def _lead(facts: MonitorFacts) -> str:
         return f"An alarm sounds: {named}. The section State says what moved and what to do."
     if not status.groups or any(group.state == "unknown" for group in status.groups):
         return "Not everything is judged yet: see what is missing below."
-    return "No alarm: rides and errors are as in training."
+    return "No alarm sounds."
 
 
 def _tiles(facts: MonitorFacts) -> list[Tile]:
     status = facts.status
-    shown: list[Tile] = [
-        (
-            group.group.capitalize(),
-            group.state,
-            f"evidence {evidence_text(group.evidence)} of {evidence_text(group.threshold)}",
-        )
-        for group in status.groups
-    ]
+    shown: list[Tile] = [(group.group.capitalize(), group.state, _evidence_note(group)) for group in status.groups]
     calibration = status.calibration
-    shown.append(("Calibration", calibration.state, f"until {calibration.as_of}" if calibration.as_of else ""))
+    learned = f"with outcomes until {calibration.as_of}" if calibration.as_of else "nothing learned yet"
+    shown.append(("Calibration", calibration.state, learned))
     recent = {one.quantity: one for one in status.recent}
     for quantity, name in (("rmse_served", "RMSE, minutes"), ("coverage_served", "Rides inside interval")):
         one = recent.get(quantity)
         if one is not None and one.value is not None:
-            note = f"last {one.n_days} days; training {value_text(quantity, one.reference)}"
+            note = f"{_last(one.n_days)}; training {value_text(quantity, one.reference)}"
             shown.append((name, value_text(quantity, one.value), note))
     return shown
+
+
+def _evidence_note(group: GroupStatus) -> str:
+    if group.state == "unknown":
+        return "not judged"
+    return f"evidence {evidence_text(group.evidence)} of {evidence_text(group.threshold)}"
+
+
+def _last(n_days: int) -> str:
+    """Return the last days in words.
+
+    >>> _last(28), _last(1)
+    ('last 28 days', 'last day')
+    """
+    return "last day" if n_days == 1 else f"last {n_days} days"
+
+
+def _last_days(facts: MonitorFacts) -> str:
+    return _last(min(len(facts.series), N_RECENT_DAYS))
 
 
 def _said(name: str, state: str, text: str) -> Html:
@@ -292,13 +307,13 @@ def _recent(facts: MonitorFacts) -> Html | None:
         )
         for one in recent
     ]
-    n_days = max(one.n_days for one in recent)
+    days = _last(max(one.n_days for one in recent))
     text = (
         "A slow decay raises no alarm: each day is hardly worse than the one before. It shows here. The interval holds "
         "the mean of such days with 95 %."
     )
     heads = ("quantity", "mean", "interval", "training")
-    return element("div", table(f"The last {n_days} days beside training", heads, rows), paragraph(text))
+    return element("div", table(f"{days.capitalize()} beside training", heads, rows), paragraph(text))
 
 
 def _counts(series: DaySeries) -> list[tuple[str, object]]:

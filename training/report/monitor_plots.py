@@ -30,6 +30,7 @@ _ALARM_STYLES: dict[str, Any] = {
 _MOVE_STYLE: dict[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": ":"}
 _ONE_DAY = timedelta(days=1)
 _N_TICKS = 4
+_WHOLE_FROM = 10.0
 
 Days = NDArray[np.datetime64]
 
@@ -81,7 +82,7 @@ def evidence_by_day(evidence: Evidence, moves: Sequence[Move]) -> bytes:
             _line(panel, days, np.maximum(whole, _LEAST_EVIDENCE), color=MODEL)
             panel.axhline(THRESHOLD, color=WORSE, linewidth=1, linestyle="-.")
             panel.set(yscale="log", ylabel=f"evidence, {group}")
-            panel.set_yticks(_EVIDENCE_TICKS, [f"{tick:,g}" for tick in _EVIDENCE_TICKS])
+            panel.set_yticks(_EVIDENCE_TICKS, [f"{tick:,}" for tick in _EVIDENCE_TICKS])
             panel.minorticks_off()
             _mark(panel, [one for one in evidence.alarms if one.group == group], moves, days)
         for text, style in (
@@ -184,12 +185,18 @@ def _is_shown(move: Move, day: Days) -> bool:
 
 
 def _date_axis(axes: Axes, day: Days) -> None:
-    locator = AutoDateLocator(minticks=2, maxticks=_N_TICKS + 1)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    if len(np.arange(day[0], day[-1])) < _N_TICKS:  # of so few days, an automatic axis would show hours
+        axes.set_xticks(date2num(day), [f"{one:%d %b %Y}" for one in day.tolist()])
+    else:
+        locator = AutoDateLocator(minticks=2, maxticks=_N_TICKS + 1)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     margin = np.timedelta64(12, "h")
     axes.set(xlim=(day[0] - margin, day[-1] + margin), xlabel="day of arrival, New York")
 
 
 def _tick(quantity: str, value: float) -> str:
-    return value_text(quantity, value) if quantity == "minute_of_day" else f"{value:.2g}".replace("-", MINUS)
+    if quantity == "minute_of_day":
+        return value_text(quantity, value)
+    rounded = round(value, 0 if abs(value) >= _WHOLE_FROM else 1) + 0.0  # no minus before a zero
+    return f"{rounded:g}".replace("-", MINUS)
