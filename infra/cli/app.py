@@ -60,7 +60,11 @@ OUTCOMES: Commands = {
     "audit": joined.audit_command,
     "forget": outcomes.forget_command,
 }
-MONITOR: Commands = {"status": monitor.status_command, "report": monitor.report_command}
+MONITOR: Commands = {
+    "status": monitor.status_command,
+    "report": monitor.report_command,
+    "acknowledge": monitor.acknowledge_command,
+}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 

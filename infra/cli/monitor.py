@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from infra.cli.output import live_display, show_result, write_json
 if TYPE_CHECKING:
     from training.monitoring.status import MonitorStatus
     from training.registry.bucket import Bucket
+
+Group = Literal["data", "performance"]
+"""The groups of quantities that have an alarm each."""
 
 _EXIT_ALARM, _EXIT_UNKNOWN = 1, 3
 """As `doctor`: something is bad; nothing is, but not everything is judged (2 is a wrong option)."""
@@ -44,6 +47,35 @@ def status_command(aws: BucketAws, channel: _Watched = None, as_json: Json = Fal
         write_status(status, now)
     if sounds(status) or is_unknown(status) or is_stale(status, now):
         raise typer.Exit(_EXIT_ALARM if sounds(status) else _EXIT_UNKNOWN)
+
+
+@expand_options
+def acknowledge_command(
+    aws: BucketAws,
+    group: Annotated[Group, typer.Option(help="Whose alarm: data or performance.")],
+    as_json: Json = False,
+) -> None:
+    """Acknowledge the alarm of data or performance: the change is known, and the model stays.
+
+    The alarm goes off at the next run of the monitor function, within 15 minutes. The group's evidence starts again at
+    0, and later days join the reference: what is unusual now becomes usual. Predictions do not change. Asks nothing.
+    Prints what is stored.
+
+    Example: ridecast monitor acknowledge --group data --stack ridecast
+    """
+    import msgspec
+
+    from training.monitoring.acknowledge import acknowledge
+    from training.registry.channels import this_mover
+
+    done = msgspec.to_builtins(acknowledge(aws.open_named_bucket(), group, this_mover()))
+    meaning = {"meaning": "the alarm goes off within 15 minutes; evidence starts at 0; later days join the reference"}
+    show_result(
+        "Acknowledged",
+        done,
+        as_json=as_json,
+        shown={name.replace("_", " "): value for name, value in {**done, **meaning}.items()},
+    )
 
 
 @expand_options

@@ -32,7 +32,7 @@ GROUPS = {
     "models": "list show compare release promote rollback restore history reproduce sign sync check",
     "rides": "send tail replay",
     "outcomes": "send join audit forget",
-    "monitor": "status report",
+    "monitor": "status report acknowledge",
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]

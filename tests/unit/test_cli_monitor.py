@@ -9,7 +9,7 @@ import pytest
 
 from infra.cli.monitor_view import status_table
 from infra.local.s3 import FolderS3
-from tests.builders_monitor import VERSION, group_status, monitor_status
+from tests.builders_status import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.monitoring.status import STATUS_KEY, encode_status
@@ -116,3 +116,19 @@ def test_short_table_has_four_columns_and_few_rows() -> None:
     rows = status_table(monitor_status())
     assert ("rides within their interval", "80.5 %", "80.0 %", "ok") in rows
     assert len(rows) <= 8
+
+
+def test_acknowledge_stores_who_knows_of_the_alarm(cli: Monitor) -> None:
+    cli.store(groups=group_status("data", "alarm", "distances fell"))
+    found = cli("acknowledge", "--group", "data")
+    assert (found["group"], found["day"], found["model_version"]) == ("data", "2026-11-28", VERSION)
+    assert "evidence starts at 0" in cli.run("acknowledge", "--group", "data")
+    assert cli("acknowledge", "--group", "data") == found
+    assert cli.bucket.read(f"monitor/acknowledged/{VERSION}/data-2026-11-28.json")
+
+
+def test_nothing_is_acknowledged_without_an_alarm(cli: Monitor) -> None:
+    assert "so there is no alarm" in cli.refuses("acknowledge", "--group", "data")
+    cli.store()
+    assert "performance has no alarm: its state is ok" in cli.refuses("acknowledge", "--group", "performance")
+    assert "'weather' is not one of 'data', 'performance'" in cli.refuses("acknowledge", "--group", "weather")

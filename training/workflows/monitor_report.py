@@ -9,6 +9,7 @@ import numpy as np
 
 from lambda_function.errors import BundleError
 from training.data.labelled import REJECTED
+from training.monitoring.acknowledge import acknowledged_days
 from training.monitoring.day_figures import DayFigures, is_testable, load_days, stored_days, to_days
 from training.monitoring.day_values import error_values, usual_range
 from training.monitoring.days import Days
@@ -61,15 +62,16 @@ def gather_monitor_facts(bucket: Bucket, status: MonitorStatus) -> MonitorFacts:
         BucketError: S3 fails, or an object is damaged.
     """
     days, reference = _days(bucket, status.model_version), _reference(bucket, status.model_version)
-    testable = [one for one in days if one.figures.n_judged and reference and is_testable(one, reference.edges)]
-    served = to_days(testable, reference.edges) if reference else None
+    served = to_days([one for one in days if is_testable(one, reference.edges)], reference.edges) if reference else None
     shown, recent = days[-MAX_SHOWN_DAYS:], merge(one.figures for one in days[-N_RECENT_DAYS:])
-    evidence = watch(reference.days, served, {}) if reference and served is not None and len(served) else None
+    evidence = None
+    if reference and served is not None and len(served) and status.model_version:
+        evidence = watch(reference.days, served, acknowledged_days(bucket, status.model_version))
     return MonitorFacts(
         status=status,
         series=day_series(shown),
         bands=_bands(reference.days) if reference else {},
-        shapes=tuple(_shapes(reference, served)) if reference and served is not None and len(served) else (),
+        shapes=tuple(_shapes(reference, served)) if reference and served is not None else (),
         evidence=_since(evidence, shown[0].day) if evidence else None,
         slices=tuple(_slices(recent)),
         outcomes=tuple(_outcomes(recent)),
@@ -146,7 +148,10 @@ def _bands(reference: Days) -> dict[str, Band]:
 
 
 def _shapes(reference: Reference, served: Days) -> Iterator[Shape]:
-    """Compare the last day, and the last week's days of its kind, with the reference days of that kind."""
+    """Compare the last day with rides, and the last week's days of its kind, with the reference days of that kind."""
+    served = served.take(served.n > 0)
+    if not len(served):
+        return
     alike = reference.days.take(reference.days.kind == served.kind[-1])
     usual = alike if len(alike) else reference.days
     is_recent = served.day > served.day[-1] - np.timedelta64(_DAYS_A_WEEK, "D")
