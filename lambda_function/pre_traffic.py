@@ -19,10 +19,11 @@ from botocore.session import Session
 from lambda_function.aws.model_store import GetObject
 from lambda_function.aws.output_path import OutputPath
 from lambda_function.aws.settings import PreTrafficSettings
-from lambda_function.core.bundle import GOLDEN, GoldenRide, bundle_key, decode_golden_rides
-from lambda_function.core.channel import channel_key, decode_channel, remedy
-from lambda_function.core.rehearsal import decode_answer, problem_with, rehearsal_event
-from lambda_function.errors import ChannelError
+from lambda_function.core.bundle import GOLDEN, MANIFEST, GoldenRide, bundle_key, decode_golden_rides, decode_manifest
+from lambda_function.core.calibration import calibration_key, load_calibration
+from lambda_function.core.channel import Segment, channel_key, decode_channel, remedy
+from lambda_function.core.rehearsal import decode_answer, problem_with, rehearsal_event, served_golden_rides
+from lambda_function.errors import CalibrationError, ChannelError
 
 ATTEMPTS = 3
 """A channel may move between the hook's read and the version's, and S3 may fail a version's first start."""
@@ -71,17 +72,31 @@ class Trial:
             problem, _ = self._invoke({"Records": []})
             return Verdict(not problem, problem or NO_MODEL)
         try:
-            model_version = decode_channel(channel_data).model_version
+            newest = decode_channel(channel_data).segments[0]
         except ChannelError as error:
             how = remedy(error, self.settings.model_channel, self.settings.bucket)
             return Verdict(passed=False, why=f"{error}: {how}")
-        golden_data = self._read(bundle_key(model_version, GOLDEN))
+        golden_data = self._read(bundle_key(newest.model_version, GOLDEN))
         if golden_data is None:
-            return Verdict(passed=False, why=f"the channel names {model_version}, which has no golden rides")
-        problem = self._rehearse(model_version, decode_golden_rides(golden_data))
+            return Verdict(passed=False, why=f"the channel names {newest.model_version}, which has no golden rides")
+        try:
+            golden = self._as_served(newest, decode_golden_rides(golden_data))
+        except CalibrationError as error:
+            return Verdict(passed=False, why=str(error))
+        problem = self._rehearse(newest.served_version, golden)
         return Verdict(not problem, problem or PASSED)
 
-    def _rehearse(self, model_version: str, golden: list[GoldenRide]) -> str:
+    def _as_served(self, segment: Segment, golden: list[GoldenRide]) -> list[GoldenRide]:
+        """Return golden rides with what the segment's version serves for them."""
+        reference, model_version = segment.calibration, segment.model_version
+        if reference is None:
+            return golden
+        data = self._read(calibration_key(model_version, reference.as_of))
+        calibration = load_calibration(model_version, reference.as_of, reference.sha256, data)
+        manifest = decode_manifest(self._read(bundle_key(model_version, MANIFEST)) or b"")
+        return served_golden_rides(golden, manifest, calibration)
+
+    def _rehearse(self, served_version: str, golden: list[GoldenRide]) -> str:
         """Return the problem with the version's predictions, or ""."""
         problem, payload = self._invoke(rehearsal_event(golden))
         if problem:
@@ -90,8 +105,8 @@ class Trial:
             answer = decode_answer(payload)
         except msgspec.MsgspecError as error:
             return f"the version does not answer a rehearsal: {error}"
-        if answer.model_version != model_version:
-            return f"the version serves {answer.model_version}, but the channel names {model_version}"
+        if answer.model_version != served_version:
+            return f"the version serves {answer.model_version}, but the channel names {served_version}"
         return problem_with(answer, golden)
 
     def _invoke(self, event: dict[str, Any]) -> tuple[str, bytes]:

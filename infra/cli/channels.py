@@ -3,7 +3,7 @@
 import shlex
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -27,6 +27,7 @@ from infra.cli.output import begin_text, live_display, show_result, time_text, w
 
 if TYPE_CHECKING:
     from lambda_function.core.channel import Channel as ChannelState
+    from training.registry.channel_history import Moves
     from training.registry.channels import Moved
     from training.workflows.release import Target
 
@@ -136,7 +137,10 @@ def promote_command(
 def rollback_command(
     aws: BucketAws,
     version: Annotated[
-        str | None, typer.Argument(help="Version that the channel has held before, or the beginning of one.")
+        str | None,
+        typer.Argument(
+            help="Version that the channel has held before, or the beginning of one; with its +HOUR, if any."
+        ),
     ] = None,
     channel: Channel = "stable",
     signing_key: SigningKey = None,
@@ -144,9 +148,10 @@ def rollback_command(
 ) -> None:
     """Withdraw a channel's newest version and put an earlier one in its place.
 
-    Needs no verdict of the gate. Acts as soon as running functions read the channel, also on rides that come again.
-    Prints the channel's new state. Does nothing if the version is the newest, so it is safe to repeat. Without a
-    version, it prints the command for the version before, and exits with 2.
+    Needs no verdict of the gate. Acts as soon as running functions read the channel, also on rides that come again. The
+    version serves with its latest calibration in the channel, or with the one of the hour that is given. Prints the
+    channel's new state. Does nothing if the version is the newest, so it is safe to repeat. Without a version, it
+    prints the command for the version before, and exits with 2.
 
     Example: ridecast models rollback green-2021-01-3f2a9c1d0b7e --stack ridecast
     """
@@ -188,39 +193,60 @@ def history_command(
     channel: Annotated[
         str | None, typer.Option(help="Only this channel. (default: all)", callback=channel_name)
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List each calibration in a line of its own.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the moves of the channels, oldest first.
 
     Prints time, channel, version, the time from which it serves, reason and person of each. A rollback also names the
-    version that it withdrew.
+    version that it withdrew. Calibrations of one model in a row are one line: their number, the first and the last.
 
     Example: ridecast models history --channel stable --stack ridecast
     """
     from training.errors import bucket_address
-    from training.registry.channel_history import channels_with_history, entry_facts, read_history
+    from training.registry.channel_history import Moves, channels_with_history, entry_facts, read_history, read_moves
     from training.registry.versions import read_channels
 
     models = aws.open_bucket()
     named = [channel] if channel else sorted({*read_channels(models), *channels_with_history(models)})
-    entries = [entry for one in named for entry in read_history(models, one)]
-    entries.sort(key=lambda entry: entry.moved_at)
+    if every:
+        moves = [Moves(entry, entry) for one in named for entry in read_history(models, one)]
+    else:
+        moves = [moves for one in named for moves in read_moves(models, one)]
+    moves.sort(key=lambda one: one.last.moved_at)
     address = bucket_address(models.name)
     if as_json:
-        write_json({"bucket": address, "moves": [entry_facts(entry) for entry in entries]})
+        facts = [{**entry_facts(one.last), "served_version": one.last.served_version, **_run(one)} for one in moves]
+        write_json({"bucket": address, "moves": facts})
         return
-    rows = (
-        (
-            _time(one.moved_at),
-            one.channel,
-            one.model_version,
-            begin_text(one.segments[0]),
-            (one.why or "unknown") + (f", withdrew {one.withdrawn}" if one.withdrawn else ""),
-            one.moved_by or "unknown",
-        )
-        for one in entries
+    columns = ("moved", "channel", "to", "serves from", "why", "by")
+    write_table(f"Moves in {address}", columns, map(_move_row, moves))
+
+
+def _move_row(moves: "Moves") -> tuple[str, ...]:
+    entry, first = moves.last, moves.first
+    why = (entry.why or "unknown") + (f", withdrew {entry.withdrawn}" if entry.withdrawn else "")
+    if moves.n_moves > 1:
+        why = f"{moves.n_moves:,} calibrations since {_time(first.moved_at)}, the first to {first.segments[0].as_of}"
+    return (
+        _time(entry.moved_at),
+        entry.channel,
+        entry.served_version,
+        begin_text(entry.segments[0]),
+        why,
+        entry.moved_by or "unknown",
     )
-    write_table(f"Moves in {address}", ("moved", "channel", "to", "serves from", "why", "by"), rows)
+
+
+def _run(moves: "Moves") -> dict[str, Any]:
+    """Return what JSON has of a run of calibrations beside its last move."""
+    if moves.n_moves == 1:
+        return {}
+    return {
+        "n_moves": moves.n_moves,
+        "first_moved_at": moves.first.moved_at,
+        "first_version": moves.first.served_version,
+    }
 
 
 @expand_options
@@ -259,12 +285,12 @@ def _show_move(moved: "Moved", bucket_name: str, *, as_json: bool, **more: bool)
     now = moved.now
     shown = {
         "channel": moved.channel,
-        "now": now.model_version + ("" if moved.has_moved else "   (the channel already held it: nothing has moved)"),
+        "now": now.served_version + ("" if moved.has_moved else "   (the channel already held it: nothing has moved)"),
         "serves": _serves(now),
         "before": now.previous or "nothing",
         "moved by": f"{now.moved_by or 'unknown'}, {_time(now.moved_at)}",
     }
-    names = ("model_version", "previous", "withdrawn", "moved_at", "moved_by", "why")
+    names = ("model_version", "served_version", "previous", "withdrawn", "moved_at", "moved_by", "why")
     state = {name: getattr(now, name) for name in names}
     state["effective_from"] = now.segments[0].effective_from
     result = {"channel": moved.channel, "moved": moved.has_moved, **state, **more}

@@ -197,6 +197,8 @@ def _model_json(model: "Model") -> dict[str, Any]:
                 "channel": one.channel,
                 "effective_from": one.segment.effective_from,
                 "effective_until": one.next.effective_from if one.next else None,
+                "n_calibrations": one.n_calibrations,
+                "as_of": one.as_of,
             }
             for one in model.segments
         ],
@@ -217,7 +219,8 @@ def _serving(model: "Model") -> list[str]:
 
 def _served_text(one: "Served") -> str:
     until = f" until {begin_text(one.next)}" if one.next else ""
-    return f"{one.channel} from {begin_text(one.segment)}{until}"
+    calibrated = f", calibrated as of {one.as_of}" if one.as_of else ""
+    return f"{one.channel} from {begin_text(one.segment)}{until}{calibrated}"
 
 
 def _errors(model: "Model", metric: str) -> str:

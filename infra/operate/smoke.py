@@ -15,10 +15,11 @@ from lambda_function.aws.publisher import Publisher
 from lambda_function.core.bundle import GOLDEN, GoldenRide
 from lambda_function.core.events import Prediction, RideEvent, decode_prediction
 from lambda_function.core.records import Entry
+from lambda_function.core.rehearsal import served_golden_rides
 from training.errors import UserError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import LostChannelError, is_lost, read_channel
-from training.registry.versions import read_file, read_manifest
+from training.registry.versions import read_calibration, read_file, read_manifest
 
 ID_PREFIX = "smoke-"
 
@@ -44,8 +45,8 @@ class Trial:
     """The rides to send, and the predictions to expect."""
 
     entries: tuple[Entry, ...]  # ride events with their partition keys
-    minutes: Mapping[str, float]  # the golden minutes by ride id
-    model_version: str  # of the golden rides
+    minutes: Mapping[str, float]  # by ride id: the golden minutes, or what the channel's calibration makes of them
+    model_version: str  # the served version
     range_minutes: tuple[float, float]  # the lowest and the highest prediction of that version
     followed_at: datetime | None = None  # when all functions serve it; None if the channel has held no other version
 
@@ -118,18 +119,23 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
     if state is None:
         problem = f"channel {target.channel} of bucket {target.bucket} holds no model"
         raise UserError(problem, "release one with `ridecast models release`, and try again")
-    version = state.model_version
+    newest = state.segments[0]
+    version, reference = newest.model_version, newest.calibration
     golden = msgspec.json.decode(read_file(bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
     if not golden:
         raise UserError(f"model {version} has no golden rides", "train and release a new model")
+    manifest = read_manifest(bucket, version)
+    if reference:
+        calibration = read_calibration(bucket, version, reference.as_of, reference.sha256)
+        golden = served_golden_rides(golden, manifest, calibration)
     read_at = datetime.fromisoformat(state.moved_at) + timedelta(seconds=target.refresh_s)
-    followed_at = max(read_at, datetime.fromisoformat(state.segments[0].effective_from)) + timedelta(seconds=_MARGIN_S)
+    followed_at = max(read_at, datetime.fromisoformat(newest.effective_from)) + timedelta(seconds=_MARGIN_S)
     rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
     return Trial(
         entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),
         minutes={ride_id: ride.duration_minutes for ride_id, ride in rides.items()},
-        model_version=version,
-        range_minutes=read_manifest(bucket, version).duration_range_minutes,
+        model_version=newest.served_version,
+        range_minutes=manifest.duration_range_minutes,
         followed_at=followed_at if state.previous else None,
     )
 
@@ -198,7 +204,7 @@ def _problems(trial: Trial, predictions: Mapping[str, Sequence[Prediction]]) -> 
         f"are not within {trial.range_minutes[0]:g} to {trial.range_minutes[1]:g} minutes": [
             ride_id for ride_id, one in every if not _is_within(one, trial.range_minutes)
         ],
-        "have another prediction than in the golden file": [
+        "have another prediction than the golden rides": [
             ride_id
             for ride_id, one in every
             if one.version == trial.model_version

@@ -144,7 +144,7 @@ class HttpHandler:
     def _model(self) -> Answer:
         model = self._serving(self.clock())
         loaded_at = datetime.fromtimestamp(self._loaded_at_s, UTC).isoformat(timespec="seconds")
-        facts: ModelFacts = model_facts(model.manifest, loaded_at)
+        facts: ModelFacts = model_facts(model, loaded_at)
         return Answer(HTTPStatus.OK, _encode(facts), headers=_NOT_STORED)
 
     def _health(self) -> Answer:
@@ -163,7 +163,7 @@ class HttpHandler:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, NO_MODEL, headers=headers) from error
         if refreshed.switched:
             self._loaded_at_s = self.clock()
-        self._report.model_version = refreshed.model.model_version
+        self._report.model_version = refreshed.model.served_version
         self._report.model_switched = refreshed.switched
         self._report.refresh_failed = refreshed.error is not None
         self._report.channel_is_stale, self._report.channel_age_s = refreshed.is_stale, refreshed.channel_age_s

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lambda_function.core.bundle import Manifest
+from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.events import NOT_JSON, Reject
 from lambda_function.errors import RejectError, RequestError
 
@@ -75,9 +75,10 @@ def _short(text: str) -> str:
 class ModelFacts(msgspec.Struct, frozen=True):
     """The current model.
 
-    `validate_metrics` are the bundle's metrics on `validate_months`. `interval_level` is the target share of rides that
-    end within their interval, null if predictions have none. `loaded_at` is when this instance of the function loaded
-    the model: ISO 8601, UTC.
+    `served_version` is the version that predictions name: the model version, with the hour of its calibration if it has
+    one. `validate_metrics` are the bundle's metrics on `validate_months`. `interval_level` is the target share of rides
+    that end within their interval, null if predictions have none. `loaded_at` is when this instance of the function
+    loaded this version: ISO 8601, UTC.
     """
 
     model_version: str
@@ -89,6 +90,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     duration_range_minutes: tuple[float, float]
     interval_level: float | None
     loaded_at: str
+    served_version: str
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -98,8 +100,9 @@ class Health(msgspec.Struct, frozen=True):
     model_version: str
 
 
-def model_facts(manifest: Manifest, loaded_at: str) -> ModelFacts:
-    """Return the public facts of a model from its manifest."""
+def model_facts(model: ModelBundle, loaded_at: str) -> ModelFacts:
+    """Return the public facts of a model."""
+    manifest = model.manifest
     return ModelFacts(
         model_version=manifest.model_version,
         service=manifest.service,
@@ -110,4 +113,5 @@ def model_facts(manifest: Manifest, loaded_at: str) -> ModelFacts:
         duration_range_minutes=manifest.duration_range_minutes,
         interval_level=manifest.interval.level if manifest.interval else None,
         loaded_at=loaded_at,
+        served_version=model.served_version,
     )

@@ -1,4 +1,4 @@
-"""Models in S3: a channel names versions, a version is a bundle; what was read last is kept and refreshed.
+"""Models in S3: a channel names versions, a version is a bundle and perhaps a calibration; both are kept and refreshed.
 
 A look at the channel succeeds if the channel is read and its newest model loads, which begins to serve later: so no
 batch waits for it then. A failed look leaves channel and models as they are. The models of older segments are loaded
@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
 from lambda_function.aws.clients import NO_USABLE_ANSWER, make_kms_client
 from lambda_function.aws.signature import KEY_ARN, SIGNATURE, check_signature
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, ModelBundle, bundle_key, load_bundle
+from lambda_function.core.calibration import calibration_key, load_calibration
 from lambda_function.core.channel import (
     ACTIVATION_DELAY_S,
     Arm,
+    CalibrationRef,
     Channel,
     Segment,
     channel_key,
@@ -28,7 +30,7 @@ from lambda_function.core.channel import (
     salvage_channel,
 )
 from lambda_function.core.processor import ModelFrom
-from lambda_function.errors import BundleError, ChannelError, PredictorError, StoreError
+from lambda_function.errors import BundleError, CalibrationError, ChannelError, PredictorError, StoreError
 
 MAX_BYTES = {
     "channel": 1 << 19,
@@ -36,6 +38,7 @@ MAX_BYTES = {
     SIGNATURE: 1 << 10,
     FOREST: 1 << 24,
     GOLDEN: 1 << 22,
+    "calibration": 1 << 18,
 }
 """The most bytes read of an object: fifty times the largest that training makes, and twice a channel with the most
 segments. A larger object could fill the function's memory, and a channel must not be able to kill the functions that
@@ -51,6 +54,11 @@ REFRESH_BUDGET_S = 10.0
 
 N_MODELS = 4
 """Models kept in memory: the newest, the one before, and two for records that waited or come again."""
+
+N_CALIBRATED = 24
+"""Calibrated models kept in memory: a day of hourly ones. One takes 0.4 MB beside its model, and a read to load."""
+
+K = TypeVar("K", bound="Arm | _Calibrated")
 
 _CHUNK_BYTES = 1 << 12
 """Read at a time: a body that trickles is given up soon after the time is up."""
@@ -75,6 +83,10 @@ class DamagedChannelError(StoreError):
 
     def __init__(self, bucket: str, channel: str, error: ChannelError) -> None:
         super().__init__("use", bucket, channel_key(channel), f"{error}: {remedy(error, channel, bucket)}")
+
+
+class TooLargeError(StoreError):
+    """An object that is larger than the function reads."""
 
 
 class NoModelYetError(NoSuchObjectError):
@@ -110,6 +122,9 @@ class Refreshed:
         return self.models[0].model
 
 
+_Calibrated = tuple[Arm, CalibrationRef]
+
+
 @dataclass(slots=True)
 class ModelStore:
     """Follows one channel.
@@ -136,7 +151,8 @@ class ModelStore:
     _state: Channel | None = field(default=None, init=False)
     _etag: str = field(default="", init=False)
     _loaded: dict[Arm, ModelBundle] = field(default_factory=dict, init=False)  # the most recently used is last
-    _unusable: dict[Arm, BundleError] = field(default_factory=dict, init=False)  # since the last look
+    _calibrated: dict[_Calibrated, ModelBundle] = field(default_factory=dict, init=False)  # likewise
+    _unusable: dict[Arm | _Calibrated, BundleError] = field(default_factory=dict, init=False)  # since the last look
     _due_s: float = field(default=0.0, init=False)
     _give_up_s: float = field(default=0.0, init=False)
     _seen_at_s: float = field(default=0.0, init=False)  # by the wall clock
@@ -163,7 +179,7 @@ class ModelStore:
             models.append(ModelFrom(segment.effective_from_s, model))
             error = error or problem
         self._keep_few()  # only now: segments of a batch may have their models in turn, and each is loaded once
-        version, before = models[0].model.model_version, self._last_version
+        version, before = models[0].model.served_version, self._last_version
         self._last_version = version
         age_s = max(0.0, self.wall() - self._seen_at_s)
         return Refreshed(tuple(models), age_s, age_s > self.activation_delay_s, version != before, error)
@@ -178,7 +194,7 @@ class ModelStore:
         self._unusable.clear()
         try:
             channel, etag = self._read_channel()
-            self._load_kept(channel.segments[0].arm)
+            self._load_kept(channel.segments[0])
         except PredictorError as error:
             if self._state is None:
                 self._start_without(error)
@@ -203,39 +219,52 @@ class ModelStore:
         self._state, self._seen_at_s = channel, self.wall()
 
     def _model_of(self, channel: Channel, segment: Segment) -> tuple[ModelBundle, BundleError | None]:
-        """Return a segment's model; if it is damaged, the next older one that loads, else the next newer, and why."""
+        """Return a segment's model; if it is damaged, the next older one that loads, else the next newer, and why.
+
+        A damaged calibration counts as a damaged model.
+        """
         place = channel.segments.index(segment)
         problem = None
         for one in (*channel.segments[place:], *reversed(channel.segments[:place])):
             try:
-                return self._load_kept(one.arm), problem
+                return self._load_kept(one), problem
             except BundleError as error:
                 problem = problem or error
         assert problem is not None  # noqa: S101 - a channel has a segment
         raise problem
 
-    def _load_kept(self, arm: Arm) -> ModelBundle:
+    def _load_kept(self, segment: Segment) -> ModelBundle:
+        """Return a segment's model, with its calibration if it has one."""
+        arm, reference = segment.arm, segment.calibration
+        model = self._kept(self._loaded, arm, lambda: self._load(arm))
+        if reference is None:
+            return model
+        return self._kept(self._calibrated, (arm, reference), lambda: self._calibrate(model, reference))
+
+    def _kept(self, kept: dict[K, ModelBundle], key: K, load: Callable[[], ModelBundle]) -> ModelBundle:
         """Return a model from memory, else load it."""
-        if arm in self._unusable:
-            raise self._unusable[arm]
-        model = self._loaded.pop(arm, None) or self._load_twice(arm)
-        self._loaded[arm] = model
+        if key in self._unusable:
+            raise self._unusable[key]
+        model = kept.pop(key, None) or self._load_twice(key, load)
+        kept[key] = model
         return model
 
     def _keep_few(self) -> None:
         """Drop the least recently used models."""
         for arm in list(self._loaded)[:-N_MODELS]:
             del self._loaded[arm]
+        for key in list(self._calibrated)[:-N_CALIBRATED]:
+            del self._calibrated[key]
 
-    def _load_twice(self, arm: Arm) -> ModelBundle:
-        """Load a model; a bundle is damaged only if it is so twice, and not because of one bad read."""
+    def _load_twice(self, key: Arm | _Calibrated, load: Callable[[], ModelBundle]) -> ModelBundle:
+        """Load a model; an object is damaged only if it is so twice, and not because of one bad read."""
         try:
-            return self._load(arm)
+            return load()
         except BundleError:
             try:
-                return self._load(arm)
+                return load()
             except BundleError as error:
-                self._unusable[arm] = error
+                self._unusable[key] = error
                 raise
 
     def _read_channel(self, decode: Callable[[bytes], Channel] = decode_channel) -> tuple[Channel, str]:
@@ -263,6 +292,19 @@ class ModelStore:
         if self.signing_key and MANIFEST in files:  # before the manifest and the files that it names are used
             self._check_signature(version, files[MANIFEST])
         return load_bundle(version, arm.manifest_sha256, {**files, **self._files(version, FOREST, GOLDEN)})
+
+    def _calibrate(self, model: ModelBundle, reference: CalibrationRef) -> ModelBundle:
+        """Return a model with a calibration."""
+        version, key = model.model_version, calibration_key(model.model_version, reference.as_of)
+        data = None
+        try:
+            answer = self._get(key, MAX_BYTES["calibration"])
+            data = answer and answer[0]
+        except NoSuchObjectError:
+            pass
+        except TooLargeError as error:
+            raise CalibrationError(version, key, f"cannot be used: {error.why}") from error
+        return model.calibrated(load_calibration(version, reference.as_of, reference.sha256, data))
 
     def _check_signature(self, version: str, manifest: bytes) -> None:
         signature = self._files(version, SIGNATURE).get(SIGNATURE)
@@ -311,8 +353,8 @@ class ModelStore:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _too_large(self, key: str, n_bytes: int, max_bytes: int) -> StoreError:
-        return StoreError("use", self.bucket, key, f"it has {n_bytes:,} bytes; the limit is {max_bytes:,}")
+    def _too_large(self, key: str, n_bytes: int, max_bytes: int) -> TooLargeError:
+        return TooLargeError("use", self.bucket, key, f"it has {n_bytes:,} bytes; the limit is {max_bytes:,}")
 
     def _check_time(self, key: str) -> None:
         if self.clock() > self._give_up_s:

@@ -1,7 +1,7 @@
 """A model bundle: its contents, the checks before it serves, and its predictions."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
@@ -178,6 +178,16 @@ def load_bundle(model_version: str, manifest_sha256: str, files: Mapping[str, by
         raise BundleError(model_version, problem.file, problem.sentence) from problem
 
 
+def golden_columns(golden: Sequence[GoldenRide]) -> RideColumns:
+    """Return golden rides (n,) by column. One without a pickup time begins at the epoch.
+
+    Raises:
+        RejectError: One is no ride event.
+    """
+    rides = [decode_ride_event(bytes(one.event)).ride for one in golden]
+    return ride_columns(rides, np.array([pickup_minute(ride.pickup_datetime, 0.0) for ride in rides], np.int64))
+
+
 class _ProblemError(Exception):
     def __init__(self, file: str, sentence: str) -> None:
         self.file = file
@@ -249,13 +259,12 @@ def _replay(bundle: ModelBundle, data: bytes) -> None:
         golden = decode_golden_rides(data)
         if len(golden) > MAX_GOLDEN_RIDES:
             raise _ProblemError(GOLDEN, f"holds {len(golden):,} rides, where {MAX_GOLDEN_RIDES:,} are taken")
-        rides = [decode_ride_event(bytes(ride.event)).ride for ride in golden]
-        minutes = np.array([pickup_minute(ride.pickup_datetime, 0.0) for ride in rides], np.int64)
+        rides = golden_columns(golden)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RejectError) as error:
         raise _ProblemError(GOLDEN, f"does not decode: {error}") from error
-    if not rides:
+    if not golden:
         raise _ProblemError(GOLDEN, "holds no rides")
-    matrix = feature_matrix(ride_columns(rides, minutes))
+    matrix = feature_matrix(rides)
     _compare_minutes(bundle.predict(matrix), golden)
     _compare_intervals(bundle, matrix, golden)
 

@@ -105,13 +105,13 @@ def split_version(served: str) -> tuple[str, str | None]:
     return model_version, as_of if plus else None
 
 
-def load_calibration(model_version: str, as_of: str, sha256: str, data: bytes | None) -> Calibration:
+def load_calibration(model_version: str, as_of: str, sha256: str | None, data: bytes | None) -> Calibration:
     """Check a calibration's object, from the bytes that its key holds; None if it holds none.
 
     Args:
         model_version: The model that it must be of.
         as_of: Its hour.
-        sha256: The digest of its bytes, which the channel has.
+        sha256: The digest of its bytes, which the channel has; None where that is not known.
         data: The object.
 
     Raises:
@@ -143,10 +143,10 @@ _NAME = "the calibration"
 _REMEDY = "put the right object back, or withdraw the calibration with `ridecast models calibrate --off`"
 
 
-def _checked(model_version: str, as_of: str, sha256: str, data: bytes | None) -> Calibration:
+def _checked(model_version: str, as_of: str, sha256: str | None, data: bytes | None) -> Calibration:
     if data is None:
         raise CalibrationError(model_version, _NAME, "is missing")
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         raise CalibrationError(model_version, _NAME, "is not the one that the channel names, as its SHA-256 differs")
     calibration = decode_calibration(data)
     if (calibration.model_version, calibration.as_of) != (model_version, as_of):

@@ -74,9 +74,14 @@ class Segment(msgspec.Struct, frozen=True, dict=True):
         return self.arm.model_version
 
     @property
+    def as_of(self) -> str | None:
+        """The hour of the calibration; None without one."""
+        return self.calibration.as_of if self.calibration else None
+
+    @property
     def served_version(self) -> str:
         """The version that the segment's predictions name: the model version, with its calibration's hour if any."""
-        return served_version(self.model_version, self.calibration.as_of if self.calibration else None)
+        return served_version(self.model_version, self.as_of)
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):

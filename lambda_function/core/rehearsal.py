@@ -11,9 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from lambda_function.core.bundle import GoldenRide, ModelBundle
+from lambda_function.core.bundle import GoldenRide, Manifest, ModelBundle, golden_columns
+from lambda_function.core.calibration import Calibration, CalibrationTable, ride_cells
 from lambda_function.core.events import DURATION_DECIMALS, Prediction, decode_prediction
+from lambda_function.core.features import feature_matrix
+from lambda_function.core.intervals import IntervalTables
 from lambda_function.core.processor import process
 from lambda_function.core.records import KinesisRecord
 
@@ -26,7 +30,7 @@ TOLERANCE_MINUTES = 0.5 * 10**-DURATION_DECIMALS + 1e-9
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A version's answer: its model, the predictions as it would publish them, and the rejects."""
+    """A version's answer: its model's served version, the predictions as it would publish them, and the rejects."""
 
     model_version: str
     predictions: tuple[str, ...]
@@ -42,7 +46,7 @@ def rehearse(records: Sequence[KinesisRecord], model: ModelBundle) -> dict[str, 
     """Predict as for the stream and return an `Answer` as JSON values."""
     batch = process(records, model)
     answer = Answer(
-        model_version=model.model_version,
+        model_version=model.served_version,
         predictions=tuple(data.decode() for _, data in batch.entries),
         rejects=tuple(f"{reject.sequence_number}: {reject.detail}" for _, reject in batch.rejects),
     )
@@ -80,8 +84,32 @@ def decode_answer(payload: bytes) -> Answer:
     return msgspec.json.decode(payload, type=Answer)
 
 
+def served_golden_rides(
+    golden: Sequence[GoldenRide], manifest: Manifest, calibration: Calibration | None
+) -> list[GoldenRide]:
+    """Return golden rides with the minutes and the interval that their model serves with a calibration.
+
+    They are computed from the exported minutes, without the forest. Without a calibration they stay as they are.
+    """
+    if calibration is None:
+        return list(golden)
+    rides, range_minutes = golden_columns(golden), manifest.duration_range_minutes
+    matrix = feature_matrix(rides)
+    raw = np.array([one.duration_minutes for one in golden])
+    minutes = CalibrationTable.of(calibration, range_minutes).minutes(raw, ride_cells(rides, matrix))
+    intervals: list[tuple[float, float] | None] = [None] * len(golden)
+    if manifest.interval:
+        tables = IntervalTables.of(manifest.interval, range_minutes, calibration.interval_scale)
+        low, high = (ends.tolist() for ends in tables.bounds(minutes, matrix))
+        intervals = list(zip(low, high, strict=True))
+    return [
+        GoldenRide(one.event, served, interval)
+        for one, served, interval in zip(golden, minutes.tolist(), intervals, strict=True)
+    ]
+
+
 def problem_with(answer: Answer, golden: Sequence[GoldenRide]) -> str:
-    """Return the first problem of an answer to these golden rides, or ""."""
+    """Return the first problem of an answer to these golden rides, which are as they are served, or ""."""
     if answer.rejects:
         return f"it rejects {len(answer.rejects)} golden rides, the first is {answer.rejects[0]}"
     if len(answer.predictions) != len(golden):

@@ -285,6 +285,7 @@ def test_model_route_describes_the_served_model(api: FakeApi) -> None:
         "duration_range_minutes": list(manifest.duration_range_minutes),
         "interval_level": 0.8,
         "loaded_at": "2021-01-05T08:15:10+00:00",
+        "served_version": manifest.model_version,
     }
 
 

@@ -120,7 +120,7 @@ def test_prediction_that_comes_again_is_no_problem(s3: FakeS3, model: ModelBundl
         (lambda ones: [changed(ones[0], interval=[59.5, 60.0]), *ones[1:]], "are not within 1 to 60 minutes", 0),
         (
             lambda ones: [with_minutes(ones[0], decode_prediction(ones[0]).prediction.ride_duration + 0.02), *ones[1:]],
-            "have another prediction than in the golden file",
+            "have another prediction than the golden rides",
             0,
         ),
         (lambda ones: [changed(ones[0], prediction_id="another"), *ones], "have two predictions that differ", 0),

@@ -7,12 +7,13 @@ from zlib import crc32
 
 from lambda_function.aws.signature import SIGNATURE, check_signature
 from lambda_function.core.bundle import MANIFEST, ModelBundle
+from lambda_function.core.calibration import split_version
 from lambda_function.core.processor import RideBatch
 from lambda_function.errors import BundleError
 from training.errors import NoSuchVersionError
 from training.registry.bucket import Bucket
 from training.registry.signing import Signer
-from training.registry.versions import read_file, read_stored
+from training.registry.versions import read_calibration, read_file, read_stored
 
 _CRC_VALUES = 2**32
 
@@ -21,7 +22,7 @@ digest64 = hash
 bytes, SipHash with the process's key, takes a fifth of the time of blake2b."""
 
 Load = Callable[[str], ModelBundle]
-"""Returns the model of a version, or raises BundleError or NoSuchVersionError."""
+"""Returns the model of a served version, or raises BundleError or NoSuchVersionError."""
 
 
 class Served(Protocol):
@@ -29,7 +30,7 @@ class Served(Protocol):
 
     @property
     def model_version(self) -> str:
-        """The version that served."""
+        """The served version."""
 
     @property
     def digest(self) -> int:
@@ -44,20 +45,29 @@ class Predicted(NamedTuple):
 
 
 def stored_models(bucket: Bucket, signer: Signer | None = None) -> Load:
-    """Return a function that loads a version from the bucket, checked as the predicting function checks it.
+    """Return a function that loads a served version from the bucket, checked as the predicting function checks it.
 
-    With a signer, the version must have its key's signature. The returned function raises BucketError if S3 fails and
-    KmsError if KMS does: then nothing is known about the version.
+    With a signer, the model version must have its key's signature. The returned function raises BucketError if S3 fails
+    and KmsError if KMS does: then nothing is known about the version.
     """
+    models: dict[str, ModelBundle] = {}  # by model version: an hour may have several calibrations of one
 
-    def load(model_version: str) -> ModelBundle:
-        bundle = read_stored(bucket, model_version)
-        if signer:
-            signature = read_file(bucket, model_version, SIGNATURE)
-            check_signature(signer.kms, signer.key, model_version, bundle.files[MANIFEST], signature)
-        return bundle.model
+    def load(served_version: str) -> ModelBundle:
+        model_version, as_of = split_version(served_version)
+        if model_version not in models:
+            models[model_version] = _load_model(bucket, model_version, signer)
+        model = models[model_version]
+        return model.calibrated(read_calibration(bucket, model_version, as_of)) if as_of else model
 
     return load
+
+
+def _load_model(bucket: Bucket, model_version: str, signer: Signer | None) -> ModelBundle:
+    bundle = read_stored(bucket, model_version)
+    if signer:
+        signature = read_file(bucket, model_version, SIGNATURE)
+        check_signature(signer.kms, signer.key, model_version, bundle.files[MANIFEST], signature)
+    return bundle.model
 
 
 def sample_share(n_rides: int, max_recomputed: int) -> float:
@@ -74,7 +84,7 @@ class SkewCheck:
     """Compares predictions with what their versions predict now. Memory does not grow with the rides that agree.
 
     Attributes:
-        load: Loads a version; each is loaded once.
+        load: Loads a served version; each is loaded once.
         share: Of the rides that are predicted again. The choice depends on the ride's id alone.
         skewed: The ids of the rides whose prediction differs, or that are rejected now.
         n_recomputed: Predictions compared.

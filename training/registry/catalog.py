@@ -1,9 +1,10 @@
 """Read the models of a bucket as values: all in a list, one with its artifacts, two side by side."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -23,11 +24,16 @@ T = TypeVar("T")
 
 
 class Served(NamedTuple):
-    """A segment of a channel, and the one that follows it; None if it is the newest."""
+    """The segments of a model in a row: a channel, the first, the one after the last (None if that is the newest).
+
+    `n_calibrations` of the segments have a calibration, the last one that of the hour `as_of`.
+    """
 
     channel: str
     segment: Segment
     next: Segment | None
+    n_calibrations: int
+    as_of: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,7 @@ class Model:
 
     model_version: str
     manifest: Manifest | None  # None if it cannot be read; `problem` is then the reason
-    segments: tuple[Served, ...]  # those that it serves, in each channel the newest first
+    segments: tuple[Served, ...]  # where it serves, in each channel the newest first
     stored_at: datetime | None  # None if the listing has no time
     problem: str = ""
 
@@ -152,11 +158,20 @@ def _model(bucket: Bucket, version: str, stored_at: datetime | None, channels: M
 
 def _segments(channels: Mapping[str, Channel], version: str) -> tuple[Served, ...]:
     return tuple(
-        Served(name, segment, newer)
+        _served(name, run, newer[-1] if newer else None)
         for name, channel in sorted(channels.items())
-        for newer, segment in pairwise((None, *channel.segments))
-        if segment and segment.model_version == version
+        for newer, run in pairwise(((), *_runs(channel.segments)))
+        if run[0].model_version == version
     )
+
+
+def _runs(segments: Sequence[Segment]) -> list[tuple[Segment, ...]]:
+    return [tuple(run) for _, run in groupby(segments, key=attrgetter("model_version"))]
+
+
+def _served(channel: str, run: tuple[Segment, ...], following: Segment | None) -> Served:
+    n_calibrations = sum(segment.calibration is not None for segment in run)
+    return Served(channel, run[-1], following, n_calibrations, run[0].as_of)
 
 
 def _evaluation(bucket: Bucket, manifest: Manifest) -> Evaluation | None:

@@ -19,7 +19,6 @@ from lambda_function.core.bundle import MANIFEST, bundle_key, sha256
 from lambda_function.core.calibration import (
     calibration_key,
     decode_calibration,
-    load_calibration,
     served_version,
     split_version,
 )
@@ -57,7 +56,7 @@ from training.registry.channel_history import (
     time_text,
 )
 from training.registry.signing import Signer, check_signed, store_signature
-from training.registry.versions import read_stored, read_verdict
+from training.registry.versions import read_calibration, read_stored, read_verdict
 
 FORCED_CHANNEL = "candidate"
 """The only channel that takes a version by force: nothing that matters follows it."""
@@ -375,17 +374,12 @@ def _held_calibration(
     if reference is None:
         return None
     try:
-        _check_calibration(bucket, model_version, reference)
+        read_calibration(bucket, model_version, reference.as_of, reference.sha256)
     except CalibrationError:
         if as_of:
             raise
         return None
     return reference
-
-
-def _check_calibration(bucket: Bucket, model_version: str, reference: CalibrationRef) -> None:
-    found = bucket.read(calibration_key(model_version, reference.as_of))
-    load_calibration(model_version, reference.as_of, reference.sha256, found.body if found else None)
 
 
 def _held_version(bucket: Bucket, stored: StoredChannel, name: str) -> str:

@@ -14,6 +14,7 @@ from lambda_function.core.bundle import (
     load_bundle,
     sha256,
 )
+from lambda_function.core.calibration import Calibration, calibration_key, load_calibration
 from lambda_function.core.channel import Channel, channel_key
 from lambda_function.errors import BundleError
 from training.errors import BucketError, NoSuchVersionError
@@ -97,6 +98,16 @@ def read_stored(bucket: Bucket, model_version: str) -> ExportedBundle:
     model = load_bundle(model_version, sha256(manifest), {**files, MANIFEST: manifest})
     check_files(model.manifest, files)  # also those that the function does not need: people rely on them
     return ExportedBundle({**files, MANIFEST: manifest}, model)
+
+
+def read_calibration(bucket: Bucket, model_version: str, as_of: str, sha256: str | None = None) -> Calibration:
+    """Read a calibration and check it as the function would; its digest, where that is known.
+
+    Raises:
+        CalibrationError: It is missing or cannot serve.
+    """
+    stored = bucket.read(calibration_key(model_version, as_of))
+    return load_calibration(model_version, as_of, sha256, stored.body if stored else None)
 
 
 def read_file(bucket: Bucket, model_version: str, name: str) -> bytes | None:

@@ -35,7 +35,7 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket:
         return _no_model(where, channel, Bucket(client("s3"), bucket))
     except PredictorError as error:
         return _problem(where, channel, bucket, error)
-    version = refreshed.model.model_version
+    version = refreshed.model.served_version
     if refreshed.error:
         return _problem(
             f"{where}; a function that starts serves {version} in its place", channel, bucket, refreshed.error
