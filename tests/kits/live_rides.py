@@ -132,12 +132,11 @@ def serve(
     """
     hours = live.hours(outcomes)
     state = first_state(model.model_version, Hour.of(float(live.arrival_s[0])))
-    last = Hour.of(float(live.arrival_s[-1]))
     served = {name: np.full(len(live), np.nan) for name in Served.__slots__ if name != "ticks"}
     ticks: list[Tick] = []
     serving, begins_s = model, -np.inf
     as_of = Hour.parse(state.as_of)
-    while begins_s < last.start_s:
+    while begins_s <= live.arrival_s[-1]:
         end = end_of_tick(as_of)
         chosen = [hours[hour] for hour in _hours(as_of, end) if hour in hours]
         done = tick(model, state, chosen, end)

@@ -64,8 +64,9 @@ PRIOR_RIDES, PRIOR_SQUARED_MINUTES = 200, 337.5
 PRIOR_SCORES = 300
 """The prior of the interval scale: as many errors of a normal distribution whose 80 % point is one half-width."""
 
-WINDOW_HOURS = 24
-"""A tick is frozen by what the hours of the last day show together: a single hour may have few rides."""
+WINDOW_HOURS, LONG_WINDOW_HOURS = 24, 72
+"""A tick is frozen by what the hours of the last day show together, or of the last three days: one hour may have few
+rides."""
 
 N_SCORES = 120
 MIN_SCORE, MAX_SCORE = 0.02, 50.0
@@ -99,11 +100,11 @@ class CalibrationState(Calibration, frozen=True, kw_only=True):
         scores: Errors in half-widths by bin of SCORE_EDGES (120,), decayed.
         began: The hour before which nothing was learned.
         learned_at: `as_of` of the last tick that changed the weights; `began` if none has.
-        n_due: Rides of the tick's hours, and of the 24 hours before `as_of`, that had a prediction.
+        n_due: Rides with a prediction: of the tick's hours, and of the 24 hours before `as_of`.
         n_outcomes: Those with an outcome.
         n_used: Those that the ticks may learn from.
         n_dropped: Those whose outcome is 3 times the calibrated minutes or more, or a third or less.
-        hours: The hours behind these counts, for the next tick: those of the 24 hours before `as_of`.
+        hours: The counts of the 72 hours before `as_of`, which the next tick looks at, too.
         missing_hours: Hours that were not joined in time: the tick skipped them.
         frozen: Why this tick kept the weights, as one sentence; None if it did not.
         frozen_since: `as_of` of the first of the frozen ticks in a row; None if it is not frozen.
@@ -237,10 +238,13 @@ def tick(
     sums = HourSums.none()
     for one, _ in ordered:
         sums += one
-    counts = (*state.hours, *(count for _, count in ordered))
-    window = [one for one in counts if one.hour >= min(str(as_of + -WINDOW_HOURS), state.as_of)]
-    frozen = freeze_of(window, sums.ratios)
-    now = _counted(state, window, as_of, missing_hours)
+    counts = [*state.hours, *(count for _, count in ordered)]
+    day, days = (
+        [one for one in counts if one.hour >= min(str(as_of + -n_hours), state.as_of)]
+        for n_hours in (WINDOW_HOURS, LONG_WINDOW_HOURS)
+    )
+    frozen = freeze_of(day, days, sums.ratios)
+    now = _counted(state, day, as_of, missing_hours, days)
     if frozen:
         since = state.frozen_since or now.as_of
         return Tick(msgspec.structs.replace(now, frozen=frozen.text, frozen_since=since), frozen)
@@ -332,10 +336,14 @@ def _check(model: ModelBundle, state: CalibrationState, as_of: Hour) -> None:
 
 
 def _counted(
-    state: CalibrationState, window: Sequence[HourCounts], as_of: Hour, missing_hours: Sequence[Hour]
+    state: CalibrationState,
+    window: Sequence[HourCounts],
+    as_of: Hour,
+    missing_hours: Sequence[Hour],
+    counts: Sequence[HourCounts],
 ) -> CalibrationState:
     """Return the state at `as_of` with new counts and old weights."""
-    kept_from = str(as_of + -WINDOW_HOURS)
+    kept_from = str(as_of + -LONG_WINDOW_HOURS)
     return msgspec.structs.replace(
         state,
         as_of=str(as_of),
@@ -343,7 +351,7 @@ def _counted(
         n_outcomes=sum(sum(one.n_outcomes) for one in window),
         n_used=sum(one.n_used for one in window),
         n_dropped=sum(one.n_dropped for one in window),
-        hours=tuple(one for one in window if one.hour >= kept_from),
+        hours=tuple(one for one in counts if one.hour >= kept_from),
         missing_hours=tuple(map(str, missing_hours)),
         frozen=None,
         frozen_since=None,

@@ -106,26 +106,35 @@ def count_thirds(thirds: NDArray[np.intp]) -> tuple[int, int, int]:
     return short, middle, long
 
 
-def freeze_of(hours: Sequence[HourCounts], ratios: Ratios) -> Freeze | None:
-    """Return why the outcomes of these hours can't be trusted; None if they can.
+def freeze_of(day: Sequence[HourCounts], days: Sequence[HourCounts], ratios: Ratios) -> Freeze | None:
+    """Return why the outcomes of the last day's hours can't be trusted; None if they can.
 
-    `ratios` say what the outcomes look like, if they seem to be in another unit.
+    Args:
+        day: The last day's hours.
+        days: Those of the last three days: outcomes that are missing by duration may need so many to show.
+        ratios: What the outcomes look like, if they seem to be in another unit.
     """
+    due, outcomes = sum(sum(one.n_due) for one in day), sum(sum(one.n_outcomes) for one in day)
+    n_dropped = sum(one.n_dropped for one in day)
+    if _is_over(n_dropped, outcomes, MAX_DROPPED_SHARE):
+        return Freeze("dropped", _dropped_text(n_dropped, outcomes, ratios.median))
+    if _is_over(due - outcomes, due, 1 - MIN_OUTCOME_SHARE):
+        return Freeze("missing", f"{outcomes:,} of {due:,} rides have an outcome, fewer than half.")
+    return _by_duration(day) or _by_duration(days)
+
+
+def _by_duration(hours: Sequence[HourCounts]) -> Freeze | None:
+    """Return the freeze for outcomes that are missing more often in one third of the rides than in another."""
     due = [sum(one.n_due[third] for one in hours) for third in range(_N_THIRDS)]
     outcomes = [sum(one.n_outcomes[third] for one in hours) for third in range(_N_THIRDS)]
-    n_dropped = sum(one.n_dropped for one in hours)
-    if _is_over(n_dropped, sum(outcomes), MAX_DROPPED_SHARE):
-        return Freeze("dropped", _dropped_text(n_dropped, sum(outcomes), ratios.median))
-    if _is_over(sum(due) - sum(outcomes), sum(due), 1 - MIN_OUTCOME_SHARE):
-        return Freeze("missing", f"{sum(outcomes):,} of {sum(due):,} rides have an outcome, fewer than half.")
-    if _differ(due, outcomes):
-        shares = [f"{n / max(n_due, 1):.0%}" for n, n_due in zip(outcomes, due, strict=True)]
-        return Freeze(
-            "missing by duration",
-            f"Outcomes are missing by length of the ride: {shares[0]} of the short rides have one,"
-            f" {shares[1]} of the middle ones and {shares[2]} of the long ones.",
-        )
-    return None
+    if not _differ(due, outcomes):
+        return None
+    short, middle, long = (f"{n / max(n_due, 1):.0%}" for n, n_due in zip(outcomes, due, strict=True))
+    return Freeze(
+        "missing by duration",
+        f"Outcomes are missing by length of the ride: {short} of the third that is predicted to be shortest have one,"
+        f" {middle} of the middle third, {long} of the longest.",
+    )
 
 
 def _is_over(n: int, n_all: int, limit: float) -> bool:
