@@ -18,8 +18,8 @@ from training.model.parameters import PARAMETERS
 from training.monitoring.days import Days, Floats
 from training.monitoring.measured_days import measure_days
 from training.monitoring.quantities import quantity_values
-from training.monitoring.reference import Reference, decode_reference
-from training.workflows.pipeline import fit_measuring, train
+from training.monitoring.reference import Reference, decode_reference, last_days
+from training.workflows.pipeline import _fit, train
 
 _BLOCK_RIDES = 1 << 17
 _N_CHECK_RIDES = 1_000
@@ -49,7 +49,9 @@ class MonitoredModel:
 
     def all_days(self) -> Days:
         """Return all days of training out of fold: a reference has a year of them at most."""
-        minutes = predict_out_of_fold(self.rides, partial(fit_measuring, parameters=PARAMETERS), len(self.rides))
+        if len(last_days(self.rides)) == len(self.rides):
+            return self.reference.days
+        minutes = predict_out_of_fold(self.rides, partial(_fit, parameters=PARAMETERS), len(self.rides))
         if minutes is None:
             raise UserError("the rides are of one day", "train on a month at least")
         return measure_days(self.rides, minutes, self.reference.edges, self.bundle.model.manifest.interval)
@@ -60,10 +62,8 @@ def load(service: Service, months: str) -> Rides:
     return tlc_months(service)(parse_months(months))
 
 
-def train_monitored(
-    service: Service, months: str, on_step: Callable[[str], None] = lambda _: None
-) -> MonitoredModel:
-    """Train on months as `ridecast train` does. The validation that it also does needs few rides, of the same months."""
+def train_monitored(service: Service, months: str, on_step: Callable[[str], None] = lambda _: None) -> MonitoredModel:
+    """Train on months as `ridecast train` does; it is validated on some of these rides, which says nothing."""
     rides = load(service, months)
     bundle = train(service, rides, rides.head(_N_CHECK_RIDES), on_step=on_step).bundle
     return MonitoredModel(bundle, decode_reference(bundle.files[REFERENCE]), rides)

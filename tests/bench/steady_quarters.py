@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.monitoring.days import Days, Floats
-from training.monitoring.detectors import GROUPS, RULES, Evidence, Rules, watch
+from training.monitoring.detectors import GROUPS, RULES, Evidence, Group, Rules, watch
 
 N_REFERENCE_DAYS, N_SERVED_DAYS = 364, 91
 _FIRST_REFERENCE_DAY = np.datetime64("2001-01-01", "D")
@@ -57,7 +57,7 @@ def followed_by(quarter: Quarter, changed: Days) -> Quarter:
     return Quarter(quarter.reference, redate(changed, _FIRST_SERVED_DAY))
 
 
-def n_alarms(evidence: Evidence) -> dict[str, int]:
+def n_alarms(evidence: Evidence) -> dict[Group, int]:
     """Count alarms by group."""
     return {group: sum(alarm.group == group for alarm in evidence.alarms) for group in GROUPS}
 
