@@ -1,4 +1,4 @@
-"""The report in headless Chromium: it fits the screen, loads nothing, has no errors, and shows every plot."""
+"""Both pages in headless Chromium: they fit the screen, load nothing, have no errors, and show every plot."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.builders_monitor_page import watched_bucket
 from tests.builders_report import bare_facts, whole_facts
+from training.report.monitor_page import build_monitor_page
 from training.report.page import build_report
 from training.report.plots import draw_plots
+from training.workflows.monitor_report import gather_monitor_facts
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -61,6 +64,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_bytes(build_report(whole_facts()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("monitoring") / "monitor.html"
+    path.write_bytes(build_monitor_page(gather_monitor_facts(*watched_bucket())))
     return path
 
 
@@ -121,3 +131,18 @@ def test_report_of_a_bundle_alone_is_shown(browser: Any, tmp_path: Path) -> None
     show(browser, path, PHONE)
     assert browser.get_log("browser") == []
     assert browser.execute_script(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_monitoring_page_fits_the_width_and_its_plots_are_legible(
+    browser: Any, monitoring: Path, size: tuple[int, int]
+) -> None:
+    show(browser, monitoring, size)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return window.blocked") == []
+    assert browser.execute_script(TOO_WIDE) == []
+    drawn = browser.execute_script(DRAWN)
+    assert len(drawn) == 11
+    assert all(width > 250 and height > 60 and n_shapes > 5 for width, height, n_shapes in drawn)
+    assert browser.execute_script(OVERLAPS) == []
+    assert browser.execute_script(SMALLEST_TEXT) >= 9

@@ -132,3 +132,15 @@ def test_nothing_is_acknowledged_without_an_alarm(cli: Monitor) -> None:
     cli.store()
     assert "performance has no alarm: its state is ok" in cli.refuses("acknowledge", "--group", "performance")
     assert "'weather' is not one of 'data', 'performance'" in cli.refuses("acknowledge", "--group", "weather")
+
+
+def test_report_is_written_where_it_is_said(cli: Monitor, tmp_path: Path) -> None:
+    cli.store(model_version=None, served_version=None, last_day=None)
+    path = tmp_path / "pages" / "monitor.html"
+    assert cli("report", "--out", path) == {"channel": "stable", "model_version": None, "report": str(path)}
+    assert b"no model serves" in path.read_bytes()
+
+
+def test_report_of_a_bucket_without_status_is_one_sentence(cli: Monitor, tmp_path: Path) -> None:
+    assert "has no monitor/status.json" in cli.refuses("report", "--out", tmp_path / "monitor.html")
+    assert not list(tmp_path.glob("*.html"))
