@@ -70,7 +70,9 @@ def compare(train_rides: Rides, validate_rides: Rides, bundle: Path | None, cons
         predicted = forest.predict(course_features(validate_rides.columns))
         errors = measure_errors(predicted, validate_rides.duration_minutes)
         if bundle is None:
-            ours = train("green", train_rides, validate_rides, on_step=display.step).evaluation.validate
+            ours = train(
+                "green", train_rides, validate_rides, on_step=display.step, has_reference=False
+            ).evaluation.validate
         else:
             model = read_bundle(bundle).model
             display.step("fitting the linear regression")

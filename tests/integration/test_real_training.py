@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lambda_function.core.features import feature_matrix
 from tests.builders_report import failed_rules
 from tests.builders_tlc import needs_real_months, real_rides
 from training.data.months import Month, Service, parse_months
@@ -20,11 +22,12 @@ from training.evaluation.gate import GateReport, report_lines, run_gate
 from training.evaluation.gate_rules import MIN_SLICE_RIDES
 from training.evaluation.metrics import evaluate
 from training.model.baseline import fit_baseline
-from training.model.bundle import ExportedBundle
+from training.model.bundle import REFERENCE, ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
 from training.model.results import worse_than_baseline
+from training.monitoring.reference import decode_reference
 from training.workflows.pipeline import TrainingRun, train
 
 pytestmark = needs_real_months
@@ -72,7 +75,7 @@ OTHER = [
 @cache
 def run_of(split: Split) -> TrainingRun:
     rides, validate_rides = (real_rides(each, split.service) for each in (split.train_months, split.validate_months))
-    return train(split.service, rides, validate_rides)
+    return train(split.service, rides, validate_rides, has_reference=split is FROM_2021_01)
 
 
 @pytest.mark.parametrize("split", [*PROMISED, *OTHER], ids=str)
@@ -108,6 +111,19 @@ def test_no_slice_of_many_rides_is_worse_than_the_baseline(split: Split) -> None
     assert [one.name for one in worse if one.model.n_rides >= 100] == []
 
 
+def test_reference_days_are_out_of_fold_with_the_coverage_that_is_promised() -> None:
+    run = run_of(FROM_2021_01)
+    days = decode_reference(run.bundle.files[REFERENCE]).days
+    rides = real_rides("2021-01")
+    in_sample = run.bundle.model.predict(feature_matrix(rides.columns)) - rides.duration_minutes
+    assert days.day.tolist() == [date(2021, 1, number) for number in range(1, 32)]
+    assert days.n.sum() == len(rides)
+    rmse_minutes = np.sqrt(days.sum_squared_error.sum() / days.n.sum())
+    assert 1.05 * np.sqrt(np.mean(in_sample**2)) < rmse_minutes < run.evaluation.validate.model.rmse_minutes
+    assert abs(days.sum_error.sum() / days.n.sum()) < 0.1
+    assert 0.78 <= days.n_within.sum() / days.n_with_interval.sum() <= 0.82
+
+
 TRAIN_AND_PRINT_DIGESTS = """
 from training.data.months import default_data_dir
 from training.data.load import load_rides
@@ -134,7 +150,7 @@ def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
 
     first = digests("1", "1")
     assert first.startswith("green-2021-01-")
-    assert first.count("=") == 4
+    assert first.count("=") == 5
     assert digests("2", "2") == first
 
 

@@ -7,15 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from lambda_function.core.bundle import MANIFEST
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST
 from lambda_function.core.features import feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.evaluation.metrics import measure_errors
-from training.model.bundle import read_bundle, write_bundle
+from training.model.bundle import REFERENCE, read_bundle, write_bundle
 from training.model.calibrate import calibration_mask, split_calibration
 from training.model.results import EVALUATION, decode_evaluation
+from training.monitoring.reference import decode_reference
 from training.workflows.pipeline import TrainingRun, find_bundle, train
 
 TRAIN = small_rides()
@@ -49,6 +50,27 @@ def test_evaluation_has_slices_intervals_and_late_arrivals(run: TrainingRun) -> 
     at_pickup, *later = (one.model.rmse_minutes for one in evaluation.without_pickup_time)
     assert at_pickup == evaluation.validate.model.rmse_minutes
     assert max(later) > at_pickup
+
+
+def test_reference_has_the_training_days_out_of_fold_with_the_models_own_intervals(run: TrainingRun) -> None:
+    days = decode_reference(run.bundle.files[REFERENCE]).days
+    assert days.day.tolist() == np.unique(TRAIN.pickup_time.astype("datetime64[D]")).tolist()
+    assert days.n.sum() == days.n_with_interval.sum() == len(TRAIN)
+    in_sample = run.bundle.model.predict(feature_matrix(TRAIN.columns)) - TRAIN.duration_minutes
+    assert days.sum_squared_error.sum() > 1.2 * (in_sample**2).sum()
+    assert 0.6 < days.n_within.sum() / len(TRAIN) < 1
+
+
+def test_model_without_a_reference_is_otherwise_the_same(run: TrainingRun) -> None:
+    without = train("green", TRAIN, VALIDATE, SMALL_PARAMETERS, has_reference=False)
+    assert set(run.bundle.files) - set(without.bundle.files) == {REFERENCE}
+    for name in (FOREST, GOLDEN, EVALUATION):
+        assert without.bundle.files[name] == run.bundle.files[name]
+
+
+def test_training_again_gives_the_same_bytes(run: TrainingRun) -> None:
+    again = train("green", TRAIN, VALIDATE, SMALL_PARAMETERS).bundle
+    assert again.files == run.bundle.files
 
 
 def test_calibration_rides_fit_nothing_of_the_forest(run: TrainingRun) -> None:
@@ -99,6 +121,11 @@ def test_bundle_of_another_training_is_not_found(folder: Path) -> None:
     assert find_bundle(folder, "green", TRAIN, VALIDATE, {**SMALL_PARAMETERS, "max_iter": 21}) is None
     assert find_bundle(folder, "green", TRAIN, VALIDATE) is None
     assert find_bundle(folder / "nowhere", "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
+
+
+def test_bundle_without_a_reference_is_not_found(tmp_path: Path) -> None:
+    write_bundle(train("green", TRAIN, VALIDATE, SMALL_PARAMETERS, has_reference=False).bundle, tmp_path)
+    assert find_bundle(tmp_path, "green", TRAIN, VALIDATE, SMALL_PARAMETERS) is None
 
 
 def test_bundle_that_does_not_load_is_skipped(folder: Path, run: TrainingRun) -> None:
