@@ -14,7 +14,14 @@ from tests.bench.archive import bench_archive
 from tests.bench.deployed import bench_api, bench_cold_start
 from tests.bench.figures import Figure, show_figures, write_figures
 from tests.bench.growth import growth_figures, measure_growth, plot_growth
-from tests.bench.handler import bench_arrival, bench_engine, bench_handler, bench_intervals, bench_parts
+from tests.bench.handler import (
+    bench_arrival,
+    bench_calibration,
+    bench_engine,
+    bench_handler,
+    bench_intervals,
+    bench_parts,
+)
 from tests.bench.join_growth import bench_join
 from tests.bench.subjects import build_subject
 
@@ -26,6 +33,7 @@ BENCHES = {
     "timing the handler's parts": bench_parts,
     "timing the handler with intervals beside itself without": bench_intervals,
     "timing the choice of the model by arrival": bench_arrival,
+    "timing what a calibration adds": bench_calibration,
     "timing the archive beside a plain one": bench_archive,
 }
 

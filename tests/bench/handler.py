@@ -7,8 +7,21 @@ from numpy.typing import NDArray
 
 from lambda_function.aws.publisher import Publisher
 from lambda_function.aws.settings import JSON, KPL
+from lambda_function.core.calibration import (
+    CALIBRATION_FORMAT,
+    N_WEIGHTS,
+    Calibration,
+    CalibrationTable,
+    ride_cells,
+)
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment
-from lambda_function.core.events import Ride, decode_ride_event, encode_predictions, ride_columns
+from lambda_function.core.events import (
+    DURATION_DECIMALS,
+    Ride,
+    decode_ride_event,
+    encode_predictions,
+    ride_columns,
+)
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.kpl import pack
 from lambda_function.core.pickup_time import usual_pickup_minutes
@@ -135,6 +148,27 @@ def bench_arrival(subject: Subject) -> list[Figure]:
 
     extra_us = extra_cpu_us_per_ride(age, choose, len(records), N_REPEATS)
     return [Figure(f"handler: model by arrival, added to a batch of {len(records):,}", extra_us, US, 0.05)]
+
+
+def bench_calibration(subject: Subject) -> list[Figure]:
+    """Time what a calibration adds between the trees and the interval, on 10,000 rides."""
+    rides, matrix, model = subject.rides, subject.matrix, subject.bundle.model
+    raw, range_minutes = model.predict(matrix), model.manifest.duration_range_minutes
+    calibration = Calibration(
+        format=CALIBRATION_FORMAT,
+        model_version=model.model_version,
+        as_of="2021-02-01T05",
+        weights=tuple(np.linspace(-0.2, 0.2, N_WEIGHTS).tolist()),
+        interval_scale=1.2,
+    )
+    table = CalibrationTable.of(calibration, range_minutes)
+    extra_us = extra_cpu_us_per_ride(
+        lambda: np.round(raw, DURATION_DECIMALS),
+        lambda: table.minutes(raw, ride_cells(rides, matrix)),
+        len(matrix),
+        N_REPEATS,
+    )
+    return [Figure(f"handler: calibration, added to a batch of {len(matrix):,}", extra_us, US, 0.05)]
 
 
 def _features(rides: list[Ride]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from infra.operate.lambda_event import lambda_records
 from lambda_function.aws.settings import JSON
 from lambda_function.core.bundle import bundle_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
-from lambda_function.core.features import feature_matrix
+from lambda_function.core.features import RideColumns, feature_matrix
 from tests.bench.course import fit_course_forest
 from tests.bench.stand_ins import function_around
 from tests.course import course_pipeline
@@ -48,7 +48,8 @@ class Subject:
     with_intervals: ExportedBundle  # the same model with prediction intervals
     course_linear: Pipeline  # the linear model of the course's lessons
     course_forest: Pipeline  # the forest of the course's streaming lambda
-    matrix: NDArray[np.float64]  # float64 (10,000, n_features), rows shuffled
+    rides: RideColumns  # 10,000 rides, shuffled
+    matrix: NDArray[np.float64]  # their features, float64 (10,000, n_features)
     event: dict[str, Any]  # an invocation with 9,400 ride events
 
 
@@ -61,12 +62,13 @@ def build_subject() -> Subject:
     )
     fresh = synthetic_rides(_NEXT_MONTH, N_TRAIN_RIDES, seed=2)
     shuffled = fresh.take(np.random.default_rng(3).permutation(len(fresh)))
-    matrix = feature_matrix(shuffled.head(N_ENGINE_RIDES).columns)
+    columns = shuffled.head(N_ENGINE_RIDES).columns
     bundle = export_bundle(fitted, rides, facts)
     interval = calibrate(bundle.model.predict(feature_matrix(shuffled.columns)), shuffled, rides)
     with_intervals = export_bundle(fitted, rides, facts, interval)
     event = invocation(fresh.head(N_BATCH_RIDES))
-    return Subject(fitted, bundle, with_intervals, course_pipeline(rides), fit_course_forest(rides), matrix, event)
+    linear, forest = course_pipeline(rides), fit_course_forest(rides)
+    return Subject(fitted, bundle, with_intervals, linear, forest, columns, feature_matrix(columns), event)
 
 
 def invocation(rides: Rides) -> dict[str, Any]:

@@ -9,14 +9,18 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
 from typing import Any, NamedTuple
+
+import msgspec
 
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.simulation import CHANNEL, Clients, Simulation, SimulationOptions, Watch
 from infra.local.sqs import MemoryQueue
 from infra.operate.lambda_event import count_done
+from lambda_function.core.calibration import CALIBRATION_FORMAT, N_WEIGHTS, Calibration
 from lambda_function.core.records import Entry
 from tests.outcomes import AnswerLost, EntriesRefused, Problem
 from training.model.bundle import ExportedBundle
@@ -115,8 +119,23 @@ class RollBack:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class Calibrate:
+    """Calibrate the channel's newest model. Each calibration has other weights and a later hour than the one before.
+
+    `resume`: even if the calibration was stopped, else do nothing then.
+    """
+
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopCalibration:
+    """Stop the calibration of the channel's newest model."""
+
+
 CallFault = Refused | AnswerLost | Slow | EntriesRefused | Damaged | DeliveredTwice | Cut
-StateFault = SplitShard | MergeShards | JumpClock | ServeModel | RollBack
+StateFault = SplitShard | MergeShards | JumpClock | ServeModel | RollBack | Calibrate | StopCalibration
 Fault = CallFault | StateFault
 
 
@@ -285,6 +304,7 @@ class FaultySimulation(Simulation):
     ) -> None:
         self._bundles = bundles
         self._schedule = schedule
+        self._n_calibrations = 0
         super().__init__(bundles[0], options, watch)
 
     def clients(self) -> Clients:
@@ -332,14 +352,39 @@ class FaultySimulation(Simulation):
                 # Monotonic time never goes back.
                 self.clock.now_s += 0 if wall_only else max(0.0, seconds)
                 self.clock.wall_ahead_s += seconds if wall_only else 0
+            case ServeModel() | RollBack() | Calibrate() | StopCalibration():
+                self._move(fault)
+            case fault:
+                raise TypeError(f"{fault} is not a fault of the simulation's state")
+
+    def _move(self, fault: ServeModel | RollBack | Calibrate | StopCalibration) -> None:
+        match fault:
             case ServeModel(n):
                 self.serve(self._bundles[n % len(self._bundles)])
             case RollBack(n):
                 version = self._bundles[n % len(self._bundles)].model_version
                 if version in served_versions(self.models, read_channel(self.models, CHANNEL)):
                     self.roll_back(version)
-            case fault:
-                raise TypeError(f"{fault} is not a fault of the simulation's state")
+            case Calibrate(resume):
+                self._calibrate(resume=resume)
+            case StopCalibration():
+                self.stop_calibration()
+
+    def _calibrate(self, *, resume: bool) -> None:
+        state = read_channel(self.models, CHANNEL).state
+        assert state is not None
+        if state.calibration_is_off and not resume:
+            return
+        self._n_calibrations += 1
+        hour = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self._n_calibrations)
+        calibration = Calibration(
+            format=CALIBRATION_FORMAT,
+            model_version=state.model_version,
+            as_of=hour.strftime("%Y-%m-%dT%H"),
+            weights=(0.1 * (self._n_calibrations % 7) - 0.3, *(0.01 * self._n_calibrations,) * (N_WEIGHTS - 1)),
+            interval_scale=0.5 + 0.25 * (self._n_calibrations % 10),
+        )
+        self.calibrate(msgspec.json.encode(calibration), resume=resume)
 
     def progress(self) -> tuple[int, ...]:
         """Return the settled records and the faults so far."""

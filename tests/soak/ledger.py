@@ -28,9 +28,9 @@ class SoakLedger:
         n_repeated: Predictions of an event that had one.
         n_differing: Predictions of an id that had one with different bytes, without those in `n_withdrawn`.
         n_withdrawn: Predictions of an id that had one by the version which a rollback withdrew or put in its place.
-        rollbacks: Each rollback's two versions: the withdrawn one and the one in its place.
+        rollbacks: The two served versions of each move that withdrew one: that one and the one in its place.
         n_damaged: Rejects and failed events whose bytes differ from those sent.
-        versions: Model versions, in order of appearance.
+        versions: Served versions, in order of appearance.
     """
 
     def __init__(self, n_events: int) -> None:

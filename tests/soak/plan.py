@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.kits.faults import (
     At,
+    Calibrate,
     Cut,
     Damaged,
     DeliveredTwice,
@@ -16,6 +17,7 @@ from tests.kits.faults import (
     ServeModel,
     Slow,
     SplitShard,
+    StopCalibration,
 )
 from tests.outcomes import AnswerLost, EntriesRefused, Problem
 
@@ -81,10 +83,15 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.2, SplitShard(1)),
+    (0.25, Calibrate()),
     (0.3, ServeModel(1)),
+    (0.35, Calibrate()),
+    (0.4, Calibrate()),
     (0.5, JumpClock(_BEYOND_RECORD_AGE_S)),
     (0.6, MergeShards(0)),
     (0.65, ServeModel(2)),
+    (0.7, Calibrate()),
+    (0.75, StopCalibration()),
     (0.85, RollBack(0)),
     (0.9, JumpClock(-3600, wall_only=True)),
 )

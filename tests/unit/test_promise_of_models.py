@@ -1,11 +1,12 @@
-"""The promise that a record has one model: for any schedule of promotions and rollbacks, tested on simulations.
+"""The promise that a record has one model: for any schedule of promotions, calibrations and rollbacks, on simulations.
 
 All predictions of one id are the same bytes, whatever comes again, in whichever execution environment, and after any
-reshard. The exception is a segment that a rollback withdrew: before the rollback was read, its records were predicted
-by the withdrawn version, which the history names. The environments read the channel at different times, each at least
-twice within the activation delay.
+reshard. The exception is a segment that a rollback withdrew, or whose calibration was stopped: before that was read,
+its records were predicted by the withdrawn version, which the history names. The environments read the channel at
+different times, each at least twice within the activation delay.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -13,11 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local.simulation.simulation import CHANNEL, SimulationOptions
+from infra.operate.lambda_event import LambdaRecord
+from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.channel import Channel
-from lambda_function.core.records import Entry
+from lambda_function.core.processor import process
+from lambda_function.core.records import Entry, decode_records
 from tests.builders import small_bundle
 from tests.kits.faults import (
     At,
+    Calibrate,
     Cut,
     DeliveredTwice,
     FaultSchedule,
@@ -28,8 +33,9 @@ from tests.kits.faults import (
     ServeModel,
     SplitShard,
     StateFault,
+    StopCalibration,
 )
-from tests.kits.simulation import PATIENCE_S, Account, alone
+from tests.kits.simulation import PATIENCE_S, Account
 from tests.kits.simulation_strategies import (
     BATCHING,
     ENTRIES,
@@ -42,6 +48,7 @@ from tests.kits.simulation_strategies import (
     together,
 )
 from tests.outcomes import AnswerLost, Problem
+from training.monitoring.skew import stored_models
 from training.registry.channel_history import read_channel, read_history
 
 pytestmark = pytest.mark.slow  # simulations of seconds
@@ -65,6 +72,9 @@ STEPS = st.lists(
             st.builds(ServeModel, st.integers(0, 2)),
             st.builds(ServeModel, st.integers(0, 2)),
             st.builds(RollBack, st.integers(0, 2)),
+            st.builds(Calibrate, st.booleans()),
+            st.builds(Calibrate),
+            st.just(StopCalibration()),
             st.builds(SplitShard, st.integers(0, 3)),
             st.builds(MergeShards, st.integers(0, 3)),
         ),
@@ -106,7 +116,7 @@ def run(steps: list[Step], options: SimulationOptions, faults: list[At]) -> Acco
 
 
 def versions_by_id(account: Account) -> dict[str, tuple[str, set[str]]]:
-    """Return each record's version by the channel as it is now, and those that were withdrawn from its segment."""
+    """Return each record's served version by the channel as it is now, and those withdrawn from its segment."""
     models = account.simulation.models
     channel = read_channel(models, CHANNEL).state
     assert isinstance(channel, Channel)
@@ -119,8 +129,14 @@ def versions_by_id(account: Account) -> dict[str, tuple[str, set[str]]]:
     for record in account.arrived():
         segment = channel.segment_at(record["kinesis"]["approximateArrivalTimestamp"])
         from_it = {version for effective_from, version in withdrawn if effective_from == segment.effective_from}
-        found[record["eventID"]] = (segment.model_version, from_it)
+        found[record["eventID"]] = (segment.served_version, from_it)
     return found
+
+
+def predicted_alone(records: list[LambdaRecord], model: ModelBundle) -> dict[str, bytes]:
+    """Return the predictions of records, each in a batch of its own, by id."""
+    batches = [process(decode_records({"Records": [record]}), model) for record in records]
+    return {one_id: data for batch in batches for one_id, (_, data) in zip(batch.ids, batch.entries, strict=True)}
 
 
 @given(STEPS, OPTIONS, REDELIVERIES)
@@ -128,13 +144,14 @@ def test_all_predictions_of_an_id_are_the_bytes_of_its_arrivals_model_or_of_one_
     steps: list[Step], options: SimulationOptions, faults: list[At]
 ) -> None:
     account = run(steps, options, faults)
-    expected = {one.model_version: alone(account.arrived(), one) for one in BUNDLES}
+    load = cache(stored_models(account.simulation.models))
+    expected = cache(lambda version: predicted_alone(account.arrived(), load(version)))
     versions = versions_by_id(account)
     for prediction_id, by_version in account.predicted().items():
         version, withdrawn = versions[":".join(prediction_id.split(":")[:2])]
         assert by_version.keys() <= {version, *withdrawn}
         for one, lines in by_version.items():
-            assert lines == {expected[one][prediction_id]}
+            assert lines == {expected(one)[prediction_id]}
 
 
 def test_record_that_comes_again_after_a_promotion_and_in_another_environment_has_the_same_bytes() -> None:
@@ -149,3 +166,28 @@ def test_record_that_comes_again_after_a_promotion_and_in_another_environment_ha
     versions = [list(by_version) for by_version in account.predicted().values()]
     assert versions == [[BUNDLES[0].model_version], [BUNDLES[1].model_version]]
     assert len(account.published()) == 3
+
+
+def test_each_record_has_the_bytes_of_its_arrivals_calibration_after_a_rollback_and_a_stop() -> None:
+    # GIVEN invocations whose answers are lost, so that every ride comes again when the channel has moved on
+    options = SimulationOptions(mapping=mapping_config(), refreshes_s=(60.0, 60.0))
+    lost_answers = [At(Place.INVOKE, n, AnswerLost(Problem.DIED, after_s=200.0)) for n in range(0, 20, 2)]
+    ride = [("a", RIDES[0])]
+    # WHEN the channel gets two calibrations, another model, a rollback to the first, a calibration, and is stopped
+    changes: list[StateFault | None] = [Calibrate(), Calibrate(), ServeModel(1), Calibrate(), RollBack(0), Calibrate()]
+    changes += [StopCalibration(), None]
+    account = run([step for one in changes for step in (Step(one, ride, 200.0),)], options, lost_answers)
+    # THEN each record has the bytes of the segment of its arrival, or of what was withdrawn from it
+    versions = versions_by_id(account)
+    load = cache(stored_models(account.simulation.models))
+    predicted = account.predicted()
+    assert len(predicted) == len(changes)
+    for prediction_id, by_version in predicted.items():
+        version, withdrawn = versions[prediction_id]
+        assert by_version.keys() <= {version, *withdrawn}
+        for one, lines in by_version.items():
+            assert lines == {predicted_alone(account.arrived(), load(one))[prediction_id]}
+    # AND calibrations did serve
+    first, second = (bundle.model_version for bundle in BUNDLES[:2])
+    seen = [version for by_version in predicted.values() for version in by_version]
+    assert seen[:4] == [first, f"{first}+2026-01-01T01", f"{first}+2026-01-01T02", second]

@@ -34,7 +34,14 @@ from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, Entry
 from lambda_function.handler import StreamHandler
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
-from training.registry.channels import Mover, move_channel, rollback, store_bundle
+from training.registry.channels import (
+    Mover,
+    calibrate_channel,
+    move_channel,
+    rollback,
+    stop_calibration,
+    store_bundle,
+)
 
 BUCKET, CHANNEL = "ridecast", "stable"
 OUTPUT_STREAM, OUTCOME_STREAM = "ride-predictions", "ride-outcomes"
@@ -171,6 +178,14 @@ class Simulation:
     def roll_back(self, model_version: str) -> None:
         """Put a version that has served in place of the channel's newest one."""
         rollback(self.models, CHANNEL, model_version, mover=self._mover)
+
+    def calibrate(self, calibration: bytes, *, resume: bool = False) -> None:
+        """Let the channel's newest model serve with a calibration what arrives after the activation delay."""
+        calibrate_channel(self.models, CHANNEL, calibration, mover=self._mover, resume=resume)
+
+    def stop_calibration(self) -> None:
+        """Put the channel's newest model without its calibration in place of the newest segment."""
+        stop_calibration(self.models, CHANNEL, self._mover)
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Send entries as a producer does until the input stream has accepted each one."""
