@@ -105,7 +105,7 @@ class CalibrationState(Calibration, frozen=True, kw_only=True):
         n_used: Those that the ticks may learn from.
         n_dropped: Those whose outcome is 3 times the calibrated minutes or more, or a third or less.
         hours: The counts of the 72 hours before `as_of`, which the next tick looks at, too.
-        missing_hours: Hours that were not joined in time: the tick skipped them.
+        missing_hours: Hours that the tick skipped, because they were not joined in time or can't be read.
         frozen: Why this tick kept the weights, as one sentence; None if it did not.
         frozen_since: `as_of` of the first of the frozen ticks in a row; None if it is not frozen.
     """
@@ -205,13 +205,7 @@ def first_state(model_version: str, began: Hour) -> CalibrationState:
     )
 
 
-def tick(
-    model: ModelBundle,
-    state: CalibrationState,
-    hours: Iterable[LabelledHour],
-    as_of: Hour,
-    missing_hours: Sequence[Hour] = (),
-) -> Tick:
+def tick(model: ModelBundle, state: CalibrationState, hours: Iterable[LabelledHour], as_of: Hour) -> Tick:
     """Carry a state on to `as_of` with the labelled rides of the hours since.
 
     A frozen tick keeps the weights, and its rides are not learned later. Nor does a tick without rides change them.
@@ -222,7 +216,6 @@ def tick(
         hours: The hours from the state's `as_of` on that have labelled rides, each once, in any order. They are read
             one at a time.
         as_of: The end of the last hour, later than the state's.
-        missing_hours: Hours that the tick skips, because they are not joined.
 
     Raises:
         UserError: The state is another model's, the tick is not later than the state, or an hour does not belong to it.
@@ -244,7 +237,7 @@ def tick(
         for n_hours in (WINDOW_HOURS, LONG_WINDOW_HOURS)
     )
     frozen = freeze_of(day, days, sums.ratios)
-    now = _counted(state, day, as_of, missing_hours, days)
+    now = _counted(state, as_of, day, days)
     if frozen:
         since = state.frozen_since or now.as_of
         return Tick(msgspec.structs.replace(now, frozen=frozen.text, frozen_since=since), frozen)
@@ -336,23 +329,19 @@ def _check(model: ModelBundle, state: CalibrationState, as_of: Hour) -> None:
 
 
 def _counted(
-    state: CalibrationState,
-    window: Sequence[HourCounts],
-    as_of: Hour,
-    missing_hours: Sequence[Hour],
-    counts: Sequence[HourCounts],
+    state: CalibrationState, as_of: Hour, day: Sequence[HourCounts], days: Sequence[HourCounts]
 ) -> CalibrationState:
-    """Return the state at `as_of` with new counts and old weights."""
+    """Return the state at `as_of` with the counts of the last day and of the last three, and with its old weights."""
     kept_from = str(as_of + -LONG_WINDOW_HOURS)
     return msgspec.structs.replace(
         state,
         as_of=str(as_of),
-        n_due=sum(sum(one.n_due) for one in window),
-        n_outcomes=sum(sum(one.n_outcomes) for one in window),
-        n_used=sum(one.n_used for one in window),
-        n_dropped=sum(one.n_dropped for one in window),
-        hours=tuple(one for one in counts if one.hour >= kept_from),
-        missing_hours=tuple(map(str, missing_hours)),
+        n_due=sum(sum(one.n_due) for one in day),
+        n_outcomes=sum(sum(one.n_outcomes) for one in day),
+        n_used=sum(one.n_used for one in day),
+        n_dropped=sum(one.n_dropped for one in day),
+        hours=tuple(one for one in days if one.hour >= kept_from),
+        missing_hours=(),
         frozen=None,
         frozen_since=None,
     )

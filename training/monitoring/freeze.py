@@ -50,7 +50,7 @@ class HourCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Why a tick keeps the weights, and the sentence for a person."""
+    """Why a tick keeps the weights; `text` is a clause for people, as in ``outcomes look like seconds …``."""
 
     reason: Literal["dropped", "missing", "missing by duration"]
     text: str
@@ -119,7 +119,7 @@ def freeze_of(day: Sequence[HourCounts], days: Sequence[HourCounts], ratios: Rat
     if _is_over(n_dropped, outcomes, MAX_DROPPED_SHARE):
         return Freeze("dropped", _dropped_text(n_dropped, outcomes, ratios.median))
     if _is_over(due - outcomes, due, 1 - MIN_OUTCOME_SHARE):
-        return Freeze("missing", f"{outcomes:,} of {due:,} rides have an outcome, fewer than half.")
+        return Freeze("missing", f"only {outcomes:,} of {due:,} rides have an outcome")
     return _by_duration(day) or _by_duration(days)
 
 
@@ -132,8 +132,8 @@ def _by_duration(hours: Sequence[HourCounts]) -> Freeze | None:
     short, middle, long = (f"{n / max(n_due, 1):.0%}" for n, n_due in zip(outcomes, due, strict=True))
     return Freeze(
         "missing by duration",
-        f"Outcomes are missing by length of the ride: {short} of the third that is predicted to be shortest have one,"
-        f" {middle} of the middle third, {long} of the longest.",
+        f"outcomes are missing by length of the ride ({short} of the third that is predicted to be shortest have one,"
+        f" {middle} of the middle third, {long} of the longest)",
     )
 
 
@@ -158,5 +158,5 @@ def _dropped_text(n_dropped: int, n_outcomes: int, ratio: float | None) -> str:
         if ratio and times / _UNIT_FACTOR <= ratio <= times * _UNIT_FACTOR:
             is_larger = ratio > 1
             of_it = f"{ratio:,.0f} times the prediction" if is_larger else f"a {1 / ratio:,.0f}th of the prediction"
-            return f"Outcomes look like {unit} instead of minutes: their median is {of_it}."
-    return f"{share} are at least 3 times the prediction, or at most a third of it: more than 10%."
+            return f"outcomes look like {unit} instead of minutes (their median is {of_it})"
+    return f"{share} are over 3 times the prediction or below a third of it"

@@ -1,0 +1,75 @@
+"""The states of a model's calibration in the bucket: `calibrations/<model version>/<as_of>.json`, each written once."""
+
+from dataclasses import dataclass, field
+
+from lambda_function.core.calibration import calibration_key
+from training.errors import BucketError
+from training.monitoring.calibration import CalibrationState, decode_state, encode_state
+from training.monitoring.hours import Hour
+from training.registry.bucket import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationStates:
+    """The stored states of one model.
+
+    Attributes:
+        damaged: The keys of objects that are no state of this version of the code, as far as they were read.
+    """
+
+    bucket: Bucket
+    model_version: str
+    damaged: list[str] = field(default_factory=list)
+
+    def key(self, as_of: str) -> str:
+        """Return the key of a state."""
+        return calibration_key(self.model_version, as_of)
+
+    def newest(self, since: Hour) -> CalibrationState | None:
+        """Return the newest state from an hour on; None if there is none. One that does not decode is passed over.
+
+        Raises:
+            BucketError: S3 fails.
+        """
+        folder = self.key("").removesuffix(".json")
+        listed = self.bucket.list_objects(folder, start_after=self.key(str(since + -1)))
+        for key in reversed([one.key for one in listed]):
+            stored = self.bucket.read(key)
+            try:
+                if stored:
+                    return self._decoded(key, stored.body)
+            except ValueError:
+                self.damaged.append(key)
+        return None
+
+    def read(self, as_of: str) -> bytes:
+        """Return the object of a state.
+
+        Raises:
+            BucketError: There is none, or S3 fails.
+        """
+        stored = self.bucket.read(self.key(as_of))
+        if stored is None:
+            raise BucketError(self.bucket.name, self.key(as_of), "is missing: calibrate again from labelled rides")
+        return stored.body
+
+    def store(self, state: CalibrationState) -> CalibrationState:
+        """Store a state unless there is one of its hour, and return the one that is stored then.
+
+        Raises:
+            BucketError: S3 fails, or an object that is no state has its place.
+        """
+        key, data = self.key(state.as_of), encode_state(state)
+        stored = self.bucket.write_once(key, data)
+        if stored == data:
+            return state
+        try:
+            return self._decoded(key, stored)
+        except ValueError as error:
+            raise BucketError(self.bucket.name, key, f"{error}: remove it, and the next run stores it again") from error
+
+    def _decoded(self, key: str, data: bytes) -> CalibrationState:
+        state = decode_state(data)
+        if self.model_version != state.model_version or self.key(state.as_of) != key:
+            raise ValueError(f"is the state of {state.model_version} at {state.as_of}")
+        return state
