@@ -52,7 +52,7 @@ def status_command(aws: BucketAws, channel: _Watched = None, as_json: Json = Fal
 @expand_options
 def acknowledge_command(
     aws: BucketAws,
-    group: Annotated[Group, typer.Option(help="Whose alarm: data or performance.")],
+    group: Annotated[Group, typer.Argument(help="Whose alarm: data or performance.")],
     as_json: Json = False,
 ) -> None:
     """Acknowledge the alarm of data or performance: the change is known, and the model stays.
@@ -61,7 +61,7 @@ def acknowledge_command(
     0, and later days join the reference: what is unusual now becomes usual. Predictions do not change. Asks nothing.
     Prints what is stored.
 
-    Example: ridecast monitor acknowledge --group data --stack ridecast
+    Example: ridecast monitor acknowledge data --stack ridecast
     """
     import msgspec
 

@@ -120,18 +120,18 @@ def test_short_table_has_four_columns_and_few_rows() -> None:
 
 def test_acknowledge_stores_who_knows_of_the_alarm(cli: Monitor) -> None:
     cli.store(groups=group_status("data", "alarm", "distances fell"))
-    found = cli("acknowledge", "--group", "data")
+    found = cli("acknowledge", "data")
     assert (found["group"], found["day"], found["model_version"]) == ("data", "2026-11-28", VERSION)
-    assert "evidence starts at 0" in cli.run("acknowledge", "--group", "data")
-    assert cli("acknowledge", "--group", "data") == found
+    assert "evidence starts at 0" in cli.run("acknowledge", "data")
+    assert cli("acknowledge", "data") == found
     assert cli.bucket.read(f"monitor/acknowledged/{VERSION}/data-2026-11-28.json")
 
 
 def test_nothing_is_acknowledged_without_an_alarm(cli: Monitor) -> None:
-    assert "so there is no alarm" in cli.refuses("acknowledge", "--group", "data")
+    assert "so there is no alarm" in cli.refuses("acknowledge", "data")
     cli.store()
-    assert "performance has no alarm: its state is ok" in cli.refuses("acknowledge", "--group", "performance")
-    assert "'weather' is not one of 'data', 'performance'" in cli.refuses("acknowledge", "--group", "weather")
+    assert "performance has no alarm: its state is ok" in cli.refuses("acknowledge", "performance")
+    assert "'weather' is not one of 'data', 'performance'" in cli.refuses("acknowledge", "weather")
 
 
 def test_report_is_written_where_it_is_said(cli: Monitor, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Write the monitoring page of a bucket: read days, reference, alarms and channel, and draw them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def gather_monitor_facts(bucket: Bucket, status: MonitorStatus) -> MonitorFacts:
     Raises:
         BucketError: S3 fails, or an object is damaged.
     """
-    days, reference = _days(bucket, status.model_version), _reference(bucket, status.model_version)
+    days, reference = _days(bucket, status), _reference(bucket, status.model_version)
     served = to_days([one for one in days if is_testable(one, reference.edges)], reference.edges) if reference else None
     shown, recent = days[-MAX_SHOWN_DAYS:], merge(one.figures for one in days[-N_RECENT_DAYS:])
     evidence = None
@@ -101,10 +101,12 @@ def day_series(days: Sequence[DayFigures]) -> DaySeries:
     )
 
 
-def _days(bucket: Bucket, model_version: str | None) -> list[DayFigures]:
-    if model_version is None:
+def _days(bucket: Bucket, status: MonitorStatus) -> list[DayFigures]:
+    """Return the days that the status is about: the same model may have served earlier, too."""
+    if status.model_version is None or status.last_day is None:
         return []
-    return load_days(bucket, model_version, stored_days(bucket, model_version, date(1, 1, 2)))
+    stored = stored_days(bucket, status.model_version, status.last_day - timedelta(days=status.n_days - 1))
+    return load_days(bucket, status.model_version, [day for day in stored if day <= status.last_day])
 
 
 def _reference(bucket: Bucket, model_version: str | None) -> Reference | None:
