@@ -44,7 +44,7 @@ and urllib3 through while a body is read, and a proxy's page or half a header gi
 AWS_ERRORS = (ClientError, *NO_USABLE_ANSWER)
 """What a client raises when AWS refuses, does not answer, or answers what can't be read."""
 
-_SERVICES = ["kinesis", "kms", "s3", "sqs"]
+_SERVICES = ["events", "kinesis", "kms", "s3", "sqs"]
 
 
 def make_clients() -> tuple[Any, Any]:
@@ -70,6 +70,11 @@ def make_s3_client(read_timeout_s: float = S3_READ_TIMEOUT_S, n_attempts: int = 
 def make_kms_client(region: str) -> Any:
     """Make a KMS client of a region. It takes 10 ms, and only a function that loads signed models needs it."""
     return _session().create_client("kms", region_name=region, config=_patient())
+
+
+def make_events_client() -> Any:
+    """Make an EventBridge client, for the monitor: what it can't send, its next run sends."""
+    return _session().create_client("events", config=_patient())
 
 
 def make_sqs_client() -> Any:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lambda_function.aws.settings import CommonSettings, read_key_arn, read_number
+from lambda_function.core.channel import ACTIVATION_DELAY_S
+from lambda_function.errors import ConfigurationError
+from training.monitoring.calibration_status import CalibrationMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +46,45 @@ class JoinSettings(CommonSettings):
             "model_signing_key": read_key_arn(environment, "MODEL_SIGNING_KEY"),
             "outcome_delay_minutes": round(delay_minutes),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorSettings(CommonSettings):
+    """The settings of the monitor.
+
+    Attributes:
+        model_channel: The channel whose model is monitored and calibrated.
+        calibration_mode: How often it is calibrated.
+        model_activation_delay_s: The time that the functions which follow the channel may need to read it.
+        model_signing_key: ARN of the KMS key that bundles must be signed with; "" if no signature is needed.
+        stack_name: For events; "" outside a stack.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = (*CommonSettings.REQUIRED, "MODEL_CHANNEL")
+
+    model_channel: str
+    calibration_mode: CalibrationMode = CalibrationMode.DAILY
+    model_activation_delay_s: float = ACTIVATION_DELAY_S
+    model_signing_key: str = ""
+    stack_name: str = ""
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            **super()._read(environment),
+            "model_channel": environment["MODEL_CHANNEL"].strip(),
+            "calibration_mode": _calibration_mode(environment.get("CALIBRATION_MODE", "").strip()),
+            "model_activation_delay_s": read_number(environment, "MODEL_ACTIVATION_DELAY_S", ACTIVATION_DELAY_S),
+            "model_signing_key": read_key_arn(environment, "MODEL_SIGNING_KEY"),
+            "stack_name": environment.get("STACK_NAME", "").strip(),
+        }
+
+
+def _calibration_mode(text: str) -> CalibrationMode:
+    if not text:
+        return CalibrationMode.DAILY
+    try:
+        return CalibrationMode(text.casefold())
+    except ValueError as error:
+        modes = ", ".join(CalibrationMode)
+        raise ConfigurationError("CALIBRATION_MODE", f"is {text!r}: want one of {modes}") from error

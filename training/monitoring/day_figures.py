@@ -177,12 +177,11 @@ def encode_day(figures: DayFigures) -> bytes:
     return _encode(figures) + b"\n"
 
 
-def stored_days(bucket: Bucket, model_version: str, first: date) -> list[date]:
-    """List the days with figures for a model, from a day on, ascending."""
+def stored_days(bucket: Bucket, model_version: str) -> list[date]:
+    """List the days with figures for a model, ascending."""
     prefix = f"{FOLDER}{model_version}/"
-    listed = bucket.list_objects(prefix, start_after=day_key(model_version, first - _ONE_DAY))
-    names = (one.key.removeprefix(prefix).removesuffix(".json") for one in listed)
-    return [date.fromisoformat(name) for name in names]
+    names = (key.removeprefix(prefix).removesuffix(".json") for key in bucket.keys(prefix))
+    return [date.fromisoformat(name) for name in names if name]
 
 
 def load_days(bucket: Bucket, model_version: str, days: Iterable[date]) -> list[DayFigures]:

@@ -2,12 +2,14 @@
 
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.core.bundle import sha256
 from lambda_function.core.features import RideColumns
 from training.data.labelled import FILE, FOLDER, LABELLED
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
@@ -50,6 +52,7 @@ class LabelledHour:
         versions: The served versions, sorted: ``<model version>`` or ``<model version>+<as_of>``.
         outcome_delay_s: From the arrival of the ride event to that of the outcome; NaN without an outcome.
         n_by_status: The number of ride events by status, those without a prediction too.
+        sha256: Of the file; "" if the rides come from elsewhere.
     """
 
     hour: Hour
@@ -63,6 +66,7 @@ class LabelledHour:
     versions: tuple[str, ...]
     outcome_delay_s: NDArray[np.float64]
     n_by_status: dict[str, int]
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.duration_minutes)
@@ -80,11 +84,19 @@ class LabelledHour:
         return judged & self.has_pickup_time
 
 
+class DamagedLabelledError(BucketError):
+    """A file that does not hold labelled rides."""
+
+    def __init__(self, bucket: str, key: str) -> None:
+        super().__init__(bucket, key, "holds no labelled rides, or is cut short: join the hour again")
+
+
 def read_labelled_hour(bucket: Bucket, hour: Hour) -> LabelledHour | None:
     """Read the labelled rides of an hour; None if the hour has no file, because it is not joined.
 
     Raises:
-        BucketError: S3 fails, or the file can't be read.
+        DamagedLabelledError: The file can't be read.
+        BucketError: S3 fails.
     """
     key = f"{FOLDER}/{hour.partition}/{FILE}"
     stored = bucket.read(key)
@@ -93,7 +105,7 @@ def read_labelled_hour(bucket: Bucket, hour: Hour) -> LabelledHour | None:
     try:
         return decode_labelled_hour(stored.body, hour)
     except duckdb.Error as error:
-        raise BucketError(bucket.name, key, "holds no labelled rides, or is cut short: join the hour again") from error
+        raise DamagedLabelledError(bucket.name, key) from error
 
 
 def decode_labelled_hour(parquet: bytes, hour: Hour) -> LabelledHour:
@@ -102,7 +114,7 @@ def decode_labelled_hour(parquet: bytes, hour: Hour) -> LabelledHour:
     Raises:
         duckdb.Error: It is no such file.
     """
-    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect(config={"threads": 1}) as connection:
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, _database().cursor() as connection:
         file.write(parquet)
         file.flush()
         versions = [name for (name,) in connection.execute(_VERSIONS, [file.name]).fetchall()]
@@ -112,8 +124,15 @@ def decode_labelled_hour(parquet: bytes, hour: Hour) -> LabelledHour:
     rides = RideColumns(*(columns.pop(name) for name in RideColumns.__slots__))
     duration, has_pickup, predicted, low, high, version, delay_s = columns.values()
     return LabelledHour(
-        hour, rides, duration, has_pickup, predicted, low, high, version, tuple(versions), delay_s, n_by_status
-    )
+        hour, rides, duration, has_pickup, predicted, low, high, version, tuple(versions), delay_s, n_by_status,
+        sha256(parquet),
+    )  # fmt: skip
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """Open an empty database, once a process: that takes longer than to read a small hour. Each reader has a cursor."""
+    return duckdb.connect(config={"threads": 1})
 
 
 def _filled(column: Any) -> NDArray[Any]:

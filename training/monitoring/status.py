@@ -1,7 +1,7 @@
 """`monitor/status.json`: the newest state of monitoring, for the command line, the report, the demo and the doctor."""
 
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -49,7 +49,7 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         group: "data" or "performance".
         evidence: The mean of the quantities' evidence; at the threshold there is an alarm.
-        since: The day of the alarm; None without one.
+        since: The day since which the evidence of an alarm has grown; None without one.
         quantity: The quantity with the most evidence; None if nothing is known.
         text: One sentence: what moved, since when, how sure that is, and what to do.
     """
@@ -80,6 +80,28 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
     reference: float | None = None
 
 
+class Latest(msgspec.Struct, frozen=True, kw_only=True):
+    """Errors of the hours after the last day: no detector looks at them.
+
+    Attributes:
+        first: The first hour, as ``2026-08-01T09``, UTC; `last` is the last one.
+        n_hours: Hours with figures.
+        n_rides: Rides with a prediction.
+        n_judged: Rides with an outcome that count: all that follows is about these; None if there are none.
+        rmse_raw: Of the forest's own minutes; the others are of what was published.
+    """
+
+    first: str
+    last: str
+    n_hours: int
+    n_rides: int
+    n_judged: int
+    rmse_raw: float | None = None
+    rmse_served: float | None = None
+    bias_served: float | None = None
+    coverage_served: float | None = None
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An event that is to be sent to EventBridge.
 
@@ -106,7 +128,12 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
         served_version: The same with its calibration.
         last_day: The last day with figures; None if there is none.
         n_days: Days of this model with figures.
+        latest: The hours after the last day; None if there are none.
+        last_judged: The last hour that has a judged ride, as ``2026-08-01T09``, UTC; None if there was none.
         missing: What monitoring lacks, a sentence each.
+        inputs: The digest of what groups, quantities, last days and `missing` follow from: they are the same until it
+            changes.
+        run_id: Random: two runs never write the same bytes.
         announced: The key of the last history entry that events were made of, by channel.
         pending: Events that are not sent yet.
     """
@@ -122,32 +149,66 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     quantities: tuple[QuantityStatus, ...] = ()
     recent: tuple[Recent, ...] = ()
     calibration: CalibrationStatus = UNKNOWN_CALIBRATION
+    latest: Latest | None = None
+    last_judged: str | None = None
     missing: tuple[str, ...] = ()
+    inputs: str = ""
+    run_id: str = ""
     announced: dict[str, str] = {}
     pending: tuple[Event, ...] = ()
 
 
+class _Stored(msgspec.Struct):
+    format: int
+
+
+_decode_format = msgspec.json.Decoder(_Stored).decode
 _decode = msgspec.json.Decoder(MonitorStatus).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-def load_status(bucket: Bucket) -> MonitorStatus | None:
-    """Return the newest status; None if monitoring has not run yet.
+class DamagedStatusError(BucketError):
+    """A status that does not decode; the next run of the monitor writes a new one.
+
+    Attributes:
+        etag: Of the object.
+    """
+
+    def __init__(self, bucket: str, problem: str, etag: str) -> None:
+        self.etag = etag
+        super().__init__(bucket, STATUS_KEY, f"is no status ({problem}): the next run of the monitor writes a new one")
+
+
+class StoredStatus(NamedTuple):
+    """A status as it was read; None twice if monitoring has not run yet."""
+
+    status: MonitorStatus | None
+    etag: str | None
+
+
+def read_status(bucket: Bucket) -> StoredStatus:
+    """Read the newest status, with what is needed to replace it.
 
     Raises:
-        BucketError: S3 fails, or the object is no status of this form.
+        DamagedStatusError: The object does not decode.
+        BucketError: S3 fails, or a later version of ridecast wrote the object.
     """
     stored = bucket.read(STATUS_KEY)
     if stored is None:
-        return None
+        return StoredStatus(None, None)
     try:
-        status = _decode(stored.body)
+        found = _decode_format(stored.body).format
+        if found == STATUS_FORMAT:
+            return StoredStatus(_decode(stored.body), stored.etag)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BucketError(bucket.name, STATUS_KEY, f"is no status ({error}): delete it") from error
-    if status.format != STATUS_FORMAT:
-        problem = f"has format {status.format}, and this version of ridecast reads {STATUS_FORMAT}: use a newer one"
-        raise BucketError(bucket.name, STATUS_KEY, problem)
-    return status
+        raise DamagedStatusError(bucket.name, str(error), stored.etag) from error
+    problem = f"has format {found}, and this version of ridecast reads {STATUS_FORMAT}: use the version that wrote it"
+    raise BucketError(bucket.name, STATUS_KEY, problem)
+
+
+def load_status(bucket: Bucket) -> MonitorStatus | None:
+    """Return the newest status; None if monitoring has not run yet. It raises what `read_status` does."""
+    return read_status(bucket).status
 
 
 def encode_status(status: MonitorStatus) -> bytes:

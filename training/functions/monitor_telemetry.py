@@ -1,0 +1,78 @@
+"""Telemetry of the monitor: one structured log line and one set of metrics a run."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from lambda_function.aws.telemetry import FunctionTelemetry
+from training.monitoring.figures import merge_errors
+from training.monitoring.hours import Hour
+from training.monitoring.monitor import MonitorRun, coverage, rmse
+from training.monitoring.status import MonitorStatus
+
+_GROUP_METRICS = {"data": ("DataAlarm", "DataEvidence"), "performance": ("PerformanceAlarm", "PerformanceEvidence")}
+"""By group: 1 while its alarm is on, and its evidence."""
+
+_SECONDS_PER_HOUR = 3600
+
+
+class MonitorTelemetry(FunctionTelemetry):
+    """Logs and metrics of the monitor."""
+
+    FAILED: ClassVar[str] = "MonitorFailures"
+
+    def ran(self, run: MonitorRun, now: datetime, run_ms: float) -> None:
+        """Write the log line and the metrics of a run; the line is a warning if a step failed."""
+        log = self.logger.warning if run.failures else self.logger.info
+        log("monitor", extra={"monitor": _facts(run), "run_ms": round(run_ms)})
+        metrics = self._metrics()
+        metrics.add_metric(self.FAILED, MetricUnit.Count, len(run.failures))
+        _add_errors(metrics, run)
+        if run.status:
+            _add_status(metrics, run.status, now)
+        metrics.flush_metrics()
+
+
+def _facts(run: MonitorRun) -> dict[str, object]:
+    status = run.status
+    return {
+        "stored": status is not None,
+        "model_version": status.served_version if status else None,
+        "hours": [one.hour for one in run.hours],
+        "n_new_days": run.n_days,
+        "n_hours_left": run.n_left,
+        "states": {one.group: one.state for one in status.groups} if status else {},
+        "calibration": status.calibration.state if status else None,
+        "n_events_sent": run.n_sent,
+        "n_events_left": len(status.pending) if status else 0,
+        "missing": list(status.missing) if status else [],
+        "failures": [f"{one.step}: {type(one.error).__name__}: {one.error}" for one in run.failures],
+    }
+
+
+def _add_errors(metrics: EphemeralMetrics, run: MonitorRun) -> None:
+    """Add the errors of the hours that the run added."""
+    errors = merge_errors(one.figures.errors for one in run.hours)
+    metrics.add_metric("MonitoredRides", MetricUnit.Count, errors.raw.n)
+    served, raw = errors.served, errors.raw
+    values = {
+        "ServedRmse": rmse(served),
+        "RawRmse": rmse(raw),
+        "ServedCoverage": coverage(served),
+        "ServedBias": served.sum_error / served.n if served.n else None,
+    }
+    for name, value in values.items():
+        if value is not None:
+            metrics.add_metric(name, MetricUnit.NoUnit, value)
+
+
+def _add_status(metrics: EphemeralMetrics, status: MonitorStatus, now: datetime) -> None:
+    for group in status.groups:
+        alarm, evidence = _GROUP_METRICS[group.group]
+        metrics.add_metric(alarm, MetricUnit.Count, int(group.state == "alarm"))
+        metrics.add_metric(evidence, MetricUnit.NoUnit, group.evidence)
+    metrics.add_metric("CalibrationFrozen", MetricUnit.Count, int(status.calibration.state == "frozen"))
+    if status.last_judged is not None:  # in hours, in spite of the name: the alarm compares hours
+        quiet_s = (now - Hour.parse(status.last_judged).end).total_seconds()
+        metrics.add_metric("DaysWithoutLabelledRides", MetricUnit.Count, max(0.0, quiet_s / _SECONDS_PER_HOUR))
