@@ -10,6 +10,8 @@ import pytest
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST
 from lambda_function.core.features import feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_rides
+from tests.builders_channels import new_bucket
+from training.data.load import synthetic_months
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.evaluation.metrics import measure_errors
@@ -18,6 +20,7 @@ from training.model.calibrate import calibration_mask, split_calibration
 from training.model.results import EVALUATION, decode_evaluation
 from training.monitoring.reference import decode_reference
 from training.workflows.pipeline import TrainingRun, find_bundle, train
+from training.workflows.reproduce import reproduce, train_as_before
 
 TRAIN = small_rides()
 VALIDATE = synthetic_rides(FEBRUARY, 800, seed=7)
@@ -95,6 +98,15 @@ def test_version_names_the_last_training_month() -> None:
     assert re.fullmatch(r"yellow-2021-02-[0-9a-f]{12}", run.bundle.model_version)
     assert run.bundle.model.manifest.train_months == ("2021-01", "2021-02")
     assert both.months == (JANUARY, FEBRUARY)
+
+
+@pytest.mark.parametrize("has_reference", [True, False], ids=["a bundle", "a bundle of an earlier version"])
+def test_bundle_is_reproduced_from_its_manifest(has_reference: bool) -> None:
+    rides, validate_rides = (synthetic_months(600)([month]) for month in (JANUARY, FEBRUARY))
+    stored = train("green", rides, validate_rides, SMALL_PARAMETERS, has_reference=has_reference).bundle
+    found = reproduce(stored, train_as_before(new_bucket(), lambda _: None))
+    assert found.is_identical
+    assert (REFERENCE in stored.files) == has_reference
 
 
 # Finding a bundle again ---------------------------------------------------------------------------------------------

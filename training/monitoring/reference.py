@@ -1,9 +1,9 @@
 """The reference of a model, `reference.json` in its bundle: the days of its training, with which monitoring compares.
 
-Each day of training has a histogram of every data quantity, and sums of the errors of its rides. A model that predicts
-rides that it learned from errs too little. So predictions and errors are out of fold: of models that did not learn from
-the ride's week. The histogram of predicted minutes is of these predictions too, because a forest's predictions for the
-rides that it learned from vary more than those for later rides.
+Each day of training has a histogram of every data quantity, and sums of the errors of its rides. A model's errors are
+too small on the rides that it learned from. So predictions and errors are out of fold: of models that did not learn
+from the ride's week. The histograms of predicted minutes are of the same predictions, because to the model that
+serves, the rides of a later day are new as well.
 
 The file is compact. Counts are 16-bit numbers in base64: the rides in a bin and in those left of it. A day of more than
 65,535 rides has their share instead, in 65,535ths.

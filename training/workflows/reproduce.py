@@ -8,7 +8,7 @@ import msgspec
 
 from lambda_function.core.bundle import MANIFEST, Manifest
 from training.data.months import Service, parse_days
-from training.model.bundle import ExportedBundle
+from training.model.bundle import REFERENCE, ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.catalog import leaves
 from training.workflows.pipeline import train
@@ -65,7 +65,8 @@ def reproduce(stored: ExportedBundle, train_again: Callable[[Manifest], Exported
 def train_as_before(labelled: Bucket, on_step: Callable[[str], None]) -> Callable[[Manifest], ExportedBundle]:
     """Return a function that trains on the months of a manifest, with rides from the same source as before.
 
-    `labelled` is the bucket of labelled rides.
+    A bundle of an earlier version has no reference for monitoring: it is trained again without one. `labelled` is the
+    bucket of labelled rides.
     """
 
     def train_again(manifest: Manifest) -> ExportedBundle:
@@ -75,7 +76,9 @@ def train_as_before(labelled: Bucket, on_step: Callable[[str], None]) -> Callabl
             load(parse_days(",".join(months))) for months in (manifest.train_months, manifest.validate_months)
         )
         service = cast("Service", manifest.service)
-        return train(service, train_rides, validate_rides, dict(manifest.parameters), on_step).bundle
+        has_reference = REFERENCE in manifest.files
+        parameters = dict(manifest.parameters)
+        return train(service, train_rides, validate_rides, parameters, on_step, has_reference=has_reference).bundle
 
     return train_again
 
