@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, default=PLOT, help="the SVG to write")
     options = parser.parse_args(arguments)
     with live_display() as display:
-        model = train_monitored(options.service, options.train, display.step)
+        model = train_monitored(options.service, load(options.service, options.train), display.step)
         display.step("serving")
         found = detect(model, load(options.service, options.served), options.reference_days)
         if options.mix:

@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     figures = []
     with live_display() as display:
-        model = train_monitored(options.service, options.train, display.step)
+        model = train_monitored(options.service, load(options.service, options.train), display.step)
         display.step("predicting all days out of fold")
         pool = model.all_days()
         display.step(f"{options.quarters:,} quarters")

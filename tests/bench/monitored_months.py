@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class MonitoredModel:
         """Return all days of training out of fold: a reference has a year of them at most."""
         if len(last_days(self.rides)) == len(self.rides):
             return self.reference.days
-        minutes = predict_out_of_fold(self.rides, partial(_fit, parameters=PARAMETERS), len(self.rides))
+        fit = partial(_fit, parameters=self.bundle.model.manifest.parameters)
+        minutes = predict_out_of_fold(self.rides, fit, len(self.rides))
         if minutes is None:
             raise UserError("the rides are of one day", "train on a month at least")
         return measure_days(self.rides, minutes, self.reference.edges, self.bundle.model.manifest.interval)
@@ -62,8 +64,12 @@ def load(service: Service, months: str) -> Rides:
     return tlc_months(service)(parse_months(months))
 
 
-def train_monitored(service: Service, months: str, on_step: Callable[[str], None] = lambda _: None) -> MonitoredModel:
-    """Train on months as `ridecast train` does; it is validated on some of these rides, which says nothing."""
-    rides = load(service, months)
-    bundle = train(service, rides, rides.head(_N_CHECK_RIDES), on_step=on_step).bundle
+def train_monitored(
+    service: Service,
+    rides: Rides,
+    on_step: Callable[[str], None] = lambda _: None,
+    parameters: dict[str, Any] = PARAMETERS,
+) -> MonitoredModel:
+    """Train as `ridecast train` does; the model is validated on some of these rides, which says nothing."""
+    bundle = train(service, rides, rides.head(_N_CHECK_RIDES), parameters, on_step).bundle
     return MonitoredModel(bundle, decode_reference(bundle.files[REFERENCE]), rides)
