@@ -12,8 +12,17 @@ import msgspec
 import pytest
 
 from lambda_function.core.archive_lines import decode_lines, encode_lines
-from lambda_function.core.bundle import MANIFEST, decode_manifest
-from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, decode_channel, encode_channel
+from lambda_function.core.bundle import MANIFEST, decode_manifest, sha256
+from lambda_function.core.calibration import calibration_key, decode_calibration, split_version
+from lambda_function.core.channel import (
+    BEGINNING,
+    Arm,
+    CalibrationRef,
+    Channel,
+    Segment,
+    decode_channel,
+    encode_channel,
+)
 from lambda_function.core.events import (
     MODEL_NAME,
     Reject,
@@ -224,6 +233,42 @@ def test_channel_has_these_bytes() -> None:
     )
     assert encode_channel(channel) == golden_bytes("channel_segments.json")
     assert decode_channel(golden_bytes("channel_segments.json")) == channel
+
+
+def test_calibrated_channel_and_its_line_of_the_history_have_these_bytes() -> None:
+    newest, oldest = SEGMENTS
+    reference = CalibrationRef("2026-11-21T05", sha256(golden_bytes("calibration.json")))
+    channel = Channel(
+        segments=(Segment(newest.effective_from, newest.arms, reference), oldest),
+        withdrawn=f"{VERSION}+2026-11-22T05",
+        moved_at="2026-11-21T22:00:00.000000+00:00",
+        moved_by="ada@laptop",
+        why="rollback",
+        move_id="0123456789ab",
+    )
+    assert encode_channel(channel) == golden_bytes("channel_calibrated.json")
+    assert decode_channel(golden_bytes("channel_calibrated.json")) == channel
+    s3 = FakeS3({"channels/stable.json": golden_bytes("channel_calibrated.json")})
+    read_history(Bucket(s3, BUCKET), "stable")
+    (key,) = s3.keys("history/")
+    assert key == f"history/stable/20261121T220000.000000Z-{VERSION}+2026-11-21T05.json"
+    assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_calibrated.json")
+
+
+def test_calibration_is_read() -> None:
+    calibration = decode_calibration(golden_bytes("calibration.json"))
+    assert (calibration.model_version, calibration.as_of) == (VERSION, "2026-11-21T05")
+    assert len(calibration.weights) == 10
+    assert calibration.interval_scale == 1.0312
+    assert calibration_key(VERSION, "2026-11-21T05") == f"calibrations/{VERSION}/2026-11-21T05.json"
+
+
+def test_calibrated_prediction_names_the_served_version() -> None:
+    data = golden_bytes("prediction_calibrated.json")
+    interval = msgspec.Raw(b"[14.73,21.67]")
+    version = f"{VERSION}+2026-11-21T05"
+    assert encode_predictions(version, [18.23], [256], [event_id(0)], [interval])[0] == data
+    assert split_version(decode_prediction(data).version) == (VERSION, "2026-11-21T05")
 
 
 @pytest.mark.parametrize("name", ["channel.json", "channel_moved.json"])

@@ -9,6 +9,7 @@ import pytest
 from infra.cli.options import BucketAws
 from lambda_function.core.bundle import FOREST, MANIFEST, load_bundle, sha256
 from tests.builders import small_bundle, vouched
+from tests.builders_calibrations import AS_OF, LATER, calibrate
 from tests.builders_channels import gate
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.kits.cli import Cli
@@ -209,6 +210,37 @@ def test_rollback_says_that_it_acts_at_once_and_what_it_withdrew(cli: Models) ->
     assert f"rollback, withdrew {SECOND}" in " ".join(cli.run("history").split())
     entry = cli("history")["moves"][-1]
     assert (entry["withdrawn"], entry["effective_from"]) == (SECOND, promoted["effective_from"])
+
+
+def test_calibrations_in_a_row_are_one_line_of_the_history(cli: Models) -> None:
+    for day in (1, 2, 3):
+        calibrate(cli.bucket, as_of=f"2026-11-{day:02d}T05")
+    last = f"{FIRST}+2026-11-03T05"
+    text = " ".join(cli.run("history").split())
+    assert f"{last} " in text
+    assert "3 calibrations since" in text
+    assert "the first to 2026-11-01T05" in text
+    first, run = cli("history")["moves"]
+    assert (first["why"], "n_moves" in first) == ("publish", False)
+    assert (run["served_version"], run["first_version"], run["n_moves"]) == (last, f"{FIRST}+2026-11-01T05", 3)
+    every = cli("history", "--all")["moves"]
+    assert [move["why"] for move in every] == ["publish", *["calibration"] * 3]
+    assert [move["served_version"] for move in every[2:]] == [f"{FIRST}+2026-11-02T05", last]
+
+
+def test_calibrated_version_is_shown_as_it_serves(cli: Models) -> None:
+    calibrate(cli.bucket)
+    calibrate(cli.bucket, as_of=LATER)
+    assert f"stable from the beginning, calibrated as of {LATER}" in " ".join(cli.run("show", FIRST).split())
+    found = cli("show", FIRST)
+    assert (found["channels"], len(found["segments"])) == (["stable"], 1)
+    assert (found["segments"][0]["n_calibrations"], found["segments"][0]["as_of"]) == (2, LATER)
+    gate(cli.bucket, 2, against=1)
+    moved = cli("promote", SECOND)
+    assert (moved["served_version"], moved["previous"]) == (SECOND, f"{FIRST}+{LATER}")
+    back = cli("rollback", f"{FIRST}+{AS_OF}")
+    assert (back["served_version"], back["withdrawn"]) == (f"{FIRST}+{AS_OF}", SECOND)
+    assert f"{FIRST}+{AS_OF}" in cli.run("history")
 
 
 DAMAGED_BY_COMMAND = [

@@ -277,8 +277,8 @@ def test_problem_has_a_severity_and_a_remedy(problem: Problem) -> None:
 def test_every_fault_that_the_doctor_sees_is_found_by_a_test() -> None:
     here = {only_problem(facts).fault for facts, *_ in PROBLEMS}
     planted = {fault for fault, *_ in PLANTED}
-    by_loading_a_model = {"no-model", "channel-damaged", "channel-lost", "model-damaged"}  # test_doctor_model.py
-
+    # test_doctor_model.py
+    by_loading_a_model = {"no-model", "channel-damaged", "channel-lost", "model-damaged", "calibration-damaged"}
     of_two_findings = {"rides-waited-for-a-cause"}  # below
 
     seen = {name for name, one in FAULTS.items() if one.check}

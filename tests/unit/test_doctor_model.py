@@ -9,6 +9,7 @@ from infra.operate.doctor.model import check_model
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.core.bundle import FOREST
 from tests.builders import small_bundle
+from tests.builders_calibrations import AS_OF, calibrate, key_of
 from tests.fakes import BUCKET, FakeS3, damage_bundle, point_channel, publish_bundle
 from tests.kits.cli import Cli
 from tests.outcomes import DENIED
@@ -62,6 +63,16 @@ def test_damaged_newest_model_is_bad_although_the_one_before_loads(s3: FakeS3) -
     found = check(s3)
     assert small_bundle(2).model_version in found.what
     assert "`ridecast models rollback VERSION" in found.remedy
+
+
+def test_calibrated_model_is_named_as_it_serves_and_a_damaged_calibration_can_be_stopped(s3: FakeS3) -> None:
+    calibrate(Bucket(s3, BUCKET), seed=2)
+    assert f"holds {small_bundle(2).model_version}+{AS_OF}, and it loads" in check(s3).what
+    s3.objects[key_of(2)] = b"{}"
+    found = check(s3)
+    assert key_of(2) in found.what
+    assert f"a function that starts serves {small_bundle(2).model_version} in its place" in found.what
+    assert f"`ridecast models calibrate --off --channel stable --bucket {BUCKET}`" in found.remedy
 
 
 def test_model_that_may_not_be_read_is_not_called_damaged(s3: FakeS3) -> None:

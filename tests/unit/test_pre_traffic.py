@@ -21,11 +21,14 @@ from lambda_function.core.rehearsal import is_rehearsal, rehearsal_event
 from lambda_function.errors import ConfigurationError
 from lambda_function.pre_traffic import ATTEMPTS, NO_MODEL, PASSED, Trial, Verdict, decide, lambda_handler
 from tests.builders import golden_of, interval_bundle, invocation, lambda_record, ride_bytes, small_bundle
+from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of
 from tests.fakes import BUCKET, FakeContext, FakeFunction, point_channel, publish_bundle
 from tests.fakes_output_path import NEW_VERSION, FakeAccount
 from tests.outcomes import DENIED, SERVICE_DOWN
 from tests.unit.test_channel import DAMAGED
 from training.model.bundle import ExportedBundle
+from training.registry.bucket import Bucket
+from training.registry.channels import calibrate_channel
 
 SETTINGS = PreTrafficSettings(bucket=BUCKET, model_channel="stable", new_version=NEW_VERSION)
 EVENT = {"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook-1"}
@@ -230,6 +233,45 @@ def test_bundle_without_golden_rides_stops_the_deployment(function: FakeLambda) 
     del function.version.s3.objects[bundle_key(small_bundle().model_version, GOLDEN)]
 
     assert "has no golden rides" in trial(function).why
+
+
+def calibrated_function(bundle: ExportedBundle) -> FakeLambda:
+    function = FakeLambda(FakeFunction(bundle))
+    bucket = Bucket(function.version.s3, BUCKET)
+    calibrate_channel(bucket, "stable", calibration_bytes(calibration_of(bundle.model)))
+    return function
+
+
+@pytest.mark.parametrize("bundle", [small_bundle, interval_bundle], ids=["durations", "durations and intervals"])
+def test_version_that_predicts_all_golden_rides_with_the_channels_calibration_passes(
+    bundle: Callable[[], ExportedBundle],
+) -> None:
+    function = calibrated_function(bundle())
+
+    assert trial(function) == Verdict(passed=True, why=PASSED)
+
+
+def test_version_that_does_not_calibrate_is_stopped() -> None:
+    function = calibrated_function(interval_bundle())
+    served = f"{interval_bundle().model_version}+{AS_OF}"
+    golden = golden_of(interval_bundle())[5]
+    function.alter = altered_prediction(5, ride_duration=round(golden["duration_minutes"], 2))
+    assert trial(function).why.startswith("golden ride 5 is predicted to take")
+    function.alter = altered_prediction(5, interval=golden["interval"])
+    assert trial(function).why.startswith("golden ride 5 has the interval")
+    function.alter = lambda answer: answer.update(model_version=interval_bundle().model_version)
+    assert trial(function).why.endswith(f"but the channel names {served}")
+
+
+def test_damaged_calibration_stops_the_deployment_with_the_remedy() -> None:
+    function = calibrated_function(interval_bundle())
+    (key,) = function.version.s3.keys("calibrations/")
+    del function.version.s3.objects[key]
+
+    verdict = trial(function)
+
+    assert not verdict.passed
+    assert verdict.why.startswith(f"{key} is missing: put the right object back, or withdraw the calibration with")
 
 
 # What a rehearsal is ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from lambda_function.core.processor import ProcessedBatch, RideBatch
 from lambda_function.core.records import MAX_RECORD_BYTES
 from lambda_function.errors import KmsError
 from tests.builders import event_id, interval_bundle, kinesis_records, ride_bytes, small_bundle
+from tests.builders_calibrations import AS_OF, LATER, calibration_bytes, calibration_of, key_of
 from tests.builders_channels import bucket_of_three
 from tests.fakes import FakeS3
 from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
@@ -99,6 +100,39 @@ def test_version_that_cannot_be_loaded_is_named_and_its_rides_are_counted() -> N
     assert check.problems.keys() == {SECOND.model_version, unknown.model_version}
     assert "cut short" in check.problems[SECOND.model_version]
     assert bucket.s3.calls.count(("get", damaged)) == 1
+
+
+def test_calibrated_predictions_are_compared_with_their_calibration_and_a_missing_one_is_named() -> None:
+    bucket, batch = bucket_of_three(), batch_of()
+    served: dict[str, Predicted] = {}
+    for place, as_of in enumerate((AS_OF, LATER)):
+        calibration = calibration_of(FIRST.model, as_of, interval_scale=1.0 + place)
+        bucket.s3.objects[key_of(1, as_of)] = calibration_bytes(calibration)
+        model = FIRST.model.calibrated(calibration)
+        all_of_them = predicted(batch.predict(model), model.served_version)
+        served |= {one: all_of_them[one] for one in ALL[2 * place : 2 * place + 2]}
+    check = SkewCheck(stored_models(bucket))
+    check.check(batch, served | by(FIRST, batch, ALL[4:]))
+    assert (check.skewed, check.n_recomputed, check.problems) == (set(), 5, {})
+    assert len([key for _, key in bucket.s3.calls if key == bundle_key(FIRST.model_version, FOREST)]) == 1
+    del bucket.s3.objects[key_of(1, LATER)]
+    check = SkewCheck(stored_models(bucket))
+    check.check(batch, served)
+    assert (check.skewed, check.n_recomputed, check.n_unrecomputed) == (set(), 2, 2)
+    assert check.problems == {
+        f"{FIRST.model_version}+{LATER}": f"{key_of(1, LATER)} is missing: put the right object back, or withdraw the"
+        " calibration with `ridecast models calibrate --off`"
+    }
+
+
+def test_calibrated_prediction_under_the_name_of_another_version_is_skewed() -> None:
+    bucket, batch = bucket_of_three(), batch_of()
+    calibration = calibration_of(FIRST.model)
+    bucket.s3.objects[key_of()] = calibration_bytes(calibration)
+    served = predicted(batch.predict(FIRST.model.calibrated(calibration)), FIRST.model_version)
+    check = SkewCheck(stored_models(bucket))
+    check.check(batch, served)
+    assert check.skewed == set(ALL)
 
 
 def test_failure_of_s3_is_no_finding() -> None:

@@ -24,12 +24,13 @@ from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.core.events import decode_prediction
 from lambda_function.core.processor import process
-from tests.builders import kinesis_records, small_bundle
+from tests.builders import interval_bundle, kinesis_records, small_bundle
+from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of
 from tests.fakes import BUCKET, FakeClock, FakeKinesis, FakeS3, publish_bundle
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
-from training.registry.channels import rollback, this_mover
+from training.registry.channels import calibrate_channel, rollback, this_mover
 
 TARGET = Target("ride-events", "ride-predictions", BUCKET, "stable", refresh_s=60.0)
 PATIENCE_S = 60.0
@@ -141,6 +142,22 @@ def test_prediction_by_another_model_is_a_problem(s3: FakeS3, bundle: ExportedBu
     assert result.problems == (
         f"20 of 20 rides are not predicted by {bundle.model_version}, the first is smoke-test-0",
     )
+
+
+@pytest.mark.parametrize("calibrated", [small_bundle, interval_bundle], ids=["durations", "durations and intervals"])
+def test_calibrated_channel_is_compared_with_what_its_version_serves(
+    calibrated: Callable[[], ExportedBundle],
+) -> None:
+    s3, model = FakeS3(), calibrated().model
+    publish_bundle(s3, calibrated())
+    calibration = calibration_of(model)
+    calibrate_channel(Bucket(s3, BUCKET), "stable", calibration_bytes(calibration))
+
+    good = run(s3, model.calibrated(calibration))
+    plain = run(s3, model)
+
+    assert (good.problems, good.model_version) == ((), f"{model.model_version}+{AS_OF}")
+    assert f"20 of 20 rides are not predicted by {good.model_version}" in plain.problems[0]
 
 
 def test_waiting_ends_at_the_time_limit(s3: FakeS3, model: ModelBundle) -> None:

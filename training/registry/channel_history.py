@@ -192,8 +192,9 @@ def read_history(bucket: Bucket, channel: str, after: str = "") -> tuple[History
 
     `after` is the `history_key` of an entry: only the moves after that are read.
     """
-    by_key = _present_entry(bucket, channel, after)
-    by_key |= _read_entries(bucket, channel, _keys(bucket, channel, after))
+    present = _present_entry(bucket, channel, after)
+    keys = (key for key in _keys(bucket, channel, after) if key not in present)
+    by_key = present | _read_entries(bucket, channel, keys)
     return tuple(by_key[key] for key in sorted(by_key))
 
 

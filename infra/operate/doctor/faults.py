@@ -618,6 +618,15 @@ _MODEL = (
         "functions keep theirs",
         ("RefreshFailuresAlarm",),
     ),
+    Fault(
+        "calibration-damaged",
+        "the calibration of the channel's newest model is damaged or missing",
+        "model",
+        _BAD,
+        "`ridecast models calibrate --off --channel {channel} --bucket {bucket}` serves the model without it; running "
+        "functions keep the calibration that they have",
+        ("RefreshFailuresAlarm",),
+    ),
 )
 
 _ALARMS = (

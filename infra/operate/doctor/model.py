@@ -8,7 +8,7 @@ from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import is_denied
 from lambda_function.aws.model_store import DamagedChannelError, ModelStore, NoModelYetError
 from lambda_function.aws.settings import ServingSettings
-from lambda_function.errors import PredictorError, StoreError, TransientError
+from lambda_function.errors import CalibrationError, PredictorError, StoreError, TransientError
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import StoredChannel, is_lost
@@ -59,4 +59,5 @@ def _problem(where: str, channel: str, bucket: str, error: PredictorError) -> Fi
     what = f"{where}: {error}"
     if isinstance(error, TransientError) and not (isinstance(error, StoreError) and error.action == "use"):
         return found("denied" if is_denied(error.__cause__) else "not-read", what, check="model")
-    return found("model-damaged", what, channel=channel, bucket=bucket)
+    fault = "calibration-damaged" if isinstance(error, CalibrationError) else "model-damaged"
+    return found(fault, what, channel=channel, bucket=bucket)
