@@ -6,12 +6,17 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from lambda_function.aws.telemetry import ArchiveReport, ArchiveTelemetry, BatchReport, Telemetry
 from lambda_function.core.events import REJECT_REASONS
+from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.telemetry import JoinTelemetry
-from training.monitoring.summary import HourSummary
+from training.monitoring.figures import Figures, HourFigures, RawAndServed
+from training.monitoring.monitor import MonitorRun
+from training.monitoring.status import GroupStatus, MonitorStatus
+from training.monitoring.summary import HourSummary, Sums
 
 NAMESPACE, SERVICE = "ridecast", "metrics-kit"
 
@@ -48,7 +53,7 @@ class Metric:
 
 
 def own_metrics() -> set[Metric]:
-    """Return every metric that the functions write for a full batch or an hour, and for a failed invocation."""
+    """Return every metric that the functions write for a full batch, an hour or a run, and for a failed invocation."""
     return {
         Metric(directive["Namespace"], metric["Name"], frozenset(names))
         for line in own_lines()
@@ -93,8 +98,21 @@ def own_lines() -> list[dict[str, Any]]:
         join = JoinTelemetry(SERVICE, NAMESPACE, "INFO")
         join.joined(HourSummary(hour="2026-08-01T09", pass_number=1, horizon_minutes=180), 1.0)
         join.hour_failed("2026-08-01T09", ValueError())
+        monitor = MonitorTelemetry(SERVICE, NAMESPACE, "INFO")
+        monitor.ran(_monitor_run(), datetime(2026, 8, 1, 12, tzinfo=UTC), 1.0)
+        monitor.failed(ValueError())
     lines = [json.loads(line) for line in out.getvalue().splitlines() if '"_aws"' in line]
     return [line for line in lines if "_aws" in line]
+
+
+def _monitor_run() -> MonitorRun:
+    """Return a run that has added an hour with a judged ride, and has judged both groups."""
+    sums = Sums(n=1, n_with_interval=1)
+    figures = Figures(n_judged=1, errors=RawAndServed(sums, sums))
+    hour = HourFigures(hour="2026-08-01T09", model_version="green-2021-01-000000000000", figures=figures)
+    groups = tuple(GroupStatus(group=group, state="ok") for group in ("data", "performance"))
+    status = MonitorStatus(written_at="", channel="stable", groups=groups, last_judged="2026-08-01T09")
+    return MonitorRun(status, (hour,), n_days=0, n_left=0, n_sent=0, failures=())
 
 
 def in_stack(stack_name: str, value: Any) -> str:

@@ -58,7 +58,7 @@ WANTED = {
         FOREIGN | {"duckdb", "training"},
     ),
     JOINER: Wanted(
-        ["training.functions.join"],
+        ["training.functions.join", "training.functions.monitor"],
         COMMON | {"__pycache__", "_duckdb-stubs", "_duckdb.abi3.so", "adbc_driver_duckdb", "duckdb", "training"},
         FOREIGN,
     ),

@@ -177,10 +177,11 @@ def encode_day(figures: DayFigures) -> bytes:
     return _encode(figures) + b"\n"
 
 
-def stored_days(bucket: Bucket, model_version: str) -> list[date]:
-    """List the days with figures for a model, ascending."""
+def stored_days(bucket: Bucket, model_version: str, first: date | None = None) -> list[date]:
+    """List the days with figures for a model, ascending; with `first`, from that day on."""
     prefix = f"{FOLDER}{model_version}/"
-    names = (key.removeprefix(prefix).removesuffix(".json") for key in bucket.keys(prefix))
+    before = day_key(model_version, first - _ONE_DAY) if first else ""
+    names = (one.key.removeprefix(prefix).removesuffix(".json") for one in bucket.list_objects(prefix, before))
     return [date.fromisoformat(name) for name in names if name]
 
 

@@ -1,0 +1,97 @@
+"""The function that monitors: what it returns, logs and counts, and what a failing step does."""
+
+import json
+from itertools import count
+from typing import Any
+
+import pytest
+
+from lambda_function.errors import ConfigurationError
+from tests.builders_monitored import DAY, MonitoredStack
+from tests.fakes import BUCKET, FakeClock, FakeContext
+from tests.fakes_kms import FakeKms
+from tests.outcomes import DENIED, SERVICE_DOWN
+from training.errors import BucketError
+from training.functions.monitor import MonitorHandler, StepsFailedError, build_monitor
+from training.functions.settings import MonitorSettings
+from training.monitoring.calibration_status import CalibrationMode
+from training.monitoring.day_figures import hours_of_day
+
+ENVIRONMENT = {"BUCKET": BUCKET, "MODEL_CHANNEL": "stable", "CALIBRATION_MODE": "off", "STACK_NAME": "ridecast"}
+_numbers = count()
+
+
+def handler_of(stack: MonitoredStack, **environment: str) -> MonitorHandler:
+    """The function over a stack, at the stack's time."""
+    service = f"monitor-{next(_numbers)}"
+    settings = MonitorSettings.from_env({**ENVIRONMENT, "POWERTOOLS_SERVICE_NAME": service, **environment})
+    built = build_monitor(settings, stack.s3, stack.bus, lambda _: FakeKms())
+    return MonitorHandler(built.bucket, built.options, stack.bus, built.telemetry, clock=lambda: stack.now)
+
+
+def run(stack: MonitoredStack) -> dict[str, Any]:
+    return handler_of(stack)({}, FakeContext(FakeClock(), 900.0))
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what was logged, and the metrics."""
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [one for one in written if "_aws" not in one], [one for one in written if "_aws" in one]
+
+
+def test_a_run_returns_logs_and_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = MonitoredStack()
+    hours = stack.store_day(DAY, n_hours=2)
+    assert run(stack) == {"hours": [str(hours[0]), str(hours[1])], "days": 0, "left": 0, "stored": True}
+    ((logged,), (counted,)) = lines(capsys)
+    assert (logged["level"], logged["message"], logged["monitor"]["failures"]) == ("INFO", "monitor", [])
+    assert logged["monitor"]["states"] == {"data": "unknown", "performance": "unknown"}
+    assert counted["MonitoredRides"] == [6.0]
+    assert counted["ServedRmse"] == counted["RawRmse"]
+    assert (counted["DataAlarm"], counted["CalibrationFrozen"], counted["MonitorFailures"]) == ([0.0], [0.0], [0.0])
+    assert counted["DaysWithoutLabelledRides"] == [(stack.now - hours[1].end).total_seconds() / 3600]
+
+
+def test_without_judged_rides_there_are_no_errors_to_count(capsys: pytest.CaptureFixture[str]) -> None:
+    run(MonitoredStack())
+    (_, (counted,)) = lines(capsys)
+    assert counted["MonitoredRides"] == [0.0]
+    assert not counted.keys() & {"ServedRmse", "RawRmse", "ServedCoverage", "ServedBias", "DaysWithoutLabelledRides"}
+
+
+def test_a_failing_step_is_named_and_counted_and_the_others_are_done(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = MonitoredStack()
+    stack.store_hour(hours_of_day(DAY)[0])
+    stack.bus.script = [DENIED]
+    with pytest.raises(StepsFailedError, match=r"failed: events \(EventBridge did not take 1 events .*AccessDenied"):
+        run(stack)
+    ((logged,), (counted,)) = lines(capsys)
+    assert (logged["level"], counted["MonitorFailures"], counted["MonitoredRides"]) == ("WARNING", [1.0], [3.0])
+    assert stack.status.latest is not None
+
+
+def test_a_run_whose_status_cannot_be_read_fails_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = MonitoredStack()
+    stack.s3.script = [SERVICE_DOWN]
+    with pytest.raises(BucketError):
+        run(stack)
+    ((logged,), (counted,)) = lines(capsys)
+    assert (logged["level"], counted["MonitorFailures"]) == ("ERROR", [1.0])
+
+
+def test_settings_have_defaults_for_all_but_bucket_and_channel() -> None:
+    settings = MonitorSettings.from_env({"BUCKET": "bucket", "MODEL_CHANNEL": " stable "})
+    assert (settings.model_channel, settings.calibration_mode) == ("stable", CalibrationMode.DAILY)
+    assert (settings.model_activation_delay_s, settings.stack_name) == (150.0, "")
+
+
+def test_a_signing_key_is_taken_up() -> None:
+    key = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    handler = handler_of(MonitoredStack(), MODEL_SIGNING_KEY=key)
+    assert handler.options.signer is not None
+    assert handler.options.signer.key == key
+
+
+def test_an_unknown_calibration_mode_fails_the_cold_start_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="CALIBRATION_MODE is 'weekly': want one of off, daily, hourly"):
+        MonitorSettings.from_env({**ENVIRONMENT, "CALIBRATION_MODE": "weekly"})
