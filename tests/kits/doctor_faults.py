@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Finding, Severity
 from tests.kits.stack import TemplateStack
+from training.monitoring.calibration_status import CalibrationStatus
+from training.monitoring.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
 
 _ALWAYS = {"nobody-subscribed"}
 """What the doctor finds in a healthy stack of the local AWS, which never confirms a subscription."""
@@ -37,6 +40,15 @@ class Deployed:
 
 
 Plant = Callable[[Deployed], None]
+
+FROZEN = CalibrationStatus(
+    state="frozen", text="The last calibration is kept.", frozen_reason="12% of the outcomes were dropped."
+)
+
+
+def in_alarm(group: str) -> GroupStatus:
+    """Return the status of a group in alarm."""
+    return GroupStatus(group=group, state="alarm", evidence=400.0, text="predicted_minutes has changed")
 
 
 def delete_input_stream(on: Deployed) -> None:
@@ -116,15 +128,34 @@ def change_variables_of(output: str) -> Plant:
     return plant
 
 
-def delete_schedule(on: Deployed) -> None:
-    on.client("scheduler").delete_schedule(Name=on.name("JoinerSchedule"))
+def delete_schedule(logical_name: str) -> Plant:
+    return lambda on: on.client("scheduler").delete_schedule(Name=on.name(logical_name))
 
 
-def disable_schedule(on: Deployed) -> None:
-    scheduler, name = on.client("scheduler"), on.name("JoinerSchedule")
-    schedule = scheduler.get_schedule(Name=name)
-    kept = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
-    scheduler.update_schedule(**kept, State="DISABLED")
+def disable_schedule(logical_name: str) -> Plant:
+    def plant(on: Deployed) -> None:
+        scheduler, name = on.client("scheduler"), on.name(logical_name)
+        schedule = scheduler.get_schedule(Name=name)
+        kept = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+        scheduler.update_schedule(**kept, State="DISABLED")
+
+    return plant
+
+
+def store_status(age: timedelta = timedelta(), **fields: Any) -> Plant:
+    """Store the monitor's status, of a model without an alarm unless fields say otherwise."""
+
+    def plant(on: Deployed) -> None:
+        written_at = (datetime.now(UTC) - age).isoformat()
+        groups = tuple(GroupStatus(group=name, state="ok") for name in ("data", "performance"))
+        status = MonitorStatus(**{"written_at": written_at, "channel": "stable", "groups": groups, **fields})
+        on.client("s3").put_object(Bucket=on.outputs["BucketName"], Key=STATUS_KEY, Body=encode_status(status))
+
+    return plant
+
+
+def store_no_status(on: Deployed) -> None:
+    on.client("s3").put_object(Bucket=on.outputs["BucketName"], Key=STATUS_KEY, Body=b"{")
 
 
 def shorten_retention(on: Deployed) -> None:
@@ -269,8 +300,19 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("archive-mapping-disabled", disable_archive_mapping, "`aws lambda update-event-source-mapping --uuid"),
     ("joiner-missing", delete_named("JoinerName"), "docs/runbook.md#repair"),
     ("joiner-environment-wrong", change_variables_of("JoinerName"), "docs/runbook.md#repair"),
-    ("schedule-missing", delete_schedule, "`ridecast outcomes join --from 6h --stack ridecast-"),
-    ("schedule-disabled", disable_schedule, "docs/runbook.md#repair"),
+    ("schedule-missing", delete_schedule("JoinerSchedule"), "`ridecast outcomes join --from 6h --stack ridecast-"),
+    ("schedule-disabled", disable_schedule("JoinerSchedule"), "docs/runbook.md#repair"),
+    ("monitor-missing", delete_named("MonitorName"), "docs/runbook.md#repair"),
+    ("monitor-environment-wrong", change_variables_of("MonitorName"), "docs/runbook.md#repair"),
+    ("monitor-schedule-missing", delete_schedule("MonitorSchedule"), "docs/runbook.md#repair"),
+    ("monitor-schedule-disabled", disable_schedule("MonitorSchedule"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", take_permission("SendEvents", "Monitor"), "docs/runbook.md#repair"),
+    ("status-old", store_status(timedelta(minutes=61)), "docs/runbook.md#monitorerrorsalarm"),
+    ("status-damaged", store_no_status, "aws s3api delete-object --bucket ridecast-"),
+    ("data-changed", store_status(groups=(in_alarm("data"),)), "`ridecast monitor status --stack ridecast-"),
+    ("performance-changed", store_status(groups=(in_alarm("performance"),)), "docs/runbook.md#performancealarm"),
+    ("not-monitored", store_status(groups=(GroupStatus(group="data"),), n_days=1), "`ridecast monitor status --stack "),
+    ("calibration-frozen", store_status(calibration=FROZEN), "docs/runbook.md#calibrationfrozenalarm"),
     ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]
 """The fault, how it is planted, and words of the remedy."""

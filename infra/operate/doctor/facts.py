@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from training.monitoring.status import MonitorStatus
+
 Parameters = Mapping[str, str]
 
 _N_NAMED = 3
@@ -161,6 +163,16 @@ class AlarmFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MonitorFacts:
+    """What the monitor has written."""
+
+    status: MonitorStatus | None = None  # None if it has not run yet
+    age_s: float = 0.0  # of the status
+    problem: str = ""  # why the status can't be read; "" if it can, or if there is none
+    bucket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaFacts:
     """A quota of the account, and how much of it is used."""
 
@@ -189,6 +201,7 @@ class StackFacts:
     streams: tuple[StreamFacts, ...] = ()
     alarms: tuple[AlarmFacts, ...] = ()
     n_subscribers: int | None = None  # confirmed subscriptions to the alarm topic; None if there is no topic
+    monitor: MonitorFacts | None = None  # None if the stack has no monitor
     quotas: tuple[QuotaFacts, ...] = ()
     n_waiting: Mapping[str, int] = field(default_factory=dict)  # objects that nobody has redriven, by kind
     settings: tuple[Finding, ...] = ()  # of comparing what exists with the deployed template

@@ -912,6 +912,13 @@ _MONITORING = (
         ("PerformanceAlarm", "MonitorAlarm"),
     ),
     Fault(
+        "not-monitored",
+        "monitoring can't judge the served model, because something that it needs is missing",
+        "monitor",
+        _WARNING,
+        "`ridecast monitor status --stack {stack}` says what; train and release a model if its reference is missing",
+    ),
+    Fault(
         "calibration-frozen",
         "the outcomes look wrong, and the predictions do not learn from them",
         "calibration",

@@ -21,8 +21,11 @@ _FUNCTIONS = {
     "ApiFunction": ("api-function", "api", "the HTTP API's function"),
     "Archiver": ("archiver", "archive", "the archive function"),
     "Joiner": ("joiner", "join", "the function of the join"),
+    "Monitor": ("monitor", "monitor", "the function of the monitor"),
 }
 """By logical name: the beginning of its faults' names, its check, and what it is."""
+_SCHEDULES = {"JoinerSchedule": ("join", "schedule"), "MonitorSchedule": ("monitor", "monitor-schedule")}
+"""By logical name: its check, and the beginning of its faults' names."""
 _USABLE_KEYS = {_ENABLED, "Creating", "Updating"}
 
 
@@ -36,10 +39,10 @@ def read(reading: Reading) -> dict[str, Any]:
     parts = (
         reading.part("bucket", (), partial(probe_bucket, s3, bucket, reading.wanted("Bucket")), no_bucket),
         reading.part("key", (), partial(probe_key, kms, key), no_key),
-        *(_role(reading, name) for name in ("PredictorRole", "ArchiverRole", "JoinerRole")),
+        *(_role(reading, name) for name in ("PredictorRole", "ArchiverRole", "JoinerRole", "MonitorRole")),
         *(_queue(reading, sqs, name) for name in _FAULT_OF_QUEUE),
         *(_function(reading, name, *words) for name, words in _FUNCTIONS.items()),
-        _schedule(reading),
+        *(_schedule(reading, name, *words) for name, words in _SCHEDULES.items()),
     )
     reading.part(
         "http api", None, partial(_find_api, reading), found("api-missing", f"{outputs.get('ApiUrl')} does not exist")
@@ -71,8 +74,8 @@ def _function(reading: Reading, name: str, fault: str, check: str, thing: str) -
     return reading.part(check, (), probe, missing)
 
 
-def _schedule(reading: Reading) -> tuple[Finding, ...]:
-    name, stack = reading.names.get("JoinerSchedule", ""), reading.stack.name
+def _schedule(reading: Reading, logical_name: str, check: str, fault: str) -> tuple[Finding, ...]:
+    name, stack = reading.names.get(logical_name, ""), reading.stack.name
     if not name:
         return ()
 
@@ -80,9 +83,9 @@ def _schedule(reading: Reading) -> tuple[Finding, ...]:
         schedule = reading.client("scheduler").get_schedule(Name=name)
         what = f"the schedule {name} is {schedule['State']}, {schedule['ScheduleExpression']}"
         is_on = schedule["State"] == "ENABLED"
-        return (good("join", what),) if is_on else (found("schedule-disabled", what, stack=stack),)
+        return (good(check, what),) if is_on else (found(f"{fault}-disabled", what, stack=stack),)
 
-    return reading.part("join", (), probe, found("schedule-missing", f"{name} does not exist", stack=stack))
+    return reading.part(check, (), probe, found(f"{fault}-missing", f"{name} does not exist", stack=stack))
 
 
 def _role(reading: Reading, logical_name: str) -> tuple[Finding, ...]:
@@ -94,6 +97,7 @@ def _role(reading: Reading, logical_name: str) -> tuple[Finding, ...]:
         "aws:ResourceAccount": account,
         "aws:ResourceTag/environment": reading.stack.parameters.get("Environment", ""),
         "aws:ResourceTag/project": "ridecast",
+        "events:source": "ridecast",
     }
     role_arn, no_role = f"arn:{partition}:iam::{account}:role/{name}", found("role-missing", f"{name} does not exist")
     return reading.part("role", (), partial(probe_role, reading.client("iam"), role_arn, statements, known), no_role)
