@@ -1,11 +1,13 @@
 """`ridecast doctor` finds each fault that is planted in a deployed stack of the local AWS, and names its remedy."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from infra.local.aws import LocalAws
 from infra.operate.doctor.facts import Finding, Severity
@@ -49,7 +51,8 @@ def deployed(aws: LocalAws, client: Callable[[str], Any], healthy: list[Deployed
     on = healthy.pop() if healthy else deploy(aws, client)
     yield on
     if on not in healthy:
-        on.stack.delete()  # else each further stack makes the doctor slower
+        with suppress(ClientError):  # what the test has deleted can't be deleted again here
+            on.stack.delete()  # else each further stack makes the doctor slower
 
 
 def deploy(aws: LocalAws, client: Callable[[str], Any]) -> Deployed:

@@ -8,11 +8,15 @@ from http.client import HTTPConnection
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 from botocore.exceptions import ClientError
 
 from infra.local.aws import LocalAws
 from infra.local.runtime.function import read_function
+from lambda_function.core.calibration import calibration_key
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from tests.builders import small_bundle
+from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of, reference_of
 from tests.kits.stack import TemplateStack, template
 from tests.kits.template import ROLES, as_list
 from training.registry.bucket import Bucket
@@ -22,6 +26,11 @@ from training.registry.versions import put_artifact
 
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "JudgePolicy", "ForgetPolicy", "DoctorPolicy")
 FIRST, SECOND, THIRD = small_bundle(1), small_bundle(2), small_bundle(3)
+CALIBRATION = calibration_of(FIRST.model)
+CALIBRATION_KEY = calibration_key(FIRST.model_version, AS_OF)
+SERVED = FIRST.model.calibrated(CALIBRATION)
+"""The first model as the channel serves it."""
+
 OTHER_BUCKET = "other"
 
 Credentials = Mapping[str, str]
@@ -104,6 +113,7 @@ class Account:
         for bundle, its_signer in ((FIRST, signer), (SECOND, signer), (THIRD, None)):
             store_bundle(Bucket(s3, self.bucket), bundle, its_signer)
         move_channel(Bucket(s3, self.bucket), "stable", FIRST.model_version, FIRST.manifest_sha256)
+        self.serve_calibrated()
         verdict = {
             "model_version": SECOND.model_version,
             "against": FIRST.model_version,
@@ -114,6 +124,14 @@ class Account:
         s3.create_bucket(Bucket=OTHER_BUCKET)
         s3.put_object(Bucket=OTHER_BUCKET, Key="models/a", Body=b"a")
         s3.put_object(Bucket=self.bucket, Key="elsewhere/a", Body=b"a")
+
+    def serve_calibrated(self) -> None:
+        """Let the channel serve the first model with a calibration, from the beginning on."""
+        s3, data = self.aws.client("s3"), calibration_bytes(CALIBRATION)
+        s3.put_object(Bucket=self.bucket, Key=CALIBRATION_KEY, Body=data)
+        arm = Arm(FIRST.model_version, FIRST.manifest_sha256)
+        channel = Channel(segments=(Segment(BEGINNING, (arm,), reference_of(data)),), moved_at="2021-01-01T00:00:00Z")
+        s3.put_object(Bucket=self.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
 
     def role_without(self, name: str, cut: Cut) -> str:
         """Create a role with the policies of another, but without one part; return its name."""

@@ -18,7 +18,7 @@ from lambda_function.core.processor import process
 from lambda_function.core.records import decode_records
 from tests.fakes_lambda import EchoFunction
 from tests.kits.cli import Cli
-from tests.kits.permissions import FIRST, Account
+from tests.kits.permissions import SERVED, Account
 
 COMMANDS = {
     "ModelPublisherPolicy": (
@@ -55,6 +55,7 @@ COMMANDS = {
         "records list --kind failure --bucket {bucket}",
         "records show {failure} --kind failure --bucket {bucket}",
         "records redrive --kind failure --function {alias} --archiver {archiver} --bucket {bucket}",
+        "monitor acknowledge data --stack {stack}",
         "aws cloudwatch set-alarm-state --alarm-name {unresolved} --state-value OK --state-reason redriven",
         "aws sqs purge-queue --queue-url {queue}",
     ),
@@ -63,7 +64,11 @@ COMMANDS = {
         "outcomes audit --from 2021-01-05T08 --to 2021-01-05T09 --show conflicting --stack {stack}",
     ),
     "ForgetPolicy": ("outcomes forget anna --yes --stack {stack}",),
-    "DoctorPolicy": ("doctor --stack {stack} --template {template}",),
+    "DoctorPolicy": (
+        "doctor --stack {stack} --template {template}",
+        "monitor status --stack {stack}",
+        "monitor report --out monitor.html --stack {stack}",
+    ),
 }
 """Commands as a person types them, with names in braces, and AWS's own from the runbook. Commands that need most
 permissions come first, so that a missing permission is found before the slow commands run."""
@@ -154,7 +159,7 @@ def function_running(account: Account, clients: Mapping[str, Any]) -> Iterator[N
     output = Publisher(clients["kinesis"], "ride-predictions")
 
     def predict(event: dict[str, Any]) -> object:
-        output.publish(process(decode_records(event), FIRST.model).entries, lambda: 10.0)
+        output.publish(process(decode_records(event), SERVED).entries, lambda: 10.0)
         return {"batchItemFailures": []}
 
     mapping = EventSourceMapping(account.mapping, clients["kinesis"], predict, s3=clients["s3"])

@@ -27,7 +27,7 @@ from tests.builders_archived import archived
 from tests.builders_failed import FAILURE_KEY, failure, queue_rejects, reject_at
 from tests.builders_tlc import row_at, write_month
 from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
-from tests.kits.permissions import FIRST, POLICIES, SECOND, THIRD, Account, Cut, cuts
+from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
 from training.model.bundle import write_bundle
 from training.registry.channel_history import history_key
@@ -72,9 +72,9 @@ def operator(
 def store_work(account: Account) -> None:
     """Store a reject, a failed batch, a reject in the queue, an unsigned model, an old channel and a lost one."""
     s3 = account.aws.client("s3")
+    account.serve_calibrated()
     segment = Segment(BEGINNING, (Arm(FIRST.model_version, FIRST.manifest_sha256),))
     channel = Channel(segments=(segment,), moved_at="2021-01-01T00:00:00+00:00")
-    s3.put_object(Bucket=account.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
     s3.put_object(Bucket=account.bucket, Key=history_key("lost", channel), Body=msgspec.json.encode(channel))
     s3.delete_object(Bucket=account.bucket, Key=channel_key("lost"))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
@@ -99,7 +99,7 @@ def store_rides(account: Account) -> None:
     """Store an archived hour: a reject, a ride of a failed batch, anna's with two predictions; and more."""
     s3, rides = account.aws.client("s3"), [b"no ride", ride_bytes(1), ride_bytes("anna")]
     records = kinesis_records(*rides)
-    predictions = [process(records, bundle.model).entries[1][1] for bundle in (FIRST, SECOND)]
+    predictions = [process(records, model).entries[1][1] for model in (SERVED, SECOND.model)]
     served = Channel(
         segments=(Segment(BEGINNING, (Arm(FIRST.model_version, FIRST.manifest_sha256),)),),
         moved_at="2021-02-01T00:00:00+00:00",

@@ -17,7 +17,7 @@ from lambda_function.errors import RejectError, StoreError
 from tests.builders import SHARD_ID
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from tests.builders_failed import failure
-from tests.kits.permissions import FIRST, SECOND, Account, cuts
+from tests.kits.permissions import SECOND, SERVED, Account, cuts
 from training.errors import BucketError, UserError
 from training.monitoring.hours import Hour
 from training.monitoring.join import labelled_key
@@ -79,7 +79,7 @@ def test_archive_function_cannot_do_its_work_without_any_part_of_its_role(
 @pytest.fixture(scope="module")
 def archived(account: Account) -> Hour:
     """An hour with a ride of two predictions, a bad outcome, and rides with a reject, in a failed batch, and lost."""
-    streams = ArchivedStreams(FIRST.model)
+    streams = ArchivedStreams(SERVED)
     streams.ride(1, 0)
     for one in predictions_of(streams.rides, SECOND.model):  # in conflict, unless the history says otherwise
         streams.add_prediction(one.envelope.data, 1)
