@@ -308,7 +308,7 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("monitor-schedule-disabled", disable_schedule("MonitorSchedule"), "docs/runbook.md#repair"),
     ("role-lacks-permission", take_permission("SendEvents", "Monitor"), "docs/runbook.md#repair"),
     ("status-old", store_status(timedelta(minutes=61)), "docs/runbook.md#monitorerrorsalarm"),
-    ("status-damaged", store_no_status, "aws s3api delete-object --bucket ridecast-"),
+    ("status-damaged", store_no_status, "docs/runbook.md#monitorerrorsalarm"),
     ("data-changed", store_status(groups=(in_alarm("data"),)), "`ridecast monitor status --stack ridecast-"),
     ("performance-changed", store_status(groups=(in_alarm("performance"),)), "docs/runbook.md#performancealarm"),
     ("not-monitored", store_status(groups=(GroupStatus(group="data"),), n_days=1), "`ridecast monitor status --stack "),

@@ -169,7 +169,6 @@ class MonitorFacts:
     status: MonitorStatus | None = None  # None if it has not run yet
     age_s: float = 0.0  # of the status
     problem: str = ""  # why the status can't be read; "" if it can, or if there is none
-    bucket: str = ""
 
 
 @dataclass(frozen=True, slots=True)

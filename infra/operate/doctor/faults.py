@@ -892,7 +892,7 @@ _MONITORING = (
         "monitor/status.json can't be read as a status",
         "monitor",
         _WARNING,
-        "`aws s3api delete-object --bucket {bucket} --key monitor/status.json`: the monitor writes it again",
+        "the next run of the monitor writes it again; if it stays, docs/runbook.md#monitorerrorsalarm",
         ("MonitorErrorsAlarm",),
     ),
     Fault(

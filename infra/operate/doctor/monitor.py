@@ -5,13 +5,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from infra.operate.doctor.facts import Finding, MonitorFacts, StackFacts, good
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
-from training.errors import BucketError
-from training.monitoring.status import STATUS_KEY, MonitorStatus, load_status
+from training.monitoring.status import STATUS_KEY, DamagedStatusError, MonitorStatus, load_status
 from training.registry.bucket import Bucket
 
 MAX_AGE_S = 3600.0
@@ -37,12 +34,10 @@ def probe_status(bucket: Bucket, now: datetime) -> MonitorFacts:
     """
     try:
         status = load_status(bucket)
-    except BucketError as error:
-        if not isinstance(error.__cause__, (msgspec.DecodeError, UnicodeDecodeError)):
-            raise
-        return MonitorFacts(problem=str(error), bucket=bucket.name)
+    except DamagedStatusError as error:
+        return MonitorFacts(problem=str(error))
     age_s = (now - datetime.fromisoformat(status.written_at)).total_seconds() if status else 0.0
-    return MonitorFacts(status, age_s, bucket=bucket.name)
+    return MonitorFacts(status, age_s)
 
 
 def check_monitor(facts: StackFacts) -> Iterator[Finding]:
@@ -51,7 +46,7 @@ def check_monitor(facts: StackFacts) -> Iterator[Finding]:
     if monitor is None:
         return
     if monitor.problem:
-        yield found("status-damaged", monitor.problem, bucket=monitor.bucket)
+        yield found("status-damaged", monitor.problem)
     elif monitor.status is None:
         yield good("monitor", f"{STATUS_KEY} is not there yet: the monitor writes it when it first runs")
     else:
