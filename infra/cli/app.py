@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from infra.cli import (
+    calibrate,
     channels,
     cost,
     demo,
@@ -47,6 +48,7 @@ MODELS: Commands = {
     "promote": channels.promote_command,
     "rollback": channels.rollback_command,
     "restore": channels.restore_command,
+    "calibrate": calibrate.calibrate_command,
     "history": channels.history_command,
     "reproduce": models.reproduce_command,
     "sign": channels.sign_command,

@@ -81,7 +81,7 @@ def release_command(
         if as_json:
             write_json({"channel": channel, "passed": False, "model_version": None})
         raise typer.Exit(1)
-    _show_move(moved, target.bucket.name, as_json=as_json, passed=report.passed)
+    show_move(moved, target.bucket.name, as_json=as_json, passed=report.passed)
     follow(target.bucket, (exported.model_version, folder.parent))
 
 
@@ -129,7 +129,7 @@ def promote_command(
     signer = aws.signer(signing_key)
     found, delay_s = resolve_version(models, version), aws.activation_delay_s(activation_delay)
     moved = promote(models, channel, found, force=force, signer=signer, activation_delay_s=delay_s)
-    _show_move(moved, models.name, as_json=as_json)
+    show_move(moved, models.name, as_json=as_json)
     follow(models)
 
 
@@ -165,7 +165,7 @@ def rollback_command(
         repeat = shlex.join(("ridecast", "models", "rollback", before, "--channel", channel, "--bucket", models.name))
         raise UserError(f"name the version that {channel} goes back to; before, it held {before}", f"run `{repeat}`")
     moved = rollback(models, channel, version, signer=aws.signer(signing_key))
-    _show_move(moved, models.name, as_json=as_json)
+    show_move(moved, models.name, as_json=as_json)
     follow(models)
 
 
@@ -183,7 +183,7 @@ def restore_command(aws: BucketAws, channel: Channel = "stable", as_json: Json =
 
     models = aws.open_bucket()
     now = restore(models, channel)
-    _show_move(Moved(channel, now, has_moved=True), models.name, as_json=as_json)
+    show_move(Moved(channel, now, has_moved=True), models.name, as_json=as_json)
     follow(models)
 
 
@@ -278,7 +278,7 @@ def sign_command(
     show_result(bucket_address(models.name), result, as_json=as_json)
 
 
-def _show_move(moved: "Moved", bucket_name: str, *, as_json: bool, **more: bool) -> None:
+def show_move(moved: "Moved", bucket_name: str, *, as_json: bool, **more: bool) -> None:
     """Show a channel's state after a command; JSON also has what is in `more`."""
     from training.errors import bucket_address
 

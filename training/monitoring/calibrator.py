@@ -96,14 +96,14 @@ def calibrate_due(
         return _status_off(mode, held)
     states = CalibrationStates(bucket, held.model_version)
     state = _Ticks(states, mode, frozenset(joined), now, options).run()
-    if state and state.has_learned and _is_to_serve(held, state):
+    if state and state.has_learned and is_to_serve(held, state):
         data = states.read(state.learned_at)
         delay_s = options.activation_delay_s
         held = calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s).now
     return _status(mode, held, state, states.damaged)
 
 
-def _is_to_serve(held: Channel, state: CalibrationState) -> bool:
+def is_to_serve(held: Channel, state: CalibrationState) -> bool:
     """Return whether the channel should move to what a state has learned: not to what was withdrawn or is older."""
     as_of = held.segments[0].as_of
     if held.withdrawn == served_version(state.model_version, state.learned_at):
@@ -232,10 +232,11 @@ def _status(
         )
         since = _iso(state.frozen_since)
         return msgspec.structs.replace(counted, state="frozen", since=since, text=text, frozen_reason=state.frozen)
-    text = (
-        f"The model serves with what it has learned until {_words(state.learned_at)};"
-        f" {state.n_used:,} of the last day's {state.n_due:,} rides were used{note}."
+    used = (
+        f"{state.n_used:,} of the last day's {state.n_due:,} rides were used" if state.n_due else "no ride came since"
     )
+    serves = f"with what it had learned until {_words(as_of)}" if as_of else "raw"
+    text = f"The model serves {serves}; {used}{note}."
     since = held.segments[0].effective_from if as_of else None
     return msgspec.structs.replace(counted, state="active", since=since, text=text)
 
@@ -245,7 +246,7 @@ def _note(state: CalibrationState | None, damaged: Sequence[str]) -> str:
     notes = [f"; {damaged[0]} is no state of a calibration and was passed over"] if damaged else []
     if state and state.missing_hours:
         more = f" and {len(state.missing_hours) - 1} more hours" if len(state.missing_hours) > 1 else ""
-        notes.append(f"; {state.missing_hours[0]}{more} could not be read as labelled rides and were skipped")
+        notes.append(f"; without labelled rides to read, it skipped {state.missing_hours[0]}{more}")
     return "".join(notes)
 
 

@@ -1,0 +1,233 @@
+"""Calibrate a channel's model with the labelled rides of given days, now; and go on with what is stored."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.calibration import calibration_key
+from lambda_function.core.channel import Channel
+from lambda_function.core.features import feature_matrix
+from training.errors import UserError
+from training.monitoring.calibration import CalibrationState, encode_state, first_state, tick
+from training.monitoring.calibration_states import CalibrationStates
+from training.monitoring.calibrator import (
+    DEFAULT_OPTIONS,
+    REPLAY_DAYS,
+    CalibratorOptions,
+    is_to_serve,
+    training_end,
+)
+from training.monitoring.hours import Hour, hours_between, next_midnight
+from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.skew import stored_models
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
+from training.registry.channels import Moved, Mover, calibrate_channel, this_mover
+
+Each = Callable[[Sequence[Hour]], Iterable[Hour]]
+"""Iterates hours, and may show how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Errors of judged rides; an error is predicted minus actual minutes. Without intervals there is no coverage."""
+
+    n_rides: int
+    rmse_minutes: float
+    bias_minutes: float
+    coverage: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a calibration by hand did.
+
+    Attributes:
+        state: What was learned.
+        moved: The channel's move; None if the last tick is frozen, and nothing has moved.
+        n_hours: Hours with labelled rides.
+        n_missing: Hours without a file of labelled rides.
+        raw: The forest's errors on the last day; None if it has no judged ride.
+        before: Those with what was learned until the day before.
+    """
+
+    state: CalibrationState
+    moved: Moved | None
+    n_hours: int
+    n_missing: int
+    raw: Errors | None
+    before: Errors | None
+
+
+def calibrate_by_hand(
+    bucket: Bucket,
+    channel: str,
+    days: tuple[Hour, Hour],
+    mover: Mover | None = None,
+    options: CalibratorOptions = DEFAULT_OPTIONS,
+    *,
+    resume: bool = False,
+    each: Each = iter,
+) -> Calibrated:
+    """Learn from the labelled rides of days by daily ticks, store the state, and let the channel serve it.
+
+    Args:
+        bucket: The stack's bucket.
+        channel: The channel whose newest model is calibrated.
+        days: The first hour of the first day and the hour after the last one.
+        mover: Who moves the channel; by default `this_mover`.
+        options: The activation delay, and the key of signed models.
+        resume: Also if the calibration was stopped.
+        each: Iterates the hours.
+
+    Raises:
+        UserError: The days hold no labelled rides or some that the model was trained on, or as in `calibrate_channel`.
+        BucketError: S3 fails, or another state has learned until the same hour.
+    """
+    first, end = days
+    model = stored_models(bucket, options.signer)(_held(bucket, channel).model_version)
+    if first < training_end(model.manifest):
+        raise UserError(
+            f"{model.model_version} was trained on rides until {training_end(model.manifest)}, and would look too good",
+            "begin later, with --from",
+        )
+    replay = _Replay(bucket, model, each)
+    state, frozen = replay.run(first, end)
+    if not state.has_learned and not frozen:
+        raise UserError(
+            f"no labelled ride from {first} to {end} teaches anything", "join these hours with `ridecast outcomes join`"
+        )
+    raw, before = replay.raw.result(), replay.before.result()
+    moved = None if frozen else _serve(bucket, channel, state, mover, options, resume=resume)
+    return Calibrated(state, moved, replay.n_hours, replay.n_missing, raw, before)
+
+
+def resume_calibration(
+    bucket: Bucket, channel: str, mover: Mover | None = None, options: CalibratorOptions = DEFAULT_OPTIONS
+) -> Moved:
+    """Let a channel serve the newest stored state of its model again, and let scheduled ticks go on from there.
+
+    Raises:
+        UserError: The channel holds nothing, or no state of its model is from the last two weeks.
+        BucketError: S3 fails, or somebody else moved the channel first.
+    """
+    held = _held(bucket, channel)
+    since = Hour.of((mover or this_mover()).clock() - timedelta(days=REPLAY_DAYS))
+    states = CalibrationStates(bucket, held.model_version)
+    newest = states.newest(since)
+    if newest is None or not newest.has_learned:
+        raise UserError(
+            f"nothing learned in the last {REPLAY_DAYS} days is stored for {held.model_version}",
+            "calibrate with `ridecast models calibrate --from DAY --to DAY --resume`",
+        )
+    if not held.calibration_is_off and not is_to_serve(held, newest):
+        return Moved(channel, held, has_moved=False)
+    data = states.read(newest.learned_at)
+    delay_s = options.activation_delay_s
+    return calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s, resume=True)
+
+
+def _held(bucket: Bucket, channel: str) -> Channel:
+    held = read_channel(bucket, channel).state
+    if held is None:
+        raise UserError(f"{channel} holds no model, so none can be calibrated", "release one first")
+    return held
+
+
+def _serve(
+    bucket: Bucket,
+    channel: str,
+    state: CalibrationState,
+    mover: Mover | None,
+    options: CalibratorOptions,
+    *,
+    resume: bool,
+) -> Moved:
+    key, data = calibration_key(state.model_version, state.as_of), encode_state(state)
+    stored = bucket.read(key)
+    if stored and stored.body != data:
+        raise UserError(
+            f"{key} is stored already, and other rides have taught it",
+            "choose another last day with --to, or serve what is stored with `ridecast models calibrate --resume`",
+        )
+    delay_s = options.activation_delay_s
+    return calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s, resume=resume)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Errors of rides as they are read."""
+
+    n_rides: int = 0
+    n_within: int = 0
+    has_intervals: bool = False
+    errors: float = 0.0
+    squares: float = 0.0
+
+    def add(self, model: ModelBundle, hour: LabelledHour, matrix: NDArray[np.float64]) -> None:
+        """Add the judged rides of an hour, predicted by a model."""
+        minutes = model.served_minutes(hour.rides, matrix)
+        judged, duration = hour.is_judged, hour.duration_minutes
+        off = (minutes - duration)[judged]
+        self.n_rides += len(off)
+        self.errors += float(off.sum())
+        self.squares += float((off * off).sum())
+        bounds = model.interval_bounds(matrix, minutes)
+        if bounds:
+            self.has_intervals = True
+            self.n_within += int(np.count_nonzero(((bounds[0] <= duration) & (duration <= bounds[1]))[judged]))
+
+    def result(self) -> Errors | None:
+        """Return the errors; None without rides."""
+        if not self.n_rides:
+            return None
+        rmse, bias = (self.squares / self.n_rides) ** 0.5, self.errors / self.n_rides
+        return Errors(self.n_rides, rmse, bias, self.n_within / self.n_rides if self.has_intervals else None)
+
+
+@dataclass(slots=True)
+class _Replay:
+    """Daily ticks over days; the last day's rides are measured before they are learned."""
+
+    bucket: Bucket
+    model: ModelBundle
+    each: Each
+    n_hours: int = 0
+    n_missing: int = 0
+    raw: _Sums = field(default_factory=_Sums)
+    before: _Sums = field(default_factory=_Sums)
+
+    def run(self, first: Hour, end: Hour) -> tuple[CalibrationState, bool]:
+        """Return the state after the last day, and whether its tick was frozen."""
+        hours = iter(self.each(list(hours_between(first, end.start))))
+        state = first_state(self.model.model_version, first)
+        while state.as_of < str(end):
+            day_end = min(next_midnight(Hour.parse(state.as_of)), end)
+            n_hours = len(list(hours_between(Hour.parse(state.as_of), day_end.start)))
+            day = self._labelled(islice(hours, n_hours))
+            if day_end == end:
+                day = self._measured(day, state)
+            state = tick(self.model, state, day, day_end).state
+        return state, state.frozen is not None
+
+    def _labelled(self, hours: Iterable[Hour]) -> Iterator[LabelledHour]:
+        for hour in hours:
+            found = read_labelled_hour(self.bucket, hour)
+            if found is None:
+                self.n_missing += 1
+            else:
+                self.n_hours += 1
+                yield found
+
+    def _measured(self, hours: Iterable[LabelledHour], state: CalibrationState) -> Iterator[LabelledHour]:
+        calibrated = self.model.calibrated(state)
+        for hour in hours:
+            matrix = feature_matrix(hour.rides)
+            self.raw.add(self.model, hour, matrix)
+            self.before.add(calibrated, hour, matrix)
+            yield hour
