@@ -43,8 +43,8 @@ def test_status_prints_a_line_a_quantity_and_ends_with_0_if_all_is_well(cli: Mon
     assert lines[0] == f"Channel stable: {VERSION}+2026-11-29T05"
     assert "time of day 14:35 14:28 14:10 to 14:50 0.4 ok" in lines
     assert "straight line, miles 1.20 1.60 1.50 to 1.70 812 ok" in lines
-    assert "bias, minutes -0.30 +0.00 none <0.1 ok" in lines
-    assert "RMSE served, minutes 3.90 3.80 to 4.00 4.05" in lines
+    assert "bias, minutes -0.30 0.00 none <0.1 ok" in lines
+    assert "RMSE (served), minutes 3.90 3.80 to 4.00 4.05" in lines
     assert "· calibration: learned from 1,200 rides" in lines
 
 
@@ -114,7 +114,7 @@ def test_no_control_character_of_a_bucket_reaches_the_terminal(cli: Monitor) -> 
 
 def test_short_table_has_four_columns_and_few_rows() -> None:
     rows = status_table(monitor_status())
-    assert ("rides within their interval", "80.5 %", "80.0 %", "ok") in rows
+    assert ("rides in interval", "80.5 %", "80.0 %", "ok") in rows
     assert len(rows) <= 8
 
 

@@ -42,6 +42,9 @@ class Silent:
     def warn(self, text: str) -> None:
         """Forget a warning."""
 
+    def progress(self, n_done: int, n_total: int) -> None:
+        """Forget how much is done."""
+
 
 @pytest.fixture(scope="module")
 def facts() -> MonitorFacts:

@@ -31,7 +31,7 @@ NAMES = {
     "mse": Named("MSE", "minutes²"),
     "rmse": Named("RMSE", "minutes"),
     "mae": Named("MAE", "minutes"),
-    "coverage": Named("rides within their interval", is_share=True),
+    "coverage": Named("rides in interval", is_share=True),
 }
 """By the quantity's name in code. Uptown and crosstown are miles along and across Manhattan's avenues."""
 
@@ -40,13 +40,13 @@ def named(quantity: str) -> Named:
     """Return a quantity's name; a quantity that is not in NAMES keeps its own.
 
     >>> named("straight_line_miles").name, named("rmse_raw").name, named("new_one").name
-    ('straight line', 'RMSE raw', 'new one')
+    ('straight line', 'RMSE (raw)', 'new one')
     """
     if quantity in NAMES:
         return NAMES[quantity]
     base, _, kind = quantity.rpartition("_")
     known = NAMES.get(base, Named(quantity.replace("_", " ")))
-    return known._replace(name=f"{known.name} {kind}") if base in NAMES else known
+    return known._replace(name=f"{known.name} ({kind})") if base in NAMES else known
 
 
 def label(quantity: str) -> str:
@@ -64,8 +64,8 @@ def value_text(quantity: str, value: float | None) -> str:
 
     >>> value_text("minute_of_day", 845.4), value_text("coverage", 0.8049), value_text("mse", None)
     ('14:05', '80.5 %', '\N{EN DASH}')
-    >>> value_text("bias", -0.3), value_text("predicted_minutes", 11.25)
-    ('\N{MINUS SIGN}0.30', '11.25')
+    >>> value_text("bias", -0.3), value_text("bias", -0.001), value_text("predicted_minutes", 11.25)
+    ('\N{MINUS SIGN}0.30', '0.00', '11.25')
     """
     if value is None:
         return NO_VALUE
@@ -75,7 +75,8 @@ def value_text(quantity: str, value: float | None) -> str:
     one = named(quantity)
     if one.is_share:
         return f"{100 * value:.1f} %"
-    return f"{value:{'+' if one.is_signed else ''}.2f}".replace("-", MINUS)
+    text = f"{value:{'+' if one.is_signed else ''}.2f}"
+    return "0.00" if text in {"+0.00", "-0.00"} else text.replace("-", MINUS)
 
 
 def range_text(quantity: str, low: float | None, high: float | None) -> str:

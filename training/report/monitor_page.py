@@ -11,7 +11,7 @@ from training.report.drawing import Plots
 from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table
 from training.report.monitor_facts import N_RECENT_DAYS, DaySeries, Floats, MonitorFacts, Move
 from training.report.monitor_names import NO_VALUE, evidence_text, label, range_text, value_text
-from training.report.monitor_plots import ERRORS, EVIDENCE, RECORDS, draw_monitor_plots, shape_name
+from training.report.monitor_plots import ERRORS, EVIDENCE, MAX_DAILY_DAYS, RECORDS, draw_monitor_plots, shape_name
 
 N_SLICES_SHOWN = 15
 MIN_SLICE_RIDES = 100
@@ -39,7 +39,7 @@ def build_monitor_page(facts: MonitorFacts, plots: Plots | None = None) -> bytes
         element(
             "header",
             paragraph(f"Monitoring of channel {status.channel}", class_="kind"),
-            element("h1", status.served_version or "no model serves"),
+            element("h1", status.model_version or "no model serves"),
             paragraph(_lead(facts), class_="lead"),
             tiles(_tiles(facts)),
             contents([(anchor, title) for anchor, title, _ in SECTIONS]),
@@ -85,6 +85,8 @@ def errors(facts: MonitorFacts, plots: Plots) -> Html:
         "the training days, which the model predicted without having learned from them. Ticks at the bottom are "
         "calibrations."
     )
+    if len(facts.series) > MAX_DAILY_DAYS:
+        caption += " Thick lines are means of 7 days, faint ones days."
     return element("div", figure(plots[ERRORS], ERRORS, caption), _recent(facts), class_="pair")
 
 

@@ -21,6 +21,10 @@ _SHAPE = "shape of "
 _MAX_DOTTED_DAYS = 15
 """With more days a line is enough; fewer may be too few to see a line."""
 
+MAX_DAILY_DAYS = 100
+"""With more days, the plot of errors shows means of 7 days above faint lines by day."""
+
+_DAYS_A_WEEK = 7
 _LEAST_EVIDENCE = 0.01
 _EVIDENCE_TICKS = (0.01, 1, 100, 10_000, 1_000_000)
 _ALARM_STYLES: dict[str, Any] = {
@@ -149,10 +153,30 @@ def _errors(panel: Axes, name: str, series: DaySeries, band: Band | None) -> Non
         panel.axhline(scale * band.mean, color=BASELINE, linewidth=0.8)
     for own, colour, width in (("raw", MUTED, 1.1), ("served", MODEL, 1.8)):
         values = scale * getattr(getattr(series, own), columns[name])
+        if len(series) > MAX_DAILY_DAYS:
+            _line(panel, series.day, values, color=colour, linewidth=0.6, alpha=0.35)
+            values = week_means(series.day, values)
         _line(panel, series.day, values, color=colour, linewidth=width, label=own if name == "rmse" else None)
     if name == "rmse" and band is not None:
         panel.fill_between([], [], [], color=BASELINE, alpha=0.2, linewidth=0, label="90 % of training days")
     panel.set_ylabel({"rmse": "RMSE, minutes", "bias": "bias, minutes", "coverage": "% in interval"}[name])
+
+
+def week_means(day: Days, values: Floats) -> Floats:
+    """Return the mean of the 7 days up to each day (n,); NaN if none of them has a value.
+
+    >>> days = np.array(["2020-03-01", "2020-03-03", "2020-03-08"], "datetime64[D]")
+    >>> week_means(days, np.array([1.0, 2.0, 4.0])).tolist()
+    [1.0, 1.5, 3.0]
+    """
+    number = (day - day[0]).astype(int)
+    kept = ~np.isnan(values)
+    total = np.bincount(number[kept], values[kept], minlength=number[-1] + 1).cumsum()
+    n = np.bincount(number[kept], minlength=number[-1] + 1).cumsum()
+    before = number - _DAYS_A_WEEK
+    sums, counts = (end[number] - np.where(before >= 0, end[before.clip(0)], 0) for end in (total, n))
+    means: Floats = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return means
 
 
 def _line(axes: Axes, day: Days, values: Floats, **style: object) -> None:

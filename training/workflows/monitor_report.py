@@ -1,9 +1,10 @@
 """Write the monitoring page of a bucket: read days, reference, alarms and channel, and draw them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -40,28 +41,40 @@ MAX_SHOWN_DAYS = 366
 """Older days count as evidence, and are not drawn."""
 
 _DAYS_A_WEEK = 7
+_DAYS_AT_ONCE = 40
 
 
-def run_monitor_report(bucket: Bucket, status: MonitorStatus, output: Path, progress: Progress) -> None:
+class CountedProgress(Progress, Protocol):
+    """Receive progress messages, and how much of a step is done."""
+
+    def progress(self, n_done: int, n_total: int) -> None:
+        """Report how much of the present step is done."""
+
+
+def run_monitor_report(bucket: Bucket, status: MonitorStatus, output: Path, progress: CountedProgress) -> None:
     """Write the page of a bucket's status.
 
     Raises:
         BucketError: S3 fails, or an object is damaged.
     """
     progress.step("reading the days")
-    facts = gather_monitor_facts(bucket, status)
+    facts = gather_monitor_facts(bucket, status, progress.progress)
     progress.step("drawing the page")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(build_monitor_page(facts))
 
 
-def gather_monitor_facts(bucket: Bucket, status: MonitorStatus) -> MonitorFacts:
+def gather_monitor_facts(
+    bucket: Bucket, status: MonitorStatus, count: Callable[[int, int], None] = lambda _, __: None
+) -> MonitorFacts:
     """Gather what the page shows of a status, the days of its model, and their reference.
+
+    Calls `count` with the days that are read and their number.
 
     Raises:
         BucketError: S3 fails, or an object is damaged.
     """
-    days, reference = _days(bucket, status), _reference(bucket, status.model_version)
+    days, reference = _days(bucket, status, count), _reference(bucket, status.model_version)
     served = to_days([one for one in days if is_testable(one, reference.edges)], reference.edges) if reference else None
     shown, recent = days[-MAX_SHOWN_DAYS:], merge(one.figures for one in days[-N_RECENT_DAYS:])
     evidence = None
@@ -101,12 +114,16 @@ def day_series(days: Sequence[DayFigures]) -> DaySeries:
     )
 
 
-def _days(bucket: Bucket, status: MonitorStatus) -> list[DayFigures]:
+def _days(bucket: Bucket, status: MonitorStatus, count: Callable[[int, int], None]) -> list[DayFigures]:
     """Return the days that the status is about: the same model may have served earlier, too."""
     if status.model_version is None or status.last_day is None:
         return []
     stored = stored_days(bucket, status.model_version, status.last_day - timedelta(days=status.n_days - 1))
-    return load_days(bucket, status.model_version, [day for day in stored if day <= status.last_day])
+    wanted, found = [day for day in stored if day <= status.last_day], list[DayFigures]()
+    for start in range(0, len(wanted), _DAYS_AT_ONCE):
+        found += load_days(bucket, status.model_version, wanted[start : start + _DAYS_AT_ONCE])
+        count(len(found), len(wanted))
+    return found
 
 
 def _reference(bucket: Bucket, model_version: str | None) -> Reference | None:
