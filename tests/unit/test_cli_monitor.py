@@ -12,7 +12,8 @@ from infra.local.s3 import FolderS3
 from tests.builders_status import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.status import STATUS_KEY, encode_status
+from training.monitoring.quantities import DATA_QUANTITIES, PERFORMANCE_QUANTITIES
+from training.monitoring.status import STATUS_KEY, QuantityStatus, encode_status
 from training.registry.bucket import Bucket
 
 
@@ -110,6 +111,19 @@ def test_no_control_character_of_a_bucket_reaches_the_terminal(cli: Monitor) -> 
     text = cli.run("status", code=1)
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+def test_table_of_all_quantities_fits_a_terminal_of_80_columns(cli: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    known = {one.name: one for one in monitor_status().quantities}
+    quantities = [
+        known.get(name, QuantityStatus(name=name, group="data", unit="miles", today=-1.23, reference=-1.23))
+        for name in (*DATA_QUANTITIES, *PERFORMANCE_QUANTITIES)
+    ]
+    longest = {"usual_low": -1.51, "usual_high": -1.41, "evidence": 1e6, "state": "unknown"}
+    cli.store(quantities=tuple(msgspec.structs.replace(one, **longest) for one in quantities))
+    lines = cli.run("status").splitlines()
+    assert sum(line.endswith("unknown") for line in lines) == len(quantities)
 
 
 def test_short_table_has_four_columns_and_few_rows() -> None:

@@ -21,12 +21,12 @@ class Named(NamedTuple):
 NAMES = {
     "trip_distance_miles": Named("trip distance", "miles"),
     "minute_of_day": Named("time of day"),
-    "pickup_uptown_miles": Named("pickup, uptown", "miles"),
-    "pickup_crosstown_miles": Named("pickup, crosstown", "miles"),
-    "dropoff_uptown_miles": Named("drop-off, uptown", "miles"),
-    "dropoff_crosstown_miles": Named("drop-off, crosstown", "miles"),
+    "pickup_uptown_miles": Named("pickup uptown", "miles"),
+    "pickup_crosstown_miles": Named("pickup crosstown", "miles"),
+    "dropoff_uptown_miles": Named("drop-off uptown", "miles"),
+    "dropoff_crosstown_miles": Named("drop-off crosstown", "miles"),
     "straight_line_miles": Named("straight line", "miles"),
-    "predicted_minutes": Named("predicted duration", "minutes"),
+    "predicted_minutes": Named("prediction", "minutes"),
     "bias": Named("bias", "minutes", is_signed=True),
     "mse": Named("MSE", "minutes²"),
     "rmse": Named("RMSE", "minutes"),
@@ -53,7 +53,7 @@ def label(quantity: str) -> str:
     """Return a quantity's name with its unit.
 
     >>> label("predicted_minutes"), label("minute_of_day")
-    ('predicted duration, minutes', 'time of day')
+    ('prediction, minutes', 'time of day')
     """
     one = named(quantity)
     return f"{one.name}, {one.unit}" if one.unit else one.name
@@ -82,12 +82,12 @@ def value_text(quantity: str, value: float | None) -> str:
 def range_text(quantity: str, low: float | None, high: float | None) -> str:
     """Return a range of values for people.
 
-    >>> range_text("bias", -0.3, 0.2), range_text("mse", None, None)
-    ('\N{MINUS SIGN}0.30 to +0.20', '\N{EN DASH}')
+    >>> range_text("bias", -0.3, 0.2), range_text("coverage", 0.752, 0.8), range_text("mse", None, None)
+    ('\N{MINUS SIGN}0.30 to +0.20', '75.2 to 80.0 %', '\N{EN DASH}')
     """
     if low is None or high is None:
         return NO_VALUE
-    return f"{value_text(quantity, low)} to {value_text(quantity, high)}"
+    return f"{value_text(quantity, low).removesuffix(' %')} to {value_text(quantity, high)}"
 
 
 def evidence_text(evidence: float) -> str:
