@@ -16,7 +16,7 @@ from infra.local.runtime.function import read_function
 from lambda_function.core.calibration import calibration_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from tests.builders import small_bundle
-from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of, reference_of
+from tests.builders_calibrations import calibration_bytes, calibration_of, reference_of
 from tests.kits.stack import TemplateStack, template
 from tests.kits.template import ROLES, as_list
 from training.registry.bucket import Bucket
@@ -26,7 +26,8 @@ from training.registry.versions import put_artifact
 
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "JudgePolicy", "ForgetPolicy", "DoctorPolicy")
 FIRST, SECOND, THIRD = small_bundle(1), small_bundle(2), small_bundle(3)
-CALIBRATION = calibration_of(FIRST.model)
+AS_OF = "2021-01-01T05"
+CALIBRATION = calibration_of(FIRST.model, AS_OF)
 CALIBRATION_KEY = calibration_key(FIRST.model_version, AS_OF)
 SERVED = FIRST.model.calibrated(CALIBRATION)
 """The first model as the channel serves it."""
@@ -130,7 +131,9 @@ class Account:
         s3, data = self.aws.client("s3"), calibration_bytes(CALIBRATION)
         s3.put_object(Bucket=self.bucket, Key=CALIBRATION_KEY, Body=data)
         arm = Arm(FIRST.model_version, FIRST.manifest_sha256)
-        channel = Channel(segments=(Segment(BEGINNING, (arm,), reference_of(data)),), moved_at="2021-01-01T00:00:00Z")
+        channel = Channel(
+            segments=(Segment(BEGINNING, (arm,), reference_of(data, AS_OF)),), moved_at="2021-01-01T00:00:00Z"
+        )
         s3.put_object(Bucket=self.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
 
     def role_without(self, name: str, cut: Cut) -> str:

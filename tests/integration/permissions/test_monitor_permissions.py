@@ -1,0 +1,72 @@
+"""The monitor works under its role, and fails without any part of it."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.local.runtime.in_process import InProcessRuntime, load_handler
+from lambda_function.core.calibration import calibration_key
+from tests.builders_monitored import MonitoredStack
+from tests.kits.permissions import FIRST, Account, Cut, cuts
+from training.errors import UserError
+from training.monitoring.day_figures import day_key
+from training.monitoring.status import load_status
+from training.registry.bucket import Bucket
+
+HANDLER = "training.functions.monitor.lambda_handler"
+N_HOURS = 2
+ITS_OWN = ("monitor/figures/", "monitor/days/", "monitor/status.json", "calibrations/")
+
+
+@pytest.fixture(scope="module")
+def joined(account: Account) -> date:
+    """A day that is long over, with two joined hours of labelled rides that the account's first model has served."""
+    stack, day = MonitoredStack(bundle=FIRST), datetime.now(UTC).date() - timedelta(days=5)
+    stack.store_day(day, n_hours=N_HOURS)
+    s3 = account.aws.client("s3")
+    for key, body in stack.s3.objects.items():
+        if key.startswith(("labelled/", "monitor/hours/")):
+            s3.put_object(Bucket=account.bucket, Key=key, Body=body)
+    return day
+
+
+def run_monitor(account: Account, role_name: str, log: Path) -> Any:
+    """Make all calls of a first run of the monitor under one role; raise an error if access is denied."""
+    s3 = account.aws.client("s3")
+    for prefix in ITS_OWN:
+        for one in s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix).get("Contents", ()):
+            s3.delete_object(Bucket=account.bucket, Key=one["Key"])
+    account.serve_calibrated()
+    mine = account.clients(role_name, "logs")
+    variables = {**account.function_variables("Monitor"), **account.variables(role_name)}
+    with account.aws.enforcing(), load_handler(HANDLER, variables, log) as handler:
+        answer = InProcessRuntime(handler, 900, 1769, "monitor")({})
+        account.write_logs(mine["logs"], "MonitorLogs")
+    return answer
+
+
+def test_monitor_does_its_work_under_its_role(account: Account, joined: date, tmp_path: Path) -> None:
+    answer = run_monitor(account, account.roles["MonitorRole"], tmp_path / "function.log")
+
+    assert (len(answer["hours"]), answer["stored"]) == (N_HOURS, True)
+    bucket = Bucket(account.aws.client("s3"), account.bucket)
+    status = load_status(bucket)
+    assert status
+    assert (status.model_version, status.pending) == (FIRST.model_version, ())
+    assert status.calibration.state == "active"
+    assert status.calibration.as_of
+    learned = calibration_key(FIRST.model_version, status.calibration.as_of)
+    assert {learned, day_key(FIRST.model_version, joined)} <= set(bucket.keys(""))
+
+
+@pytest.mark.parametrize("cut", cuts("MonitorRole"), ids=str)
+def test_monitor_cannot_do_its_work_without_any_part_of_its_role(
+    account: Account, joined: date, tmp_path: Path, cut: Cut
+) -> None:
+    role = account.role_without("MonitorRole", cut)
+
+    with pytest.raises((PermissionError, ClientError, UserError), match="AccessDenied"):
+        run_monitor(account, role, tmp_path / "function.log")
