@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from tests.builders_days import FIRST_DAY, reference_of, steady_days, without_intervals, without_values
 from training.monitoring.days import Days
-from training.monitoring.detectors import RULES, Alarm, Evidence, Rules, growth_start, rank_shares, watch
+from training.monitoring.detectors import (
+    RULES,
+    Alarm,
+    Evidence,
+    Rules,
+    data_scores,
+    error_scores,
+    growth_start,
+    rank_shares,
+    watch,
+)
 from training.monitoring.explain import explain
 
 N_REFERENCE = 364
@@ -297,3 +307,69 @@ def test_days_of_a_kind_that_the_reference_lacks_can_be_said_in_words() -> None:
     weekdays = REFERENCE.take(REFERENCE.kind == 0)
     saturday = next(day for day in range(7) if days.kind[day] == 1)
     assert "usually" in explain(alarm_of("straight_line_miles", day=saturday), reference_of(weekdays), days)
+
+
+# The formulas of docs/decisions/0030 once more, a number at a time
+
+
+def plain_data_score(shares: list[list[float]], n: list[float], day: int) -> float:
+    """Return a day's score among all: `shares` by day and bin, the missing ones too; the last day is in question."""
+    median = sorted(n)[len(n) // 2] if len(n) % 2 else sum(sorted(n)[len(n) // 2 - 1 : len(n) // 2 + 1]) / 2
+    weights = [min(one, median) for one in n]
+
+    def cumulative(bins: list[float]) -> list[float]:
+        return [sum(bins[: number + 1]) for number in range(len(bins) - 1)]
+
+    def apart(one: int) -> tuple[float, float]:
+        others = [other for other in range(len(n)) if other != one]
+        total = sum(weights[other] for other in others)
+        parts = [cumulative(shares[other]) for other in others]
+        centre = [
+            sum(weights[other] * part[number] for other, part in zip(others, parts, strict=True)) / total
+            for number in range(len(parts[0]))
+        ]
+        mine = cumulative(shares[one])
+        distance = sum((a - b) ** 2 for a, b in zip(mine, centre, strict=True))
+        return distance, sum(c * (1 - c) for c in centre)
+
+    pairs = [apart(one) for one in range(len(n))]
+    reference = range(len(n) - 1)
+    excess = sum(weights[one] * (pairs[one][0] - pairs[one][1] / n[one]) for one in reference)
+    tau2 = max(excess / sum(weights[one] for one in reference), 0.5 * sum(v for _, v in pairs) / len(pairs) / median)
+    distance, variance = pairs[day]
+    return distance / (tau2 + variance / n[day])
+
+
+def test_data_scores_are_those_of_the_formula() -> None:
+    days = steady_days(13, n_rides=np.array([300, 20, 5_000, 300, 310, 1, 90, 800, 300, 2_000, 40, 300, 70]), seed=7)
+    table = days.counts["minute_of_day"]
+    shares = table / table.sum(axis=1, keepdims=True)
+    scores = data_scores(shares.cumsum(axis=1)[:, :-1], np.array([0]), days.n)
+    plain = [plain_data_score(shares.tolist(), days.n.tolist(), day) for day in range(len(days))]
+    assert scores[:, 0] == pytest.approx(plain, rel=1e-9)
+
+
+def test_error_scores_are_those_of_the_formula() -> None:
+    """All days have as many rides: the mean of the others, and their variance, are then plain ones."""
+    days = steady_days(13, n_rides=400, seed=8)
+    means = np.column_stack([days.sum_error, days.sum_squared_error, days.n_within]) / days.n[:, None]
+    coverage = means[:, 2]
+    variances = np.column_stack([days.var_error, days.var_squared_error, coverage * (1 - coverage)])
+    scores = error_scores(means, variances, np.full((13, 3), 400.0))
+    for column, sign in ((0, 1), (1, 1), (2, -1)):
+        values = means[:, column].tolist()
+        apart = [value - (sum(values) - value) / 12 for value in values]
+        by_chance = variances[:, column].mean() / 400
+        tau2 = max(sum(one**2 - by_chance for one in apart[:-1]) / 12, 0.5 * by_chance)
+        plain = [sign * one / (tau2 + by_chance) ** 0.5 for one in apart]
+        assert scores[:, column] == pytest.approx([abs(one) for one in plain] if column == 0 else plain, rel=1e-9)
+
+
+def test_evidence_is_the_sum_over_all_beginnings_of_the_products_of_e_values() -> None:
+    evidence = watch(REFERENCE, STEADY)
+    for column in range(len(evidence.names)):
+        e = (0.5 / np.sqrt(evidence.p[:, column])).tolist()
+        for day in range(len(e)):
+            assert evidence.path[day, column] == pytest.approx(
+                sum(float(np.prod(e[begin : day + 1])) for begin in range(day + 1))
+            )
