@@ -158,7 +158,7 @@ class MonitoredStack:
 
     def run(self, **options: Any) -> MonitorRun:
         """Run the monitor; the next run is 15 minutes later."""
-        run = run_monitor(self.bucket, self.options, self.bus, self.now, **options)
+        run = run_monitor(self.bucket, self.options, self.bus, lambda: self.now, **options)
         self.now += timedelta(minutes=15)
         return run
 

@@ -17,9 +17,11 @@ from tests.outcomes import DENIED, SERVICE_DOWN, AnswerLost, Meanwhile, S3Outcom
 from training.errors import BucketError
 from training.model.bundle import REFERENCE
 from training.monitoring.acknowledge import acknowledge
+from training.monitoring.calibration_status import CalibrationMode
 from training.monitoring.day_figures import hours_of_day, load_days
 from training.monitoring.figures import figures_key
 from training.monitoring.join import labelled_key
+from training.monitoring.monitor import MonitorOptions
 from training.monitoring.status import STATUS_KEY, MonitorStatus, encode_status
 from training.registry.channels import Mover, rollback
 
@@ -128,6 +130,12 @@ def test_an_hour_whose_join_is_not_done_has_no_figures_yet(summary: dict[str, in
     stack.store_hour(hour, summary=summary)
     assert stack.good_run().hours == ()
     stack.store_hour(hour)
+    assert len(stack.good_run().hours) == 1
+
+
+def test_a_demo_takes_hours_that_were_joined_early() -> None:
+    stack = MonitoredStack(options=MonitorOptions(mode=CalibrationMode.OFF, takes_early=True))
+    stack.store_hour(hours_of_day(DAY)[0], summary={"pass_number": 0})
     assert len(stack.good_run().hours) == 1
 
 
@@ -293,6 +301,37 @@ def test_a_feature_that_is_missing_throughout_raises_an_alarm_that_says_so() -> 
     assert next(one for one in stack.status.quantities if one.name == "trip_distance_miles").today is None
 
 
+# -- calibration
+
+
+def test_a_run_calibrates_the_channel_and_announces_its_move() -> None:
+    stack = MonitoredStack(options=MonitorOptions(stack="ridecast"))
+    stack.good_run()
+    stack.store_day(DAY)
+    stack.now = hours_of_day(DAY)[-1].end + timedelta(hours=4)
+    stack.good_run()
+    calibration = stack.status.calibration
+    assert (calibration.state, calibration.as_of) == ("active", "2026-08-04T04")
+    stack.good_run()
+    assert stack.status.served_version == f"{stack.version}+2026-08-04T04"
+    moves = [one for one in stack.bus.taken if one["DetailType"] == "ridecast channel move"]
+    assert [(one["served_version"], one["why"], one["moved_by"]) for one in moves] == [
+        (stack.version, "promote", "ada"),
+        (f"{stack.version}+2026-08-04T04", "calibration", "monitor"),
+    ]
+    assert (stack.status.n_days, stack.status.last_day) == (1, DAY)
+
+
+def test_hours_that_were_joined_before_their_horizon_calibrate_nothing() -> None:
+    stack = MonitoredStack(options=MonitorOptions(mode=CalibrationMode.HOURLY))
+    for hour in hours_of_day(DAY)[:3]:
+        stack.store_hour(hour, summary={"pass_number": 0})
+    stack.now = hours_of_day(DAY)[6].start
+    stack.good_run()
+    assert stack.status.calibration.state == "learning"
+    assert stack.status.calibration.since is None
+
+
 # -- what fails
 
 
@@ -344,7 +383,7 @@ def test_a_step_that_fails_leaves_what_was_said_before() -> None:
     before = stack.status
     stack.s3.objects["channels/stable.json"] = b"{"
     run = stack.run()
-    assert {one.step for one in run.failures} == {"model", "channel moves"}
+    assert {one.step for one in run.failures} == {"model", "calibration", "channel moves"}
     assert stack.status.groups == before.groups
     assert stack.status.pending == ()
 

@@ -69,7 +69,7 @@ class MonitorHandler:
         del event
         stopwatch, now = self.stopwatch(), self.clock()
         try:
-            run = self._run(now, context)
+            run = self._run(context)
         except Exception as error:
             self.telemetry.failed(error)
             raise
@@ -83,11 +83,11 @@ class MonitorHandler:
             "stored": bool(run.status),
         }
 
-    def _run(self, now: datetime, context: Context) -> MonitorRun:
+    def _run(self, context: Context) -> MonitorRun:
         def time_left_s() -> float:
             return context.get_remaining_time_in_millis() / MILLISECONDS_PER_S
 
-        return run_monitor(self.bucket, self.options, self.bus, now, time_left_s)
+        return run_monitor(self.bucket, self.options, self.bus, self.clock, time_left_s)
 
 
 def build_monitor(

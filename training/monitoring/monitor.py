@@ -24,7 +24,7 @@ from training.monitoring.calibrator import CalibratorOptions, calibrate_due
 from training.monitoring.detectors import GROUPS, THRESHOLD
 from training.monitoring.events import MAX_PENDING, EventBus, Moves, channel_moves, send_events, state_changes
 from training.monitoring.figures import HourFigures, merge
-from training.monitoring.hours import Hour
+from training.monitoring.hours import EARLY, Hour
 from training.monitoring.judgement import Judgement, judge
 from training.monitoring.monitored_days import MonitoredDays, joined_hours
 from training.monitoring.reference import Reference, load_reference
@@ -39,7 +39,7 @@ from training.monitoring.status import (
     read_status,
     save_status,
 )
-from training.monitoring.summary import Sums
+from training.monitoring.summary import Sums, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 from training.registry.signing import Signer
@@ -50,6 +50,7 @@ MOVER = "monitor"
 QUIET_HOURS = 24
 """After so many hours without a judged ride the status says so."""
 
+_ONE_DAY = timedelta(days=1)
 _CALIBRATION_DAYS = timedelta(days=17)  # of joined hours that the calibrator wants to know of
 _RESERVED_SHARE, _MAX_RESERVED_S = 0.3, 180.0  # of the time, for what follows the hours
 
@@ -66,6 +67,8 @@ class MonitorOptions:
         stack: The stack's name, for events.
         activation_delay_s: The time that functions may need to read the channel.
         signer: If the stack serves signed models only.
+        takes_early: Whether hours count that were joined before their horizon, as in a demo: their figures are never
+            made again, although outcomes are missing.
     """
 
     channel: str = "stable"
@@ -73,6 +76,7 @@ class MonitorOptions:
     stack: str = ""
     activation_delay_s: float = ACTIVATION_DELAY_S
     signer: Signer | None = None
+    takes_early: bool = False
 
 
 class Failure(NamedTuple):
@@ -111,7 +115,7 @@ def run_monitor(
     bucket: Bucket,
     options: MonitorOptions,
     bus: EventBus | None,
-    now: datetime,
+    clock: Callable[[], datetime],
     time_left_s: Callable[[], float] = unlimited,
 ) -> MonitorRun:
     """Run the monitor once.
@@ -120,14 +124,13 @@ def run_monitor(
         bucket: The stack's bucket.
         options: What is monitored, and how.
         bus: Takes the events; without one, none are made.
-        now: Aware.
+        clock: Returns the time, aware.
         time_left_s: Returns the seconds that are left.
 
     Raises:
         BucketError: S3 does not give or take the status, or a later version of ridecast wrote it.
     """
-    run = _Run(bucket, options, bus, now.astimezone(UTC), time_left_s)
-    return run.run()
+    return _Run(bucket, options, bus, clock, clock().astimezone(UTC), time_left_s).run()
 
 
 class _Reference(NamedTuple):
@@ -142,6 +145,7 @@ class _Run:
     bucket: Bucket
     options: MonitorOptions
     bus: EventBus | None
+    clock: Callable[[], datetime]
     now: datetime
     time_left_s: Callable[[], float]
     failures: list[Failure] = field(default_factory=list)
@@ -191,23 +195,18 @@ class _Run:
         last = previous or MonitorStatus(written_at="", channel=self.options.channel)
         status = self._step("model", last, lambda: self._of_channel(last))
         calibration = self._step("calibration", last.calibration, self._calibrate)
-        served = self._step("model", None, self._served)  # once more: calibration may have moved the channel
         status = msgspec.structs.replace(
             status,
             written_at=self.now.isoformat(timespec="microseconds"),
             channel=self.options.channel,
-            served_version=served.served_version if served else status.served_version,
             calibration=calibration,
             run_id=_random(),
         )
         return self._with_events(previous, status)
 
-    def _served(self) -> ServedModel | None:
-        return served_model(self.bucket, self.options.channel, self.now)
-
     def _of_channel(self, last: MonitorStatus) -> MonitorStatus:
         """Return the status of the model that the channel serves, given the last status."""
-        served = self._served()
+        served = served_model(self.bucket, self.options.channel, self.now)
         if served is None:
             text = f"The channel {self.options.channel} holds no model: release one with `ridecast models release`."
             none = MonitorStatus(written_at="", channel=self.options.channel, missing=(text,), groups=_unjudged(text))
@@ -220,7 +219,7 @@ class _Run:
     def _of_model(self, last: MonitorStatus, served: ServedModel) -> MonitorStatus:
         """Add figures and days of a model, and judge it; `last` is its last status."""
         reference = self._reference(served.model_version)  # before any figures are made: they are in its bins
-        days = MonitoredDays.of(self.bucket, served, self.now)
+        days = MonitoredDays.of(self.bucket, served, self.now, takes_early=self.options.takes_early)
         n_before = len(days.days)
         self._step("figures", None, lambda: self._add_hours(days, served, reference))
         self.failures += [Failure("figures", error) for error in days.problems.values()]
@@ -282,16 +281,29 @@ class _Run:
         return (text,)
 
     def _calibrate(self) -> CalibrationStatus:
-        options, now = self.options, self.now
+        options, now, reserved_s = self.options, self.now, self._reserved_s()
         return calibrate_due(
             self.bucket,
             options.channel,
             options.mode,
-            joined_hours(self.bucket, Hour.of(now - _CALIBRATION_DAYS)),
-            Mover(MOVER, lambda: datetime.now(UTC)),
+            self._joined_for_good(),
+            Mover(MOVER, self.clock),
             now,
-            CalibratorOptions(options.activation_delay_s, options.signer),
+            CalibratorOptions(options.activation_delay_s, options.signer, lambda: self.time_left_s() > reserved_s),
         )
+
+    def _joined_for_good(self) -> list[Hour]:
+        """List the joined hours of some weeks, without those that were joined by hand before their horizon.
+
+        Of hours that are over for long this is not looked up: the schedule has joined them again.
+        """
+        hours = joined_hours(self.bucket, Hour.of(self.now - _CALIBRATION_DAYS))
+        if self.options.takes_early:
+            return hours
+        new = Hour.of(self.now - _ONE_DAY)
+        summaries = self.bucket.each(lambda hour: load_summary(self.bucket, hour), [one for one in hours if one >= new])
+        early = {one.hour for one in summaries if one and one.pass_number == EARLY}
+        return [hour for hour in hours if str(hour) not in early]
 
     # -- events
 

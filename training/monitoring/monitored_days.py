@@ -74,6 +74,7 @@ class MonitoredDays:
 
     Attributes:
         now: Aware.
+        takes_early: Whether hours count that were joined before their horizon.
         days: The days with figures, ascending, without a gap.
         next_day: The day to store next.
         joined: The joined hours that are in no stored day, ascending.
@@ -86,6 +87,7 @@ class MonitoredDays:
     bucket: Bucket
     model: ServedModel
     now: datetime
+    takes_early: bool
     days: list[date]
     next_day: date
     joined: Sequence[Hour]
@@ -95,7 +97,7 @@ class MonitoredDays:
     n_left: int = 0
 
     @classmethod
-    def of(cls, bucket: Bucket, model: ServedModel, now: datetime) -> Self:
+    def of(cls, bucket: Bucket, model: ServedModel, now: datetime, *, takes_early: bool = False) -> Self:
         """Read which hours and days of a model have figures.
 
         Raises:
@@ -108,7 +110,7 @@ class MonitoredDays:
         first = first_hour(next_day) if days else _first_whole_hour(begins)
         figured = {hour for key in hours_with_figures(bucket, model.model_version, first) if (hour := hour_of_key(key))}
         joined = joined_hours(bucket, first) if earliest else []
-        return cls(bucket, model, now, days, next_day, joined, figured)
+        return cls(bucket, model, now, takes_early, days, next_day, joined, figured)
 
     # -- hours
 
@@ -149,7 +151,7 @@ class MonitoredDays:
     def _is_ready(self, hour: Hour, summary: HourSummary) -> bool:
         """Return whether the join of an hour is done: its horizon has passed, and all its rides are predicted."""
         if summary.pass_number < FIRST:
-            return False
+            return self.takes_early
         return summary.n_waiting == 0 or summary.pass_number == SECOND or self.now >= hour.end + SECOND_PASS_AGE
 
     def _add_hour(self, hour: Hour, summary: HourSummary, model: ModelBundle, edges: Edges) -> Iterable[HourFigures]:
