@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from infra.cli.output import fold, printable, time_text, width, write_lines, write_table
 from training.report.html import MINUS
-from training.report.monitor_names import NO_VALUE, evidence_text, label, range_text, value_text
+from training.report.monitor_names import NO_VALUE, evidence_text, label, latest_text, range_text, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ COMPACT_COLUMNS = ("quantity", "today", "reference", "state")
 _COLUMNS = ("quantity", "today", "reference", "usual", "evidence", "state")
 _RECENT_COLUMNS = ("quantity", "mean", "interval", "reference")
 _MARKS = {"alarm": "✗", "unknown": "?", "ok": "✓"}
+_SO_FAR = ("rmse_raw", "rmse_served", "bias_served", "coverage_served")
 _COMPACT = ("trip_distance_miles", "straight_line_miles", "predicted_minutes", "bias", "mse", "coverage")
 
 
@@ -38,7 +39,13 @@ def is_unknown(status: "MonitorStatus") -> bool:
 
 
 def status_table(status: "MonitorStatus") -> tuple[tuple[str, str, str, str], ...]:
-    """Return a short table of a status, a row for each of the main quantities: see COMPACT_COLUMNS."""
+    """Return a short table of a status, a row for each of the main quantities: see COMPACT_COLUMNS.
+
+    Without a whole day yet, it has the errors of the hours so far, which are not judged.
+    """
+    if not status.quantities and status.latest:
+        so_far = ((name, getattr(status.latest, name)) for name in _SO_FAR)
+        return tuple((label(name), _value(name, value), "none", "unknown") for name, value in so_far)
     return tuple(
         (label(one.name), _value(one.name, one.today), _value(one.name, one.reference), one.state)
         for one in status.quantities
@@ -75,6 +82,9 @@ def write_status(status: "MonitorStatus", now: datetime) -> None:
         _write(f"{group.group}: {group.state}, {evidence}. {group.text}", f"{_MARKS.get(group.state, '?')} ")
     _write(f"calibration: {status.calibration.text}", "✗ " if status.calibration.state == "frozen" else "· ")
     _write_recent(status)
+    if status.latest:
+        write_lines([""])
+        _write(latest_text(status.latest), "")
     _write_notes(status, now)
 
 

@@ -13,7 +13,7 @@ from tests.builders_status import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.monitoring.quantities import DATA_QUANTITIES, PERFORMANCE_QUANTITIES
-from training.monitoring.status import STATUS_KEY, QuantityStatus, encode_status
+from training.monitoring.status import STATUS_KEY, Latest, QuantityStatus, encode_status
 from training.registry.bucket import Bucket
 
 
@@ -158,3 +158,13 @@ def test_report_is_written_where_it_is_said(cli: Monitor, tmp_path: Path) -> Non
 def test_report_of_a_bucket_without_status_is_one_sentence(cli: Monitor, tmp_path: Path) -> None:
     assert "has no monitor/status.json" in cli.refuses("report", "--out", tmp_path / "monitor.html")
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_hours_of_a_day_that_is_not_over_are_shown_and_not_judged(cli: Monitor) -> None:
+    latest = Latest(first="2026-11-29T05", last="2026-11-29T09", n_hours=5, n_rides=1200, n_judged=1100)
+    latest = msgspec.structs.replace(latest, rmse_raw=4.2, rmse_served=3.9, bias_served=0.1, coverage_served=0.79)
+    cli.store(latest=latest)
+    sentence = "1,200 rides of 2026-11-29T05 to 2026-11-29T09 UTC, 1,100 of them with an outcome that counts"
+    assert f"Not judged yet: {sentence}; RMSE 3.90 minutes served, 4.20 raw." in cli.run("status")
+    rows = status_table(monitor_status(latest=latest, quantities=()))
+    assert ("RMSE (served), minutes", "3.90", "none", "unknown") in rows

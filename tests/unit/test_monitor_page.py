@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.builders_days import without_intervals
+from tests.builders_days import steady_days, without_intervals
 from tests.builders_monitor_page import (
     FIRST_SERVED_DAY,
     N_QUIET_DAYS,
@@ -19,17 +19,20 @@ from tests.builders_monitor_page import (
     watched_bucket,
     watched_bundle,
 )
+from tests.builders_monitored import MonitoredStack
 from tests.builders_report import AnyPlot, Elements
 from tests.builders_status import group_status
 from training.model.bundle import REFERENCE
 from training.monitoring.calibration_status import CalibrationStatus
 from training.monitoring.day_figures import DayFigures
+from training.monitoring.days import Days
 from training.report.document import POLICY
 from training.report.monitor_facts import MonitorFacts, Move
 from training.report.monitor_page import SECTIONS, build_monitor_page
 from training.report.monitor_plots import errors_by_day, records_by_day
 from training.workflows.monitor_report import gather_monitor_facts, run_monitor_report
 
+DAY = np.timedelta64(1, "D")
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
 
 
@@ -96,6 +99,19 @@ def test_alarms_are_those_of_the_detectors_and_marked_in_the_tables(facts: Monit
     page = build_monitor_page(facts, AnyPlot()).decode()
     assert f"{alarms['data'].day}</th>" in section(page, "evidence")
     assert section(page, "days").count('<tr class="marked">') == len({alarm.day for alarm in alarms.values()})
+
+
+def test_evidence_is_that_of_the_status_which_the_monitor_wrote() -> None:
+    stack = MonitoredStack()
+    first = np.datetime64("2026-08-03")
+    stack.store_days(Days.concat(steady_days(8, first=first), steady_days(12, first=first + 8 * DAY, shift=1.0)))
+    stack.good_run()
+    facts = gather_monitor_facts(stack.bucket, stack.status)
+    assert facts.evidence
+    data, performance = stack.status.groups
+    assert (data.state, performance.state) == ("alarm", "ok")
+    assert (facts.evidence.data[-1], facts.evidence.performance[-1]) == (data.evidence, performance.evidence)
+    assert f"data since {data.since}" in page_of(facts).text
 
 
 def test_acknowledged_alarm_begins_again(facts: MonitorFacts) -> None:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from training.monitoring.status import Latest
 from training.report.html import MINUS
 
 NO_VALUE = "\N{EN DASH}"
@@ -88,6 +89,19 @@ def range_text(quantity: str, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return NO_VALUE
     return f"{value_text(quantity, low).removesuffix(' %')} to {value_text(quantity, high)}"
+
+
+def latest_text(latest: Latest) -> str:
+    """Return the errors of the hours after the last whole day in a sentence.
+
+    >>> latest_text(Latest(first="2026-08-01T04", last="2026-08-01T09", n_hours=6, n_rides=9, n_judged=0))
+    'Not judged yet: 9 rides of 2026-08-01T04 to 2026-08-01T09 UTC, 0 of them with an outcome that counts.'
+    """
+    rides = f"{latest.n_rides:,} rides of {latest.first} to {latest.last} UTC"
+    text = f"Not judged yet: {rides}, {latest.n_judged:,} of them with an outcome that counts"
+    if latest.rmse_served is None or latest.rmse_raw is None:
+        return f"{text}."
+    return f"{text}; RMSE {latest.rmse_served:.2f} minutes served, {latest.rmse_raw:.2f} raw."
 
 
 def evidence_text(evidence: float) -> str:

@@ -10,7 +10,7 @@ from training.report.document import Tile, build_document, contents, section, ti
 from training.report.drawing import Plots
 from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table
 from training.report.monitor_facts import N_RECENT_DAYS, DaySeries, Floats, MonitorFacts, Move
-from training.report.monitor_names import NO_VALUE, evidence_text, label, range_text, value_text
+from training.report.monitor_names import NO_VALUE, evidence_text, label, latest_text, range_text, value_text
 from training.report.monitor_plots import ERRORS, EVIDENCE, MAX_DAILY_DAYS, RECORDS, draw_monitor_plots, shape_name
 
 N_SLICES_SHOWN = 15
@@ -73,6 +73,7 @@ def state(facts: MonitorFacts, _: Plots) -> Html:
         table(f"{_today(facts)} beside training days of its kind", heads, rows, kinds="tnnnnt", marked=marked)
         if rows
         else None,
+        paragraph(latest_text(status.latest)) if status.latest else None,
     )
 
 
