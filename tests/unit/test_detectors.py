@@ -292,6 +292,7 @@ def test_an_alarm_in_words_says_what_since_when_how_sure_and_what_to_do(
     sentence = explain(alarm_of(quantity), reference_of(REFERENCE), change(served(shift=3.0, bias_minutes=3.0)))
     assert words in sentence
     assert f"since {day_after(0)}" in sentence
+    assert " on weekdays (since" in sentence or " on holidays (since" in sentence
     assert "less than once in 180 days" in sentence
     assert "ridecast monitor acknowledge" in sentence
 
@@ -306,7 +307,9 @@ def test_days_of_a_kind_that_the_reference_lacks_can_be_said_in_words() -> None:
     days = served(shift=3.0)
     weekdays = REFERENCE.take(REFERENCE.kind == 0)
     saturday = next(day for day in range(7) if days.kind[day] == 1)
-    assert "usually" in explain(alarm_of("straight_line_miles", day=saturday), reference_of(weekdays), days)
+    sentence = explain(alarm_of("straight_line_miles", day=saturday), reference_of(weekdays), days)
+    assert "usually" in sentence
+    assert "nan" not in sentence
 
 
 # The formulas of docs/decisions/0030 once more, a number at a time

@@ -5,6 +5,7 @@ import numpy as np
 from training.monitoring.day_values import count_quantiles, error_values, missing_shares, pooled, usual_range
 from training.monitoring.days import Days, Floats
 from training.monitoring.detectors import BIAS, MSE, PERFORMANCE, Alarm
+from training.monitoring.quantities import DayKind
 from training.monitoring.reference import Reference
 
 PROMISED_DAYS = 180
@@ -13,6 +14,7 @@ PROMISED_DAYS = 180
 _STATISTICS = {"median": 0.5, "lowest tenth": 0.1, "highest tenth": 0.9}
 _UNITS = {"minute_of_day": "", "predicted_minutes": " minutes"}
 _MILES = " miles"
+_ON = {DayKind.WEEKDAY: "on weekdays", DayKind.WEEKEND: "on weekends", DayKind.HOLIDAY: "on holidays"}
 
 
 def explain(alarm: Alarm, reference: Reference, served: Days) -> str:
@@ -37,13 +39,16 @@ def _what_moved(alarm: Alarm, reference: Reference, served: Days) -> str:
     """Compare the days since the change that are of the last day's kind with the reference days of that kind."""
     first, last = np.datetime64(alarm.since, "D"), np.datetime64(alarm.day, "D")
     changed = served.take((served.day >= first) & (served.day <= last))
-    kind = changed.kind[changed.day == last]
+    kind = int(changed.kind[changed.day == last][0])
     now = pooled(changed.take(changed.kind == kind))
-    usual = reference.days.take(reference.days.kind == kind)
+    is_alike = reference.days.kind == kind
+    usual = reference.days.take(is_alike) if is_alike.any() else reference.days
     if alarm.quantity in PERFORMANCE:
-        return _errors_moved(alarm.quantity, now, usual)
-    counts = now.counts[alarm.quantity], usual.counts[alarm.quantity]
-    return _data_moved(alarm.quantity, *counts, reference.edges[alarm.quantity])
+        moved = _errors_moved(alarm.quantity, now, usual)
+    else:
+        counts = now.counts[alarm.quantity], usual.counts[alarm.quantity]
+        moved = _data_moved(alarm.quantity, *counts, reference.edges[alarm.quantity])
+    return f"{moved} {_ON[DayKind(kind)]}" if is_alike.any() else moved
 
 
 def _errors_moved(quantity: str, now: Days, usual: Days) -> str:
