@@ -1,6 +1,8 @@
-"""The join's package in AWS's own runtime: it joins an archived hour as the sources in this process do."""
+"""The package of join and monitor in AWS's own runtime: it does with an archived hour what the sources here do."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,12 @@ from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, archive_steady_stream
 from tests.fakes import publish_bundle
 from tests.kits.emulator import needs_emulator
+from training.monitoring.figures import encode_figures, figures_key
 from training.monitoring.hours import SECOND
 from training.monitoring.join import join_hour, labelled_key
+from training.monitoring.monitor import MonitorOptions, run_monitor
 from training.monitoring.options import JoinOptions
+from training.monitoring.status import load_status
 from training.monitoring.summary import load_summary, summary_key
 from training.registry.bucket import Bucket
 
@@ -54,3 +59,31 @@ def test_package_joins_an_hour_to_the_same_bytes_as_the_sources_here(
         stored = bucket.read(key)
         assert stored
         assert stored.body == here.objects[key]
+
+
+def test_package_monitors_an_hour_to_the_same_bytes_as_the_sources_here(
+    aws: LocalAws, stack: DeployedStack, log: Path
+) -> None:
+    here, bucket = Bucket(archived_hour(), "here"), Bucket(aws.client("s3"), stack.bucket)
+    join_hour(here, HOUR, JoinOptions(), SECOND)
+    for key in here.keys(""):
+        stored = here.read(key)
+        assert stored
+        bucket.write(key, stored.body)
+    function = read_function(aws, describe_stack(aws.client("cloudformation"), "ridecast").outputs["MonitorName"])
+
+    with running(function, log, "emulator") as monitor:
+        found: Any = monitor({})
+
+    assert (found["hours"], found["left"], found["stored"]) == ([str(HOUR)], 0, True)
+    run = run_monitor(here, MonitorOptions(), None, lambda: datetime.now(UTC))
+    assert run.failures == ()
+    (hour,) = run.hours
+    assert hour.figures.n_judged > 0.9 * N_RIDES
+    stored = bucket.read(figures_key(hour.model_version, HOUR))
+    assert stored
+    assert stored.body == encode_figures(hour)
+    status = load_status(bucket)
+    assert status
+    assert status.latest is None or status.latest.n_hours == 1
+    assert (status.channel, status.model_version, status.pending) == ("stable", hour.model_version, ())
