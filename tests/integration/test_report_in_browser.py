@@ -142,7 +142,7 @@ def test_monitoring_page_fits_the_width_and_its_plots_are_legible(
     assert browser.execute_script("return window.blocked") == []
     assert browser.execute_script(TOO_WIDE) == []
     drawn = browser.execute_script(DRAWN)
-    assert len(drawn) == 11
+    assert len(drawn) == 12
     assert all(width > 250 and height > 60 and n_shapes > 5 for width, height, n_shapes in drawn)
     assert browser.execute_script(OVERLAPS) == []
     assert browser.execute_script(SMALLEST_TEXT) >= 9

@@ -29,7 +29,7 @@ from training.registry.channels import move_channel, store_bundle
 
 GROUPS = {
     "": "demo train backtest report serve doctor smoke cost",
-    "models": "list show compare release promote rollback restore history reproduce sign sync check",
+    "models": "list show compare release promote rollback restore calibrate history reproduce sign sync check",
     "rides": "send tail replay",
     "outcomes": "send join audit forget",
     "monitor": "status report acknowledge",

@@ -22,9 +22,10 @@ from tests.builders_monitor_page import (
 from tests.builders_monitored import MonitoredStack
 from tests.builders_report import AnyPlot, Elements
 from tests.builders_status import group_status
+from training.errors import BucketError
 from training.model.bundle import REFERENCE
 from training.monitoring.calibration_status import CalibrationStatus
-from training.monitoring.day_figures import DayFigures
+from training.monitoring.day_figures import DayFigures, day_key
 from training.monitoring.days import Days
 from training.report.document import POLICY
 from training.report.monitor_facts import MonitorFacts, Move
@@ -221,13 +222,25 @@ def test_a_year_is_a_page_of_at_most_1_5_megabytes() -> None:
     assert len(build_monitor_page(facts_of(day_figures_of(served_days(300, 66))))) < 1_500_000
 
 
+def test_hours_are_those_of_the_last_7_days(facts: MonitorFacts) -> None:
+    assert [str(hour)[:10] for hour in facts.hours.hour] == [str(day) for day in facts.series.day[-7:]]
+    assert facts.hours.raw_rmse == pytest.approx(facts.series.raw.rmse_minutes[-7:])
+
+
+def test_damaged_day_is_named_with_the_remedy() -> None:
+    bucket, status = watched_bucket()
+    bucket.write(day_key(status.model_version or "", served_day(3).item()), b"{")
+    with pytest.raises(BucketError, match=r"monitor/days/green-.*/2023-07-24.json is damaged .* delete it"):
+        gather_monitor_facts(bucket, status)
+
+
 def test_page_loads_nothing_from_elsewhere_and_describes_every_plot(page: bytes) -> None:
     elements = Elements(page.decode())
     links = [value for name, value in elements.attributes if name in {"href", "src", "xlink:href"}]
     assert all(value and value.startswith(("#", "data:")) for value in links)
     assert ("content", POLICY) in elements.attributes
     assert not {"script", "iframe", "object", "form"} & set(elements.names)
-    assert elements.names.count("figure") == elements.names.count("figcaption") == elements.names.count("svg") == 11
+    assert elements.names.count("figure") == elements.names.count("figcaption") == elements.names.count("svg") == 12
     assert all(value for name, value in elements.attributes if name == "aria-label")
 
 

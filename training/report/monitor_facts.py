@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 N_RECENT_DAYS = 28
 """Slices and the last table are of so many days."""
 
+N_HOURLY_DAYS = 7
 LATE_MINUTES = 60
 
 
@@ -44,6 +45,19 @@ class DaySeries:
 
     def __len__(self) -> int:
         return len(self.day)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HourSeries:
+    """The hours of the last days that have judged rides, ascending, (n,) each."""
+
+    hour: NDArray[np.datetime64]  # datetime64[h], UTC: of arrival
+    n_judged: Floats
+    raw_rmse: Floats
+    served_rmse: Floats
+
+    def __len__(self) -> int:
+        return len(self.hour)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +117,7 @@ class MonitorFacts:
 
     status: MonitorStatus
     series: DaySeries
+    hours: HourSeries  # of the last N_HOURLY_DAYS days
     bands: Mapping[str, Band] = field(default_factory=dict)  # of "rmse", "bias", "coverage"; empty without reference
     shapes: tuple[Shape, ...] = ()  # empty without a reference
     evidence: Evidence | None = None  # None without a reference

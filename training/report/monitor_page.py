@@ -9,9 +9,17 @@ from training.monitoring.status import GroupStatus
 from training.report.document import Tile, build_document, contents, section, tiles, whole
 from training.report.drawing import Plots
 from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table
-from training.report.monitor_facts import N_RECENT_DAYS, DaySeries, Floats, MonitorFacts, Move
+from training.report.monitor_facts import N_HOURLY_DAYS, N_RECENT_DAYS, DaySeries, Floats, MonitorFacts, Move
 from training.report.monitor_names import NO_VALUE, evidence_text, label, latest_text, range_text, value_text
-from training.report.monitor_plots import ERRORS, EVIDENCE, MAX_DAILY_DAYS, RECORDS, draw_monitor_plots, shape_name
+from training.report.monitor_plots import (
+    ERRORS,
+    EVIDENCE,
+    HOURS,
+    MAX_DAILY_DAYS,
+    RECORDS,
+    draw_monitor_plots,
+    shape_name,
+)
 
 N_SLICES_SHOWN = 15
 MIN_SLICE_RIDES = 100
@@ -181,8 +189,8 @@ def records(facts: MonitorFacts, plots: Plots) -> Html:
     )
 
 
-def recent_days(facts: MonitorFacts, _: Plots) -> Html:
-    """Show the last days, newest first."""
+def recent_days(facts: MonitorFacts, plots: Plots) -> Html:
+    """Show the last days by hour, and a row a day, newest first."""
     series = facts.series
     if not len(series):
         return paragraph(_NO_DAYS, class_="missing")
@@ -213,9 +221,11 @@ def recent_days(facts: MonitorFacts, _: Plots) -> Html:
         "performance",
     )
     note = paragraph("The last two columns are the groups' evidence. Marked days began an alarm.", class_="note")
-    return join(
-        table(f"{_last_days(facts).capitalize()}, errors in minutes", heads, rows, marked=marked), note, _gaps(series)
-    )
+    every = table(f"{_last_days(facts).capitalize()}, errors in minutes", heads, rows, marked=marked)
+    hours = None
+    if HOURS in plots:
+        hours = figure(plots[HOURS], HOURS, f"Errors by hour, {_last(min(len(series), N_HOURLY_DAYS))} with rides.")
+    return join(every, note, _gaps(series), hours)
 
 
 def moves(facts: MonitorFacts, _: Plots) -> Html:
@@ -372,7 +382,9 @@ def _folded(all_moves: Sequence[Move]) -> list[tuple[object, ...]]:
         if move.is_calibration and n_calibrations:
             rows.pop()
         n_calibrations = n_calibrations + 1 if move.is_calibration else 0
-        what = f"calibration, the last of {n_calibrations}" if n_calibrations else "model"
+        what = "model" if not n_calibrations else "calibration"
+        if n_calibrations > 1:
+            what = f"calibration, the last of {n_calibrations}"
         begin = f"{move.at:%Y-%m-%d %H:%M}" if move.at.timestamp() else "the beginning"
         rows.append((begin, move.served_version, what))
     return rows

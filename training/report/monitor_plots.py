@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from training.monitoring.detectors import THRESHOLD, Alarm, Evidence
 from training.report.drawing import BASELINE, INK, MODEL, MUTED, WORSE, legend_above, new_figure, to_svg
 from training.report.html import MINUS
-from training.report.monitor_facts import Band, DaySeries, Floats, MonitorFacts, Move, Shape
+from training.report.monitor_facts import Band, DaySeries, Floats, HourSeries, MonitorFacts, Move, Shape
 from training.report.monitor_names import label, value_text
 
-ERRORS, EVIDENCE, RECORDS = "errors by day", "evidence", "records by day"
+ERRORS, EVIDENCE, RECORDS, HOURS = "errors by day", "evidence", "records by day", "errors by hour"
 _SHAPE = "shape of "
 
 _MAX_DOTTED_DAYS = 15
@@ -50,6 +50,8 @@ def draw_monitor_plots(facts: MonitorFacts) -> dict[str, bytes]:
     if len(facts.series):
         drawn[ERRORS] = errors_by_day(facts)
         drawn[RECORDS] = records_by_day(facts.series)
+    if len(facts.hours):
+        drawn[HOURS] = errors_by_hour(facts.hours)
     if facts.evidence is not None and len(facts.evidence.days):
         drawn[EVIDENCE] = evidence_by_day(facts.evidence, facts.moves)
     return drawn | {shape_name(shape.quantity): shape_of(shape) for shape in facts.shapes}
@@ -120,6 +122,26 @@ def records_by_day(series: DaySeries) -> bytes:
         return to_svg(figure)
 
 
+def errors_by_hour(series: HourSeries) -> bytes:
+    """Draw the RMSE and the number of judged rides by hour."""
+    with new_figure(3.6) as figure:
+        axes = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        for values, name, colour, width in (
+            (series.raw_rmse, "raw", MUTED, 1.1),
+            (series.served_rmse, "served", MODEL, 1.8),
+        ):
+            _line(axes[0], series.hour, values, color=colour, linewidth=width, label=name)
+        _line(axes[1], series.hour, series.n_judged, color=MODEL)
+        axes[0].set(ylabel="RMSE, minutes", ylim=(0, None))
+        axes[1].set(ylabel="judged rides", ylim=(0, None), xlabel="hour of arrival, UTC")
+        axes[1].yaxis.set_major_formatter("{x:,.0f}")
+        locator = AutoDateLocator(minticks=2, maxticks=_N_TICKS + 1)
+        axes[1].xaxis.set_major_locator(locator)
+        axes[1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        legend_above(axes[0])
+        return to_svg(figure)
+
+
 def shape_of(shape: Shape) -> bytes:
     """Draw the shares of rides by bin: of training, of the last days, and of today."""
     is_missing_seen = max(shares[-1] for shares in (shape.reference, shape.week, shape.today)) > 0
@@ -180,8 +202,9 @@ def week_means(day: Days, values: Floats) -> Floats:
 
 
 def _line(axes: Axes, day: Days, values: Floats, **style: object) -> None:
-    """Draw a line that breaks where days are missing; with few days also a dot for each."""
-    span = np.arange(day[0], day[-1] + np.timedelta64(1, "D"))
+    """Draw a line that breaks where days or hours are missing; with few of them also a dot for each."""
+    unit: Any = np.datetime_data(day.dtype)[0]
+    span = np.arange(day[0], day[-1] + np.timedelta64(1, unit))
     whole = np.full(len(span), np.nan)
     whole[(day - day[0]).astype(int)] = values
     marker = "o" if len(day) <= _MAX_DOTTED_DAYS else ""

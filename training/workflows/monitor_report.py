@@ -23,12 +23,14 @@ from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.report.monitor_facts import (
     LATE_MINUTES,
+    N_HOURLY_DAYS,
     N_RECENT_DAYS,
     Band,
     BandRow,
     DaySeries,
     ErrorColumns,
     Floats,
+    HourSeries,
     MonitorFacts,
     Move,
     Shape,
@@ -83,6 +85,7 @@ def gather_monitor_facts(
     return MonitorFacts(
         status=status,
         series=day_series(shown),
+        hours=_hour_series(days[-N_HOURLY_DAYS:]),
         bands=_bands(reference.days) if reference else {},
         shapes=tuple(_shapes(reference, served)) if reference and served is not None else (),
         evidence=_since(evidence, shown[0].day) if evidence else None,
@@ -112,6 +115,14 @@ def day_series(days: Sequence[DayFigures]) -> DaySeries:
         or {"all": _column(one.n_by_status.get(REJECTED, 0) for one in figures)},
         n_missing_hours=_column(len(one.missing_hours) for one in days),
     )
+
+
+def _hour_series(days: Sequence[DayFigures]) -> HourSeries:
+    hours = [one for day in days for one in day.hours if one.errors.raw.n]
+    raw, served = (_errors([getattr(one.errors, name) for one in hours]) for name in ("raw", "served"))
+    n_judged = _column(one.errors.raw.n for one in hours)
+    start = np.array([one.hour for one in hours], "datetime64[h]")
+    return HourSeries(start, n_judged, raw.rmse_minutes, served.rmse_minutes)
 
 
 def _days(bucket: Bucket, status: MonitorStatus, count: Callable[[int, int], None]) -> list[DayFigures]:
