@@ -1,7 +1,7 @@
 """`reference.json`: what it keeps, how large it is, what it refuses, and how it is built from rides and loaded."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -212,6 +212,14 @@ def test_rides_of_one_day_have_no_reference() -> None:
     rides = small_rides()
     one_day = rides.take(rides.columns.pickup_minute // 1440 == rides.columns.pickup_minute[0] // 1440)
     assert build_reference(one_day, fit_nothing, small_interval()) is None
+
+
+def test_rides_without_any_distance_have_no_edges_of_it_and_are_found_to_be_missing() -> None:
+    rides = small_rides()
+    columns = replace(rides.columns, trip_distance_miles=np.zeros(len(rides)))
+    reference = built(replace(rides, columns=columns))
+    assert reference.edges["trip_distance_miles"].tolist() == []
+    np.testing.assert_array_equal(reference.days.counts["trip_distance_miles"][:, -1], reference.days.n)
 
 
 # Loaded from a bucket -----------------------------------------------------------------------------------------------
