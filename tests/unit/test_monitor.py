@@ -79,6 +79,22 @@ def test_hours_of_a_day_that_is_not_over_are_shown() -> None:
     assert (stack.status.last_day, stack.status.last_judged) == (None, str(hours[1]))
 
 
+def test_until_the_first_whole_day_the_quantities_are_those_of_the_hours_so_far() -> None:
+    stack = MonitoredStack()
+    hours = stack.store_day(n_hours=2)
+    stack.good_run()
+    before = {one.name: one for one in stack.status.quantities}
+    rides = small_rides().head(6)
+    minutes = np.round(stack.bundle.model.predict(feature_matrix(rides.columns)), 2)
+    assert before["bias"].today == pytest.approx((minutes - rides.duration_minutes).mean(), abs=1e-6)
+    assert before["predicted_minutes"].reference is not None
+    assert {one.state for one in before.values()} == {"unknown"}
+    stack.store_hour(hours[2], small_rides().take(slice(100, 140)))
+    stack.good_run()
+    after = {one.name: one for one in stack.status.quantities}
+    assert after["bias"].today != before["bias"].today
+
+
 def test_a_day_waits_two_days_for_a_missing_hour_and_then_names_it() -> None:
     stack = MonitoredStack()
     *_, last = stack.store_day(n_hours=23)

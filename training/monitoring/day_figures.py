@@ -115,9 +115,14 @@ def is_testable(one: DayFigures, edges: Mapping[str, np.ndarray]) -> bool:
 
     A day without its evening differs from whole days, although nothing has changed.
     """
+    return not one.missing_hours and is_counted(one, edges)
+
+
+def is_counted(one: DayFigures, edges: Mapping[str, np.ndarray]) -> bool:
+    """Return whether a day's rides are counted in these bins."""
     widths = {name: len(ends) + 2 for name, ends in edges.items()}
     counted = {name: len(counts) for name, counts in one.figures.counts.items()}
-    return not one.missing_hours and counted == widths
+    return counted == widths
 
 
 def to_days(figures: Sequence[DayFigures], edges: Mapping[str, np.ndarray]) -> Days:

@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from training.monitoring.day_figures import DayFigures, is_testable, to_days
+from training.monitoring.day_figures import DayFigures, is_counted, is_testable, to_days
 from training.monitoring.day_values import count_quantiles, error_values, pooled, usual_range
 from training.monitoring.days import Days
 from training.monitoring.detectors import GROUPS, MIN_REFERENCE_DAYS, THRESHOLD, Evidence, Group, watch
@@ -46,6 +46,7 @@ def judge(
     reference: Reference | None,
     acknowledged: Mapping[str, Sequence[date]],
     no_reference: str = "",
+    so_far: DayFigures | None = None,
 ) -> Judgement:
     """Judge days.
 
@@ -54,19 +55,22 @@ def judge(
         reference: The model's; without one, errors are shown and no group is judged.
         acknowledged: The days at whose end an alarm was acknowledged, by group.
         no_reference: Why there is no reference, if it can't be read.
+        so_far: The hours since the model took over, to show until it has served a whole day.
     """
     missing = _missing_hours(days)
+    shown = days or ([so_far] if so_far else [])
     if reference is None:
         why = no_reference or f"the model has no reference days to compare with: {_NO_REFERENCE}"
         groups = tuple(_unknown(group, f"Not judged: {why}.") for group in GROUPS)
-        return Judgement(groups, _errors_of_last_day(days), recent(days, None), (f"{why}.", *missing))
+        return Judgement(groups, _errors_of_last_day(shown), recent(days, None), (f"{why}.", *missing))
     tested = [one for one in days if is_testable(one, reference.edges)]
     served = to_days(tested, reference.edges)
     evidence = watch(reference.days, served, acknowledged)
     judged = tuple(_group_status(group, evidence, reference, served) for group in GROUPS)
     states = {one.group: one.state for one in judged}
+    last = to_days([one for one in shown if is_counted(one, reference.edges)][-1:], reference.edges)
     quantities = tuple(
-        _quantity_status(name, place, evidence, reference, served, states) for place, name in enumerate(evidence.names)
+        _quantity_status(name, place, evidence, reference, last, states) for place, name in enumerate(evidence.names)
     )
     return Judgement(judged, quantities, recent(days, reference.days), (*missing, *_few_days(reference, served)))
 
@@ -126,15 +130,14 @@ def _group_status(group: Group, evidence: Evidence, reference: Reference, served
 
 
 def _quantity_status(
-    name: str, place: int, evidence: Evidence, reference: Reference, served: Days, states: Mapping[str, State]
+    name: str, place: int, evidence: Evidence, reference: Reference, last: Days, states: Mapping[str, State]
 ) -> QuantityStatus:
     """Return the last day's value of a quantity beside those of the reference days of its kind."""
     group = evidence.groups[place]
-    if not len(served):
+    if not len(last):
         return QuantityStatus(name=name, group=group, unit=UNITS[name])
-    last = served.take(slice(-1, None))
     alike = reference.days.take(reference.days.kind == last.kind)
-    grown = float(evidence.path[-1, place])
+    grown = float(evidence.path[-1, place]) if len(evidence.days) else 0.0
     is_strong = states[group] == "alarm" and grown >= THRESHOLD
     state: State = "alarm" if is_strong else "unknown" if states[group] == "unknown" else "ok"
     low, high = usual_range(_values(name, alike, reference)) if len(alike) else (np.nan, np.nan)

@@ -21,6 +21,7 @@ from training.errors import UserError
 from training.monitoring.acknowledge import acknowledged_days
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.monitoring.calibrator import CalibratorOptions, calibrate_due
+from training.monitoring.day_figures import DayFigures, day_figures, day_of
 from training.monitoring.detectors import GROUPS, THRESHOLD
 from training.monitoring.events import MAX_PENDING, EventBus, Moves, channel_moves, send_events, state_changes
 from training.monitoring.figures import HourFigures, merge
@@ -226,8 +227,11 @@ class _Run:
         self.n_left = days.n_left
         self._step("days", None, lambda: days.add_days(self.time_left_s, self._reserved_s() / 2))
         self.n_days = len(days.days) - n_before
-        status = self._step("figures", last, lambda: self._with_latest(last, days))
-        return self._step("judgement", status, lambda: self._with_judgement(status, days, reference))
+        latest = self._step("figures", None, days.latest)
+        if latest is None:
+            return last
+        status = self._step("figures", last, lambda: self._with_latest(last, days, latest))
+        return self._step("judgement", status, lambda: self._with_judgement(status, days, reference, latest))
 
     def _reserved_s(self) -> float:
         """Return the seconds that are needed for what follows the hours."""
@@ -245,9 +249,8 @@ class _Run:
         added = days.add_hours(lambda: load(served.model_version), edges, self.time_left_s, self._reserved_s())
         self.hours += added
 
-    def _with_latest(self, last: MonitorStatus, days: MonitoredDays) -> MonitorStatus:
+    def _with_latest(self, last: MonitorStatus, days: MonitoredDays, latest: Sequence[HourFigures]) -> MonitorStatus:
         """Add the hours after the last day, and which hour was the last with judged rides."""
-        latest = days.latest()
         return msgspec.structs.replace(
             last,
             last_day=days.days[-1] if days.days else None,
@@ -256,16 +259,20 @@ class _Run:
             last_judged=days.last_judged(latest, last.last_judged),
         )
 
-    def _with_judgement(self, status: MonitorStatus, days: MonitoredDays, reference: _Reference) -> MonitorStatus:
+    def _with_judgement(
+        self, status: MonitorStatus, days: MonitoredDays, reference: _Reference, latest: Sequence[HourFigures]
+    ) -> MonitorStatus:
         """Judge the days, unless nothing has changed since they were judged last."""
         assert status.model_version is not None  # noqa: S101 - it is a model's status
         acknowledged = acknowledged_days(self.bucket, status.model_version)
         quiet = self._quiet(status)
-        facts = (status.model_version, days.days, sorted(acknowledged.items()), reference.why_not, quiet)
+        so_far = None if days.days or not latest else _so_far(status.model_version, latest)
+        hours = [one.hour for one in so_far.hours] if so_far else []
+        facts = (status.model_version, days.days, hours, sorted(acknowledged.items()), reference.why_not, quiet)
         inputs = sha256(msgspec.json.encode(facts))
         if inputs == status.inputs:
             return status
-        judgement = judge(days.load(), reference.reference, acknowledged, reference.why_not)
+        judgement = judge(days.load(), reference.reference, acknowledged, reference.why_not, so_far)
         return _judged(status, judgement, quiet, inputs)
 
     def _quiet(self, status: MonitorStatus) -> tuple[str, ...]:
@@ -349,6 +356,11 @@ def _judged(status: MonitorStatus, judgement: Judgement, quiet: tuple[str, ...],
         missing=(*judgement.missing, *quiet),
         inputs=inputs,
     )
+
+
+def _so_far(model_version: str, hours: Sequence[HourFigures]) -> DayFigures:
+    """Return the figures of hours as if they were of the last one's day."""
+    return day_figures(day_of(Hour.parse(hours[-1].hour)), model_version, hours)
 
 
 def _latest(hours: Sequence[HourFigures]) -> Latest:
