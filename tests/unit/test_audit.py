@@ -1,5 +1,6 @@
 """The audit finds each fault in what the function and the archive really leave, and counts exactly that."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from infra.local.demo.replay import MALFORMED
 from lambda_function.core.bundle import MANIFEST, bundle_key
+from lambda_function.core.events import decode_prediction
 from tests.builders import ride_bytes, small_bundle, vouched
+from tests.builders_calibrations import AS_OF, HALF, LATER, SOME, calibration_bytes, calibration_of, key_of
 from tests.builders_failed import failure
 from tests.kits.audited_hour import AuditedHour, changed
 from tests.kits.simulation_strategies import aggregate
@@ -207,6 +210,44 @@ def test_predictions_of_a_withdrawn_version_do_not_conflict() -> None:
     assert len(hour.predictions()) == 19
     summary = hour.audited()
     assert findings(summary) == {}
+
+
+def calibrated() -> AuditedHour:
+    """An hour with two calibrations, of which the second is stopped; some of its rides came again after that."""
+    hour = hour_with(*rides(7))
+    for as_of in (AS_OF, LATER):
+        hour.simulation.calibrate(calibration_bytes(calibration_of(FIRST.model, as_of, weights=HALF)))
+        hour.simulation.clock.sleep(400.0)
+        hour.send(*rides(7))
+    hour.simulation.stop_calibration()
+    hour.simulation.clock.sleep(400.0)
+    hour.send(*rides(7))
+    hour.replay(hour.records()[-18:])
+    return hour
+
+
+def test_calibrated_predictions_are_compared_with_their_calibrations_and_withdrawn_ones_do_not_conflict() -> None:
+    hour = calibrated()
+    served = Counter(decode_prediction(data).version for data in hour.predictions())
+    first, second = (f"{FIRST.model_version}+{as_of}" for as_of in (AS_OF, LATER))
+    # 8 + 7 rides by the model alone, and 4 + 7 + 7 again: by the first calibration, and in place of the second
+    assert served == {FIRST.model_version: 8 + 7 + 14, first: 7 + 4, second: 7}
+    summary = hour.audited()
+    assert findings(summary) == {}
+    assert summary.n_recomputed == 29
+
+
+def test_calibration_that_is_gone_leaves_its_rides_unrecomputed() -> None:
+    hour = calibrated()
+    del hour.objects[key_of(1, AS_OF)]
+    assert findings(hour.audited()) == {"n_unrecomputed": 7}
+
+
+def test_changed_calibration_skews_its_rides() -> None:
+    """A calibration that is replaced by another one under its name: the predictions prove it."""
+    hour = calibrated()
+    hour.objects[key_of(1, AS_OF)] = calibration_bytes(calibration_of(FIRST.model, AS_OF, weights=SOME))
+    assert findings(hour.audited()) == {"n_skewed": 7}
 
 
 def test_changed_prediction_conflicts_although_another_version_was_withdrawn() -> None:
