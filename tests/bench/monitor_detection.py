@@ -176,7 +176,7 @@ def plot(found: Detection, path: Path) -> None:
             area.axhline(THRESHOLD, color="0.6", linestyle="--")
             area.set(title=f"evidence: {group}", yscale="log")
             area.tick_params(axis="x", rotation=30)
-            area.legend(fontsize="x-small")
+            area.legend(fontsize="x-small", loc="upper left")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

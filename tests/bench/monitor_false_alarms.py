@@ -1,7 +1,7 @@
 """False alarms of the detectors on simulated quarters of steady days, and how soon a full shift is found.
 
     python -m tests.bench.monitor_false_alarms --quarters 1000 [--service yellow] [--train 2018-01..2020-02]
-        [--block-days 7] [--sizes] [--shift 2020-04]
+        [--block-days 7 28] [--sizes] [--shift 2020-04]
 
 A model is trained on the months, and all their days are predicted out of fold. Blocks of these days are drawn at random
 into quarters (steady_quarters.py), so every alarm is a false one. With `--sizes`, reference and served days have other
@@ -45,6 +45,7 @@ N_SHIFTED_DAYS = 14
 class FalseAlarms:
     """The alarms on steady quarters, and the days until a shift was found."""
 
+    block_days: int  # days that were drawn together
     n_reference_rides: int | None  # of every reference day; None: as many as it had
     n_served_rides: int | None
     n_quarters: int
@@ -74,6 +75,7 @@ def count_alarms(
     quarters: Iterator[Quarter],
     sizes: tuple[int | None, int | None] = (None, None),
     shifted: Iterator[Days] | None = None,
+    block_days: int = 7,
 ) -> FalseAlarms:
     """Watch each quarter, and each of the shifted days after its reference."""
     alarms, mean_e, latest = [], [], []
@@ -85,6 +87,7 @@ def count_alarms(
             latest.append(_day_of_both(followed_by(quarter, next(shifted))))
     found = [day for day in latest if day is not None]
     return FalseAlarms(
+        block_days=block_days,
         n_reference_rides=sizes[0],
         n_served_rides=sizes[1],
         n_quarters=len(alarms),
@@ -103,14 +106,12 @@ def _day_of_both(quarter: Quarter) -> int | None:
     return 1 + (max(first.values()) - evidence.days.tolist()[0]).days if len(first) == len(GROUPS) else None
 
 
-def resized_quarters(
-    pool: Days, n_quarters: int, sizes: tuple[int, int], block_days: int = 7, seed: int = 0
-) -> Iterator[Quarter]:
+def resized_quarters(pool: Days, n_quarters: int, sizes: tuple[int, int], seed: int = 0) -> Iterator[Quarter]:
     """Draw quarters whose reference days and served days have so many rides."""
     rng = np.random.default_rng(seed)
     effects = DayEffects.of(pool)
     numbered = replace(pool, sum_error=np.arange(float(len(pool))))  # finds a day again after the draw
-    for quarter in steady_quarters(numbered, n_quarters, block_days, seed):
+    for quarter in steady_quarters(numbered, n_quarters, seed=seed):
         parts = [
             redate(effects.take(days.sum_error.astype(np.intp)).draw(n_rides, rng), days.day[0])
             for days, n_rides in zip((quarter.reference, quarter.served), sizes, strict=True)
@@ -145,7 +146,9 @@ def show(figures: Sequence[FalseAlarms]) -> None:
         sizes = ("as they are" if n is None else f"{n:,}" for n in (one.n_reference_rides, one.n_served_rides))
         numbers = (f"{one.data:.3f}", f"{one.performance:.3f}", f"{one.both:.3f}", f"{one.days_between:,.0f}")
         shift = ("", "") if one.shift_found is None else (f"{one.shift_found:.0%}", str(one.last_shift_day))
-        table.add_row(*sizes, *numbers, f"{one.mean_e:.2f}", *shift, style="" if one.is_kept else "red")
+        table.add_row(
+            str(one.block_days), *sizes, *numbers, f"{one.mean_e:.2f}", *shift, style="" if one.is_kept else "red"
+        )
     Console().print(table)
 
 
@@ -155,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quarters", type=int, default=1000, help="quarters to simulate")
     parser.add_argument("--service", choices=["green", "yellow"], default="yellow", help="taxi service")
     parser.add_argument("--train", default="2018-01..2020-02", help="months whose days are drawn")
-    parser.add_argument("--block-days", type=int, default=7, help="days that stay together")
+    parser.add_argument("--block-days", type=int, nargs="+", default=[7], help="days that stay together")
     parser.add_argument("--sizes", action="store_true", help="also days of other sizes than the reference's")
     parser.add_argument("--shift", help="with --sizes: another month that must be found, as 2020-04")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
@@ -165,17 +168,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = train_monitored(options.service, load(options.service, options.train), display.step)
         display.step("predicting all days out of fold")
         pool = model.all_days()
-        display.step(f"{options.quarters:,} quarters")
-        quarters = steady_quarters(pool, options.quarters, options.block_days, options.seed)
-        figures.append(count_alarms(quarters))
+        for block_days in options.block_days:
+            display.step(f"{options.quarters:,} quarters in blocks of {block_days} days")
+            quarters = steady_quarters(pool, options.quarters, block_days, options.seed)
+            figures.append(count_alarms(quarters, block_days=block_days))
         shift = model.days(load(options.service, options.shift)) if options.shift else None
         for sizes in product(N_RIDES, N_RIDES) if options.sizes else ():
             display.step(f"days of {sizes[0]:,} and {sizes[1]:,} rides")
-            resized = resized_quarters(pool, options.quarters, sizes, options.block_days, options.seed)
+            resized = resized_quarters(pool, options.quarters, sizes, seed=options.seed)
             shifted = None if shift is None else resized_days(shift, sizes[1], options.seed)
             figures.append(count_alarms(resized, sizes, shifted))
     show(figures)
-    sys.stdout.write(json.dumps({"block_days": options.block_days, "figures": [asdict(one) for one in figures]}) + "\n")
+    sys.stdout.write(json.dumps({"figures": [asdict(one) for one in figures]}) + "\n")
     return 0 if all(one.is_kept for one in figures) else 1
 
 
