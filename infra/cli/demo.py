@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from infra.cli.options import BUILD, BucketAws, Channel, Json, Service, expand_options
-from infra.cli.output import beside_baseline, error_console, live_display, minutes_text, show_result
+from infra.cli.output import (
+    beside_baseline,
+    error_console,
+    live_display,
+    minutes_text,
+    show_result,
+    write_lines,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from infra.local.demo.demo import DemoReport
     from training.data.months import Month
+    from training.monitoring.status import MonitorStatus
     from training.registry.bucket import Bucket
 
 _BUNDLE_CHANNEL = "bundle"
@@ -40,8 +49,8 @@ def demo_command(
 
     Sends real rides through Kinesis and the function, and reads the predictions. Then it sends how long the rides
     took, archives all three streams and joins them to labelled rides. Trains a model first if there is none. Prints
-    counts, rides per second, errors of the labelled rides and the audit. Exits with 1 if a ride is lost or not
-    labelled, or the audit found something.
+    counts, rides per second, errors of the labelled rides, the audit, and what the monitor says so far. Exits with 1 if
+    a ride is lost or not labelled, or the audit found something.
 
     Example: ridecast demo --rides 20000 --service yellow
     """
@@ -94,9 +103,24 @@ def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
         "labelled rides": output / "demo" / "labelled",
         "the function's log": output / "function.log",
     }
-    show_result("From ride event to prediction", asdict(report), as_json=as_json, shown=shown)
+    import msgspec
+
+    result = {**asdict(report), "monitor": msgspec.to_builtins(report.monitor)}
+    show_result("From ride event to prediction", result, as_json=as_json, shown=shown)
+    if not as_json:
+        show_monitor(report.monitor)
     if not report.is_sound:
         raise typer.Exit(1)
+
+
+def show_monitor(status: "MonitorStatus") -> None:
+    """Show what the monitor says so far: the main quantities beside training, and why nothing is judged yet."""
+    from infra.cli.monitor_view import COMPACT_COLUMNS, status_table
+
+    write_lines([""])
+    title, numeric = "The monitor, on the rides so far", set(COMPACT_COLUMNS[1:3])
+    write_table(title, COMPACT_COLUMNS, status_table(status), numeric)
+    write_lines(dict.fromkeys(group.text for group in status.groups))
 
 
 @expand_options

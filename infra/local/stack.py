@@ -57,6 +57,7 @@ class DeployedStack:
     mapping: MappingConfig
     archiver: FunctionConfig
     archive_mappings: Mapping[str, MappingConfig]  # by the archive's kinds
+    monitor: FunctionConfig
 
 
 class Stack:
@@ -231,6 +232,7 @@ def deploy(
             mapping=stack.event_source_mapping(names),
             archiver=read_function(aws, outputs["ArchiverName"]),
             archive_mappings=stack.archive_mappings(names),
+            monitor=read_function(aws, outputs["MonitorName"]),
         )
     except (BotoCoreError, ClientError) as error:
         raise _not_created(path, stack_name, str(error)) from error

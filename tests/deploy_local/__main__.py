@@ -1,8 +1,8 @@
 """`make deploy-local`: deploy, update, roll back and delete a stack with the real `sam` while rides arrive.
 
 The steps: deploy without a model, release a model, update, update in a way that must fail, deploy the first release
-again, send outcomes and join, check, delete. The functions are the packages that sam uploaded, in AWS's own runtime;
-the event source mapping of the predicting one runs during each deployment.
+again, send outcomes and join, monitor, check, delete. The functions are the packages that sam uploaded, in AWS's own
+runtime; the event source mapping of the predicting one runs during each deployment.
 """
 
 import argparse

@@ -24,6 +24,10 @@ from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
+from training.monitoring.hours import FIRST
+from training.monitoring.join import join_hour
+from training.monitoring.options import JoinOptions
+from training.monitoring.status import load_status
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
 from training.workflows.pipeline import train
@@ -52,6 +56,7 @@ class Step(StrEnum):
     FAIL = "failed update: CloudFormation rolls back, while rides arrive"
     ROLL_BACK = "roll back: the first release again, while rides arrive"
     JOIN = "join: outcomes are sent, all streams archived, and the archive joined and audited"
+    MONITOR = "monitor: the labelled rides are compared with those that the model was trained on"
     CHECK = "check: the doctor looks at everything and finds nothing bad"
     DELETE = "delete: the function is gone, streams and models are left"
 
@@ -67,6 +72,7 @@ class DeployReport:
     repeated: int = 0  # Predictions of a ride that had one: failed batches are delivered again
     labelled: int = 0  # Rides with a prediction and an outcome in the joined archive
     audit: str = ""  # What the audit found in it; nothing, or the run fails
+    monitor: str = ""  # What the monitor says of the labelled rides
     seconds: dict[str, float] = field(default_factory=dict)  # Duration of each step, in order
 
     def __str__(self) -> str:
@@ -74,7 +80,7 @@ class DeployReport:
         results = f"{self.predicted:,} predicted, {self.rejected:,} rejected, {self.lost:,} lost"
         return (
             f"all {n_steps} steps succeeded in {total_s:.0f} s: of {self.rides:,} ride events {results}; "
-            f"{self.labelled:,} labelled, audit: {self.audit}"
+            f"{self.labelled:,} labelled, audit: {self.audit}; monitor: {self.monitor}"
         )
 
 
@@ -124,6 +130,7 @@ class DeployRun:
             self._fail_to_update(_broken(first, second.parameters))
             self._roll_back(first, package)
             self._join(first, outputs)
+            self._monitor(outputs)
             self._ask_the_doctor(first)
         with self._step(Step.DELETE):
             self._stack.delete(first)
@@ -201,6 +208,24 @@ class DeployRun:
             self._must(not any(faults.values()), f"the audit finds {self.report.audit}")
             n_expected = len(self._traffic.predicted)
             self._must(self.report.labelled == n_expected, f"{n_expected} rides are predicted, not all are labelled")
+
+    def _monitor(self, outputs: Mapping[str, str]) -> None:
+        """Run the deployed monitor on the labelled rides: it must judge all of them, and say so in its status."""
+        with self._step(Step.MONITOR):
+            bucket = Bucket(self._aws.client("s3"), outputs["BucketName"])
+            hours = archived_hours(bucket)
+            for hour in hours:  # all outcomes are there, so the hours count as joined before their horizon
+                join_hour(bucket, hour, JoinOptions(channel=CHANNEL), FIRST)
+            with self._running(outputs["MonitorName"], "monitor.log") as monitor:
+                answer = monitor({})
+            self._must(answer["hours"] == [str(one) for one in hours], f"the monitor answers {answer}")
+            status = load_status(bucket)
+            assert status is not None
+            n_judged, n_labelled = status.latest.n_judged if status.latest else 0, self.report.labelled
+            self._must(n_judged == n_labelled, f"{n_judged} of {n_labelled} labelled rides are judged")
+            states = ", ".join(f"{one.group} {one.state}" for one in status.groups)
+            self.report.monitor = f"{n_judged:,} judged, {states}"
+            self._say(f"    {self.report.monitor}: {status.groups[0].text}")
 
     @contextmanager
     def _running(self, name: str, log: str) -> Iterator[EmulatedRuntime]:

@@ -80,6 +80,11 @@ def check_nothing_is_lost(result: Mapping[str, Any], n_rides: int) -> None:
     assert result["labelled"] == result["predicted"]
     assert (result["audit_lost"], result["audit_conflicting"], result["audit_skewed"]) == (0, 0, 0)
     assert 0.5 < result["coverage"] < 1
+    monitor = result["monitor"]
+    assert {one["state"] for one in (*monitor["groups"], *monitor["quantities"])} == {"unknown"}  # no whole day yet
+    assert all(one["today"] is not None for one in monitor["quantities"])
+    assert monitor["latest"]["n_judged"] == result["labelled"]
+    assert monitor["calibration"]["state"] == "learning"
     assert result["mae_minutes"] < result["rmse_minutes"] <= 0.72 * result["baseline_rmse_minutes"]
 
 

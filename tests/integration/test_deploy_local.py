@@ -200,6 +200,6 @@ def test_run_names_its_first_step_and_leaves_nothing_behind_when_stopped(tmp_pat
         os.killpg(begun.pid, by)
         _, errors = begun.communicate()
 
-    assert first_line.startswith("1/9 build:")
+    assert first_line.startswith("1/10 build:")
     assert (begun.returncode, errors) == (130, f"deploy-local: stopped; the logs are in {logs}\n")
     assert list(scratch.iterdir()) == []

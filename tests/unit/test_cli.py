@@ -23,7 +23,9 @@ from infra.local.demo.demo import DemoReport
 from infra.local.s3 import FolderS3
 from infra.operate.stream_replay import ReplayState
 from tests.builders import small_bundle
+from tests.builders_status import monitor_status
 from tests.kits.cli import Cli
+from training.monitoring.status import GroupStatus
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
@@ -76,6 +78,7 @@ def report(*, lost: int = 0, unlabelled: int = 0, audit_skewed: int = 0) -> Demo
         audit_skewed=audit_skewed,
         model_version="green-2021-01-3f2a9c1d0b7e",
         data="synthetic",
+        monitor=monitor_status(groups=(GroupStatus(group="data", text="Not judged: no whole day yet."),)),
     )
 
 
@@ -179,11 +182,22 @@ def test_folder_that_cannot_be_made_is_one_sentence(cli: Cli, tmp_path: Path) ->
 
 def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(capsys: pytest.CaptureFixture[str]) -> None:
     show_demo(report(), Path("build"), as_json=False)
-    assert "not from New York" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "not from New York" in out
     with pytest.raises(typer.Exit) as ended:
         show_demo(report(lost=1), Path("build"), as_json=True)
     assert ended.value.exit_code == 1
-    assert '"lost": 1' in capsys.readouterr().out
+    result = json.loads(capsys.readouterr().out)
+    assert (result["lost"], result["monitor"]["channel"]) == (1, "stable")
+
+
+def test_demo_ends_with_what_the_monitor_says_so_far(capsys: pytest.CaptureFixture[str]) -> None:
+    show_demo(report(), Path("build"), as_json=False)
+    *_, title, names, _, _miles, bias, coverage, why = capsys.readouterr().out.splitlines()[-7:]
+    assert title == "The monitor, on the rides so far"
+    assert names.split() == ["quantity", "today", "reference", "state"]
+    assert (bias.split()[:2], coverage.split()[-1]) == (["bias,", "minutes"], "ok")
+    assert why == "Not judged: no whole day yet."
 
 
 def test_demo_with_a_predicted_ride_that_is_not_labelled_ends_with_1() -> None:

@@ -28,7 +28,10 @@ from training.data.synthetic import synthetic_rides
 from training.errors import MonthUnavailableError
 from training.model.baseline import Baseline, fit_baseline
 from training.model.bundle import ExportedBundle, write_bundle
+from training.monitoring.calibration_status import CalibrationMode
+from training.monitoring.monitor import MonitorOptions
 from training.monitoring.options import JoinOptions
+from training.monitoring.status import MonitorStatus
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
@@ -80,6 +83,7 @@ class DemoReport:
         audit_lost: Ride events without a result in the archive, or whose result is still missing.
         audit_conflicting: Ride events with two predictions that differ.
         audit_skewed: Predictions that the version which served does not give again.
+        monitor: What the monitor says of the labelled rides: all of today, so no whole day is judged yet.
     """
 
     rides: int
@@ -98,6 +102,7 @@ class DemoReport:
     audit_skewed: int
     model_version: str
     data: Literal["tlc", "synthetic"]
+    monitor: MonitorStatus
 
     @property
     def is_sound(self) -> bool:
@@ -132,6 +137,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         run = _Run(aws, stack, options, display)
         seconds = run.predict(replay, ledger)
         summaries = run.label(replay, ledger, bucket)
+        status = run.monitor(bucket)
         labelled = labelling.copy_labelled(bucket, options.folder / LABELLED_FOLDER)
     accuracy = labelling.accuracy(labelled, baseline.predict(replay.rides.columns))
     return DemoReport(
@@ -151,6 +157,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         audit_skewed=sum(one.n_skewed for one in summaries),
         model_version=", ".join(sorted({version for one in summaries for version in one.by_version})),
         data=data,
+        monitor=status,
     )
 
 
@@ -253,6 +260,17 @@ class _Run:
             outcome_stream=stack.outcomes_stream,
         )
         return labelling.join(bucket, join_options)
+
+    def monitor(self, bucket: Bucket) -> MonitorStatus:
+        """Run the monitor on the labelled rides, with the settings of the deployed function."""
+        self.display.step("comparing the labelled rides with those that the model was trained on")
+        environment = self.stack.monitor.environment
+        options = MonitorOptions(
+            channel=environment["MODEL_CHANNEL"],
+            mode=CalibrationMode(environment["CALIBRATION_MODE"]),
+            stack=environment["STACK_NAME"],
+        )
+        return labelling.monitor(bucket, options, self.aws.client("events"))
 
     @contextmanager
     def _running(self, function: FunctionConfig, log_path: Path) -> Iterator[Runtime]:

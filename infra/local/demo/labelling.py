@@ -4,9 +4,11 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -21,9 +23,17 @@ from infra.operate.streams import publish
 from lambda_function.aws.publisher import Publisher
 from training.data.labelled import FOLDER, LABELLED
 from training.data.rides import Rides
-from training.monitoring.hours import EARLY
+from training.errors import UserError
+from training.monitoring.day_figures import day_figures, day_of
+from training.monitoring.events import EventBus
+from training.monitoring.figures import HourFigures
+from training.monitoring.hours import FIRST, Hour
 from training.monitoring.join import join_hour
+from training.monitoring.judgement import judge
+from training.monitoring.monitor import MonitorOptions, run_monitor
 from training.monitoring.options import JoinOptions
+from training.monitoring.reference import load_reference
+from training.monitoring.status import MonitorStatus, QuantityStatus
 from training.monitoring.summary import FOLDER as SUMMARIES
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
@@ -98,7 +108,33 @@ def archive(
 
 def join(bucket: Bucket, options: JoinOptions) -> list[HourSummary]:
     """Join every hour in which rides arrived. All outcomes have been sent, so no horizon is waited for."""
-    return [join_hour(bucket, hour, options, EARLY) for hour in archived_hours(bucket)]
+    return [join_hour(bucket, hour, options, FIRST) for hour in archived_hours(bucket)]
+
+
+def monitor(bucket: Bucket, options: MonitorOptions, bus: EventBus) -> MonitorStatus:
+    """Run the monitor on the joined hours, and return its status with the values of the day so far.
+
+    The day is not over, so nothing is judged: the quantities are shown beside those of training, without evidence.
+
+    Raises:
+        UserError: A step failed.
+    """
+    run = run_monitor(bucket, options, bus, datetime.now(UTC))
+    if run.failures:
+        step, error = run.failures[0]
+        raise UserError(f"the monitor's step {step!r} failed: {error}") from error
+    if run.status is None:
+        raise UserError("another run of the monitor has stored its status first", "run this again")
+    return msgspec.structs.replace(run.status, quantities=_so_far(bucket, run.status, run.hours))
+
+
+def _so_far(bucket: Bucket, status: MonitorStatus, hours: Sequence[HourFigures]) -> tuple[QuantityStatus, ...]:
+    """Return the quantities of some hours as if they were a day, beside those of the model's reference."""
+    if not hours or status.model_version is None:
+        return status.quantities
+    day = day_figures(day_of(Hour.parse(hours[0].hour)), status.model_version, hours)
+    shown = judge([day], load_reference(bucket, status.model_version), {}).quantities
+    return tuple(msgspec.structs.replace(one, evidence=0.0, state="unknown") for one in shown)
 
 
 def copy_labelled(bucket: Bucket, folder: Path) -> Path:
