@@ -36,5 +36,5 @@ def test_pandas_reads_days_and_adds_them_up(tmp_path: Path, monkeypatch: pytest.
 def test_its_commands_exist() -> None:
     commands: Any = typer.main.get_command(app)
     known = {f"monitor {name}" for name in commands.commands["monitor"].commands}
-    named = set(re.findall(r"ridecast (monitor [a-z]+)", TEXT))
-    assert named == known
+    console = "\n".join(re.findall(r"```console\n(.*?)```", TEXT, flags=re.DOTALL))
+    assert set(re.findall(r"ridecast (monitor [a-z]+)", console)) == known
