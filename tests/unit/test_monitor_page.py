@@ -182,6 +182,13 @@ def test_model_without_intervals_has_no_coverage() -> None:
     assert "% in interval" not in errors_by_day(facts).decode()
 
 
+def test_frozen_calibration_and_what_to_run_are_said() -> None:
+    frozen = CalibrationStatus(state="frozen", text="run `ridecast monitor status` again")
+    page = build_monitor_page(gather_monitor_facts(*watched_bucket([], calibration=frozen))).decode()
+    assert "Calibration is frozen, and the last one serves" in page
+    assert "run <code>ridecast monitor status</code> again" in section(page, "state")
+
+
 def test_one_day_is_drawn_with_its_date() -> None:
     plot = errors_by_day(facts_of(day_figures_of(served_days(1, 0))))
     assert f"{FIRST_SERVED_DAY.item():%d %b %Y}" in plot.decode()

@@ -1,6 +1,7 @@
 """The monitoring page: one HTML file of what monitoring knows about the served model. Equal facts give equal bytes."""
 
 from collections.abc import Callable, Sequence
+from datetime import date
 
 import numpy as np
 
@@ -27,6 +28,7 @@ MIN_SLICE_RIDES = 100
 
 _NO_DAYS = "No whole day has figures yet: a day is stored once all of its hours are joined."
 _NO_REFERENCE = "The served model has no reference, so nothing is compared with training: train it again."
+_NOT_WHOLE = "Every day so far lacks hours, so none is compared with training."
 _STATES = {"ok": "pass", "active": "pass", "alarm": "fail", "frozen": "fail"}
 _N_MOVES_SHOWN = 20
 
@@ -46,14 +48,14 @@ def build_monitor_page(facts: MonitorFacts, plots: Plots | None = None) -> bytes
         f"Monitoring of {status.channel}: {status.model_version or 'no model'}",
         element(
             "header",
-            paragraph(f"Monitoring of channel {status.channel}", class_="kind"),
+            paragraph(f"Monitoring of channel {status.channel}, status of {status.written_at}", class_="kind"),
             element("h1", status.model_version or "no model serves"),
             paragraph(_lead(facts), class_="lead"),
             tiles(_tiles(facts)),
             contents([(anchor, title) for anchor, title, _ in SECTIONS]),
         ),
         element("main", *(section(anchor, title, content(facts, drawn)) for anchor, title, content in SECTIONS)),
-        element("footer", paragraph(f"Written by ridecast from monitor/status.json of {status.written_at}.")),
+        element("footer", paragraph("Written by ridecast from monitor/ of the stack's bucket.")),
     )
 
 
@@ -102,11 +104,11 @@ def errors(facts: MonitorFacts, plots: Plots) -> Html:
 def evidence(facts: MonitorFacts, plots: Plots) -> Html:
     """Show the evidence of both groups by day, and the alarms."""
     if EVIDENCE not in plots or facts.evidence is None:
-        return paragraph(_NO_REFERENCE if not facts.shapes and len(facts.series) else _NO_DAYS, class_="missing")
+        return paragraph(_why_not_compared(facts), class_="missing")
     caption = (
-        "Evidence that days differ from training. It is about 1 while nothing changes. At the end of a day on which a "
-        f"group's mean reaches {THRESHOLD:.0f}, an alarm begins. It stays until a new model serves or somebody "
-        "acknowledges it. False alarms of both groups together are at least 180 days apart in the mean."
+        "Evidence that days differ from training, a million at most. It is small while nothing changes. At the end of "
+        f"a day on which a group's mean reaches {THRESHOLD:.0f}, an alarm begins. It stays until a new model serves "
+        "or somebody acknowledges it. False alarms of both groups together are at least 180 days apart in the mean."
     )
     alarms = facts.evidence.alarms
     rows = [(one.day, one.group, label(one.quantity), one.since, evidence_text(one.evidence)) for one in alarms]
@@ -118,7 +120,7 @@ def evidence(facts: MonitorFacts, plots: Plots) -> Html:
 def shapes(facts: MonitorFacts, plots: Plots) -> Html:
     """Show today's rides beside training, per feature."""
     if not facts.shapes:
-        return paragraph(_NO_REFERENCE if len(facts.series) else _NO_DAYS, class_="missing")
+        return paragraph(_why_not_compared(facts), class_="missing")
     drawn = (
         figure(
             plots[shape_name(one.quantity)],
@@ -194,19 +196,7 @@ def recent_days(facts: MonitorFacts, plots: Plots) -> Html:
     series = facts.series
     if not len(series):
         return paragraph(_NO_DAYS, class_="missing")
-    own = facts.evidence
-    by_day = (
-        {} if own is None else dict(zip(own.days.tolist(), zip(own.data, own.performance, strict=True), strict=True))
-    )
-    rows: list[tuple[object, ...]] = []
-    marked: list[int] = []
-    alarms = {alarm.day for alarm in own.alarms} if own else set()
-    for row in reversed(range(max(0, len(series) - N_RECENT_DAYS), len(series))):
-        day = series.day[row].item()
-        if day in alarms:
-            marked.append(len(rows))
-        found = by_day.get(day)
-        rows.append((whole(f"{day:%a %Y-%m-%d}"), *_cells(series, row), *_evidence_cells(found)))
+    rows, marked = _day_rows(facts)
     heads = (
         "day",
         "rides",
@@ -220,7 +210,7 @@ def recent_days(facts: MonitorFacts, plots: Plots) -> Html:
         "data",
         "performance",
     )
-    note = paragraph("The last two columns are the groups' evidence. Marked days began an alarm.", class_="note")
+    note = paragraph("The last two columns are the groups' evidence. ▲ An alarm began.", class_="note")
     every = table(f"{_last_days(facts).capitalize()}, errors in minutes", heads, rows, marked=marked)
     hours = None
     if HOURS in plots:
@@ -255,6 +245,8 @@ def _lead(facts: MonitorFacts) -> str:
     if alarms:
         named = " and ".join(f"{group.group} since {group.since}" for group in alarms)
         return f"An alarm sounds: {named}. The section State says what moved and what to do."
+    if status.calibration.state == "frozen":
+        return "Calibration is frozen, and the last one serves. The section State says why."
     if not status.groups or any(group.state == "unknown" for group in status.groups):
         return "Not everything is judged yet: see what is missing below."
     return "No alarm sounds."
@@ -294,9 +286,24 @@ def _last_days(facts: MonitorFacts) -> str:
     return _last(min(len(facts.series), N_RECENT_DAYS))
 
 
+def _why_not_compared(facts: MonitorFacts) -> str:
+    if not len(facts.series):
+        return _NO_DAYS
+    return _NOT_WHOLE if facts.bands else _NO_REFERENCE
+
+
 def _said(name: str, state: str, text: str) -> Html:
     mark = element("span", state, class_=_STATES.get(state))
-    return element("li", mark, element("div", element("b", name), paragraph(text or NO_VALUE)))
+    return element("li", mark, element("div", element("b", name), paragraph(_with_code(text or NO_VALUE))))
+
+
+def _with_code(text: str) -> Html:
+    """Return a text in which what stands between backticks is code.
+
+    >>> _with_code("run `a < b` now")
+    'run <code>a &lt; b</code> now'
+    """
+    return join(*(element("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))))
 
 
 def _today(facts: MonitorFacts) -> str:
@@ -348,6 +355,25 @@ def _weighted(shares: Floats, weights: Floats) -> float | None:
     return float(np.average(shares[known], weights=weights[known])) if known.any() else None
 
 
+def _day_rows(facts: MonitorFacts) -> tuple[list[tuple[object, ...]], list[int]]:
+    """Return a row for each of the last days, newest first, and the places of those on which an alarm began."""
+    series, found, alarms = facts.series, dict[date, tuple[float, float]](), set[date]()
+    if facts.evidence:
+        of_groups = zip(facts.evidence.data.tolist(), facts.evidence.performance.tolist(), strict=True)
+        found = dict(zip(facts.evidence.days.tolist(), of_groups, strict=True))
+        alarms = {alarm.day for alarm in facts.evidence.alarms}
+    days: list[tuple[int, date]] = list(enumerate(series.day.tolist()))[-N_RECENT_DAYS:][::-1]
+    rows: list[tuple[object, ...]] = [
+        (
+            whole(f"{day:%a %Y-%m-%d}{' ▲' if day in alarms else ''}"),
+            *_cells(series, row),
+            *_evidence_cells(found.get(day)),
+        )
+        for row, day in days
+    ]
+    return rows, [place for place, (_, day) in enumerate(days) if day in alarms]
+
+
 def _cells(series: DaySeries, row: int) -> tuple[str, ...]:
     counts = (f"{series.n_rides[row]:,.0f}", f"{series.n_judged[row]:,.0f}")
     both = (series.raw, series.served)
@@ -364,7 +390,7 @@ def _cell(quantity: str, value: float) -> str:
 
 
 def _evidence_cells(found: tuple[float, float] | None) -> tuple[str, ...]:
-    return (NO_VALUE, NO_VALUE) if found is None else tuple(evidence_text(float(value)) for value in found)
+    return (NO_VALUE, NO_VALUE) if found is None else tuple(map(evidence_text, found))
 
 
 def _gaps(series: DaySeries) -> Html | None:
