@@ -35,11 +35,13 @@ from lambda_function.aws.telemetry import Telemetry
 from lambda_function.core.archive_lines import decode_lines, encode_lines
 from lambda_function.core.arrays import MAX_UNPACKED_BYTES, read_arrays
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, load_bundle, sha256
+from lambda_function.core.calibration import load_calibration
 from lambda_function.core.events import INVALID_FIELD, REJECT_REASONS, decode_reject, decode_ride_event
+from lambda_function.core.features import feature_matrix
 from lambda_function.core.forest import FOREST_DTYPES, Forest
 from lambda_function.core.kpl import MAGIC, is_aggregated, pack, unpack
 from lambda_function.core.outcomes import decode_outcomes, outcome_minutes
-from lambda_function.errors import ArchiveError, BundleError, ForestError, PredictorError, RejectError
+from lambda_function.errors import ArchiveError, BundleError, CalibrationError, ForestError, PredictorError, RejectError
 from tests.builders import (
     ARRIVAL_TIME_S,
     Arrays,
@@ -51,8 +53,10 @@ from tests.builders import (
     ride_bytes,
     sequence_number,
     small_bundle,
+    small_rides,
     vouched,
 )
+from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of
 from tests.fakes import BUCKET, FakeFunction, FakeS3, point_channel
 from tests.fakes_api import FakeApi, rides_bytes
 from tests.fuzz.inputs import (
@@ -351,7 +355,12 @@ SEGMENTS = (
     b'{"segments":[{"effective_from":"2026-11-21T22:02:30+00:00","arms":[{"model_version":"green-2021-01-3f2a9c1d0b7e",'
     b'"manifest_sha256":"' + b"ab" * 32 + b'","buckets":[0,10000]}],"calibration":null},'
     b'{"effective_from":"1970-01-01T00:00:00Z","arms":[{"model_version":"green-2020-12-000000000000",'
-    b'"manifest_sha256":"' + b"cd" * 32 + b'"}]}],"moved_at":"2026-11-21T22:00:00+00:00"}'
+    b'"manifest_sha256":"'
+    + b"cd" * 32
+    + b'"}],"calibration":{"as_of":"2026-11-21T05","sha256":"'
+    + b"ef" * 32
+    + b'"}}],'
+    b'"moved_at":"2026-11-21T22:00:00+00:00","withdrawn":"green-2021-01-3f2a9c1d0b7e","withdrawn_as_of":"2026-11-22T05"}'
 )
 
 objects_of_any_values = (st.dictionaries(texts, values, max_size=4) | values).map(as_json)
@@ -363,6 +372,30 @@ def run_channel(data: bytes) -> None:
     point_channel(s3, data)
     with pytest.raises(PredictorError):
         ModelStore(s3, BUCKET, "stable", 60.0).refresh()
+
+
+# Calibrations
+
+CALIBRATION = calibration_bytes(calibration_of(interval_bundle().model))
+
+
+def run_calibration(data: bytes) -> None:
+    """Calibrate: one short error, or predictions within the range and their intervals."""
+    model = interval_bundle().model
+    try:
+        calibrated = model.calibrated(load_calibration(model.model_version, AS_OF, None, data))
+    except CalibrationError as error:
+        problem = str(error)
+    else:
+        problem = ""
+    assert len(problem) < 1_500
+    if problem:
+        return
+    rides = small_rides().head(50).columns
+    matrix = feature_matrix(rides)
+    minutes = calibrated.served_minutes(rides, matrix)
+    low, high = calibrated.interval_bounds(matrix, minutes) or (minutes, minutes)
+    assert ((low >= 1.0) & (low <= minutes) & (minutes <= high) & (high <= 60.0)).all()
 
 
 # Failed records and HTTP requests
@@ -450,6 +483,7 @@ TARGETS = {
     "array headers": Target(array_headers(), run_array_header),
     "forests": Target(forest_arrays(), run_forest),
     "channels": Target(mutated(CHANNEL, SEGMENTS) | objects_of_any_values, run_channel),
+    "calibrations": Target(mutated(CALIBRATION) | objects_of_any_values, run_calibration),
     "failed records": Target(
         mutated(b"".join(REJECT_LINES), FAILURE, MARK) | objects_of_any_values, run_failed_records
     ),
