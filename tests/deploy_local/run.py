@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from infra.local.aws import LocalAws
 from infra.local.demo.labelling import archive
@@ -217,7 +218,7 @@ class DeployRun:
             for hour in hours:  # all outcomes are there, so the hours count as joined before their horizon
                 join_hour(bucket, hour, JoinOptions(channel=CHANNEL), FIRST)
             with self._running(outputs["MonitorName"], "monitor.log") as monitor:
-                answer = monitor({})
+                answer: Any = monitor({})
             self._must(answer["hours"] == [str(one) for one in hours], f"the monitor answers {answer}")
             status = load_status(bucket)
             assert status is not None

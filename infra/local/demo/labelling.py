@@ -119,7 +119,7 @@ def monitor(bucket: Bucket, options: MonitorOptions, bus: EventBus) -> MonitorSt
     Raises:
         UserError: A step failed.
     """
-    run = run_monitor(bucket, options, bus, datetime.now(UTC))
+    run = run_monitor(bucket, options, bus, lambda: datetime.now(UTC))
     if run.failures:
         step, error = run.failures[0]
         raise UserError(f"the monitor's step {step!r} failed: {error}") from error
