@@ -126,7 +126,7 @@ class Bench:
     def _truth(self, case: Case) -> Comparison:
         rides = self.load(case.after)
         sides = side_by_side(predictor(self.bundles[case.candidate].model), self._champion(case), rides, rides.head(1))
-        return compare_days(sides.model_days.n_rides, sides.model_days.squares, sides.baseline_days.squares)
+        return compare_days(*(sums[:, 0] for sums in sides.days.squares))
 
     def _champion(self, case: Case) -> Predictor:
         if case.champion:

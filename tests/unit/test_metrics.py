@@ -33,6 +33,7 @@ from training.evaluation.metrics import (
     evaluate,
     measure,
     measure_errors,
+    predictor,
     side_by_side,
 )
 from training.evaluation.slices import by_day, slicings, zone_pairs
@@ -106,6 +107,8 @@ def test_coverage_is_that_of_the_published_intervals() -> None:
     assert bounds
     low, high = bounds
     inside = (low <= RIDES.duration_minutes) & (RIDES.duration_minutes <= high)
+    outside = np.maximum(np.maximum(low - RIDES.duration_minutes, RIDES.duration_minutes - high), 0)
+    assert predictor(model)(RIDES).score_minutes == pytest.approx(high - low + 10 * outside)  # 2 / (1 - 0.8)
     result = evaluate(model, fit_baseline(small_rides()), RIDES, small_rides())
     assert result.coverage == round(float(inside.mean()), 4)
     assert result.width_minutes == round(float((high - low).mean()), 4)
@@ -129,9 +132,24 @@ def test_coverage_and_width_are_means_over_the_slices_rides() -> None:
 def test_sums_by_day_have_both_predictors_squares() -> None:
     sides = side_by_side(off_by(2.0), off_by(3.0), RIDES, small_rides())
     n_rides = np.unique(RIDES.pickup_time.astype("datetime64[D]"), return_counts=True)[1]
-    assert sides.model_days.n_rides.tolist() == n_rides.tolist()
-    assert sides.model_days.squares.tolist() == (4 * n_rides).tolist()
-    assert sides.baseline_days.squares.tolist() == (9 * n_rides).tolist()
+    assert [sums[:, 0].tolist() for sums in sides.days.squares] == [
+        n_rides.tolist(),
+        (4 * n_rides).tolist(),
+        (9 * n_rides).tolist(),
+    ]
+    assert sides.days.covered is None
+
+
+def test_sums_by_day_and_slice_are_those_of_the_slices() -> None:
+    sides = side_by_side(off_by(2.0, covered=np.ones(len(RIDES))), off_by_hour, RIDES, small_rides())
+    n_rides, model, baseline = (sums.sum(axis=0) for sums in sides.slice_days.squares)
+    slices = sides.result.slices
+    assert n_rides.tolist() == [one.model.n_rides for one in slices]
+    assert np.sqrt(model / n_rides) == pytest.approx([one.model.rmse_minutes for one in slices], abs=1e-4)
+    assert np.sqrt(baseline / n_rides) == pytest.approx([one.baseline.rmse_minutes for one in slices], abs=1e-4)
+    days = np.unique(RIDES.pickup_time.astype("datetime64[D]"))
+    assert len(sides.slice_days.squares.n_rides) == len(days)
+    assert sides.slice_days.covered is None  # only one of them has intervals
 
 
 def test_several_blocks_give_the_same_as_one() -> None:

@@ -3,12 +3,21 @@
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
 from lambda_function.core.bundle import Manifest, ModelBundle
 from training.data.months import Month, met_months
 from training.data.rides import Rides
-from training.evaluation.bootstrap import Comparison, compare_days
+from training.evaluation.bootstrap import (
+    Comparison,
+    compare_coverage,
+    compare_days,
+    compare_errors,
+    compare_scores,
+)
 from training.evaluation.gate_rules import (
+    MIN_CHECKED_RIDES,
+    IntervalsCompared,
     RuleResult,
     rule_better,
     rule_coverage,
@@ -20,7 +29,7 @@ from training.evaluation.gate_rules import (
     rule_unseen,
     used_months,
 )
-from training.evaluation.metrics import plain_predictor, predictor, side_by_side
+from training.evaluation.metrics import PairedDays, plain_predictor, predictor, side_by_side
 from training.evaluation.predict_time import predict_time_ratio
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
@@ -72,27 +81,41 @@ def run_gate(
     """
     other = predictor(champion.model) if champion else plain_predictor(fit_baseline(train_rides).predict)
     measured = side_by_side(predictor(candidate.model), other, rides, train_rides)
-    days = measured.model_days
-    comparison = compare_days(days.n_rides, days.squares, measured.baseline_days.squares)
+    result, days = measured.result, measured.days
+    comparison = compare_days(*(sums[:, 0] for sums in days.squares))
+    checked = np.array([one.model.n_rides >= MIN_CHECKED_RIDES for one in result.slices], np.bool_)
+    slices = [one for one, is_checked in zip(result.slices, checked, strict=True) if is_checked]
+    slice_days = measured.slice_days.take(checked)
     manifest, champion_manifest = candidate.model.manifest, champion.model.manifest if champion else None
     against = champion.model_version if champion else None
+    compared = [_compare_intervals(each, manifest, champion_manifest) for each in (days, slice_days)]
     rules = (
         rule_unseen(rides.months, manifest, champion_manifest),
         rule_service(manifest, champion_manifest),
-        rule_better(measured.result, comparison, candidate.model_version, against),
-        rule_slices(measured.result),
-        rule_coverage(measured.result, manifest, champion_manifest),
+        rule_better(result, comparison, candidate.model_version, against),
+        rule_slices(slices, compare_errors(slice_days.squares)),
+        rule_coverage(result, slices, manifest, champion_manifest, *compared),
         rule_parity(candidate),
         rule_size(candidate),
         rule_predict_time(time_ratio(candidate.model, rides)),
     )
     return msgspec.structs.replace(
         _report(candidate, champion, channel, rules),
-        months=measured.result.months,
-        candidate=measured.result.model,
-        champion=measured.result.baseline,
+        months=result.months,
+        candidate=result.model,
+        champion=result.baseline,
         comparison=comparison,
     )
+
+
+def _compare_intervals(days: PairedDays, candidate: Manifest, champion: Manifest | None) -> IntervalsCompared | None:
+    """Compare prediction intervals; return None unless both models have some, of the same level."""
+    if days.covered is None or days.scores is None or candidate.interval is None:
+        return None
+    level = candidate.interval.level
+    if champion is None or champion.interval is None or champion.interval.level != level:
+        return None
+    return IntervalsCompared(compare_coverage(days.covered, level), compare_scores(days.scores))
 
 
 def no_unseen_month(candidate: ExportedBundle, champion: ExportedBundle | None, *, channel: str) -> GateReport:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.features import MINUTES_PER_DAY, RideColumns, feature_matrix
 from training.data.rides import Rides
-from training.evaluation.slices import ALL, Slicing, by_day, slicings, zone_pairs
+from training.evaluation.bootstrap import DaySums
+from training.evaluation.slices import ALL, Slicing, by_day, crossed, slicings, zone_pairs
 from training.model.baseline import Baseline
 from training.model.results import METRIC_DECIMALS, Measured, MonthsResult, SliceResult
 
@@ -46,6 +47,9 @@ class PredictionErrors:
     error_minutes: Floats  # predicted less actual; below 0 if the prediction is too short
     covered: Floats | None = None  # 1 if the published interval contains the actual duration; None without intervals
     width_minutes: Floats | None = None  # from the interval's low to its high end; None without intervals
+    # The width, and per minute outside it 2 / (1 - level) minutes more: the lower, the better. None without intervals.
+    # (Gneiting and Raftery, Strictly Proper Scoring Rules, 2007, equation 43.)
+    score_minutes: Floats | None = None
 
 
 Predictor = Callable[[Rides], PredictionErrors]
@@ -54,6 +58,8 @@ Predictor = Callable[[Rides], PredictionErrors]
 
 def predictor(model: ModelBundle) -> Predictor:
     """Return a bundle's predictor, with its intervals if it has them."""
+    interval = model.manifest.interval
+    penalty = 2 / (1 - interval.level) if interval else 0.0
 
     def predict(rides: Rides) -> PredictionErrors:
         matrix = feature_matrix(rides.columns)
@@ -63,8 +69,11 @@ def predictor(model: ModelBundle) -> Predictor:
         if bounds is None:
             return PredictionErrors(error)
         low, high = bounds
-        covered = (low <= rides.duration_minutes) & (rides.duration_minutes <= high)
-        return PredictionErrors(error, covered.astype(np.float64), high - low)
+        actual = rides.duration_minutes
+        covered = (low <= actual) & (actual <= high)
+        outside = np.maximum(low - actual, 0) + np.maximum(actual - high, 0)
+        score = high - low + outside * penalty
+        return PredictionErrors(error, covered.astype(np.float64), high - low, score)
 
     return predict
 
@@ -77,15 +86,16 @@ def plain_predictor(predict: Callable[[RideColumns], Floats]) -> Predictor:
 class Tally:
     """Sums by slice of one slicing, float64 (n_slices,) each.
 
-    `squares` has square minutes, `absolutes` and `errors` have minutes. `covered` and `width_minutes` stay 0 without
-    intervals.
+    `squares` has square minutes, `absolutes` and `errors` have minutes. `covered`, `width_minutes` and `score_minutes`
+    stay 0 without intervals.
     """
 
     def __init__(self, slicing: Slicing) -> None:
         self.slicing = slicing
         self.has_intervals = False
-        sums = np.zeros((6, len(slicing.names)))
-        self.n_rides, self.squares, self.absolutes, self.errors, self.covered, self.width_minutes = sums
+        sums = np.zeros((7, len(slicing.names)))
+        self.n_rides, self.squares, self.absolutes, self.errors = sums[:4]
+        self.covered, self.width_minutes, self.score_minutes = sums[4:]
 
     def add(self, rides: RideColumns, errors: PredictionErrors) -> None:
         """Add rides and their errors; a ride in no slice of this slicing is not counted."""
@@ -99,6 +109,8 @@ class Tally:
             self.has_intervals = True
             self.covered += self._sums(number, errors.covered)
             self.width_minutes += self._sums(number, errors.width_minutes)
+        if errors.score_minutes is not None:
+            self.score_minutes += self._sums(number, errors.score_minutes)
 
     def _sums(self, number: NDArray[np.intp], values: Floats | None) -> Floats:
         n_slices = len(self.slicing.names)
@@ -119,13 +131,48 @@ class Tally:
         return _round(self.covered[i] / self.n_rides[i]), _round(self.width_minutes[i] / self.n_rides[i])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedDays:
+    """The sums of two predictors over the same rides, by day and slice: float64 (n_days, n_slices) in each."""
+
+    squares: DaySums
+    covered: DaySums | None  # None unless both have intervals
+    scores: DaySums | None  # likewise
+
+    @classmethod
+    def of(cls, model: Sequence[Tally], baseline: Sequence[Tally], n_days: int) -> "PairedDays":
+        """Put tallies by day and something side by side: the slices of the first, those of the second, and so on."""
+
+        def table(tallies: Sequence[Tally], sums: Callable[[Tally], Floats]) -> Floats:
+            return np.hstack([sums(tally).reshape(n_days, -1) for tally in tallies])
+
+        def paired(sums: Callable[[Tally], Floats]) -> DaySums:
+            return DaySums(table(model, lambda tally: tally.n_rides), table(model, sums), table(baseline, sums))
+
+        has_intervals = all(tally.has_intervals for tally in (*model, *baseline))
+        return cls(
+            squares=paired(lambda tally: tally.squares),
+            covered=paired(lambda tally: tally.covered) if has_intervals else None,
+            scores=paired(lambda tally: tally.score_minutes) if has_intervals else None,
+        )
+
+    def take(self, slices: NDArray[np.intp] | NDArray[np.bool_]) -> "PairedDays":
+        """Return some of the slices."""
+
+        def some(sums: DaySums | None) -> DaySums | None:
+            return sums and DaySums(*(one[:, slices] for one in sums))
+
+        squares = DaySums(*(one[:, slices] for one in self.squares))
+        return PairedDays(squares, some(self.covered), some(self.scores))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SideBySide:
     """Two predictors on the same rides."""
 
     result: MonthsResult  # as a whole and by slice; its `baseline` is the second predictor, in the gate the champion
-    model_days: Tally  # the first one's sums by day of pickup
-    baseline_days: Tally  # the second one's
+    days: PairedDays  # by day of pickup, all rides in one slice
+    slice_days: PairedDays  # by day of pickup, in the slices of the result
 
 
 def measure_errors(predicted_minutes: Floats, actual_minutes: Floats) -> Measured:
@@ -155,25 +202,30 @@ def evaluate(model: ModelBundle, baseline: Baseline, rides: Rides, train_rides: 
 
 def side_by_side(model: Predictor, baseline: Predictor, rides: Rides, train_rides: Rides) -> SideBySide:
     """Measure two predictors on the same rides, at least one; arguments as in `evaluate`."""
-    cuts = (ALL, by_day(rides), *slicings(zone_pairs(train_rides)))
-    (whole, days, *parts), (baseline_whole, baseline_days, *baseline_parts) = (
+    days = by_day(rides)
+    kinds = slicings(zone_pairs(train_rides))
+    n_kinds, n_days = len(kinds), len(days.names)
+    cuts = (ALL, days, *kinds, *(crossed(days, kind) for kind in kinds))
+    (whole, by_days, *parts), (other_whole, other_by_days, *other_parts) = (
         _tally_rides(predict, rides, cuts) for predict in (model, baseline)
     )
     coverage, width_minutes = whole.interval_figures(0)
     result = MonthsResult(
         months=tuple(str(month) for month in rides.months),
         model=whole.measured(0),
-        baseline=baseline_whole.measured(0),
+        baseline=other_whole.measured(0),
         coverage=coverage,
         width_minutes=width_minutes,
         slices=tuple(
             SliceResult(part.slicing.by, name, part.measured(i), other.measured(i), *part.interval_figures(i))
-            for part, other in zip(parts, baseline_parts, strict=True)
+            for part, other in zip(parts[:n_kinds], other_parts[:n_kinds], strict=True)
             for i, name in enumerate(part.slicing.names)
             if part.n_rides[i]
         ),
     )
-    return SideBySide(result, days, baseline_days)
+    slice_days = PairedDays.of(parts[n_kinds:], other_parts[n_kinds:], n_days)
+    has_rides = slice_days.squares.n_rides.any(axis=0)
+    return SideBySide(result, PairedDays.of([by_days], [other_by_days], n_days), slice_days.take(has_rides))
 
 
 def arrival_scenarios(columns: RideColumns) -> dict[str, RideColumns]:

@@ -93,6 +93,19 @@ def by_day(rides: Rides) -> Slicing:
     return Slicing("day", names, lambda columns: _wide(columns.pickup_minute) // MINUTES_PER_DAY - first)
 
 
+def crossed(one: Slicing, other: Slicing) -> Slicing:
+    """Return the slicing by two criteria at once: the first slice of one with each of the other, and so on."""
+    n_others = len(other.names)
+    names = tuple(f"{a}, {b}" for a in one.names for b in other.names)
+
+    def number(rides: RideColumns) -> NDArray[np.intp]:
+        first, second = one.number(rides), other.number(rides)
+        is_in_both = (first < len(one.names)) & (second < n_others)
+        return np.where(is_in_both, first * n_others + second, len(names))
+
+    return Slicing(f"{one.by} and {other.by}", names, number)
+
+
 def _wide(numbers: NDArray[np.integer]) -> NDArray[np.intp]:
     """Widen whole numbers: columns may be as narrow as their values allow, results may not."""
     return numbers.astype(np.intp, copy=False)
