@@ -1,7 +1,7 @@
 """`ridecast models list`, `show`, `compare` and `reproduce`: the models in a bucket."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -23,6 +23,8 @@ from infra.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from training.evaluation.compare import PairedResult, SliceDifference
+    from training.registry.bucket import Bucket
     from training.registry.catalog import Model, ModelDetails, Served, SlicePair
 
 _N_SLICES = 8
@@ -97,10 +99,20 @@ def show_command(aws: BucketAws, version: Version, as_json: Json = False) -> Non
 
 
 @expand_options
-def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = False) -> None:
+def compare_command(
+    aws: BucketAws,
+    a: Version,
+    b: Version,
+    test: Annotated[
+        str | None, typer.Option(help="Months to compare on. (default: the latest local month that neither has seen)")
+    ] = None,
+    labelled: Labelled = None,
+    as_json: Json = False,
+) -> None:
     """Compare two versions.
 
-    Prints months, parameters, errors, and the slices that differ most.
+    Prints how they differ in months and parameters, and the difference of their errors on a month that neither has
+    seen: as a whole and by slice, each with an interval.
 
     Example: ridecast models compare stable candidate --stack ridecast
     """
@@ -108,15 +120,18 @@ def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = Fals
     from training.registry.versions import resolve_version
 
     models = aws.open_bucket()
-    found = compare(*(read_details(models, resolve_version(models, one)) for one in (a, b)))
-    slices = [{**msgspec.to_builtins(one), "off_minutes": round(one.off_minutes, 4)} for one in found.slices]
+    versions = [resolve_version(models, one) for one in (a, b)]
+    found = compare(*(read_details(models, version) for version in versions))
+    unseen, problem = _on_unseen(models, versions, aws.open_labelled(labelled) or models, test)
     result = {
         "a": found.a,
         "b": found.b,
+        "unseen": unseen and msgspec.to_builtins(unseen),
+        "unseen_problem": problem,
         "same_validation": found.is_same_validation,
         "differences": {pair.name: [pair.a, pair.b] for pair in found.facts},
         "metrics": {pair.name: [pair.a, pair.b] for pair in found.metrics},
-        "slices": slices,
+        "slices": [{**msgspec.to_builtins(one), "off_minutes": round(one.off_minutes, 4)} for one in found.slices],
     }
     if as_json:
         write_json(result)
@@ -125,11 +140,57 @@ def compare_command(aws: BucketAws, a: Version, b: Version, as_json: Json = Fals
     rows = ((pair.name, value_text(pair.a), value_text(pair.b)) for pair in pairs)
     write_table(f"A: {found.a}\nB: {found.b}", ("", "A", "B"), rows, numeric={"A", "B"})
     if not found.is_same_validation:
-        write_lines(["They were validated on different months: their errors cannot be compared."])
+        write_lines(["They were validated on different months: these errors are of different rides."])
+    if unseen:
+        _write_unseen(unseen)
+        return
+    write_lines([f"Their errors are not compared on new rides: {problem}"])
     if found.slices:
         slice_rows = map(_slice_row, found.slices[:_N_SLICES])
         columns = ("slice", "rides", "A", "B", "B - A")
-        write_table("Slices that differ most, RMSE in minutes", columns, slice_rows, numeric=columns[1:])
+        title = "Slices of the validation months that differ most, RMSE in minutes"
+        write_table(title, columns, slice_rows, numeric=columns[1:])
+
+
+def _on_unseen(
+    models: "Bucket", versions: list[str], labelled: "Bucket", test: str | None
+) -> tuple["PairedResult | None", str]:
+    """Return the comparison on new rides, or None and the reason why there is none."""
+    from lambda_function.errors import BundleError
+    from training.errors import UserError
+    from training.registry.versions import read_stored
+    from training.workflows.compare import compare_on_unseen
+
+    with live_display() as display:
+        display.step("predicting a month that neither has seen")
+        try:
+            bundles = [read_stored(models, version) for version in versions]
+            return compare_on_unseen(bundles[0], bundles[1], labelled, test), ""
+        except (UserError, BundleError) as error:
+            if test:
+                raise
+            return None, str(error)
+
+
+def _write_unseen(unseen: "PairedResult") -> None:
+    """Print the difference on new rides, and the slices that differ most surely."""
+    whole = unseen.difference
+    better = "neither is better by more than chance"
+    if whole.low > 0 or whole.high < 0:
+        better = f"{'A' if whole.low > 0 else 'B'} is better"
+    first = (
+        f"On {months_text(unseen.months)}, which neither has seen: RMSE of A {unseen.a.rmse_minutes:.3f},"
+        f" of B {unseen.b.rmse_minutes:.3f} minutes"
+    )
+    second = (
+        f"B - A: {whole.difference_rmse_minutes:+.3f} [{whole.low:+.3f}, {whole.high:+.3f}] minutes: {better}"
+        f" ({whole.n_rides:,} rides of {whole.n_days} days)"
+    )
+    write_lines([first, second])
+    if unseen.slices:
+        columns = ("slice", "rides", "A", "B", "B - A", "interval")
+        title = "Slices that differ most surely, RMSE in minutes; the intervals are corrected for the number of slices"
+        write_table(title, columns, map(_difference_row, unseen.slices[:_N_SLICES]), numeric=columns[1:])
 
 
 @expand_options
@@ -240,6 +301,12 @@ def _verdict(channel: str, verdict: Any) -> str:
         return f"{channel}: not readable"
     word = "passed" if verdict.get("passed") else "failed"
     return f"{channel}: {word} against {verdict.get('against') or 'nothing'}"
+
+
+def _difference_row(one: "SliceDifference") -> tuple[str, ...]:
+    rmse = (minutes_text(one.a_rmse_minutes), minutes_text(one.b_rmse_minutes))
+    interval = "one day" if one.low is None or one.high is None else f"{one.low:+.1%} to {one.high:+.1%}"
+    return (f"{one.by} {one.name}", f"{one.n_rides:,}", *rmse, f"{one.difference:+.1%}", interval)
 
 
 def _slice_row(one: "SlicePair") -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from tests.builders_channels import gate
 from tests.fakes_kms import KEY as SIGNING_KEY
 from tests.kits.cli import Cli
 from tests.unit.test_channel import DAMAGED
+from tests.unit.test_gate import weak_bundle
 from training.model.bundle import ExportedBundle, write_bundle
 from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
 from training.registry.catalog import MIN_SLICE_RIDES
@@ -150,11 +151,35 @@ def test_slices_of_different_months_are_not_compared(cli: Models) -> None:
     assert cli("compare", THIRD, small_bundle(4).model_version)["slices"] == []
 
 
-def test_models_validated_on_different_months_cannot_be_compared(cli: Models, tmp_path: Path) -> None:
+def test_compare_measures_both_on_a_month_that_neither_has_seen(cli: Models) -> None:
+    weak = weak_bundle()
+    store_bundle(cli.bucket, weak)
+    found = cli("compare", FIRST, weak.model_version, "--test", "2021-03")["unseen"]
+    assert (found["months"], found["a"]["n_rides"]) == (["2021-03"], found["difference"]["n_rides"])
+    assert 0 < found["difference"]["low"] < found["difference"]["difference_rmse_minutes"]
+    assert found["b"]["rmse_minutes"] > found["a"]["rmse_minutes"]
+    whole = next(one for one in found["slices"] if one["name"] == "Manhattan to Manhattan")
+    assert 0 < whole["low"] < whole["difference"] < whole["high"]
+    text = " ".join(cli.run("compare", FIRST, weak.model_version, "--test", "2021-03").split())
+    for part in ("On 2021-03, which neither has seen", "A is better", "Slices that differ most surely"):
+        assert part in text
+
+
+def test_compare_without_an_unseen_month_says_which_one_to_add(cli: Models) -> None:
+    found = cli("compare", FIRST, SECOND)
+    assert found["unseen"] is None
+    assert "add green 2021-03 or a later month" in found["unseen_problem"]
+    assert "no local month is new to both models" in " ".join(cli.run("compare", FIRST, SECOND).split())
+    code, out, err = cli.ended("compare", FIRST, SECOND, "--test", "2021-02")
+    assert (code, out) == (2, "")
+    assert f"{FIRST} has met 2021-02" in err
+
+
+def test_models_validated_on_different_months_are_said_to_be(cli: Models, tmp_path: Path) -> None:
     path = tmp_path / "bucket" / "models" / SECOND / MANIFEST
     manifest = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**manifest, "validate_months": ["2021-03"]}))
-    assert "their errors cannot be compared" in cli.run("compare", FIRST, SECOND)
+    assert "these errors are of different rides" in " ".join(cli.run("compare", FIRST, SECOND).split())
     assert cli("compare", FIRST, SECOND)["same_validation"] is False
 
 

@@ -29,7 +29,7 @@ from training.evaluation.gate_rules import (
     rule_unseen,
     used_months,
 )
-from training.evaluation.metrics import PairedDays, plain_predictor, predictor, side_by_side
+from training.evaluation.metrics import PairedDays, Predictor, plain_predictor, predictor, side_by_side
 from training.evaluation.predict_time import predict_time_ratio
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
@@ -74,13 +74,15 @@ def run_gate(
     *,
     channel: str,
     time_ratio: Callable[[ModelBundle, Rides], float] = predict_time_ratio,
+    predictor_of: Callable[[ModelBundle], Predictor] = predictor,
 ) -> GateReport:
     """Apply all the rules to a candidate, on at least one ride. An empty channel has the baseline as its champion.
 
-    The candidate's training rides are those that the baseline is fitted on, and they make zone pairs known.
+    The candidate's training rides are those that the baseline is fitted on, and they make zone pairs known. The last
+    two arguments are for those who gate many pairs: how to time a model, and how to predict with it.
     """
-    other = predictor(champion.model) if champion else plain_predictor(fit_baseline(train_rides).predict)
-    measured = side_by_side(predictor(candidate.model), other, rides, train_rides)
+    other = predictor_of(champion.model) if champion else plain_predictor(fit_baseline(train_rides).predict)
+    measured = side_by_side(predictor_of(candidate.model), other, rides, train_rides)
     result, days = measured.result, measured.days
     comparison = compare_days(*(sums[:, 0] for sums in days.squares))
     checked = np.array([one.model.n_rides >= MIN_CHECKED_RIDES for one in result.slices], np.bool_)
