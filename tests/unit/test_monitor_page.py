@@ -225,6 +225,7 @@ def test_calibrations_that_follow_each_other_share_a_row(facts: MonitorFacts) ->
     assert "v2 model" in text
 
 
+@pytest.mark.slow
 def test_a_year_is_a_page_of_at_most_1_5_megabytes() -> None:
     assert len(build_monitor_page(facts_of(day_figures_of(served_days(300, 66))))) < 1_500_000
 
