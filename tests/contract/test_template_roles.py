@@ -129,7 +129,7 @@ ALLOWED = {
         *READ_MODELS,
         READ_CALIBRATIONS,
         ("s3:GetObject", HISTORIES),
-        *(("s3:PutObject", target) for target in (MODELS, CHANNELS, HISTORIES)),
+        *(("s3:PutObject", target) for target in (MODELS, CALIBRATIONS, CHANNELS, HISTORIES)),
         ENCRYPT,
         FIND_THE_STACK,
     },

@@ -28,6 +28,8 @@ COMMANDS = {
         "models rollback {first} --bucket {bucket}",
         "models restore --channel lost --bucket {bucket}",
         "models history --bucket {bucket}",
+        "models calibrate --off --bucket {bucket}",
+        "models calibrate --resume --bucket {bucket}",
         "models show stable --bucket {bucket}",
         "models compare {first} {second} --bucket {bucket}",
         "models release {second} --judge-only --channel trial --test 2021-03 --bucket {bucket}",

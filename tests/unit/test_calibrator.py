@@ -194,6 +194,18 @@ def test_each_joined_hour_is_a_tick_and_whole_days_of_the_past_are_one() -> None
     assert len(channel(bucket).segments) == 2
 
 
+def test_less_than_a_day_is_learned_and_does_not_serve() -> None:
+    bucket = serving_bucket()
+    for number in range(22):
+        put_hour(bucket, FIRST_DAY + number)
+    joined = [FIRST_DAY + number for number in range(22)]
+    status = run(bucket, joined, FIRST_DAY + 25, HOURLY)
+    assert (status.state, status.as_of, len(stored(bucket))) == ("learning", None, 22)
+    assert status.text == "Less than a day has been learned from yet, so the raw model serves."
+    put_hour(bucket, FIRST_DAY + 22)
+    assert run(bucket, [*joined, FIRST_DAY + 22], FIRST_DAY + 26, HOURLY).as_of == str(FIRST_DAY + 23)
+
+
 def test_hourly_tick_waits_for_a_missing_hour() -> None:
     joined = [FIRST_DAY + number for number in (0, 1, 3)]
     first = FIRST_DAY + 2

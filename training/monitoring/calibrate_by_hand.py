@@ -98,7 +98,7 @@ def calibrate_by_hand(
         )
     replay = _Replay(bucket, model, each)
     state, frozen = replay.run(first, end)
-    if not state.has_learned and not frozen:
+    if not state.may_serve and not frozen:
         raise UserError(
             f"no labelled ride from {first} to {end} teaches anything", "join these hours with `ridecast outcomes join`"
         )
@@ -120,7 +120,7 @@ def resume_calibration(
     since = Hour.of((mover or this_mover()).clock() - timedelta(days=REPLAY_DAYS))
     states = CalibrationStates(bucket, held.model_version)
     newest = states.newest(since)
-    if newest is None or not newest.has_learned:
+    if newest is None or not newest.may_serve:
         raise UserError(
             f"nothing learned in the last {REPLAY_DAYS} days is stored for {held.model_version}",
             "calibrate with `ridecast models calibrate --from DAY --to DAY --resume`",

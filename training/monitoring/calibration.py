@@ -68,6 +68,10 @@ WINDOW_HOURS, LONG_WINDOW_HOURS = 24, 72
 """A tick is frozen by what the hours of the last day show together, or of the last three days: one hour may have few
 rides."""
 
+MIN_HOURS = 23
+"""What was learned serves after a day, or the one that a clock change shortens: less may be too little to see that
+outcomes are missing."""
+
 N_SCORES = 120
 MIN_SCORE, MAX_SCORE = 0.02, 50.0
 """Errors in half-widths are counted in so many bins, equal in the logarithm; the ends' bins are open."""
@@ -129,9 +133,18 @@ class CalibrationState(Calibration, frozen=True, kw_only=True):
         return self.learned_at != self.began
 
     @property
+    def may_serve(self) -> bool:
+        """Whether a tick has learned from rides, and looked at a day at least."""
+        return self.has_learned and _hours_from(self.began, self.learned_at) >= MIN_HOURS
+
+    @property
     def has_new_weights(self) -> bool:
-        """Whether the tick of this state has learned from a ride, so that a channel should serve it."""
-        return self.has_learned and self.learned_at == self.as_of
+        """Whether the tick of this state has learned, so that a channel should serve it."""
+        return self.may_serve and self.learned_at == self.as_of
+
+
+def _hours_from(one: str, other: str) -> float:
+    return (Hour.parse(other).start - Hour.parse(one).start).total_seconds() / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,8 +362,7 @@ def _counted(
 
 def _learned(state: CalibrationState, sums: HourSums, level: float | None) -> CalibrationState:
     """Return the state with the sums added to the decayed ones, and the weights and the interval scale of them all."""
-    n_hours = (Hour.parse(state.as_of).start - Hour.parse(state.learned_at).start).total_seconds() / 3600
-    decay = round(0.5 ** (n_hours / HALF_LIFE_HOURS), _DECAY_DECIMALS)
+    decay = round(0.5 ** (_hours_from(state.learned_at, state.as_of) / HALF_LIFE_HOURS), _DECAY_DECIMALS)
     cell_sums = tuple(
         tuple(_rounded(old * decay + new) for old, new in zip(old_row, new_row, strict=True))
         for old_row, new_row in zip(state.cell_sums, sums.cell_sums.tolist(), strict=True)

@@ -96,7 +96,7 @@ def calibrate_due(
         return _status_off(mode, held)
     states = CalibrationStates(bucket, held.model_version)
     state = _Ticks(states, mode, frozenset(joined), now, options).run()
-    if state and state.has_learned and is_to_serve(held, state):
+    if state and is_to_serve(held, state):
         data = states.read(state.learned_at)
         delay_s = options.activation_delay_s
         held = calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s).now
@@ -106,6 +106,8 @@ def calibrate_due(
 def is_to_serve(held: Channel, state: CalibrationState) -> bool:
     """Return whether the channel should move to what a state has learned: not to what was withdrawn or is older."""
     as_of = held.segments[0].as_of
+    if not state.may_serve:
+        return False
     if held.withdrawn == served_version(state.model_version, state.learned_at):
         return False
     return as_of is None or as_of < state.learned_at
@@ -217,8 +219,9 @@ def _status(
 ) -> CalibrationStatus:
     as_of = held.segments[0].as_of
     note = _note(state, damaged)
-    if state is None or not (state.has_learned or state.frozen):
-        text = f"No labelled ride has been learned from yet, so the raw model serves{note}."
+    if state is None or not (state.may_serve or state.frozen):
+        learned = "Less than a day" if state and state.has_learned else "No labelled ride"
+        text = f"{learned} has been learned from yet, so the raw model serves{note}."
         since = state.began if state else None
         return CalibrationStatus(mode=mode, state="learning", as_of=as_of, since=_iso(since), text=text)
     counted = CalibrationStatus(

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from infra.local.aws import ACCOUNT_ID, REGION
 from infra.stack.template import TEMPLATE
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
+from lambda_function.core.calibration import calibration_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from lambda_function.core.events import encode_reject
 from lambda_function.core.processor import process
@@ -30,6 +31,8 @@ from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, Operator
 from training.model.bundle import write_bundle
+from training.monitoring.calibration import encode_state, first_state
+from training.monitoring.hours import Hour
 from training.registry.channel_history import history_key
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
@@ -93,6 +96,16 @@ def store_work(account: Account) -> None:
     ):
         s3.delete_object(Bucket=account.bucket, Key=done)
     store_rides(account)
+    store_calibration(account)
+
+
+def store_calibration(account: Account) -> None:
+    """Store what the first model has learned until now."""
+    now = Hour.of(datetime.now(UTC))
+    before = first_state(FIRST.model_version, now + -24)
+    learned = msgspec.structs.replace(before, as_of=str(now), learned_at=str(now))
+    key = calibration_key(FIRST.model_version, learned.as_of)
+    account.aws.client("s3").put_object(Bucket=account.bucket, Key=key, Body=encode_state(learned))
 
 
 def store_rides(account: Account) -> None:
