@@ -121,10 +121,15 @@ def promote_command(
 
     Example: ridecast models promote candidate --stack ridecast
     """
+    from lambda_function.core.calibration import split_version
+    from training.errors import UserError
     from training.registry.channels import promote
     from training.registry.versions import resolve_version
     from training.tracking.mirror import follow
 
+    if split_version(version)[1]:
+        hint = "leave out the part from +; `ridecast models rollback` goes back to one of a channel's calibrations"
+        raise UserError(f"{version} is a model with a calibration, and a promotion is of a model", hint)
     models = aws.open_bucket()
     signer = aws.signer(signing_key)
     found, delay_s = resolve_version(models, version), aws.activation_delay_s(activation_delay)

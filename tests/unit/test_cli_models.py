@@ -268,6 +268,12 @@ def test_calibrated_version_is_shown_as_it_serves(cli: Models) -> None:
     assert f"{FIRST}+{AS_OF}" in cli.run("history")
 
 
+def test_served_version_of_a_prediction_names_its_model_and_cannot_be_promoted(cli: Models) -> None:
+    assert cli("show", f"{FIRST}+{AS_OF}")["model_version"] == FIRST
+    gate(cli.bucket, 2, against=1)
+    assert "is a model with a calibration, and a promotion is of a model" in cli.refuses("promote", f"{SECOND}+{AS_OF}")
+
+
 DAMAGED_BY_COMMAND = [
     ["list"],
     ["show", "stable"],

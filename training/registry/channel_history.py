@@ -292,9 +292,5 @@ def _decode_entry(bucket: Bucket, channel: str, key: str, data: bytes) -> Histor
         raise BucketError(bucket.name, key, f"holds no history entry: it {error.problem}") from error
 
 
-def _time(parsed_key: re.Match[str]) -> datetime:
-    return datetime.strptime(parsed_key[1], _KEY_TIME).replace(tzinfo=UTC)
-
-
 def _prefix(channel: str) -> str:
     return f"history/{channel}/"

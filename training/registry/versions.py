@@ -14,7 +14,7 @@ from lambda_function.core.bundle import (
     load_bundle,
     sha256,
 )
-from lambda_function.core.calibration import Calibration, calibration_key, load_calibration
+from lambda_function.core.calibration import Calibration, calibration_key, load_calibration, split_version
 from lambda_function.core.channel import Channel, channel_key
 from lambda_function.errors import BundleError
 from training.errors import BucketError, NoSuchVersionError
@@ -57,13 +57,17 @@ def read_channels(bucket: Bucket) -> dict[str, Channel]:
 
 
 def resolve_version(bucket: Bucket, name: str) -> str:
-    """Return the version that a name means: a version, a channel that points at one, or the beginning of a version.
+    """Return the model version that a name means.
+
+    A name is a version, a channel that points at one, the beginning of a version, or the served version of a
+    prediction, whose calibration is left out.
 
     Raises:
         NoSuchVersionError: The name fits no version, or it is the beginning of several.
     """
     versions = stored_versions(bucket)
     pointed = read_channels(bucket)
+    name, _ = split_version(name)
     if name in versions:
         return name
     if name in pointed:
