@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from training.evaluation.backtest import backtest
 from training.evaluation.gate import GateReport, report_lines, run_gate
 from training.evaluation.gate_rules import MIN_SLICE_RIDES
 from training.evaluation.metrics import evaluate
+from training.evaluation.slices import AIRPORTS
 from training.model.baseline import fit_baseline
 from training.model.bundle import REFERENCE, ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
@@ -159,9 +160,36 @@ def test_same_rides_train_to_the_same_bytes_in_any_process() -> None:
 FIRST_OF_2023, JANUARY_2023 = "2023-01,2023-02", "2023-01"
 
 
+def as_they_are(rides: Rides) -> Rides:
+    return rides
+
+
+def without_long_rides(rides: Rides) -> Rides:
+    return rides.take(~(rides.columns.trip_distance_miles >= 5.0))  # rides without a distance stay
+
+
+def with_half_durations(rides: Rides) -> Rides:
+    return replace(rides, duration_minutes=np.maximum(rides.duration_minutes / 2, 1.0))
+
+
+def with_swapped_zones(rides: Rides) -> Rides:
+    columns = rides.columns
+    swapped = replace(columns, pickup_zone=columns.dropoff_zone, dropoff_zone=columns.pickup_zone)
+    return replace(rides, columns=swapped)
+
+
+def with_longer_airport_rides(rides: Rides) -> Rides:
+    zones = list(AIRPORTS.values())
+    is_airport = np.isin(rides.columns.pickup_zone, zones) | np.isin(rides.columns.dropoff_zone, zones)
+    longer = np.minimum(rides.duration_minutes * np.where(is_airport, 1.3, 1.0), 60.0)
+    return replace(rides, duration_minutes=longer)
+
+
 @cache
-def bundle_of(train_months: str, n_trees: int = PARAMETERS["max_iter"], below_miles: float = np.inf) -> ExportedBundle:
-    """Return a model without intervals, fitted on rides below a distance. The validation month is only a name."""
+def bundle_of(
+    train_months: str, n_trees: int = PARAMETERS["max_iter"], change: Callable[[Rides], Rides] = as_they_are
+) -> ExportedBundle:
+    """Return a model without intervals, fitted on changed rides. The validation month is only a name."""
     parameters = {**PARAMETERS, "max_iter": n_trees}
     facts = TrainingFacts(
         service="green",
@@ -170,8 +198,7 @@ def bundle_of(train_months: str, n_trees: int = PARAMETERS["max_iter"], below_mi
         parameters=parameters,
         metrics={},
     )
-    rides = real_rides(train_months)
-    rides = rides.take(~(rides.columns.trip_distance_miles >= below_miles))  # rides without a distance stay
+    rides = change(real_rides(train_months))
     return export_bundle(fit_forest(rides, parameters), rides, facts)
 
 
@@ -202,9 +229,30 @@ def test_worse_model_fails_as_worse_and_in_its_slices() -> None:
 
 def test_model_better_as_a_whole_does_not_pass_with_a_worse_slice() -> None:
     """It has learnt from no ride of 5 miles or more; the 20 trees in the channel have."""
-    report = gate(bundle_of(JANUARY_2023, below_miles=5.0), bundle_of(JANUARY_2023, n_trees=20))
+    report = gate(bundle_of(JANUARY_2023, change=without_long_rides), bundle_of(JANUARY_2023, n_trees=20))
     assert failed_rules(report) == ["no slice is worse"]
     assert "distance 10 to 20" in report.rules[3].seen
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        (with_half_durations, "beats the model in the channel"),
+        (with_swapped_zones, "beats the model in the channel"),
+        (with_longer_airport_rides, "no slice is worse"),
+    ],
+)
+def test_model_of_spoilt_rides_fails(change: Callable[[Rides], Rides], failed: str) -> None:
+    """The champion is a model of the year before: without the fault, the candidate would be better."""
+    report = gate(bundle_of(FIRST_OF_2023, 100, change), bundle_of("2022-01", 100))
+    assert failed in failed_rules(report), "\n".join(report_lines(report))
+    if change is with_longer_airport_rides:
+        assert report.rules[2].passed
+        assert "airport LaGuardia" in report.rules[3].seen
+
+
+def test_first_model_of_half_durations_fails() -> None:
+    assert not gate(bundle_of(FIRST_OF_2023, 100, with_half_durations), None).passed
 
 
 def test_no_large_slice_is_worse_than_the_baseline() -> None:

@@ -25,6 +25,7 @@ from tests.builders_report import (
     gate_report,
     manifest,
     measured,
+    months_result,
     predicted_rides,
     slice_result,
     whole_facts,
@@ -101,6 +102,17 @@ def test_failed_verdict_has_a_line_for_each_rule() -> None:
     assert "Failed for the channel stable" in text
     assert "✓ pass size" in text
     assert "✗ fail coverage" in text
+
+
+def test_headline_is_the_unseen_month_where_there_is_one() -> None:
+    validated = evaluation()
+    only_validated = msgspec.structs.replace(validated, test=None)
+    unseen = msgspec.structs.replace(months_result(months=("2021-04",)), model=measured(4.44))
+    text = page_of(whole_facts(evaluation=only_validated, unseen=unseen)).text
+    assert "The figures are of 2021-04 , which it has not seen." in text
+    assert text.index("4.44") < text.index("2021-02 this model")
+    text = page_of(whole_facts(evaluation=only_validated)).text
+    assert "The figures are of 2021-02 , its validation months: no later month was local." in text
 
 
 def test_warning_of_the_gate_is_shown_as_one() -> None:

@@ -49,6 +49,7 @@ class ReportFacts:
     rides: PredictedRides  # validation rides and their predictions
     importance: tuple[FeatureImportance, ...]  # of groups of features and of each feature alone
     evaluation: Evaluation | None = None  # None if the bundle has none
+    unseen: MonthsResult | None = None  # on months that no choice can have been made on; None if none is local
     previous: PreviousModel | None = None  # the model that this one replaces, if any
     ageing: tuple[AgeRow, ...] = ()  # of a backtest, or of this model on later months; in any order
     verdict: GateReport | None = None
@@ -58,10 +59,15 @@ class ReportFacts:
 
     @property
     def results(self) -> tuple[MonthsResult, ...]:
-        """The results of the evaluation: validation months, then test months."""
-        if self.evaluation is None:
-            return ()
-        return tuple(result for result in (self.evaluation.validate, self.evaluation.test) if result)
+        """The results by month: the headline's first, which are of unseen months if there are some."""
+        evaluation = self.evaluation
+        parts = (self.unseen, evaluation and evaluation.test, evaluation and evaluation.validate)
+        return tuple(result for result in parts if result)
+
+    @property
+    def is_headline_unseen(self) -> bool:
+        """Whether the first of the results are of months that the model was not validated on."""
+        return bool(self.results) and self.results[0].months != self.manifest.validate_months
 
 
 def gather_facts(

@@ -64,7 +64,13 @@ def _summary(facts: ReportFacts) -> Html:
     sentence = (
         f"Predicts how long {manifest.service}-taxi rides in New York City take. Trained on {n_rides:,} rides of "
     )
-    return join(sentence, _months(manifest.train_months), "; measured on ", _months(manifest.validate_months), ".")
+    trained = join(sentence, _months(manifest.train_months))
+    if not facts.results:
+        return join(trained, "; validated on ", _months(manifest.validate_months), ".")
+    months = _months(facts.results[0].months)
+    if facts.is_headline_unseen:
+        return join(trained, ". The figures are of ", months, ", which it has not seen.")
+    return join(trained, ". The figures are of ", months, ", its validation months: no later month was local.")
 
 
 def _months(months: tuple[str, ...]) -> Html:

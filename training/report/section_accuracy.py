@@ -37,7 +37,7 @@ def metrics(facts: ReportFacts, _: Plots) -> Html:
     """Show the model beside the baseline and the previous model."""
     if not facts.results:
         return paragraph(NOT_EVALUATED, class_="missing")
-    rows = [row for number, result in enumerate(facts.results) for row in _metric_rows(facts, result, first=not number)]
+    rows = [row for result in facts.results for row in _metric_rows(facts, result)]
     return join(
         table(
             "Errors on months that the model was not trained on, in minutes",
@@ -117,10 +117,10 @@ def plot_name(result: MonthsResult, kind: str) -> str:
     return f"slices_{kind.replace(' ', '_')}_{'_'.join(result.months)}"
 
 
-def _metric_rows(facts: ReportFacts, result: MonthsResult, *, first: bool) -> list[tuple[object, ...]]:
+def _metric_rows(facts: ReportFacts, result: MonthsResult) -> list[tuple[object, ...]]:
     months, baseline = ", ".join(result.months), result.baseline.rmse_minutes
     models: list[tuple[object, Measured]] = [(element("b", "this model"), result.model)]
-    if first and facts.previous:
+    if facts.previous and result.months == facts.rides.months:
         models.append((f"previous: {facts.previous.model_version}", facts.previous.errors))
     return [
         *((months, name, *error_cells(errors), against(errors.rmse_minutes, baseline)) for name, errors in models),
@@ -142,7 +142,9 @@ def _previous_note(previous: PreviousModel | None) -> Html:
     if previous is None:
         return paragraph("No previous model: the channel stable held no version before this one.", class_="missing")
     if not previous.trained_on:
-        return paragraph(f"Neither {previous.model_version} nor this model was trained on these months.", class_="note")
+        return paragraph(
+            f"Neither {previous.model_version} nor this model was trained on the validation months.", class_="note"
+        )
     months = ", ".join(previous.trained_on)
     text = f"{previous.model_version} was trained on {months}. Its errors there are lower than on new months."
     return paragraph(text, class_="note")

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from lambda_function.errors import BundleError
 from training.data.contract import RULES, check_contract
-from training.data.months import parse_days
+from training.data.months import met_months, parse_days
+from training.data.rides import Rides
 from training.errors import UserError
 from training.evaluation.backtest import ageing
 from training.evaluation.gate import GateReport, decode_gate_report
+from training.evaluation.gate_rules import used_months
+from training.evaluation.metrics import evaluate
 from training.model.baseline import fit_baseline
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
@@ -81,8 +84,11 @@ def draw_report(
         source.load(parse_days(",".join(months))) for months in (manifest.train_months, manifest.validate_months)
     )
     breaches = check_contract((*train_rides.sources, *rides.sources), RULES)  # training allowed each of them
+    baseline = fit_baseline(train_rides)
+    new_rides = _new_rides(bundle, source, verdict)
     facts = replace(
-        gather_facts(bundle, rides, fit_baseline(train_rides), previous),
+        gather_facts(bundle, rides, baseline, previous),
+        unseen=evaluate(bundle.model, baseline, new_rides, train_rides) if new_rides else None,
         ageing=ageing(bundle.model, train_rides, source.local_months, source.load),
         verdict=verdict,
         breaches=tuple(map(str, breaches)),
@@ -90,6 +96,18 @@ def draw_report(
     )
     plots = draw_plots(facts)
     return {REPORT: build_report(facts, plots), **{f"plots/{name}.svg": svg for name, svg in plots.items()}}
+
+
+def _new_rides(bundle: ExportedBundle, source: RideSource, verdict: GateReport | None) -> Rides | None:
+    """Return the rides that the gate judged on, or else those of the first local month after all that the model met."""
+    met = used_months(bundle.model.manifest)
+    judged = parse_days(",".join(verdict.months)) if verdict and verdict.months else ()
+    later = sorted(month for month in source.local_months if month > max(met))
+    months = judged if judged and not met_months(judged, met) else later[:1]
+    try:
+        return source.load(months) if months else None
+    except UserError:
+        return None  # the gate's rides may be gone since: then the validation months head the report
 
 
 def _verdict(artifacts: dict[str, bytes]) -> GateReport | None:
