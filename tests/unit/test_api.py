@@ -16,23 +16,27 @@ from lambda_function.api.openapi import openapi_json
 from lambda_function.api.rides import MAX_BODY_BYTES, MAX_RIDES, prediction_id
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.core.events import REJECT_REASONS
+from lambda_function.core.processor import process
 from lambda_function.errors import ConfigurationError
 from tests.builders import (
     ARRIVAL_TIME_S,
     event_id,
     interval_bundle,
     invocation,
+    kinesis_records,
     raw_ride_bytes,
     ride_bytes,
     ride_event,
     small_bundle,
 )
-from tests.fakes import BUCKET, FakeFunction, damage_bundle, publish_bundle
+from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of
+from tests.fakes import BUCKET, EARLY, FakeFunction, damage_bundle, publish_bundle
 from tests.fakes_api import JSON, PROBLEM, FakeApi, assert_is_problem, rides_bytes
 from tests.fuzz.inputs import as_json, values
 from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
-from training.registry.channels import Mover
+from training.registry.bucket import Bucket
+from training.registry.channels import Mover, calibrate_channel
 
 TOO_DEEP = b"[" * 200_000
 
@@ -287,6 +291,20 @@ def test_model_route_describes_the_served_model(api: FakeApi) -> None:
         "loaded_at": "2021-01-05T08:15:10+00:00",
         "served_version": manifest.model_version,
     }
+
+
+def test_calibrated_channel_is_served_with_the_bytes_of_its_calibrated_model() -> None:
+    api, model = FakeApi(interval_bundle()), interval_bundle().model
+    calibration = calibration_of(model)
+    calibrate_channel(Bucket(api.s3, BUCKET), "stable", calibration_bytes(calibration), mover=EARLY)
+
+    found = api.predict(ride_bytes()).json
+
+    assert found["version"] == f"{model.model_version}+{AS_OF}"
+    ((_, data),) = process(kinesis_records(ride_bytes()), model.calibrated(calibration)).entries
+    assert {**found, "prediction_id": ""} == {**json.loads(data), "prediction_id": ""}
+    facts = api.ask("GET", "/model").json
+    assert (facts["model_version"], facts["served_version"]) == (model.model_version, found["version"])
 
 
 def test_model_without_intervals_has_no_level(api: FakeApi) -> None:
