@@ -203,6 +203,7 @@ def test_day_without_judged_rides_is_a_gap_and_not_today() -> None:
     facts = facts_of([*days, empty[-1]])
     assert np.isnan(facts.series.raw.rmse_minutes[-1])
     assert facts.shapes[0].today.sum() == pytest.approx(1)
+    assert "nan" not in page_of(facts).text.lower().split()
     assert errors_by_day(facts)
     assert records_by_day(facts.series)
 
