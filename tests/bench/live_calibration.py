@@ -15,12 +15,14 @@ reports:
     --unreported-over 30  outcomes of longer rides never arrive
     --unit seconds        outcomes are in another unit: seconds or hours
 
-Prints a table by month, or one line of JSON with --json. --plot FILE.svg draws error and coverage by day.
+Prints a table by month, or one line of JSON with --json. --plot FILE.svg draws error and coverage by day. --cost
+1000000 measures one tick with an hour of so many of these rides instead: CPU and memory.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,11 +34,23 @@ from numpy.typing import NDArray
 from infra.cli.output import live_display, write_lines, write_table
 from lambda_function.core.bundle import ModelBundle
 from tests.bench.figures import svg_axes
-from tests.kits.live_rides import HORIZON_S, RUN_AND_ACTIVATION_S, LiveRides, Served, each_day, each_hour, serve
+from tests.bench.timing import peak_bytes
+from tests.kits.live_rides import (
+    HORIZON_S,
+    RUN_AND_ACTIVATION_S,
+    LiveRides,
+    Served,
+    each_day,
+    each_hour,
+    labelled_hour,
+    serve,
+)
 from training.data.load import tlc_months
 from training.data.months import Service, parse_months
-from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
+from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, take_columns
 from training.errors import UserError
+from training.monitoring.calibration import first_state, tick
+from training.monitoring.hours import Hour
 from training.workflows.pipeline import train
 
 TICKS = {"daily": each_day, "hourly": each_hour}
@@ -105,7 +119,7 @@ def load(service: Service, months: str) -> Rides:
 def measure(live: LiveRides, served: Served) -> list[MonthFigures]:
     """Return the figures of each month of rides (n,)."""
     month_of = live.pickup_time.astype("datetime64[M]")
-    ends = np.array([f"{tick.state.as_of}:00" for tick in served.ticks], "datetime64[s]") - np.timedelta64(12, "h")
+    ends = np.array([f"{one.state.as_of}:00" for one in served.ticks], "datetime64[s]") - np.timedelta64(12, "h")
     figures = []
     for month in np.unique(month_of):
         rows = month_of == month
@@ -167,6 +181,18 @@ def plot_days(live: LiveRides, served: Served, path: Path) -> None:
             axes.legend(frameon=False)
 
 
+def show_cost(model: ModelBundle, live: LiveRides, n_rides: int) -> None:
+    """Tick once with an hour of so many rides, and print CPU and what the peak of memory rises by."""
+    rows = np.resize(np.arange(len(live)), n_rides)
+    hour = Hour.of(float(live.arrival_s[0]))
+    labelled = labelled_hour(hour, take_columns(live.columns, rows), live.duration_minutes[rows])
+    state = first_state(model.model_version, hour)
+    before_bytes, started_s = peak_bytes(), time.process_time()
+    tick(model, state, [labelled], hour + 1)
+    cpu_s, memory_mb = time.process_time() - started_s, (peak_bytes() - before_bytes) / 1e6
+    write_lines([f"a tick with {n_rides:,} rides: {cpu_s:.2f} s of CPU, {memory_mb:.0f} MB beside the rides"])
+
+
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.live_calibration", description="See the docstring.")
     parser.add_argument("--service", default="yellow", choices=("green", "yellow"))
@@ -180,6 +206,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--unreported-over", type=float, default=np.inf, metavar="MINUTES")
     parser.add_argument("--unit", default="minutes", choices=sorted(UNITS))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cost", type=int, default=0, metavar="RIDES", help="measure a tick with so many rides")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(arguments)
@@ -193,6 +220,9 @@ def main(arguments: Sequence[str]) -> int:
         model = train_model(chosen.service, chosen.train)
         display.step(f"serving {chosen.months}")
         live = LiveRides.of(load(chosen.service, chosen.months))
+        if chosen.cost:
+            show_cost(model, live, chosen.cost)
+            return 0
         producer = Producer(chosen.garbage, chosen.missing, chosen.unreported_over, chosen.unit, chosen.seed)
         outcomes = producer.outcomes(live.duration_minutes)
         delay_s = 0.0 if chosen.at_once else HORIZON_S + RUN_AND_ACTIVATION_S + chosen.late_hours * 3600
@@ -200,7 +230,7 @@ def main(arguments: Sequence[str]) -> int:
     figures = measure(live, served)
     if chosen.plot:
         plot_days(live, served, chosen.plot)
-    reasons = sorted({tick.frozen.reason for tick in served.ticks if tick.frozen})
+    reasons = sorted({one.frozen.reason for one in served.ticks if one.frozen})
     if chosen.json:
         sys.stdout.write(json.dumps({"months": [asdict(one) for one in figures], "frozen_by": reasons}) + "\n")
         return 0
