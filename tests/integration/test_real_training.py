@@ -251,6 +251,12 @@ def test_model_of_spoilt_rides_fails(change: Callable[[Rides], Rides], failed: s
         assert "airport LaGuardia" in report.rules[3].seen
 
 
+@pytest.mark.parametrize("month", ["2022-01", "2023-03"])
+def test_first_model_of_the_command_lines_default_months_passes(month: str) -> None:
+    report = gate(run_of(FROM_2021_01).bundle, None, month)
+    assert report.passed, "\n".join(report_lines(report))
+
+
 def test_first_model_of_half_durations_fails() -> None:
     assert not gate(bundle_of(FIRST_OF_2023, 100, with_half_durations), None).passed
 
