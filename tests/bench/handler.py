@@ -30,7 +30,7 @@ from lambda_function.core.records import decode_records
 from tests.bench.comparators import one_by_one, plain_batched
 from tests.bench.figures import TIMES, US, Figure
 from tests.bench.stand_ins import fast_kinesis, kinesis_without_socket
-from tests.bench.subjects import Subject, ours
+from tests.bench.subjects import FIRST_SEQUENCE_NUMBER, Subject, ours
 from tests.bench.timing import Case, cpu_us_per_ride, extra_cpu_us_per_ride
 
 BATCH_SIZES = (1, 100, 1000)
@@ -151,9 +151,8 @@ def bench_arrival(subject: Subject) -> list[Figure]:
 
 
 def bench_calibration(subject: Subject) -> list[Figure]:
-    """Time what a calibration adds between the trees and the interval, on 10,000 rides."""
-    rides, matrix, model = subject.rides, subject.matrix, subject.bundle.model
-    raw, range_minutes = model.predict(matrix), model.manifest.duration_range_minutes
+    """Time what a calibration changes in a batch of 10,000: the minutes, and the longer version in each prediction."""
+    model, rides, matrix = subject.with_intervals.model, subject.rides, subject.matrix
     calibration = Calibration(
         format=CALIBRATION_FORMAT,
         model_version=model.model_version,
@@ -161,14 +160,30 @@ def bench_calibration(subject: Subject) -> list[Figure]:
         weights=tuple(np.linspace(-0.2, 0.2, N_WEIGHTS).tolist()),
         interval_scale=1.2,
     )
-    table = CalibrationTable.of(calibration, range_minutes)
-    extra_us = extra_cpu_us_per_ride(
+    raw, table = model.predict(matrix), CalibrationTable.of(calibration, model.manifest.duration_range_minutes)
+    served = model.calibrated(calibration).served_version
+    ids = [f"shardId-000000000000:{FIRST_SEQUENCE_NUMBER + number}" for number in range(len(rides))]
+    intervals = model.encoded_intervals(matrix, raw)
+
+    minutes = raw.round(DURATION_DECIMALS).tolist()
+
+    def encode(version: str) -> list[bytes]:
+        return encode_predictions(version, minutes, range(len(ids)), ids, intervals)
+
+    minutes_us = extra_cpu_us_per_ride(
         lambda: np.round(raw, DURATION_DECIMALS),
         lambda: table.minutes(raw, ride_cells(rides, matrix)),
-        len(matrix),
+        len(rides),
         N_REPEATS,
     )
-    return [Figure(f"handler: calibration, added to a batch of {len(matrix):,}", extra_us, US, 0.05)]
+    version_us = extra_cpu_us_per_ride(
+        lambda: encode(model.model_version), lambda: encode(served), len(rides), N_REPEATS
+    )
+    size = f"added to a batch of {len(rides):,}"
+    return [
+        Figure(f"handler: calibration, {size}", minutes_us, US, 0.05),
+        Figure(f"handler: a calibrated version's longer name, {size}", version_us, US),
+    ]
 
 
 def _features(rides: list[Ride]) -> NDArray[np.float64]:
