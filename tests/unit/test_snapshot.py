@@ -14,11 +14,14 @@ from lambda_function import handler as entry_point
 from lambda_function.aws.settings import Settings
 from lambda_function.aws.snapshot import LEAP_S, Restorable, RestorableClock
 from lambda_function.core.channel import channel_key
+from lambda_function.core.events import decode_prediction
 from lambda_function.errors import PredictorError
 from lambda_function.handler import StreamHandler, build_handler, register_hooks
 from tests.builders import invocation, ride_bytes, small_bundle
+from tests.builders_calibrations import LATER, calibrate, key_of
 from tests.fakes import (
     BUCKET,
+    EARLY,
     OUTPUT_STREAM,
     FakeClock,
     FakeContext,
@@ -29,6 +32,7 @@ from tests.fakes import (
     publish_bundle,
 )
 from tests.outcomes import SERVICE_DOWN
+from training.registry.bucket import Bucket
 
 REFRESH_S = 60.0
 
@@ -119,6 +123,21 @@ def test_model_in_the_snapshot_is_served_after_one_read_of_the_channel(frozen: F
     assert frozen.s3.calls == [("get", channel_key("stable"))]
     assert frozen.s3.n_unchanged == 1
     assert len(frozen.kinesis.taken) == 1
+
+
+def test_calibration_since_the_snapshot_is_read_without_the_bundle(frozen: Frozen) -> None:
+    bucket = Bucket(frozen.s3, BUCKET)
+    calibrate(bucket, mover=EARLY)
+    frozen.take_snapshot()
+    calibrate(bucket, as_of=LATER, mover=EARLY)
+    frozen.s3.calls.clear()
+    frozen.restore()
+
+    frozen.invoke()
+
+    assert frozen.s3.calls == [("get", channel_key("stable")), ("get", key_of(as_of=LATER))]
+    ((_, data),) = frozen.kinesis.taken
+    assert decode_prediction(data).version == f"{small_bundle().model_version}+{LATER}"
 
 
 def test_channel_that_moved_since_the_snapshot_is_followed_at_the_first_batch(frozen: Frozen) -> None:
