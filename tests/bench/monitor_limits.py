@@ -1,7 +1,7 @@
 """How large a change must be to be found: changes of known size planted into steady quarters.
 
     python -m tests.bench.monitor_limits [--service yellow] [--train 2018-01..2020-02] [--mix green 2023-01]
-        [--quarters 40] [--reference-days 364] [--rides 330]
+        [--quarters 20] [--reference-days 364 90] [--rides 100000]
 
 Reference and served days are real ones, drawn as in `tests.bench.monitor_false_alarms`. Each change holds from the
 first served day, or grows until the last, the 91st. Prints for each change the share of quarters with an alarm of its
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 import numpy as np
 from rich.console import Console
@@ -157,11 +158,13 @@ def show(results: Sequence[Found], title: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, plant, watch and report."""
     parser = argparse.ArgumentParser(description="How large a change must be to be found.")
-    parser.add_argument("--quarters", type=int, default=40, help="quarters a change")
+    parser.add_argument("--quarters", type=int, default=20, help="quarters a change")
     parser.add_argument("--service", choices=["green", "yellow"], default="yellow", help="taxi service")
     parser.add_argument("--train", default="2018-01..2020-02", help="months whose days are drawn")
     parser.add_argument("--mix", nargs=2, metavar=("SERVICE", "MONTHS"), help="rides to mix in")
-    parser.add_argument("--reference-days", type=int, default=N_REFERENCE_DAYS, metavar="N", help="length of it")
+    parser.add_argument(
+        "--reference-days", type=int, nargs="+", default=[N_REFERENCE_DAYS], metavar="N", help="its last N days"
+    )
     parser.add_argument("--rides", type=int, nargs="*", default=[], metavar="N", help="also days of N rides")
     options = parser.parse_args(arguments)
     with live_display() as display:
@@ -171,16 +174,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         other = model.days(load(*options.mix)) if options.mix else None
     changes = planted_changes(other, f"{options.mix[0]} rides" if options.mix else "")
     report = {}
-    for n_rides in (None, *options.rides):
+    for n_rides, n_days in product((None, *options.rides), options.reference_days):
         drawn = (
             steady_quarters(pool, options.quarters)
             if n_rides is None
             else resized_quarters(pool, options.quarters, (n_rides, n_rides))
         )
-        quarters = [shorten(quarter, options.reference_days) for quarter in drawn]
+        quarters = [shorten(quarter, n_days) for quarter in drawn]
         results = [find(planted, quarters) for planted in changes]
-        size = f"{np.median(pool.n):,.0f}" if n_rides is None else f"{n_rides:,}"
-        show(results, f"{size} rides a day, {options.reference_days} reference days, {options.quarters} quarters")
+        size = f"{np.median(pool.n) if n_rides is None else n_rides:,.0f} rides a day, {n_days} reference days"
+        show(results, f"{size}, {options.quarters} quarters")
         report[size] = [asdict(one) for one in results]
     sys.stdout.write(json.dumps(report) + "\n")
     return 0
