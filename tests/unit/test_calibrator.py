@@ -1,5 +1,6 @@
 """Calibration of a channel: which ticks are due, what is stored and served, and the status for people."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from lambda_function.core.calibration import calibration_key, served_version
 from lambda_function.core.channel import Channel
 from tests.builders import interval_bundle, small_bundle
+from tests.fakes import BUCKET, FakeS3
 from tests.kits.labelled_days import (
     FIRST_DAY,
     in_seconds,
@@ -19,6 +21,7 @@ from tests.kits.labelled_days import (
     serving_bucket,
     shorter,
 )
+from tests.outcomes import AnswerLost, Problem
 from training.errors import BucketError, UserError
 from training.monitoring.calibrate_by_hand import Calibrated, calibrate_by_hand, resume_calibration
 from training.monitoring.calibration import CalibrationState, decode_state, encode_state, first_state
@@ -170,6 +173,14 @@ def test_no_labelled_ride_ever() -> None:
     assert run(bucket, [], FIRST_DAY + 27).state == "learning"
     assert run(bucket, [FIRST_DAY + number for number in range(48)], FIRST_DAY + 51).state == "learning"
     assert len(channel(bucket).segments) == 1
+
+
+def test_stack_without_outcomes_is_not_frozen() -> None:
+    bucket = serving_bucket()
+    joined = put_days(bucket, FIRST_DAY, 2, none_arrives)
+    status = run(bucket, joined, FIRST_DAY + 51)
+    assert (status.state, status.frozen_reason) == ("learning", None)
+    assert status.text == "No outcome of a ride has come yet, so the raw model serves."
 
 
 def test_channel_without_a_model_has_nothing_to_calibrate() -> None:
@@ -338,6 +349,32 @@ def test_same_labelled_rides_give_the_same_bytes_in_any_bucket() -> None:
     states = [{key: b.s3.objects[key] for key in b.keys("calibrations/")} for b in (one, other)]
     assert states[0] == states[1]
     assert len(states[0]) == 3
+
+
+@pytest.mark.parametrize("problem", [Problem.DOWN, Problem.NO_ANSWER], ids=lambda one: one.name)
+@pytest.mark.parametrize("is_answer_lost", [False, True], ids=["refused", "answer lost"])
+def test_run_that_fails_at_any_call_to_s3_is_completed_by_the_next(problem: Problem, is_answer_lost: bool) -> None:
+    undisturbed = serving_bucket()
+    joined = put_days(undisturbed, FIRST_DAY, 1)
+    before = dict(undisturbed.s3.objects)
+    run(undisturbed, joined, FIRST_DAY + 27)
+    as_of = str(FIRST_DAY + 24)
+    key = calibration_key(VERSION, as_of)
+    for n_good in range(100):
+        outcome = AnswerLost(problem) if is_answer_lost else problem.error()
+        s3 = FakeS3(dict(before), [*[None] * n_good, outcome])
+        bucket = Bucket(s3, BUCKET, n_threads=1)
+        with suppress(BucketError):
+            run(bucket, joined, FIRST_DAY + 27)
+        was_reached = not s3.script
+        s3.script.clear()
+        assert run(bucket, joined, FIRST_DAY + 28).as_of == as_of
+        assert s3.objects[key] == undisturbed.s3.objects[key]
+        assert channel(bucket).served_version == served_version(VERSION, as_of)
+        assert len(channel(bucket).segments) == 2
+        if not was_reached:
+            return
+    pytest.fail("a run makes fewer calls")
 
 
 # -- other moves of the channel

@@ -219,10 +219,9 @@ def _status(
 ) -> CalibrationStatus:
     as_of = held.segments[0].as_of
     note = _note(state, damaged)
-    if state is None or not (state.may_serve or state.frozen):
-        learned = "Less than a day" if state and state.has_learned else "No labelled ride"
-        text = f"{learned} has been learned from yet, so the raw model serves{note}."
+    if state is None or _is_learning(state):
         since = state.began if state else None
+        text = f"{_too_little(state)} yet, so the raw model serves{note}."
         return CalibrationStatus(mode=mode, state="learning", as_of=as_of, since=_iso(since), text=text)
     counted = CalibrationStatus(
         mode=mode, as_of=as_of, n_used=state.n_used, n_dropped=state.n_dropped, n_due=state.n_due
@@ -242,6 +241,17 @@ def _status(
     text = f"The model serves {serves}; {used}{note}."
     since = held.segments[0].effective_from if as_of else None
     return msgspec.structs.replace(counted, state="active", since=since, text=text)
+
+
+def _is_learning(state: CalibrationState) -> bool:
+    """Return whether nothing serves yet and nothing is wrong: a producer may never have sent an outcome."""
+    return not (state.may_serve or state.frozen) or (not state.has_learned and not state.n_outcomes)
+
+
+def _too_little(state: CalibrationState | None) -> str:
+    if state and state.has_learned:
+        return "Less than a day has been learned from"
+    return "No outcome of a ride has come" if state and state.n_due else "No labelled ride has been learned from"
 
 
 def _note(state: CalibrationState | None, damaged: Sequence[str]) -> str:
