@@ -39,7 +39,6 @@ N_RIDES = (100_000, 1_000_000, 4_000_000)
 BUDGET_S, BUDGET_GB = 5.0, 0.8
 """CPU and peak memory of an hour of a million rides."""
 
-MODEL = "model"
 HOUR = Hour.parse("2026-08-01T09")
 _MILLION = 1_000_000
 
@@ -116,13 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.probe:
         folder = Path(options.probe[1])
-        cost = probe(int(options.probe[0]), folder / FILE, read_bundle(folder / MODEL).model)
+        (bundle,) = (path for path in folder.iterdir() if path.is_dir())  # its name is the version
+        cost = probe(int(options.probe[0]), folder / FILE, read_bundle(bundle).model)
         sys.stdout.write(json.dumps(asdict(cost)) + "\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="bench-monitor-") as name:
         folder = Path(name)
-        written = write_bundle(build_subject().with_intervals, folder)
-        written.rename(folder / MODEL)
+        write_bundle(build_subject().with_intervals, folder)
         costs = [measure(n_rides, folder) for n_rides in options.rides]
     sys.stdout.write(json.dumps({"hours": [asdict(cost) for cost in costs]}) + "\n")
     million = [cost for cost in costs if cost.n_rides == _MILLION]
