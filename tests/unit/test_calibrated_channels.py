@@ -251,6 +251,13 @@ def test_rollback_to_the_newest_model_leaves_its_calibration(bucket: Bucket) -> 
     assert not rollback(bucket, "stable", version(1)).has_moved
 
 
+def test_only_model_of_a_channel_has_its_calibration_to_go_back_from(bucket: Bucket) -> None:
+    calibrate(bucket)
+    with pytest.raises(UserError, match="has held nothing before") as raised:
+        version_before(bucket, "stable")
+    assert "stop its calibration with `ridecast models calibrate --off`" in str(raised.value)
+
+
 def test_version_before_is_a_model_that_was_not_withdrawn(bucket: Bucket) -> None:
     calibrate(bucket)
     publish(bucket, 2)

@@ -337,7 +337,9 @@ def version_before(bucket: Bucket, channel: str) -> str:
     if before:
         return before
     problem = f"{channel} has held nothing before {state.model_version}, so it cannot be rolled back"
-    raise UserError(problem, "promote a version instead")
+    calibrated = state.segments[0].calibration
+    hint = "stop its calibration with `ridecast models calibrate --off`, or " if calibrated else ""
+    raise UserError(problem, f"{hint}promote a version instead")
 
 
 def _withdrawn_models(moves: Iterable[Moves]) -> set[str]:
