@@ -484,21 +484,20 @@ def test_days_that_the_model_was_trained_on_are_refused() -> None:
         calibrate_by_hand(bucket, "stable", (FIRST_DAY + -24, FIRST_DAY), mover_at(FIRST_DAY.start))
 
 
-def test_hour_that_other_rides_have_taught_already_is_refused() -> None:
+def test_days_by_hand_replace_what_the_schedule_has_learned_and_it_goes_on_from_there() -> None:
     bucket = serving_bucket()
-    put_days(bucket, FIRST_DAY, 2)
-    by_hand(bucket, 2, FIRST_DAY + 51)
-    days = FIRST_DAY + 24, FIRST_DAY + 48
-    with pytest.raises(UserError, match="is stored already, and other rides have taught it"):
-        calibrate_by_hand(bucket, "stable", days, mover_at((FIRST_DAY + 52).start))
-
-
-def test_days_before_what_the_channel_holds_are_refused() -> None:
-    bucket = serving_bucket()
-    put_days(bucket, FIRST_DAY, 2)
-    by_hand(bucket, 2, FIRST_DAY + 51)
-    with pytest.raises(UserError, match="a later calibration than 2021-02-02T05"):
-        by_hand(bucket, 1, FIRST_DAY + 52)
+    joined = put_days(bucket, FIRST_DAY, 4)
+    run(bucket, joined[:72], FIRST_DAY + 75)
+    done = by_hand(bucket, 2, FIRST_DAY + 76)
+    as_of = FIRST_DAY + 73
+    assert channel(bucket).served_version == served_version(VERSION, str(as_of))
+    assert done.state == state_at(bucket, as_of)
+    assert done.state.weights == state_at(bucket, FIRST_DAY + 48).weights != state_at(bucket, FIRST_DAY + 72).weights
+    again = by_hand(bucket, 2, FIRST_DAY + 77)
+    assert again.moved is not None
+    assert not again.moved.has_moved
+    assert run(bucket, joined, FIRST_DAY + 99).as_of == str(FIRST_DAY + 96)
+    assert stored(bucket)[-2:] == [str(as_of), str(FIRST_DAY + 96)]
 
 
 def test_stopped_calibration_needs_resume_by_hand_too() -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import ModelBundle
-from lambda_function.core.calibration import calibration_key
 from lambda_function.core.channel import Channel
 from lambda_function.core.features import feature_matrix
 from training.errors import UserError
@@ -76,6 +76,9 @@ def calibrate_by_hand(
 ) -> Calibrated:
     """Learn from the labelled rides of days by daily ticks, store the state, and let the channel serve it.
 
+    If states are stored that have learned later rides, the new one gets a later hour than all of them: the command says
+    what is to serve, and scheduled ticks go on from there. Repeating it changes nothing.
+
     Args:
         bucket: The stack's bucket.
         channel: The channel whose newest model is calibrated.
@@ -87,7 +90,7 @@ def calibrate_by_hand(
 
     Raises:
         UserError: The days hold no labelled rides or some that the model was trained on, or as in `calibrate_channel`.
-        BucketError: S3 fails, or another state has learned until the same hour.
+        BucketError: S3 fails, or somebody else moved the channel first.
     """
     first, end = days
     model = stored_models(bucket, options.signer)(_held(bucket, channel).model_version)
@@ -103,7 +106,9 @@ def calibrate_by_hand(
             f"no labelled ride from {first} to {end} teaches anything", "join these hours with `ridecast outcomes join`"
         )
     raw, before = replay.raw.result(), replay.before.result()
-    moved = None if frozen else _serve(bucket, channel, state, mover, options, resume=resume)
+    moved = None
+    if not frozen:
+        state, moved = _serve(bucket, channel, state, mover, options, resume=resume)
     return Calibrated(state, moved, replay.n_hours, replay.n_missing, raw, before)
 
 
@@ -147,16 +152,27 @@ def _serve(
     options: CalibratorOptions,
     *,
     resume: bool,
-) -> Moved:
-    key, data = calibration_key(state.model_version, state.as_of), encode_state(state)
-    stored = bucket.read(key)
-    if stored and stored.body != data:
-        raise UserError(
-            f"{key} is stored already, and other rides have taught it",
-            "choose another last day with --to, or serve what is stored with `ridecast models calibrate --resume`",
-        )
-    delay_s = options.activation_delay_s
-    return calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s, resume=resume)
+) -> tuple[CalibrationState, Moved]:
+    """Store a state and move the channel; return the state as it is stored."""
+    state = _behind_stored(CalibrationStates(bucket, state.model_version), state)
+    data, delay_s = encode_state(state), options.activation_delay_s
+    return state, calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s, resume=resume)
+
+
+def _behind_stored(states: CalibrationStates, state: CalibrationState) -> CalibrationState:
+    """Return a state under an hour that is later than all stored states: it serves, and ticks go on from it.
+
+    It has its own hour if none is stored from there on, and that of the newest one if that holds the same.
+    """
+    last = states.last_hour(Hour.parse(state.as_of))
+    if last is None:
+        return state
+    same = _renamed(state, last)
+    return same if states.read(str(last)) == encode_state(same) else _renamed(state, last + 1)
+
+
+def _renamed(state: CalibrationState, as_of: Hour) -> CalibrationState:
+    return msgspec.structs.replace(state, as_of=str(as_of), learned_at=str(as_of))
 
 
 @dataclass(slots=True)

@@ -31,9 +31,7 @@ class CalibrationStates:
         Raises:
             BucketError: S3 fails.
         """
-        folder = self.key("").removesuffix(".json")
-        listed = self.bucket.list_objects(folder, start_after=self.key(str(since + -1)))
-        for key in reversed([one.key for one in listed]):
+        for key in reversed(self._keys(since)):
             stored = self.bucket.read(key)
             try:
                 if stored:
@@ -41,6 +39,19 @@ class CalibrationStates:
             except ValueError:
                 self.damaged.append(key)
         return None
+
+    def last_hour(self, since: Hour) -> Hour | None:
+        """Return the hour of the last object from an hour on, be it a state or damaged; None if there is none.
+
+        Raises:
+            BucketError: S3 fails.
+        """
+        keys = self._keys(since)
+        return Hour.parse(keys[-1].rpartition("/")[2].removesuffix(".json")) if keys else None
+
+    def _keys(self, since: Hour) -> list[str]:
+        folder = self.key("").removesuffix(".json")
+        return [one.key for one in self.bucket.list_objects(folder, start_after=self.key(str(since + -1)))]
 
     def read(self, as_of: str) -> bytes:
         """Return the object of a state.
