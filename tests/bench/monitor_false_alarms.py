@@ -6,7 +6,8 @@
 A model is trained on the months, and all their days are predicted out of fold. Blocks of these days are drawn at random
 into quarters (steady_quarters.py), so every alarm is a false one. With `--sizes`, reference and served days have other
 numbers of rides than each other; and the first 14 days of another month, at every size, must be found. Prints a table
-and one line of JSON. Exits with 1 if there are more than 0.25 false alarms a quarter, or a shift is missed.
+and one line of JSON. Exits with 1 if blocks of a week have more than 0.25 false alarms a quarter,
+if longer ones have fewer than 180 days between two, or if a shift is missed.
 """
 
 import argparse
@@ -33,12 +34,14 @@ from tests.bench.steady_quarters import (
 )
 from training.monitoring.days import Days
 from training.monitoring.detectors import GROUPS
+from training.monitoring.explain import PROMISED_DAYS
 
 N_RIDES = (330, 2_200, 1_000_000)
 MAX_FALSE_ALARMS = 0.25
-"""A quarter, data and performance together. Users are promised 180 days between two, which is 0.5 a quarter."""
+"""A quarter of blocks of a week, data and performance together. Users are promised 0.5: 180 days between two."""
 
 N_SHIFTED_DAYS = 14
+_A_WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,9 @@ class FalseAlarms:
 
     @property
     def is_kept(self) -> bool:
-        """Whether both demands are met."""
-        return self.both <= MAX_FALSE_ALARMS and self.shift_found in {None, 1.0}
+        """Whether the demands are met: of blocks of more than a week, only the promise to users."""
+        most = MAX_FALSE_ALARMS if self.block_days <= _A_WEEK else N_SERVED_DAYS / PROMISED_DAYS
+        return self.both <= most and self.shift_found in {None, 1.0}
 
 
 def count_alarms(
@@ -131,6 +135,7 @@ def show(figures: Sequence[FalseAlarms]) -> None:
     """Print a table."""
     table = Table(title="False alarms a quarter on steady days", title_justify="left")
     for name in (
+        "days a block",
         "rides a reference day",
         "rides a served day",
         "data",
