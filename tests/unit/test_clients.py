@@ -18,7 +18,15 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_function.aws.clients import CONNECT_TIMEOUT_S, SQS_READ_TIMEOUT_S, make_clients, make_sqs_client
+from lambda_function.aws.clients import (
+    CONNECT_TIMEOUT_S,
+    S3_ATTEMPTS,
+    S3_READ_TIMEOUT_S,
+    SQS_READ_TIMEOUT_S,
+    make_clients,
+    make_events_client,
+    make_sqs_client,
+)
 from lambda_function.aws.fast_kinesis import speed_up_put_records
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.records import Entry
@@ -47,6 +55,12 @@ def test_client_of_the_rejects_queue_sends_once_and_waits_briefly() -> None:
     config = queue.meta.config
     assert (config.connect_timeout, config.read_timeout) == (CONNECT_TIMEOUT_S, SQS_READ_TIMEOUT_S)
     assert config.retries["total_max_attempts"] == 1
+
+
+def test_client_of_the_event_bus_tries_twice_and_waits_briefly() -> None:
+    config = make_events_client().meta.config
+    assert (config.connect_timeout, config.read_timeout) == (CONNECT_TIMEOUT_S, S3_READ_TIMEOUT_S)
+    assert config.retries["total_max_attempts"] == S3_ATTEMPTS
 
 
 def test_answers_are_read_as_botocore_reads_them(clients: dict[str, Any]) -> None:

@@ -1,12 +1,15 @@
 """Events of the monitor: which changes of a status make one, and what they say."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from botocore.stub import Stubber
 
+from lambda_function.aws.clients import make_events_client
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.events import state_changes
+from training.monitoring.events import send_events, state_changes
 from training.monitoring.status import GroupStatus, MonitorStatus
 
 VERSION = "green-2023-03-abcdef123456"
@@ -75,3 +78,25 @@ def test_an_event_says_what_on_call_needs_to_know() -> None:
         "text": "data is alarm",
     }
     assert msgspec.json.decode(msgspec.json.encode(event))["event_id"] == event.event_id
+
+
+def test_a_client_of_eventbridge_takes_the_events_and_says_which_it_refuses() -> None:
+    events = state_changes(None, status(data="alarm", performance="ok"), "ridecast")
+    client = make_events_client()
+    refused = {"ErrorCode": "ThrottlingException", "ErrorMessage": "Rate exceeded"}
+    answer = {"FailedEntryCount": 1, "Entries": [{"EventId": "1"}, refused]}
+    with Stubber(client) as stub:  # it validates the request, too
+        stub.add_response("put_events", answer)
+        sent = send_events(client, events[:2])
+    assert sent.pending == events[1:2]
+    assert sent.problem == "ThrottlingException: Rate exceeded"
+
+
+@pytest.mark.parametrize("answer", [{}, {"FailedEntryCount": 1, "Entries": []}])
+def test_events_whose_answer_cannot_be_read_are_sent_again(answer: dict[str, Any]) -> None:
+    class Bus:
+        def put_events(self, *, Entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803
+            return answer
+
+    events = state_changes(None, status(data="alarm"), "ridecast")
+    assert send_events(Bus(), events).pending == events
