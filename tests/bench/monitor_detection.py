@@ -1,12 +1,13 @@
 """What the detectors see on real months, beside common rules on the same days.
 
     python -m tests.bench.monitor_detection --service yellow --train 2018-01..2020-02 --served 2020-03..2020-06
-        [--reference-days 90] [--mix green 2023-01 --share 0.1] [--plot build/monitor_detection.svg]
+        [--reference-days 90] [--mix green 2023-01 --share 0.1] [--acknowledge] [--plot build/monitor_detection.svg]
 
 A model is trained as `ridecast train` does; the later months are served by it, each ride on the day of its pickup.
 Prints the quantities of the last day, the alarms in words, errors by month, and how many days each rule would have
 raised an alarm on; then one line of JSON. Draws the evidence. With `--reference-days`, only the last days of the
-reference count. With `--mix`, a share of each day's rides are drawn from rides of another service.
+reference count. With `--mix`, a share of each day's rides are drawn from rides of another service. With
+`--acknowledge`, every alarm is acknowledged at the end of its day.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from tests.bench.monitored_months import MonitoredModel, load, train_monitored
 from training.data.rides import Rides
 from training.monitoring.day_values import count_quantiles, error_values, pooled, usual_range
 from training.monitoring.days import Days, Floats
-from training.monitoring.detectors import THRESHOLD, Evidence, watch
+from training.monitoring.detectors import GROUPS, THRESHOLD, Evidence, watch
 from training.monitoring.explain import explain
 from training.monitoring.quantities import PERFORMANCE_QUANTITIES
 from training.monitoring.reference import Reference
@@ -188,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference-days", type=int, metavar="N", help="use the reference's last N days only")
     parser.add_argument("--mix", nargs=2, metavar=("SERVICE", "MONTHS"), help="rides to mix in")
     parser.add_argument("--share", type=float, default=0.1, help="share of the rides mixed in")
+    parser.add_argument("--acknowledge", action="store_true", help="acknowledge each alarm at once")
     parser.add_argument("--plot", type=Path, default=PLOT, help="the SVG to write")
     options = parser.parse_args(arguments)
     with live_display() as display:
@@ -197,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.mix:
             served = mix(found.served, model.days(load(*options.mix)), options.share)
             found = replace(found, served=served, evidence=watch(found.reference.days, served), rules=())
+        if options.acknowledge:
+            every_day = dict.fromkeys(GROUPS, found.served.day.tolist())
+            found = replace(found, evidence=watch(found.reference.days, found.served, every_day))
     show(found)
     plot(found, options.plot)
     sys.stdout.write(json.dumps(found.report()) + "\n")
