@@ -90,7 +90,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         segments: Newest first, at least one.
         withdrawn: The served version that this move took out of the newest segment; None if it began a segment of its
-            own.
+            own. A restore keeps that of the state which it writes again.
         moved_at: ISO 8601 in UTC.
         moved_by: A person or a job, as in ``ada@laptop``.
         why: The kind of move.

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from lambda_function.aws.model_store import MAX_BYTES
 from lambda_function.core.bundle import sha256
 from lambda_function.core.channel import (
+    ACTIVATION_DELAY_S,
     MAX_SEGMENTS,
     Channel,
     Segment,
+    aware_time,
     channel_key,
     decode_channel,
     encode_channel,
@@ -336,6 +338,16 @@ def test_stop_of_an_empty_or_lost_channel_is_refused(bucket: Bucket) -> None:
     assert read in str(raised.value)
 
 
+def test_calibration_that_was_withdrawn_does_not_come_back_after_a_restore(bucket: Bucket) -> None:
+    calibrate(bucket)
+    calibrate(bucket, as_of=LATER)
+    rollback(bucket, "stable", calibrated())
+    bucket.s3.objects[KEY] = b"{}"
+    assert restore(bucket, "stable").withdrawn == calibrated(as_of=LATER)
+    with pytest.raises(UserError, match="was withdrawn"):
+        calibrate(bucket, as_of=LATER)
+
+
 def test_restored_channel_has_its_calibrations_and_stays_stopped(bucket: Bucket) -> None:
     calibrate(bucket)
     calibrate(bucket, as_of=LATER)
@@ -429,6 +441,22 @@ def test_calibrations_in_a_row_are_one_line_of_which_two_entries_are_read(bucket
     assert len([key for operation, key in bucket.s3.calls if operation == "get" and key != KEY]) <= 4 + 1
 
 
+def test_rollbacks_to_later_and_later_calibrations_are_no_calibrations_in_a_row(bucket: Bucket) -> None:
+    calibrate(bucket)
+    calibrate(bucket, as_of=LATER)
+    move(bucket, 2)
+    rollback(bucket, "stable", calibrated())
+    rollback(bucket, "stable", calibrated(as_of=LATER))
+    calibrate(bucket, as_of="2026-12-01T05")
+    history = read_history(bucket, "stable")
+    last = [Moves(one, one) for one in history[-3:]]
+    assert [one.first.why for one in last] == ["rollback", "rollback", "calibration"]
+    assert list(read_moves(bucket, "stable")[-3:]) == last
+    assert withdrawn_versions(bucket, "stable") == {version(2), calibrated()}
+    from_s = aware_time(history[-2].moved_at).timestamp() + ACTIVATION_DELAY_S
+    assert withdrawn_versions(bucket, "stable", from_s=from_s) == {calibrated()}
+
+
 def test_history_after_an_entry_is_read_without_the_entries_before(bucket: Bucket) -> None:
     for day in range(1, 8):
         calibrate(bucket, as_of=f"2026-11-{day:02d}T05")
@@ -480,7 +508,9 @@ def test_any_moves_keep_the_promises_of_channels_and_of_their_history(acts: list
         # A record that arrived before the newest segment has the version that it had before.
         begins_s = now.segments[0].effective_from_s
         assert now.segment_at(begins_s - 1e-6).served_version == before.segment_at(begins_s - 1e-6).served_version
-        if now.withdrawn and now != before:
+        if name == "restore":
+            assert now.withdrawn == before.withdrawn
+        elif now.withdrawn and now != before:
             assert before.segments[0].served_version == now.withdrawn
     history = read_history(bucket, "stable")
     moves = read_moves(bucket, "stable")

@@ -173,9 +173,9 @@ def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: 
 def _states_since(bucket: Bucket, channel: str, earliest: datetime) -> Iterator[Channel]:
     """Read the states that a channel has come to since a time, with the present one if its object is not damaged."""
     start = f"{_prefix(channel)}{earliest.strftime(_KEY_TIME)}"
-    keys = [one.key for one in bucket.list_objects(_prefix(channel), start) if _KEY.fullmatch(one.key)]
+    keys = [key for key in _keys(bucket, channel) if _KEY.fullmatch(key)]
     ends = (end for run in _runs(keys) for end in {run[0]: None, run[-1]: None})  # calibrations withdraw nothing
-    yield from _read_entries(bucket, channel, ends).values()
+    yield from _read_entries(bucket, channel, (key for key in ends if key > start)).values()
     with suppress(DamagedChannelError):
         state = read_channel(bucket, channel).state
         if state and aware_time(state.moved_at) >= earliest:
@@ -217,21 +217,23 @@ def _moves_of(run: Sequence[str], by_key: dict[str, HistoryEntry]) -> Iterator[M
 
 
 def _runs(keys: Iterable[str]) -> list[list[str]]:
-    """Return the keys in runs, in order: served versions of one model with ascending hours of calibration.
+    """Return all keys of a history in runs, in order: new calibrations of one model with ascending hours.
 
-    All entries of a run are calibrations, but the first may be another kind of move: any other is to an earlier
-    calibration, to the same one, to none or to another model.
+    All entries of a run are calibrations, but the first may be another kind of move: any other is to none, to another
+    model, or to a calibration that the channel has held before.
     """
     runs: list[list[str]] = []
     before = ("", "")
+    held: set[tuple[str, str]] = set()
     for key in keys:
         found = _KEY.fullmatch(key)
-        model_version, as_of = (found[2], found[3] or "") if found else ("", "")
-        if before[0] == model_version and "" < before[1] < as_of:
+        now = (found[2], found[3] or "") if found else ("", "")
+        if before[0] == now[0] and "" < before[1] < now[1] and now not in held:
             runs[-1].append(key)
         else:
             runs.append([key])
-        before = model_version, as_of
+        held.add(now)
+        before = now
     return runs
 
 

@@ -314,7 +314,9 @@ def restore(bucket: Bucket, channel: str, mover: Mover | None = None) -> Channel
         hint = "release a model with `ridecast models release`"
         raise UserError(f"{channel} has no history in {bucket_address(bucket.name)}", hint)
     why: Why = "restore, calibration off" if last.calibration_is_off else "restore"
-    return _move(bucket, stored, last.segments, why, mover or this_mover(), after=last).now
+    mover = mover or this_mover()
+    # What was withdrawn stays so: else the next scheduled calibration would bring it back.
+    return _move(bucket, stored, last.segments, why, mover, withdrawn=last.withdrawn, after=last).now
 
 
 def version_before(bucket: Bucket, channel: str) -> str:
