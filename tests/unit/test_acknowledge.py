@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tests.builders_labelled import labelled_bucket
-from training.errors import UserError
+from training.errors import BucketError, UserError
 from training.monitoring.acknowledge import acknowledge, acknowledged_days
 from training.monitoring.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
 from training.registry.bucket import Bucket
@@ -21,7 +21,12 @@ def ada(day: int = 5) -> Mover:
 def bucket_in_alarm(last_day: date | None = date(2026, 8, 3)) -> Bucket:
     groups = (GroupStatus(group="data", state="alarm"), GroupStatus(group="performance", state="ok"))
     status = MonitorStatus(
-        written_at="", channel="stable", model_version=VERSION, last_day=last_day, n_days=3, groups=groups
+        written_at="2026-08-04T12:00:00+00:00",
+        channel="stable",
+        model_version=VERSION,
+        last_day=last_day,
+        n_days=3,
+        groups=groups,
     )
     return labelled_bucket({STATUS_KEY: encode_status(status)})
 
@@ -44,6 +49,13 @@ def test_the_first_of_a_day_stays() -> None:
     assert acknowledge(bucket, "data", ada(6)) == first
 
 
+def test_damaged_acknowledgement_is_named_with_the_remedy() -> None:
+    bucket = bucket_in_alarm()
+    bucket.write(f"monitor/acknowledged/{VERSION}/data-2026-08-03.json", b"{")
+    with pytest.raises(BucketError, match=r"data-2026-08-03.json is damaged .*: delete it and repeat this"):
+        acknowledge(bucket, "data", ada())
+
+
 @pytest.mark.parametrize(
     ("group", "problem"),
     [
@@ -64,6 +76,9 @@ def test_before_a_day_was_judged_there_is_nothing_to_acknowledge(bucket: Bucket)
 
 def test_other_objects_are_no_acknowledgements() -> None:
     bucket = labelled_bucket(
-        {f"monitor/acknowledged/{VERSION}/{name}": b"" for name in ("", "data.json", "data-x.json")}
+        {
+            f"monitor/acknowledged/{VERSION}/{name}": b""
+            for name in ("", "data.json", "data-x.json", "data-2026-02-30.json")
+        }
     )
     assert acknowledged_days(bucket, VERSION) == {}

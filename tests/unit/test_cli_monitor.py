@@ -100,6 +100,14 @@ def test_bucket_without_status_is_one_sentence(cli: Monitor) -> None:
     assert "monitor/status.json is no status" in cli.refuses("status")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"written_at": "yesterday"}, {"written_at": "2026-11-28"}, {"last_judged": "x"}], ids=str
+)
+def test_status_whose_times_are_none_is_damaged(cli: Monitor, changes: dict[str, str]) -> None:
+    cli.store(**changes)
+    assert "monitor/status.json is no status" in cli.refuses("status")
+
+
 def test_other_channel_than_the_watched_one_is_refused(cli: Monitor) -> None:
     cli.store()
     assert cli("status", "--channel", "stable")["channel"] == "stable"

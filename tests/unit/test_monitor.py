@@ -22,7 +22,7 @@ from training.monitoring.day_figures import hours_of_day, load_days
 from training.monitoring.figures import figures_key
 from training.monitoring.join import labelled_key
 from training.monitoring.monitor import MonitorOptions
-from training.monitoring.status import STATUS_KEY, MonitorStatus, encode_status
+from training.monitoring.status import STATUS_KEY, Event, MonitorStatus, encode_status
 from training.registry.channels import Mover, rollback
 
 NEXT_DAY = DAY + timedelta(days=1)
@@ -433,6 +433,14 @@ def test_a_damaged_status_is_replaced() -> None:
     run = stack.run()
     assert [one.step for one in run.failures] == ["status"]
     assert stack.status.groups == groups
+
+
+def test_a_status_with_an_event_that_cannot_be_sent_is_replaced() -> None:
+    stack = steady(20)
+    event = Event(event_id="a", time="noon", detail_type="ridecast channel move")
+    stack.s3.objects[STATUS_KEY] = encode_status(msgspec.structs.replace(stack.status, pending=(event,)))
+    assert [one.step for one in stack.run().failures] == ["status"]
+    assert stack.run().failures == ()
 
 
 def test_the_status_of_a_later_version_is_left_alone() -> None:

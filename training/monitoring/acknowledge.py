@@ -9,7 +9,7 @@ from datetime import date
 
 import msgspec
 
-from training.errors import UserError
+from training.errors import BucketError, UserError
 from training.monitoring.status import load_status
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
@@ -62,7 +62,11 @@ def acknowledge(bucket: Bucket, group: str, mover: Mover) -> Acknowledgement:
         acknowledged_at=mover.clock().isoformat(timespec="seconds"),
     )
     key = f"{FOLDER}{made.model_version}/{group}-{made.day}.json"
-    return _decode(bucket.write_once(key, _encode(made) + b"\n"))
+    try:
+        return _decode(bucket.write_once(key, _encode(made) + b"\n"))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = f"is damaged ({error}), and acknowledges the alarm all the same: delete it and repeat this"
+        raise BucketError(bucket.name, key, problem) from error
 
 
 def acknowledged_days(bucket: Bucket, model_version: str) -> dict[str, list[date]]:
@@ -70,6 +74,15 @@ def acknowledged_days(bucket: Bucket, model_version: str) -> dict[str, list[date
     prefix = f"{FOLDER}{model_version}/"
     found: dict[str, list[date]] = {}
     for key in bucket.keys(prefix):
-        if parsed := _NAME.fullmatch(key.removeprefix(prefix)):
-            found.setdefault(parsed["group"], []).append(date.fromisoformat(parsed["day"]))
+        parsed = _NAME.fullmatch(key.removeprefix(prefix))
+        if parsed and (day := _day(parsed["day"])):
+            found.setdefault(parsed["group"], []).append(day)
     return found
+
+
+def _day(text: str) -> date | None:
+    """Return a day as it is written in a key; None if the calendar has no such day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None

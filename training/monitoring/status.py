@@ -1,12 +1,13 @@
 """`monitor/status.json`: the newest state of monitoring, for the command line, the report, the demo and the doctor."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from training.errors import BucketError
+from training.errors import BucketError, UserError
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
+from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 
 STATUS_KEY = "monitor/status.json"
@@ -199,11 +200,27 @@ def read_status(bucket: Bucket) -> StoredStatus:
     try:
         found = _decode_format(stored.body).format
         if found == STATUS_FORMAT:
-            return StoredStatus(_decode(stored.body), stored.etag)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            status = _decode(stored.body)
+            _check_times(status)
+            return StoredStatus(status, stored.etag)
+    except (msgspec.DecodeError, UserError, ValueError) as error:
         raise DamagedStatusError(bucket.name, str(error), stored.etag) from error
     problem = f"has format {found}, and this version of ridecast reads {STATUS_FORMAT}: use the version that wrote it"
     raise BucketError(bucket.name, STATUS_KEY, problem)
+
+
+def _check_times(status: MonitorStatus) -> None:
+    """Check that the times are times: an event whose time is none could never be sent.
+
+    Raises:
+        ValueError: One is no aware time.
+        UserError: `last_judged` is no hour.
+    """
+    for text in (status.written_at, *(event.time for event in status.pending)):
+        if datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError(f"{text!r} has no time zone")
+    if status.last_judged is not None:
+        Hour.parse(status.last_judged)
 
 
 def load_status(bucket: Bucket) -> MonitorStatus | None:
