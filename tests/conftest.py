@@ -26,9 +26,9 @@ os.environ |= {
 }
 
 
-HEAVY_FOLDERS = {"fuzz", "integration", "package", "parity"}
-_FIT = "backtest cli_models export fit gate labelled_rides pipeline release tracking tracking_mirror"
-_DRAW = "join_bench report synthetic"
+HEAVY_FOLDERS = {"bench", "deploy_local", "fuzz", "integration", "package", "parity", "soak"}
+_FIT = "backtest bench cli_models cross_fit export fit gate labelled_rides pipeline release tracking tracking_mirror"
+_DRAW = "join_bench monitor_page report synthetic"
 FIT_OR_DRAW = {f"test_{name}.py" for name in f"{_FIT} {_DRAW}".split()}
 """Unit tests that fit models, draw or run git: they take seconds, others milliseconds."""
 
