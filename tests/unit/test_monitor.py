@@ -22,6 +22,7 @@ from training.monitoring.day_figures import hours_of_day, load_days
 from training.monitoring.figures import figures_key
 from training.monitoring.join import labelled_key
 from training.monitoring.monitor import MonitorOptions
+from training.monitoring.quantities import PLAIN_NAMES
 from training.monitoring.status import STATUS_KEY, Event, MonitorStatus, encode_status
 from training.registry.channels import Mover, rollback
 
@@ -103,7 +104,7 @@ def test_a_day_waits_two_days_for_a_missing_hour_and_then_names_it() -> None:
     assert stack.good_run().n_days == 1
     (day,) = load_days(stack.bucket, stack.version, [DAY])
     assert day.missing_hours == (str(last),)
-    assert "1 hours of 1 of the last 1 days were not joined" in stack.status.missing[0]
+    assert "Hours that were not joined: 1, on 1 of the last 1 days" in stack.status.missing[0]
     assert stack.states() == {"data": "unknown", "performance": "unknown"}
 
 
@@ -282,7 +283,7 @@ def test_changed_rides_raise_an_alarm_that_stays_until_it_is_acknowledged() -> N
     assert data.since is not None
     assert data.quantity is not None
     assert date(2026, 8, 22) <= data.since <= date(2026, 8, 25)
-    assert data.quantity in data.text
+    assert PLAIN_NAMES[data.quantity].capitalize() in data.text
     assert [one["before"] for one in stack.bus.taken if one.get("state") == "alarm"] == ["ok"]
     acknowledge(stack.bucket, "data", Mover("ada", lambda: stack.now))
     stack.good_run()

@@ -21,7 +21,7 @@ def calibration(state: Any) -> CalibrationStatus:
 
 def status(*, data: Any = "ok", performance: Any = "ok", calibrating: Any = "active") -> MonitorStatus:
     groups = tuple(
-        GroupStatus(group=group, state=state, evidence=401.0, text=f"{group} is {state}")
+        GroupStatus(group=group, state=state, evidence=401.0, text="Far.")
         for group, state in (("data", data), ("performance", performance))
     )
     return MonitorStatus(
@@ -75,7 +75,7 @@ def test_an_event_says_what_on_call_needs_to_know() -> None:
         "since": None,
         "evidence": 401.0,
         "threshold": 365.0,
-        "text": "data is alarm",
+        "text": "Stack ridecast-prod, channel stable: alarm of data. Far. Steps: DataDriftAlarm in docs/runbook.md.",
     }
     assert msgspec.json.decode(msgspec.json.encode(event))["event_id"] == event.event_id
 

@@ -230,7 +230,8 @@ def _status(
         kept = f"what it had learned until {_words(as_of)}" if as_of else "the raw model"
         text = (
             f"Calibration is frozen since {_words(state.frozen_since)} because {state.frozen}; rides are predicted with"
-            f" {kept}, and each tick tries again{note}."
+            f" {kept}, and each tick tries again{note}. Find out from the producer of the outcomes what has changed;"
+            " `ridecast models calibrate --off` serves the raw model meanwhile."
         )
         since = _iso(state.frozen_since)
         return msgspec.structs.replace(counted, state="frozen", since=since, text=text, frozen_reason=state.frozen)

@@ -23,6 +23,9 @@ STATE_CHANGE, CHANNEL_MOVE = "ridecast monitor state change", "ridecast channel 
 CALIBRATION = "calibration"
 """The group of the events that say that calibration is frozen, or no longer."""
 
+_WORDS: dict[State, str] = {"alarm": "alarm of {}", "ok": "{} is in order", "unknown": "{} is not judged"}
+_RUNBOOK = {"data": "DataDriftAlarm", "performance": "PerformanceAlarm", CALIBRATION: "CalibrationFrozenAlarm"}
+
 ENTRIES_PER_REQUEST = 10
 """The most that PutEvents takes."""
 
@@ -95,9 +98,20 @@ def _state_change(status: MonitorStatus, stack: str, group: GroupStatus, before:
             "since": str(group.since) if group.since else None,
             "evidence": None if is_calibration else group.evidence,
             "threshold": None if is_calibration else group.threshold,
-            "text": group.text,
+            "text": _sentence(status, stack, group),
         },
     )
+
+
+def _sentence(status: MonitorStatus, stack: str, group: GroupStatus) -> str:
+    """Return what a person needs who sees nothing but this text: the stack, what changed, and the steps of an alarm."""
+    what = _WORDS[group.state].format(group.group)
+    steps = f" Steps: {_RUNBOOK[group.group]} in docs/runbook.md." if group.state == "alarm" else ""
+    return f"{_place(stack)}channel {status.channel}: {what}. {group.text}{steps}"
+
+
+def _place(stack: str) -> str:
+    return f"Stack {stack}, " if stack else ""
 
 
 def channel_moves(bucket: Bucket, announced: Mapping[str, str], stack: str) -> Moves:
@@ -134,7 +148,7 @@ def _move(entry: HistoryEntry, stack: str) -> Event:
     newest = entry.segments[0]
     withdrawn = f", {entry.withdrawn} was withdrawn" if entry.withdrawn else ""
     text = (
-        f"{entry.channel} was moved to {entry.served_version} ({entry.why or 'unknown'}) by"
+        f"{_place(stack)}channel {entry.channel} was moved to {entry.served_version} ({entry.why or 'unknown'}) by"
         f" {entry.moved_by or 'somebody'}: it serves rides that arrive from {newest.effective_from} on{withdrawn}."
     )
     return Event(

@@ -5,7 +5,7 @@ import numpy as np
 from training.monitoring.day_values import count_quantiles, error_values, missing_shares, pooled, usual_range
 from training.monitoring.days import Days, Floats
 from training.monitoring.detectors import BIAS, MSE, PERFORMANCE, Alarm
-from training.monitoring.quantities import DayKind
+from training.monitoring.quantities import PLAIN_NAMES, DayKind
 from training.monitoring.reference import Reference
 
 PROMISED_DAYS = 180
@@ -71,7 +71,7 @@ def _data_moved(quantity: str, now: Floats, usual: Floats, edges: Floats) -> str
     value, ends = float(missing_shares(now)[0]), usual_range(missing_shares(usual))
     text = f"missing in {value:.1%} of the rides, usually in {ends[0]:.1%} to {ends[1]:.1%}"
     moved.append((_beyond(value, *ends), text))
-    return f"{quantity} has changed: {max(moved)[1]}"
+    return f"{PLAIN_NAMES[quantity].capitalize()} has changed: {max(moved)[1]}"
 
 
 def _beyond(value: float, low: float, high: float) -> float:

@@ -81,10 +81,10 @@ def _missing_hours(days: Sequence[DayFigures]) -> tuple[str, ...]:
     if not lacking:
         return ()
     n_hours = sum(len(one.missing_hours) for one in lacking)
-    last = lacking[-1]
+    last, n_days = lacking[-1], min(len(days), N_RECENT_DAYS)
     text = (
-        f"{n_hours} hours of {len(lacking)} of the last {min(len(days), N_RECENT_DAYS)} days were not joined, the last"
-        f" ones {last.missing_hours[0]} to {last.missing_hours[-1]}: such days are shown, and not judged."
+        f"Hours that were not joined: {n_hours}, on {len(lacking)} of the last {n_days} days, the"
+        f" last ones {last.missing_hours[0]} to {last.missing_hours[-1]}. Such days are shown, and not judged."
     )
     return (text,)
 
@@ -95,7 +95,7 @@ def _few_days(reference: Reference, served: Days) -> tuple[str, ...]:
     served_kinds = set(served.kind.tolist())
     return tuple(
         f"The model was trained on {n} days of the kind {kind.name.lower()}, and {MIN_REFERENCE_DAYS} are needed: such"
-        " days are not judged until as many more have been served."
+        f" days are not judged until {MIN_REFERENCE_DAYS - n} more have been served."
         for kind, n in n_by_kind.items()
         if n < MIN_REFERENCE_DAYS and kind in served_kinds
     )
@@ -115,7 +115,8 @@ def _group_status(group: Group, evidence: Evidence, reference: Reference, served
     now = float(path[-1])
     strongest = evidence.names[columns[int(evidence.path[-1, columns].argmax())]]
     if not evidence.is_on[group]:
-        text = f"Nothing unusual in {n_tested} days, until {evidence.days[-1]}."
+        days = "1 day" if n_tested == 1 else f"{n_tested} days"
+        text = f"Nothing unusual in {days}, until {evidence.days[-1]}."
         return GroupStatus(group=group, state="ok", evidence=now, threshold=THRESHOLD, quantity=strongest, text=text)
     alarm = alarms[-1]
     return GroupStatus(

@@ -28,6 +28,18 @@ DATA_QUANTITIES = (
 """Features by their names, and the forest's own predictions. Day of week and month are the calendar's, not the rides';
 longitude and latitude are the same places as uptown and crosstown miles."""
 
+PLAIN_NAMES = {
+    "trip_distance_miles": "trip distance",
+    "minute_of_day": "time of day",
+    "pickup_uptown_miles": "pickup uptown",
+    "pickup_crosstown_miles": "pickup crosstown",
+    "dropoff_uptown_miles": "drop-off uptown",
+    "dropoff_crosstown_miles": "drop-off crosstown",
+    "straight_line_miles": "straight line",
+    PREDICTED: "prediction",
+}
+"""Data quantities for people. Uptown and crosstown are miles along and across Manhattan's avenues."""
+
 PERFORMANCE_QUANTITIES = ("bias", "mse", "coverage")
 
 N_BINS = 20

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from training.monitoring.quantities import PLAIN_NAMES, PREDICTED
 from training.monitoring.status import Latest
 from training.report.html import MINUS
 
@@ -19,22 +20,17 @@ class Named(NamedTuple):
     is_signed: bool = False
 
 
+_UNITS = {"minute_of_day": "", PREDICTED: "minutes"}
+
 NAMES = {
-    "trip_distance_miles": Named("trip distance", "miles"),
-    "minute_of_day": Named("time of day"),
-    "pickup_uptown_miles": Named("pickup uptown", "miles"),
-    "pickup_crosstown_miles": Named("pickup crosstown", "miles"),
-    "dropoff_uptown_miles": Named("drop-off uptown", "miles"),
-    "dropoff_crosstown_miles": Named("drop-off crosstown", "miles"),
-    "straight_line_miles": Named("straight line", "miles"),
-    "predicted_minutes": Named("prediction", "minutes"),
+    **{quantity: Named(name, _UNITS.get(quantity, "miles")) for quantity, name in PLAIN_NAMES.items()},
     "bias": Named("bias", "minutes", is_signed=True),
     "mse": Named("MSE", "minutes²"),
     "rmse": Named("RMSE", "minutes"),
     "mae": Named("MAE", "minutes"),
     "coverage": Named("rides in interval", is_share=True),
 }
-"""By the quantity's name in code. Uptown and crosstown are miles along and across Manhattan's avenues."""
+"""By the quantity's name in code."""
 
 
 def named(quantity: str) -> Named:
