@@ -36,7 +36,7 @@ from training.evaluation.gate import (
     unseen_month,
 )
 from training.evaluation.gate_rules import (
-    MAX_BUNDLE_BYTES,
+    MAX_LOADED_BYTES,
     MAX_PREDICT_RATIO,
     MIN_SLICE_RIDES,
     IntervalsCompared,
@@ -295,7 +295,7 @@ def test_golden_ride_with_another_prediction_fails_parity() -> None:
 
 def test_bundle_over_the_budget_fails() -> None:
     assert rule_size(small_bundle()).passed
-    large = {**small_bundle().files, MANIFEST: bytes(MAX_BUNDLE_BYTES)}
+    large = {**small_bundle().files, MANIFEST: bytes(MAX_LOADED_BYTES)}
     assert not rule_size(ExportedBundle(large, small_bundle().model)).passed
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.core.bundle import GOLDEN, PARITY_MINUTES, Manifest, decode_golden_rides
+from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, PARITY_MINUTES, Manifest, decode_golden_rides
 from lambda_function.core.events import decode_ride_event, ride_columns
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.pickup_time import pickup_minute
@@ -220,19 +220,18 @@ def rule_parity(candidate: ExportedBundle) -> RuleResult:
     )
 
 
-MAX_BUNDLE_BYTES = 500_000
-"""All files of a bundle. 500 trees of 31 leaves take 0.2 MB, a year's reference 0.2 MB, the evaluation 0.05 MB. The
-function reads forest and golden rides only: 13 ms of the cold start's 300 to load and verify. Its budget has room for
-twice that."""
+MAX_LOADED_BYTES = 500_000
+"""Of the files that the function loads. 500 trees of 31 leaves take 0.2 MB, and 13 ms of the cold start's 300 to load
+and verify. Its budget has room for twice that. Evaluation and reference are for people and for monitoring."""
 
 
 def rule_size(candidate: ExportedBundle) -> RuleResult:
     """Check that a cold start can load the bundle in time."""
-    n_bytes = sum(len(data) for data in candidate.files.values())
+    n_bytes = sum(len(candidate.files[name]) for name in (MANIFEST, FOREST, GOLDEN))
     return RuleResult(
         "size",
-        passed=n_bytes <= MAX_BUNDLE_BYTES,
-        wanted=f"at most {MAX_BUNDLE_BYTES:,} bytes",
+        passed=n_bytes <= MAX_LOADED_BYTES,
+        wanted=f"at most {MAX_LOADED_BYTES:,} bytes to load",
         seen=f"{n_bytes:,} bytes",
     )
 
