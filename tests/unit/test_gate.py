@@ -417,6 +417,11 @@ def test_coverage_further_from_the_level_is_above_zero_on_either_side() -> None:
     assert found.low == pytest.approx(found.value)  # every day is alike
 
 
+def test_months_with_too_few_rides_for_any_slice_have_no_intervals() -> None:
+    no_slice = DaySums(*(np.zeros((5, 0)) for _ in range(3)))
+    assert [len(ends) for ends in compare_errors(no_slice)] == [0, 0, 0]
+
+
 def test_days_without_rides_are_left_out() -> None:
     with_gap = compare_days(np.array([10, 0, 30]), np.array([90.0, 0.0, 120.0]), np.array([100.0, 0.0, 130.0]))
     without = compare_days(np.array([10, 30]), np.array([90.0, 120.0]), np.array([100.0, 130.0]))

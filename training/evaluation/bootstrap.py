@@ -112,7 +112,9 @@ def _ratio(sums: DaySums) -> Floats:
 
 
 def _intervals(sums: DaySums, figure: Callable[[DaySums], Floats]) -> Intervals:
-    """Return a figure of each slice with its interval."""
+    """Return a figure of each slice with its interval; there may be no slice."""
+    if not sums.n_rides.shape[1]:
+        return Intervals(np.empty(0), np.empty(0), np.empty(0))
     kept = sums.n_rides.sum(axis=1) > 0
     sums = DaySums(*(one[kept] for one in sums))
     n_days = (sums.n_rides > 0).sum(axis=0)
