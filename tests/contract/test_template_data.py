@@ -1,5 +1,7 @@
 """The data in the translated template: encryption, access, retention."""
 
+from typing import Any
+
 import pytest
 
 from infra.local.moto.policies import is_allowed
@@ -176,9 +178,26 @@ def test_bucket_requires_tls() -> None:
                         "Bool": {"s3:ObjectCreationOperation": True},
                     },
                 },
+                {
+                    "Sid": "CalibrationsAreNeverReplaced",
+                    "Effect": "Deny",
+                    "Principal": "*",
+                    "Action": "s3:PutObject",
+                    "Resource": {"Fn::Sub": "${Bucket.Arn}/calibrations/*"},
+                    "Condition": {
+                        "Null": {"s3:if-none-match": True},
+                        "Bool": {"s3:ObjectCreationOperation": True},
+                    },
+                },
             ],
         },
     }
+
+
+def in_bucket(resource: Any) -> list[str]:
+    """Return the resources of a statement of the bucket's policy in a bucket `b`."""
+    resources = resource if isinstance(resource, list) else [resource]
+    return [one["Fn::Sub"].replace("${Bucket.Arn}", "arn:aws:s3:::b") for one in resources]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +208,8 @@ def test_bucket_requires_tls() -> None:
         ("calibrations/v/2026-11-29T05.json", {}, True),
         ("models/v/forest.npz", {"s3:if-none-match": "*"}, False),
         ("calibrations/v/2026-11-29T05.json", {"s3:if-none-match": "*"}, False),
+        ("calibrations/v/2026-11-29T05.json", {"s3:if-match": '"etag"'}, True),
+        ("models/v/manifest.sig", {"s3:if-match": '"etag"'}, False),
         ("channels/stable.json", {"s3:if-match": '"etag"'}, False),
         ("models/v/forest.npz", {"s3:ObjectCreationOperation": "false"}, False),  # a part of a multipart upload
         ("rejects/s/shardId-0/1.ndjson", {}, False),
@@ -199,10 +220,9 @@ def test_bucket_requires_tls() -> None:
 def test_write_of_a_model_or_channel_without_a_condition_is_denied(
     key: str, request_keys: dict[str, str], denied: bool
 ) -> None:
-    deny = properties("BucketPolicy")["PolicyDocument"]["Statement"][-1]
-    resources = [one["Fn::Sub"].replace("${Bucket.Arn}", "arn:aws:s3:::b") for one in deny["Resource"]]
+    denies = properties("BucketPolicy")["PolicyDocument"]["Statement"][-2:]
     allow = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
-    document = {"Statement": [allow, {**deny, "Resource": resources}]}
+    document = {"Statement": [allow, *({**deny, "Resource": in_bucket(deny["Resource"])} for deny in denies)]}
     context = {"s3:ObjectCreationOperation": "true", **request_keys}
 
     assert is_allowed([document], "s3:PutObject", f"arn:aws:s3:::b/{key}", context) is not denied

@@ -35,6 +35,11 @@ def overwrite(key: str) -> Call:
     return Call("s3", "put_object", {"Bucket": "{bucket}", "Key": key, "Body": b"a"})
 
 
+def replace(key: str) -> Call:
+    """A write over an object that was read, which the bucket's policy denies to everybody for a calibration."""
+    return Call("s3", "put_object", {"Bucket": "{bucket}", "Key": key, "Body": b"a", "IfMatch": '"a"'})
+
+
 def delete(key: str) -> Call:
     return Call("s3", "delete_object", {"Bucket": "{bucket}", "Key": key})
 
@@ -159,6 +164,7 @@ FORBIDDEN = {
         *(write(key) for key in (ACKNOWLEDGED, "monitor/other.json")),
         *(read(key) for key in (ARCHIVED, REJECT, FAILURE, MARK)),
         *(overwrite(key) for key in (STABLE, CALIBRATION)),
+        replace(CALIBRATION),
         *(delete(key) for key in (FIGURES, CALIBRATION)),
         receive_from("{queue}"),
         sign_with("{signing_key}"),
