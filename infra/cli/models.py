@@ -17,6 +17,7 @@ from infra.cli.output import (
     time_text,
     value_text,
     worse_slices,
+    write_facts,
     write_json,
     write_lines,
     write_table,
@@ -140,11 +141,11 @@ def compare_command(
     rows = ((pair.name, value_text(pair.a), value_text(pair.b)) for pair in pairs)
     write_table(f"A: {found.a}\nB: {found.b}", ("", "A", "B"), rows, numeric={"A", "B"})
     if not found.is_same_validation:
-        write_lines(["They were validated on different months: these errors are of different rides."])
+        write_lines(["They were validated on different months: these errors are of different rides"])
     if unseen:
         _write_unseen(unseen)
         return
-    write_lines([f"Their errors are not compared on new rides: {problem}"])
+    write_facts("", {"not compared on new rides": problem})
     if found.slices:
         slice_rows = map(_slice_row, found.slices[:_N_SLICES])
         columns = ("slice", "rides", "A", "B", "B - A")
@@ -178,18 +179,16 @@ def _write_unseen(unseen: "PairedResult") -> None:
     better = "neither is better by more than chance"
     if whole.low > 0 or whole.high < 0:
         better = f"{'A' if whole.low > 0 else 'B'} is better"
-    first = (
-        f"On {months_text(unseen.months)}, which neither has seen: RMSE of A {unseen.a.rmse_minutes:.3f},"
-        f" of B {unseen.b.rmse_minutes:.3f} minutes"
-    )
-    second = (
-        f"B - A: {whole.difference_rmse_minutes:+.3f} [{whole.low:+.3f}, {whole.high:+.3f}] minutes: {better}"
-        f" ({whole.n_rides:,} rides of {whole.n_days} days)"
-    )
-    write_lines([first, second])
+    facts = {
+        "RMSE of A, minutes": f"{unseen.a.rmse_minutes:.3f}",
+        "RMSE of B, minutes": f"{unseen.b.rmse_minutes:.3f}",
+        "B - A": f"{whole.difference_rmse_minutes:+.3f} [{whole.low:+.3f}, {whole.high:+.3f}]: {better}",
+        "measured on": f"{whole.n_rides:,} rides of {whole.n_days} days",
+    }
+    write_facts(f"On {months_text(unseen.months)}, which neither has seen", facts)
     if unseen.slices:
         columns = ("slice", "rides", "A", "B", "B - A", "interval")
-        title = "Slices that differ most surely, RMSE in minutes; the intervals are corrected for the number of slices"
+        title = "Slices that differ most surely, RMSE in minutes; intervals for all slices at once"
         write_table(title, columns, map(_difference_row, unseen.slices[:_N_SLICES]), numeric=columns[1:])
 
 
