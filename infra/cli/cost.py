@@ -11,6 +11,7 @@ from infra.cli.output import fold, width, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from infra.operate.cost import CostReport
+    from infra.operate.cost_monitor import MonitorCost
     from infra.operate.cost_outcomes import OutcomesCost, OutcomesSettings
 
 _TEXT_COLUMNS = 80
@@ -44,15 +45,18 @@ def cost_command(
     """
     from infra.operate.cost import PARTS, cost
     from infra.operate.cost_inputs import COURSE, PACKED_OUTPUT, PLAIN, read_load, read_work
+    from infra.operate.cost_monitor import assumptions as monitor_assumptions
+    from infra.operate.cost_monitor import cost_monitor, read_memory_mb
     from infra.operate.cost_outcomes import assumptions, cost_outcomes, read_settings
 
     given_us = {PLAIN: us_per_ride, PACKED_OUTPUT: us_per_ride_packed, COURSE: us_per_ride_course}
     load = read_load(rides_per_s, shards, window_s, api_requests_per_s)
     report = cost(load, read_work(given_us, BUILD / "bench.json"))
     settings = read_settings()
-    outcomes = cost_outcomes(load, settings)
+    outcomes, monitor = cost_outcomes(load, settings), cost_monitor(load, read_memory_mb())
     if as_json:
-        write_json({**_result(report), "outcomes": _outcomes_result(outcomes, settings)})
+        of_monitor = {**asdict(monitor), "total": monitor.total}
+        write_json({**_result(report), "outcomes": _outcomes_result(outcomes, settings), "monitor": of_monitor})
         return
     variants = report.variants.values()
     rows = {label: [_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants] for part, label in PARTS.items()}
@@ -67,7 +71,8 @@ def cost_command(
     columns = ("", *report.variants)
     write_table("Dollars per month", columns, ((label, *cells) for label, cells in rows.items()), numeric=columns[1:])
     _show_outcomes(outcomes, report.variants[PLAIN].total)
-    for line in (*_assumptions(report), *assumptions(settings, outcomes)):
+    _show_monitor(monitor)
+    for line in (*_assumptions(report), *assumptions(settings, outcomes), *monitor_assumptions(monitor)):
         write_lines(fold(line, "- ", min(width(), _TEXT_COLUMNS)))
 
 
@@ -85,6 +90,14 @@ def _show_outcomes(outcomes: "OutcomesCost", stack_dollars: float) -> None:
         ("a DynamoDB table for both", _dollars(outcomes.table)),
     ]
     write_table("Outcomes, dollars per month", ("", "outcomes"), rows, numeric=("outcomes",))
+
+
+def _show_monitor(monitor: "MonitorCost") -> None:
+    from infra.operate.cost_monitor import PARTS
+
+    rows = [(label, _dollars(monitor.dollars_a_month[part])) for part, label in PARTS.items()]
+    rows.append(("the monitor", _dollars(monitor.total)))
+    write_table("Monitoring and calibration, dollars per month", ("", "monitor"), rows, numeric=("monitor",))
 
 
 def _dollars(dollars: float) -> str:
