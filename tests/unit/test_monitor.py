@@ -11,19 +11,27 @@ import pytest
 from lambda_function.core.bundle import bundle_key
 from lambda_function.core.features import feature_matrix
 from tests.builders import small_rides
-from tests.builders_days import steady_days, without_values
-from tests.builders_monitored import DAY, FakeBus, MonitoredStack, monitored_bundle, reference_bytes
+from tests.builders_days import reference_of, steady_days, without_values
+from tests.builders_monitored import (
+    DAY,
+    REFERENCE_DAYS,
+    FakeBus,
+    MonitoredStack,
+    monitored_bundle,
+    reference_bytes,
+)
 from tests.outcomes import DENIED, SERVICE_DOWN, AnswerLost, Meanwhile, S3Outcome
 from training.errors import BucketError
 from training.model.bundle import REFERENCE
 from training.monitoring.acknowledge import acknowledge
 from training.monitoring.calibration_status import CalibrationMode
-from training.monitoring.day_figures import hours_of_day, load_days
-from training.monitoring.figures import figures_key
+from training.monitoring.day_figures import DayFigures, hours_of_day, is_testable, load_days
+from training.monitoring.figures import Figures, figures_key, merge
 from training.monitoring.join import labelled_key
 from training.monitoring.monitor import MonitorOptions
 from training.monitoring.quantities import PLAIN_NAMES
 from training.monitoring.status import STATUS_KEY, Event, MonitorStatus, encode_status
+from training.monitoring.summary import summary_key
 from training.registry.channels import Mover, rollback
 
 NEXT_DAY = DAY + timedelta(days=1)
@@ -138,6 +146,36 @@ def test_damaged_labelled_rides_are_a_missing_hour() -> None:
     stack.good_run()
     (day,) = load_days(stack.bucket, stack.version, [DAY])
     assert day.missing_hours == (str(last),)
+
+
+def test_hours_that_were_joined_early_only_and_damaged_summaries_are_missing_hours_after_two_days() -> None:
+    stack = MonitoredStack()
+    hours = stack.store_day()
+    stack.store_hour(hours[1], summary={"pass_number": 0})
+    for hour in hours[2:6]:
+        stack.s3.objects[summary_key(hour)] = b"{}"
+    assert (len(stack.good_run().hours), stack.status.n_days) == (19, 0)
+    stack.now = hours[-1].end + timedelta(hours=48)
+    assert stack.good_run().n_days == 1
+    (day,) = load_days(stack.bucket, stack.version, [DAY])
+    assert day.missing_hours == tuple(map(str, hours[1:6]))
+
+
+def test_a_day_of_which_some_hours_are_not_counted_is_not_judged() -> None:
+    reference = reference_of(REFERENCE_DAYS)
+    part = Figures(n_judged=3, counts={name: (3, *[0] * 20) for name in reference.edges})
+    whole = DayFigures(day=DAY, model_version="green-2023-03-abcdef123456", figures=part)
+    assert is_testable(whole, reference.edges)
+    mixed = msgspec.structs.replace(whole, figures=merge([part, Figures(n_judged=2)]))
+    assert not is_testable(mixed, reference.edges)
+
+
+def test_foreign_objects_beside_days_and_acknowledgements_are_passed_over() -> None:
+    stack = MonitoredStack()
+    stack.store_day()
+    stack.s3.objects[f"monitor/days/{stack.version}/2026-08-01.json.bak"] = b""
+    stack.s3.objects[f"monitor/acknowledged/{stack.version}/data-2026-13-45.json"] = b""
+    assert stack.good_run().n_days == 1
 
 
 @pytest.mark.parametrize("summary", [{"pass_number": 0}, {"n_waiting": 1}])

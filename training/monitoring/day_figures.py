@@ -119,10 +119,12 @@ def is_testable(one: DayFigures, edges: Mapping[str, np.ndarray]) -> bool:
 
 
 def is_counted(one: DayFigures, edges: Mapping[str, np.ndarray]) -> bool:
-    """Return whether a day's rides are counted in these bins."""
-    widths = {name: len(ends) + 2 for name, ends in edges.items()}
-    counted = {name: len(counts) for name, counts in one.figures.counts.items()}
-    return counted == widths
+    """Return whether all judged rides of a day are counted in these bins.
+
+    Those of hours that a run added while it could not read the reference are not.
+    """
+    wanted = {name: (len(ends) + 2, one.figures.n_judged) for name, ends in edges.items()}
+    return wanted == {name: (len(counts), sum(counts)) for name, counts in one.figures.counts.items()}
 
 
 def to_days(figures: Sequence[DayFigures], edges: Mapping[str, np.ndarray]) -> Days:
@@ -183,11 +185,22 @@ def encode_day(figures: DayFigures) -> bytes:
 
 
 def stored_days(bucket: Bucket, model_version: str, first: date | None = None) -> list[date]:
-    """List the days with figures for a model, ascending; with `first`, from that day on."""
+    """List the days with figures for a model, ascending; with `first`, from that day on. Other keys are passed over."""
     prefix = f"{FOLDER}{model_version}/"
     before = day_key(model_version, first - _ONE_DAY) if first else ""
-    names = (one.key.removeprefix(prefix).removesuffix(".json") for one in bucket.list_objects(prefix, before))
-    return [date.fromisoformat(name) for name in names if name]
+    return [day for one in bucket.list_objects(prefix, before) if (day := day_of_key(one.key))]
+
+
+def day_of_key(key: str) -> date | None:
+    """Return the day in the key of a day's object; None if it is another object's.
+
+    >>> day_of_key("monitor/days/green-2021-01-3f2a9c1d0b7e/2026-08-01.json"), day_of_key("2026-08-01.json.bak")
+    (datetime.date(2026, 8, 1), None)
+    """
+    try:
+        return date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
+    except ValueError:
+        return None
 
 
 def load_days(bucket: Bucket, model_version: str, days: Iterable[date]) -> list[DayFigures]:

@@ -38,7 +38,7 @@ from training.monitoring.figures import (
 from training.monitoring.hours import FIRST, SECOND, SECOND_PASS_AGE, Hour, hour_of_key
 from training.monitoring.labelled_hour import DamagedLabelledError, read_labelled_hour
 from training.monitoring.served_model import ServedModel
-from training.monitoring.summary import FOLDER, HourSummary, load_summary, summary_key
+from training.monitoring.summary import FOLDER, DamagedSummaryError, HourSummary, load_summary, summary_key
 from training.registry.bucket import Bucket
 
 MAX_PROBLEMS = 3
@@ -143,6 +143,10 @@ class MonitoredDays:
                 if summary and self._is_ready(hour, summary):
                     model = model or load()
                     added += self._add_hour(hour, summary, model, edges)
+                elif summary and self.now >= hour.end + SECOND_PASS_AGE:
+                    self.damaged[hour] = f"{hour} was joined before its horizon only: join it again"
+            except DamagedSummaryError as error:
+                self.damaged[hour] = str(error)
             except BucketError as error:
                 self.problems[hour] = error
             longest_s = max(longest_s, left_s - time_left_s())

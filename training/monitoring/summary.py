@@ -131,11 +131,19 @@ def encode_summary(summary: HourSummary) -> bytes:
     return _encode(summary) + b"\n"
 
 
+class DamagedSummaryError(BucketError):
+    """An object that is no summary."""
+
+    def __init__(self, bucket: str, key: str, error: Exception) -> None:
+        super().__init__(bucket, key, f"is no summary of an hour ({error}): join the hour again")
+
+
 def load_summary(bucket: Bucket, hour: Hour) -> HourSummary | None:
     """Return an hour's summary; None if it is not joined.
 
     Raises:
-        BucketError: S3 fails, or the object is no summary.
+        DamagedSummaryError: The object is no summary.
+        BucketError: S3 fails.
     """
     key = summary_key(hour)
     stored = bucket.read(key)
@@ -144,4 +152,4 @@ def load_summary(bucket: Bucket, hour: Hour) -> HourSummary | None:
     try:
         return _decode(stored.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BucketError(bucket.name, key, f"is no summary of an hour ({error}): join the hour again") from error
+        raise DamagedSummaryError(bucket.name, key, error) from error
