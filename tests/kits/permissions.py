@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from copy import deepcopy
+from datetime import UTC, date, datetime, timedelta
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -12,11 +13,13 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from infra.local.aws import LocalAws
+from infra.local.moto.enforcement import ASKED_PATH
 from infra.local.runtime.function import read_function
 from lambda_function.core.calibration import calibration_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from tests.builders import small_bundle
 from tests.builders_calibrations import calibration_bytes, calibration_of, reference_of
+from tests.builders_monitored import MonitoredStack
 from tests.kits.stack import TemplateStack, template
 from tests.kits.template import ROLES, as_list
 from training.registry.bucket import Bucket
@@ -138,15 +141,50 @@ class Account:
 
     def role_without(self, name: str, cut: Cut) -> str:
         """Create a role with the policies of another, but without one part; return its name."""
-        iam = self.aws.client("iam")
         made = f"{name}-without-{cut.sid}-{cut.action or cut.resource}".replace(":", "-")
-        iam.create_role(RoleName=made, AssumeRolePolicyDocument="{}")
-        for number, document in enumerate(self._documents(name)):
+        return self.make_role(made, self.documents_without(name, cut))
+
+    def make_role(self, name: str, documents: Iterable[Mapping[str, Any]]) -> str:
+        """Create a role with these policies; return its name."""
+        iam = self.aws.client("iam")
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+        for number, document in enumerate(documents):
+            policy = json.dumps(document)
+            iam.put_role_policy(RoleName=name, PolicyName=f"policy-{number}", PolicyDocument=policy)
+        return name
+
+    def documents_without(self, name: str, cut: Cut) -> list[dict[str, Any]]:
+        """Return the deployed policy documents of a role or a policy without one part."""
+        found = []
+        for document in self.documents(name):
             left = [cut.of(statement) for statement in document["Statement"]]
             assert left != document["Statement"], f"{cut} is not part of {name}"
-            text = json.dumps({**document, "Statement": [statement for statement in left if statement]})
-            iam.put_role_policy(RoleName=made, PolicyName=f"policy-{number}", PolicyDocument=text)
-        return made
+            found.append({**document, "Statement": [statement for statement in left if statement]})
+        return found
+
+    def documents(self, *names: str) -> list[dict[str, Any]]:
+        """Return the deployed policy documents of roles and policies."""
+        return [document for name in names for document in self._documents(name)]
+
+    def take_asked(self, role_name: str) -> list[tuple[str, str, dict[str, str]]]:
+        """Return what a role has asked for since the last call: actions, resources and condition keys."""
+        with closing(HTTPConnection(urlsplit(self.aws.endpoint_url).netloc, timeout=120)) as connection:
+            connection.request("GET", ASKED_PATH)
+            asked = json.loads(connection.getresponse().read())
+        return [
+            (action, resource, dict(context))
+            for caller, action, resource, context in asked
+            if f":assumed-role/{role_name}/" in caller
+        ]
+
+    def store_labelled_day(self, n_hours: int = 2) -> date:
+        """Store joined hours of labelled rides that the first model served, of a day that is long over; return it."""
+        stack, day = MonitoredStack(bundle=FIRST), datetime.now(UTC).date() - timedelta(days=5)
+        stack.store_day(day, n_hours=n_hours)
+        for key, body in stack.s3.objects.items():
+            if key.startswith(("labelled/", "monitor/hours/")):
+                self.aws.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
+        return day
 
     def _documents(self, name: str) -> list[dict[str, Any]]:
         """Return the deployed policy documents of a role or a policy."""

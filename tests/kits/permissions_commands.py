@@ -3,15 +3,17 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.event_source.mapping import EventSourceMapping, polling
+from infra.local.moto.policies import is_allowed
 from infra.local.runtime.invocable import invocable
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.processor import process
@@ -72,8 +74,28 @@ COMMANDS = {
         "monitor report --out monitor.html --stack {stack}",
     ),
 }
-"""Commands as a person types them, with names in braces, and AWS's own from the runbook. Commands that need most
-permissions come first, so that a missing permission is found before the slow commands run."""
+"""Commands as a person types them, with names in braces, and AWS's own from the runbook, in an order that works."""
+
+TOGETHER = ("ModelPublisherPolicy", "JudgePolicy")
+"""Two policies that a person has who calibrates by hand: it reads rides, and moves a channel."""
+
+COMMANDS_OF_BOTH = ("models calibrate --from {day} --to {day} --resume --bucket {bucket}",)
+
+Asked = tuple[str, str, dict[str, str]]
+"""An action, a resource and condition keys."""
+
+
+class Usage(NamedTuple):
+    """What a command has asked for under a complete policy, and how long it took."""
+
+    command: str
+    seconds: float
+    asked: Sequence[Asked]
+
+    def needs_more_than(self, documents: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether policies deny something that the command has asked for."""
+        return any(not is_allowed(documents, *one) for one in self.asked)
+
 
 _STOP_WITHIN_S = 60
 
@@ -91,6 +113,17 @@ class Operator:
         self._account, self._monkeypatch, self._names = account, monkeypatch, names
         self._cli = Cli(monkeypatch, capsys, "--json")
         self._functions = account.clients(account.roles["PredictorRole"], "kinesis", "s3")
+
+    def measure(self, role_name: str, commands: Iterable[str]) -> list[Usage]:
+        """Run commands and return what each has asked for; raise PermissionError at the first denied call."""
+        usages = []
+        for command in commands:
+            self._account.take_asked(role_name)
+            begun_s = time.perf_counter()
+            self.run(role_name, (command,))
+            seconds = time.perf_counter() - begun_s
+            usages.append(Usage(command, seconds, self._account.take_asked(role_name)))
+        return usages
 
     def run(self, role_name: str, commands: tuple[str, ...]) -> None:
         """Run commands; raise PermissionError at the first denied call."""
@@ -110,7 +143,8 @@ class Operator:
         if "AccessDenied" in said:
             raise PermissionError(said)
         # A check ends with 0 or 1: the gate measures time, which depends on the machine's load.
-        is_check = words[0] == "doctor" or "--judge-only" in words or words[:2] == ["outcomes", "audit"]
+        is_check = words[0] == "doctor" or "--judge-only" in words
+        is_check |= words[:2] in (["outcomes", "audit"], ["monitor", "status"])
         assert not code or (code == 1 and is_check), (words, said)
 
     def _end_of(self, words: list[str]) -> tuple[int, str]:

@@ -22,6 +22,7 @@ from moto.iam.access_control import IAMRequestBase
 from moto.iam.models import Policy
 from moto.kinesis.utils import decompose_shard_iterator
 from moto.kms.models import kms_backends
+from moto.moto_api._internal import urls
 from moto.s3.models import FakeKey, s3_backends
 from moto.s3.responses import ACTION_MAP
 
@@ -54,14 +55,28 @@ class Permission(NamedTuple):
     context: Mapping[str, str] = {}
 
 
+_asked: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], None] = {}
+"""What was asked since somebody last took it: caller, action, resource and condition keys, each once, in order."""
+
+ASKED_PATH = "/moto-api/permissions"
+"""Where it is taken, as a JSON list."""
+
+
 def patch_enforcement() -> None:
     """Replace moto's check with the one of this file, in the whole process."""
     IAMRequestBase.check_action_permitted = _check
+    urls.url_paths[f"{{0}}{ASKED_PATH}"] = _take_asked
     IAMRequestBase.check_signature = lambda _: None  # moto computes another one if a path holds an ARN
     ACTION_MAP["BUCKET"]["GET"]["encryption"] = "GetEncryptionConfiguration"  # moto takes it for a listing
 
 
 _moto_check = IAMRequestBase.check_action_permitted
+
+
+def _take_asked(*_: object) -> tuple[int, dict[str, str], str]:
+    taken = list(_asked)
+    _asked.clear()
+    return 200, {}, json.dumps(taken)
 
 
 def _check(request: IAMRequestBase, resource: str) -> None:
@@ -71,6 +86,8 @@ def _check(request: IAMRequestBase, resource: str) -> None:
         return
     documents = [_document(policy) for policy in request._access_key.collect_policies()] + _bucket_policies(request)
     for needed in _permissions(request, resource):
+        caller, context = request._access_key.arn, tuple(sorted(needed.context.items()))
+        _asked[caller, needed.action, needed.resource, context] = None
         if not is_allowed(documents, *needed) or not _key_allows(request, needed):
             _refuse(request, needed)
 

@@ -26,13 +26,15 @@ from lambda_function.core.processor import process
 from tests.builders import FEBRUARY, SHARD_ID, kinesis_records, ride_bytes, sequence_number
 from tests.builders_archived import archived
 from tests.builders_failed import FAILURE_KEY, failure, queue_rejects, reject_at
+from tests.builders_status import monitor_status
 from tests.builders_tlc import row_at, write_month
 from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, Cut, cuts
-from tests.kits.permissions_commands import COMMANDS, Operator
+from tests.kits.permissions_commands import COMMANDS, COMMANDS_OF_BOTH, TOGETHER, Operator, Usage
 from training.model.bundle import write_bundle
 from training.monitoring.calibration import encode_state, first_state
 from training.monitoring.hours import Hour
+from training.monitoring.status import STATUS_KEY, GroupStatus, encode_status
 from training.registry.channel_history import history_key
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
@@ -47,6 +49,7 @@ def operator(
 ) -> Operator:
     """`ridecast` in its own folder, with an account that has work for every command."""
     store_work(account)
+    day = account.store_labelled_day()
     start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
     write_month(tmp_path, [row_at(start + timedelta(minutes=number)) for number in range(5)], FEBRUARY)
     write_bundle(THIRD, tmp_path)
@@ -59,6 +62,7 @@ def operator(
         "archiver": account.outputs["ArchiverName"],
         "bucket": account.bucket,
         "bundles": tmp_path,
+        "day": day,
         "failure": FAILURE_KEY,
         "first": FIRST.model_version,
         "queue": account.outputs["GivenUpBatchesUrl"],
@@ -81,16 +85,21 @@ def store_work(account: Account) -> None:
     s3.put_object(Bucket=account.bucket, Key=history_key("lost", channel), Body=msgspec.json.encode(channel))
     s3.delete_object(Bucket=account.bucket, Key=channel_key("lost"))
     s3.put_object(Bucket=account.bucket, Key=REJECT_KEY, Body=encode_reject(reject_at(0)) + b"\n")
-    s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1), ride_bytes(2)))
+    for _ in range(2):  # an older version, too
+        s3.put_object(Bucket=account.bucket, Key=FAILURE_KEY, Body=failure(ride_bytes(1), ride_bytes(2)))
     failed = failure(ride_bytes(1), ride_bytes(2), function=account.outputs["ArchiverName"])
     s3.put_object(Bucket=account.bucket, Key=f"{FAILURE_KEY}-archiver", Body=failed)
     sqs, queue = account.aws.client("sqs"), account.outputs["RejectsQueueUrl"]
     queued = queue_rejects(sqs, queue, reject_at(2))
     s3.delete_object(Bucket=account.bucket, Key=queued)
     late = [one["Key"] for one in s3.list_objects_v2(Bucket=account.bucket, Prefix="late/").get("Contents", ())]
+    status = monitor_status(model_version=FIRST.model_version, groups=(GroupStatus(group="data", state="alarm"),))
+    s3.put_object(Bucket=account.bucket, Key=STATUS_KEY, Body=encode_status(status))
     for done in (
+        f"monitor/acknowledged/{FIRST.model_version}/data-{status.last_day}.json",
         f"redriven/{REJECT_KEY}",
         f"redriven/{FAILURE_KEY}",
+        f"redriven/{FAILURE_KEY}-archiver",
         bundle_key(THIRD.model_version, SIGNATURE),
         *late,
     ):
@@ -134,21 +143,66 @@ def store_rides(account: Account) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def usages() -> dict[str, list[Usage]]:
+    """What each policy's commands have asked for, once they have run."""
+    return {}
+
+
+def usages_of(policy: str, account: Account, operator: Operator, known: dict[str, list[Usage]]) -> list[Usage]:
+    """Return what a policy's commands ask for; run them under it if that is not known yet."""
+    if policy not in known:
+        known[policy] = operator.measure(account.roles[policy], COMMANDS[policy])
+        store_work(account)
+    return known[policy]
+
+
 @pytest.mark.parametrize("policy", COMMANDS)
-def test_commands_do_their_work_under_their_policy(account: Account, operator: Operator, policy: str) -> None:
-    operator.run(account.roles[policy], COMMANDS[policy])
+def test_commands_do_their_work_under_their_policy(
+    account: Account, operator: Operator, usages: dict[str, list[Usage]], policy: str
+) -> None:
+    assert [one.command for one in usages_of(policy, account, operator, usages)] == list(COMMANDS[policy])
 
 
 @pytest.mark.parametrize(
     ("policy", "cut"), [pytest.param(one, cut, id=f"{one}, {cut}") for one in COMMANDS for cut in cuts(one)]
 )
 def test_commands_cannot_do_their_work_without_any_part_of_their_policy(
-    account: Account, operator: Operator, policy: str, cut: Cut
+    account: Account, operator: Operator, usages: dict[str, list[Usage]], policy: str, cut: Cut
 ) -> None:
+    """Of the commands that need the part, one is denied, the fastest tried first; or one with those before it."""
+    left = account.documents_without(policy, cut)
+    found = [one for one in usages_of(policy, account, operator, usages) if one.needs_more_than(left)]
+    assert found, "no command needs it"
     role = account.role_without(policy, cut)
 
-    with pytest.raises(PermissionError):
-        operator.run(role, COMMANDS[policy])
+    fastest_first = [one.command for one in sorted(found, key=lambda one: one.seconds)]
+    if not any(is_denied(operator, role, command) for command in fastest_first):
+        store_work(account)
+        with pytest.raises(PermissionError):
+            operator.run(role, COMMANDS[policy][: COMMANDS[policy].index(found[0].command) + 1])
+
+
+def is_denied(operator: Operator, role: str, command: str) -> bool:
+    """Return whether a command is denied under a role; False if it can't work alone, or does without a part."""
+    try:
+        operator.run(role, (command,))
+    except PermissionError:
+        return True
+    except AssertionError:  # it needs what an earlier command does
+        return False
+    return False
+
+
+def test_calibrating_by_hand_needs_the_policies_that_read_rides_and_move_channels(
+    account: Account, operator: Operator
+) -> None:
+    both = account.make_role("-".join(TOGETHER), account.documents(*TOGETHER))
+
+    operator.run(both, COMMANDS_OF_BOTH)
+    for policy in TOGETHER:
+        with pytest.raises(PermissionError):
+            operator.run(account.roles[policy], COMMANDS_OF_BOTH)
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])

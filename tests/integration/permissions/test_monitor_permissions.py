@@ -1,6 +1,6 @@
 """The monitor works under its role, and fails without any part of it."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ from botocore.exceptions import ClientError
 
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from lambda_function.core.calibration import calibration_key
-from tests.builders_monitored import MonitoredStack
 from tests.kits.permissions import FIRST, Account, Cut, cuts
 from training.errors import UserError
 from training.monitoring.day_figures import day_key
@@ -24,13 +23,7 @@ ITS_OWN = ("monitor/figures/", "monitor/days/", "monitor/status.json", "calibrat
 @pytest.fixture(scope="module")
 def joined(account: Account) -> date:
     """A day that is long over, with two joined hours of labelled rides that the account's first model has served."""
-    stack, day = MonitoredStack(bundle=FIRST), datetime.now(UTC).date() - timedelta(days=5)
-    stack.store_day(day, n_hours=N_HOURS)
-    s3 = account.aws.client("s3")
-    for key, body in stack.s3.objects.items():
-        if key.startswith(("labelled/", "monitor/hours/")):
-            s3.put_object(Bucket=account.bucket, Key=key, Body=body)
-    return day
+    return account.store_labelled_day(N_HOURS)
 
 
 def run_monitor(account: Account, role_name: str, log: Path) -> Any:
