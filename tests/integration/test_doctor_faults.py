@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from infra.local.aws import LocalAws
 from infra.operate.doctor.facts import Finding, Severity
@@ -51,7 +52,7 @@ def deployed(aws: LocalAws, client: Callable[[str], Any], healthy: list[Deployed
     on = healthy.pop() if healthy else deploy(aws, client)
     yield on
     if on not in healthy:
-        with suppress(ClientError):  # what the test has deleted can't be deleted again here
+        with suppress(ClientError, ResponseParserError):  # what the test has deleted can't be deleted again here
             on.stack.delete()  # else each further stack makes the doctor slower
 
 
