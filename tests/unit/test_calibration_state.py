@@ -336,6 +336,23 @@ def test_few_odd_outcomes_are_chance(n_rides: int) -> None:
     assert tick_with(np.full(n_rides, np.nan)).frozen is None
 
 
+def test_outcomes_that_agree_with_the_model_and_not_with_what_was_learned_are_said_to() -> None:
+    """Outcomes that grow by 15 % a day are followed; the right ones are too small then, for good."""
+    state, end = first(), MIDNIGHT
+    for day in range(12):
+        hour = labelled_hour(end, rides(), predicted(rides()).clip(1, 12) * 1.15**day)
+        state, end = tick(model(), state, [hour], end + 24).state, end + 24
+    assert state.frozen is None
+    for _ in range(2):
+        hour = labelled_hour(end, rides(), predicted(rides()).clip(1, 12))
+        state, end = tick(model(), state, [hour], end + 24).state, end + 24
+        assert state.frozen is not None
+        assert state.frozen.endswith(
+            "% are so far from the model without calibration: what was learned may be wrong, and"
+            " `ridecast models calibrate --off` serves the model alone"
+        )
+
+
 def test_frozen_tick_keeps_the_weights_and_the_next_one_does_not_learn_its_rides() -> None:
     learned = tick_with(usual(times=0.8)).state
     frozen = tick_with(usual() * 60, learned, NEXT + 24, number=24).state

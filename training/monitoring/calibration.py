@@ -163,11 +163,13 @@ class HourSums:
         cell_sums: float64 (5, 24).
         scores: int64 (120,).
         ratios: How outcomes compare to the calibrated minutes.
+        n_far_from_raw: Outcomes that would be dropped beside the forest's own minutes.
     """
 
     cell_sums: NDArray[np.float64]
     scores: NDArray[np.int64]
     ratios: Ratios
+    n_far_from_raw: int = 0
 
     @classmethod
     def none(cls) -> Self:
@@ -175,7 +177,12 @@ class HourSums:
         return cls(np.zeros((_N_SUMS, N_CELLS)), np.zeros(N_SCORES, np.int64), Ratios.none())
 
     def __add__(self, other: "HourSums") -> "HourSums":
-        return HourSums(self.cell_sums + other.cell_sums, self.scores + other.scores, self.ratios + other.ratios)
+        return HourSums(
+            self.cell_sums + other.cell_sums,
+            self.scores + other.scores,
+            self.ratios + other.ratios,
+            self.n_far_from_raw + other.n_far_from_raw,
+        )
 
 
 _decode = msgspec.json.Decoder(CalibrationState).decode
@@ -249,7 +256,7 @@ def tick(model: ModelBundle, state: CalibrationState, hours: Iterable[LabelledHo
         [one for one in counts if one.hour >= min(str(as_of + -n_hours), state.as_of)]
         for n_hours in (WINDOW_HOURS, LONG_WINDOW_HOURS)
     )
-    frozen = freeze_of(day, days, sums.ratios)
+    frozen = freeze_of(day, days, sums.ratios, sums.n_far_from_raw)
     now = _counted(state, as_of, day, days)
     if frozen:
         since = state.frozen_since or now.as_of
@@ -313,7 +320,7 @@ class _Errors:
 
     def usable(self, duration: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which outcomes (n,) to learn from, and which are no ride's duration; NaN is neither."""
-        dropped = (duration > self.minutes * OUTLIER_FACTOR) | (duration < self.minutes / OUTLIER_FACTOR)
+        dropped = _is_far(duration, self.minutes)
         inside = (duration >= MIN_DURATION_MINUTES) & (duration <= MAX_DURATION_MINUTES)
         return inside & ~dropped, dropped
 
@@ -331,7 +338,14 @@ class _Errors:
             np.array([np.bincount(cells, term, N_CELLS) for term in terms]),
             np.bincount(bins, minlength=N_SCORES),
             Ratios.of(duration / self.minutes),
+            int(np.count_nonzero(_is_far(duration, self.raw))),
         )
+
+
+def _is_far(duration: NDArray[np.float64], minutes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether each outcome (n,) is no duration of a ride that is predicted so; NaN is not."""
+    far: NDArray[np.bool_] = (duration > minutes * OUTLIER_FACTOR) | (duration < minutes / OUTLIER_FACTOR)
+    return far
 
 
 def _check(model: ModelBundle, state: CalibrationState, as_of: Hour) -> None:

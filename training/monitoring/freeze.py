@@ -106,18 +106,23 @@ def count_thirds(thirds: NDArray[np.intp]) -> tuple[int, int, int]:
     return short, middle, long
 
 
-def freeze_of(day: Sequence[HourCounts], days: Sequence[HourCounts], ratios: Ratios) -> Freeze | None:
+def freeze_of(
+    day: Sequence[HourCounts], days: Sequence[HourCounts], ratios: Ratios, n_far_from_raw: int = 0
+) -> Freeze | None:
     """Return why the outcomes of the last day's hours can't be trusted; None if they can.
 
     Args:
         day: The last day's hours.
         days: Those of the last three days: outcomes that are missing by duration may need so many to show.
-        ratios: What the outcomes look like, if they seem to be in another unit.
+        ratios: What the tick's outcomes look like, if they seem to be in another unit.
+        n_far_from_raw: Of these, those that would be dropped beside the model's own minutes. If that is a usual number,
+            it may be the calibration that is wrong.
     """
     due, outcomes = sum(sum(one.n_due) for one in day), sum(sum(one.n_outcomes) for one in day)
     n_dropped = sum(one.n_dropped for one in day)
     if _is_over(n_dropped, outcomes, MAX_DROPPED_SHARE):
-        return Freeze("dropped", _dropped_text(n_dropped, outcomes, ratios.median))
+        text = _dropped_text(n_dropped, outcomes, ratios.median)
+        return Freeze("dropped", text + _raw_text(n_far_from_raw, int(ratios.counts.sum())))
     if _is_over(due - outcomes, due, 1 - MIN_OUTCOME_SHARE):
         return Freeze("missing", f"only {outcomes:,} of {due:,} rides have an outcome")
     return _by_duration(day) or _by_duration(days)
@@ -160,3 +165,13 @@ def _dropped_text(n_dropped: int, n_outcomes: int, ratio: float | None) -> str:
             of_it = f"{ratio:,.0f} times the prediction" if is_larger else f"a {1 / ratio:,.0f}th of the prediction"
             return f"outcomes look like {unit} instead of minutes (their median is {of_it})"
     return f"{share} are over 3 times the prediction or below a third of it"
+
+
+def _raw_text(n_far: int, n_outcomes: int) -> str:
+    """Say that outcomes agree with the model's own minutes, if they do: else nobody would look at the calibration."""
+    if not n_outcomes or _is_over(n_far, n_outcomes, MAX_DROPPED_SHARE):
+        return ""
+    return (
+        f", but only {n_far / n_outcomes:.0%} are so far from the model without calibration: what was learned may be"
+        " wrong, and `ridecast models calibrate --off` serves the model alone"
+    )
