@@ -118,7 +118,10 @@ def show_monitor(status: "MonitorStatus") -> None:
     from infra.cli.monitor_view import COMPACT_COLUMNS, status_table
 
     write_lines([""])
-    title, numeric = "The monitor, on the rides so far", set(COMPACT_COLUMNS[1:3])
+    title, numeric = (
+        "The monitor, on the rides so far; reference: training days of today's kind",
+        set(COMPACT_COLUMNS[1:3]),
+    )
     write_table(title, COMPACT_COLUMNS, status_table(status), numeric)
     write_lines(dict.fromkeys(group.text for group in status.groups))
 

@@ -114,8 +114,8 @@ def _write_notes(status: "MonitorStatus", now: datetime) -> None:
     notes = [f"missing: {text}" for text in status.missing]
     if is_stale(status, now):
         notes.append(
-            f"this status was written at {time_text(_written_at(status))}: the monitor function runs every 15 minutes,"
-            " see docs/runbook.md"
+            f"this status is old: it was written at {time_text(_written_at(status))}, and the monitor function writes"
+            " one every 15 minutes; see NoJudgedRidesAlarm in docs/runbook.md"
         )
     if notes:
         write_lines([""])

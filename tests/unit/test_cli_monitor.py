@@ -73,7 +73,7 @@ def test_status_ends_with_3_if_a_group_is_not_judged(cli: Monitor) -> None:
 def test_status_that_nobody_writes_any_more_is_not_taken_for_a_good_one(cli: Monitor) -> None:
     written = datetime.now(UTC) - timedelta(hours=5)
     cli.store(written_at=written.isoformat())
-    assert f"this status was written at {written:%Y-%m-%d %H:%M}Z" in cli.run("status", code=3)
+    assert f"this status is old: it was written at {written:%Y-%m-%d %H:%M}Z" in cli.run("status", code=3)
     assert cli("status", code=3)["is_stale"]
 
 
