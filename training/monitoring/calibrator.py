@@ -208,7 +208,10 @@ def _status_off(mode: CalibrationMode, held: Channel) -> CalibrationStatus:
             " serves; `ridecast models calibrate --resume` starts it again."
         )
     elif as_of:
-        text = f"No calibration is scheduled; the model serves with what it had learned until {_words(as_of)}."
+        text = (
+            f"No calibration is scheduled; the model serves with what it had learned until {_words(as_of)}, and"
+            " `ridecast models calibrate --off` serves it alone."
+        )
     else:
         text = "No calibration is scheduled: the raw model serves."
     return CalibrationStatus(mode=mode, state="off", as_of=as_of, since=since, text=text)
