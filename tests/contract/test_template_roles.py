@@ -145,6 +145,7 @@ ALLOWED = {
         ("s3:PutObject", MARKS),
         ("s3:PutObject", REJECTS),
         ("s3:GetObject", in_bucket("monitor/status.json")),
+        ("s3:GetObject", in_bucket("monitor/acknowledged/*")),
         ("s3:PutObject", in_bucket("monitor/acknowledged/*")),
         *actions_on(of("RejectsQueue"), "sqs", *READ_QUEUE),
         ("s3:ListBucket", of("Bucket")),

@@ -60,6 +60,7 @@ COMMANDS = {
         "records show {failure} --kind failure --bucket {bucket}",
         "records redrive --kind failure --function {alias} --archiver {archiver} --bucket {bucket}",
         "monitor acknowledge data --stack {stack}",
+        "monitor acknowledge data --json --stack {stack}",  # a second person gets what the first has stored
         "aws cloudwatch set-alarm-state --alarm-name {unresolved} --state-value OK --state-reason redriven",
         "aws sqs purge-queue --queue-url {queue}",
     ),
