@@ -123,11 +123,11 @@ class MonitoredStack:
         assert status is not None
         return status
 
-    def serve(self, bundle: ExportedBundle, at: datetime, channel: str = "stable") -> None:
+    def serve(self, bundle: ExportedBundle, at: datetime, channel: str = "stable", by: str = "ada") -> None:
         """Let a channel serve a model from a time on; the first one serves all before, too."""
         store_bundle(self.bucket, bundle)
         move_channel(
-            self.bucket, channel, bundle.model_version, bundle.manifest_sha256, "promote", Mover("ada", lambda: at), 0.0
+            self.bucket, channel, bundle.model_version, bundle.manifest_sha256, "promote", Mover(by, lambda: at), 0.0
         )
 
     def store_hour(

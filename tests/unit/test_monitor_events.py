@@ -8,8 +8,9 @@ import pytest
 from botocore.stub import Stubber
 
 from lambda_function.aws.clients import make_events_client
+from tests.builders_monitored import MonitoredStack, monitored_bundle
 from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.events import send_events, state_changes
+from training.monitoring.events import channel_moves, send_events, state_changes
 from training.monitoring.status import GroupStatus, MonitorStatus
 
 VERSION = "green-2023-03-abcdef123456"
@@ -78,6 +79,14 @@ def test_an_event_says_what_on_call_needs_to_know() -> None:
         "text": "Stack ridecast-prod, channel stable: alarm of data. Far. Steps: DataDriftAlarm in docs/runbook.md.",
     }
     assert msgspec.json.decode(msgspec.json.encode(event))["event_id"] == event.event_id
+
+
+def test_a_mover_with_an_endless_name_makes_no_event_that_is_too_large() -> None:
+    stack = MonitoredStack()
+    stack.serve(monitored_bundle(2), stack.now, by="a" * 300_000)
+    (event,) = channel_moves(stack.bucket, {}, "ridecast").events
+    assert event.detail["moved_by"] == "a" * 200
+    assert len(msgspec.json.encode(event)) < 3_000
 
 
 def test_a_client_of_eventbridge_takes_the_events_and_says_which_it_refuses() -> None:

@@ -35,6 +35,9 @@ MOVES_PER_RUN = 200
 MAX_PENDING = 1000
 """Of more events that could not be sent, the oldest are dropped: the status must stay small."""
 
+MAX_NAME = 200
+"""Characters of a mover's name: EventBridge refuses a large event, and with it all events of its request."""
+
 _CHANNELS = "channels/"
 
 
@@ -147,9 +150,10 @@ def channel_moves(bucket: Bucket, announced: Mapping[str, str], stack: str) -> M
 def _move(entry: HistoryEntry, stack: str) -> Event:
     newest = entry.segments[0]
     withdrawn = f", {entry.withdrawn} was withdrawn" if entry.withdrawn else ""
+    mover = entry.moved_by and entry.moved_by[:MAX_NAME]
     text = (
         f"{_place(stack)}channel {entry.channel} was moved to {entry.served_version} ({entry.why or 'unknown'}) by"
-        f" {entry.moved_by or 'somebody'}: it serves rides that arrive from {newest.effective_from} on{withdrawn}."
+        f" {mover or 'somebody'}: it serves rides that arrive from {newest.effective_from} on{withdrawn}."
     )
     return Event(
         event_id=history_key(entry.channel, entry),
@@ -163,7 +167,7 @@ def _move(entry: HistoryEntry, stack: str) -> Event:
             "previous": entry.previous,
             "withdrawn": entry.withdrawn,
             "why": entry.why,
-            "moved_by": entry.moved_by,
+            "moved_by": mover,
             "moved_at": entry.moved_at,
             "effective_from": newest.effective_from,
             "text": text,
