@@ -1,6 +1,7 @@
 """The function that monitors: what it returns, logs and counts, and what a failing step does."""
 
 import json
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -9,14 +10,17 @@ import pytest
 from infra.operate.cost_monitor import N_METRICS
 from lambda_function.errors import ConfigurationError
 from tests.builders_monitored import DAY, MonitoredStack
+from tests.builders_status import monitor_status
 from tests.fakes import BUCKET, FakeClock, FakeContext
 from tests.fakes_kms import FakeKms
 from tests.outcomes import DENIED, SERVICE_DOWN
 from training.errors import BucketError
 from training.functions.monitor import MonitorHandler, StepsFailedError, build_monitor
+from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
-from training.monitoring.calibration_status import CalibrationMode
+from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
 from training.monitoring.day_figures import hours_of_day
+from training.monitoring.monitor import MonitorRun
 
 ENVIRONMENT = {"BUCKET": BUCKET, "MODEL_CHANNEL": "stable", "CALIBRATION_MODE": "off", "STACK_NAME": "ridecast"}
 _numbers = count()
@@ -79,6 +83,18 @@ def test_a_run_whose_status_cannot_be_read_fails_as_a_whole(capsys: pytest.Captu
         run(stack)
     ((logged,), (counted,)) = lines(capsys)
     assert (logged["level"], counted["MonitorFailures"]) == ("ERROR", [1.0])
+
+
+def test_a_frozen_calibration_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    frozen = CalibrationStatus(mode=CalibrationMode.DAILY, state="frozen", frozen_reason="outcomes look like seconds")
+    status = monitor_status(calibration=frozen)
+    MonitorTelemetry("monitor-frozen", "ridecast", "INFO").ran(
+        MonitorRun(status, (), 0, 0, 0, ()), datetime.now(UTC), 1.0
+    )
+    ((logged,), (counted,)) = lines(capsys)
+    facts = logged["monitor"]
+    assert (facts["calibration"], facts["frozen_reason"]) == ("frozen", "outcomes look like seconds")
+    assert counted["CalibrationFrozen"] == [1.0]
 
 
 def test_settings_have_defaults_for_all_but_bucket_and_channel() -> None:

@@ -44,6 +44,7 @@ def _facts(run: MonitorRun) -> dict[str, object]:
         "n_hours_left": run.n_left,
         "states": {one.group: one.state for one in status.groups} if status else {},
         "calibration": status.calibration.state if status else None,
+        "frozen_reason": status.calibration.frozen_reason if status else None,
         "n_events_sent": run.n_sent,
         "n_events_left": len(status.pending) if status else 0,
         "missing": list(status.missing) if status else [],
