@@ -32,6 +32,7 @@ from training.monitoring.monitor import MonitorOptions
 from training.monitoring.quantities import PLAIN_NAMES
 from training.monitoring.status import STATUS_KEY, Event, MonitorStatus, encode_status
 from training.monitoring.summary import summary_key
+from training.registry.channel_history import read_history
 from training.registry.channels import Mover, rollback
 
 NEXT_DAY = DAY + timedelta(days=1)
@@ -530,6 +531,31 @@ def test_the_first_run_announces_the_present_state_of_each_channel_and_later_one
         ("stable", monitored_bundle(2).model_version, "promote"),
     ]
     assert len(stack.bus.ids()) == len(set(stack.bus.ids()))
+
+
+def test_the_moves_of_the_first_channel_are_announced_if_the_monitor_has_run_before() -> None:
+    stack = MonitoredStack()
+    for key in stack.s3.keys("channels/") + stack.s3.keys("history/"):
+        del stack.s3.objects[key]
+    stack.good_run()
+    stack.serve(stack.bundle, stack.now)
+    stack.serve(monitored_bundle(2), stack.now)
+    stack.good_run()
+    stack.good_run()
+    assert stack.bus.ids() == stack.s3.keys("history/stable/")
+
+
+def test_of_a_long_history_no_more_entries_are_read_than_are_announced() -> None:
+    """An entry holds a whole channel: a year of hourly calibrations would not fit into the function's memory."""
+    stack = MonitoredStack()
+    for seed in (2, 1, 2, 1, 2):
+        stack.serve(monitored_bundle(seed, reference_bytes()), stack.now)
+    stack.s3.calls.clear()
+    stack.good_run()
+    last = stack.s3.keys("history/stable/")[-1]
+    assert {key for operation, key in stack.s3.calls if operation == "get" and key.startswith("history/")} == {last}
+    assert stack.bus.ids() == [last]
+    assert len(read_history(stack.bucket, "stable", n_most=2)) == 2
 
 
 def test_events_that_are_refused_are_sent_again_alone() -> None:

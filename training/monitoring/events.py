@@ -15,7 +15,13 @@ from training.errors import BucketError
 from training.monitoring.calibration_status import CalibrationStatus
 from training.monitoring.status import Event, GroupStatus, MonitorStatus, State
 from training.registry.bucket import Bucket
-from training.registry.channel_history import HistoryEntry, history_key, read_history
+from training.registry.channel_history import (
+    HistoryEntry,
+    history_key,
+    history_key_at,
+    read_history,
+    read_last_move,
+)
 
 SOURCE = "ridecast"
 STATE_CHANGE, CHANNEL_MOVE = "ridecast monitor state change", "ridecast channel move"
@@ -117,14 +123,16 @@ def _place(stack: str) -> str:
     return f"Stack {stack}, " if stack else ""
 
 
-def channel_moves(bucket: Bucket, announced: Mapping[str, str], stack: str) -> Moves:
+def channel_moves(bucket: Bucket, announced: Mapping[str, str], stack: str, last_run: datetime | None = None) -> Moves:
     """Return an event for each move of each channel that was not announced yet.
 
     Args:
         bucket: The channels and their history.
-        announced: The key of the last entry that was announced, by channel. If it is empty, this is the first run, and
-            only the present state of each channel is announced: not a year of history.
+        announced: The key of the last entry that was announced, by channel. If it is empty, this is the first run that
+            finds a channel, and only the present state of each channel is announced, and its moves since the last run:
+            not a year of history.
         stack: The stack's name.
+        last_run: When the monitor ran last, aware; None if it has not.
 
     Raises:
         BucketError: S3 does not list the channels.
@@ -134,17 +142,25 @@ def channel_moves(bucket: Bucket, announced: Mapping[str, str], stack: str) -> M
     positions, problems = dict(announced), []
     for name in names:
         try:
-            entries = read_history(bucket, name, announced.get(name, ""))
+            new = _new_moves(bucket, name, announced, last_run)
         except BucketError as error:
             problems.append(str(error))
             continue
-        new = entries[:MOVES_PER_RUN] if announced else entries[-1:]
         events += [_move(entry, stack) for entry in new]
         if new:
             positions[name] = history_key(name, new[-1])
     if not announced and problems:  # the next run is the first one, and announces no year of the channels left out
         return Moves((), {}, tuple(problems))
     return Moves(tuple(events), positions, tuple(problems))
+
+
+def _new_moves(
+    bucket: Bucket, channel: str, announced: Mapping[str, str], last_run: datetime | None
+) -> tuple[HistoryEntry, ...]:
+    if announced:
+        return read_history(bucket, channel, announced.get(channel, ""), MOVES_PER_RUN)
+    since = read_history(bucket, channel, history_key_at(channel, last_run), MOVES_PER_RUN) if last_run else ()
+    return since or read_last_move(bucket, channel)
 
 
 def _move(entry: HistoryEntry, stack: str) -> Event:

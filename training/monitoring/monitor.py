@@ -319,7 +319,8 @@ class _Run:
             return msgspec.structs.replace(status, pending=())
         stack, announced = self.options.stack, status.announced
         none = Moves((), announced, ())
-        moves = self._step("channel moves", none, lambda: channel_moves(self.bucket, announced, stack))
+        last_run = datetime.fromisoformat(previous.written_at) if previous else None
+        moves = self._step("channel moves", none, lambda: channel_moves(self.bucket, announced, stack, last_run))
         self.failures += [Failure("channel moves", UserError(problem)) for problem in moves.problems]
         pending = (*status.pending, *state_changes(previous, status, stack), *moves.events)
         return msgspec.structs.replace(status, announced=moves.announced, pending=pending[-MAX_PENDING:])

@@ -172,7 +172,7 @@ def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: 
 
 def _states_since(bucket: Bucket, channel: str, earliest: datetime) -> Iterator[Channel]:
     """Read the states that a channel has come to since a time, with the present one if its object is not damaged."""
-    start = f"{_prefix(channel)}{earliest.strftime(_KEY_TIME)}"
+    start = history_key_at(channel, earliest)
     keys = [key for key in _keys(bucket, channel) if _KEY.fullmatch(key)]
     ends = (end for run in _runs(keys) for end in {run[0]: None, run[-1]: None})  # calibrations withdraw nothing
     yield from _read_entries(bucket, channel, (key for key in ends if key > start)).values()
@@ -187,15 +187,26 @@ def is_lost(bucket: Bucket, stored: StoredChannel) -> bool:
     return stored.state is None and bool(served_versions(bucket, stored))
 
 
-def read_history(bucket: Bucket, channel: str, after: str = "") -> tuple[HistoryEntry, ...]:
+def read_history(bucket: Bucket, channel: str, after: str = "", n_most: int | None = None) -> tuple[HistoryEntry, ...]:
     """Read a channel's moves, oldest first. Append the entry of the present state if its mover did not.
 
-    `after` is the `history_key` of an entry: only the moves after that are read.
+    Only the moves after `after` are read, which is the `history_key` of an entry or a `history_key_at`, and of these
+    the first `n_most`: an entry holds a whole channel, so a year of them may be too much to hold.
     """
     present = _present_entry(bucket, channel, after)
-    keys = (key for key in _keys(bucket, channel, after) if key not in present)
-    by_key = present | _read_entries(bucket, channel, keys)
-    return tuple(by_key[key] for key in sorted(by_key))
+    keys = sorted({*_keys(bucket, channel, after), *present})[:n_most]
+    by_key = present | _read_entries(bucket, channel, (key for key in keys if key not in present))
+    return tuple(by_key[key] for key in keys)
+
+
+def read_last_move(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:
+    """Read the move that led to a channel's present state, as `read_history`; none of a channel that is lost."""
+    return tuple(_present_entry(bucket, channel).values())
+
+
+def history_key_at(channel: str, time: datetime) -> str:
+    """Return what sorts behind the keys of a channel's entries from before an aware time, and before all others."""
+    return f"{_prefix(channel)}{time.astimezone(UTC).strftime(_KEY_TIME)}"
 
 
 def read_moves(bucket: Bucket, channel: str) -> tuple[Moves, ...]:
