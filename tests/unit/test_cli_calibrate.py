@@ -8,6 +8,9 @@ from infra.local.s3 import FolderS3
 from tests.builders import interval_bundle
 from tests.kits.cli import Cli
 from tests.kits.labelled_days import FIRST_DAY, in_seconds, put_days, serve_model
+from training.monitoring.hours import EARLY
+from training.monitoring.labelled_hour import read_labelled_hour
+from training.monitoring.summary import HourSummary, encode_summary, summary_key
 from training.registry.bucket import Bucket
 
 VERSION = interval_bundle().model_version
@@ -64,6 +67,16 @@ def test_untrustworthy_outcomes_move_nothing(cli: Cli, folder: Bucket) -> None:
     assert out.splitlines()[-1].startswith("Nothing has moved: outcomes look like seconds instead of minutes")
     found = cli(*DAYS, code=1)
     assert (found["moved"], found["served_version"]) == (False, None)
+
+
+def test_hour_that_was_joined_early_is_refused(cli: Cli, folder: Bucket) -> None:
+    hour = next(hour for hour in put_days(folder, FIRST_DAY, 1) if read_labelled_hour(folder, hour))
+    summary = HourSummary(hour=str(hour), pass_number=EARLY, horizon_minutes=180)
+    folder.write(summary_key(hour), encode_summary(summary))
+    out = cli.ended(*DAYS)
+    assert out[0] == 2
+    assert f"{hour} was joined while outcomes were still waited for" in out[2]
+    assert f"`ridecast outcomes join --from {hour} --to {hour + 1}`" in out[2]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ from training.monitoring.calibrator import (
     is_to_serve,
     training_end,
 )
-from training.monitoring.hours import Hour, hours_between, next_midnight
+from training.monitoring.hours import EARLY, Hour, hours_between, next_midnight
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
 from training.monitoring.skew import stored_models
+from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Moved, Mover, calibrate_channel, this_mover
@@ -89,7 +90,8 @@ def calibrate_by_hand(
         each: Iterates the hours.
 
     Raises:
-        UserError: The days hold no labelled rides or some that the model was trained on, or as in `calibrate_channel`.
+        UserError: The days hold no labelled rides, some that the model was trained on, or hours that were joined early;
+            or as in `calibrate_channel`.
         BucketError: S3 fails, or somebody else moved the channel first.
     """
     first, end = days
@@ -237,8 +239,18 @@ class _Replay:
             if found is None:
                 self.n_missing += 1
             else:
+                self._refuse_early(hour)
                 self.n_hours += 1
                 yield found
+
+    def _refuse_early(self, hour: Hour) -> None:
+        """Refuse an hour that was joined before its horizon: it lacks long rides."""
+        summary = load_summary(self.bucket, hour)
+        if summary and summary.pass_number == EARLY:
+            raise UserError(
+                f"{hour} was joined while outcomes were still waited for, so long rides are missing",
+                f"join it again with `ridecast outcomes join --from {hour} --to {hour + 1}`",
+            )
 
     def _measured(self, hours: Iterable[LabelledHour], state: CalibrationState) -> Iterator[LabelledHour]:
         calibrated = self.model.calibrated(state)

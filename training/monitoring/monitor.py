@@ -40,7 +40,7 @@ from training.monitoring.status import (
     read_status,
     save_status,
 )
-from training.monitoring.summary import Sums, load_summary
+from training.monitoring.summary import DamagedSummaryError, Sums, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 from training.registry.signing import Signer
@@ -51,7 +51,7 @@ MOVER = "monitor"
 QUIET_HOURS = 24
 """After so many hours without a judged ride the status says so."""
 
-_ONE_DAY = timedelta(days=1)
+_LONGEST_WAIT = timedelta(hours=27)  # of an hour for its join: its rides, the longest OutcomeDelayMinutes, a run
 _CALIBRATION_DAYS = timedelta(days=17)  # of joined hours that the calibrator wants to know of
 _RESERVED_SHARE, _MAX_RESERVED_S = 0.3, 180.0  # of the time, for what follows the hours
 
@@ -307,10 +307,16 @@ class _Run:
         hours = joined_hours(self.bucket, Hour.of(self.now - _CALIBRATION_DAYS))
         if self.options.takes_early:
             return hours
-        new = Hour.of(self.now - _ONE_DAY)
-        summaries = self.bucket.each(lambda hour: load_summary(self.bucket, hour), [one for one in hours if one >= new])
-        early = {one.hour for one in summaries if one and one.pass_number == EARLY}
-        return [hour for hour in hours if str(hour) not in early]
+        new = Hour.of(self.now - _LONGEST_WAIT)
+        are_done = self.bucket.each(self._is_joined_for_good, [hour for hour in hours if hour >= new])
+        return [hour for hour in hours if hour < new or next(are_done)]
+
+    def _is_joined_for_good(self, hour: Hour) -> bool:
+        try:
+            summary = load_summary(self.bucket, hour)
+        except DamagedSummaryError:
+            return False
+        return summary is None or summary.pass_number != EARLY
 
     # -- events
 
