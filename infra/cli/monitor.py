@@ -55,11 +55,11 @@ def acknowledge_command(
     group: Annotated[Group, typer.Argument(help="Whose alarm: data or performance.")],
     as_json: Json = False,
 ) -> None:
-    """Acknowledge the alarm of data or performance: the change is known, and the model stays.
+    """Acknowledge the alarm of data or performance: the change has passed, or is known.
 
-    The alarm goes off at the next run of the monitor function, within 15 minutes. The group's evidence starts again at
-    0, and later days join the reference: what is unusual now becomes usual. Predictions do not change. Asks nothing.
-    Prints what is stored.
+    The alarm ends at the next run of the monitor function, within 15 minutes. The group's evidence starts again at 0,
+    and later days join the reference. A change that stays raises the alarm again some days later: release a new model.
+    Predictions do not change. Asks nothing. Prints what is stored.
 
     Example: ridecast monitor acknowledge data --stack ridecast
     """
@@ -69,7 +69,7 @@ def acknowledge_command(
     from training.registry.channels import this_mover
 
     done = msgspec.to_builtins(acknowledge(aws.open_named_bucket(), group, this_mover()))
-    meaning = {"meaning": "the alarm goes off within 15 minutes; evidence starts at 0; later days join the reference"}
+    meaning = {"meaning": "the alarm ends within 15 minutes; evidence starts at 0; a change that stays raises it again"}
     show_result(
         "Acknowledged",
         done,

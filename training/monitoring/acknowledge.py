@@ -1,7 +1,7 @@
 """Acknowledge an alarm: somebody knows of the change, and wants to hear of the next one.
 
 An acknowledgement is an object of its own, written once: `monitor/acknowledged/<model version>/<group>-<day>.json`. At
-the end of its day the alarm goes off, and the evidence of its group begins at 0 again.
+the end of its day the alarm ends, and the evidence of its group begins at 0 again.
 """
 
 import re
@@ -22,7 +22,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """Who acknowledged which alarm, and when.
 
     Attributes:
-        day: The last monitored day at that time, at whose end the alarm goes off.
+        day: The last monitored day at that time, with whose end the alarm ends.
         acknowledged_at: ISO 8601 in UTC.
     """
 

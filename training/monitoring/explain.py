@@ -29,7 +29,7 @@ def explain(alarm: Alarm, reference: Reference, served: Days) -> str:
     how_sure = f"without a change, an alarm comes less than once in {PROMISED_DAYS} days"
     what_to_do = (
         "look at `ridecast monitor report`; then train and release a new model, or run "
-        f"`ridecast monitor acknowledge {alarm.group}` if the change is known or has gone"
+        f"`ridecast monitor acknowledge {alarm.group}` if the change has passed"
     )
     found = f"since {alarm.since}, found on {alarm.day} with evidence {alarm.evidence:,.0f}"
     return f"{what} ({found}: {how_sure}); {what_to_do}."
