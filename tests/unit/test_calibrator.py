@@ -319,6 +319,19 @@ def test_damaged_state_is_passed_over_and_named(damage: bytes) -> None:
     assert f"{key} is no state of a calibration and was passed over" in status.text
 
 
+@pytest.mark.parametrize("name", ["9999-12-31T23", "notes"])
+def test_state_of_the_future_stops_no_ticks(name: str) -> None:
+    bucket = serving_bucket()
+    joined = put_days(bucket, FIRST_DAY, 2)
+    key = calibration_key(VERSION, name)
+    bucket.write(key, encode_state(first_state(VERSION, Hour.parse("9999-12-31T23"))))
+    status = run(bucket, joined, FIRST_DAY + 51)
+    assert status.as_of == str(FIRST_DAY + 48)
+    assert f"{key} is no state of a calibration and was passed over" in status.text
+    by_hand(bucket, 1, FIRST_DAY + 51)
+    assert channel(bucket).served_version == served_version(VERSION, str(FIRST_DAY + 49))
+
+
 def test_state_of_another_model_under_this_ones_name_is_passed_over() -> None:
     bucket = serving_bucket()
     joined = put_days(bucket, FIRST_DAY, 1)

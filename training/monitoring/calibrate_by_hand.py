@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import islice
 
 import msgspec
@@ -124,9 +123,9 @@ def resume_calibration(
         BucketError: S3 fails, or somebody else moved the channel first.
     """
     held = _held(bucket, channel)
-    since = Hour.of((mover or this_mover()).clock() - timedelta(days=REPLAY_DAYS))
-    states = CalibrationStates(bucket, held.model_version)
-    newest = states.newest(since)
+    now = Hour.of((mover or this_mover()).clock())
+    states = CalibrationStates(bucket, held.model_version, now)
+    newest = states.newest(now + -24 * REPLAY_DAYS)
     if newest is None or not newest.may_serve:
         raise UserError(
             f"nothing learned in the last {REPLAY_DAYS} days is stored for {held.model_version}",
@@ -156,7 +155,8 @@ def _serve(
     resume: bool,
 ) -> tuple[CalibrationState, Moved]:
     """Store a state and move the channel; return the state as it is stored."""
-    state = _behind_stored(CalibrationStates(bucket, state.model_version), state)
+    now = Hour.of((mover or this_mover()).clock())
+    state = _behind_stored(CalibrationStates(bucket, state.model_version, now), state)
     data, delay_s = encode_state(state), options.activation_delay_s
     return state, calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s, resume=resume)
 

@@ -8,17 +8,23 @@ from training.monitoring.calibration import CalibrationState, decode_state, enco
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 
+_MOST_AHEAD_HOURS = 24
+"""States by hand get an hour behind all others, so several of one day may be ahead of the time."""
+
 
 @dataclass(frozen=True, slots=True)
 class CalibrationStates:
     """The stored states of one model.
 
     Attributes:
+        now: A state that is more than a day ahead is none: nobody has learned from rides of the future, and ticks would
+            go on from there only when it comes.
         damaged: The keys of objects that are no state of this version of the code, as far as they were read.
     """
 
     bucket: Bucket
     model_version: str
+    now: Hour
     damaged: list[str] = field(default_factory=list)
 
     def key(self, as_of: str) -> str:
@@ -50,8 +56,10 @@ class CalibrationStates:
         return Hour.parse(keys[-1].rpartition("/")[2].removesuffix(".json")) if keys else None
 
     def _keys(self, since: Hour) -> list[str]:
-        folder = self.key("").removesuffix(".json")
-        return [one.key for one in self.bucket.list_objects(folder, start_after=self.key(str(since + -1)))]
+        folder, last = self.key("").removesuffix(".json"), self.key(str(self.now + _MOST_AHEAD_HOURS))
+        keys = [one.key for one in self.bucket.list_objects(folder, start_after=self.key(str(since + -1)))]
+        self.damaged.extend(key for key in keys if key > last)
+        return [key for key in keys if key <= last]
 
     def read(self, as_of: str) -> bytes:
         """Return the object of a state.

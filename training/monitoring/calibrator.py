@@ -94,7 +94,7 @@ def calibrate_due(
         return CalibrationStatus(mode=mode, state="unknown", text=f"{channel} holds no model, so none is calibrated.")
     if mode == CalibrationMode.OFF or held.calibration_is_off:
         return _status_off(mode, held)
-    states = CalibrationStates(bucket, held.model_version)
+    states = CalibrationStates(bucket, held.model_version, Hour.of(now))
     state = _Ticks(states, mode, frozenset(joined), now, options).run()
     if state and is_to_serve(held, state):
         data = states.read(state.learned_at)
