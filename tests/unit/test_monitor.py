@@ -26,6 +26,7 @@ from training.model.bundle import REFERENCE
 from training.monitoring.acknowledge import acknowledge
 from training.monitoring.calibration_status import CalibrationMode
 from training.monitoring.day_figures import DayFigures, hours_of_day, is_testable, load_days
+from training.monitoring.detectors import THRESHOLD
 from training.monitoring.figures import Figures, figures_key, merge
 from training.monitoring.join import labelled_key
 from training.monitoring.monitor import MonitorOptions
@@ -310,6 +311,19 @@ def test_steady_days_raise_no_alarm() -> None:
     assert bias.usual_high is not None
     assert bias.usual_low < 0.0 < bias.usual_high
     assert {one.state for one in quantities.values()} == {"ok"}
+
+
+def test_after_an_acknowledgement_the_evidence_is_none_and_the_text_tells_of_the_alarm() -> None:
+    stack = MonitoredStack()
+    stack.store_days(steady_days(12, first=MONDAY, seed=5, shift=6.0))
+    stack.good_run()
+    assert stack.status.groups[0].evidence > THRESHOLD
+    acknowledge(stack.bucket, "data", Mover("ada", lambda: stack.now))
+    stack.good_run()
+    data = stack.status.groups[0]
+    assert (data.state, data.evidence) == ("ok", 0.0)
+    assert data.text == "The alarm of 2026-08-06 was acknowledged, and there was none since, until 2026-08-14."
+    assert {one.evidence for one in stack.status.quantities if one.group == "data"} == {0.0}
 
 
 def test_changed_rides_raise_an_alarm_that_stays_until_it_is_acknowledged() -> None:

@@ -84,6 +84,7 @@ class Evidence:
     alarms: tuple[Alarm, ...]  # ascending
     joined: NDArray[np.bool_]  # (n,): whether the day joined the reference
     is_on: Mapping[Group, bool]  # whether the group's last alarm is still unacknowledged
+    current: Floats  # (q,): evidence after the last day: 0 if its alarm was acknowledged at the end of that day
 
 
 def watch(
@@ -125,7 +126,17 @@ def watch(
     data, performance = (watches[group].evidence for group in GROUPS)
     is_on = {group: one.is_on for group, one in watches.items()}
     return Evidence(
-        served.day, run.names, run.groups, run.p, run.path, data, performance, tuple(alarms), run.joined, is_on
+        days=served.day,
+        names=run.names,
+        groups=run.groups,
+        p=run.p,
+        path=run.path,
+        data=data,
+        performance=performance,
+        alarms=tuple(alarms),
+        joined=run.joined,
+        is_on=is_on,
+        current=run.current,
     )
 
 

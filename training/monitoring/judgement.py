@@ -110,13 +110,16 @@ def _group_status(group: Group, evidence: Evidence, reference: Reference, served
     n_tested = int((~np.isnan(evidence.p[:, columns])).any(axis=1).sum())
     if not n_tested and not evidence.is_on[group]:
         return _unknown(group, "Not judged: no whole day of this model could be compared with its reference days yet.")
-    path = evidence.data if group == "data" else evidence.performance
     alarms = [alarm for alarm in evidence.alarms if alarm.group == group]
-    now = float(path[-1])
-    strongest = evidence.names[columns[int(evidence.path[-1, columns].argmax())]]
+    now = float(evidence.current[columns].mean())
+    strongest = evidence.names[columns[int(evidence.current[columns].argmax())]]
     if not evidence.is_on[group]:
         days = "1 day" if n_tested == 1 else f"{n_tested} days"
         text = f"Nothing unusual in {days}, until {evidence.days[-1]}."
+        if alarms:
+            text = (
+                f"The alarm of {alarms[-1].day} was acknowledged, and there was none since, until {evidence.days[-1]}."
+            )
         return GroupStatus(group=group, state="ok", evidence=now, threshold=THRESHOLD, quantity=strongest, text=text)
     alarm = alarms[-1]
     return GroupStatus(
@@ -138,7 +141,7 @@ def _quantity_status(
     if not len(last):
         return QuantityStatus(name=name, group=group, unit=UNITS[name])
     alike = reference.days.take(reference.days.kind == last.kind)
-    grown = float(evidence.path[-1, place]) if len(evidence.days) else 0.0
+    grown = float(evidence.current[place])
     is_strong = states[group] == "alarm" and grown >= THRESHOLD
     state: State = "alarm" if is_strong else "unknown" if states[group] == "unknown" else "ok"
     low, high = usual_range(_values(name, alike, reference)) if len(alike) else (np.nan, np.nan)

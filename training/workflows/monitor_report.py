@@ -209,6 +209,7 @@ def _since(evidence: Evidence, first: date) -> Evidence:
         alarms=tuple(alarm for alarm in evidence.alarms if alarm.day >= first),
         joined=evidence.joined[rows],
         is_on=evidence.is_on,
+        current=evidence.current,
     )
 
 
