@@ -39,8 +39,9 @@ def test_an_acknowledgement_is_of_the_last_monitored_day() -> None:
         "ada",
         "2026-08-05T12:00:00+00:00",
     )
-    assert acknowledged_days(bucket, VERSION) == {"data": [date(2026, 8, 3)]}
-    assert acknowledged_days(bucket, "green-2023-04-abcdef123456") == {}
+    last = date(2026, 8, 3)
+    assert acknowledged_days(bucket, VERSION, last) == {"data": [last]}
+    assert acknowledged_days(bucket, "green-2023-04-abcdef123456", last) == {}
 
 
 def test_the_first_of_a_day_stays() -> None:
@@ -81,4 +82,10 @@ def test_other_objects_are_no_acknowledgements() -> None:
             for name in ("", "data.json", "data-x.json", "data-2026-02-30.json")
         }
     )
-    assert acknowledged_days(bucket, VERSION) == {}
+    assert acknowledged_days(bucket, VERSION, date(2026, 8, 3)) == {}
+
+
+def test_days_to_come_are_not_acknowledged_yet() -> None:
+    bucket = labelled_bucket({f"monitor/acknowledged/{VERSION}/data-9999-12-30.json": b""})
+    assert acknowledged_days(bucket, VERSION, date(2026, 8, 3)) == {}
+    assert acknowledged_days(bucket, VERSION, None) == {}

@@ -69,13 +69,17 @@ def acknowledge(bucket: Bucket, group: str, mover: Mover) -> Acknowledgement:
         raise BucketError(bucket.name, key, problem) from error
 
 
-def acknowledged_days(bucket: Bucket, model_version: str) -> dict[str, list[date]]:
-    """Return the days at whose end an alarm was acknowledged, by group, from the keys alone."""
+def acknowledged_days(bucket: Bucket, model_version: str, last: date | None) -> dict[str, list[date]]:
+    """Return the days at whose end an alarm was acknowledged, by group, from the keys alone.
+
+    Those after `last`, the last monitored day, do not count yet: nobody acknowledges an alarm before it sounds.
+    """
     prefix = f"{FOLDER}{model_version}/"
     found: dict[str, list[date]] = {}
     for key in bucket.keys(prefix):
         parsed = _NAME.fullmatch(key.removeprefix(prefix))
-        if parsed and (day := _day(parsed["day"])):
+        day = _day(parsed["day"]) if parsed else None
+        if parsed and day and last and day <= last:
             found.setdefault(parsed["group"], []).append(day)
     return found
 

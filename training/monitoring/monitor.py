@@ -264,7 +264,7 @@ class _Run:
     ) -> MonitorStatus:
         """Judge the days, unless nothing has changed since they were judged last."""
         assert status.model_version is not None  # noqa: S101 - it is a model's status
-        acknowledged = acknowledged_days(self.bucket, status.model_version)
+        acknowledged = acknowledged_days(self.bucket, status.model_version, status.last_day)
         quiet = self._quiet(status)
         so_far = None if days.days or not latest else _so_far(status.model_version, latest)
         hours = [one.hour for one in so_far.hours] if so_far else []

@@ -81,7 +81,8 @@ def gather_monitor_facts(
     shown, recent = days[-MAX_SHOWN_DAYS:], merge(one.figures for one in days[-N_RECENT_DAYS:])
     evidence = None
     if reference and served is not None and len(served) and status.model_version:
-        evidence = watch(reference.days, served, acknowledged_days(bucket, status.model_version))
+        acknowledged = acknowledged_days(bucket, status.model_version, status.last_day)
+        evidence = watch(reference.days, served, acknowledged)
     return MonitorFacts(
         status=status,
         series=day_series(shown),
