@@ -46,7 +46,7 @@ WATCHED = {
     "PerformanceAlarm": {"PerformanceAlarm"},
     "CalibrationFrozenAlarm": {"CalibrationFrozen"},
     "MonitorErrorsAlarm": {"Errors", "MonitorFailures"},
-    "NoJudgedRidesAlarm": {"IncomingRecords", "DaysWithoutLabelledRides", "Invocations"},
+    "NoJudgedRidesAlarm": {"IncomingRecords", "HoursWithoutJudgedRides", "Invocations"},
 }
 
 

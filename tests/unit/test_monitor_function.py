@@ -54,7 +54,7 @@ def test_a_run_returns_logs_and_counts_what_it_did(capsys: pytest.CaptureFixture
     assert counted["MonitoredRides"] == [6.0]
     assert counted["ServedRmse"] == counted["RawRmse"]
     assert (counted["DataAlarm"], counted["CalibrationFrozen"], counted["MonitorFailures"]) == ([0.0], [0.0], [0.0])
-    assert counted["DaysWithoutLabelledRides"] == [(stack.now - hours[1].end).total_seconds() / 3600]
+    assert counted["HoursWithoutJudgedRides"] == [(stack.now - hours[1].end).total_seconds() / 3600]
     assert len(counted.keys() - {"_aws", "service"}) == N_METRICS
 
 
@@ -62,7 +62,7 @@ def test_without_judged_rides_there_are_no_errors_to_count(capsys: pytest.Captur
     run(MonitoredStack())
     (_, (counted,)) = lines(capsys)
     assert counted["MonitoredRides"] == [0.0]
-    assert not counted.keys() & {"ServedRmse", "RawRmse", "ServedCoverage", "ServedBias", "DaysWithoutLabelledRides"}
+    assert not counted.keys() & {"ServedRmse", "RawRmse", "ServedCoverage", "ServedBias", "HoursWithoutJudgedRides"}
 
 
 def test_a_failing_step_is_named_and_counted_and_the_others_are_done(capsys: pytest.CaptureFixture[str]) -> None:
