@@ -81,7 +81,7 @@ def acknowledge_command(
 @expand_options
 def report_command(
     aws: BucketAws,
-    output: Annotated[Path, typer.Option("--out", help="File to write.")] = BUILD / "monitor.html",
+    output: Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)] = BUILD / "monitor.html",
     is_opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     channel: _Watched = None,
     as_json: Json = False,

@@ -74,6 +74,6 @@ def _add_status(metrics: EphemeralMetrics, status: MonitorStatus, now: datetime)
         metrics.add_metric(alarm, MetricUnit.Count, int(group.state == "alarm"))
         metrics.add_metric(evidence, MetricUnit.NoUnit, group.evidence)
     metrics.add_metric("CalibrationFrozen", MetricUnit.Count, int(status.calibration.state == "frozen"))
-    if status.last_judged is not None:  # in hours, in spite of the name: the alarm compares hours
+    if status.last_judged is not None:
         quiet_s = (now - Hour.parse(status.last_judged).end).total_seconds()
         metrics.add_metric("HoursWithoutJudgedRides", MetricUnit.Count, max(0.0, quiet_s / _SECONDS_PER_HOUR))
