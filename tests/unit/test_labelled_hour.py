@@ -9,7 +9,7 @@ from tests.builders_labelled import labelled_bucket, labelled_row, parquet_of
 from training.data.labelled import NO_OUTCOME, REJECTED
 from training.errors import BucketError
 from training.monitoring.hours import Hour
-from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.labelled_hour import DamagedLabelledError, LabelledHour, read_labelled_hour
 
 HOUR = Hour.parse("2021-01-05T13")
 KEY = "labelled/dt=2021-01-05/hh=13/rides.parquet"
@@ -69,3 +69,11 @@ def test_an_hour_without_a_file_is_none() -> None:
 def test_a_damaged_file_is_named(body: bytes) -> None:
     with pytest.raises(BucketError, match=r"hh=13/rides.parquet holds no labelled rides.*join the hour again"):
         read_labelled_hour(labelled_bucket({KEY: body}), HOUR)
+
+
+@pytest.mark.parametrize(
+    "values", [{"pickup_zone": 266}, {"dropoff_zone": -1}, {"predicted_minutes": 1e200}, {"duration_minutes": -1e200}]
+)
+def test_a_file_with_values_that_no_join_writes_is_damaged(values: dict[str, float]) -> None:
+    with pytest.raises(DamagedLabelledError, match="join the hour again"):
+        read(labelled_row(), labelled_row(**values))

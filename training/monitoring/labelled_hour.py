@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import sha256
-from lambda_function.core.features import RideColumns
+from lambda_function.core.features import LAST_ZONE, RideColumns
 from training.data.labelled import FILE, FOLDER, LABELLED
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
 from training.errors import BucketError
@@ -36,6 +36,11 @@ select pickup_zone::bigint as pickup_zone, dropoff_zone::bigint as dropoff_zone,
   coalesce((epoch_us(outcome_time) - epoch_us(arrival_time)) / 1e6, 'nan'::double) as outcome_delay_s
 from read_parquet(?) where predicted_minutes is not null and model_version is not null
 """  # noqa: S608 - our own name
+
+_MAX_MINUTES = 1e6
+"""More is no ride: predictions and outcomes that the join takes are far below."""
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +109,7 @@ def read_labelled_hour(bucket: Bucket, hour: Hour) -> LabelledHour | None:
         return None
     try:
         return decode_labelled_hour(stored.body, hour)
-    except duckdb.Error as error:
+    except (duckdb.Error, ValueError) as error:
         raise DamagedLabelledError(bucket.name, key) from error
 
 
@@ -113,6 +118,7 @@ def decode_labelled_hour(parquet: bytes, hour: Hour) -> LabelledHour:
 
     Raises:
         duckdb.Error: It is no such file.
+        ValueError: It holds values that no join writes.
     """
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file, _database().cursor() as connection:
         file.write(parquet)
@@ -123,10 +129,23 @@ def decode_labelled_hour(parquet: bytes, hour: Hour) -> LabelledHour:
     columns = {name: _filled(column) for name, column in found.items()}
     rides = RideColumns(*(columns.pop(name) for name in RideColumns.__slots__))
     duration, has_pickup, predicted, low, high, version, delay_s = columns.values()
+    _check(rides, predicted, duration, low, high)
     return LabelledHour(
         hour, rides, duration, has_pickup, predicted, low, high, version, tuple(versions), delay_s, n_by_status,
         sha256(parquet),
     )  # fmt: skip
+
+
+def _check(rides: RideColumns, predicted: Floats, *other_minutes: Floats) -> None:
+    """Check values: a damaged file may decode, and sums of its numbers would be infinite and could never be read.
+
+    Raises:
+        ValueError: A zone is none, or minutes are absurd or missing where there must be some.
+    """
+    has_zones = all(((zones >= 0) & (zones <= LAST_ZONE)).all() for zones in (rides.pickup_zone, rides.dropoff_zone))
+    is_sane = [np.isnan(minutes) | (np.abs(minutes) <= _MAX_MINUTES) for minutes in (predicted, *other_minutes)]
+    if not has_zones or np.isnan(predicted).any() or not all(sane.all() for sane in is_sane):
+        raise ValueError("labelled rides hold values that no join writes")
 
 
 @cache
