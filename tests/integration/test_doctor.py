@@ -225,7 +225,7 @@ UNREACHABLE = EndpointConnectionError(endpoint_url="https://kinesis.invalid")
 @pytest.mark.parametrize(
     ("service", "unread"),
     [
-        ("lambda", {"function", "release", "mapping", "concurrency", "quotas", "api", "archive", "join"}),
+        ("lambda", {"function", "release", "mapping", "concurrency", "quotas", "api", "archive", "join", "monitor"}),
         ("kinesis", {"input stream", "output stream", "outcomes stream", "quotas"}),
         ("cloudwatch", {"work", "input stream", "output stream", "outcomes stream", "alarms"}),
         ("sqs", {"GivenUpBatches", "RejectsQueue"}),
@@ -252,7 +252,7 @@ def test_model_is_unread_if_the_bucket_refuses(stack: TemplateStack) -> None:
 
     assert facts.model
     assert (facts.model.severity, facts.model.fault) == (Severity.unknown, "denied")
-    assert facts.denied == {"bucket", "rejects and failures"}
+    assert facts.denied == {"bucket", "rejects and failures", "monitor"}
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5])
@@ -275,7 +275,7 @@ def test_cut_off_answer_is_a_part_that_was_not_looked_at(stack: TemplateStack, l
     found = {one.fault for one in check(facts) if one.severity is not Severity.good}
     assert found == {"not-read"}
     assert {
-        "input stream", "output stream", "outcomes stream", "quotas", "bucket", "archive", "join",
+        "input stream", "output stream", "outcomes stream", "quotas", "bucket", "archive", "join", "monitor",
         "key", "role", "RejectsQueue", "GivenUpBatches", "api",
         "http api", "function", "release", "mapping", "concurrency", "alarms", "alarm topic", "rejects and failures",
     } == set(facts.unread)  # fmt: skip
