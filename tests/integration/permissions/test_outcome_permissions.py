@@ -25,6 +25,7 @@ from training.monitoring.summary import summary_key
 
 STREAMS = ("ride-events", "ride-predictions", "ride-outcomes")
 FAILURE = f"aws/lambda/6f5e/{SHARD_ID}/2026/08/01/2026-08-01T20.15.00-0b1c"
+BAD_OUTCOME = b"no outcome of a ride"  # no other test of the account sends these bytes
 ERRORS = (PermissionError, ClientError, StoreError, BucketError, UserError)
 ARCHIVER_CUTS = [cut for cut in cuts("ArchiverRole") if cut.sid != "ReadAsAConsumer"]
 """The local Kinesis has no enhanced fan-out."""
@@ -84,7 +85,7 @@ def archived(account: Account) -> Hour:
     for one in predictions_of(streams.rides, SECOND.model):  # in conflict, unless the history says otherwise
         streams.add_prediction(one.envelope.data, 1)
     streams.outcome(1, 20)
-    streams.outcome(data=b"no outcome", minute=30)
+    streams.outcome(data=BAD_OUTCOME, minute=30)
     for number in range(2, 5):
         streams.ride(number, number, is_predicted=False)
     stored: Any = streams.store().s3
@@ -125,7 +126,7 @@ def test_join_does_its_work_under_its_role(account: Account, archived: Hour, tmp
     assert s3.head_object(Bucket=account.bucket, Key=labelled_key(archived))
     listed = s3.list_objects_v2(Bucket=account.bucket, Prefix="rejects/ride-outcomes/")["Contents"]
     stored = [s3.get_object(Bucket=account.bucket, Key=one["Key"])["Body"].read() for one in listed]
-    assert sum(base64.b64encode(b"no outcome") in body for body in stored) == 1  # the others are of other tests
+    assert sum(base64.b64encode(BAD_OUTCOME) in body for body in stored) == 1
 
 
 @pytest.mark.parametrize("cut", cuts("JoinerRole"), ids=str)
