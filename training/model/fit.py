@@ -1,16 +1,21 @@
 """Fit a gradient-boosted forest on the features and durations of rides."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits  # a dependency of scikit-learn
 
 from lambda_function.core.features import FEATURE_NAMES, MINUTES_PER_DAY, RideColumns, feature_matrix
 from training.data.rides import Rides, take_columns
 from training.model.parameters import check_parameters
 
 _RIDES_A_BLOCK = 1 << 17  # 13 MB of features at a time
+_MIN_RIDES_FOR_THREADS = 400_000
+"""Fewer are fitted in one thread: 65,000 rides take 2 s in one. Threads wait for each other at every node of every
+tree, and on a shared machine of two cores that took 8 s more, however many rides. The trees are the same."""
 _N_BINNING_RIDES = 200_000  # scikit-learn, too, takes so many to find the ends of the bins
 _MONTH_OF_YEAR = FEATURE_NAMES.index("month_of_year")
 _MONTHS_A_YEAR = 12
@@ -51,6 +56,11 @@ def age_weights(pickup_minute: NDArray[np.integer[Any]], half_life_days: float) 
     return weight_by_age.round(_WEIGHT_DECIMALS).take(age_days)
 
 
+def _threads(n_rides: int) -> AbstractContextManager[Any]:
+    """Return a context in which a fit on so many rides has the right number of threads."""
+    return threadpool_limits(1, "openmp") if n_rides < _MIN_RIDES_FOR_THREADS else nullcontext()
+
+
 class _BlockwiseForest(HistGradientBoostingRegressor):  # type: ignore[misc]  # scikit-learn has no types
     """scikit-learn's forest, fitted on rides instead of a matrix.
 
@@ -66,7 +76,8 @@ class _BlockwiseForest(HistGradientBoostingRegressor):  # type: ignore[misc]  # 
         plain = HistGradientBoostingRegressor()
         try:
             # scikit-learn reads only the shape of the matrix: this one takes 8 bytes.
-            self.fit(np.broadcast_to(0.0, (len(columns), len(FEATURE_NAMES))), minutes, weights)
+            with _threads(len(columns)):
+                self.fit(np.broadcast_to(0.0, (len(columns), len(FEATURE_NAMES))), minutes, weights)
         finally:
             del self._columns
         vars(plain).update(vars(self))  # a plain forest: using or pickling it does not need this class
