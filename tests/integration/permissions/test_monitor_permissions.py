@@ -12,7 +12,7 @@ from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from lambda_function.core.calibration import calibration_key
 from tests.kits.permissions import FIRST, Account, Cut, cuts
 from training.errors import UserError
-from training.monitoring.day_figures import day_key
+from training.monitoring.day_figures import day_key, hours_of_day
 from training.monitoring.status import load_status
 from training.registry.bucket import Bucket
 
@@ -59,7 +59,8 @@ def run_monitor(account: Account, role_name: str, log: Path) -> Any:
 def test_monitor_does_its_work_under_its_role(account: Account, joined: date, tmp_path: Path) -> None:
     answer = run_monitor(account, account.roles["MonitorRole"], tmp_path / "function.log")
 
-    assert (len(answer["hours"]), answer["stored"]) == (N_HOURS, True)
+    assert answer["stored"]
+    assert set(map(str, hours_of_day(joined)[:N_HOURS])) <= set(answer["hours"])  # other tests have joined hours, too
     bucket = Bucket(account.aws.client("s3"), account.bucket)
     status = load_status(bucket)
     assert status
