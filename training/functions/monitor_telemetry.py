@@ -8,7 +8,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from lambda_function.aws.telemetry import FunctionTelemetry
 from training.monitoring.figures import merge_errors
 from training.monitoring.hours import Hour
-from training.monitoring.monitor import MonitorRun, coverage, rmse
+from training.monitoring.monitor import MonitorRun
 from training.monitoring.status import MonitorStatus
 
 _GROUP_METRICS = {"data": ("DataAlarm", "DataEvidence"), "performance": ("PerformanceAlarm", "PerformanceEvidence")}
@@ -58,10 +58,10 @@ def _add_errors(metrics: EphemeralMetrics, run: MonitorRun) -> None:
     metrics.add_metric("MonitoredRides", MetricUnit.Count, errors.raw.n)
     served, raw = errors.served, errors.raw
     values = {
-        "ServedRmse": rmse(served),
-        "RawRmse": rmse(raw),
-        "ServedCoverage": coverage(served),
-        "ServedBias": served.sum_error / served.n if served.n else None,
+        "ServedRmse": served.rmse_minutes,
+        "RawRmse": raw.rmse_minutes,
+        "ServedCoverage": served.coverage,
+        "ServedBias": served.bias_minutes,
     }
     for name, value in values.items():
         if value is not None:

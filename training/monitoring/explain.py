@@ -5,15 +5,13 @@ import numpy as np
 from training.monitoring.day_values import count_quantiles, error_values, missing_shares, pooled, usual_range
 from training.monitoring.days import Days, Floats
 from training.monitoring.detectors import BIAS, MSE, PERFORMANCE, Alarm
-from training.monitoring.quantities import PLAIN_NAMES, DayKind
+from training.monitoring.quantities import MINUTE_OF_DAY, PLAIN_NAMES, UNITS, DayKind, time_of_day
 from training.monitoring.reference import Reference
 
 PROMISED_DAYS = 180
 """The least mean number of days between false alarms of both groups together."""
 
 _STATISTICS = {"median": 0.5, "lowest tenth": 0.1, "highest tenth": 0.9}
-_UNITS = {"minute_of_day": "", "predicted_minutes": " minutes"}
-_MILES = " miles"
 _ON = {DayKind.WEEKDAY: "on weekdays", DayKind.WEEKEND: "on weekends", DayKind.HOLIDAY: "on holidays"}
 
 
@@ -81,11 +79,8 @@ def _beyond(value: float, low: float, high: float) -> float:
 
 
 def _unit(quantity: str) -> str:
-    return _UNITS.get(quantity, _MILES)
+    return "" if quantity == MINUTE_OF_DAY else f" {UNITS[quantity]}"
 
 
 def _written(quantity: str, value: float) -> str:
-    if quantity == "minute_of_day" and np.isfinite(value):
-        hours, minutes = divmod(round(value), 60)
-        return f"{hours:02d}:{minutes:02d}"
-    return f"{value:.2f}"
+    return time_of_day(value) if quantity == MINUTE_OF_DAY and np.isfinite(value) else f"{value:.2f}"

@@ -12,19 +12,10 @@ from training.monitoring.day_values import count_quantiles, error_values, pooled
 from training.monitoring.days import Days
 from training.monitoring.detectors import GROUPS, MIN_REFERENCE_DAYS, THRESHOLD, Evidence, Group, watch
 from training.monitoring.explain import explain
-from training.monitoring.quantities import DATA_QUANTITIES, PERFORMANCE_QUANTITIES, DayKind
+from training.monitoring.quantities import PERFORMANCE_QUANTITIES, UNITS, DayKind
 from training.monitoring.recent import N_RECENT_DAYS, recent
 from training.monitoring.reference import Reference
 from training.monitoring.status import GroupStatus, QuantityStatus, Recent, State
-
-UNITS = {
-    **dict.fromkeys(DATA_QUANTITIES, "miles"),
-    "minute_of_day": "minutes",
-    "predicted_minutes": "minutes",
-    "bias": "minutes",
-    "mse": "minutes²",
-    "coverage": "share",
-}
 
 _MEDIAN = 0.5
 _DECIMALS = 6  # of what is shown: a median does not depend on the last bits of a sum
@@ -175,9 +166,9 @@ def _errors_of_last_day(days: Sequence[DayFigures]) -> tuple[QuantityStatus, ...
         return ()
     raw = days[-1].figures.errors.raw
     values = {
-        "bias": raw.sum_error / raw.n if raw.n else None,
-        "mse": raw.sum_squared_error / raw.n if raw.n else None,
-        "coverage": raw.n_within_interval / raw.n_with_interval if raw.n_with_interval else None,
+        "bias": raw.bias_minutes,
+        "mse": raw.mean_squared_error,
+        "coverage": raw.coverage,
     }
     return tuple(
         QuantityStatus(name=name, group="performance", unit=UNITS[name], today=value) for name, value in values.items()

@@ -40,7 +40,7 @@ from training.monitoring.status import (
     read_status,
     save_status,
 )
-from training.monitoring.summary import DamagedSummaryError, Sums, load_summary
+from training.monitoring.summary import DamagedSummaryError, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 from training.registry.signing import Signer
@@ -379,18 +379,8 @@ def _latest(hours: Sequence[HourFigures]) -> Latest:
         n_hours=len(hours),
         n_rides=total.n_predicted,
         n_judged=total.n_judged,
-        rmse_raw=rmse(raw),
-        rmse_served=rmse(served),
-        bias_served=served.sum_error / served.n if served.n else None,
-        coverage_served=coverage(served),
+        rmse_raw=raw.rmse_minutes,
+        rmse_served=served.rmse_minutes,
+        bias_served=served.bias_minutes,
+        coverage_served=served.coverage,
     )
-
-
-def rmse(sums: Sums) -> float | None:
-    """Return the RMSE in minutes; None without rides."""
-    return math.sqrt(sums.sum_squared_error / sums.n) if sums.n else None
-
-
-def coverage(sums: Sums) -> float | None:
-    """Return the share of rides that ended within their interval; None without intervals."""
-    return sums.n_within_interval / sums.n_with_interval if sums.n_with_interval else None

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from lambda_function.core.features import FEATURE_NAMES
 from lambda_function.core.holidays import WORKING_DAY, special_days
 
-PREDICTED = "predicted_minutes"
+MINUTE_OF_DAY, PREDICTED = "minute_of_day", "predicted_minutes"
 
 DATA_QUANTITIES = (
     "trip_distance_miles",
-    "minute_of_day",
+    MINUTE_OF_DAY,
     "pickup_uptown_miles",
     "pickup_crosstown_miles",
     "dropoff_uptown_miles",
@@ -30,7 +30,7 @@ longitude and latitude are the same places as uptown and crosstown miles."""
 
 PLAIN_NAMES = {
     "trip_distance_miles": "trip distance",
-    "minute_of_day": "time of day",
+    MINUTE_OF_DAY: "time of day",
     "pickup_uptown_miles": "pickup uptown",
     "pickup_crosstown_miles": "pickup crosstown",
     "dropoff_uptown_miles": "drop-off uptown",
@@ -42,6 +42,16 @@ PLAIN_NAMES = {
 
 PERFORMANCE_QUANTITIES = ("bias", "mse", "coverage")
 
+UNITS = {
+    **dict.fromkeys(DATA_QUANTITIES, "miles"),
+    MINUTE_OF_DAY: "minutes",
+    PREDICTED: "minutes",
+    "bias": "minutes",
+    "mse": "minutes²",
+    "coverage": "share",
+}
+"""The unit of each quantity's values."""
+
 N_BINS = 20
 """The bins of a histogram, apart from the one for missing values; fewer where values repeat."""
 
@@ -49,7 +59,18 @@ _COLUMNS = {name: FEATURE_NAMES.index(name) for name in DATA_QUANTITIES if name 
 _SHARES = np.arange(1, N_BINS) / N_BINS
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 _DAYS_A_WEEK, _SATURDAY = 7, 5
+_MINUTES_PER_HOUR = 60
 _PREDICTION_DECIMALS = 2  # as on the wire: the last bits of a sum move no ride to another bin
+
+
+def time_of_day(minute: float) -> str:
+    """Return a minute of the day as a clock shows it.
+
+    >>> time_of_day(845.4)
+    '14:05'
+    """
+    hours, minutes = divmod(int(minute), _MINUTES_PER_HOUR)
+    return f"{hours:02d}:{minutes:02d}"
 
 
 class DayKind(IntEnum):

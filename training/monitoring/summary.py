@@ -1,5 +1,7 @@
 """The summary of a joined hour, `monitor/hours/dt=…/hh=….json`: counts and sums that can be added up over hours."""
 
+import math
+
 import msgspec
 
 from training.errors import BucketError
@@ -25,6 +27,26 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     n_within_interval: int = 0
     sum_width_minutes: float = 0.0
     sum_fourth_power: float = 0.0
+
+    @property
+    def bias_minutes(self) -> float | None:
+        """The mean error; None without rides."""
+        return self.sum_error / self.n if self.n else None
+
+    @property
+    def mean_squared_error(self) -> float | None:
+        """In square minutes; None without rides."""
+        return self.sum_squared_error / self.n if self.n else None
+
+    @property
+    def rmse_minutes(self) -> float | None:
+        """The root of the mean squared error; None without rides."""
+        return math.sqrt(self.sum_squared_error / self.n) if self.n else None
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of rides that ended within their interval; None without intervals."""
+        return self.n_within_interval / self.n_with_interval if self.n_with_interval else None
 
 
 class Third(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-from training.monitoring.quantities import PLAIN_NAMES, PREDICTED
+from training.monitoring.quantities import MINUTE_OF_DAY, PLAIN_NAMES, UNITS, time_of_day
 from training.monitoring.status import Latest
 from training.report.html import MINUS
 
 NO_VALUE = "\N{EN DASH}"
-_MINUTES_PER_HOUR = 60
 _WHOLE, _SMALL = 10.0, 0.1
 
 
@@ -20,10 +19,9 @@ class Named(NamedTuple):
     is_signed: bool = False
 
 
-_UNITS = {"minute_of_day": "", PREDICTED: "minutes"}
-
 NAMES = {
-    **{quantity: Named(name, _UNITS.get(quantity, "miles")) for quantity, name in PLAIN_NAMES.items()},
+    **{quantity: Named(name, UNITS[quantity]) for quantity, name in PLAIN_NAMES.items()},
+    MINUTE_OF_DAY: Named(PLAIN_NAMES[MINUTE_OF_DAY]),  # shown as a clock shows it
     "bias": Named("bias", "minutes", is_signed=True),
     "mse": Named("MSE", "minutes²"),
     "rmse": Named("RMSE", "minutes"),
@@ -66,9 +64,8 @@ def value_text(quantity: str, value: float | None) -> str:
     """
     if value is None:
         return NO_VALUE
-    if quantity == "minute_of_day":
-        hours, minutes = divmod(int(value), _MINUTES_PER_HOUR)
-        return f"{hours:02d}:{minutes:02d}"
+    if quantity == MINUTE_OF_DAY:
+        return time_of_day(value)
     one = named(quantity)
     if one.is_share:
         return f"{100 * value:.1f} %"

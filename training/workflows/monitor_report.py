@@ -218,8 +218,7 @@ def _slices(figures: Figures) -> Iterator[SliceRow]:
     for by, slices in figures.by_slice.items():
         for name, errors in slices.items():
             one, raw = errors.served, errors.raw
-            coverage = one.n_within_interval / one.n_with_interval if one.n_with_interval else None
-            yield SliceRow(by, name, one.n, _rmse(one), _rmse(raw), one.sum_error / one.n, coverage)
+            yield SliceRow(by, name, one.n, _rmse(one), _rmse(raw), one.sum_error / one.n, one.coverage)
 
 
 def _rmse(sums: Sums) -> float:
