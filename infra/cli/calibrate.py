@@ -1,7 +1,6 @@
 """`ridecast models calibrate`: calibrate a channel's model by hand, stop its calibration, and start it again."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +11,9 @@ from infra.cli.options import ActivationDelay, BucketAws, Channel, Json, Signing
 from infra.cli.output import counted, write_facts, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
-    from training.monitoring.calibrate_by_hand import Calibrated, Errors
+    from training.monitoring.calibrate_by_hand import Calibrated
     from training.monitoring.hours import Hour
+    from training.monitoring.summary import Sums
 
 
 @expand_options
@@ -104,9 +104,9 @@ def _show(done: "Calibrated", bucket_name: str, *, as_json: bool) -> None:
         write_json(_json(done))
     else:
         rows = [
-            (name, f"{errors.n_rides:,}", *_texts(errors))
+            (name, f"{errors.n:,}", *_texts(errors))
             for name, errors in (("without calibration", done.raw), ("with what the days before taught", done.before))
-            if errors
+            if errors.n
         ]
         columns = ("the last day's rides", "rides", "RMSE", "bias", "coverage")
         write_table("Errors in minutes; bias is predicted minus actual", columns, rows, numeric=columns[1:])
@@ -120,7 +120,7 @@ def _show(done: "Calibrated", bucket_name: str, *, as_json: bool) -> None:
         show_move(done.moved, bucket_name, as_json=False)
 
 
-def _texts(errors: "Errors") -> tuple[str, str, str]:
+def _texts(errors: "Sums") -> tuple[str, str, str]:
     coverage = "none" if errors.coverage is None else f"{errors.coverage:.3f}"
     return f"{errors.rmse_minutes:.3f}", f"{errors.bias_minutes:+.3f}", coverage
 
@@ -138,7 +138,14 @@ def _json(done: "Calibrated") -> dict[str, Any]:
         "interval_scale": state.interval_scale,
         "weights": list(state.weights),
         "last_day": {
-            "raw": done.raw and asdict(done.raw),
-            "calibrated": done.before and asdict(done.before),
+            "raw": _errors(done.raw),
+            "calibrated": _errors(done.before),
         },
     }
+
+
+def _errors(errors: "Sums") -> dict[str, Any] | None:
+    if not errors.n:
+        return None
+    names = ("rmse_minutes", "bias_minutes", "coverage")
+    return {"n_rides": errors.n, **{name: getattr(errors, name) for name in names}}

@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 
 from training.monitoring.accuracy import (
     PredictedRides,
+    merge_sums,
     outcome_share_by_third,
     rmse_bounds_minutes,
-    rmse_minutes,
     sums_by_version,
 )
 
@@ -38,8 +38,15 @@ def test_each_version_has_its_sums_and_one_without_interval_counts_none() -> Non
     sums = sums_by_version(rides_of([10, 20], [11, 18], version=[0, 1]))
     assert {name: one.sum_error for name, one in sums.items()} == {"b": -1, "a": 2}
     assert sums["a"].n_with_interval == sums["a"].n_within_interval == 0
-    assert rmse_minutes(sums) == pytest.approx(math.sqrt(2.5))
-    assert rmse_minutes({}) is None
+    assert merge_sums(sums.values()).rmse_minutes == pytest.approx(math.sqrt(2.5))
+
+
+def test_sums_give_means_of_the_errors_and_none_without_rides() -> None:
+    [sums] = sums_by_version(rides_of([10, 10], [8, 11], 9, 12)).values()
+    assert (sums.bias_minutes, sums.mean_squared_error, sums.coverage) == (0.5, 2.5, 0.5)
+    assert sums.sum_fourth_power == 17
+    none = merge_sums([])
+    assert (none.bias_minutes, none.mean_squared_error, none.rmse_minutes, none.coverage) == (None,) * 4
 
 
 @given(MINUTES, MINUTES, st.permutations(range(30)))

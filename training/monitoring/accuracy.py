@@ -1,7 +1,9 @@
-"""Sums of errors of an hour's rides, and what missing outcomes may hide. The order of the rides does not matter."""
+"""Sums of errors of rides, and what missing outcomes may hide. The order of the rides does not matter."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,85 @@ from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES
 from training.monitoring.summary import Sums, Third
 
 _N_THIRDS = 3
+_BLOCK_RIDES = 100_000  # summed at once: a list of so many numbers takes 3 MB
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Errors:
+    """Errors of rides, by column (n,): predicted minus actual minutes, and the interval; NaN without one."""
+
+    error: NDArray[np.float64]
+    width: NDArray[np.float64]
+    is_within: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        minutes: NDArray[np.float64],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        duration: NDArray[np.float64],
+    ) -> "Errors":
+        """Return the errors of predictions and intervals (n,) of rides that took these minutes (n,)."""
+        return cls(minutes - duration, high - low, (low <= duration) & (duration <= high))
+
+    def sums(self) -> Sums:
+        """Return the sums; they do not depend on the order of the rides."""
+        error = self.error
+        square = error * error
+        has_interval = ~np.isnan(self.width)
+        return Sums(
+            n=len(error),
+            sum_error=exact_sum(error),
+            sum_squared_error=exact_sum(square),
+            sum_absolute_error=exact_sum(np.abs(error)),
+            n_with_interval=int(np.count_nonzero(has_interval)),
+            n_within_interval=int(np.count_nonzero(self.is_within)),
+            sum_width_minutes=exact_sum(self.width[has_interval]),
+            sum_fourth_power=exact_sum(square * square),
+        )
+
+    def sums_by(self, number: NDArray[np.intp], n: int) -> list[Sums]:
+        """Return the sums of n slices, given each ride's slice; rides of slice n are in none."""
+        error = self.error
+        square = error * error
+        has_interval = ~np.isnan(self.width)
+        columns = [
+            _by(number, None, n),
+            _by(number, error, n),
+            _by(number, square, n),
+            _by(number, np.abs(error), n),
+            _by(number[has_interval], None, n),
+            _by(number[self.is_within], None, n),
+            _by(number[has_interval], self.width[has_interval], n),
+            _by(number, square * square, n),
+        ]
+        return [Sums(**dict(zip(Sums.__struct_fields__, one, strict=True))) for one in zip(*columns, strict=True)]
+
+
+def _by(number: NDArray[np.intp], weights: NDArray[np.float64] | None, n: int) -> list[float]:
+    return np.bincount(number, weights, minlength=n + 1)[:n].tolist()  # type: ignore[no-any-return]
+
+
+def exact_sum(values: NDArray[np.float64]) -> float:
+    """Return the sum of values (n,), rounded once: the same in any order."""
+    blocks = (values[start : start + _BLOCK_RIDES].tolist() for start in range(0, len(values), _BLOCK_RIDES))
+    return math.fsum(chain.from_iterable(blocks))
+
+
+def merge_sums(parts: Iterable[Sums]) -> Sums:
+    """Add up sums; the order does not matter."""
+    sums = list(parts)
+    return Sums(
+        n=sum(one.n for one in sums),
+        sum_error=math.fsum(one.sum_error for one in sums),
+        sum_squared_error=math.fsum(one.sum_squared_error for one in sums),
+        sum_absolute_error=math.fsum(one.sum_absolute_error for one in sums),
+        n_with_interval=sum(one.n_with_interval for one in sums),
+        n_within_interval=sum(one.n_within_interval for one in sums),
+        sum_width_minutes=math.fsum(one.sum_width_minutes for one in sums),
+        sum_fourth_power=math.fsum(one.sum_fourth_power for one in sums),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,40 +116,19 @@ class PredictedRides:
         """Whether each ride has an outcome."""
         return ~np.isnan(self.duration_minutes)
 
+    def errors(self, rows: NDArray[np.bool_]) -> Errors:
+        """Return the errors of some of the rides, which have outcomes."""
+        columns = (self.predicted_minutes, self.low_minutes, self.high_minutes, self.duration_minutes)
+        return Errors.of(*(column[rows] for column in columns))
+
 
 def sums_by_version(rides: PredictedRides) -> dict[str, Sums]:
     """Return the sums of each version that predicted a ride."""
     in_range = rides.in_range
     return {
-        rides.versions[index]: _sums(rides, in_range & (rides.version == index))
+        rides.versions[index]: rides.errors(in_range & (rides.version == index)).sums()
         for index in np.unique(rides.version).tolist()
     }
-
-
-def _sums(rides: PredictedRides, rows: NDArray[np.bool_]) -> Sums:
-    duration = rides.duration_minutes[rows]
-    low, high = rides.low_minutes[rows], rides.high_minutes[rows]
-    error = rides.predicted_minutes[rows] - duration
-    has_interval = ~np.isnan(low)
-    return Sums(
-        n=len(error),
-        sum_error=_exact_sum(error),
-        sum_squared_error=_exact_sum(error * error),
-        sum_absolute_error=_exact_sum(np.abs(error)),
-        n_with_interval=int(np.count_nonzero(has_interval)),
-        n_within_interval=int(np.count_nonzero((low <= duration) & (duration <= high))),
-        sum_width_minutes=_exact_sum((high - low)[has_interval]),
-    )
-
-
-def rmse_minutes(by_version: dict[str, Sums]) -> float | None:
-    """Return the RMSE over all versions; None without rides.
-
-    >>> rmse_minutes({"a": Sums(n=1, sum_squared_error=9.0), "b": Sums(n=1, sum_squared_error=16.0)})
-    3.5355339059327378
-    """
-    n = sum(sums.n for sums in by_version.values())
-    return math.sqrt(math.fsum(sums.sum_squared_error for sums in by_version.values()) / n) if n else None
 
 
 def rmse_bounds_minutes(rides: PredictedRides) -> tuple[float, float] | None:
@@ -82,12 +142,12 @@ def rmse_bounds_minutes(rides: PredictedRides) -> tuple[float, float] | None:
     if not n:
         return None
     errors = rides.predicted_minutes[in_range] - rides.duration_minutes[in_range]
-    known = _exact_sum(errors * errors)
+    known = exact_sum(errors * errors)
     least = np.clip(missing, MIN_DURATION_MINUTES, MAX_DURATION_MINUTES) - missing
     greatest = np.maximum(np.abs(missing - MIN_DURATION_MINUTES), np.abs(MAX_DURATION_MINUTES - missing))
     return (
-        math.sqrt((known + _exact_sum(least * least)) / n),
-        math.sqrt((known + _exact_sum(greatest * greatest)) / n),
+        math.sqrt((known + exact_sum(least * least)) / n),
+        math.sqrt((known + exact_sum(greatest * greatest)) / n),
     )
 
 
@@ -107,8 +167,3 @@ def outcome_share_by_third(rides: PredictedRides) -> tuple[Third, ...]:
             thirds.append(Third(low=low, high=high, n=int(np.count_nonzero(rows)), n_with_outcome=with_outcome))
         above = end
     return tuple(thirds)
-
-
-def _exact_sum(values: NDArray[np.float64]) -> float:
-    """Return the sum, rounded once: the same in any order."""
-    return math.fsum(values.tolist())

@@ -12,6 +12,7 @@ from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.channel import Channel
 from lambda_function.core.features import feature_matrix
 from training.errors import UserError
+from training.monitoring.accuracy import Errors, merge_sums
 from training.monitoring.calibration import CalibrationState, encode_state, first_state, tick
 from training.monitoring.calibration_states import CalibrationStates
 from training.monitoring.calibrator import (
@@ -24,23 +25,13 @@ from training.monitoring.calibrator import (
 from training.monitoring.hours import EARLY, Hour, hours_between, next_midnight
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
 from training.monitoring.skew import stored_models
-from training.monitoring.summary import load_summary
+from training.monitoring.summary import Sums, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Moved, Mover, calibrate_channel, this_mover
 
 Each = Callable[[Sequence[Hour]], Iterable[Hour]]
 """Iterates hours, and may show how far it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Errors:
-    """Errors of judged rides; an error is predicted minus actual minutes. Without intervals there is no coverage."""
-
-    n_rides: int
-    rmse_minutes: float
-    bias_minutes: float
-    coverage: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +43,7 @@ class Calibrated:
         moved: The channel's move; None if the last tick is frozen, and nothing has moved.
         n_hours: Hours with labelled rides.
         n_missing: Hours without a file of labelled rides.
-        raw: The forest's errors on the last day; None if it has no judged ride.
+        raw: The forest's errors on the judged rides of the last day.
         before: Those with what was learned until the day before.
     """
 
@@ -60,8 +51,8 @@ class Calibrated:
     moved: Moved | None
     n_hours: int
     n_missing: int
-    raw: Errors | None
-    before: Errors | None
+    raw: Sums
+    before: Sums
 
 
 def calibrate_by_hand(
@@ -106,11 +97,10 @@ def calibrate_by_hand(
         raise UserError(
             f"no labelled ride from {first} to {end} teaches anything", "join these hours with `ridecast outcomes join`"
         )
-    raw, before = replay.raw.result(), replay.before.result()
     moved = None
     if not frozen:
         state, moved = _serve(bucket, channel, state, mover, options, resume=resume)
-    return Calibrated(state, moved, replay.n_hours, replay.n_missing, raw, before)
+    return Calibrated(state, moved, replay.n_hours, replay.n_missing, replay.raw, replay.before)
 
 
 def resume_calibration(
@@ -178,37 +168,6 @@ def _renamed(state: CalibrationState, as_of: Hour) -> CalibrationState:
 
 
 @dataclass(slots=True)
-class _Sums:
-    """Errors of rides as they are read."""
-
-    n_rides: int = 0
-    n_within: int = 0
-    has_intervals: bool = False
-    errors: float = 0.0
-    squares: float = 0.0
-
-    def add(self, model: ModelBundle, hour: LabelledHour, matrix: NDArray[np.float64]) -> None:
-        """Add the judged rides of an hour, predicted by a model."""
-        minutes = model.served_minutes(hour.rides, matrix)
-        judged, duration = hour.is_judged, hour.duration_minutes
-        off = (minutes - duration)[judged]
-        self.n_rides += len(off)
-        self.errors += float(off.sum())
-        self.squares += float((off * off).sum())
-        bounds = model.interval_bounds(matrix, minutes)
-        if bounds:
-            self.has_intervals = True
-            self.n_within += int(np.count_nonzero(((bounds[0] <= duration) & (duration <= bounds[1]))[judged]))
-
-    def result(self) -> Errors | None:
-        """Return the errors; None without rides."""
-        if not self.n_rides:
-            return None
-        rmse, bias = (self.squares / self.n_rides) ** 0.5, self.errors / self.n_rides
-        return Errors(self.n_rides, rmse, bias, self.n_within / self.n_rides if self.has_intervals else None)
-
-
-@dataclass(slots=True)
 class _Replay:
     """Daily ticks over days; the last day's rides are measured before they are learned."""
 
@@ -217,8 +176,8 @@ class _Replay:
     each: Each
     n_hours: int = 0
     n_missing: int = 0
-    raw: _Sums = field(default_factory=_Sums)
-    before: _Sums = field(default_factory=_Sums)
+    raw: Sums = field(default_factory=Sums)
+    before: Sums = field(default_factory=Sums)
 
     def run(self, first: Hour, end: Hour) -> tuple[CalibrationState, bool]:
         """Return the state after the last day, and whether its tick was frozen."""
@@ -256,6 +215,14 @@ class _Replay:
         calibrated = self.model.calibrated(state)
         for hour in hours:
             matrix = feature_matrix(hour.rides)
-            self.raw.add(self.model, hour, matrix)
-            self.before.add(calibrated, hour, matrix)
+            self.raw = merge_sums((self.raw, _sums(self.model, hour, matrix)))
+            self.before = merge_sums((self.before, _sums(calibrated, hour, matrix)))
             yield hour
+
+
+def _sums(model: ModelBundle, hour: LabelledHour, matrix: NDArray[np.float64]) -> Sums:
+    """Return the errors of an hour's judged rides, predicted by a model, given all features."""
+    minutes = model.served_minutes(hour.rides, matrix)
+    low, high = model.interval_bounds(matrix, minutes) or (np.full_like(minutes, np.nan),) * 2
+    columns = (minutes, low, high, hour.duration_minutes)
+    return Errors.of(*(column[hour.is_judged] for column in columns)).sums()

@@ -7,10 +7,7 @@ calibration, change no figure but the served ones.
 An hour's figures are stored once, after its first join. The same labelled rides and model give the same bytes.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -24,6 +21,7 @@ from training.data.labelled import FAILED, LABELLED, LOST, NO_OUTCOME, REJECTED,
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, take_columns
 from training.errors import BucketError
 from training.evaluation.slices import BOROUGH_OF_ZONE, BOROUGHS, Slicing, slicings
+from training.monitoring.accuracy import Errors, merge_sums
 from training.monitoring.hours import Hour
 from training.monitoring.labelled_hour import LabelledHour
 from training.monitoring.quantities import count_all, quantity_values
@@ -110,63 +108,6 @@ class HourFigures(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     labelled_sha256: str = ""
     figures: Figures
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Errors:
-    """Errors of rides, by column (n,): predicted minus actual minutes, and the interval; NaN without one."""
-
-    error: Floats
-    width: Floats
-    is_within: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, minutes: Floats, low: Floats, high: Floats, duration: Floats) -> "Errors":
-        """Return the errors of predictions and intervals (n,) of rides that took these minutes (n,)."""
-        return cls(minutes - duration, high - low, (low <= duration) & (duration <= high))
-
-    def sums(self) -> Sums:
-        """Return the sums; they do not depend on the order of the rides."""
-        error = self.error
-        square = error * error
-        has_interval = ~np.isnan(self.width)
-        return Sums(
-            n=len(error),
-            sum_error=exact_sum(error),
-            sum_squared_error=exact_sum(square),
-            sum_absolute_error=exact_sum(np.abs(error)),
-            n_with_interval=int(np.count_nonzero(has_interval)),
-            n_within_interval=int(np.count_nonzero(self.is_within)),
-            sum_width_minutes=exact_sum(self.width[has_interval]),
-            sum_fourth_power=exact_sum(square * square),
-        )
-
-    def sums_by(self, number: NDArray[np.intp], n: int) -> list[Sums]:
-        """Return the sums of n slices, given each ride's slice; rides of slice n are in none."""
-        error = self.error
-        square = error * error
-        has_interval = ~np.isnan(self.width)
-        columns = [
-            _by(number, None, n),
-            _by(number, error, n),
-            _by(number, square, n),
-            _by(number, np.abs(error), n),
-            _by(number[has_interval], None, n),
-            _by(number[self.is_within], None, n),
-            _by(number[has_interval], self.width[has_interval], n),
-            _by(number, square * square, n),
-        ]
-        return [Sums(**dict(zip(Sums.__struct_fields__, one, strict=True))) for one in zip(*columns, strict=True)]
-
-
-def _by(number: NDArray[np.intp], weights: Floats | None, n: int) -> list[float]:
-    return np.bincount(number, weights, minlength=n + 1)[:n].tolist()  # type: ignore[no-any-return]
-
-
-def exact_sum(values: Floats) -> float:
-    """Return the sum of values (n,), rounded once: the same in any order."""
-    blocks = (values[start : start + _BLOCK_RIDES].tolist() for start in range(0, len(values), _BLOCK_RIDES))
-    return math.fsum(chain.from_iterable(blocks))
 
 
 def _slicings() -> tuple[Slicing, ...]:
@@ -315,21 +256,6 @@ def merge_errors(parts: Iterable[RawAndServed]) -> RawAndServed:
     """Add up sums of errors; the order does not matter."""
     both = list(parts)
     return RawAndServed(merge_sums(one.raw for one in both), merge_sums(one.served for one in both))
-
-
-def merge_sums(parts: Iterable[Sums]) -> Sums:
-    """Add up sums; the order does not matter."""
-    sums = list(parts)
-    return Sums(
-        n=sum(one.n for one in sums),
-        sum_error=math.fsum(one.sum_error for one in sums),
-        sum_squared_error=math.fsum(one.sum_squared_error for one in sums),
-        sum_absolute_error=math.fsum(one.sum_absolute_error for one in sums),
-        n_with_interval=sum(one.n_with_interval for one in sums),
-        n_within_interval=sum(one.n_within_interval for one in sums),
-        sum_width_minutes=math.fsum(one.sum_width_minutes for one in sums),
-        sum_fourth_power=math.fsum(one.sum_fourth_power for one in sums),
-    )
 
 
 # -- in the bucket

@@ -23,7 +23,7 @@ from lambda_function.core.outcomes import ride_key
 from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
 from training.errors import BucketError, UserError
-from training.monitoring.accuracy import outcome_share_by_third, rmse_bounds_minutes, rmse_minutes, sums_by_version
+from training.monitoring.accuracy import merge_sums, outcome_share_by_third, rmse_bounds_minutes, sums_by_version
 from training.monitoring.archive_reader import ArchiveReader, by_prediction_id, by_ride_key
 from training.monitoring.cohort import Cohort
 from training.monitoring.division import DividedArchive, Part, n_parts
@@ -261,7 +261,7 @@ class _Join:
             n_out_of_range=n_by_status[LABELLED] - sum(sums.n for sums in by_version.values()),
             by_version=by_version,
             outcome_share_by_third=outcome_share_by_third(predicted),
-            rmse_minutes=rmse_minutes(by_version),
+            rmse_minutes=merge_sums(by_version.values()).rmse_minutes,
             rmse_bounds_minutes=rmse_bounds_minutes(predicted),
             damaged_objects=tuple(DamagedObject(key, why) for key, why in sorted(damaged.items())),
             n_objects=inputs.n_objects,
