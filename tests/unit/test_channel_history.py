@@ -98,7 +98,7 @@ class Actor:
     def _run(self) -> None:
         self._go.acquire()
         try:
-            self.job(Bucket(self, BUCKET, n_threads=1))  # its calls come one after the other, in the same order each time
+            self.job(Bucket(self, BUCKET, n_threads=1))  # so that each run repeats
         except ProcessEnd:
             pass
         except BaseException as failure:  # noqa: BLE001 - raised again by the test's own thread
