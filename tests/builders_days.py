@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.monitoring.days import Days, Floats
-from training.monitoring.quantities import DATA_QUANTITIES, N_BINS, day_kinds
-from training.monitoring.reference import Reference
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, N_BINS, day_kinds
+from training.monitoring.monitor.reference import Reference
 
 FIRST_DAY = np.datetime64("2023-01-02", "D")
 """A Monday."""

@@ -15,7 +15,7 @@ from lambda_function.core.features import RideColumns, feature_matrix
 from training.data.labelled import COLUMNS, FILE, FOLDER, LABELLED, NO_OUTCOME
 from training.data.rides import Rides
 from training.monitoring.hours import FIRST, Hour
-from training.monitoring.join import labelled_key
+from training.monitoring.join.join import labelled_key
 from training.monitoring.labelled_hour import LabelledHour
 from training.monitoring.summary import HourSummary, encode_summary, summary_key
 from training.registry.bucket import Bucket

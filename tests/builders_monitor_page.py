@@ -12,11 +12,11 @@ from tests.builders_status import group_status, monitor_status
 from training.model.bundle import REFERENCE, ExportedBundle
 from training.model.export import export_bundle
 from training.model.fit import fit_forest
-from training.monitoring.day_figures import DayFigures, HourErrors, day_key, encode_day
-from training.monitoring.days import Days
-from training.monitoring.figures import Figures, RawAndServed
-from training.monitoring.reference import encode_reference
-from training.monitoring.status import STATUS_KEY, MonitorStatus, encode_status
+from training.monitoring.monitor.day_figures import DayFigures, HourErrors, day_key, encode_day
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.figures import Figures, RawAndServed
+from training.monitoring.monitor.reference import encode_reference
+from training.monitoring.monitor.status import STATUS_KEY, MonitorStatus, encode_status
 from training.monitoring.summary import Sums
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.monitoring.days import Days
-from training.monitoring.quantities import DATA_QUANTITIES, day_kinds
-from training.monitoring.reference import Reference
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, day_kinds
+from training.monitoring.monitor.reference import Reference
 
 N_EDGES = 19
 

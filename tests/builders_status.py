@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.status import GroupStatus, MonitorStatus, QuantityStatus, Recent
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
+from training.monitoring.monitor.status import GroupStatus, MonitorStatus, QuantityStatus, Recent
 
 VERSION = "green-2023-03-abcdef123456"
 

@@ -11,7 +11,7 @@ from infra.cli.options import ActivationDelay, BucketAws, Channel, Json, Signing
 from infra.cli.output import counted, write_facts, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
-    from training.monitoring.calibrate_by_hand import Calibrated
+    from training.monitoring.calibration.by_hand import Calibrated
     from training.monitoring.hours import Hour
     from training.monitoring.summary import Sums
 
@@ -52,8 +52,8 @@ def calibrate_command(
     elif not off and not resume:
         raise typer.BadParameter("give --from and --to, --off or --resume", param_hint="'--from'")
 
-    from training.monitoring.calibrate_by_hand import calibrate_by_hand, resume_calibration
-    from training.monitoring.calibrator import CalibratorOptions
+    from training.monitoring.calibration.by_hand import calibrate_by_hand, resume_calibration
+    from training.monitoring.calibration.calibrator import CalibratorOptions
     from training.registry.channels import stop_calibration
     from training.tracking.mirror import follow
 

@@ -22,7 +22,7 @@ from infra.cli.output import (
 if TYPE_CHECKING:
     from infra.local.demo.demo import DemoReport
     from training.data.months import Month
-    from training.monitoring.status import MonitorStatus
+    from training.monitoring.monitor.status import MonitorStatus
     from training.registry.bucket import Bucket
 
 _BUNDLE_CHANNEL = "bundle"

@@ -20,7 +20,7 @@ from infra.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from training.monitoring.evidence import Finding
+    from training.monitoring.join.evidence import Finding
     from training.monitoring.summary import HourSummary
     from training.registry.bucket import Bucket
 
@@ -76,9 +76,9 @@ def join_command(
 
     from infra.operate.joining import hours_to_judge, passes
     from training.monitoring.hours import EARLY
-    from training.monitoring.join import join_hour
-    from training.monitoring.options import JoinOptions
-    from training.monitoring.skew import stored_models
+    from training.monitoring.join.join import join_hour
+    from training.monitoring.join.options import JoinOptions
+    from training.monitoring.join.skew import stored_models
 
     bucket, moment = aws.open_named_bucket(), datetime.now(UTC)
     options = JoinOptions(
@@ -132,9 +132,9 @@ def audit_command(
     begin, end = time_options(since, until, ("--from", "--to"))
 
     from infra.operate.joining import FAULTS, hours_to_judge, totals
-    from training.monitoring.evidence import audit_records
     from training.monitoring.hours import horizon
-    from training.monitoring.skew import stored_models
+    from training.monitoring.join.evidence import audit_records
+    from training.monitoring.join.skew import stored_models
     from training.monitoring.summary import load_summary
 
     bucket, moment = aws.open_named_bucket(), datetime.now(UTC)

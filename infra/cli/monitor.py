@@ -10,7 +10,7 @@ from infra.cli.options import BUILD, BucketAws, Json, channel_name, expand_optio
 from infra.cli.output import live_display, show_result, write_json
 
 if TYPE_CHECKING:
-    from training.monitoring.status import MonitorStatus
+    from training.monitoring.monitor.status import MonitorStatus
     from training.registry.bucket import Bucket
 
 Group = Literal["data", "performance"]
@@ -65,7 +65,7 @@ def acknowledge_command(
     """
     import msgspec
 
-    from training.monitoring.acknowledge import acknowledge
+    from training.monitoring.monitor.acknowledge import acknowledge
     from training.registry.channels import this_mover
 
     done = msgspec.to_builtins(acknowledge(aws.open_named_bucket(), group, this_mover()))
@@ -113,7 +113,7 @@ def load_watched(bucket: "Bucket", channel: str | None) -> "MonitorStatus":
         UserError: There is none, or it is of another channel.
     """
     from training.errors import UserError, bucket_address
-    from training.monitoring.status import load_status
+    from training.monitoring.monitor.status import load_status
 
     status = load_status(bucket)
     if status is None:

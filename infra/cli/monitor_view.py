@@ -10,7 +10,7 @@ from training.report.monitor_names import NO_VALUE, evidence_text, label, latest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from training.monitoring.status import MonitorStatus
+    from training.monitoring.monitor.status import MonitorStatus
 
 STALE_AFTER = timedelta(hours=1)
 """The monitor function runs every 15 minutes: an older status says that it does not."""

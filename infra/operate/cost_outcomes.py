@@ -27,7 +27,7 @@ from infra.operate.cost_inputs import Load, alarm_metrics
 from infra.stack.template import TEMPLATE, read_template
 from lambda_function.core.records import KINDS, OUTCOMES, PREDICTIONS, RIDES
 from training.monitoring.hours import SECOND_PASS_AGE, reach_hours
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.options import JoinOptions
 
 PARTS = {
     "archive_function": "archive function",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from training.monitoring.days import Days, Floats
+from training.monitoring.monitor.days import Days, Floats
 
 KS_P, WASSERSTEIN, PSI, SIGMAS = 0.05, 0.1, 0.2, 3.0
 N_SAMPLE = 10_000

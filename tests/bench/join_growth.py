@@ -24,8 +24,8 @@ from tests.bench.figures import MB, US, Figure, svg_axes
 from tests.bench.subjects import build_subject
 from tests.bench.timing import peak_bytes
 from tests.builders_archive import HOUR, archive_steady_stream
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
 

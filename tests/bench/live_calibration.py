@@ -49,7 +49,7 @@ from training.data.load import tlc_months
 from training.data.months import Service, parse_months
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, take_columns
 from training.errors import UserError
-from training.monitoring.calibration import first_state, tick
+from training.monitoring.calibration.tick import first_state, tick
 from training.monitoring.hours import Hour
 from training.workflows.pipeline import train
 

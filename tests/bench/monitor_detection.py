@@ -27,12 +27,12 @@ from tests.bench.common_rules import RuleDays, day_rules, ride_rules
 from tests.bench.figures import svg_axes
 from tests.bench.monitored_months import MonitoredModel, load, train_monitored
 from training.data.rides import Rides
-from training.monitoring.day_values import count_quantiles, error_values, pooled, usual_range
-from training.monitoring.days import Days, Floats
-from training.monitoring.detectors import GROUPS, THRESHOLD, Evidence, watch
-from training.monitoring.explain import explain
-from training.monitoring.quantities import PERFORMANCE_QUANTITIES
-from training.monitoring.reference import Reference
+from training.monitoring.monitor.day_values import count_quantiles, error_values, pooled, usual_range
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.detectors import GROUPS, THRESHOLD, Evidence, watch
+from training.monitoring.monitor.explain import explain
+from training.monitoring.monitor.quantities import PERFORMANCE_QUANTITIES
+from training.monitoring.monitor.reference import Reference
 
 PLOT = Path("build/monitor_detection.svg")
 

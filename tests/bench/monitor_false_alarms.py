@@ -32,9 +32,9 @@ from tests.bench.steady_quarters import (
     redate,
     steady_quarters,
 )
-from training.monitoring.days import Days
-from training.monitoring.detectors import GROUPS
-from training.monitoring.explain import PROMISED_DAYS
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.detectors import GROUPS
+from training.monitoring.monitor.explain import PROMISED_DAYS
 
 N_RIDES = (330, 2_200, 1_000_000)
 MAX_FALSE_ALARMS = 0.25

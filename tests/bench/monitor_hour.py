@@ -29,10 +29,10 @@ from training.data.labelled import FILE, LABELLED
 from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import read_bundle, write_bundle
-from training.monitoring.figures import hour_figures
 from training.monitoring.hours import FIRST, Hour
 from training.monitoring.labelled_hour import decode_labelled_hour
-from training.monitoring.quantities import DATA_QUANTITIES
+from training.monitoring.monitor.figures import hour_figures
+from training.monitoring.monitor.quantities import DATA_QUANTITIES
 from training.monitoring.summary import HourSummary
 
 N_RIDES = (100_000, 1_000_000, 4_000_000)

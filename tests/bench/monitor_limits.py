@@ -24,8 +24,8 @@ from tests.bench.monitor_detection import mix
 from tests.bench.monitor_false_alarms import resized_quarters
 from tests.bench.monitored_months import load, train_monitored
 from tests.bench.steady_quarters import N_REFERENCE_DAYS, N_SERVED_DAYS, Quarter, steady_quarters
-from training.monitoring.days import Days, Floats
-from training.monitoring.detectors import Group
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.detectors import Group
 
 Change = Callable[[Days], Days]
 

@@ -16,10 +16,10 @@ from training.errors import UserError
 from training.model.bundle import REFERENCE, ExportedBundle
 from training.model.cross_fit import predict_out_of_fold
 from training.model.parameters import PARAMETERS
-from training.monitoring.days import Days, Floats
-from training.monitoring.measured_days import measure_days
-from training.monitoring.quantities import quantity_values
-from training.monitoring.reference import Reference, decode_reference, last_days
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.measured_days import measure_days
+from training.monitoring.monitor.quantities import quantity_values
+from training.monitoring.monitor.reference import Reference, decode_reference, last_days
 from training.workflows.pipeline import _fit, train
 
 _BLOCK_RIDES = 1 << 17

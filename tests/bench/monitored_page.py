@@ -22,14 +22,14 @@ from infra.cli.output import live_display
 from infra.local.s3 import FolderS3
 from tests.bench.monitored_months import MonitoredModel, load, train_monitored
 from tests.kits.live_rides import LiveRides, Served, serve
-from training.monitoring.calibration import encode_state
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.day_figures import DayFigures, day_figures, day_key, day_of, encode_day, hours_of_day
-from training.monitoring.figures import HourFigures, hour_figures
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration.tick import encode_state
 from training.monitoring.hours import FIRST, Hour
-from training.monitoring.judgement import judge
 from training.monitoring.labelled_hour import LabelledHour
-from training.monitoring.status import STATUS_KEY, MonitorStatus, encode_status
+from training.monitoring.monitor.day_figures import DayFigures, day_figures, day_key, day_of, encode_day, hours_of_day
+from training.monitoring.monitor.figures import HourFigures, hour_figures
+from training.monitoring.monitor.judgement import judge
+from training.monitoring.monitor.status import STATUS_KEY, MonitorStatus, encode_status
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, calibrate_channel, move_channel, store_bundle

@@ -22,9 +22,9 @@ from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, archive, archive_steady_stream, archived_record, predictions_of
 from training.data.load import load_rides
 from training.data.months import Month, default_data_dir
-from training.monitoring.archive_reader import ArchiveReader, by_ride_key
-from training.monitoring.join import join_hour, labelled_key
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.archive_reader import ArchiveReader, by_ride_key
+from training.monitoring.join.join import join_hour, labelled_key
+from training.monitoring.join.options import JoinOptions
 from training.registry.bucket import Bucket
 
 N_FULL_BATCH = 8_000

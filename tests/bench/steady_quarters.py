@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.monitoring.days import Days, Floats
-from training.monitoring.detectors import GROUPS, RULES, Evidence, Group, Rules, watch
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.detectors import GROUPS, RULES, Evidence, Group, Rules, watch
 
 N_REFERENCE_DAYS, N_SERVED_DAYS = 364, 91
 _FIRST_REFERENCE_DAY = np.datetime64("2001-01-01", "D")

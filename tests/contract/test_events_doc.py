@@ -12,8 +12,8 @@ from moto.events.models import EventPattern
 from infra.stack.template import TEMPLATE, read_template
 from tests.builders_channels import bucket_of_three
 from tests.builders_status import monitor_status
-from training.monitoring.events import SOURCE, channel_moves, state_changes
-from training.monitoring.status import Event
+from training.monitoring.monitor.events import SOURCE, channel_moves, state_changes
+from training.monitoring.monitor.status import Event
 
 TEXT = (TEMPLATE.parent / "docs" / "monitoring.md").read_text(encoding="utf-8")
 (RULE,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)

@@ -26,9 +26,9 @@ from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.model.bundle import ExportedBundle
 from training.monitoring.hours import FIRST
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
-from training.monitoring.status import load_status
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.monitor.status import load_status
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
 from training.workflows.pipeline import train

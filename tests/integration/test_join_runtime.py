@@ -17,12 +17,12 @@ from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, archive_steady_stream
 from tests.fakes import publish_bundle
 from tests.kits.emulator import needs_emulator
-from training.monitoring.figures import encode_figures, figures_key
 from training.monitoring.hours import SECOND
-from training.monitoring.join import join_hour, labelled_key
-from training.monitoring.monitor import MonitorOptions, run_monitor
-from training.monitoring.options import JoinOptions
-from training.monitoring.status import load_status
+from training.monitoring.join.join import join_hour, labelled_key
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.monitor.figures import encode_figures, figures_key
+from training.monitoring.monitor.monitor import MonitorOptions, run_monitor
+from training.monitoring.monitor.status import load_status
 from training.monitoring.summary import load_summary, summary_key
 from training.registry.bucket import Bucket
 

@@ -14,8 +14,8 @@ from tests.builders_tlc import real_rides
 from training.data.months import Month
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
 from training.registry.bucket import Bucket
 from training.workflows.pipeline import train
 from training.workflows.ride_source import labelled_source

@@ -18,10 +18,10 @@ from tests.bench.steady_quarters import steady_quarters
 from tests.builders_tlc import needs_real_months, real_rides
 from training.data.months import Service
 from training.model.parameters import PARAMETERS
-from training.monitoring.day_values import error_values, pooled
-from training.monitoring.days import Days
-from training.monitoring.detectors import Alarm, watch
-from training.monitoring.explain import explain
+from training.monitoring.monitor.day_values import error_values, pooled
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.detectors import Alarm, watch
+from training.monitoring.monitor.explain import explain
 
 pytestmark = [needs_real_months, pytest.mark.slow]
 

@@ -26,8 +26,8 @@ from training.data.rides import Rides
 from training.model.export import export_bundle
 from training.model.fit import fit_forest
 from training.monitoring.hours import Hour
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import HourSummary, Sums
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle

@@ -28,7 +28,7 @@ from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
 from training.model.results import worse_than_baseline
-from training.monitoring.reference import decode_reference
+from training.monitoring.monitor.reference import decode_reference
 from training.workflows.pipeline import TrainingRun, train
 
 pytestmark = needs_real_months

@@ -19,8 +19,8 @@ from tests.fakes import FakeClock, FakeContext
 from tests.kits.simulation_strategies import mapping_config
 from training.model.bundle import ExportedBundle
 from training.monitoring.hours import FIRST, Hour
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import HourSummary
 
 Edit = Callable[[bytes], bytes | None]

@@ -9,8 +9,8 @@ from typing import Any
 from infra.operate.doctor.doctor import Doctor, check
 from infra.operate.doctor.facts import Finding, Severity
 from tests.kits.stack import TemplateStack
-from training.monitoring.calibration_status import CalibrationStatus
-from training.monitoring.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
+from training.monitoring.calibration.status import CalibrationStatus
+from training.monitoring.monitor.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
 
 _ALWAYS = {"nobody-subscribed"}
 """What the doctor finds in a healthy stack of the local AWS, which never confirms a subscription."""

@@ -15,7 +15,7 @@ from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
 from training.monitoring.hours import Hour
-from training.monitoring.join import labelled_key
+from training.monitoring.join.join import labelled_key
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
 

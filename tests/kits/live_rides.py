@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.features import RideColumns, feature_matrix
 from training.data.rides import Rides, take_columns
-from training.monitoring.calibration import Tick, first_state, tick
+from training.monitoring.calibration.tick import Tick, first_state, tick
 from training.monitoring.hours import Hour, next_midnight
 from training.monitoring.labelled_hour import LabelledHour
 

@@ -13,9 +13,9 @@ from lambda_function.aws.telemetry import ArchiveReport, ArchiveTelemetry, Batch
 from lambda_function.core.events import REJECT_REASONS
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.telemetry import JoinTelemetry
-from training.monitoring.figures import Figures, HourFigures, RawAndServed
-from training.monitoring.monitor import MonitorRun
-from training.monitoring.status import GroupStatus, MonitorStatus
+from training.monitoring.monitor.figures import Figures, HourFigures, RawAndServed
+from training.monitoring.monitor.monitor import MonitorRun
+from training.monitoring.monitor.status import GroupStatus, MonitorStatus
 from training.monitoring.summary import HourSummary, Sums
 
 NAMESPACE, SERVICE = "ridecast", "metrics-kit"

@@ -31,8 +31,8 @@ from training.model.bundle import ExportedBundle
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
 from training.registry.channel_history import read_history
 
 N_SHARDS = 4

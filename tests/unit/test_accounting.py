@@ -15,9 +15,9 @@ from tests.builders import ARRIVAL_TIME_S, SHARD_ID, STREAM, STREAM_ARN, event_i
 from tests.builders_failed import ARCHIVER, FAILURE_KEY, failure
 from tests.fakes import BUCKET, FakeS3
 from training.data.labelled import FAILED, LOST, REJECTED, WAITING
-from training.monitoring.audit import account_for
-from training.monitoring.failures import BATCH_HOURS, MAX_BETWEEN, Unaccounted
 from training.monitoring.hours import Hour
+from training.monitoring.join.audit import account_for
+from training.monitoring.join.failures import BATCH_HOURS, MAX_BETWEEN, Unaccounted
 from training.registry.bucket import Bucket
 
 HOUR = Hour.of(ARRIVAL_TIME_S)

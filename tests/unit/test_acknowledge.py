@@ -6,8 +6,8 @@ import pytest
 
 from tests.builders_labelled import labelled_bucket
 from training.errors import BucketError, UserError
-from training.monitoring.acknowledge import acknowledge, acknowledged_days
-from training.monitoring.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
+from training.monitoring.monitor.acknowledge import acknowledge, acknowledged_days
+from training.monitoring.monitor.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 

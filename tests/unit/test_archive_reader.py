@@ -13,7 +13,7 @@ from lambda_function.core.processor import RideBatch
 from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, KinesisRecord
 from tests.builders import raw_ride_bytes
 from tests.builders_archive import HOUR, archive, archived_record, at_s
-from training.monitoring.archive_reader import ArchiveReader, by_predicted_ride, by_prediction_id, by_ride_key
+from training.monitoring.join.archive_reader import ArchiveReader, by_predicted_ride, by_prediction_id, by_ride_key
 from training.registry.bucket import Bucket
 
 WANTED = {"256", "7.5", "a"}

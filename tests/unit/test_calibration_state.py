@@ -21,7 +21,7 @@ from training.data.months import Month
 from training.data.rides import take_columns
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
-from training.monitoring.calibration import (
+from training.monitoring.calibration.tick import (
     HALF_LIFE_HOURS,
     CalibrationState,
     Tick,

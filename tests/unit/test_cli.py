@@ -25,7 +25,7 @@ from infra.operate.stream_replay import ReplayState
 from tests.builders import small_bundle
 from tests.builders_status import monitor_status
 from tests.kits.cli import Cli
-from training.monitoring.status import GroupStatus
+from training.monitoring.monitor.status import GroupStatus
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 

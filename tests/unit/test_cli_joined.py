@@ -12,7 +12,7 @@ from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, ArchivedStreams
 from tests.kits.cli import Cli
 from training.monitoring.hours import Hour
-from training.monitoring.join import labelled_key
+from training.monitoring.join.join import labelled_key
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
 

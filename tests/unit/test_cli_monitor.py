@@ -11,9 +11,9 @@ from infra.cli.monitor_view import status_table
 from infra.local.s3 import FolderS3
 from tests.builders_status import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.quantities import DATA_QUANTITIES, PERFORMANCE_QUANTITIES
-from training.monitoring.status import STATUS_KEY, Latest, QuantityStatus, encode_status
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, PERFORMANCE_QUANTITIES
+from training.monitoring.monitor.status import STATUS_KEY, Latest, QuantityStatus, encode_status
 from training.registry.bucket import Bucket
 
 

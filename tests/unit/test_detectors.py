@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders_days import FIRST_DAY, reference_of, steady_days, without_intervals, without_values
-from training.monitoring.days import Days
-from training.monitoring.detectors import (
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.detectors import (
     RULES,
     Alarm,
     Evidence,
@@ -22,7 +22,7 @@ from training.monitoring.detectors import (
     rank_shares,
     watch,
 )
-from training.monitoring.explain import explain
+from training.monitoring.monitor.explain import explain
 
 N_REFERENCE = 364
 SERVED_FROM = FIRST_DAY + np.timedelta64(N_REFERENCE, "D")

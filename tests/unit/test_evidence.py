@@ -10,7 +10,7 @@ from lambda_function.core.records import RIDES
 from tests.builders import ride_bytes, small_bundle
 from tests.kits.audited_hour import AuditedHour, changed
 from tests.kits.simulation_strategies import aggregate
-from training.monitoring.evidence import Finding, Kind, audit_records
+from training.monitoring.join.evidence import Finding, Kind, audit_records
 from training.monitoring.summary import summary_key
 
 MODEL_VERSION = small_bundle().model_version

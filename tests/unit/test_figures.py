@@ -15,8 +15,10 @@ from tests.builders_labelled import labelled_bucket, labelled_hour, store_hour
 from training.data.labelled import LABELLED
 from training.data.rides import Rides
 from training.errors import BucketError
-from training.monitoring.day_figures import day_figures, encode_day, hours_of_day, is_testable, to_days
-from training.monitoring.figures import (
+from training.monitoring.hours import FIRST, Hour
+from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.monitor.day_figures import day_figures, encode_day, hours_of_day, is_testable, to_days
+from training.monitoring.monitor.figures import (
     Edges,
     Figures,
     HourFigures,
@@ -26,9 +28,7 @@ from training.monitoring.figures import (
     load_figures,
     merge,
 )
-from training.monitoring.hours import FIRST, Hour
-from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
-from training.monitoring.quantities import DATA_QUANTITIES, bin_counts, find_edges, quantity_values
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, bin_counts, find_edges, quantity_values
 from training.monitoring.summary import HourSummary, Sums
 
 HOUR = Hour.parse("2021-01-05T13")

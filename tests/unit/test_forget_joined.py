@@ -11,8 +11,8 @@ from infra.operate.forget.without import RideSearch
 from lambda_function.aws.rejects import RejectStore
 from lambda_function.core.processor import process
 from tests.builders_archive import HOUR, ArchivedStreams
-from training.monitoring.join import join_hour, labelled_key
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour, labelled_key
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 

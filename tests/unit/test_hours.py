@@ -21,8 +21,8 @@ from training.monitoring.hours import (
     hours_between,
     look_back,
 )
-from training.monitoring.join import hours_due
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import hours_due
+from training.monitoring.join.options import JoinOptions
 
 MINUTE = timedelta(minutes=1)
 

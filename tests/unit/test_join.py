@@ -17,8 +17,8 @@ from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from training.data.labelled import COLUMNS
 from training.errors import BucketError, UserError
 from training.monitoring.hours import FIRST, SECOND
-from training.monitoring.join import join_hour, labelled_key
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour, labelled_key
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import HourSummary, encode_summary, load_summary, summary_key
 from training.registry.bucket import Bucket
 

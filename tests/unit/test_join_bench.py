@@ -10,7 +10,7 @@ from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from tests.bench.join_growth import JoinCost, plot_joins, probe
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, archive_steady_stream
-from training.monitoring.archive_reader import ArchiveReader
+from training.monitoring.join.archive_reader import ArchiveReader
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle

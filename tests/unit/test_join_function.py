@@ -18,7 +18,7 @@ from training.functions.join import ArchiveJoins, HoursFailedError, JoinHandler,
 from training.functions.settings import JoinSettings
 from training.functions.telemetry import JoinTelemetry
 from training.monitoring.hours import Due, Hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import DamagedObject, HourSummary, load_summary
 
 FIRST = Hour.parse("2026-08-01T09")

@@ -10,9 +10,9 @@ from lambda_function.core.features import feature_matrix
 from lambda_function.core.intervals import IntervalTables
 from tests.builders import small_interval, small_rides
 from training.data.rides import Rides
-from training.monitoring.days import Days
-from training.monitoring.measured_days import measure_days
-from training.monitoring.quantities import (
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.measured_days import measure_days
+from training.monitoring.monitor.quantities import (
     DATA_QUANTITIES,
     DayKind,
     bin_counts,

@@ -9,9 +9,9 @@ from botocore.stub import Stubber
 
 from lambda_function.aws.clients import make_events_client
 from tests.builders_monitored import MonitoredStack, monitored_bundle
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.events import channel_moves, send_events, state_changes
-from training.monitoring.status import GroupStatus, MonitorStatus
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
+from training.monitoring.monitor.events import channel_moves, send_events, state_changes
+from training.monitoring.monitor.status import GroupStatus, MonitorStatus
 
 VERSION = "green-2023-03-abcdef123456"
 

@@ -18,9 +18,9 @@ from training.errors import BucketError
 from training.functions.monitor import MonitorHandler, StepsFailedError, build_monitor
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.day_figures import hours_of_day
-from training.monitoring.monitor import MonitorRun
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
+from training.monitoring.monitor.day_figures import hours_of_day
+from training.monitoring.monitor.monitor import MonitorRun
 
 ENVIRONMENT = {"BUCKET": BUCKET, "MODEL_CHANNEL": "stable", "CALIBRATION_MODE": "off", "STACK_NAME": "ridecast"}
 _numbers = count()

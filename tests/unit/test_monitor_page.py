@@ -24,9 +24,9 @@ from tests.builders_report import AnyPlot, Elements
 from tests.builders_status import group_status
 from training.errors import BucketError
 from training.model.bundle import REFERENCE
-from training.monitoring.calibration_status import CalibrationStatus
-from training.monitoring.day_figures import DayFigures, day_key
-from training.monitoring.days import Days
+from training.monitoring.calibration.status import CalibrationStatus
+from training.monitoring.monitor.day_figures import DayFigures, day_key
+from training.monitoring.monitor.days import Days
 from training.report.document import POLICY
 from training.report.monitor_facts import MonitorFacts, Move
 from training.report.monitor_page import SECTIONS, build_monitor_page

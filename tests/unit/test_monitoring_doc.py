@@ -9,7 +9,7 @@ import typer
 
 from infra.cli.app import app
 from tests.builders_monitor_page import day_figures_of, served_days
-from training.monitoring.day_figures import encode_day
+from training.monitoring.monitor.day_figures import encode_day
 
 TEXT = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
 PANDAS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)[0]

@@ -19,7 +19,7 @@ from training.model.bundle import REFERENCE, read_bundle, write_bundle
 from training.model.calibrate import Predict, calibration_mask, split_calibration
 from training.model.fit import fit_forest
 from training.model.results import EVALUATION, decode_evaluation
-from training.monitoring.reference import build_reference, decode_reference
+from training.monitoring.monitor.reference import build_reference, decode_reference
 from training.workflows.pipeline import TrainingRun, find_bundle, train
 from training.workflows.reproduce import reproduce, train_as_before
 

@@ -48,7 +48,7 @@ from tests.kits.simulation_strategies import (
     together,
 )
 from tests.outcomes import AnswerLost, Problem
-from training.monitoring.skew import stored_models
+from training.monitoring.join.skew import stored_models
 from training.registry.channel_history import read_channel, read_history
 
 pytestmark = pytest.mark.slow  # simulations of seconds

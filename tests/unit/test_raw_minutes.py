@@ -8,8 +8,8 @@ import pytest
 from tests.builders import interval_bundle, ride_bytes, small_bundle, small_rides
 from tests.kits.audited_hour import AuditedHour
 from training.model.bundle import ExportedBundle
-from training.monitoring.figures import hour_figures, raw_predictions
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.monitor.figures import hour_figures, raw_predictions
 
 UNUSUAL = (
     {"pickup_datetime": None},

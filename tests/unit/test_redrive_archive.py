@@ -21,8 +21,8 @@ from tests.builders_failed import ARCHIVER, FAILURE_KEY, failure, reject_at
 from tests.fakes import BUCKET, FakeContext, FakeS3
 from tests.fakes_lambda import FakeLambda
 from training.monitoring.hours import Hour
-from training.monitoring.join import join_hour
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 

@@ -20,11 +20,11 @@ from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import REFERENCE, ExportedBundle
 from training.model.calibrate import Predict
-from training.monitoring.days import Days
-from training.monitoring.detectors import data_scores
-from training.monitoring.measured_days import measure_days
-from training.monitoring.quantities import DATA_QUANTITIES, find_edges, quantity_values
-from training.monitoring.reference import (
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.detectors import data_scores
+from training.monitoring.monitor.measured_days import measure_days
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, find_edges, quantity_values
+from training.monitoring.monitor.reference import (
     MAX_DAYS,
     MAX_REFERENCE_BYTES,
     Reference,

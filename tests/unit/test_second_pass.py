@@ -17,9 +17,9 @@ from lambda_function.core.processor import process
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
 from training.monitoring.hours import EARLY, FIRST, SECOND, Hour, hour_of_key
-from training.monitoring.join import join_hour, labelled_key
-from training.monitoring.late import LateRecords
-from training.monitoring.options import JoinOptions
+from training.monitoring.join.join import join_hour, labelled_key
+from training.monitoring.join.late import LateRecords
+from training.monitoring.join.options import JoinOptions
 from training.monitoring.summary import HourSummary, summary_key
 from training.registry.bucket import Bucket
 

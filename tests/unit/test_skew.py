@@ -18,7 +18,7 @@ from tests.fakes_kms import KEY, OTHER_KEY, FakeKms
 from tests.outcomes import SERVICE_DOWN
 from training.errors import BucketError
 from training.model.bundle import ExportedBundle
-from training.monitoring.skew import Load, Predicted, SkewCheck, digest64, sample_share, stored_models
+from training.monitoring.join.skew import Load, Predicted, SkewCheck, digest64, sample_share, stored_models
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
 from training.registry.signing import Signer, sign_stored

@@ -18,9 +18,9 @@ from training.errors import UserError
 from training.functions.settings import JoinSettings
 from training.functions.telemetry import JoinTelemetry
 from training.monitoring.hours import Due, Hour, pass_of
-from training.monitoring.join import hours_due, join_hour
-from training.monitoring.options import JoinOptions
-from training.monitoring.skew import Load, stored_models
+from training.monitoring.join.join import hours_due, join_hour
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.join.skew import Load, stored_models
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.signing import Signer

@@ -17,8 +17,8 @@ from training.errors import UserError
 from training.functions.join import S3_ATTEMPTS, S3_READ_TIMEOUT_S
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
-from training.monitoring.events import EventBus
-from training.monitoring.monitor import Failure, MonitorOptions, MonitorRun, run_monitor
+from training.monitoring.monitor.events import EventBus
+from training.monitoring.monitor.monitor import Failure, MonitorOptions, MonitorRun, run_monitor
 from training.registry.bucket import Bucket
 from training.registry.signing import Signer
 

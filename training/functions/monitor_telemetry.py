@@ -6,10 +6,10 @@ from typing import ClassVar
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from lambda_function.aws.telemetry import FunctionTelemetry
-from training.monitoring.figures import merge_errors
 from training.monitoring.hours import Hour
-from training.monitoring.monitor import MonitorRun
-from training.monitoring.status import MonitorStatus
+from training.monitoring.monitor.figures import merge_errors
+from training.monitoring.monitor.monitor import MonitorRun
+from training.monitoring.monitor.status import MonitorStatus
 
 _GROUP_METRICS = {"data": ("DataAlarm", "DataEvidence"), "performance": ("PerformanceAlarm", "PerformanceEvidence")}
 """By group: 1 while its alarm is on, and its evidence."""

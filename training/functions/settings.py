@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from lambda_function.aws.settings import CommonSettings, read_key_arn, read_number
 from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.errors import ConfigurationError
-from training.monitoring.calibration_status import CalibrationMode
+from training.monitoring.calibration.status import CalibrationMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from lambda_function.errors import BundleError
 from training.model.results import EVALUATION, Evaluation, decode_evaluation
 
 REFERENCE = "reference.json"
-"""The file with which monitoring compares later days; training/monitoring/reference.py encodes it."""
+"""The file with which monitoring compares later days; training/monitoring/monitor/reference.py encodes it."""
 
 
 @dataclass(frozen=True, slots=True)

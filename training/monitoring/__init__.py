@@ -1,1 +1,1 @@
-"""What is learned from outcomes: the join of an hour's rides with what happened, and its audit."""
+"""What is learned from outcomes: the join, live calibration and the monitor, and the hours that they share."""

@@ -7,8 +7,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from training.monitoring.detectors import Evidence
-from training.monitoring.status import MonitorStatus
+from training.monitoring.monitor.detectors import Evidence
+from training.monitoring.monitor.status import MonitorStatus
 
 Floats = NDArray[np.float64]
 

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from training.monitoring.quantities import MINUTE_OF_DAY, PLAIN_NAMES, UNITS, time_of_day
-from training.monitoring.status import Latest
+from training.monitoring.monitor.quantities import MINUTE_OF_DAY, PLAIN_NAMES, UNITS, time_of_day
+from training.monitoring.monitor.status import Latest
 from training.report.html import MINUS
 
 NO_VALUE = "\N{EN DASH}"

@@ -5,8 +5,8 @@ from datetime import date
 
 import numpy as np
 
-from training.monitoring.detectors import THRESHOLD
-from training.monitoring.status import GroupStatus
+from training.monitoring.monitor.detectors import THRESHOLD
+from training.monitoring.monitor.status import GroupStatus
 from training.report.document import Tile, build_document, contents, section, tiles, whole
 from training.report.drawing import Plots
 from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from numpy.typing import NDArray
 
-from training.monitoring.detectors import THRESHOLD, Alarm, Evidence
+from training.monitoring.monitor.detectors import THRESHOLD, Alarm, Evidence
 from training.report.drawing import BASELINE, INK, MODEL, MUTED, WORSE, legend_above, new_figure, to_svg
 from training.report.html import MINUS
 from training.report.monitor_facts import Band, DaySeries, Floats, HourSeries, MonitorFacts, Move, Shape

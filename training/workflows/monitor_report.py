@@ -10,14 +10,14 @@ import numpy as np
 
 from lambda_function.errors import BundleError
 from training.data.labelled import REJECTED
-from training.monitoring.acknowledge import acknowledged_days
-from training.monitoring.day_figures import DayFigures, is_testable, load_days, stored_days, to_days
-from training.monitoring.day_values import error_values, usual_range
-from training.monitoring.days import Days
-from training.monitoring.detectors import Evidence, watch
-from training.monitoring.figures import BAND_EDGES_MINUTES, LATENESS_EDGES_MINUTES, Figures, merge
-from training.monitoring.reference import Reference, load_reference
-from training.monitoring.status import MonitorStatus
+from training.monitoring.monitor.acknowledge import acknowledged_days
+from training.monitoring.monitor.day_figures import DayFigures, is_testable, load_days, stored_days, to_days
+from training.monitoring.monitor.day_values import error_values, usual_range
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.detectors import Evidence, watch
+from training.monitoring.monitor.figures import BAND_EDGES_MINUTES, LATENESS_EDGES_MINUTES, Figures, merge
+from training.monitoring.monitor.reference import Reference, load_reference
+from training.monitoring.monitor.status import MonitorStatus
 from training.monitoring.summary import Sums
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel

@@ -26,7 +26,7 @@ from training.model.export import TrainingFacts, export_bundle, forest_arrays, s
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS
 from training.model.results import EVALUATION, ArrivalResult, Evaluation, encode_evaluation
-from training.monitoring.reference import build_reference
+from training.monitoring.monitor.reference import build_reference
 
 _BLOCK_RIDES = 1 << 17
 

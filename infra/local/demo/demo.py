@@ -28,10 +28,10 @@ from training.data.synthetic import synthetic_rides
 from training.errors import MonthUnavailableError
 from training.model.baseline import Baseline, fit_baseline
 from training.model.bundle import ExportedBundle, write_bundle
-from training.monitoring.calibration_status import CalibrationMode
-from training.monitoring.monitor import MonitorOptions
-from training.monitoring.options import JoinOptions
-from training.monitoring.status import MonitorStatus
+from training.monitoring.calibration.status import CalibrationMode
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.monitor.monitor import MonitorOptions
+from training.monitoring.monitor.status import MonitorStatus
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle

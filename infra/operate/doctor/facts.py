@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from training.monitoring.status import MonitorStatus
+from training.monitoring.monitor.status import MonitorStatus
 
 Parameters = Mapping[str, str]
 

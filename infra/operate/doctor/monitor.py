@@ -8,7 +8,7 @@ from typing import Any
 from infra.operate.doctor.facts import Finding, MonitorFacts, StackFacts, good
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
-from training.monitoring.status import STATUS_KEY, DamagedStatusError, MonitorStatus, load_status
+from training.monitoring.monitor.status import STATUS_KEY, DamagedStatusError, MonitorStatus, load_status
 from training.registry.bucket import Bucket
 
 MAX_AGE_S = 3600.0

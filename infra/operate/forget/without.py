@@ -27,8 +27,8 @@ from lambda_function.core.events import Reject, decode_reject, partition_key
 from lambda_function.core.spelling import respell
 from lambda_function.errors import ArchiveError
 from training.data.labelled import FOLDER as LABELLED
-from training.monitoring.late import PREFIX as LATE
-from training.monitoring.ride_table import ROWS_PER_GROUP, SAME_SCHEMA
+from training.monitoring.join.late import PREFIX as LATE
+from training.monitoring.join.ride_table import ROWS_PER_GROUP, SAME_SCHEMA
 
 _NAME = "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in "ride_id")
 _RIDE_ID = re.compile(rf'"{_NAME}"\s*:\s*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+)'.encode(), re.DOTALL)

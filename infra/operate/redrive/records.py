@@ -17,7 +17,7 @@ import msgspec
 from infra.operate.lambda_event import LambdaRecord, lambda_record
 from lambda_function.core.events import Reject, decode_reject
 from lambda_function.core.records import KinesisRecord, decode_records, stream_of_arn
-from training.monitoring.failures import is_archivers
+from training.monitoring.join.failures import is_archivers
 
 _UNREADABLE = (msgspec.DecodeError, ValueError, OverflowError, RecursionError)
 """What decoding any bytes can raise: no JSON, no base64, no UTF-8; no time or one beyond the calendar; deep nesting."""

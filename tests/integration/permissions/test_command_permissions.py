@@ -32,9 +32,9 @@ from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, COMMANDS_OF_BOTH, TOGETHER, Operator, Usage
 from training.model.bundle import write_bundle
-from training.monitoring.calibration import encode_state, first_state
+from training.monitoring.calibration.tick import encode_state, first_state
 from training.monitoring.hours import Hour
-from training.monitoring.status import STATUS_KEY, GroupStatus, encode_status
+from training.monitoring.monitor.status import STATUS_KEY, GroupStatus, encode_status
 from training.registry.channel_history import history_key
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"

@@ -12,8 +12,8 @@ from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from lambda_function.core.calibration import calibration_key
 from tests.kits.permissions import FIRST, Account, Cut, cuts
 from training.errors import UserError
-from training.monitoring.day_figures import day_key
-from training.monitoring.status import load_status
+from training.monitoring.monitor.day_figures import day_key
+from training.monitoring.monitor.status import load_status
 from training.registry.bucket import Bucket
 
 HANDLER = "training.functions.monitor.lambda_handler"

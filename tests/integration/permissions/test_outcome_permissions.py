@@ -20,7 +20,7 @@ from tests.builders_failed import failure
 from tests.kits.permissions import SECOND, SERVED, Account, cuts
 from training.errors import BucketError, UserError
 from training.monitoring.hours import Hour
-from training.monitoring.join import labelled_key
+from training.monitoring.join.join import labelled_key
 from training.monitoring.summary import summary_key
 
 STREAMS = ("ride-events", "ride-predictions", "ride-outcomes")

@@ -22,12 +22,12 @@ from lambda_function.core.outcomes import ride_key
 from lambda_function.core.records import KINDS, OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.errors import ArchiveError
 from training.errors import BucketError
-from training.monitoring.failures import first_numbers, is_before
 from training.monitoring.hours import FIRST, LONGEST_RIDE_MINUTES, SECOND, SECOND_PASS_AGE, Hour, hours_between
-from training.monitoring.late import LateRecords
-from training.monitoring.options import JoinOptions
-from training.monitoring.outcome_match import outcomes_of
-from training.monitoring.predictions import id_of_prediction
+from training.monitoring.join.failures import first_numbers, is_before
+from training.monitoring.join.late import LateRecords
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.join.outcome_match import outcomes_of
+from training.monitoring.join.predictions import id_of_prediction
 from training.monitoring.summary import HourSummary, load_summary
 from training.registry.bucket import Bucket
 

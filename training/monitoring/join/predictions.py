@@ -8,7 +8,7 @@ import msgspec
 
 from lambda_function.core.archive_lines import ArchivedRecord
 from lambda_function.core.events import UNDECODABLE, decode_prediction
-from training.monitoring.skew import digest64
+from training.monitoring.join.skew import digest64
 
 NO_ROW = -1
 

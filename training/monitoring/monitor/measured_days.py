@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lambda_function.core.features import MINUTES_PER_DAY, feature_matrix
 from lambda_function.core.intervals import Interval, IntervalTables
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
-from training.monitoring.days import Days
-from training.monitoring.quantities import count_all, day_kinds, quantity_values
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.quantities import count_all, day_kinds, quantity_values
 
 _BLOCK_RIDES = 1 << 17
 _PER_MINUTE = 100

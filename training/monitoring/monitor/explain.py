@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from training.monitoring.day_values import count_quantiles, error_values, missing_shares, pooled, usual_range
-from training.monitoring.days import Days, Floats
-from training.monitoring.detectors import BIAS, MSE, PERFORMANCE, Alarm
-from training.monitoring.quantities import MINUTE_OF_DAY, PLAIN_NAMES, UNITS, DayKind, time_of_day
-from training.monitoring.reference import Reference
+from training.monitoring.monitor.day_values import count_quantiles, error_values, missing_shares, pooled, usual_range
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.detectors import BIAS, MSE, PERFORMANCE, Alarm
+from training.monitoring.monitor.quantities import MINUTE_OF_DAY, PLAIN_NAMES, UNITS, DayKind, time_of_day
+from training.monitoring.monitor.reference import Reference
 
 PROMISED_DAYS = 180
 """The least mean number of days between false alarms of both groups together."""

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from training.errors import BucketError, UserError
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 

@@ -7,15 +7,15 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from training.monitoring.day_figures import DayFigures, is_counted, is_testable, to_days
-from training.monitoring.day_values import count_quantiles, error_values, pooled, usual_range
-from training.monitoring.days import Days
-from training.monitoring.detectors import GROUPS, MIN_REFERENCE_DAYS, THRESHOLD, Evidence, Group, watch
-from training.monitoring.explain import explain
-from training.monitoring.quantities import PERFORMANCE_QUANTITIES, UNITS, DayKind
-from training.monitoring.recent import N_RECENT_DAYS, recent
-from training.monitoring.reference import Reference
-from training.monitoring.status import GroupStatus, QuantityStatus, Recent, State
+from training.monitoring.monitor.day_figures import DayFigures, is_counted, is_testable, to_days
+from training.monitoring.monitor.day_values import count_quantiles, error_values, pooled, usual_range
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.detectors import GROUPS, MIN_REFERENCE_DAYS, THRESHOLD, Evidence, Group, watch
+from training.monitoring.monitor.explain import explain
+from training.monitoring.monitor.quantities import PERFORMANCE_QUANTITIES, UNITS, DayKind
+from training.monitoring.monitor.recent import N_RECENT_DAYS, recent
+from training.monitoring.monitor.reference import Reference
+from training.monitoring.monitor.status import GroupStatus, QuantityStatus, Recent, State
 
 _MEDIAN = 0.5
 _DECIMALS = 6  # of what is shown: a median does not depend on the last bits of a sum

@@ -18,20 +18,20 @@ from lambda_function.core.bundle import sha256
 from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.errors import BundleError
 from training.errors import UserError
-from training.monitoring.acknowledge import acknowledged_days
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
-from training.monitoring.calibrator import CalibratorOptions, calibrate_due
-from training.monitoring.day_figures import DayFigures, day_figures, day_of
-from training.monitoring.detectors import GROUPS, THRESHOLD
-from training.monitoring.events import MAX_PENDING, EventBus, Moves, channel_moves, send_events, state_changes
-from training.monitoring.figures import HourFigures, merge
+from training.monitoring.calibration.calibrator import CalibratorOptions, calibrate_due
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.hours import EARLY, Hour
-from training.monitoring.judgement import Judgement, judge
-from training.monitoring.monitored_days import MonitoredDays, joined_hours
-from training.monitoring.reference import Reference, load_reference
-from training.monitoring.served_model import ServedModel, served_model
-from training.monitoring.skew import stored_models
-from training.monitoring.status import (
+from training.monitoring.join.skew import stored_models
+from training.monitoring.monitor.acknowledge import acknowledged_days
+from training.monitoring.monitor.day_figures import DayFigures, day_figures, day_of
+from training.monitoring.monitor.detectors import GROUPS, THRESHOLD
+from training.monitoring.monitor.events import MAX_PENDING, EventBus, Moves, channel_moves, send_events, state_changes
+from training.monitoring.monitor.figures import HourFigures, merge
+from training.monitoring.monitor.judgement import Judgement, judge
+from training.monitoring.monitor.monitored_days import MonitoredDays, joined_hours
+from training.monitoring.monitor.reference import Reference, load_reference
+from training.monitoring.monitor.served_model import ServedModel, served_model
+from training.monitoring.monitor.status import (
     DamagedStatusError,
     GroupStatus,
     Latest,

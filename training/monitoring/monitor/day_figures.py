@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 
 from lambda_function.core.pickup_time import NEW_YORK
-from training.monitoring.days import Days
-from training.monitoring.figures import Figures, HourFigures, RawAndServed, decode_stored, merge
 from training.monitoring.hours import SECOND_PASS_AGE, Hour, hours_between
-from training.monitoring.quantities import DATA_QUANTITIES, day_kinds
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.figures import Figures, HourFigures, RawAndServed, decode_stored, merge
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, day_kinds
 from training.monitoring.summary import Sums
 from training.registry.bucket import Bucket
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from training.monitoring.day_figures import DayFigures
-from training.monitoring.days import Days
-from training.monitoring.figures import RawAndServed
-from training.monitoring.status import Recent
+from training.monitoring.monitor.day_figures import DayFigures
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.figures import RawAndServed
+from training.monitoring.monitor.status import Recent
 from training.monitoring.summary import Sums
 
 N_RECENT_DAYS = 28

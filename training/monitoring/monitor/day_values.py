@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.monitoring.days import Days, Floats
+from training.monitoring.monitor.days import Days, Floats
 
 USUAL_LEVELS = (0.05, 0.95)
 """The shares of reference days below the two ends of what is usual."""

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 from lambda_function.core.archive_lines import SUFFIX, ArchivedRecord, archive_prefix, decode_lines
 from lambda_function.errors import ArchiveError
-from training.monitoring.archive_reader import ArchiveReader, Filter
 from training.monitoring.hours import Hour
+from training.monitoring.join.archive_reader import ArchiveReader, Filter
 from training.registry.bucket import Bucket
 
 PREFIX = "late"

@@ -17,12 +17,12 @@ from lambda_function.core.channel import ACTIVATION_DELAY_S, Channel
 from lambda_function.core.pickup_time import NEW_YORK
 from training.data.months import Month
 from training.errors import BucketError
-from training.monitoring.calibration import CalibrationState, first_state, tick
-from training.monitoring.calibration_states import CalibrationStates
-from training.monitoring.calibration_status import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration.states import CalibrationStates
+from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
+from training.monitoring.calibration.tick import CalibrationState, first_state, tick
 from training.monitoring.hours import Hour, hours_between, next_midnight
+from training.monitoring.join.skew import stored_models
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
-from training.monitoring.skew import stored_models
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Mover, calibrate_channel

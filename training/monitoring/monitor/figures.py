@@ -24,7 +24,7 @@ from training.evaluation.slices import BOROUGH_OF_ZONE, BOROUGHS, Slicing, slici
 from training.monitoring.accuracy import Errors, merge_sums
 from training.monitoring.hours import Hour
 from training.monitoring.labelled_hour import LabelledHour
-from training.monitoring.quantities import count_all, quantity_values
+from training.monitoring.monitor.quantities import count_all, quantity_values
 from training.monitoring.summary import HourSummary, Sums
 from training.registry.bucket import Bucket
 

@@ -42,7 +42,7 @@ from lambda_function.core.intervals import KINDS, STEPS_PER_MINUTE, Interval, ha
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, take_columns
 from training.errors import UserError
 from training.model.calibrate import EDGES_MINUTES, LEVEL, TYPICAL_HALF_MINUTES
-from training.monitoring.freeze import Freeze, HourCounts, Ratios, count_thirds, freeze_of, thirds_by_rank
+from training.monitoring.calibration.freeze import Freeze, HourCounts, Ratios, count_thirds, freeze_of, thirds_by_rank
 from training.monitoring.hours import Hour
 from training.monitoring.labelled_hour import LabelledHour
 

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from lambda_function.core.archive_lines import archive_prefix
 from lambda_function.core.records import PREDICTIONS, RIDES
-from training.monitoring.archive_reader import ArchiveReader, by_predicted_ride, by_ride_key
 from training.monitoring.hours import Hour
+from training.monitoring.join.archive_reader import ArchiveReader, by_predicted_ride, by_ride_key
 
 
 def part_of(key: str, n: int) -> int:

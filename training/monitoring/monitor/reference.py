@@ -27,9 +27,9 @@ from training.data.rides import Rides
 from training.model.bundle import REFERENCE
 from training.model.calibrate import Predict
 from training.model.cross_fit import predict_out_of_fold
-from training.monitoring.days import Days
-from training.monitoring.measured_days import measure_days
-from training.monitoring.quantities import DATA_QUANTITIES, N_BINS, day_kinds, find_edges, quantity_values
+from training.monitoring.monitor.days import Days
+from training.monitoring.monitor.measured_days import measure_days
+from training.monitoring.monitor.quantities import DATA_QUANTITIES, N_BINS, day_kinds, find_edges, quantity_values
 from training.registry.bucket import Bucket
 from training.registry.versions import read_file, read_manifest
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from lambda_function.aws.clients import AWS_ERRORS
 from training.errors import BucketError
-from training.monitoring.calibration_status import CalibrationStatus
-from training.monitoring.status import Event, GroupStatus, MonitorStatus, State
+from training.monitoring.calibration.status import CalibrationStatus
+from training.monitoring.monitor.status import Event, GroupStatus, MonitorStatus, State
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
     HistoryEntry,

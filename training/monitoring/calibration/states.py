@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from lambda_function.core.calibration import calibration_key
 from training.errors import BucketError
-from training.monitoring.calibration import CalibrationState, decode_state, encode_state
+from training.monitoring.calibration.tick import CalibrationState, decode_state, encode_state
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 

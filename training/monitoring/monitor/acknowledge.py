@@ -10,7 +10,7 @@ from datetime import date
 import msgspec
 
 from training.errors import BucketError, UserError
-from training.monitoring.status import load_status
+from training.monitoring.monitor.status import load_status
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 

@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.monitoring.days import Days, Floats
-from training.monitoring.quantities import PERFORMANCE_QUANTITIES
+from training.monitoring.monitor.days import Days, Floats
+from training.monitoring.monitor.quantities import PERFORMANCE_QUANTITIES
 
 Group = Literal["data", "performance"]
 GROUPS: tuple[Group, ...] = ("data", "performance")

@@ -19,12 +19,12 @@ from lambda_function.core.outcomes import Outcome, decode_outcome, decode_outcom
 from lambda_function.core.processor import RideBatch
 from lambda_function.core.records import OUTCOMES, RIDES
 from lambda_function.errors import RejectError
-from training.monitoring.archive_reader import ArchiveReader, by_ride_key
-from training.monitoring.cohort import MICROSECONDS_PER_S, in_batches, microseconds
-from training.monitoring.division import WHOLE, Part
 from training.monitoring.hours import Hour, horizon, hours_between
-from training.monitoring.late import LateRecords
-from training.monitoring.ride_table import OutcomeRow, RideTable
+from training.monitoring.join.archive_reader import ArchiveReader, by_ride_key
+from training.monitoring.join.cohort import MICROSECONDS_PER_S, in_batches, microseconds
+from training.monitoring.join.division import WHOLE, Part
+from training.monitoring.join.late import LateRecords
+from training.monitoring.join.ride_table import OutcomeRow, RideTable
 
 _MAX_REJECTS = 10_000  # of one object
 

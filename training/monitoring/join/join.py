@@ -24,9 +24,6 @@ from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from training.data.labelled import FAILED, FILE, FOLDER, LABELLED, LOST, NO_OUTCOME, REJECTED, WAITING
 from training.errors import BucketError, UserError
 from training.monitoring.accuracy import merge_sums, outcome_share_by_third, rmse_bounds_minutes, sums_by_version
-from training.monitoring.archive_reader import ArchiveReader, by_prediction_id, by_ride_key
-from training.monitoring.cohort import Cohort
-from training.monitoring.division import DividedArchive, Part, n_parts
 from training.monitoring.hours import (
     EARLY,
     FIRST,
@@ -41,13 +38,16 @@ from training.monitoring.hours import (
     look_back,
     reach_hours,
 )
-from training.monitoring.late import LateRecords
-from training.monitoring.options import JoinOptions
-from training.monitoring.outcome_match import OutcomeMatch, outcomes_of, reject_objects
-from training.monitoring.predictions import id_of_prediction
-from training.monitoring.ride_table import RideTable
-from training.monitoring.second_pass import Inputs, unchanged
-from training.monitoring.skew import Load, SkewCheck, stored_models
+from training.monitoring.join.archive_reader import ArchiveReader, by_prediction_id, by_ride_key
+from training.monitoring.join.cohort import Cohort
+from training.monitoring.join.division import DividedArchive, Part, n_parts
+from training.monitoring.join.late import LateRecords
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.join.outcome_match import OutcomeMatch, outcomes_of, reject_objects
+from training.monitoring.join.predictions import id_of_prediction
+from training.monitoring.join.ride_table import RideTable
+from training.monitoring.join.second_pass import Inputs, unchanged
+from training.monitoring.join.skew import Load, SkewCheck, stored_models
 from training.monitoring.summary import DamagedObject, HourSummary, encode_summary, load_summary, summary_key
 from training.registry.bucket import Bucket
 

@@ -17,13 +17,13 @@ from lambda_function.core.records import PREDICTIONS, RIDES
 from lambda_function.errors import BundleError
 from training.data.labelled import LOST
 from training.errors import NoSuchVersionError
-from training.monitoring.archive_reader import ArchiveReader, by_prediction_id
-from training.monitoring.audit import account_for
-from training.monitoring.failures import place_of
 from training.monitoring.hours import SECOND_PASS_AGE, Hour, hours_between
-from training.monitoring.join import labelled_key
-from training.monitoring.predictions import id_of_prediction
-from training.monitoring.skew import Load, stored_models
+from training.monitoring.join.archive_reader import ArchiveReader, by_prediction_id
+from training.monitoring.join.audit import account_for
+from training.monitoring.join.failures import place_of
+from training.monitoring.join.join import labelled_key
+from training.monitoring.join.predictions import id_of_prediction
+from training.monitoring.join.skew import Load, stored_models
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from training.data.labelled import FAILED, LOST, REJECTED, WAITING
-from training.monitoring.failures import Unaccounted, place_of, take_out_failed, take_out_rejects
 from training.monitoring.hours import Hour
+from training.monitoring.join.failures import Unaccounted, place_of, take_out_failed, take_out_rejects
 from training.registry.bucket import Bucket
 
 

@@ -12,16 +12,16 @@ from lambda_function.core.pickup_time import pickup_seconds
 from lambda_function.core.processor import RideBatch
 from lambda_function.core.records import PREDICTIONS, RIDES
 from training.data.labelled import REJECTED, WAITING
-from training.monitoring.archive_reader import ArchiveReader, Filter, ObjectRecords, by_prediction_id
-from training.monitoring.audit import account_for
-from training.monitoring.division import WHOLE, Part
-from training.monitoring.failures import first_numbers, is_before
 from training.monitoring.hours import SECOND, Hour, horizon, hours_between
-from training.monitoring.late import MAX_LINES, LateRecords
-from training.monitoring.options import JoinOptions
-from training.monitoring.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
-from training.monitoring.ride_table import RideRows, RideTable
-from training.monitoring.skew import SkewCheck, sample_share
+from training.monitoring.join.archive_reader import ArchiveReader, Filter, ObjectRecords, by_prediction_id
+from training.monitoring.join.audit import account_for
+from training.monitoring.join.division import WHOLE, Part
+from training.monitoring.join.failures import first_numbers, is_before
+from training.monitoring.join.late import MAX_LINES, LateRecords
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.join.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
+from training.monitoring.join.ride_table import RideRows, RideTable
+from training.monitoring.join.skew import SkewCheck, sample_share
 from training.registry.channel_history import withdrawn_versions
 
 MICROSECONDS_PER_S = 1_000_000

@@ -12,7 +12,9 @@ from typing import Self
 
 from lambda_function.core.bundle import ModelBundle
 from training.errors import BucketError
-from training.monitoring.day_figures import (
+from training.monitoring.hours import FIRST, SECOND, SECOND_PASS_AGE, Hour, hour_of_key
+from training.monitoring.labelled_hour import DamagedLabelledError, read_labelled_hour
+from training.monitoring.monitor.day_figures import (
     DayFigures,
     day_end,
     day_figures,
@@ -26,7 +28,7 @@ from training.monitoring.day_figures import (
     load_days,
     stored_days,
 )
-from training.monitoring.figures import (
+from training.monitoring.monitor.figures import (
     Edges,
     HourFigures,
     encode_figures,
@@ -35,9 +37,7 @@ from training.monitoring.figures import (
     hours_with_figures,
     load_figures,
 )
-from training.monitoring.hours import FIRST, SECOND, SECOND_PASS_AGE, Hour, hour_of_key
-from training.monitoring.labelled_hour import DamagedLabelledError, read_labelled_hour
-from training.monitoring.served_model import ServedModel
+from training.monitoring.monitor.served_model import ServedModel
 from training.monitoring.summary import FOLDER, DamagedSummaryError, HourSummary, load_summary, summary_key
 from training.registry.bucket import Bucket
 

@@ -1,0 +1,1 @@
+"""Live calibration: what is learned from joined hours, and how it moves the channel."""

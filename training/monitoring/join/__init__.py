@@ -1,0 +1,1 @@
+"""The join of an hour's rides with what happened, and its audit."""
