@@ -1,0 +1,1 @@
+"""The loop: retrain, gate, compare, promote, watch and roll back, by itself."""
