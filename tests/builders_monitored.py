@@ -20,12 +20,13 @@ from training.model.export import export_bundle
 from training.model.fit import fit_forest
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.hours import Hour
-from training.monitoring.monitor.day_figures import DayFigures, day_key, encode_day, hours_of_day
+from training.monitoring.monitor.day_figures import DayFigures, day_key, encode_day
 from training.monitoring.monitor.days import Days
 from training.monitoring.monitor.figures import Figures, RawAndServed
 from training.monitoring.monitor.monitor import MonitorOptions, MonitorRun, run_monitor
 from training.monitoring.monitor.reference import encode_reference
 from training.monitoring.monitor.status import MonitorStatus, load_status
+from training.monitoring.new_york_days import hours_of_day
 from training.monitoring.summary import HourSummary, Sums, encode_summary, summary_key
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle

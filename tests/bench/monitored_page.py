@@ -26,10 +26,11 @@ from training.monitoring.calibration.status import CalibrationMode, CalibrationS
 from training.monitoring.calibration.tick import encode_state
 from training.monitoring.hours import FIRST, Hour
 from training.monitoring.labelled_hour import LabelledHour
-from training.monitoring.monitor.day_figures import DayFigures, day_figures, day_key, day_of, encode_day, hours_of_day
+from training.monitoring.monitor.day_figures import DayFigures, day_figures, day_key, encode_day
 from training.monitoring.monitor.figures import HourFigures, hour_figures
 from training.monitoring.monitor.judgement import judge
 from training.monitoring.monitor.status import STATUS_KEY, MonitorStatus, encode_status
+from training.monitoring.new_york_days import day_of, hours_of_day
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, calibrate_channel, move_channel, store_bundle

@@ -28,11 +28,12 @@ from training.model.fit import fit_forest
 from training.monitoring.join.join import join_hour
 from training.monitoring.join.options import JoinOptions
 from training.monitoring.join.skew import stored_models
-from training.monitoring.monitor.day_figures import day_end, hours_of_day, load_days
+from training.monitoring.monitor.day_figures import load_days
 from training.monitoring.monitor.monitor import MonitorOptions, run_monitor
 from training.monitoring.monitor.quantities import bin_counts, quantity_values
 from training.monitoring.monitor.reference import build_reference, load_reference
 from training.monitoring.monitor.status import MonitorStatus, load_status
+from training.monitoring.new_york_days import day_end, hours_of_day
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Mover, move_channel, store_bundle

@@ -24,11 +24,12 @@ from tests.kits.labelled_days import (
 from tests.outcomes import AnswerLost, Problem
 from training.errors import BucketError, UserError
 from training.monitoring.calibration.by_hand import Calibrated, calibrate_by_hand, resume_calibration
-from training.monitoring.calibration.calibrator import CalibratorOptions, DueTick, calibrate_due, due_tick, training_end
+from training.monitoring.calibration.calibrator import CalibratorOptions, DueTick, calibrate_due, due_tick
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.calibration.tick import CalibrationState, decode_state, encode_state, first_state
 from training.monitoring.hours import Hour, next_midnight
 from training.monitoring.join.join import labelled_key
+from training.monitoring.new_york_days import training_end
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import rollback, stop_calibration

@@ -17,7 +17,7 @@ from training.data.rides import Rides
 from training.errors import BucketError
 from training.monitoring.hours import FIRST, Hour
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
-from training.monitoring.monitor.day_figures import day_figures, encode_day, hours_of_day, is_testable, to_days
+from training.monitoring.monitor.day_figures import day_figures, encode_day, is_testable, to_days
 from training.monitoring.monitor.figures import (
     Edges,
     Figures,
@@ -29,6 +29,7 @@ from training.monitoring.monitor.figures import (
     merge,
 )
 from training.monitoring.monitor.quantities import DATA_QUANTITIES, bin_counts, find_edges, quantity_values
+from training.monitoring.new_york_days import hours_of_day
 from training.monitoring.summary import HourSummary, Sums
 
 HOUR = Hour.parse("2021-01-05T13")

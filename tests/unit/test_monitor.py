@@ -26,12 +26,13 @@ from training.model.bundle import REFERENCE
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.join.join import labelled_key
 from training.monitoring.monitor.acknowledge import acknowledge
-from training.monitoring.monitor.day_figures import DayFigures, hours_of_day, is_testable, load_days
+from training.monitoring.monitor.day_figures import DayFigures, is_testable, load_days
 from training.monitoring.monitor.detectors import THRESHOLD
 from training.monitoring.monitor.figures import Figures, figures_key, merge
 from training.monitoring.monitor.monitor import MonitorOptions
 from training.monitoring.monitor.quantities import PLAIN_NAMES
 from training.monitoring.monitor.status import STATUS_KEY, Event, MonitorStatus, encode_status
+from training.monitoring.new_york_days import hours_of_day
 from training.monitoring.summary import summary_key
 from training.registry.channel_history import read_history
 from training.registry.channels import Mover, rollback

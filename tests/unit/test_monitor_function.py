@@ -19,8 +19,8 @@ from training.functions.monitor import MonitorHandler, StepsFailedError, build_m
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
-from training.monitoring.monitor.day_figures import hours_of_day
 from training.monitoring.monitor.monitor import MonitorRun
+from training.monitoring.new_york_days import hours_of_day
 
 ENVIRONMENT = {"BUCKET": BUCKET, "MODEL_CHANNEL": "stable", "CALIBRATION_MODE": "off", "STACK_NAME": "ridecast"}
 _numbers = count()

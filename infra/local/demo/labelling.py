@@ -27,13 +27,14 @@ from training.errors import UserError
 from training.monitoring.hours import FIRST, Hour
 from training.monitoring.join.join import join_hour
 from training.monitoring.join.options import JoinOptions
-from training.monitoring.monitor.day_figures import day_figures, day_of
+from training.monitoring.monitor.day_figures import day_figures
 from training.monitoring.monitor.events import EventBus
 from training.monitoring.monitor.figures import HourFigures
 from training.monitoring.monitor.judgement import judge
 from training.monitoring.monitor.monitor import MonitorOptions, run_monitor
 from training.monitoring.monitor.reference import load_reference
 from training.monitoring.monitor.status import MonitorStatus, QuantityStatus
+from training.monitoring.new_york_days import day_of
 from training.monitoring.summary import FOLDER as SUMMARIES
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket

@@ -13,18 +13,13 @@ from lambda_function.core.channel import Channel
 from lambda_function.core.features import feature_matrix
 from training.errors import UserError
 from training.monitoring.accuracy import Errors, merge_sums
-from training.monitoring.calibration.calibrator import (
-    DEFAULT_OPTIONS,
-    REPLAY_DAYS,
-    CalibratorOptions,
-    is_to_serve,
-    training_end,
-)
+from training.monitoring.calibration.calibrator import DEFAULT_OPTIONS, REPLAY_DAYS, CalibratorOptions, is_to_serve
 from training.monitoring.calibration.states import CalibrationStates
 from training.monitoring.calibration.tick import CalibrationState, encode_state, first_state, tick
 from training.monitoring.hours import EARLY, Hour, hours_between, next_midnight
 from training.monitoring.join.skew import stored_models
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.new_york_days import training_end
 from training.monitoring.summary import Sums, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel

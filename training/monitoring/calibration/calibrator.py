@@ -6,16 +6,14 @@ the next: states are stored first, and then the channel moves to the newest one 
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
-from lambda_function.core.bundle import Manifest, ModelBundle
+from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.calibration import served_version
 from lambda_function.core.channel import ACTIVATION_DELAY_S, Channel
-from lambda_function.core.pickup_time import NEW_YORK
-from training.data.months import Month
 from training.errors import BucketError
 from training.monitoring.calibration.states import CalibrationStates
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
@@ -23,6 +21,7 @@ from training.monitoring.calibration.tick import CalibrationState, first_state, 
 from training.monitoring.hours import Hour, hours_between, next_midnight
 from training.monitoring.join.skew import stored_models
 from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.new_york_days import training_end
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Mover, calibrate_channel
@@ -95,12 +94,30 @@ def calibrate_due(
     if mode == CalibrationMode.OFF or held.calibration_is_off:
         return _status_off(mode, held)
     states = CalibrationStates(bucket, held.model_version, Hour.of(now))
-    state = _Ticks(states, mode, frozenset(joined), now, options).run()
+    state = tick_due(states, mode, joined, now, options)
     if state and is_to_serve(held, state):
         data = states.read(state.learned_at)
         delay_s = options.activation_delay_s
         held = calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s).now
     return _status(mode, held, state, states.damaged)
+
+
+def tick_due(
+    states: CalibrationStates,
+    mode: CalibrationMode,
+    joined: Collection[Hour],
+    now: datetime,
+    options: CalibratorOptions = DEFAULT_OPTIONS,
+) -> CalibrationState | None:
+    """Do the ticks of a model that are due, whether it serves or not, and return the newest state. Safe to repeat.
+
+    The arguments are as in `calibrate_due`. None if no hour is joined and no state is stored.
+
+    Raises:
+        BucketError: S3 fails, or labelled rides can't be read.
+        BundleError, NoSuchVersionError: The model can't be loaded.
+    """
+    return _Ticks(states, mode, frozenset(joined), now, options).run()
 
 
 def is_to_serve(held: Channel, state: CalibrationState) -> bool:
@@ -189,13 +206,6 @@ def due_tick(state_as_of: Hour, mode: CalibrationMode, joined: Collection[Hour],
     if end.start > now or (missing and end.start + MISSING_AFTER > now):
         return None
     return DueTick(end, tuple(hour for hour in hours if hour in joined), missing)
-
-
-def training_end(manifest: Manifest) -> Hour:
-    """Return the hour in UTC with which the day after a model's training rides begins in New York."""
-    last = manifest.train_months[-1].rpartition("..")[2]
-    day = Month.parse(last).last_date if last.count("-") == 1 else date.fromisoformat(last)
-    return Hour.of(datetime.combine(day + timedelta(days=1), time(), NEW_YORK))
 
 
 def _status_off(mode: CalibrationMode, held: Channel) -> CalibrationStatus:

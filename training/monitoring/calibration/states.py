@@ -1,15 +1,20 @@
 """The states of a model's calibration in the bucket: `calibrations/<model version>/<as_of>.json`, each written once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lambda_function.core.calibration import calibration_key
-from training.errors import BucketError
+from training.errors import BucketError, UserError
 from training.monitoring.calibration.tick import CalibrationState, decode_state, encode_state
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 
 _MOST_AHEAD_HOURS = 24
 """States by hand get an hour behind all others, so several of one day may be ahead of the time."""
+
+
+def _any(_: Hour) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +36,19 @@ class CalibrationStates:
         """Return the key of a state."""
         return calibration_key(self.model_version, as_of)
 
-    def newest(self, since: Hour) -> CalibrationState | None:
+    def newest(self, since: Hour, is_wanted: Callable[[Hour], bool] = _any) -> CalibrationState | None:
         """Return the newest state from an hour on; None if there is none. One that does not decode is passed over.
+
+        Args:
+            since: The hour.
+            is_wanted: Chooses states by their hour.
 
         Raises:
             BucketError: S3 fails.
         """
         for key in reversed(self._keys(since)):
+            if not self._is_wanted(key, is_wanted):
+                continue
             stored = self.bucket.read(key)
             try:
                 if stored:
@@ -46,6 +57,13 @@ class CalibrationStates:
                 self.damaged.append(key)
         return None
 
+    def _is_wanted(self, key: str, is_wanted: Callable[[Hour], bool]) -> bool:
+        """Return whether a key is to be read; one that is no state's is, and is passed over by name."""
+        try:
+            return is_wanted(_hour_of(key))
+        except UserError:
+            return True
+
     def last_hour(self, since: Hour) -> Hour | None:
         """Return the hour of the last object from an hour on, be it a state or damaged; None if there is none.
 
@@ -53,7 +71,7 @@ class CalibrationStates:
             BucketError: S3 fails.
         """
         keys = self._keys(since)
-        return Hour.parse(keys[-1].rpartition("/")[2].removesuffix(".json")) if keys else None
+        return _hour_of(keys[-1]) if keys else None
 
     def _keys(self, since: Hour) -> list[str]:
         folder, last = self.key("").removesuffix(".json"), self.key(str(self.now + _MOST_AHEAD_HOURS))
@@ -92,3 +110,7 @@ class CalibrationStates:
         if self.model_version != state.model_version or self.key(state.as_of) != key:
             raise ValueError(f"is the state of {state.model_version} at {state.as_of}")
         return state
+
+
+def _hour_of(key: str) -> Hour:
+    return Hour.parse(key.rpartition("/")[2].removesuffix(".json"))

@@ -6,13 +6,12 @@ hours are missing two days after its end, the day is stored without them and nam
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 
 import msgspec
 import numpy as np
 
-from lambda_function.core.pickup_time import NEW_YORK
-from training.monitoring.hours import SECOND_PASS_AGE, Hour, hours_between
+from training.monitoring.hours import Hour
 from training.monitoring.monitor.days import Days
 from training.monitoring.monitor.figures import Figures, HourFigures, RawAndServed, decode_stored, merge
 from training.monitoring.monitor.quantities import DATA_QUANTITIES, day_kinds
@@ -47,53 +46,6 @@ class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HourErrors, ...] = ()
     missing_hours: tuple[str, ...] = ()
     figures: Figures = Figures()
-
-
-def day_of(hour: Hour) -> date:
-    """Return the day of New York that an hour belongs to.
-
-    >>> day_of(Hour.parse("2026-08-01T03")), day_of(Hour.parse("2026-08-01T04"))
-    (datetime.date(2026, 7, 31), datetime.date(2026, 8, 1))
-    """
-    return hour.start.astimezone(NEW_YORK).date()
-
-
-def first_hour(day: date) -> Hour:
-    """Return the first hour of a day.
-
-    >>> str(first_hour(date(2026, 8, 1)))
-    '2026-08-01T04'
-    """
-    return Hour.of(datetime.combine(day, time(), NEW_YORK))
-
-
-def day_end(day: date) -> datetime:
-    """Return the end of a day, in UTC."""
-    return first_hour(day + _ONE_DAY).start.astimezone(UTC)
-
-
-def hours_of_day(day: date) -> tuple[Hour, ...]:
-    """Return the hours of a day: 24, or 23 and 25 when the clocks change.
-
-    >>> [len(hours_of_day(date(2026, *day))) for day in ((3, 8), (8, 1), (11, 1))]
-    [23, 24, 25]
-    """
-    return tuple(hours_between(first_hour(day), day_end(day)))
-
-
-def is_final(day: date, now: datetime) -> bool:
-    """Return whether a day's missing hours are no longer waited for."""
-    return now >= day_end(day) + SECOND_PASS_AGE
-
-
-def first_whole_day(begins: datetime) -> date:
-    """Return the first day that begins at a time or after it.
-
-    >>> first_whole_day(datetime(2026, 8, 1, 4, tzinfo=UTC)), first_whole_day(datetime(2026, 8, 1, 4, 1, tzinfo=UTC))
-    (datetime.date(2026, 8, 1), datetime.date(2026, 8, 2))
-    """
-    day = begins.astimezone(NEW_YORK).date()
-    return day if first_hour(day).start >= begins else day + _ONE_DAY
 
 
 def day_figures(

@@ -23,7 +23,7 @@ from training.monitoring.calibration.status import CalibrationMode, CalibrationS
 from training.monitoring.hours import EARLY, Hour
 from training.monitoring.join.skew import stored_models
 from training.monitoring.monitor.acknowledge import acknowledged_days
-from training.monitoring.monitor.day_figures import DayFigures, day_figures, day_of
+from training.monitoring.monitor.day_figures import DayFigures, day_figures
 from training.monitoring.monitor.detectors import GROUPS, THRESHOLD
 from training.monitoring.monitor.events import MAX_PENDING, EventBus, Moves, channel_moves, send_events, state_changes
 from training.monitoring.monitor.figures import HourFigures, merge
@@ -40,6 +40,7 @@ from training.monitoring.monitor.status import (
     read_status,
     save_status,
 )
+from training.monitoring.new_york_days import day_of
 from training.monitoring.summary import DamagedSummaryError, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover

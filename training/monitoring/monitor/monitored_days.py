@@ -14,20 +14,7 @@ from lambda_function.core.bundle import ModelBundle
 from training.errors import BucketError
 from training.monitoring.hours import FIRST, SECOND, SECOND_PASS_AGE, Hour, hour_of_key
 from training.monitoring.labelled_hour import DamagedLabelledError, read_labelled_hour
-from training.monitoring.monitor.day_figures import (
-    DayFigures,
-    day_end,
-    day_figures,
-    day_key,
-    day_of,
-    encode_day,
-    first_hour,
-    first_whole_day,
-    hours_of_day,
-    is_final,
-    load_days,
-    stored_days,
-)
+from training.monitoring.monitor.day_figures import DayFigures, day_figures, day_key, encode_day, load_days, stored_days
 from training.monitoring.monitor.figures import (
     Edges,
     HourFigures,
@@ -38,6 +25,7 @@ from training.monitoring.monitor.figures import (
     load_figures,
 )
 from training.monitoring.monitor.served_model import ServedModel
+from training.monitoring.new_york_days import day_end, day_of, first_hour, first_whole_day, hours_of_day, is_final
 from training.monitoring.summary import FOLDER, DamagedSummaryError, HourSummary, load_summary, summary_key
 from training.registry.bucket import Bucket
 
@@ -66,6 +54,17 @@ def joined_hours(bucket: Bucket, first: Hour) -> list[Hour]:
 def first_joined_hour(bucket: Bucket) -> Hour | None:
     """Return the first hour that is joined; None if none is."""
     return next(filter(None, map(hour_of_key, bucket.keys(FOLDER))), None)
+
+
+def is_join_done(hour: Hour, summary: HourSummary, now: datetime, *, takes_early: bool = False) -> bool:
+    """Return whether the join of an hour is done: its horizon has passed, and all its rides are predicted.
+
+    Rides that wait for their prediction are waited for until two days after the hour. `takes_early` is about hours that
+    were joined before their horizon.
+    """
+    if summary.pass_number < FIRST:
+        return takes_early
+    return summary.n_waiting == 0 or summary.pass_number == SECOND or now >= hour.end + SECOND_PASS_AGE
 
 
 @dataclass(slots=True)
@@ -140,7 +139,7 @@ class MonitoredDays:
                 break
             try:
                 summary = load_summary(self.bucket, hour)
-                if summary and self._is_ready(hour, summary):
+                if summary and is_join_done(hour, summary, self.now, takes_early=self.takes_early):
                     model = model or load()
                     added += self._add_hour(hour, summary, model, edges)
                 elif summary and self.now >= hour.end + SECOND_PASS_AGE:
@@ -151,12 +150,6 @@ class MonitoredDays:
                 self.problems[hour] = error
             longest_s = max(longest_s, left_s - time_left_s())
         return added
-
-    def _is_ready(self, hour: Hour, summary: HourSummary) -> bool:
-        """Return whether the join of an hour is done: its horizon has passed, and all its rides are predicted."""
-        if summary.pass_number < FIRST:
-            return self.takes_early
-        return summary.n_waiting == 0 or summary.pass_number == SECOND or self.now >= hour.end + SECOND_PASS_AGE
 
     def _add_hour(self, hour: Hour, summary: HourSummary, model: ModelBundle, edges: Edges) -> Iterable[HourFigures]:
         """Store the figures of an hour, and return them; none if its labelled rides can't be read."""
