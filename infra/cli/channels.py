@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lambda_function.core.channel import Channel as ChannelState
     from training.registry.channel_history import Moves
     from training.registry.channels import Moved
-    from training.workflows.release import Target
+    from training.workflows.target import Target
 
 
 @expand_options
@@ -63,7 +63,8 @@ def release_command(
     from training.evaluation.gate import report_lines
     from training.model.bundle import read_bundle
     from training.tracking.mirror import follow
-    from training.workflows.release import Target, release_bundle
+    from training.workflows.release import release_bundle
+    from training.workflows.target import Target
 
     signer = None if judge_only else aws.signer(signing_key)
     delay_s = aws.activation_delay_s(activation_delay)

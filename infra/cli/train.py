@@ -95,7 +95,7 @@ def train_command(
 
     # This takes a second, so mistakes in the options are reported first.
     from training.evaluation.gate import report_lines
-    from training.workflows.release import Target
+    from training.workflows.target import Target
     from training.workflows.train import RunOptions, log_run, run_training
 
     options = RunOptions(

@@ -22,8 +22,9 @@ from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.signing import Signer
 from training.registry.versions import read_file, stored_versions
-from training.workflows.release import Target, gate, release
+from training.workflows.release import gate, release
 from training.workflows.ride_source import RideSource
+from training.workflows.target import Target
 
 MARCH = FEBRUARY.next()
 CHAMPION = small_bundle(seed=2)

@@ -62,13 +62,17 @@ class Rule:
     breach: Callable[[Source, float], str | None]
 
 
+class ContractError(UserError):
+    """Months break rules that are not allowed to be broken."""
+
+
 def check_contract(sources: Sequence[Source], allow: Collection[str] = ()) -> tuple[Finding, ...]:
     """Check at least one month, and return the breaches of the rules in `allow`, by month, in the order of RULES.
 
     Months for validation and test must be among those checked.
 
     Raises:
-        UserError: A month breaks a rule that is not allowed. The message names the months and rules.
+        ContractError: A month breaks a rule that is not allowed. The message names the months and rules.
     """
     median_rows = statistics.median(map(_rows_a_month, sources))
     findings = tuple(
@@ -81,7 +85,7 @@ def check_contract(sources: Sequence[Source], allow: Collection[str] = ()) -> tu
         shown = "; ".join(str(breach) for breach in breaches[:_N_BREACHES_SHOWN])
         n_more = len(breaches) - _N_BREACHES_SHOWN
         options = " ".join(f"--allow {rule}" for rule in dict.fromkeys(breach.rule for breach in breaches))
-        raise UserError(
+        raise ContractError(
             shown + (f"; and {n_more} more" if n_more > 0 else ""), f"check the files, or allow it with {options}"
         )
     return findings

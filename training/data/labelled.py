@@ -3,6 +3,9 @@
 The join writes it, training reads it, and the template's Glue table describes it.
 """
 
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from typing import Final, NamedTuple
 
 
@@ -51,3 +54,20 @@ batch, the function has not reached it yet, or none of these."""
 FOLDER: Final = "labelled"
 FILE: Final = "rides.parquet"
 """The key of an hour is ``labelled/dt=2026-08-01/hh=09/rides.parquet``, by the ride event's arrival in UTC."""
+
+MAX_EARLY: Final = timedelta(days=2)
+"""How long before its pickup an event may arrive: New York's offset, and a producer's clock that is a day ahead."""
+
+_KEY: Final = re.compile(rf"{FOLDER}/dt=(\d{{4}}-\d\d-\d\d)/.+\.parquet")
+
+
+def keys_from(keys: Iterable[str], first: date) -> Iterator[str]:
+    """Return those keys of files that may have a ride with a pickup on a day or later.
+
+    A late event may arrive at any time after its pickup, so the newest file may have a ride of any day.
+    """
+    earliest = first - MAX_EARLY
+    for key in keys:
+        found = _KEY.fullmatch(key)
+        if found and date.fromisoformat(found[1]) >= earliest:
+            yield key

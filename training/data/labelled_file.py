@@ -29,7 +29,7 @@ _TYPES = {column.name: _ARROW_TYPES[column.duckdb] for column in COLUMNS if colu
 
 _ORDER = (
     *("pickup_time", "id_length", "ride_id", "pickup_zone", "dropoff_zone", "trip_distance_miles"),
-    "duration_minutes",
+    *("duration_minutes", "has_pickup_time", "is_labelled"),
 )
 """By pickup and ride id. The shorter id is first, so that whole numbers are in the order of their values. Rides that
 are equal in all of this are alike: so the order depends neither on the arrival nor on the files."""

@@ -4,7 +4,7 @@ This needs numpy alone, so the columns may come from Parquet or from plain array
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,26 +41,38 @@ class LabelledRows:
     has_pickup_time: NDArray[np.bool_]
     is_labelled: NDArray[np.bool_]  # has a prediction and an outcome
 
+    def __len__(self) -> int:
+        return len(self.pickup_time)
+
+    def between(self, start: np.datetime64, end: np.datetime64) -> "LabelledRows":
+        """Return the rows with a pickup from a time on and before another; the columns are not copied."""
+        begin, stop = np.searchsorted(self.pickup_time, np.array([start, end]).astype("M8[s]"))
+        return LabelledRows(*(getattr(self, one.name)[begin:stop] for one in fields(self)))
+
+    def usable(self) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        """Return which rows training keeps, bool (n,), and the number of the others by `DROP_REASONS`."""
+        minutes = self.duration_minutes
+        checks = (
+            self.is_labelled,
+            self.has_pickup_time,
+            (minutes >= MIN_DURATION_MINUTES) & (minutes <= MAX_DURATION_MINUTES),
+        )
+        dropped = dict.fromkeys(DROP_REASONS, 0)
+        return count_dropped(checks, dropped), dropped
+
 
 def rides_of_month(rows: LabelledRows, month: Month) -> Rides:
     """Return the clean rides with a pickup in a month or in days of one; there may be none."""
-    begin, end = np.searchsorted(rows.pickup_time, np.array([month.start, month.end]))
-    checks = (
-        rows.is_labelled[begin:end],
-        rows.has_pickup_time[begin:end],
-        (rows.duration_minutes[begin:end] >= MIN_DURATION_MINUTES)
-        & (rows.duration_minutes[begin:end] <= MAX_DURATION_MINUTES),
-    )
-    dropped = dict.fromkeys(DROP_REASONS, 0)
-    kept = begin + np.flatnonzero(count_dropped(checks, dropped))
+    rows = rows.between(month.start, month.end)
+    is_usable, dropped = rows.usable()
+    kept = np.flatnonzero(is_usable)
     pickup_time, duration_minutes = rows.pickup_time[kept], rows.duration_minutes[kept]
     columns = compact_columns(
         rows.pickup_zone[kept], rows.dropoff_zone[kept], rows.trip_distance_miles[kept], pickup_time
     )
     rides = Rides(columns, pickup_time, duration_minutes, ())
     facts = month_facts(month, columns, pickup_time, duration_minutes)
-    n_rows = int(end - begin)
-    source = Source(f"{FOLDER}/{month}", month, _digest(rides), n_rows, len(rides), dropped, facts)
+    source = Source(f"{FOLDER}/{month}", month, _digest(rides), len(rows), len(rides), dropped, facts)
     return replace(rides, sources=(source,))
 
 

@@ -1,52 +1,19 @@
 """Release a candidate into a channel: gate it against the channel's champion, store it, then move the channel."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
-from lambda_function.core.channel import ACTIVATION_DELAY_S
-from lambda_function.errors import BundleError
 from training.data.months import Month, parse_days
 from training.data.rides import Rides
-from training.errors import NoSuchVersionError
-from training.evaluation.gate import GateReport, encode_gate_report, no_unseen_month, run_gate, unseen_month
+from training.evaluation.gate import GateReport, encode_gate_report, no_unseen_month, unseen_month
 from training.model.bundle import ExportedBundle
-from training.registry.bucket import Bucket
-from training.registry.channel_history import read_channel
 from training.registry.channels import FORCED_CHANNEL, Moved, not_gated, promote, store_bundle
-from training.registry.signing import Signer
 from training.registry.sources import Sources, write_artifacts
-from training.registry.versions import put_artifact, read_stored, verdict_name
+from training.registry.versions import put_artifact, verdict_name
 from training.workflows.progress import Progress
 from training.workflows.ride_source import RideSource, source_of
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The channel of a bucket to release into, the signer of stored versions, if any, and the activation delay."""
-
-    bucket: Bucket
-    channel: str
-    signer: Signer | None = None
-    activation_delay_s: float = ACTIVATION_DELAY_S
-    labelled: Bucket | None = None  # the bucket of labelled rides, if it is another one
-
-    def holds(self) -> str | None:
-        """Return the channel's newest version; None if it is empty."""
-        return read_channel(self.bucket, self.channel).model_version
-
-    def champion(self) -> ExportedBundle | None:
-        """Return the channel's model; None if the channel is empty, or if this code cannot load the model.
-
-        Raises:
-            BucketError: S3 failed.
-        """
-        version = self.holds()
-        try:
-            return read_stored(self.bucket, version) if version else None
-        except (BundleError, NoSuchVersionError):
-            return None
+from training.workflows.target import Target
 
 
 def gate(
@@ -59,26 +26,22 @@ def gate(
 ) -> GateReport:
     """Compare a candidate with a channel's champion, on months that neither has used.
 
-    If the champion cannot be loaded, for example after a change of the features, the comparison is with the baseline:
-    otherwise the channel would be stuck with a version that no new deployment can serve.
-
     The test months are by default the latest unused one of the source's local months.
     `train_rides` are the candidate's training rides, if they are loaded already.
 
     Raises:
         UserError: Rides or the champion are not available.
     """
-    champion, held = target.champion(), target.holds()
+    champion = target.champion()
     champion_manifest = champion.model.manifest if champion else None
     found = unseen_month(candidate.model.manifest, champion_manifest, source.local_months)
     months = tuple(test_months) or ((found,) if found else ())
     if months:
         if train_rides is None:
             train_rides = source.load(parse_days(",".join(candidate.model.manifest.train_months)))
-        report = run_gate(candidate, champion, source.load(months), train_rides, channel=target.channel)
-    else:
-        report = no_unseen_month(candidate, champion, channel=target.channel)
-    return msgspec.structs.replace(report, against=held)
+        return target.judge(candidate, source.load(months), train_rides)
+    report = no_unseen_month(candidate, champion, channel=target.channel)
+    return msgspec.structs.replace(report, against=target.holds())
 
 
 def release(target: Target, candidate: ExportedBundle, report: GateReport, *, force: bool = False) -> Moved:

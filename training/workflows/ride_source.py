@@ -1,16 +1,14 @@
 """Where the rides of a run come from: TLC's months, made-up months, or the labelled rides of a bucket."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
 from lambda_function.core.bundle import Manifest
-from training.data.labelled import FOLDER
+from training.data.labelled import FOLDER, keys_from
 from training.data.labelled_file import PickupSpan, pickup_span, read_labelled, rows_between
 from training.data.labelled_rides import is_labelled, rides_of_month
 from training.data.load import synthetic_months, tlc_months
@@ -19,11 +17,6 @@ from training.data.rides import Load, Rides, concat_rides
 from training.data.synthetic import SOURCE_NAME
 from training.errors import UserError
 from training.registry.bucket import Bucket
-
-MAX_EARLY = timedelta(days=2)
-"""How long before its pickup an event may arrive: New York's offset, and a producer's clock that is a day ahead."""
-
-_KEY = re.compile(rf"{FOLDER}/dt=(\d{{4}}-\d\d-\d\d)/.+\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +88,10 @@ class _LabelledRides:
 
     def _keys(self, first: Month, last: Month) -> Iterator[str]:
         """List the files that may have a ride of these months: a late event may arrive at any time after its pickup."""
-        earliest = first.first_date - MAX_EARLY
-        for key in self.bucket.keys(f"{FOLDER}/"):
-            found = _KEY.fullmatch(key)
-            if found and date.fromisoformat(found[1]) >= earliest:
-                span = self._spans.get(key)
-                if span is None or span.meets(first, last):
-                    yield key
+        for key in keys_from(self.bucket.keys(f"{FOLDER}/"), first.first_date):
+            span = self._spans.get(key)
+            if span is None or span.meets(first, last):
+                yield key
 
     def _checked(self, rides: Rides) -> Rides:
         (source,) = rides.sources

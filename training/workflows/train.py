@@ -21,9 +21,10 @@ from training.tracking.runs import track_run
 from training.workflows.config import TrainingConfig
 from training.workflows.pipeline import TrainingRun, train
 from training.workflows.progress import Progress
-from training.workflows.release import Target, gate, release
+from training.workflows.release import gate, release
 from training.workflows.report import draw_report
 from training.workflows.ride_source import RideSource, labelled_source, synthetic_source, tlc_source
+from training.workflows.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,13 +22,19 @@ class CollectRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """The collector's answer: the object, and the rides and days that it really has."""
+    """The collector's answer: the object, and the rides and days that it really has.
+
+    Attributes:
+        n_rides: Those that training keeps.
+        dropped: The number of the others, by reason.
+    """
 
     key: str
     sha256: str
     n_rides: int
     first: str
     last: str
+    dropped: dict[str, int] = {}
 
 
 class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
