@@ -135,6 +135,7 @@ def looks(days: Sequence[DayLosses], rules: Rules) -> tuple[Look, ...]:
     """
     _check(days)
     used = _used(days, rules)
+    first = _first(days)
     champion = np.array([one.champion for one in used])
     differences = champion - np.array([one.candidate for one in used])
     n = np.arange(1, len(used) + 1)
@@ -142,7 +143,7 @@ def looks(days: Sequence[DayLosses], rules: Rules) -> tuple[Look, ...]:
     columns = (percent * one for one in (np.cumsum(differences) / n, *sequence(differences, rules)))
     found: list[Look] = []
     for one, mean, low, high in zip(used, *(column.tolist() for column in columns), strict=True):
-        number, bounds = _number(one.day, days), (_finite(low), _finite(high))
+        number, bounds = _number(one.day, first), (_finite(low), _finite(high))
         if low > high:
             bounds = (2 * mean - high, high) if mean <= high else (low, 2 * mean - low)
         found.append(Look(one.day, number, len(found) + 1, mean, *bounds, is_contradiction=low > high))
@@ -169,7 +170,8 @@ def judge(days: Sequence[DayLosses], rules: Rules) -> Verdict:
         answer = _answer(look, rules)
         if answer:
             return _verdict(answer, look, _why(answer, look))
-    left = rules.budget_days - max((_number(one.day, days) for one in days), default=0)
+    n_passed = _number(max(one.day for one in days), _first(days)) if days else 0
+    left = rules.budget_days - n_passed
     needed = _needed(_used(days, rules), rules, left)
     return _verdict("running" if left > 0 else "undecided", seen[-1] if seen else None, needed)
 
@@ -192,7 +194,8 @@ def judge_split(days: Sequence[ArmLosses], share: float | Sequence[float | None]
     paired = [_as_if_paired(day) for day, _ in ordered]
     verdict = judge(paired, rules)
     last = verdict.decided_on_day or rules.budget_days
-    counted = [(day, one) for day, one in ordered if _number(day.day, paired) <= last and one is not None]
+    first = _first(paired)
+    counted = [(day, one) for day, one in ordered if _number(day.day, first) <= last and one is not None]
     counts = np.array([(day.n_champion, day.n_candidate) for day, _ in counted], dtype=np.int64).reshape(-1, 2)
     check = sample_ratio(counts, [one for _, one in counted])
     if check.is_ok:
@@ -228,7 +231,8 @@ def _half_width(squares: Floats, n: NDArray[np.int64], alpha: float) -> Floats:
 
 def _used(days: Sequence[DayLosses], rules: Rules) -> list[DayLosses]:
     """Return the days with rides within the budget, in order."""
-    used = (one for one in days if one.n_rides and _number(one.day, days) <= rules.budget_days)
+    first = _first(days)
+    used = (one for one in days if one.n_rides and _number(one.day, first) <= rules.budget_days)
     return sorted(used, key=lambda one: one.day)
 
 
@@ -309,9 +313,14 @@ def _as_if_paired(day: ArmLosses) -> DayLosses:
     return DayLosses(day.day, n_rides, champion * n_rides, candidate * n_rides)
 
 
-def _number(day: date, days: Sequence[DayLosses]) -> int:
+def _first(days: Sequence[DayLosses]) -> date:
+    """Return day 1, any date without days."""
+    return min((one.day for one in days), default=date.min)
+
+
+def _number(day: date, first: date) -> int:
     """Return the number of a day of an experiment, from 1 for its first."""
-    return (day - min(one.day for one in days)).days + 1
+    return (day - first).days + 1
 
 
 def _finite(bound: float) -> float | None:
