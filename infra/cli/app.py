@@ -20,6 +20,7 @@ from infra.cli import (
     records,
     rides,
     signals,
+    simulate,
     tracking,
     train,
 )
@@ -32,6 +33,7 @@ Commands = dict[str, Callable[..., None]]
 
 COMMANDS: Commands = {
     "demo": demo.demo_command,
+    "simulate": simulate.simulate_command,
     "train": train.train_command,
     "backtest": train.backtest_command,
     "report": train.report_command,

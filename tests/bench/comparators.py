@@ -40,7 +40,7 @@ def one_by_one(pipeline: Pipeline, kinesis: Any) -> Callable[[dict[str, Any]], o
     """Build the course's handler: it predicts each ride by DictVectorizer and model, and publishes it by a put_record.
 
     Args:
-        pipeline: One of the course's models: `tests.course.course_pipeline` or `tests.bench.course.fit_course_forest`.
+        pipeline: One of the course's models: `tests.course.course_pipeline`, or the forest of `training.model.course`.
         kinesis: A boto3 client.
     """
 

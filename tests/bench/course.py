@@ -9,17 +9,13 @@ the pair of zones and the distance only. This command fits both and ours on the 
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.pipeline import Pipeline, make_pipeline
 
 from infra.cli.output import counting, error_console, live_display
-from tests.course import course_features
 from training.data.load import tlc_months
 from training.data.months import parse_months
 from training.data.rides import Rides
@@ -27,31 +23,11 @@ from training.errors import UserError
 from training.evaluation.metrics import evaluate, measure_errors
 from training.model.baseline import fit_baseline
 from training.model.bundle import read_bundle
+from training.model.course import N_TREES, course_features, fit_course_forest
 from training.model.results import Measured
 from training.workflows.pipeline import train
 
-N_TREES = 50
 FOREST, LINEAR, OURS = "course, forest (served)", "course, linear", "ridecast"
-
-_TREES_A_STEP = 5
-
-
-def fit_course_forest(rides: Rides, on_trees: Callable[[int], None] = lambda _: None) -> Pipeline:
-    """Fit the random forest that the course's streaming lambda serves.
-
-    The trees are fitted in steps, on all CPUs, to report progress: the result is the same as that of one call of `fit`.
-
-    Args:
-        rides: The training rides.
-        on_trees: Receives the number of trees fitted so far.
-    """
-    vectorizer = DictVectorizer()
-    matrix = vectorizer.fit_transform(course_features(rides.columns))
-    forest = RandomForestRegressor(max_depth=20, min_samples_leaf=10, random_state=0, warm_start=True, n_jobs=-1)
-    for n_trees in range(_TREES_A_STEP, N_TREES + 1, _TREES_A_STEP):
-        forest.set_params(n_estimators=n_trees).fit(matrix, rides.duration_minutes)
-        on_trees(n_trees)
-    return make_pipeline(vectorizer, forest.set_params(n_jobs=None))
 
 
 def compare(train_rides: Rides, validate_rides: Rides, bundle: Path | None, console: Console) -> dict[str, Measured]:

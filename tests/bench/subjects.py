@@ -17,7 +17,6 @@ from lambda_function.aws.settings import JSON
 from lambda_function.core.bundle import bundle_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
 from lambda_function.core.features import RideColumns, feature_matrix
-from tests.bench.course import fit_course_forest
 from tests.bench.stand_ins import function_around
 from tests.course import course_pipeline
 from training.data.months import Month
@@ -25,6 +24,7 @@ from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
 from training.model.calibrate import calibrate
+from training.model.course import fit_course_forest
 from training.model.export import TrainingFacts, export_bundle
 from training.model.fit import fit_forest
 from training.model.parameters import PARAMETERS

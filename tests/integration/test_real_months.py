@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from tests.builders_tlc import needs_real_months
-from tests.course import course_features, course_pipeline
+from tests.course import course_pipeline
 from training.data.contract import check_contract
 from training.data.load import load_rides
 from training.data.months import Month, Service, default_data_dir, local_months, sample_span
 from training.data.rides import Rides
 from training.evaluation.metrics import measure_errors
 from training.model.baseline import fit_baseline
+from training.model.course import course_features
 
 pytestmark = needs_real_months
 

@@ -15,19 +15,18 @@ from infra.operate.lambda_event import lambda_records
 from lambda_function.core.events import DURATION_DECIMALS, Reject, encode_reject
 from lambda_function.core.kpl import pack
 from tests.bench.comparators import plain_batched
-from tests.bench.course import fit_course_forest
 from tests.bench.figures import MB, MS, TIMES, US, Figure
 from tests.bench.stand_ins import kinesis_without_socket
 from tests.bench.subjects import invocation, ours
 from tests.bench.timing import cpu_us_per_ride, extra_cpu_us_per_ride
 from tests.builders import FEBRUARY, SMALL_PARAMETERS, STREAM_ARN, small_rides, training_facts
-from tests.course import course_features
 from tests.fakes import FakeClock, FakeKinesis
 from tests.soak.ledger import SoakLedger, parts_of
 from tests.soak.run import SoakReport
 from tests.soak.traffic import Traffic
 from training.data.synthetic import synthetic_rides
 from training.model.bundle import ExportedBundle
+from training.model.course import course_features, fit_course_forest
 from training.model.export import export_bundle
 from training.model.fit import fit_forest
 

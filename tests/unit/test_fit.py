@@ -17,12 +17,13 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lambda_function.core.features import FEATURE_NAMES, RideColumns, feature_matrix
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, random_matrix, ride_columns_of, small_rides
-from tests.course import course_features, course_pipeline
+from tests.course import course_pipeline
 from training.data.months import Month
 from training.data.rides import Rides, concat_rides
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
 from training.model.baseline import fit_baseline
+from training.model.course import course_features
 from training.model.export import forest_arrays
 from training.model.fit import _RIDES_A_BLOCK, age_weights, fit_forest
 from training.model.least_squares import TOLERANCE, Vector, solve_least_squares

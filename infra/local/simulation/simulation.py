@@ -73,6 +73,7 @@ class SimulationOptions:
         default_factory=dict
     )  # the archive's mappings by kind; none: no archive
     bucket: MemoryS3 | None = None  # None: a new one
+    clock: SimulatedClock | None = None  # None: a new one
 
 
 class Clients(NamedTuple):
@@ -111,7 +112,7 @@ class Simulation:
     """
 
     def __init__(self, bundle: ExportedBundle, options: SimulationOptions, watch: Watch = lambda *_: None) -> None:
-        self.clock = SimulatedClock()
+        self.clock = options.clock or SimulatedClock()
         keeps, n_readers = options.keeps_all, 2 if options.archive else 1
         self._last_arrival_s = 0.0
         self.input = MemoryStream(

@@ -1,0 +1,131 @@
+"""The stack in virtual time: streams and bucket in memory, and the real functions on a simulated clock."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.local.event_source.config import MappingConfig
+from infra.local.simulate.arrivals import Sent
+from infra.local.simulate.bucket import SortedS3
+from infra.local.simulation.clock import SimulatedClock
+from infra.local.simulation.function import SimulatedFunction, silent_telemetry
+from infra.local.simulation.simulation import (
+    BUCKET,
+    CHANNEL,
+    OUTCOME_STREAM,
+    OUTPUT_STREAM,
+    Simulation,
+    SimulationOptions,
+)
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
+from training.functions.join import ArchiveJoins, JoinHandler
+from training.functions.monitor import MonitorHandler
+from training.functions.monitor_telemetry import MonitorTelemetry
+from training.functions.telemetry import JoinTelemetry
+from training.model.bundle import ExportedBundle
+from training.monitoring.calibration.status import CalibrationMode
+from training.monitoring.join.options import JoinOptions
+from training.monitoring.join.skew import stored_models
+from training.monitoring.monitor.monitor import MonitorOptions
+from training.registry.bucket import Bucket
+
+INPUT_STREAM = "ride-events"
+STACK = "simulated"
+
+_BATCH_RECORDS = 10_000
+_TIMEOUT_S = 900.0
+_JOINER, _MONITOR = "simulated-joiner", "simulated-monitor"
+
+
+class Events:
+    """An event bus that keeps the details of all events."""
+
+    def __init__(self) -> None:
+        self.details: list[dict[str, Any]] = []
+
+    def put_events(self, *, Entries: Any) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        """Take events."""
+        self.details += [{"detail_type": one["DetailType"], **json.loads(one["Detail"])} for one in Entries]
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "0"} for _ in Entries]}
+
+
+class SimulatedStack:
+    """Streams, bucket, and the functions that predict, archive, join and monitor.
+
+    Args:
+        bundle: The model that serves at the start.
+        starts_at_s: Unix time at the start.
+        calibration: How often the served model is calibrated.
+
+    Attributes:
+        simulation: Streams, bucket, predicting function and archive function.
+        bucket: The bucket.
+        joiner: The join function, which its schedule invokes.
+        monitor: The monitor function, which its schedule invokes.
+        events: What EventBridge has got.
+    """
+
+    def __init__(self, bundle: ExportedBundle, starts_at_s: float, calibration: CalibrationMode) -> None:
+        self.clock = SimulatedClock(wall_ahead_s=starts_at_s)
+        s3 = SortedS3(clock=self.clock.wall)
+        streams = {RIDES: INPUT_STREAM, PREDICTIONS: OUTPUT_STREAM, OUTCOMES: OUTCOME_STREAM}
+        options = SimulationOptions(
+            mapping=_mapping(INPUT_STREAM),
+            keeps_all=False,
+            archive={kind: _mapping(stream) for kind, stream in streams.items()},
+            bucket=s3,
+            clock=self.clock,
+        )
+        self.simulation = Simulation(bundle, options)
+        self.bucket = Bucket(s3, BUCKET, n_threads=1)
+        self.events = Events()
+        self.joiner = SimulatedFunction(_JOINER, [self._join_handler], self.clock, _TIMEOUT_S)
+        self.monitor = SimulatedFunction(_MONITOR, [lambda: self._monitor_handler(calibration)], self.clock, _TIMEOUT_S)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return datetime.fromtimestamp(self.clock.wall(), UTC)
+
+    def wait_until(self, at_s: float) -> None:
+        """Let time pass until a time in seconds since the epoch."""
+        self.clock.sleep(max(0.0, at_s - self.clock.wall()))
+
+    def send(self, sent: Iterable[Sent]) -> None:
+        """Put records onto their streams, each at its time."""
+        ride_events, outcomes = self.simulation.input, self.simulation.outcomes
+        for one in sent:
+            self.wait_until(one.at_s)
+            stream = outcomes if one.is_outcome else ride_events
+            stream.append(stream.shard_of(one.key), one.key, one.data)
+
+    def run_mappings(self) -> list[bytes]:
+        """Predict and archive all that the streams hold; return the predictions."""
+        while self.simulation.mapping.poll_once():
+            pass
+        while self.simulation.poll_archive():
+            pass
+        return [data for _, data in self.simulation.output.take()]
+
+    def run_schedules(self) -> None:
+        """Run the functions that a schedule invokes: join what is due, then monitor and calibrate.
+
+        Raises:
+            UserError: One of them failed.
+        """
+        self.joiner({})
+        self.monitor({})
+
+    def _join_handler(self) -> JoinHandler:
+        options = JoinOptions(channel=CHANNEL, ride_stream=INPUT_STREAM, outcome_stream=OUTCOME_STREAM, threads=1)
+        joins = ArchiveJoins(self.bucket, options, stored_models(self.bucket), self.now)
+        return JoinHandler(joins, silent_telemetry(JoinTelemetry, _JOINER))
+
+    def _monitor_handler(self, mode: CalibrationMode) -> MonitorHandler:
+        options = MonitorOptions(channel=CHANNEL, mode=mode, stack=STACK)
+        telemetry = silent_telemetry(MonitorTelemetry, _MONITOR)
+        return MonitorHandler(self.bucket, options, self.events, telemetry, self.now)
+
+
+def _mapping(stream: str) -> MappingConfig:
+    return MappingConfig(stream, batch_size=_BATCH_RECORDS, report_batch_item_failures=True)
