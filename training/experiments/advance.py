@@ -1,0 +1,352 @@
+"""Advance experiments: score the hours that are joined, and append each day once all of its hours are.
+
+An hour is scored once, when its join is done. Outcomes that the second pass of the join adds two days later are not
+seen, so that a verdict never changes afterwards. What a run does not finish the next one does. Of two runs at once one
+stores its work, and the other's was the same.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+import msgspec
+
+from lambda_function.core.bundle import ModelBundle
+from lambda_function.errors import PredictorError
+from training.errors import BucketError, UserError
+from training.experiments.experiment import (
+    Experiment,
+    ExperimentDay,
+    HourLosses,
+    Loss,
+    StoredExperiment,
+    experiment_names,
+    read_stored_experiment,
+    save_experiment,
+    verdict_of,
+)
+from training.experiments.scoring import Replay, losses_of
+from training.experiments.verdict import Verdict
+from training.monitoring.calibration.calibrator import CalibratorOptions
+from training.monitoring.calibration.status import CalibrationMode
+from training.monitoring.hours import Hour
+from training.monitoring.join.skew import stored_models
+from training.monitoring.labelled_hour import DamagedLabelledError, LabelledHour, read_labelled_hour
+from training.monitoring.monitor.monitored_days import is_join_done, joined_hours
+from training.monitoring.new_york_days import day_end, day_of, first_hour, hours_of_day, is_final
+from training.monitoring.summary import DamagedSummaryError, load_summary
+from training.registry.bucket import Bucket
+from training.registry.signing import Signer
+
+_RESERVED_S = 10.0  # to store what was done
+_TIMES_THE_LONGEST = 1.5
+"""Another step is begun if this many times the longest one of this run is left."""
+
+_ONE_DAY = timedelta(days=1)
+
+
+def unlimited() -> float:
+    """Return the seconds that are left to a run by hand."""
+    return math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceOptions:
+    """What a run depends on besides the bucket.
+
+    Attributes:
+        calibration_mode: How often the stack calibrates; None outside a stack.
+        signer: If the stack serves signed models only.
+        takes_early: Whether hours count that were joined before their horizon, as in a demo.
+        time_left_s: Returns the seconds that are left.
+    """
+
+    calibration_mode: CalibrationMode | None = None
+    signer: Signer | None = None
+    takes_early: bool = False
+    time_left_s: Callable[[], float] = unlimited
+
+
+DEFAULT_OPTIONS = AdvanceOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What a run did for an experiment that was running.
+
+    Attributes:
+        experiment: As it is stored now; None if its object can't be read.
+        n_hours: The hours that were scored.
+        days: The days that were appended.
+        n_left: Joined hours that are left to the next run, for want of time or of calibrations.
+        verdicts: By candidate.
+        problem: What failed, if something did; the rest was done.
+    """
+
+    name: str
+    experiment: Experiment | None = None
+    n_hours: int = 0
+    days: tuple[date, ...] = ()
+    n_left: int = 0
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    problem: Exception | None = None
+
+
+def advance_experiments(
+    bucket: Bucket, joined: Sequence[Hour], now: datetime, options: AdvanceOptions = DEFAULT_OPTIONS
+) -> tuple[Advanced, ...]:
+    """Score what is joined for all running experiments, and return what was done for each. Safe to repeat.
+
+    A damaged object is named and stops no other experiment.
+
+    Args:
+        bucket: The stack's bucket.
+        joined: The hours that are joined, those of the last 17 days at least; in any order. Calibrations learn from
+            them.
+        now: Aware.
+        options: Calibration, signing and time.
+
+    Raises:
+        BucketError: S3 does not list the experiments.
+    """
+    return _Run(bucket, joined, now, options).run()
+
+
+@dataclass(slots=True)
+class _Work:
+    """A running experiment, and what this run did for it.
+
+    Attributes:
+        left: Joined hours that this run could not score.
+    """
+
+    name: str
+    stored: StoredExperiment | None
+    experiment: Experiment | None
+    n_hours: int = 0
+    days: list[date] = field(default_factory=list)
+    left: set[Hour] = field(default_factory=set)
+    problem: Exception | None = None
+    is_open: bool = True  # whether a candidate has no answer yet
+
+    @property
+    def is_running(self) -> bool:
+        """Whether hours are scored for it in this run."""
+        return self.is_open and self.problem is None
+
+    @property
+    def next_day(self) -> date:
+        """The day to append next."""
+        experiment = self.held
+        return experiment.first_day + len(experiment.days) * _ONE_DAY
+
+    @property
+    def held(self) -> Experiment:
+        """The experiment, which was read."""
+        assert self.experiment is not None  # noqa: S101 - nobody asks about an experiment that was not read
+        return self.experiment
+
+    def waits_for(self, hour: Hour) -> bool:
+        """Return whether an hour counts and is not scored yet."""
+        experiment = self.held
+        end = experiment.first_day + experiment.rules.budget_days * _ONE_DAY
+        is_scored = any(one.hour == str(hour) for one in experiment.so_far)
+        return self.next_day <= day_of(hour) < end and not is_scored
+
+    def add_hour(self, hour: Hour, losses: tuple[Loss, ...]) -> None:
+        """Add the losses of an hour."""
+        so_far = sorted((*self.held.so_far, HourLosses(str(hour), losses)), key=lambda one: one.hour)
+        self.experiment = msgspec.structs.replace(self.held, so_far=tuple(so_far))
+        self.left.discard(hour)
+        self.n_hours += 1
+
+    def append_days(self, now: datetime) -> None:
+        """Append the days that are complete, until there is an answer for every candidate or something has failed."""
+        while self.is_running and self._is_complete(self.next_day, now):
+            day, experiment = self.next_day, self.held
+            names = set(map(str, hours_of_day(day)))
+            of_day = [one for one in experiment.so_far if one.hour in names]
+            rest = tuple(one for one in experiment.so_far if one.hour not in names)
+            missing = tuple(sorted(names.difference(one.hour for one in of_day)))
+            losses = _sum_losses([one.losses for one in of_day], len(experiment.versions))
+            appended = (*experiment.days, ExperimentDay(day, losses, missing))
+            self.experiment = msgspec.structs.replace(experiment, days=appended, so_far=rest)
+            self.days.append(day)
+            if not self.held.is_running:
+                self.is_open = False
+                self.left.clear()
+                self.experiment = msgspec.structs.replace(self.held, so_far=())
+
+    def _is_complete(self, day: date, now: datetime) -> bool:
+        """Return whether a day has ended, and no hour of it can be had any more."""
+        lacking = {hour for hour in hours_of_day(day) if self.waits_for(hour)}
+        if day_end(day) > now or (lacking and not is_final(day, now)):
+            return False
+        return not lacking & self.left
+
+    def take_back(self) -> None:
+        """Forget what was done: it is not stored."""
+        self.experiment = self.stored.experiment if self.stored else None
+        self.n_hours, self.days = 0, []
+
+    def done(self) -> Advanced:
+        """Return what was done."""
+        held = self.experiment
+        verdicts = {one: verdict_of(held, one) for one in held.candidates} if held else {}
+        return Advanced(self.name, held, self.n_hours, tuple(self.days), len(self.left), verdicts, self.problem)
+
+
+def _sum_losses(hours: Sequence[tuple[Loss, ...]], n_versions: int) -> tuple[Loss, ...]:
+    by_version = zip(*hours, strict=True) if hours else [()] * n_versions
+    return tuple(
+        Loss(sum(one.n_rides for one in losses), math.fsum(one.sum_squared_error for one in losses))
+        for losses in by_version
+    )
+
+
+@dataclass(slots=True)
+class _Time:
+    """Says whether there is time for another step, given the longest one so far; asked before each."""
+
+    left_s: Callable[[], float]
+    _longest_s: float = 0.0
+    _before_s: float = 0.0
+
+    def has_time(self) -> bool:
+        left_s = self.left_s()
+        if not math.isinf(left_s):
+            self._longest_s = max(self._longest_s, self._before_s - left_s)
+            self._before_s = left_s
+        return left_s - _RESERVED_S > _TIMES_THE_LONGEST * self._longest_s
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run over all experiments."""
+
+    bucket: Bucket
+    joined: Sequence[Hour]
+    now: datetime
+    options: AdvanceOptions
+    _replays: dict[tuple[str, CalibrationMode], Replay] = field(default_factory=dict)
+
+    def run(self) -> tuple[Advanced, ...]:
+        works = [one for one in self.bucket.each(self._read, experiment_names(self.bucket)) if one]
+        try:
+            self._score([work for work in works if work.is_running])
+        except BucketError as error:
+            for work in works:
+                work.problem = work.problem or error
+        for work in works:
+            self._save(work)
+        return tuple(work.done() for work in works)
+
+    def _read(self, name: str) -> _Work | None:
+        """Return an experiment that is running or can't be read."""
+        try:
+            stored = read_stored_experiment(self.bucket, name)
+        except BucketError as error:
+            return _Work(name, None, None, problem=error)
+        if stored is None or not stored.experiment.is_running:
+            return None
+        return _Work(name, stored, stored.experiment)
+
+    def _save(self, work: _Work) -> None:
+        """Store what was done; if somebody else has stored the experiment, the next run goes on from that."""
+        if work.stored is None or work.experiment is None or work.experiment == work.stored.experiment:
+            return
+        try:
+            is_saved = save_experiment(self.bucket, work.experiment, work.stored.etag)
+        except BucketError as error:
+            work.problem, is_saved = error, None
+        if not is_saved:
+            work.take_back()
+
+    def _score(self, works: Sequence[_Work]) -> None:
+        """Score the joined hours that running experiments wait for, oldest first, and append their days."""
+        if not works:
+            return
+        joined = joined_hours(self.bucket, first_hour(min(work.next_day for work in works)))
+        for work in works:
+            work.left = {hour for hour in joined if work.waits_for(hour)}
+        waited = sorted({hour for work in works for hour in work.left})
+        if waited:
+            self._prepare(works)
+        time = _Time(self.options.time_left_s)
+        for hour in waited:
+            if not time.has_time():
+                break
+            self._score_hour(hour, [work for work in works if work.is_running and hour in work.left])
+            for work in works:
+                work.append_days(self.now)
+        for work in works:
+            work.append_days(self.now)
+
+    def _prepare(self, works: Iterable[_Work]) -> None:
+        """Load each version, and do the ticks of its calibration that are due."""
+        time = _Time(self.options.time_left_s)
+        options = CalibratorOptions(signer=self.options.signer, has_time=time.has_time)
+        load = stored_models(self.bucket, self.options.signer)
+        for work in works:
+            for key in self._keys(work):
+                if key not in self._replays:
+                    self._replays[key] = Replay(self.bucket, *key, self.joined, self.now, load, options)
+                try:
+                    self._replays[key].learn()
+                except (PredictorError, UserError) as error:
+                    work.problem = error
+
+    def _keys(self, work: _Work) -> list[tuple[str, CalibrationMode]]:
+        """Return the versions of an experiment, and how often they are calibrated.
+
+        Hourly states of the champion would move a channel that is calibrated daily.
+        """
+        experiment = work.held
+        is_daily = CalibrationMode.DAILY in {self.options.calibration_mode, experiment.calibration_mode}
+        mode = CalibrationMode.DAILY if is_daily else experiment.calibration_mode
+        mode = mode if experiment.calibration_mode != CalibrationMode.OFF else CalibrationMode.OFF
+        return [(version, mode) for version in experiment.versions]
+
+    def _score_hour(self, hour: Hour, works: Sequence[_Work]) -> None:
+        """Score an hour for experiments that wait for it. One that can't be read is missing once its day is final."""
+        labelled = None
+        with suppress(DamagedLabelledError, DamagedSummaryError):
+            labelled = self._labelled(hour) if works else None
+        if labelled is not None:
+            self._add_losses(labelled, works)
+        else:
+            for work in works:
+                work.left.discard(hour)
+
+    def _add_losses(self, labelled: LabelledHour, works: Sequence[_Work]) -> None:
+        """Score each version once, and add the losses to the experiments."""
+        hour = labelled.hour
+        models = {work.name: self._models(work, hour) for work in works}
+        each = {model.served_version: model for some in models.values() for model in some}
+        losses = dict(zip(each, losses_of(labelled, tuple(each.values())), strict=True))
+        for work in works:
+            if models[work.name]:
+                work.add_hour(hour, tuple(losses[model.served_version] for model in models[work.name]))
+
+    def _models(self, work: _Work, hour: Hour) -> list[ModelBundle]:
+        """Return the models of an experiment as they score an hour; none if that can't be done now."""
+        found: list[ModelBundle] = []
+        for key in self._keys(work):
+            try:
+                model = self._replays[key].model_at(hour)
+            except (PredictorError, UserError) as error:
+                work.problem = error
+                return []
+            if model is None:
+                return []
+            found.append(model)
+        return found
+
+    def _labelled(self, hour: Hour) -> LabelledHour | None:
+        """Return the labelled rides of an hour; None if its join is not done."""
+        summary = load_summary(self.bucket, hour)
+        if summary is None or not is_join_done(hour, summary, self.now, takes_early=self.options.takes_early):
+            return None
+        return read_labelled_hour(self.bucket, hour)

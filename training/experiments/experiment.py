@@ -1,0 +1,396 @@
+"""An experiment: candidates beside a champion on live rides, `experiments/<name>.json`. Start, read and stop it.
+
+What is compared is pinned at the start: the versions, how they are calibrated, the rules of the verdict. Days are only
+ever appended. Writes are conditional on the object that was read, so of two writers one takes up the other's work.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from lambda_function.core.versions import Version
+from training.errors import BucketError, UserError
+from training.experiments.verdict import DayLosses, Rules, Verdict, judge
+from training.monitoring.calibration.status import CalibrationMode
+from training.monitoring.monitor.status import load_status
+from training.monitoring.new_york_days import day_of, first_whole_day, training_end
+from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
+from training.registry.channels import Mover
+from training.registry.versions import read_manifest
+
+FOLDER = "experiments/"
+EXPERIMENT_FORMAT = 1
+
+Mode = Literal["shadow", "split"]
+"""How candidates get their rides: all of them after the fact, or a share of them as they are served."""
+
+Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,99}\Z")]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_N_TRIES = 5
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """The errors of a version on the rides that count.
+
+    Attributes:
+        n_rides: Rides with an outcome of 1 to 60 minutes.
+        sum_squared_error: In square minutes.
+    """
+
+    n_rides: int
+    sum_squared_error: float
+
+
+class HourLosses(msgspec.Struct, frozen=True):
+    """The losses of an hour, the champion's first; the hour's day is not complete yet."""
+
+    hour: str
+    losses: tuple[Loss, ...]
+
+
+class ExperimentDay(msgspec.Struct, frozen=True):
+    """The losses of a day of New York, by arrival, the champion's first. It never changes.
+
+    Attributes:
+        missing_hours: Hours that were not joined two days after the day's end, or whose labelled rides are damaged.
+    """
+
+    day: date
+    losses: tuple[Loss, ...]
+    missing_hours: tuple[str, ...] = ()
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """Who stopped an experiment. `at` is ISO 8601 in UTC."""
+
+    at: str
+    by: str
+    why: str
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment as it is stored.
+
+    Attributes:
+        champion: The model version that candidates are compared with.
+        calibration_mode: How often each version is calibrated when it is scored.
+        share: Of the rides that a candidate of a split serves; None for a shadow.
+        salt: Of the buckets of a split.
+        started_at: ISO 8601 in UTC.
+        first_day: The first day that counts: it began after the start, and after the rides that a version has learned
+            from.
+        days: In a row from the first day on.
+        so_far: Hours of later days, ascending.
+        announced: The answer that was announced, by candidate.
+    """
+
+    format: int = EXPERIMENT_FORMAT
+    name: Name
+    mode: Mode
+    channel: str
+    champion: Version
+    candidates: tuple[Version, ...]
+    calibration_mode: CalibrationMode
+    rules: Rules
+    share: float | None = None
+    salt: str = ""
+    started_at: str
+    started_by: str
+    first_day: date
+    days: tuple[ExperimentDay, ...] = ()
+    so_far: tuple[HourLosses, ...] = ()
+    stopped: Stopped | None = None
+    announced: dict[str, str] = {}
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The champion and the candidates, in the order of the losses."""
+        return (self.champion, *self.candidates)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether days are still added: nobody has stopped it, and a candidate has no answer yet."""
+        return self.stopped is None and any(verdict_of(self, one).answer == "running" for one in self.candidates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentOptions:
+    """What an experiment is to compare.
+
+    Attributes:
+        name: Of the experiment; it is never used again.
+        candidates: Model versions.
+        mode: Shadow or split.
+        margin_percent: Of the champion's mean squared error: a smaller difference is none.
+        budget_days: After so many days there is an answer.
+        channel: Whose champion and calibration count.
+        champion: A model version. By default the channel's newest model.
+        first_look_days: No answer before so many days.
+        calibration_mode: By default the one that the monitor works with.
+    """
+
+    name: str
+    candidates: tuple[str, ...]
+    mode: Mode = "shadow"
+    margin_percent: float = Rules().margin_percent
+    budget_days: int = Rules().budget_days
+    channel: str = "stable"
+    champion: str | None = None
+    first_look_days: int = Rules().first_look_days
+    calibration_mode: CalibrationMode | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the verdict; UserError if they make no sense."""
+        return Rules(
+            margin_percent=self.margin_percent, budget_days=self.budget_days, first_look_days=self.first_look_days
+        )
+
+
+class StoredExperiment(NamedTuple):
+    """An experiment as it was read, and its ETag."""
+
+    experiment: Experiment
+    etag: str
+
+
+class DamagedExperimentError(BucketError):
+    """An object that is no experiment, or that a later version of ridecast wrote."""
+
+
+class _Stored(msgspec.Struct):
+    format: int
+
+
+_decode_format = msgspec.json.Decoder(_Stored).decode
+_decode = msgspec.json.Decoder(Experiment).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def experiment_key(name: str) -> str:
+    """Return the key of an experiment.
+
+    >>> experiment_key("new-zones")
+    'experiments/new-zones.json'
+    """
+    return f"{FOLDER}{name}.json"
+
+
+def encode_experiment(experiment: Experiment) -> bytes:
+    """Encode an experiment as JSON with its keys sorted."""
+    return _encode(experiment) + b"\n"
+
+
+def decode_experiment(bucket: Bucket, key: str, body: bytes) -> Experiment:
+    """Decode an experiment's object.
+
+    Raises:
+        DamagedExperimentError: It is none, or a later version of ridecast wrote it.
+    """
+    try:
+        found = _decode_format(body).format
+        if found <= EXPERIMENT_FORMAT:
+            return _checked(_decode(body), key)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, UserError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        problem = f"is no experiment ({reason}): delete it, and start the experiment again with another name"
+        raise DamagedExperimentError(bucket.name, key, problem) from error
+    problem = f"has format {found}, and this version of ridecast reads {EXPERIMENT_FORMAT}: use a newer one"
+    raise DamagedExperimentError(bucket.name, key, problem)
+
+
+def _checked(experiment: Experiment, key: str) -> Experiment:
+    """Return an experiment, after a check of what the types do not say.
+
+    Raises:
+        ValueError: A part contradicts another.
+    """
+    if experiment_key(experiment.name) != key:
+        raise ValueError(f"it is the experiment {experiment.name}")
+    losses = [*(one.losses for one in experiment.days), *(one.losses for one in experiment.so_far)]
+    if any(len(one) != len(experiment.versions) for one in losses):
+        raise ValueError("a day has losses of other versions")
+    days = [one.day.toordinal() for one in experiment.days]
+    if days != list(range(experiment.first_day.toordinal(), experiment.first_day.toordinal() + len(days))):
+        raise ValueError("its days are not in a row")
+    return experiment
+
+
+def read_stored_experiment(bucket: Bucket, name: str) -> StoredExperiment | None:
+    """Read an experiment and what is needed to replace it; None if there is none.
+
+    Raises:
+        DamagedExperimentError: The object is none.
+        BucketError: S3 fails.
+    """
+    key = experiment_key(name)
+    stored = bucket.read(key)
+    return StoredExperiment(decode_experiment(bucket, key, stored.body), stored.etag) if stored else None
+
+
+def read_experiment(bucket: Bucket, name: str) -> Experiment | None:
+    """Return an experiment; None if there is none. It raises what `read_stored_experiment` does."""
+    stored = read_stored_experiment(bucket, name)
+    return stored.experiment if stored else None
+
+
+def experiment_names(bucket: Bucket) -> tuple[str, ...]:
+    """List the names of all experiments, damaged ones too. Keys that no experiment has are passed over.
+
+    Raises:
+        BucketError: S3 fails.
+    """
+    names = (key.removeprefix(FOLDER).removesuffix(".json") for key in bucket.keys(FOLDER) if key.endswith(".json"))
+    return tuple(name for name in names if _NAME.fullmatch(name))
+
+
+def experiments(bucket: Bucket) -> tuple[Experiment, ...]:
+    """Return all experiments, in the order of their start.
+
+    Raises:
+        DamagedExperimentError: An object is none.
+        BucketError: S3 fails.
+    """
+    found = bucket.each(lambda name: read_experiment(bucket, name), experiment_names(bucket))
+    return tuple(sorted(filter(None, found), key=lambda one: (one.started_at, one.name)))
+
+
+def start_experiment(bucket: Bucket, options: ExperimentOptions, mover: Mover) -> Experiment:
+    """Start an experiment, and return it. One of the same name with the same options is returned as it is.
+
+    Args:
+        bucket: The stack's bucket.
+        options: What to compare.
+        mover: Who starts it, and the clock.
+
+    Raises:
+        NoSuchVersionError: The bucket holds no such version.
+        BundleError: The manifest of a version does not decode.
+        UserError: An option makes no sense, the channel holds no model, or an experiment of the name has other options.
+        BucketError: S3 fails, or the object of the name is no experiment.
+    """
+    _check_options(options)
+    found = read_experiment(bucket, options.name)
+    if found is None:
+        key, body = experiment_key(options.name), encode_experiment(_new(bucket, options, mover))
+        found = decode_experiment(bucket, key, bucket.write_once(key, body))
+    _check_same(found, options)
+    return found
+
+
+def stop_experiment(bucket: Bucket, name: str, mover: Mover, why: str) -> Experiment:
+    """Stop an experiment, and return it. One that is stopped already stays as it is.
+
+    Raises:
+        UserError: There is no such experiment.
+        BucketError: S3 fails, or the object is no experiment.
+    """
+
+    def stop(experiment: Experiment) -> Experiment:
+        if experiment.stopped:
+            return experiment
+        at = mover.clock().astimezone(UTC).isoformat(timespec="seconds")
+        return msgspec.structs.replace(experiment, stopped=Stopped(at, mover.name, why))
+
+    return change_experiment(bucket, name, stop)
+
+
+def change_experiment(bucket: Bucket, name: str, change: Callable[[Experiment], Experiment]) -> Experiment:
+    """Store what a function makes of an experiment, and return it; read it again if somebody else has written it.
+
+    Raises:
+        UserError: There is no such experiment.
+        BucketError: S3 fails, the object is no experiment, or others go on writing it.
+    """
+    for _ in range(_N_TRIES):
+        stored = read_stored_experiment(bucket, name)
+        if stored is None:
+            raise UserError(f"there is no experiment {name!r}", "`ridecast experiments status` lists them")
+        changed = change(stored.experiment)
+        if changed == stored.experiment or save_experiment(bucket, changed, stored.etag):
+            return changed
+    raise BucketError(bucket.name, experiment_key(name), "is being written by somebody else: try again")
+
+
+def save_experiment(bucket: Bucket, experiment: Experiment, etag: str) -> str | None:
+    """Store an experiment if nobody else has since it was read; return its ETag, None if somebody has.
+
+    Raises:
+        BucketError: S3 fails.
+    """
+    return bucket.replace(experiment_key(experiment.name), encode_experiment(experiment), etag)
+
+
+def verdict_of(experiment: Experiment, candidate: str) -> Verdict:
+    """Return what an experiment says about a candidate until now.
+
+    Raises:
+        ValueError: It is no candidate of the experiment.
+    """
+    place = experiment.versions.index(candidate, 1)
+    return judge(tuple(_paired(experiment.days, place)), experiment.rules)
+
+
+def _paired(days: Iterable[ExperimentDay], place: int) -> Iterable[DayLosses]:
+    for one in days:
+        champion, candidate = one.losses[0], one.losses[place]
+        yield DayLosses(one.day, champion.n_rides, champion.sum_squared_error, candidate.sum_squared_error)
+
+
+def _new(bucket: Bucket, options: ExperimentOptions, mover: Mover) -> Experiment:
+    now = mover.clock().astimezone(UTC)
+    champion = options.champion or _newest(bucket, options.channel)
+    if champion in options.candidates:
+        raise UserError(f"{champion} is the champion already", "name another candidate")
+    versions = (champion, *options.candidates)
+    ends = [training_end(read_manifest(bucket, version)) for version in versions]
+    return Experiment(
+        name=options.name,
+        mode=options.mode,
+        channel=options.channel,
+        champion=champion,
+        candidates=options.candidates,
+        calibration_mode=options.calibration_mode or _calibration_mode(bucket),
+        rules=options.rules,
+        started_at=now.isoformat(timespec="seconds"),
+        started_by=mover.name,
+        first_day=max(first_whole_day(now), *map(day_of, ends)),
+    )
+
+
+def _newest(bucket: Bucket, channel: str) -> str:
+    state = read_channel(bucket, channel).state
+    if state is None:
+        raise UserError(f"{channel} holds no model to compare with", "release one, or name a champion")
+    return state.model_version
+
+
+def _calibration_mode(bucket: Bucket) -> CalibrationMode:
+    """Return how the channel's model is calibrated: as the monitor's status says, daily if there is none."""
+    status = load_status(bucket)
+    if status is None or status.calibration.state == "unknown":
+        return CalibrationMode.DAILY
+    return CalibrationMode.OFF if status.calibration.state == "off" else status.calibration.mode
+
+
+def _check_options(options: ExperimentOptions) -> None:
+    if not _NAME.fullmatch(options.name):
+        raise UserError(f"{options.name!r} is no name of an experiment", "use lower-case letters, digits, . - and _")
+    if not options.candidates or len(set(options.candidates)) < len(options.candidates):
+        raise UserError("an experiment needs one candidate or several different ones", "name each once")
+
+
+def _check_same(found: Experiment, options: ExperimentOptions) -> None:
+    """Check that an experiment is the one that is asked for."""
+    asked = (options.mode, options.channel, options.candidates, options.rules)
+    stored = (found.mode, found.channel, found.candidates, found.rules)
+    is_same = asked == stored and options.champion in {None, found.champion}
+    if not is_same or options.calibration_mode not in {None, found.calibration_mode}:
+        problem = f"there is an experiment {found.name} with other options, started at {found.started_at}"
+        raise UserError(problem, "give this one another name")
