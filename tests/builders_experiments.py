@@ -1,6 +1,6 @@
 """Builders of experiments: a bucket with a champion, candidates, and joined days of labelled rides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -17,10 +17,10 @@ from training.experiments.advance import Advanced, AdvanceOptions, advance_exper
 from training.experiments.experiment import Experiment, ExperimentOptions, read_experiment, start_experiment
 from training.model.bundle import ExportedBundle
 from training.monitoring.calibration.status import CalibrationMode
-from training.monitoring.hours import Hour
+from training.monitoring.hours import Hour, hour_of_key
 from training.monitoring.labelled_hour import LabelledHour
-from training.monitoring.monitor.monitored_days import joined_hours
 from training.monitoring.new_york_days import hours_of_day
+from training.monitoring.summary import FOLDER
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
 
@@ -69,11 +69,11 @@ class ExperimentStack:
         return found
 
     def store_hour(
-        self, hour: Hour, rides: Rides | None = None, *, pass_number: int = 1, **columns: Any
+        self, hour: Hour, rides: Rides | None = None, *, summary: Mapping[str, Any] | None = None, **columns: Any
     ) -> LabelledHour:
         """Store a joined hour of rides that the champion served; by default three."""
         made = labelled_hour(hour, self.champion.model, small_rides().head(3) if rides is None else rides, **columns)
-        store_hour(self.bucket, made, pass_number=pass_number)
+        store_hour(self.bucket, made, **(summary or {}))
         return made
 
     def store_day(
@@ -95,7 +95,7 @@ class ExperimentStack:
     def run(self, **options: Any) -> tuple[Advanced, ...]:
         """Advance the experiments; the next run is 15 minutes later."""
         given = {name: getattr(self.options, name) for name in AdvanceOptions.__slots__} | options
-        joined = joined_hours(self.bucket, Hour.of(self.now - timedelta(days=17)))
+        joined = [hour for key in self.s3.objects if key.startswith(FOLDER) and (hour := hour_of_key(key))]
         done = advance_experiments(self.bucket, joined, self.now, AdvanceOptions(**given))
         self.now += timedelta(minutes=15)
         return done

@@ -21,7 +21,7 @@ from tests.kits.labelled_days import (
     serving_bucket,
     shorter,
 )
-from tests.outcomes import AnswerLost, Problem
+from tests.outcomes import SERVICE_DOWN, AnswerLost, Problem
 from training.errors import BucketError, UserError
 from training.monitoring.calibration.by_hand import Calibrated, calibrate_by_hand, resume_calibration
 from training.monitoring.calibration.calibrator import CalibratorOptions, DueTick, calibrate_due, due_tick
@@ -155,6 +155,24 @@ def test_damaged_hour_stops_the_tick_until_it_is_late() -> None:
     status = run(bucket, joined, FIRST_DAY + 24 + 48)
     assert status.n_used == 80
     assert "2021-02-01T19" in status.text
+
+
+def test_late_tick_skips_no_hour_that_s3_fails_to_give() -> None:
+    s3 = FakeS3()
+    bucket = Bucket(s3, BUCKET, n_threads=1)
+    serve_model(bucket, interval_bundle())
+    joined = put_days(bucket, FIRST_DAY, 1)
+    read = ("get", labelled_key(FIRST_DAY + 12))
+    s3.calls.clear()
+    before = dict(s3.objects)
+    run(bucket, joined, FIRST_DAY + 24 + 48)
+    s3.objects.clear()
+    s3.objects.update(before)
+    s3.script = [*[None] * s3.calls.index(read), SERVICE_DOWN]
+    with pytest.raises(BucketError, match="ServiceUnavailable"):
+        run(bucket, joined, FIRST_DAY + 24 + 48)
+    assert stored(bucket) == []
+    assert run(bucket, joined, FIRST_DAY + 24 + 48).n_used == 40
 
 
 def test_days_without_labelled_rides_move_nothing() -> None:

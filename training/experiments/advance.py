@@ -81,7 +81,7 @@ class Advanced:
         n_hours: The hours that were scored.
         days: The days that were appended.
         n_left: Joined hours that are left to the next run, for want of time or of calibrations.
-        verdicts: By candidate.
+        answers: The verdicts of this run that are answers, by candidate.
         problem: What failed, if something did; the rest was done.
     """
 
@@ -90,7 +90,7 @@ class Advanced:
     n_hours: int = 0
     days: tuple[date, ...] = ()
     n_left: int = 0
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    answers: dict[str, Verdict] = field(default_factory=dict)
     problem: Exception | None = None
 
 
@@ -193,9 +193,17 @@ class _Work:
 
     def done(self) -> Advanced:
         """Return what was done."""
-        held = self.experiment
-        verdicts = {one: verdict_of(held, one) for one in held.candidates} if held else {}
-        return Advanced(self.name, held, self.n_hours, tuple(self.days), len(self.left), verdicts, self.problem)
+        before, now = answers_of(self.stored.experiment) if self.stored else {}, answers_of(self.experiment)
+        new = {candidate: verdict for candidate, verdict in now.items() if candidate not in before}
+        return Advanced(self.name, self.experiment, self.n_hours, tuple(self.days), len(self.left), new, self.problem)
+
+
+def answers_of(experiment: Experiment | None) -> dict[str, Verdict]:
+    """Return the verdicts that are answers, by candidate."""
+    if experiment is None:
+        return {}
+    verdicts = {candidate: verdict_of(experiment, candidate) for candidate in experiment.candidates}
+    return {candidate: verdict for candidate, verdict in verdicts.items() if verdict.answer != "running"}
 
 
 def _sum_losses(hours: Sequence[tuple[Loss, ...]], n_versions: int) -> tuple[Loss, ...]:

@@ -14,13 +14,12 @@ import msgspec
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.calibration import served_version
 from lambda_function.core.channel import ACTIVATION_DELAY_S, Channel
-from training.errors import BucketError
 from training.monitoring.calibration.states import CalibrationStates
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.calibration.tick import CalibrationState, first_state, tick
 from training.monitoring.hours import Hour, hours_between, next_midnight
 from training.monitoring.join.skew import stored_models
-from training.monitoring.labelled_hour import LabelledHour, read_labelled_hour
+from training.monitoring.labelled_hour import DamagedLabelledError, LabelledHour, read_labelled_hour
 from training.monitoring.new_york_days import training_end
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
@@ -161,11 +160,11 @@ class _Ticks:
         return self.states.store(msgspec.structs.replace(done.state, missing_hours=missing))
 
     def _read(self, hours: Sequence[Hour], damaged: list[Hour], *, is_late: bool) -> Iterator[LabelledHour]:
-        """Read hours one at a time. One that can't be read stops the tick, until it is late: then it is skipped."""
+        """Read hours one at a time. A damaged one stops the tick, until it is late: then it is skipped."""
         for hour in hours:
             try:
                 found = read_labelled_hour(self.states.bucket, hour)
-            except BucketError:
+            except DamagedLabelledError:
                 if not is_late:
                     raise
                 damaged.append(hour)
