@@ -72,7 +72,7 @@ class StreamHandler:
         if not records:
             return {"batchItemFailures": []}
         if is_rehearsal(event):
-            return rehearse(records, self.models.refresh().model)
+            return rehearse(records, self.models.refresh().models[0])
         stream, started_at_s = stream_name(event), self.clock()
         time_left = TimeLeft.of(context.get_remaining_time_in_millis, self.deadline_margin_ms)
         arrivals_s = [record.envelope.arrival_time_s for record in records]
@@ -103,7 +103,8 @@ class StreamHandler:
                 publish_ms=delivered.publish_ms,
                 problem="; ".join(filter(None, [*delivered.problems, str(refreshed.error or "")])),
                 model_version=refreshed.model.served_version,
-                older_model_versions=[one.model.served_version for one in refreshed.models[1:]],
+                older_model_versions=[version for one in refreshed.models[1:] for version in one.served_versions],
+                candidate_version=refreshed.models[0].candidate_version,
                 model_switched=refreshed.switched,
                 refresh_failed=refreshed.error is not None,
                 channel_is_stale=refreshed.is_stale,

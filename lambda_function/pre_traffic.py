@@ -83,12 +83,12 @@ class Trial:
             golden = self._as_served(newest, decode_golden_rides(golden_data))
         except CalibrationError as error:
             return Verdict(passed=False, why=str(error))
-        problem = self._rehearse(newest.served_version, golden)
+        problem = self._rehearse(newest.served_versions, golden)
         return Verdict(not problem, problem or PASSED)
 
     def _as_served(self, segment: Segment, golden: list[GoldenRide]) -> list[GoldenRide]:
-        """Return golden rides with what the segment's version serves for them."""
-        reference, model_version = segment.calibration, segment.model_version
+        """Return golden rides with what the segment's champion serves for them."""
+        reference, model_version = segment.calibration_of(segment.arm), segment.model_version
         if reference is None:
             return golden
         data = self._read(calibration_key(model_version, reference.as_of))
@@ -96,7 +96,7 @@ class Trial:
         manifest = decode_manifest(self._read(bundle_key(model_version, MANIFEST)) or b"")
         return served_golden_rides(golden, manifest, calibration)
 
-    def _rehearse(self, served_version: str, golden: list[GoldenRide]) -> str:
+    def _rehearse(self, served_versions: tuple[str, ...], golden: list[GoldenRide]) -> str:
         """Return the problem with the version's predictions, or ""."""
         problem, payload = self._invoke(rehearsal_event(golden))
         if problem:
@@ -105,8 +105,9 @@ class Trial:
             answer = decode_answer(payload)
         except msgspec.MsgspecError as error:
             return f"the version does not answer a rehearsal: {error}"
-        if answer.model_version != served_version:
-            return f"the version serves {answer.model_version}, but the channel names {served_version}"
+        serves = tuple(filter(None, (answer.model_version, answer.candidate_version)))
+        if serves != served_versions:
+            return f"the version serves {' and '.join(serves)}, but the channel names {' and '.join(served_versions)}"
         return problem_with(answer, golden)
 
     def _invoke(self, event: dict[str, Any]) -> tuple[str, bytes]:

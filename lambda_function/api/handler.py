@@ -31,7 +31,7 @@ from lambda_function.aws.clients import make_s3_client
 from lambda_function.aws.model_store import GetObject, ModelStore
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Stopwatch, Telemetry, add_channel_age
-from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.processor import ModelFrom
 from lambda_function.errors import PredictorError, RequestError
 
 
@@ -43,7 +43,8 @@ class RequestReport:
     status: int = 0
     n_predictions: int = 0
     n_rejects: int = 0  # rides that cannot be predicted
-    model_version: str = ""
+    model_version: str = ""  # in a split the champion's
+    candidate_version: str | None = None
     model_switched: bool = False
     refresh_failed: bool = False
     channel_is_stale: bool = False
@@ -142,19 +143,19 @@ class HttpHandler:
         return answer
 
     def _model(self) -> Answer:
-        model = self._serving(self.clock())
+        model = self._serving(self.clock()).model
         loaded_at = datetime.fromtimestamp(self._loaded_at_s, UTC).isoformat(timespec="seconds")
         facts: ModelFacts = model_facts(model, loaded_at)
         return Answer(HTTPStatus.OK, _encode(facts), headers=_NOT_STORED)
 
     def _health(self) -> Answer:
-        model = self._serving(self.clock())
+        model = self._serving(self.clock()).model
         is_stale = self._report.refresh_failed or self._report.channel_is_stale
         health = Health("stale" if is_stale else "ok", model.model_version)
         return Answer(HTTPStatus.OK, _encode(health), headers=_NOT_STORED)
 
-    def _serving(self, arrival_time_s: float) -> ModelBundle:
-        """Return the model of a request's arrival; read the channel first if that is due."""
+    def _serving(self, arrival_time_s: float) -> ModelFrom:
+        """Return the model of a request's arrival, in a split both; read the channel first if that is due."""
         try:
             refreshed = self.models.refresh([arrival_time_s])
         except PredictorError as error:
@@ -164,11 +165,12 @@ class HttpHandler:
         if refreshed.switched:
             self._loaded_at_s = self.clock()
         self._report.model_version = refreshed.model.served_version
+        self._report.candidate_version = refreshed.models[0].candidate_version
         self._report.model_switched = refreshed.switched
         self._report.refresh_failed = refreshed.error is not None
         self._report.channel_is_stale, self._report.channel_age_s = refreshed.is_stale, refreshed.channel_age_s
         self._report.problem = str(refreshed.error or "")
-        return refreshed.model
+        return refreshed.models[0]
 
     def _arrival_time_s(self, event: dict[str, Any]) -> float:
         arrival_ms = event.get("requestContext", {}).get("timeEpoch")

@@ -13,10 +13,9 @@ from typing import Annotated, Any
 import msgspec
 
 from lambda_function.api.wire import PROBLEM_JSON, as_request_error, encode_problem, problem_of
-from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.documents import BYTE_ORDER_MARK
 from lambda_function.core.events import INVALID_FIELD, NOT_JSON, TOO_DEEP, decode_ride_event
-from lambda_function.core.processor import process
+from lambda_function.core.processor import ModelFrom, process_by_arrival
 from lambda_function.core.records import Envelope, KinesisRecord
 from lambda_function.errors import RejectError, RequestError
 
@@ -94,18 +93,18 @@ def decode_request(body: bytes) -> RideRequest:
     return RideRequest(list(map(bytes, rides)), is_list=True)
 
 
-def answer_rides(request: RideRequest, model: ModelBundle, arrival_time_s: float) -> Answer:
+def answer_rides(request: RideRequest, models: ModelFrom, arrival_time_s: float) -> Answer:
     """Predict every valid ride; an invalid ride in a list does not affect the others.
 
     Args:
         request: The rides.
-        model: The model.
+        models: The model, in a split both: as on the stream, a ride's id decides.
         arrival_time_s: When the request arrived, in seconds since the epoch, UTC: used for a missing pickup time.
 
     Raises:
         RequestError: The request is a single ride, and it cannot be predicted.
     """
-    batch = process([_record(event, arrival_time_s) for event in request.events], model)
+    batch = process_by_arrival([_record(event, arrival_time_s) for event in request.events], [models])
     if not request.is_list:
         if batch.rejects:
             raise as_request_error(batch.rejects[0][1])

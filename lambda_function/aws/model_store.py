@@ -1,8 +1,8 @@
 """Models in S3: a channel names versions, a version is a bundle and perhaps a calibration; both are kept and refreshed.
 
-A look at the channel succeeds if the channel is read and its newest model loads, which begins to serve later: so no
-batch waits for it then. A failed look leaves channel and models as they are. The models of older segments are loaded
-when a record that arrived then needs them.
+A look at the channel succeeds if the channel is read and its newest segment loads, in a split both of its models. That
+segment begins to serve later: so no batch waits for it then. A failed look leaves channel and models as they are. The
+models of older segments are loaded when a record that arrived then needs them.
 """
 
 import math
@@ -29,7 +29,7 @@ from lambda_function.core.channel import (
     remedy,
     salvage_channel,
 )
-from lambda_function.core.processor import ModelFrom
+from lambda_function.core.processor import CandidateModel, ModelFrom
 from lambda_function.errors import BundleError, CalibrationError, ChannelError, PredictorError, StoreError
 
 MAX_BYTES = {
@@ -58,7 +58,7 @@ N_MODELS = 4
 N_CALIBRATED = 24
 """Calibrated models kept in memory: a day of hourly ones. One takes 0.4 MB beside its model, and a read to load."""
 
-K = TypeVar("K", bound="Arm | _Calibrated")
+K = TypeVar("K", bound="_Bundle | _Calibrated")
 
 _CHUNK_BYTES = 1 << 12
 """Read at a time: a body that trickles is given up soon after the time is up."""
@@ -106,7 +106,7 @@ class Refreshed:
         models: The models by the arrival times that they serve, newest first, at least one.
         channel_age_s: Seconds since the last look at the channel that succeeded.
         is_stale: Whether that is so long that a segment may serve by now which this function has not seen.
-        switched: Whether the newest of the models is another one than at the last refresh.
+        switched: Whether the newest of the models, in a split one of the two, is another one than at the last refresh.
         error: Why the look at the channel failed, or why another segment's model serves in place of a damaged one.
     """
 
@@ -122,7 +122,8 @@ class Refreshed:
         return self.models[0].model
 
 
-_Calibrated = tuple[Arm, CalibrationRef]
+_Bundle = tuple[str, str]  # model version and SHA-256 of its manifest
+_Calibrated = tuple[_Bundle, CalibrationRef]
 
 
 @dataclass(slots=True)
@@ -150,13 +151,13 @@ class ModelStore:
     wall: Callable[[], float] = time.time
     _state: Channel | None = field(default=None, init=False)
     _etag: str = field(default="", init=False)
-    _loaded: dict[Arm, ModelBundle] = field(default_factory=dict, init=False)  # the most recently used is last
+    _loaded: dict[_Bundle, ModelBundle] = field(default_factory=dict, init=False)  # the most recently used is last
     _calibrated: dict[_Calibrated, ModelBundle] = field(default_factory=dict, init=False)  # likewise
-    _unusable: dict[Arm | _Calibrated, BundleError] = field(default_factory=dict, init=False)  # since the last look
+    _unusable: dict[_Bundle | _Calibrated, BundleError] = field(default_factory=dict, init=False)  # since the last look
     _due_s: float = field(default=0.0, init=False)
     _give_up_s: float = field(default=0.0, init=False)
     _seen_at_s: float = field(default=0.0, init=False)  # by the wall clock
-    _last_version: str = field(default="", init=False)
+    _last_versions: tuple[str, ...] = field(default=(), init=False)
 
     def refresh(self, arrival_times_s: Sequence[float] = (math.inf,)) -> Refreshed:
         """Return the models of records; read the channel first if that is due. Call it between two batches.
@@ -175,14 +176,14 @@ class ModelStore:
         assert channel is not None  # noqa: S101 - otherwise the look has raised
         models = []
         for segment in channel.segments_of(arrival_times_s):
-            model, problem = self._model_of(channel, segment)
-            models.append(ModelFrom(segment.effective_from_s, model))
+            loaded, problem = self._models_of(channel, segment)
+            models.append(loaded)
             error = error or problem
         self._keep_few()  # only now: segments of a batch may have their models in turn, and each is loaded once
-        version, before = models[0].model.served_version, self._last_version
-        self._last_version = version
+        versions, before = models[0].served_versions, self._last_versions
+        self._last_versions = versions
         age_s = max(0.0, self.wall() - self._seen_at_s)
-        return Refreshed(tuple(models), age_s, age_s > self.activation_delay_s, version != before, error)
+        return Refreshed(tuple(models), age_s, age_s > self.activation_delay_s, versions != before, error)
 
     def _look(self, now_s: float) -> PredictorError | None:
         """Read the channel and load its newest model; return the error if that fails.
@@ -215,31 +216,41 @@ class ModelStore:
         if not isinstance(error, BundleError | DamagedChannelError):
             raise error
         channel, _ = self._read_channel(salvage_channel)
-        self._model_of(channel, channel.segments[0])
+        self._models_of(channel, channel.segments[0])
         self._state, self._seen_at_s = channel, self.wall()
 
-    def _model_of(self, channel: Channel, segment: Segment) -> tuple[ModelBundle, BundleError | None]:
-        """Return a segment's model; if it is damaged, the next older one that loads, else the next newer, and why.
+    def _models_of(self, channel: Channel, segment: Segment) -> tuple[ModelFrom, BundleError | None]:
+        """Return a segment's models, or those of the next older segment that loads, else the next newer.
 
-        A damaged calibration counts as a damaged model.
+        That is so if one of its models is damaged, and then its error is returned too. A damaged calibration counts as
+        a damaged model.
         """
         place = channel.segments.index(segment)
         problem = None
         for one in (*channel.segments[place:], *reversed(channel.segments[:place])):
             try:
-                return self._load_kept(one), problem
+                loaded = self._load_kept(one)
             except BundleError as error:
                 problem = problem or error
+            else:
+                return (loaded if one is segment else loaded._replace(from_s=segment.effective_from_s)), problem
         assert problem is not None  # noqa: S101 - a channel has a segment
         raise problem
 
-    def _load_kept(self, segment: Segment) -> ModelBundle:
-        """Return a segment's model, with its calibration if it has one."""
-        arm, reference = segment.arm, segment.calibration
-        model = self._kept(self._loaded, arm, lambda: self._load(arm))
+    def _load_kept(self, segment: Segment) -> ModelFrom:
+        """Return a segment's models, with their calibrations if they have any."""
+        model, other = self._load_arm(segment, segment.arm), segment.candidate
+        if other is None:
+            return ModelFrom(segment.effective_from_s, model)
+        candidate = CandidateModel(self._load_arm(segment, other), segment.salt, other.buckets[1])
+        return ModelFrom(segment.effective_from_s, model, candidate)
+
+    def _load_arm(self, segment: Segment, arm: Arm) -> ModelBundle:
+        bundle, reference = (arm.model_version, arm.manifest_sha256), segment.calibration_of(arm)
+        model = self._kept(self._loaded, bundle, lambda: self._load(*bundle))
         if reference is None:
             return model
-        return self._kept(self._calibrated, (arm, reference), lambda: self._calibrate(model, reference))
+        return self._kept(self._calibrated, (bundle, reference), lambda: self._calibrate(model, reference))
 
     def _kept(self, kept: dict[K, ModelBundle], key: K, load: Callable[[], ModelBundle]) -> ModelBundle:
         """Return a model from memory, else load it."""
@@ -251,12 +262,12 @@ class ModelStore:
 
     def _keep_few(self) -> None:
         """Drop the least recently used models."""
-        for arm in list(self._loaded)[:-N_MODELS]:
-            del self._loaded[arm]
+        for bundle in list(self._loaded)[:-N_MODELS]:
+            del self._loaded[bundle]
         for key in list(self._calibrated)[:-N_CALIBRATED]:
             del self._calibrated[key]
 
-    def _load_twice(self, key: Arm | _Calibrated, load: Callable[[], ModelBundle]) -> ModelBundle:
+    def _load_twice(self, key: _Bundle | _Calibrated, load: Callable[[], ModelBundle]) -> ModelBundle:
         """Load a model; an object is damaged only if it is so twice, and not because of one bad read."""
         try:
             return load()
@@ -286,12 +297,11 @@ class ModelStore:
         except ChannelError as error:
             raise DamagedChannelError(self.bucket, self.channel, error) from error
 
-    def _load(self, arm: Arm) -> ModelBundle:
-        version = arm.model_version
+    def _load(self, version: str, manifest_sha256: str) -> ModelBundle:
         files = self._files(version, MANIFEST)
         if self.signing_key and MANIFEST in files:  # before the manifest and the files that it names are used
             self._check_signature(version, files[MANIFEST])
-        return load_bundle(version, arm.manifest_sha256, {**files, **self._files(version, FOREST, GOLDEN)})
+        return load_bundle(version, manifest_sha256, {**files, **self._files(version, FOREST, GOLDEN)})
 
     def _calibrate(self, model: ModelBundle, reference: CalibrationRef) -> ModelBundle:
         """Return a model with a calibration."""

@@ -29,7 +29,8 @@ class BatchReport:
     n_retried: int = 0  # records given back to Lambda: all from the first that is not finished
     n_resent: int = 0  # entries of PutRecords that were sent more than once
     retry_from: str = ""  # the sequence number reported, or ""
-    model_version: str = ""  # the served version of the newest records
+    model_version: str = ""  # the served version of the newest records; in a split the champion's
+    candidate_version: str | None = None  # the candidate's, in a split
     older_model_versions: list[str] = field(default_factory=list)  # of records that arrived before its segment
     model_switched: bool = False
     refresh_failed: bool = False

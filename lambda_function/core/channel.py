@@ -1,15 +1,18 @@
 """A channel: which model serves a record, by the time at which the record arrived.
 
 A channel is a list of segments, newest first. A record belongs to the newest segment that begins no later than the
-record's arrival, and the oldest segment also serves everything before it. So the model depends on the record and the
-channel alone, however often and wherever the record is processed. A segment may name a calibration of its model.
+record's arrival, and the oldest segment also serves everything before it. A segment has one arm, or two in a split:
+then the ride's id decides. So the model depends on the record and the channel alone, however often and wherever the
+record is processed. A segment may name a calibration of its model, and in a split one of each arm's.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import blake2b
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
@@ -21,7 +24,9 @@ from lambda_function.errors import ChannelError
 BEGINNING = "1970-01-01T00:00:00Z"
 """The beginning of a channel's first segment: no record is older."""
 
-ALL_BUCKETS = (0, 10_000)
+N_BUCKETS = 10_000
+
+ALL_BUCKETS = (0, N_BUCKETS)
 """The buckets of an arm that gets every ride."""
 
 ACTIVATION_DELAY_S = 150.0
@@ -32,16 +37,23 @@ MAX_SEGMENTS = 1000
 """The most segments of a channel: about 250 kB, half of what the function reads."""
 
 
-CALIBRATION_OFF = ("calibration off", "restore, calibration off")
+CALIBRATION_OFF = (
+    "calibration off",
+    "restore, calibration off",
+    "split, calibration off",
+    "split ended, calibration off",
+)
 """The kinds of moves after which no calibration follows by itself."""
 
 
-class Arm(msgspec.Struct, frozen=True):
-    """A model of a segment and the half-open range of buckets that it serves."""
+def bucket_of(salt: str, ride_id: str | int) -> int:
+    """Return the bucket of a ride, 0 to 9,999, by its id as text: 256 and "256" are the same ride.
 
-    model_version: Version
-    manifest_sha256: Sha256
-    buckets: tuple[int, int] = ALL_BUCKETS
+    >>> bucket_of("a", 256), bucket_of("a", "256"), bucket_of("b", 256)
+    (8269, 8269, 7071)
+    """
+    digest = blake2b(f"{salt}{ride_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % N_BUCKETS
 
 
 class CalibrationRef(msgspec.Struct, frozen=True):
@@ -51,12 +63,41 @@ class CalibrationRef(msgspec.Struct, frozen=True):
     sha256: Sha256
 
 
-class Segment(msgspec.Struct, frozen=True, dict=True):
-    """The arms that serve records from a time on. `effective_from` is ISO 8601 in UTC."""
+def _all_buckets() -> tuple[int, int]:
+    return ALL_BUCKETS
+
+
+def _no_calibration() -> None:
+    return None
+
+
+class Arm(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model of a segment and the half-open range of buckets that it serves.
+
+    Only an arm of a split has its `calibration` here; that of a single arm is its segment's.
+    """
+
+    model_version: Version
+    manifest_sha256: Sha256
+    # A factory's value is never omitted: so a single arm has the same JSON as before there were splits.
+    buckets: tuple[int, int] = msgspec.field(default_factory=_all_buckets)
+    calibration: CalibrationRef | None = None
+
+
+class Segment(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
+    """The arms that serve records from a time on: the champion's, and in a split also the candidate's.
+
+    Attributes:
+        effective_from: ISO 8601 in UTC.
+        arms: One with all buckets; or the champion's with the buckets from k on, and the candidate's with those below.
+        calibration: Of the single arm.
+        salt: Of a split: with another one, rides have other buckets.
+    """
 
     effective_from: str
     arms: tuple[Arm, ...]
-    calibration: CalibrationRef | None = None
+    calibration: CalibrationRef | None = msgspec.field(default_factory=_no_calibration)
+    salt: str = ""
 
     @cached_property
     def effective_from_s(self) -> float:
@@ -65,23 +106,54 @@ class Segment(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def arm(self) -> Arm:
-        """The only arm."""
+        """The champion's arm: the only one without a split."""
         return self.arms[0]
 
     @property
+    def candidate(self) -> Arm | None:
+        """The candidate's arm; None without a split."""
+        return self.arms[1] if len(self.arms) > 1 else None
+
+    @property
     def model_version(self) -> str:
-        """The version of the only arm."""
+        """The champion's model version."""
         return self.arm.model_version
 
     @property
     def as_of(self) -> str | None:
-        """The hour of the calibration; None without one."""
-        return self.calibration.as_of if self.calibration else None
+        """The hour of the champion's calibration; None without one."""
+        calibration = self.calibration_of(self.arm)
+        return calibration.as_of if calibration else None
 
     @property
     def served_version(self) -> str:
-        """The version that the segment's predictions name: the model version, with its calibration's hour if any."""
-        return served_version(self.model_version, self.as_of)
+        """The version that the champion's predictions name: the model version, with its calibration's hour if any."""
+        return self.served_version_of_arm(self.arm)
+
+    @property
+    def served_versions(self) -> tuple[str, ...]:
+        """The served version of each arm."""
+        return tuple(map(self.served_version_of_arm, self.arms))
+
+    def calibration_of(self, arm: Arm) -> CalibrationRef | None:
+        """Return the calibration of one of the segment's arms."""
+        return arm.calibration if len(self.arms) > 1 else self.calibration
+
+    def served_version_of_arm(self, arm: Arm) -> str:
+        """Return the version that an arm's predictions name."""
+        calibration = self.calibration_of(arm)
+        return served_version(arm.model_version, calibration.as_of if calibration else None)
+
+    def arm_of(self, ride_id: str | int) -> Arm:
+        """Return the arm that serves a ride."""
+        if len(self.arms) == 1:
+            return self.arms[0]
+        champion, candidate = self.arms
+        return candidate if bucket_of(self.salt, ride_id) < candidate.buckets[1] else champion
+
+    def served_version_of(self, ride_id: str | int) -> str:
+        """Return the version that a ride's prediction names."""
+        return self.served_version_of_arm(self.arm_of(ride_id))
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +161,12 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         segments: Newest first, at least one.
-        withdrawn: The served version that this move took out of the newest segment; None if it began a segment of its
-            own. A restore keeps that of the state which it writes again.
+        withdrawn: The version that this move took out of segments which may have served; None if it took none out. A
+            model version without an hour stands for the model with all its calibrations, unless the newest segment
+            has that model. A restore keeps that of the state which it writes again.
+        also_withdrawn: The other versions that the move took out: the other arm's of a split.
+        withdrawn_from: The beginning of the oldest segment that they were taken out of, ISO 8601 in UTC; None if that
+            is the newest segment.
         moved_at: ISO 8601 in UTC.
         moved_by: A person or a job, as in ``ada@laptop``.
         why: The kind of move.
@@ -100,6 +176,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     segments: tuple[Segment, ...]
     withdrawn: ServedVersion | None = None
+    also_withdrawn: tuple[ServedVersion, ...] = ()
+    withdrawn_from: str | None = None
     moved_at: str
     moved_by: str | None = None
     why: str | None = None
@@ -120,6 +198,17 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         """The served version that the newest segment replaced; None if the channel knows of none."""
         before = self.segments[1].served_version if len(self.segments) > 1 else None
         return self.withdrawn or before
+
+    @property
+    def all_withdrawn(self) -> tuple[str, ...]:
+        """The versions that this move took out, as the fields have them."""
+        return (self.withdrawn, *self.also_withdrawn) if self.withdrawn else ()
+
+    def has_withdrawn(self, version: str) -> bool:
+        """Return whether this move took a served version out."""
+        model_version, _ = split_version(version)
+        is_whole_model = model_version != self.model_version and model_version in self.all_withdrawn
+        return is_whole_model or version in self.all_withdrawn
 
     @property
     def calibration_is_off(self) -> bool:
@@ -160,18 +249,32 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest_sha256: Sha256 | None = None
     withdrawn: Version | None = None
     withdrawn_as_of: AsOf | None = None
+    also_withdrawn: tuple[ServedVersion, ...] = ()
+    withdrawn_from: str | None = None
     moved_at: str
     moved_by: str | None = None
     why: str | None = None
     move_id: str | None = None
 
 
+_NO_JSON = msgspec.Raw()
+
+
+class _ForeignArm(msgspec.Struct, frozen=True):
+    """An arm with a calibration of any form."""
+
+    model_version: Version
+    manifest_sha256: Sha256
+    buckets: tuple[int, int]
+    calibration: msgspec.Raw = _NO_JSON
+
+
 class _ForeignSegment(msgspec.Struct, frozen=True):
-    """A segment with a calibration of any form."""
+    """A segment with calibrations of any form."""
 
     effective_from: str
-    arms: tuple[Arm, ...]
-    calibration: msgspec.Raw
+    arms: tuple[_ForeignArm, ...]
+    calibration: msgspec.Raw = _NO_JSON
 
 
 _FACTS = ("moved_at", "moved_by", "why", "move_id")
@@ -207,12 +310,17 @@ def encode_channel(channel: Channel) -> bytes:
     return msgspec.json.encode(stored)
 
 
-def withdrawn_facts(channel: Channel) -> dict[str, str]:
-    """Return the withdrawn version as a channel's object has it: its calibration's hour is a field of its own."""
+def withdrawn_facts(channel: Channel) -> dict[str, Any]:
+    """Return what was withdrawn as a channel's object has it: the calibration's hour is a field of its own."""
     if channel.withdrawn is None:
         return {}
     model_version, as_of = split_version(channel.withdrawn)
-    return {"withdrawn": model_version, **({"withdrawn_as_of": as_of} if as_of else {})}
+    more = {
+        "withdrawn_as_of": as_of,
+        "also_withdrawn": channel.also_withdrawn,
+        "withdrawn_from": channel.withdrawn_from,
+    }
+    return {"withdrawn": model_version, **{name: value for name, value in more.items() if value}}
 
 
 def decode_channel(data: bytes) -> Channel:
@@ -253,6 +361,7 @@ def _decode_stored(data: bytes) -> _Stored:
     try:
         stored = _decode(data)
         aware_time(stored.moved_at)
+        aware_time(stored.withdrawn_from or stored.moved_at)
     except _BROKEN as error:
         raise ChannelError(f"is damaged: {_reason(error)}") from error
     return stored
@@ -284,9 +393,24 @@ def _checked(data: bytes, *, is_whole: bool) -> Segment:
         raise ChannelError(f"is damaged: {_reason(error)}") from error
     if not segment.arms:
         raise ChannelError("is damaged: a segment has no arm")
-    if len(segment.arms) > 1 or segment.arm.buckets != ALL_BUCKETS:
+    if not (_is_whole_arm(segment) or _is_split(segment)):
         raise _too_new()
     return segment
+
+
+def _is_whole_arm(segment: Segment) -> bool:
+    """Return whether one arm serves every ride of a segment."""
+    return len(segment.arms) == 1 and segment.arm.buckets == ALL_BUCKETS and segment.arm.calibration is None
+
+
+def _is_split(segment: Segment) -> bool:
+    """Return whether a segment's two arms serve every ride, the candidate's those from bucket 0 on."""
+    if len(segment.arms) != 2 or segment.calibration:  # noqa: PLR2004 - champion and candidate
+        return False
+    champion, candidate = segment.arms
+    n_buckets = candidate.buckets[1]
+    is_all = (candidate.buckets, champion.buckets) == ((0, n_buckets), (n_buckets, N_BUCKETS))
+    return is_all and 0 < n_buckets < N_BUCKETS and champion.model_version != candidate.model_version
 
 
 def _too_new() -> ChannelError:
@@ -294,7 +418,7 @@ def _too_new() -> ChannelError:
 
 
 def _has_foreign_calibration(data: bytes) -> bool:
-    """Return whether nothing but its calibration's form keeps a segment from being decoded."""
+    """Return whether nothing but the form of its calibrations keeps a segment from being decoded."""
     try:
         aware_time(_decode_foreign_segment(data).effective_from)
     except _BROKEN:
@@ -319,7 +443,13 @@ def _channel(stored: _Stored, segments: list[Segment]) -> Channel:
         raise ChannelError("is damaged: its segments are not in order, newest first")
     withdrawn = stored.withdrawn and served_version(stored.withdrawn, stored.withdrawn_as_of)
     facts = {name: getattr(stored, name) for name in _FACTS}
-    return Channel(segments=tuple(segments), withdrawn=withdrawn, **facts)
+    return Channel(
+        segments=tuple(segments),
+        withdrawn=withdrawn,
+        also_withdrawn=stored.also_withdrawn,
+        withdrawn_from=stored.withdrawn_from,
+        **facts,
+    )
 
 
 def _reason(error: Exception) -> str:

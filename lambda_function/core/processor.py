@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.channel import bucket_of
 from lambda_function.core.events import (
     TOO_LARGE,
     Reject,
@@ -60,30 +61,55 @@ class ProcessedBatch:
         )
 
 
+class CandidateModel(NamedTuple):
+    """The other arm's model of a split: it predicts the rides whose bucket is below `n_buckets`."""
+
+    model: ModelBundle
+    salt: str
+    n_buckets: int
+
+
 class ModelFrom(NamedTuple):
-    """A model and the arrival time, in seconds since the epoch, from which it serves."""
+    """A model and the arrival time, in seconds since the epoch, from which it serves; in a split also the other one."""
 
     from_s: float
     model: ModelBundle
+    candidate: CandidateModel | None = None
+
+    @property
+    def served_versions(self) -> tuple[str, ...]:
+        """The served version of each model."""
+        models = (self.model, self.candidate.model) if self.candidate else (self.model,)
+        return tuple(model.served_version for model in models)
+
+    @property
+    def candidate_version(self) -> str | None:
+        """The candidate's served version; None without a split."""
+        return self.candidate.model.served_version if self.candidate else None
 
 
 def process_by_arrival(records: Sequence[KinesisRecord], models: Sequence[ModelFrom]) -> ProcessedBatch:
     """Process each record with the model of its arrival time: `models` are newest first, the last serves all before.
 
-    Nearly every batch has one model, and then this is `process`.
+    Nearly every batch has one model, and then this is `process`. In a split there are two calls of a model, one for
+    each arm's rides.
     """
     if len(models) == 1:
-        return process(records, models[0].model)
+        return _process_arms(records, models[0])
     places: list[list[int]] = [[] for _ in models]
     for position, record in enumerate(records):
         arrived_s = record.envelope.arrival_time_s
         rank = next((rank for rank, one in enumerate(models) if one.from_s <= arrived_s), -1)
         places[rank].append(position)
     parts = [
-        (positions, process([records[position] for position in positions], one.model))
+        (positions, _process_arms([records[position] for position in positions], one))
         for positions, one in zip(places, models, strict=True)
     ]
     return _merged(parts)
+
+
+def _process_arms(records: Sequence[KinesisRecord], models: ModelFrom) -> ProcessedBatch:
+    return RideBatch.of(records).predict(models.model, models.candidate)
 
 
 def _merged(parts: Sequence[tuple[list[int], ProcessedBatch]]) -> ProcessedBatch:
@@ -190,17 +216,16 @@ class RideBatch:
         if record:
             self._reject(position, record, too_many_bad(n_parts, index, error))
 
-    def predict(self, model: ModelBundle) -> ProcessedBatch:
-        """Predict all rides; the batch stays as it is."""
-        rides = ride_columns([event.ride for event in self.events], self.pickup_minutes)
-        matrix = feature_matrix(rides)
-        durations = model.served_minutes(rides, matrix)
-        intervals = model.encoded_intervals(matrix, durations)
+    def predict(self, model: ModelBundle, candidate: CandidateModel | None = None) -> ProcessedBatch:
+        """Predict all rides, the candidate's by its model; the batch stays as it is."""
         ride_ids = [event.ride_id for event in self.events]
         ids = [record.event_id for record in self.records]
-        encoded = encode_predictions(model.served_version, durations.tolist(), ride_ids, ids, intervals)
+        if candidate is None:
+            encoded = _encoded(self, model, ride_ids, ids)
+        else:
+            encoded = _encoded_by_arm(self, model, candidate, ride_ids, ids)
         if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
-            return self._without_the_too_large(encoded).predict(model)
+            return self._without_the_too_large(encoded).predict(model, candidate)
         entries = list(zip(partition_keys(ride_ids), encoded, strict=True))
         rejects = sorted(self.rejects, key=lambda one: (one[0], one[1].sub_record or 0))
         return ProcessedBatch(entries, ids, self.positions, rejects, self.n_without_pickup_time)
@@ -252,3 +277,31 @@ class RideBatch:
 
     def _reject(self, position: int, record: KinesisRecord, error: RejectError) -> None:
         self.rejects.append((position, build_reject(record, error)))
+
+
+def _encoded(batch: RideBatch, model: ModelBundle, ride_ids: Sequence[str | int], ids: Sequence[str]) -> list[bytes]:
+    """Return the encoded predictions (n,) of all rides by one model."""
+    rides = ride_columns([event.ride for event in batch.events], batch.pickup_minutes)
+    matrix = feature_matrix(rides)
+    durations = model.served_minutes(rides, matrix)
+    intervals = model.encoded_intervals(matrix, durations)
+    return encode_predictions(model.served_version, durations.tolist(), ride_ids, ids, intervals)
+
+
+def _encoded_by_arm(
+    batch: RideBatch,
+    champion: ModelBundle,
+    candidate: CandidateModel,
+    ride_ids: Sequence[str | int],
+    ids: Sequence[str],
+) -> list[bytes]:
+    """Return the encoded predictions (n,), each by the model of the ride's bucket."""
+    is_candidates = [bucket_of(candidate.salt, ride_id) < candidate.n_buckets for ride_id in ride_ids]
+    encoded = [b""] * len(ids)
+    for model, arm in ((champion, False), (candidate.model, True)):
+        rows = [row for row, one in enumerate(is_candidates) if one is arm]
+        if rows:
+            part = _encoded(batch.take(rows), model, [ride_ids[row] for row in rows], [ids[row] for row in rows])
+            for row, data in zip(rows, part, strict=True):
+                encoded[row] = data
+    return encoded

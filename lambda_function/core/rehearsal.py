@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lambda_function.core.bundle import GoldenRide, Manifest, ModelBundle, golden_columns
+from lambda_function.core.bundle import GoldenRide, Manifest, golden_columns
 from lambda_function.core.calibration import Calibration, CalibrationTable, ride_cells
 from lambda_function.core.events import DURATION_DECIMALS, Prediction, decode_prediction
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.intervals import IntervalTables
-from lambda_function.core.processor import process
+from lambda_function.core.processor import ModelFrom, process
 from lambda_function.core.records import KinesisRecord
 
 _MARK = "rehearsal"
@@ -29,12 +29,16 @@ TOLERANCE_MINUTES = 0.5 * 10**-DURATION_DECIMALS + 1e-9
 """Half of the rounding step of a published prediction, plus `bundle.PARITY_MINUTES`; golden minutes are not rounded."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """A version's answer: its model's served version, the predictions as it would publish them, and the rejects."""
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version's answer: its model's served version, the predictions as it would publish them, and the rejects.
+
+    In a split, the champion predicts the golden rides. The candidate has loaded, and with that predicted its own.
+    """
 
     model_version: str
     predictions: tuple[str, ...]
     rejects: tuple[str, ...]
+    candidate_version: str | None = None
 
 
 def is_rehearsal(event: Mapping[str, Any]) -> bool:
@@ -42,11 +46,12 @@ def is_rehearsal(event: Mapping[str, Any]) -> bool:
     return event.get(_MARK) is True
 
 
-def rehearse(records: Sequence[KinesisRecord], model: ModelBundle) -> dict[str, Any]:
+def rehearse(records: Sequence[KinesisRecord], models: ModelFrom) -> dict[str, Any]:
     """Predict as for the stream and return an `Answer` as JSON values."""
-    batch = process(records, model)
+    batch = process(records, models.model)
     answer = Answer(
-        model_version=model.served_version,
+        model_version=models.model.served_version,
+        candidate_version=models.candidate_version,
         predictions=tuple(data.decode() for _, data in batch.entries),
         rejects=tuple(f"{reject.sequence_number}: {reject.detail}" for _, reject in batch.rejects),
     )

@@ -82,6 +82,9 @@ def calibrated(seed: int = 1, as_of: str = AS_OF) -> str:
     return f"{version(seed)}+{as_of}"
 
 
+EVERY = [one for seed in (1, 2) for one in (version(seed), calibrated(seed), calibrated(seed, LATER))]
+
+
 def publish(bucket: Bucket, seed: int) -> None:
     """Promote the small bundle of a seed."""
     gate(bucket, seed, against=next(n for n in (1, 2, 3) if version(n) == state_of(bucket).model_version))
@@ -193,19 +196,24 @@ def test_promotion_of_the_version_that_is_calibrated_changes_nothing(bucket: Buc
 # Rollback -------------------------------------------------------------------------------------------------------------
 
 
-def test_rollback_withdraws_the_served_version_and_takes_the_earlier_versions_latest_calibration(
+def test_rollback_withdraws_the_model_with_all_its_calibrations_and_takes_the_earlier_models_latest_one(
     bucket: Bucket,
 ) -> None:
     calibrate(bucket)
     calibrate(bucket, as_of=LATER)
     publish(bucket, 2)
-    calibrate(bucket, seed=2)
     begins = state_of(bucket).segments[0].effective_from
+    calibrate(bucket, seed=2)
+    calibrate(bucket, seed=2, as_of=LATER)
+    # THEN the good version serves from the beginning of the bad model's first segment
     moved = rollback(bucket, "stable", version(1))
-    assert served(bucket) == [calibrated(as_of=LATER), version(2), calibrated(as_of=LATER), calibrated(), version(1)]
-    assert (moved.now.withdrawn, moved.now.segments[0].effective_from) == (calibrated(2), begins)
-    assert withdrawn_versions(bucket, "stable") == {calibrated(2)}
-    assert read_history(bucket, "stable")[-1].withdrawn == calibrated(2)
+    assert served(bucket) == [calibrated(as_of=LATER), calibrated(as_of=LATER), calibrated(), version(1)]
+    assert (moved.now.withdrawn, moved.now.segments[0].effective_from) == (version(2), begins)
+    withdrawn = withdrawn_versions(bucket, "stable")
+    assert {version(2), calibrated(2), calibrated(2, LATER)} == {one for one in EVERY if one in withdrawn}
+    assert read_history(bucket, "stable")[-1].withdrawn == version(2)
+    # AND an older rollback, which names one calibration, withdrew that alone
+    assert not msgspec.structs.replace(moved.now, withdrawn=calibrated(2)).has_withdrawn(version(2))
 
 
 def test_rollback_to_a_version_without_a_calibration_serves_the_model_alone(bucket: Bucket) -> None:
@@ -266,9 +274,8 @@ def test_version_before_is_a_model_that_was_not_withdrawn(bucket: Bucket) -> Non
     calibrate(bucket, seed=2)
     calibrate(bucket, seed=2, as_of=LATER)
     assert version_before(bucket, "stable") == version(1)
-    # GIVEN the second model is withdrawn: an earlier calibration of it is still in the channel
+    # GIVEN the second model is withdrawn
     rollback(bucket, "stable", version(1))
-    assert calibrated(2) in served(bucket)
     publish(bucket, 3)
     assert version_before(bucket, "stable") == version(1)
     # WHEN it is promoted after all
@@ -302,7 +309,7 @@ def test_stop_puts_the_model_alone_in_place_of_the_newest_segment(bucket: Bucket
         "ada",
     )
     assert moved.now.segments[0].effective_from == begins
-    assert withdrawn_versions(bucket, "stable") == {calibrated(as_of=LATER)}
+    assert [one for one in EVERY if one in withdrawn_versions(bucket, "stable")] == [calibrated(as_of=LATER)]
     assert not stop_calibration(bucket, "stable").has_moved
 
 
@@ -452,9 +459,11 @@ def test_rollbacks_to_later_and_later_calibrations_are_no_calibrations_in_a_row(
     last = [Moves(one, one) for one in history[-3:]]
     assert [one.first.why for one in last] == ["rollback", "rollback", "calibration"]
     assert list(read_moves(bucket, "stable")[-3:]) == last
-    assert withdrawn_versions(bucket, "stable") == {version(2), calibrated()}
+    withdrawn = withdrawn_versions(bucket, "stable")
+    assert [one for one in EVERY if one in withdrawn] == [calibrated(), version(2), calibrated(2), calibrated(2, LATER)]
     from_s = aware_time(history[-2].moved_at).timestamp() + ACTIVATION_DELAY_S
-    assert withdrawn_versions(bucket, "stable", from_s=from_s) == {calibrated()}
+    later = withdrawn_versions(bucket, "stable", from_s=from_s)
+    assert [one for one in EVERY if one in later] == [calibrated()]
 
 
 def test_history_after_an_entry_is_read_without_the_entries_before(bucket: Bucket) -> None:
@@ -511,7 +520,7 @@ def test_any_moves_keep_the_promises_of_channels_and_of_their_history(acts: list
         if name == "restore":
             assert now.withdrawn == before.withdrawn
         elif now.withdrawn and now != before:
-            assert before.segments[0].served_version == now.withdrawn
+            assert now.has_withdrawn(before.segments[0].served_version)
     history = read_history(bucket, "stable")
     moves = read_moves(bucket, "stable")
     assert history[-1].served_version == state_of(bucket).served_version

@@ -13,7 +13,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -32,7 +34,18 @@ from training.errors import BucketError, UserError, bucket_address
 from training.registry.bucket import Bucket
 
 Why = Literal[
-    "promote", "rollback", "publish", "force", "restore", "calibration", "calibration off", "restore, calibration off"
+    "promote",
+    "rollback",
+    "publish",
+    "force",
+    "restore",
+    "calibration",
+    "calibration off",
+    "restore, calibration off",
+    "split",
+    "split ended",
+    "split, calibration off",
+    "split ended, calibration off",
 ]
 """The kind of move that led to a state."""
 
@@ -156,17 +169,45 @@ def served_versions(bucket: Bucket, stored: StoredChannel) -> frozenset[str]:
     return frozenset((*(found[2] for found in parsed if found), *present))
 
 
-def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: float = math.inf) -> frozenset[str]:
-    """Return the served versions that a move took out of a segment while they may have served records of a time.
+def came_in_at_s(bucket: Bucket, stored: StoredChannel) -> float:
+    """Return from when a channel's newest model has been its newest without a break, in seconds since the epoch.
+
+    That is the beginning of the segment with which it came in last: by a promotion, or by a rollback to it.
+    """
+    state = stored.state
+    assert state is not None  # noqa: S101 - its caller has checked
+    keys = sorted(key for key in _keys(bucket, stored.channel) if _KEY.fullmatch(key))
+    with_it = takewhile(lambda key: f"-{state.model_version}" in key, reversed(keys))
+    first = list(with_it)[-1:]
+    entry = _read_entries(bucket, stored.channel, first).get(first[0]) if first else None
+    return (entry or state).segments[0].effective_from_s
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The served versions that moves took out of segments: ``version in withdrawn``."""
+
+    moves: tuple[Channel, ...] = ()
+
+    def __contains__(self, version: object) -> bool:
+        """Return whether one of the moves took out a served version."""
+        return any(isinstance(version, str) and move.has_withdrawn(version) for move in self.moves)
+
+
+def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: float = math.inf) -> Withdrawn:
+    """Return the versions that a move took out of a segment while they may have served records of a time.
 
     The records are those that arrived from `from_s` to `to_s`, in seconds since the epoch. After the move itself, the
     withdrawn version serves for at most `ACTIVATION_DELAY_S`, until the functions have read the channel.
     """
     earliest = datetime.fromtimestamp(max(0.0, from_s - ACTIVATION_DELAY_S), UTC)
-    return frozenset(
-        state.withdrawn
-        for state in _states_since(bucket, channel, earliest)
-        if state.withdrawn and state.segments[0].effective_from_s < to_s
+    return Withdrawn(
+        tuple(
+            state
+            for state in _states_since(bucket, channel, earliest)
+            if state.withdrawn
+            and aware_time(state.withdrawn_from or state.segments[0].effective_from).timestamp() < to_s
+        )
     )
 
 
@@ -290,6 +331,8 @@ def entry_facts(entry: HistoryEntry) -> dict[str, Any]:
     first = {"channel": entry.channel, "model_version": entry.model_version}
     first["effective_from"] = entry.segments[0].effective_from
     segments = facts.pop("segments")
+    for name in ("also_withdrawn", "withdrawn_from"):
+        del facts[name]
     return {**first, **facts, **withdrawn_facts(entry), "segments": segments}
 
 

@@ -1,9 +1,9 @@
 """Store bundles and move channels. Every move of a channel goes through this module; a rollback is a move too.
 
 A promotion adds a segment that begins after the activation delay, so that every running function has read the channel
-before a record belongs to it. A calibration adds a segment of the same model. A rollback puts a good version into the
-newest segment, from the segment's own beginning: records that come again get the good version. Stopping the calibration
-does so with the model alone.
+before a record belongs to it. So do a calibration of the same model, a split, and its end. A rollback puts a good
+version into the bad one's segments, from their own beginning: records that come again get the good version. Stopping
+the calibration does so with the model alone.
 """
 
 import getpass
@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+
+import msgspec
 
 from lambda_function.core.bundle import MANIFEST, bundle_key, sha256
 from lambda_function.core.calibration import (
@@ -26,7 +28,7 @@ from lambda_function.core.channel import (
     ACTIVATION_DELAY_S,
     BEGINNING,
     MAX_SEGMENTS,
-    Arm,
+    N_BUCKETS,
     CalibrationRef,
     Channel,
     Segment,
@@ -46,6 +48,7 @@ from training.registry.channel_history import (
     StoredChannel,
     Why,
     append_entry,
+    came_in_at_s,
     has_entry,
     is_lost,
     last_entry,
@@ -54,6 +57,16 @@ from training.registry.channel_history import (
     read_moves,
     served_versions,
     time_text,
+)
+from training.registry.segments import (
+    NextState,
+    Target,
+    alone,
+    serve_the_same,
+    split,
+    take_out,
+    target_of,
+    with_calibrations,
 )
 from training.registry.signing import Signer, check_signed, store_signature
 from training.registry.versions import read_calibration, read_stored, read_verdict
@@ -139,8 +152,8 @@ def move_channel(
         UserError: The channel is lost and has a history, this machine's clock is wrong, or the move took so long that
             functions may have read it too late; the channel has moved then.
     """
-    arm = Arm(model_version, manifest_sha256)
-    return _add_segment(bucket, read_channel(bucket, channel), arm, why, mover, activation_delay_s).now
+    target = Target(model_version, manifest_sha256)
+    return _add_segment(bucket, read_channel(bucket, channel), target, why, mover, activation_delay_s).now
 
 
 def promote(
@@ -157,7 +170,7 @@ def promote(
 
     `activation_delay_s` is the time that the functions which follow the channel may need to read it. `force` ignores
     the gate, for FORCED_CHANNEL only. With a signer, the version must have its key's signature: the key that the
-    channel's functions trust. The default mover is `this_mover`.
+    channel's functions trust. The default mover is `this_mover`. A split ends: an arm's version keeps its calibration.
 
     Raises:
         NoSuchVersionError: The bucket holds no such version.
@@ -177,7 +190,100 @@ def promote(
     if signer:
         check_signed(bucket, bundle, signer)
     why: Why = "force" if force else "promote"
-    return _add_segment(bucket, stored, Arm(model_version, bundle.manifest_sha256), why, mover, activation_delay_s)
+    target = Target(model_version, bundle.manifest_sha256)
+    return _add_segment(bucket, stored, target, why, mover, activation_delay_s)
+
+
+def split_channel(  # noqa: PLR0913 - what `promote` takes, and the split's share and salt
+    bucket: Bucket,
+    channel: str,
+    candidate: str,
+    share: float,
+    salt: str,
+    *,
+    signer: Signer | None = None,
+    mover: Mover | None = None,
+    activation_delay_s: float = ACTIVATION_DELAY_S,
+) -> Moved:
+    """Let a candidate serve a share of the rides beside the channel's model, or a larger share than before.
+
+    The segment begins as one of `promote` does, and the candidate needs what a version needs there. A ride's bucket
+    depends on the salt and its id: so a ride that the candidate serves stays with it while the share grows. Do nothing
+    if the candidate has this share already.
+
+    Args:
+        bucket: The stack's bucket.
+        channel: Its newest version is the champion.
+        candidate: A stored version.
+        share: Of the rides, in steps of 1/10,000, above 0 and below 1.
+        salt: The experiment's. It stays the same while the share grows.
+        signer: As in `promote`.
+        mover: As in `promote`.
+        activation_delay_s: As in `promote`.
+
+    Raises:
+        NoSuchVersionError: The bucket holds no such version.
+        BundleError: The function would not serve the version.
+        UserError: The channel holds nothing or the candidate, is split with another version or salt, or has a larger
+            share of this one, or as in `promote`.
+        BucketError: As in `promote`.
+        KmsError: KMS did not check the signature.
+    """
+    n_buckets = round(share * N_BUCKETS)
+    if not 0 < n_buckets < N_BUCKETS:
+        raise UserError(f"a share of {share:g} is not between 0.0001 and 0.9999", "promote a version for all rides")
+    bundle = read_stored(bucket, candidate)
+    stored = read_channel(bucket, channel)
+    state = _state_of(bucket, stored, "cannot be split")
+    newest = state.segments[0]
+    if newest.model_version == candidate:
+        raise UserError(f"{channel} holds {candidate} already", "split it with another version")
+    if newest.candidate:
+        _check_grows(channel, newest, candidate, n_buckets, salt)
+    _check_gated(bucket, stored, candidate)
+    if signer:
+        check_signed(bucket, bundle, signer)
+    target = target_of(newest, candidate) or Target(candidate, bundle.manifest_sha256)
+    why: Why = "split, calibration off" if state.calibration_is_off else "split"
+    return _add(bucket, stored, split(newest, target, n_buckets, salt), why, mover, activation_delay_s)
+
+
+def _check_grows(channel: str, newest: Segment, candidate: str, n_buckets: int, salt: str) -> None:
+    """Check that a split goes on from the newest segment's."""
+    arm = newest.candidate
+    assert arm is not None  # noqa: S101 - it is a split
+    if (arm.model_version, newest.salt) != (candidate, salt):
+        problem = f"{channel} is split between {newest.model_version} and {arm.model_version} already"
+        raise UserError(problem, "end that split before another begins")
+    if n_buckets < arm.buckets[1]:
+        problem = (
+            f"{candidate} serves {arm.buckets[1] / N_BUCKETS:.2%} of the rides of {channel}, and a share only grows"
+        )
+        raise UserError(problem, "end the split, and begin another with a new salt")
+
+
+def end_split(
+    bucket: Bucket,
+    channel: str,
+    *,
+    mover: Mover | None = None,
+    activation_delay_s: float = ACTIVATION_DELAY_S,
+) -> Moved:
+    """Let a channel's champion serve all rides again that arrive after the activation delay.
+
+    Its calibration stays. Do nothing if the channel is not split. `rollback` to the champion acts at once instead, and
+    on the rides that the candidate has served.
+
+    Raises:
+        UserError: The channel holds nothing or is lost, or as in `promote`.
+        BucketError: Somebody else moved the channel first.
+    """
+    stored = read_channel(bucket, channel)
+    state = _state_of(bucket, stored, "has no split")
+    champion = target_of(state.segments[0], state.model_version)
+    assert champion is not None  # noqa: S101 - the newest segment has it
+    why: Why = "split ended, calibration off" if state.calibration_is_off else "split ended"
+    return _add(bucket, stored, alone(BEGINNING, champion), why, mover, activation_delay_s)
 
 
 def rollback(
@@ -185,8 +291,12 @@ def rollback(
 ) -> Moved:
     """Put a version that a channel has held before in place of the newest one. Do nothing if it is the newest.
 
-    It serves from the beginning of the newest segment, as soon as the functions read the channel, with the calibration
-    that it had in its newest earlier segment.
+    It serves as soon as the functions read the channel, from the beginning of the segment with which the bad model came
+    in, and with the calibration that it had in its newest earlier segment. The bad model's calibrations go too, and its
+    arms in the split before: `segments.take_out` says what becomes of that. A rollback of a split channel to its
+    champion takes the candidate out.
+
+    Back to an earlier calibration of the same model, it replaces the newest segment only: the others are good.
 
     `version` may be the beginning of exactly one such version, or the served version of an earlier segment, with its
     calibration's hour. It needs no verdict, because it has served. It may have served without a signature, so the
@@ -202,75 +312,110 @@ def rollback(
     name, as_of = split_version(version)
     found = _held_version(bucket, stored, name)
     state = stored.state
-    if state and (version == state.served_version or (as_of is None and found == state.model_version)):
+    if state and _is_newest(state, found, as_of):
         return Moved(channel, state, has_moved=False)
     bundle = read_stored(bucket, found)
     if signer:
         check_signed(bucket, bundle, signer)
     if state is None:
         raise LostChannelError(bucket, channel)
-    newest, *older = state.segments
-    calibration = _held_calibration(bucket, stored, found, as_of)
-    good = Segment(newest.effective_from, (Arm(found, bundle.manifest_sha256),), calibration)
-    return _move(bucket, stored, (good, *older), "rollback", mover or this_mover(), withdrawn=newest.served_version)
+    newest = target_of(state.segments[0], found)
+    calibration = newest.calibration if newest and not as_of else _held_calibration(bucket, stored, found, as_of)
+    good = Target(found, bundle.manifest_sha256, calibration)
+    if found == state.model_version:
+        back = _back_to_calibration(state, good)
+    else:
+        back = take_out(state.segments, state.model_version, good, came_in_at_s(bucket, stored))
+    return _move(bucket, stored, back, "rollback", mover or this_mover())
+
+
+def _is_newest(state: Channel, model_version: str, as_of: str | None) -> bool:
+    """Return whether a channel serves all rides by a version already; without an hour, by a model."""
+    if state.segments[0].candidate:
+        return False
+    return (model_version, as_of or state.segments[0].as_of) == (state.model_version, state.segments[0].as_of)
+
+
+def _back_to_calibration(state: Channel, good: Target) -> NextState:
+    """Return the segments of a rollback of a split to its champion, to an earlier calibration of it, or both."""
+    newest = state.segments[0]
+    back = NextState(state.segments, withdrawn_from=newest.effective_from)
+    if newest.candidate:
+        back = take_out(state.segments, newest.candidate.model_version, good)
+    if newest.calibration_of(newest.arm) == good.calibration:
+        return back
+    first, *older = back.segments
+    older = older if first.effective_from == newest.effective_from else [first, *older]
+    served = alone(newest.effective_from, good)
+    return back._replace(segments=(served, *older), withdrawn=(newest.served_version, *back.withdrawn))
 
 
 def calibrate_channel(
     bucket: Bucket,
     channel: str,
-    calibration: bytes,
-    *,
+    *calibrations: bytes,
     mover: Mover | None = None,
     activation_delay_s: float = ACTIVATION_DELAY_S,
     resume: bool = False,
 ) -> Moved:
-    """Store a calibration and add a segment with it for the model that a channel holds.
+    """Store calibrations and add a segment with them for the model that a channel holds; in a split for either arm.
 
-    The segment begins as one of `promote` does. `resume` ends the effect of `stop_calibration`. Do nothing if the
-    newest segment has this calibration already.
+    The segment begins as one of `promote` does. An arm without a new calibration keeps its own. `resume` ends the
+    effect of `stop_calibration`. Do nothing if the newest segment has these calibrations already.
 
     Raises:
-        CalibrationError: The function would not serve the calibration.
+        CalibrationError: The function would not serve a calibration.
         UserError: The channel holds another model, none or a later calibration, its calibration was stopped, or as in
             `promote`.
-        BucketError: The bucket holds other bytes under the calibration's name, or somebody else moved the channel
+        BucketError: The bucket holds other bytes under a calibration's name, or somebody else moved the channel
             first.
     """
-    decoded = decode_calibration(calibration)
+    decoded = {one.model_version: (one.as_of, data) for data in calibrations for one in (decode_calibration(data),)}
     stored = read_channel(bucket, channel)
     state = stored.state
-    if state is None or state.model_version != decoded.model_version:
-        problem = f"{channel} holds {stored.model_version or 'nothing'}, and not {decoded.model_version}"
-        raise UserError(f"{problem}, which was to be calibrated", "calibrate the model that it holds")
-    if state.calibration_is_off and not resume:
-        problem = f"the calibration of {channel} was stopped by {state.moved_by or 'somebody'} at {state.moved_at}"
-        raise UserError(problem, "start it again with `ridecast models calibrate --resume`")
-    newest = state.segments[0]
-    if newest.calibration and newest.calibration.as_of > decoded.as_of:
-        problem = f"{channel} holds {newest.served_version}, a later calibration than {decoded.as_of}"
-        raise UserError(problem, "go back to an earlier one with `ridecast models rollback`")
-    if state.withdrawn == served_version(decoded.model_version, decoded.as_of) and not resume:
-        problem = (
-            f"{state.withdrawn} was withdrawn from {channel} by {state.moved_by or 'somebody'} at {state.moved_at}"
-        )
-        raise UserError(
-            problem, "calibrate with later rides, or use it again with `ridecast models calibrate --resume`"
-        )
-    key = calibration_key(decoded.model_version, decoded.as_of)
-    if bucket.write_once(key, calibration) != calibration:
-        raise BucketError(bucket.name, key, "holds other bytes already, and a calibration is never changed")
-    reference = CalibrationRef(decoded.as_of, sha256(calibration))
+    for model_version, (as_of, _) in decoded.items():
+        _check_follows(stored, model_version, as_of, resume=resume)
+    assert state is not None  # noqa: S101 - as was checked
+    references: dict[str, CalibrationRef | None] = {}
+    for model_version, (as_of, data) in decoded.items():
+        key = calibration_key(model_version, as_of)
+        if bucket.write_once(key, data) != data:
+            raise BucketError(bucket.name, key, "holds other bytes already, and a calibration is never changed")
+        references[model_version] = CalibrationRef(as_of, sha256(data))
+    new = with_calibrations(state.segments[0], references)
     try:
-        return _add_segment(bucket, stored, newest.arm, CALIBRATION, mover, activation_delay_s, reference)
+        return _add(bucket, stored, new, CALIBRATION, mover, activation_delay_s)
     except BucketError:
         now = read_channel(bucket, channel).state
-        if now is None or (now.segments[0].arm, now.segments[0].calibration) != (newest.arm, reference):
+        if now is None or not serve_the_same(now.segments[0], new):
             raise
         return Moved(channel, now, has_moved=False)  # two calibrations at once, which have learned the same
 
 
+def _check_follows(stored: StoredChannel, model_version: str, as_of: str, *, resume: bool) -> None:
+    """Check that a channel may move to a calibration from what it holds."""
+    channel, state = stored.channel, stored.state
+    held = target_of(state.segments[0], model_version) if state else None
+    if state is None or held is None:
+        problem = f"{channel} holds {stored.model_version or 'nothing'}, and not {model_version}"
+        raise UserError(f"{problem}, which was to be calibrated", "calibrate the model that it holds")
+    if state.calibration_is_off and not resume:
+        problem = f"the calibration of {channel} was stopped by {state.moved_by or 'somebody'} at {state.moved_at}"
+        raise UserError(problem, "start it again with `ridecast models calibrate --resume`")
+    if held.calibration and held.calibration.as_of > as_of:
+        served = served_version(model_version, held.calibration.as_of)
+        problem = f"{channel} holds {served}, a later calibration than {as_of}"
+        raise UserError(problem, "go back to an earlier one with `ridecast models rollback`")
+    served = served_version(model_version, as_of)
+    if state.has_withdrawn(served) and not resume:
+        problem = f"{served} was withdrawn from {channel} by {state.moved_by or 'somebody'} at {state.moved_at}"
+        raise UserError(
+            problem, "calibrate with later rides, or use it again with `ridecast models calibrate --resume`"
+        )
+
+
 def stop_calibration(bucket: Bucket, channel: str, mover: Mover | None = None) -> Moved:
-    """Put a channel's model without its calibration in place of the newest segment.
+    """Put a channel's model, in a split both, without calibration in place of the newest segment.
 
     It serves from that segment's beginning, as soon as the functions read the channel. No calibration follows until the
     next promotion or rollback, or until `calibrate_channel` is called with `resume`.
@@ -280,17 +425,14 @@ def stop_calibration(bucket: Bucket, channel: str, mover: Mover | None = None) -
         BucketError: Somebody else moved the channel first.
     """
     stored = read_channel(bucket, channel)
-    state = stored.state
-    if state is None:
-        if is_lost(bucket, stored):
-            raise LostChannelError(bucket, channel)
-        raise UserError(f"{channel} holds nothing, so it has no calibration", "release a model first")
+    state = _state_of(bucket, stored, "has no calibration")
     if state.calibration_is_off:
         return Moved(channel, state, has_moved=False)
     newest, *older = state.segments
-    plain = Segment(newest.effective_from, newest.arms)
-    withdrawn = newest.served_version if newest.calibration else None
-    return _move(bucket, stored, (plain, *older), "calibration off", mover or this_mover(), withdrawn=withdrawn)
+    plain = with_calibrations(newest, dict.fromkeys(arm.model_version for arm in newest.arms))
+    versions = tuple(version for version in newest.served_versions if "+" in version)
+    plain_state = NextState((plain, *older), versions, newest.effective_from)
+    return _move(bucket, stored, plain_state, "calibration off", mover or this_mover())
 
 
 def restore(bucket: Bucket, channel: str, mover: Mover | None = None) -> Channel:
@@ -316,21 +458,22 @@ def restore(bucket: Bucket, channel: str, mover: Mover | None = None) -> Channel
     why: Why = "restore, calibration off" if last.calibration_is_off else "restore"
     mover = mover or this_mover()
     # What was withdrawn stays so: else the next scheduled calibration would bring it back.
-    return _move(bucket, stored, last.segments, why, mover, withdrawn=last.withdrawn, after=last).now
+    again = NextState(last.segments, last.all_withdrawn, last.withdrawn_from)
+    return _move(bucket, stored, again, why, mover, after=last).now
 
 
 def version_before(bucket: Bucket, channel: str) -> str:
     """Return the model version that a channel held before its newest one, without versions that were withdrawn.
 
+    That of a split is its champion.
+
     Raises:
         UserError: It held none, or is lost.
     """
     stored = read_channel(bucket, channel)
-    if is_lost(bucket, stored):
-        raise LostChannelError(bucket, channel)
-    state = stored.state
-    if state is None:
-        raise UserError(f"{channel} holds nothing, so it cannot be rolled back", "promote a version instead")
+    state = _state_of(bucket, stored, "cannot be rolled back")
+    if state.segments[0].candidate:
+        return state.model_version
     moves = read_moves(bucket, channel)
     held = [segment.model_version for segment in state.segments]
     held += [one.first.model_version for one in reversed(moves)]
@@ -339,35 +482,42 @@ def version_before(bucket: Bucket, channel: str) -> str:
     if before:
         return before
     problem = f"{channel} has held nothing before {state.model_version}, so it cannot be rolled back"
-    calibrated = state.segments[0].calibration
+    calibrated = state.segments[0].as_of
     hint = "stop its calibration with `ridecast models calibrate --off`, or " if calibrated else ""
     raise UserError(problem, f"{hint}promote a version instead")
+
+
+def _state_of(bucket: Bucket, stored: StoredChannel, so_it: str) -> Channel:
+    """Return a channel's state; `so_it` ends the sentence of the error for one that holds nothing."""
+    if stored.state:
+        return stored.state
+    if is_lost(bucket, stored):
+        raise LostChannelError(bucket, stored.channel)
+    raise UserError(f"{stored.channel} holds nothing, so it {so_it}", "release a model first")
 
 
 def _withdrawn_models(moves: Iterable[Moves]) -> set[str]:
     """Return the models that a rollback to another one has withdrawn, and to which the channel has not come back."""
     withdrawn: set[str] = set()
     for one in moves:
-        withdrawn.discard(one.first.model_version)
-        model_version, _ = split_version(one.first.withdrawn or one.first.model_version)
-        if model_version != one.first.model_version:
-            withdrawn.add(model_version)
+        models = {split_version(version)[0] for version in one.first.all_withdrawn}
+        withdrawn = (withdrawn | models) - {one.first.model_version}
     return withdrawn
 
 
 def _held_calibration(
     bucket: Bucket, stored: StoredChannel, model_version: str, as_of: str | None
 ) -> CalibrationRef | None:
-    """Return the calibration to roll back to: that of an hour, else of the model's newest earlier segment.
+    """Return the calibration to roll back to: that of an hour, else of the newest segment that has the model.
 
-    None if the earlier segment has none, or if its object cannot serve: a rollback needs a model that does.
+    None if the segment has none, or if its object cannot serve: a rollback needs a model that does.
 
     Raises:
         UserError: No segment has the calibration of this hour.
         CalibrationError: Its object cannot serve.
     """
-    older = stored.state.segments[1:] if stored.state else ()
-    of_model = [segment.calibration for segment in older if segment.model_version == model_version]
+    segments = stored.state.segments if stored.state else ()
+    of_model = [one.calibration for segment in segments if (one := target_of(segment, model_version))]
     if as_of:
         of_model = [one for one in of_model if one and one.as_of == as_of]
         if not of_model:
@@ -421,20 +571,24 @@ def not_gated(bucket: Bucket, model_version: str, channel: str, champion: str | 
 
 
 def _add_segment(
-    bucket: Bucket,
-    stored: StoredChannel,
-    arm: Arm,
-    why: Why,
-    mover: Mover | None,
-    activation_delay_s: float,
-    calibration: CalibrationRef | None = None,
+    bucket: Bucket, stored: StoredChannel, target: Target, why: Why, mover: Mover | None, activation_delay_s: float
 ) -> Moved:
-    """Let an arm serve what arrives after the delay; all records, if it is the channel's first.
+    """Let a model serve all that arrives after the delay. One that the newest segment has keeps its calibration."""
+    held = target_of(stored.state.segments[0], target.model_version) if stored.state else None
+    if held and held.manifest_sha256 == target.manifest_sha256:
+        target = held
+    return _add(bucket, stored, alone(BEGINNING, target), why, mover, activation_delay_s)
 
-    Without a calibration, a channel that holds the arm does not move, whatever its calibration.
+
+def _add(
+    bucket: Bucket, stored: StoredChannel, segment: Segment, why: Why, mover: Mover | None, activation_delay_s: float
+) -> Moved:
+    """Let a segment serve what arrives after the delay, whatever its beginning; all records, if it is the first.
+
+    A channel whose newest segment serves the same does not move.
     """
     old = stored.state
-    if old and old.segments[0].arm == arm and calibration in (None, old.segments[0].calibration):
+    if old and serve_the_same(old.segments[0], segment):
         append_entry(bucket, stored.channel, old)
         return Moved(stored.channel, old, has_moved=False)
     if mover is None:
@@ -444,11 +598,12 @@ def _add_segment(
         # Unless somebody else has just made the first move: then this one is refused below.
         if served_versions(bucket, stored) and read_channel(bucket, stored.channel).state is None:
             raise LostChannelError(bucket, stored.channel)
-        return _move(bucket, stored, (Segment(BEGINNING, (arm,)),), why, mover)
+        return _move(bucket, stored, NextState((segment,)), why, mover)
     earliest = aware_time(old.segments[0].effective_from) + timedelta(microseconds=1)
     started = mover.clock()
     begins = max(started + timedelta(seconds=activation_delay_s), earliest)
-    moved = _move(bucket, stored, (Segment(time_text(begins), (arm,), calibration), *old.segments), why, mover)
+    new = msgspec.structs.replace(segment, effective_from=time_text(begins))
+    moved = _move(bucket, stored, NextState((new, *old.segments)), why, mover)
     took_s = (mover.clock() - started).total_seconds()
     if took_s > MAX_CLOCK_DIFFERENCE_S:
         raise _late(moved, took_s)
@@ -475,21 +630,23 @@ def _check_clock(stored: StoredChannel) -> None:
 def _move(
     bucket: Bucket,
     stored: StoredChannel,
-    segments: tuple[Segment, ...],
+    next_state: NextState,
     why: Why,
     mover: Mover,
     *,
-    withdrawn: str | None = None,
     after: Channel | None = None,
 ) -> Moved:
-    """Replace the state that was read by one with these segments. `after` is the state before, if it was not read."""
+    """Replace the state that was read by the next one. `after` is the state before, if it was not read."""
     channel, old = stored.channel, stored.state
     if old:
         append_entry(bucket, channel, old)  # before it is replaced: see channel_history.py
     now = mover.clock()
+    segments, withdrawn, from_ = next_state
     new = Channel(
         segments=_trim(segments, now),
-        withdrawn=withdrawn,
+        withdrawn=withdrawn[0] if withdrawn else None,
+        also_withdrawn=withdrawn[1:],
+        withdrawn_from=None if from_ == segments[0].effective_from else from_,
         moved_at=next_time(now, old or after),
         moved_by=mover.name,
         why=why,

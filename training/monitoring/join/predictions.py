@@ -1,7 +1,7 @@
 """The archived predictions of an hour's rides: one a ride, and what else was predicted for it."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -83,7 +83,7 @@ class Predictions:
         self.n_repeated += 1
         same.at_s = min(same.at_s, new.at_s)
 
-    def choices(self, withdrawn: Collection[str]) -> dict[str, Choice]:
+    def choices(self, withdrawn: Container[str]) -> dict[str, Choice]:
         """Return the choice for each id with predictions that differ.
 
         It is the first of a version that was not withdrawn, else the first. Two predictions of one version always
@@ -103,10 +103,10 @@ def id_of_prediction(data: bytes) -> str:
         return ""
 
 
-def _choose(predictions: list[ArchivedPrediction], withdrawn: Collection[str]) -> Choice:
+def _choose(predictions: list[ArchivedPrediction], withdrawn: Container[str]) -> Choice:
     standing = [one for one in predictions if one.model_version not in withdrawn]
     versions = {one.model_version for one in predictions}
-    n_standing = len(versions.difference(withdrawn))
+    n_standing = len({one.model_version for one in standing})
     chosen = min(standing or predictions, key=_rank)
     return Choice(chosen, len(versions) < len(predictions) or n_standing > 1)
 
