@@ -2,10 +2,7 @@
 
 import json
 import random
-import threading
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,9 +15,9 @@ from lambda_function.core.channel import BEGINNING, Channel, channel_key
 from tests.builders import small_bundle
 from tests.builders_channels import move as move_to
 from tests.builders_channels import new_bucket
-from tests.builders_failed import ProcessEnd
 from tests.fakes import BUCKET, FakeS3, point_channel
-from tests.outcomes import DENIED, NO_ANSWER, SERVICE_DOWN, S3Outcome
+from tests.kits.actors import Actor, interleave
+from tests.outcomes import DENIED, SERVICE_DOWN, S3Outcome
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
@@ -38,7 +35,6 @@ VERSIONS = [f"green-2021-01-{digit * 12}" for digit in "abc"]
 SHA256 = "ab" * 32
 NOW = datetime(2026, 11, 21, 22, tzinfo=UTC)
 KEY = channel_key("stable")
-FAULTS = ("end before", "end after", "lost answer", "resent", "refused")
 
 
 def mover(name: str = "ada@laptop", now: datetime = NOW) -> Mover:
@@ -69,65 +65,6 @@ class RecordingS3(FakeS3):
         return answer
 
 
-@dataclass
-class Actor:
-    """A process that runs from one S3 call to the next on request, with random faults."""
-
-    job: Callable[[Bucket], None]
-    s3: RecordingS3
-    rng: random.Random
-    fault_share: float
-    is_done: bool = False
-    failure: BaseException | None = None
-    _go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    _paused: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    def start(self) -> None:
-        """Start, and wait for the first step."""
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def step(self) -> None:
-        """Run to the next call, or to the end."""
-        self._go.release()
-        self._paused.acquire()
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self.s3, name)
-        return lambda **request: self._call(lambda: method(**request))
-
-    def _run(self) -> None:
-        self._go.acquire()
-        try:
-            self.job(Bucket(self, BUCKET, n_threads=1))  # so that each run repeats
-        except ProcessEnd:
-            pass
-        except BaseException as failure:  # noqa: BLE001 - raised again by the test's own thread
-            self.failure = failure
-        self.is_done = True
-        self._paused.release()
-
-    def _call(self, call: Callable[[], Any]) -> Any:
-        self._pause()
-        fault = self.rng.choice(FAULTS) if self.rng.random() < self.fault_share else ""
-        if fault == "end before":
-            raise ProcessEnd
-        if fault == "refused":
-            raise SERVICE_DOWN
-        answer = call()
-        if fault == "resent":  # the answer was lost, and the client has sent it again by itself
-            self._pause()
-            answer = call()
-        if fault == "end after":
-            raise ProcessEnd
-        if fault == "lost answer":
-            raise NO_ANSWER
-        return answer
-
-    def _pause(self) -> None:
-        self._paused.release()
-        self._go.acquire()
-
-
 class Race:
     """Two movers and a reader at the same time on one channel, with stopped clocks."""
 
@@ -141,13 +78,7 @@ class Race:
 
     def run(self) -> None:
         """Let one after the other make a call, in random order, until all have ended."""
-        for actor in self._actors:
-            actor.start()
-        while alive := [actor for actor in self._actors if not actor.is_done]:
-            self._rng.choice(alive).step()
-        for actor in self._actors:
-            if actor.failure:
-                raise actor.failure
+        interleave(self._actors, self._rng)
 
     def _move(self, bucket: Bucket, name: str) -> None:
         for number in range(3):

@@ -240,6 +240,20 @@ def read_history(bucket: Bucket, channel: str, after: str = "", n_most: int | No
     return tuple(by_key[key] for key in keys)
 
 
+def read_arrivals(bucket: Bucket, channel: str, model_version: str, after: str = "") -> tuple[HistoryEntry, ...]:
+    """Read the moves that brought a channel from another model to this one, oldest first. Reads few other entries.
+
+    Only the moves after `after` are looked at, as in `read_history`.
+    """
+    present = _present_entry(bucket, channel, after)
+    keys = sorted({*_keys(bucket, channel, after), *present})
+    models = [found[2] if (found := _KEY.fullmatch(key)) else "" for key in keys]
+    befores = ["", *models[:-1]]
+    arrivals = [key for n, key in enumerate(keys) if models[n] == model_version != befores[n]]
+    by_key = present | _read_entries(bucket, channel, (key for key in arrivals if key not in present))
+    return tuple(by_key[key] for key in arrivals)
+
+
 def read_last_move(bucket: Bucket, channel: str) -> tuple[HistoryEntry, ...]:
     """Read the move that led to a channel's present state, as `read_history`; none of a channel that is lost."""
     return tuple(_present_entry(bucket, channel).values())

@@ -158,7 +158,7 @@ def move_channel(
 
 def promote(
     bucket: Bucket,
-    channel: str,
+    channel: str | StoredChannel,
     model_version: str,
     *,
     force: bool = False,
@@ -171,6 +171,8 @@ def promote(
     `activation_delay_s` is the time that the functions which follow the channel may need to read it. `force` ignores
     the gate, for FORCED_CHANNEL only. With a signer, the version must have its key's signature: the key that the
     channel's functions trust. The default mover is `this_mover`. A split ends: an arm's version keeps its calibration.
+    `channel` is a name, or the channel as the caller has read and judged it: then the move is refused if somebody has
+    moved it since.
 
     Raises:
         NoSuchVersionError: The bucket holds no such version.
@@ -181,10 +183,11 @@ def promote(
         BucketError: Somebody else moved it first, or the version does not have the key's signature.
         KmsError: KMS did not check the signature.
     """
-    if force and channel != FORCED_CHANNEL:
-        raise UserError(f"{channel} takes no version by force, only {FORCED_CHANNEL} does", "leave out --force")
+    name = channel.channel if isinstance(channel, StoredChannel) else channel
+    if force and name != FORCED_CHANNEL:
+        raise UserError(f"{name} takes no version by force, only {FORCED_CHANNEL} does", "leave out --force")
     bundle = read_stored(bucket, model_version)
-    stored = read_channel(bucket, channel)
+    stored = _read(bucket, channel)
     if not force:
         _check_gated(bucket, stored, model_version)
     if signer:
@@ -287,7 +290,12 @@ def end_split(
 
 
 def rollback(
-    bucket: Bucket, channel: str, version: str, *, signer: Signer | None = None, mover: Mover | None = None
+    bucket: Bucket,
+    channel: str | StoredChannel,
+    version: str,
+    *,
+    signer: Signer | None = None,
+    mover: Mover | None = None,
 ) -> Moved:
     """Put a version that a channel has held before in place of the newest one. Do nothing if it is the newest.
 
@@ -300,7 +308,7 @@ def rollback(
 
     `version` may be the beginning of exactly one such version, or the served version of an earlier segment, with its
     calibration's hour. It needs no verdict, because it has served. It may have served without a signature, so the
-    signature is checked as in `promote`.
+    signature is checked as in `promote`. `channel` is as there.
 
     Raises:
         UserError: The channel has held no such version, or several, or is lost.
@@ -308,7 +316,8 @@ def rollback(
         BucketError: Somebody else moved the channel first, or the version does not have the key's signature.
         KmsError: KMS did not check the signature.
     """
-    stored = read_channel(bucket, channel)
+    stored = _read(bucket, channel)
+    channel = stored.channel
     name, as_of = split_version(version)
     found = _held_version(bucket, stored, name)
     state = stored.state
@@ -348,6 +357,10 @@ def _back_to_calibration(state: Channel, good: Target) -> NextState:
     older = older if first.effective_from == newest.effective_from else [first, *older]
     served = alone(newest.effective_from, good)
     return back._replace(segments=(served, *older), withdrawn=(newest.served_version, *back.withdrawn))
+
+
+def _read(bucket: Bucket, channel: str | StoredChannel) -> StoredChannel:
+    return channel if isinstance(channel, StoredChannel) else read_channel(bucket, channel)
 
 
 def calibrate_channel(
