@@ -14,7 +14,15 @@ from tests.builders_monitored import BEFORE, monitored_bundle
 from tests.fakes import BUCKET, FakeS3
 from training.data.rides import Rides
 from training.experiments.advance import Advanced, AdvanceOptions, advance_experiments
-from training.experiments.experiment import Experiment, ExperimentOptions, read_experiment, start_experiment
+from training.experiments.experiment import (
+    Experiment,
+    ExperimentDay,
+    ExperimentOptions,
+    Loss,
+    read_experiment,
+    start_experiment,
+)
+from training.experiments.verdict import Rules
 from training.model.bundle import ExportedBundle
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.hours import Hour, hour_of_key
@@ -119,3 +127,30 @@ def squared_error(hours: Sequence[LabelledHour], minutes_of: Callable[[LabelledH
         counts = (duration >= 1) & (duration <= 60)
         total += float(((minutes_of(hour) - duration)[counts] ** 2).sum())
     return total
+
+
+def experiment_of(gains: Sequence[float], **changes: Any) -> Experiment:
+    """Return an experiment whose candidate's squared errors were lower by these percentages, a day each."""
+    days = tuple(
+        ExperimentDay(FIRST_DAY + timedelta(days=number), (Loss(400, 6400.0), Loss(400, 64.0 * (100 - gain))))
+        for number, gain in enumerate(gains)
+    )
+    facts: dict[str, Any] = {
+        "name": NAME,
+        "mode": "shadow",
+        "channel": "stable",
+        "champion": "green-2026-06-0123456789ab",
+        "candidates": ("green-2026-07-abcdef123456",),
+        "calibration_mode": CalibrationMode.DAILY,
+        "rules": Rules(),
+        "started_at": "2026-08-02T12:00:00+00:00",
+        "started_by": "ada",
+        "first_day": FIRST_DAY,
+        "days": days,
+    }
+    return Experiment(**{**facts, **changes})
+
+
+def decided_experiment() -> Experiment:
+    """Return an experiment whose candidate is better."""
+    return experiment_of([8.0, 9, 7, 8, 10, 6, 8, 9])

@@ -25,7 +25,7 @@ FIGURES_S_PER_MILLION = 2.8
 TICK_S_PER_MILLION = 1.9
 """CPU seconds of learning from a million rides: `python -m tests.bench.live_calibration --cost 1000000`."""
 
-N_METRICS = 12
+N_METRICS = 15
 """Of the monitor, at most."""
 
 _RUNS_AN_HOUR = 4

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from moto.events.models import EventPattern
 
 from infra.stack.template import TEMPLATE, read_template
 from tests.builders_channels import bucket_of_three
+from tests.builders_experiments import decided_experiment
 from tests.builders_status import monitor_status
+from training.experiments.announce import answer_event
+from training.experiments.experiment import answers_of
 from training.monitoring.monitor.events import SOURCE, channel_moves, state_changes
 from training.monitoring.monitor.status import Event
 
@@ -27,7 +31,12 @@ def events() -> dict[str, dict[str, Any]]:
         state_changes(None, monitor_status(), "ridecast"),
         channel_moves(bucket_of_three(), {}, "ridecast").events,
     )
-    return {event.detail_type: as_received(event) for event in (first, move)}
+    experiment = decided_experiment()
+    (answer,) = (
+        answer_event(experiment, name, verdict, "ridecast", datetime(2026, 11, 29, tzinfo=UTC))
+        for name, verdict in answers_of(experiment).items()
+    )
+    return {event.detail_type: as_received(event) for event in (first, move, answer)}
 
 
 def as_received(event: Event) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def test_table_has_each_kind_of_event_with_its_fields(events: dict[str, dict[str
     documented = {kind: set(re.findall(r"`(\w+)`", names)) for kind, names in TABLE.items()}
 
     assert documented == {kind: event["detail"].keys() - {"event_id"} for kind, event in events.items()}
-    assert "Both have an `event_id`" in TEXT
+    assert "All have an `event_id`" in TEXT
 
 
 def test_rule_gets_the_events_of_its_stack_alone(path: Path, events: dict[str, dict[str, Any]]) -> None:

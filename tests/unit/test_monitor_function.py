@@ -1,7 +1,7 @@
 """The function that monitors: what it returns, logs and counts, and what a failing step does."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -9,18 +9,21 @@ import pytest
 
 from infra.operate.cost_monitor import N_METRICS
 from lambda_function.errors import ConfigurationError
-from tests.builders_monitored import DAY, MonitoredStack
+from tests.builders_monitored import DAY, MonitoredStack, monitored_bundle
 from tests.builders_status import monitor_status
 from tests.fakes import BUCKET, FakeClock, FakeContext
 from tests.fakes_kms import FakeKms
 from tests.outcomes import DENIED, SERVICE_DOWN
 from training.errors import BucketError
+from training.experiments.announce import EXPERIMENT_ANSWER
+from training.experiments.experiment import ExperimentOptions, start_experiment
 from training.functions.monitor import MonitorHandler, StepsFailedError, build_monitor
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.monitor.monitor import MonitorRun
 from training.monitoring.new_york_days import hours_of_day
+from training.registry.channels import Mover, store_bundle
 
 ENVIRONMENT = {"BUCKET": BUCKET, "MODEL_CHANNEL": "stable", "CALIBRATION_MODE": "off", "STACK_NAME": "ridecast"}
 _numbers = count()
@@ -47,7 +50,8 @@ def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], lis
 def test_a_run_returns_logs_and_counts_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
     stack = MonitoredStack()
     hours = stack.store_day(DAY, n_hours=2)
-    assert run(stack) == {"hours": [str(hours[0]), str(hours[1])], "days": 0, "left": 0, "stored": True}
+    names = [str(hours[0]), str(hours[1])]
+    assert run(stack) == {"hours": names, "days": 0, "left": 0, "stored": True, "experiments": {}}
     ((logged,), (counted,)) = lines(capsys)
     assert (logged["level"], logged["message"], logged["monitor"]["failures"]) == ("INFO", "monitor", [])
     assert logged["monitor"]["states"] == {"data": "unknown", "performance": "unknown"}
@@ -56,6 +60,52 @@ def test_a_run_returns_logs_and_counts_what_it_did(capsys: pytest.CaptureFixture
     assert (counted["DataAlarm"], counted["CalibrationFrozen"], counted["MonitorFailures"]) == ([0.0], [0.0], [0.0])
     assert counted["HoursWithoutJudgedRides"] == [(stack.now - hours[1].end).total_seconds() / 3600]
     assert len(counted.keys() - {"_aws", "service"}) == N_METRICS
+
+
+def with_an_experiment() -> MonitoredStack:
+    """A stack whose only candidate has an answer after one run: the budget is a day."""
+    stack = MonitoredStack()
+    candidate = monitored_bundle(2)
+    store_bundle(stack.bucket, candidate)
+    options = ExperimentOptions(name="trial", candidates=(candidate.model_version,), budget_days=1, first_look_days=1)
+    start_experiment(stack.bucket, options, Mover("ada", lambda: hours_of_day(DAY)[0].start))
+    stack.store_day(DAY)
+    return stack
+
+
+def test_a_run_advances_experiments_and_announces_an_answer_once(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = with_an_experiment()
+    assert run(stack)["experiments"] == {"trial": 1}
+    ((logged,), (counted,)) = lines(capsys)
+    (facts,) = logged["monitor"]["experiments"]
+    (answer,) = facts["answers"].values()
+    assert (facts["n_hours"], facts["new_days"], facts["n_events_sent"], answer) == (24, [str(DAY)], 1, "undecided")
+    assert [counted[name] for name in ("ExperimentsRunning", "ExperimentDays", "ExperimentAnswers")] == [[0], [1], [1]]
+    event = stack.bus.taken[-1]
+    assert (event["DetailType"], event["experiment"], event["answer"]) == (EXPERIMENT_ANSWER, "trial", "undecided")
+    assert event["text"].startswith("Stack ridecast, experiment trial: green-2021-01-")
+    n_taken = len(stack.bus.taken)
+    stack.now += timedelta(minutes=15)
+    assert run(stack)["experiments"] == {}
+    assert len(stack.bus.taken) == n_taken
+
+
+def test_an_answer_that_the_bus_does_not_take_is_sent_by_the_next_run() -> None:
+    stack = with_an_experiment()
+    stack.bus.script = [(), DENIED]
+    with pytest.raises(StepsFailedError, match=r"experiment trial \(EventBridge did not take 1 events"):
+        run(stack)
+    run(stack)
+    assert [one["answer"] for one in stack.bus.taken if one["DetailType"] == EXPERIMENT_ANSWER] == ["undecided"]
+
+
+def test_a_damaged_experiment_is_a_failed_step_and_the_others_are_done(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = with_an_experiment()
+    stack.s3.objects["experiments/bad.json"] = b"{"
+    with pytest.raises(StepsFailedError, match=r"experiment bad \(s3://.*/experiments/bad\.json is no experiment"):
+        run(stack)
+    ((logged,), _) = lines(capsys)
+    assert [one["new_days"] for one in logged["monitor"]["experiments"]] == [[], [str(DAY)]]
 
 
 def test_without_judged_rides_there_are_no_errors_to_count(capsys: pytest.CaptureFixture[str]) -> None:

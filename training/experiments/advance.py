@@ -16,16 +16,17 @@ import msgspec
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.errors import PredictorError
 from training.errors import BucketError, UserError
+from training.experiments.announce import announce_answers, unannounced
 from training.experiments.experiment import (
     Experiment,
     ExperimentDay,
     HourLosses,
     Loss,
     StoredExperiment,
+    answers_of,
     experiment_names,
     read_stored_experiment,
     save_experiment,
-    verdict_of,
 )
 from training.experiments.scoring import Replay, losses_of
 from training.experiments.verdict import Verdict
@@ -34,6 +35,7 @@ from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.hours import Hour
 from training.monitoring.join.skew import stored_models
 from training.monitoring.labelled_hour import DamagedLabelledError, LabelledHour, read_labelled_hour
+from training.monitoring.monitor.events import EventBus
 from training.monitoring.monitor.monitored_days import is_join_done, joined_hours
 from training.monitoring.new_york_days import day_end, day_of, first_hour, hours_of_day, is_final
 from training.monitoring.summary import DamagedSummaryError, load_summary
@@ -61,12 +63,16 @@ class AdvanceOptions:
         signer: If the stack serves signed models only.
         takes_early: Whether hours count that were joined before their horizon, as in a demo.
         time_left_s: Returns the seconds that are left.
+        bus: Takes an event for each new answer; without one, none are made.
+        stack: The stack's name, for events.
     """
 
     calibration_mode: CalibrationMode | None = None
     signer: Signer | None = None
     takes_early: bool = False
     time_left_s: Callable[[], float] = unlimited
+    bus: EventBus | None = None
+    stack: str = ""
 
 
 DEFAULT_OPTIONS = AdvanceOptions()
@@ -82,6 +88,7 @@ class Advanced:
         days: The days that were appended.
         n_left: Joined hours that are left to the next run, for want of time or of calibrations.
         answers: The verdicts of this run that are answers, by candidate.
+        n_sent: Events that EventBridge took.
         problem: What failed, if something did; the rest was done.
     """
 
@@ -91,6 +98,7 @@ class Advanced:
     days: tuple[date, ...] = ()
     n_left: int = 0
     answers: dict[str, Verdict] = field(default_factory=dict)
+    n_sent: int = 0
     problem: Exception | None = None
 
 
@@ -128,6 +136,7 @@ class _Work:
     n_hours: int = 0
     days: list[date] = field(default_factory=list)
     left: set[Hour] = field(default_factory=set)
+    n_sent: int = 0
     problem: Exception | None = None
     is_open: bool = True  # whether a candidate has no answer yet
 
@@ -193,17 +202,11 @@ class _Work:
 
     def done(self) -> Advanced:
         """Return what was done."""
-        before, now = answers_of(self.stored.experiment) if self.stored else {}, answers_of(self.experiment)
+        before = answers_of(self.stored.experiment) if self.stored else {}
+        now = answers_of(self.experiment) if self.experiment else {}
         new = {candidate: verdict for candidate, verdict in now.items() if candidate not in before}
-        return Advanced(self.name, self.experiment, self.n_hours, tuple(self.days), len(self.left), new, self.problem)
-
-
-def answers_of(experiment: Experiment | None) -> dict[str, Verdict]:
-    """Return the verdicts that are answers, by candidate."""
-    if experiment is None:
-        return {}
-    verdicts = {candidate: verdict_of(experiment, candidate) for candidate in experiment.candidates}
-    return {candidate: verdict for candidate, verdict in verdicts.items() if verdict.answer != "running"}
+        days, n_left = tuple(self.days), len(self.left)
+        return Advanced(self.name, self.experiment, self.n_hours, days, n_left, new, self.n_sent, self.problem)
 
 
 def _sum_losses(hours: Sequence[tuple[Loss, ...]], n_versions: int) -> tuple[Loss, ...]:
@@ -249,17 +252,20 @@ class _Run:
                 work.problem = work.problem or error
         for work in works:
             self._save(work)
+            self._announce(work)
         return tuple(work.done() for work in works)
 
     def _read(self, name: str) -> _Work | None:
-        """Return an experiment that is running or can't be read."""
+        """Return an experiment that is running, has an answer to announce, or can't be read."""
         try:
             stored = read_stored_experiment(self.bucket, name)
         except BucketError as error:
             return _Work(name, None, None, problem=error)
-        if stored is None or not stored.experiment.is_running:
+        if stored is None:
             return None
-        return _Work(name, stored, stored.experiment)
+        is_open = stored.experiment.is_running
+        is_due = is_open or (self.options.bus is not None and unannounced(stored.experiment))
+        return _Work(name, stored, stored.experiment, is_open=is_open) if is_due else None
 
     def _save(self, work: _Work) -> None:
         """Store what was done; if somebody else has stored the experiment, the next run goes on from that."""
@@ -271,6 +277,15 @@ class _Run:
             work.problem, is_saved = error, None
         if not is_saved:
             work.take_back()
+
+    def _announce(self, work: _Work) -> None:
+        """Send an event for each answer that is stored and was not announced."""
+        if self.options.bus is None or work.experiment is None:
+            return
+        try:
+            work.n_sent = announce_answers(self.bucket, work.experiment, self.options.bus, self.options.stack, self.now)
+        except UserError as error:
+            work.problem = work.problem or error
 
     def _score(self, works: Sequence[_Work]) -> None:
         """Score the joined hours that running experiments wait for, oldest first, and append their days."""

@@ -337,6 +337,12 @@ def verdict_of(experiment: Experiment, candidate: str) -> Verdict:
     return judge(tuple(_paired(experiment.days, place)), experiment.rules)
 
 
+def answers_of(experiment: Experiment) -> dict[str, Verdict]:
+    """Return the verdicts that are answers, by candidate."""
+    verdicts = {candidate: verdict_of(experiment, candidate) for candidate in experiment.candidates}
+    return {candidate: verdict for candidate, verdict in verdicts.items() if verdict.answer != "running"}
+
+
 def _paired(days: Iterable[ExperimentDay], place: int) -> Iterable[DayLosses]:
     for one in days:
         champion, candidate = one.losses[0], one.losses[place]

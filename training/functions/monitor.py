@@ -1,10 +1,11 @@
-"""The entry point of the monitor: figures, judgement, calibration, status and events, every 15 minutes.
+"""The entry point of the monitor: figures, judgement, calibration, status, events, experiments, every 15 minutes.
 
-A run stops adding figures when its time runs out; the next run does the rest.
+A run stops adding figures when its time runs out, and experiments get the time that is left; the next run does the
+rest.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -13,7 +14,8 @@ from lambda_function.aws.clients import make_events_client, make_kms_client, mak
 from lambda_function.aws.invocation import Context
 from lambda_function.aws.signature import KEY_ARN
 from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Stopwatch
-from training.errors import UserError
+from training.errors import BucketError, UserError
+from training.experiments.advance import Advanced, AdvanceOptions, advance_experiments
 from training.functions.join import S3_ATTEMPTS, S3_READ_TIMEOUT_S
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
@@ -31,8 +33,8 @@ def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
         context: Lambda's context.
 
     Returns:
-        ``hours`` and ``days`` added, ``left`` for the next run, and ``stored``: False if another run at the same time
-        stored its status first.
+        ``hours`` and ``days`` added, ``left`` for the next run, ``stored``: False if another run at the same time
+        stored its status first, and ``experiments``: the days that each running experiment got.
 
     Raises:
         StepsFailedError: Steps failed; the others were done, and their status is stored.
@@ -69,11 +71,11 @@ class MonitorHandler:
         del event
         stopwatch, now = self.stopwatch(), self.clock()
         try:
-            run = self._run(context)
+            run, experiments = self._run(context)
         except Exception as error:
             self.telemetry.failed(error)
             raise
-        self.telemetry.ran(run, now, stopwatch.ms())
+        self.telemetry.ran(run, now, stopwatch.ms(), experiments)
         if run.failures:
             raise StepsFailedError(run.failures) from run.failures[0].error
         return {
@@ -81,13 +83,30 @@ class MonitorHandler:
             "days": run.n_days,
             "left": run.n_left,
             "stored": bool(run.status),
+            "experiments": {one.name: len(one.days) for one in experiments},
         }
 
-    def _run(self, context: Context) -> MonitorRun:
+    def _run(self, context: Context) -> tuple[MonitorRun, tuple[Advanced, ...]]:
+        """Run the monitor, and then the experiments; what fails in these counts as a step of the run."""
+
         def time_left_s() -> float:
             return context.get_remaining_time_in_millis() / MILLISECONDS_PER_S
 
-        return run_monitor(self.bucket, self.options, self.bus, self.clock, time_left_s)
+        run = run_monitor(self.bucket, self.options, self.bus, self.clock, time_left_s)
+        options = AdvanceOptions(
+            calibration_mode=self.options.mode,
+            signer=self.options.signer,
+            takes_early=self.options.takes_early,
+            time_left_s=time_left_s,
+            bus=self.bus,
+            stack=self.options.stack,
+        )
+        try:
+            advanced = advance_experiments(self.bucket, run.joined, self.clock(), options)
+        except BucketError as error:
+            return replace(run, failures=(*run.failures, Failure("experiments", error))), ()
+        failed = tuple(Failure(f"experiment {one.name}", one.problem) for one in advanced if one.problem)
+        return replace(run, failures=(*run.failures, *failed)), advanced
 
 
 def build_monitor(

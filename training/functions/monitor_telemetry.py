@@ -1,11 +1,13 @@
 """Telemetry of the monitor: one structured log line and one set of metrics a run."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from lambda_function.aws.telemetry import FunctionTelemetry
+from training.experiments.advance import Advanced
 from training.monitoring.hours import Hour
 from training.monitoring.monitor.figures import merge_errors
 from training.monitoring.monitor.monitor import MonitorRun
@@ -22,13 +24,15 @@ class MonitorTelemetry(FunctionTelemetry):
 
     FAILED: ClassVar[str] = "MonitorFailures"
 
-    def ran(self, run: MonitorRun, now: datetime, run_ms: float) -> None:
+    def ran(self, run: MonitorRun, now: datetime, run_ms: float, experiments: Sequence[Advanced] = ()) -> None:
         """Write the log line and the metrics of a run; the line is a warning if a step failed."""
         log = self.logger.warning if run.failures else self.logger.info
-        log("monitor", extra={"monitor": _facts(run), "run_ms": round(run_ms)})
+        facts = {**_facts(run), "experiments": [_experiment_facts(one) for one in experiments]}
+        log("monitor", extra={"monitor": facts, "run_ms": round(run_ms)})
         metrics = self._metrics()
         metrics.add_metric(self.FAILED, MetricUnit.Count, len(run.failures))
         _add_errors(metrics, run)
+        _add_experiments(metrics, experiments)
         if run.status:
             _add_status(metrics, run.status, now)
         metrics.flush_metrics()
@@ -50,6 +54,24 @@ def _facts(run: MonitorRun) -> dict[str, object]:
         "missing": list(status.missing) if status else [],
         "failures": [f"{one.step}: {type(one.error).__name__}: {one.error}" for one in run.failures],
     }
+
+
+def _experiment_facts(one: Advanced) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "n_hours": one.n_hours,
+        "new_days": [str(day) for day in one.days],
+        "n_hours_left": one.n_left,
+        "answers": {candidate: verdict.answer for candidate, verdict in one.answers.items()},
+        "n_events_sent": one.n_sent,
+    }
+
+
+def _add_experiments(metrics: EphemeralMetrics, experiments: Sequence[Advanced]) -> None:
+    running = [one for one in experiments if one.experiment and one.experiment.is_running]
+    metrics.add_metric("ExperimentsRunning", MetricUnit.Count, len(running))
+    metrics.add_metric("ExperimentDays", MetricUnit.Count, sum(len(one.days) for one in experiments))
+    metrics.add_metric("ExperimentAnswers", MetricUnit.Count, sum(len(one.answers) for one in experiments))
 
 
 def _add_errors(metrics: EphemeralMetrics, run: MonitorRun) -> None:

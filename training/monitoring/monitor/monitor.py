@@ -98,6 +98,7 @@ class MonitorRun:
         n_days: The days that it added.
         n_left: Joined hours that it left to the next run, for want of time.
         n_sent: Events that EventBridge took.
+        joined: The hours of some weeks that calibrations may learn from.
     """
 
     status: MonitorStatus | None
@@ -106,6 +107,7 @@ class MonitorRun:
     n_left: int
     n_sent: int
     failures: tuple[Failure, ...]
+    joined: tuple[Hour, ...] = ()
 
 
 def unlimited() -> float:
@@ -152,6 +154,7 @@ class _Run:
     time_left_s: Callable[[], float]
     failures: list[Failure] = field(default_factory=list)
     hours: list[HourFigures] = field(default_factory=list)
+    joined: tuple[Hour, ...] = ()
     n_days: int = 0
     n_left: int = 0
 
@@ -174,7 +177,8 @@ class _Run:
         return self._done(left, len(status.pending) - len(sent.pending))
 
     def _done(self, status: MonitorStatus | None, n_sent: int = 0) -> MonitorRun:
-        return MonitorRun(status, tuple(self.hours), self.n_days, self.n_left, n_sent, tuple(self.failures))
+        failures = tuple(self.failures)
+        return MonitorRun(status, tuple(self.hours), self.n_days, self.n_left, n_sent, failures, self.joined)
 
     def _step(self, name: str, otherwise: T, do: Callable[[], T]) -> T:
         """Return what a step returns; `otherwise` if it fails."""
@@ -290,11 +294,12 @@ class _Run:
 
     def _calibrate(self) -> CalibrationStatus:
         options, now, reserved_s = self.options, self.now, self._reserved_s()
+        self.joined = tuple(self._joined_for_good())
         return calibrate_due(
             self.bucket,
             options.channel,
             options.mode,
-            self._joined_for_good(),
+            self.joined,
             Mover(MOVER, self.clock),
             now,
             CalibratorOptions(options.activation_delay_s, options.signer, lambda: self.time_left_s() > reserved_s),
