@@ -54,8 +54,9 @@ DEPLOYED = {
     "Bucket.Arn": f"arn:aws:s3:::{LONGEST_NAME}-bucket-1x2y3z",
     "Key.Arn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/0a1b",
     "ModelSigningKeyArn": f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/2c3d",
-    "Joiner.Arn": f"{_FUNCTION}-Joiner-1X2Y3Z",
-    "Monitor.Arn": f"{_FUNCTION}-Monitor-1X2Y3Z",
+    **{f"{name}.Arn": f"{_FUNCTION}-{name}-1X2Y3Z" for name in ("Joiner", "Monitor", "Looper", "Collector", "Trainer")},
+    "LooperAliaslive": f"{_FUNCTION}-Looper-1X2Y3Z:live",
+    "LoopFailures.Arn": f"arn:aws:sqs:{_OF_THE_ACCOUNT}:{LONGEST_NAME}-LoopFailures-1X2Y3Z",
     "ModelChannel": "stable",
     "RideOutcomes": LONGEST["RideOutcomesName"],
     "PreTraffic.Arn": f"{_FUNCTION}-PreTraffic-1X2Y3Z",
@@ -74,7 +75,9 @@ DEPLOYED = {
     "ServerlessDeploymentApplication": f"{LONGEST_NAME}-ServerlessDeploymentApplication-1X2Y3Z",
     **{
         f"{name}Logs.Arn": f"arn:aws:logs:{_OF_THE_ACCOUNT}:log-group:{LONGEST_NAME}-{name}Logs-1X2Y3Z:*"
-        for name in ("ApiFunction", "Archiver", "Joiner", "Monitor", "PreTraffic", "Predictor")
+        for name in (
+            *("ApiFunction", "Archiver", "Collector", "Joiner", "Looper", "Monitor", "PreTraffic", "Predictor", "Trainer"),
+        )
     },
 }
 """The references of template.yaml's roles, as CloudFormation names them."""
@@ -350,12 +353,12 @@ def test_each_wildcard_has_its_reason_beside_it() -> None:
 def calls_of_the_templates_roles() -> set[tuple[str, str, str]]:
     """Return role, action and ARN of everything that template.yaml allows."""
     deployed: dict[str, Any] = Stack().template["Resources"]
-    versions = [name for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Version"]
-    values = {**DEPLOYED, **dict.fromkeys(versions, f"{DEPLOYED['Predictor.Arn']}:7")}
+    versions = {name: one["Properties"] for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Version"}
+    values = {**DEPLOYED, **{name: f"{DEPLOYED[one['FunctionName']['Ref'] + '.Arn']}:7" for name, one in versions.items()}}
     return {
         (name, action, arn)
         for name, role in deployed.items()
-        if role["Type"] == "AWS::IAM::Role"
+        if role["Type"] in {"AWS::IAM::Role", "AWS::IAM::Policy"}
         for statement in (resolved(_either(one), values) for one in statements(role))
         for action in as_list(statement["Action"])
         for arn in as_list(statement["Resource"])

@@ -250,6 +250,12 @@ def test_only_records_expire_and_overwritten_objects_can_be_restored_for_90_days
             for prefix, days in (("archive/", "ArchiveDays"), ("late/", "ArchiveDays"), ("labelled/", "LabelledDays"))
         ),
         {
+            "Status": "Enabled",
+            "Prefix": "loop/rides/",  # personal data, and of use for a day at most
+            "ExpirationInDays": 7,
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+        },
+        {
             "Status": "Enabled",  # without a prefix: the whole bucket
             "NoncurrentVersionExpiration": {"NoncurrentDays": 90},
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},

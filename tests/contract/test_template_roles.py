@@ -37,7 +37,7 @@ MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
     ),
 )  # fmt: skip
 ARCHIVE, LATE, LABELLED, SUMMARIES = map(in_bucket, ("archive/*", "late/*", "labelled/*", "monitor/hours/*"))
-CALIBRATIONS = in_bucket("calibrations/*")
+CALIBRATIONS, EXPERIMENTS = in_bucket("calibrations/*"), in_bucket("experiments/*")
 READ_CALIBRATIONS = ("s3:GetObject", CALIBRATIONS)
 READ_MODELS = {
     ("s3:GetObject", MODELS),
@@ -93,7 +93,8 @@ ALLOWED = {
     "MonitorRole": {
         *READ_MODELS,
         READ_CALIBRATIONS,
-        *(("s3:GetObject", target) for target in (HISTORIES, LABELLED, in_bucket("monitor/*"))),
+        *(("s3:GetObject", target) for target in (HISTORIES, LABELLED, in_bucket("monitor/*"), EXPERIMENTS)),
+        ("s3:PutObject", EXPERIMENTS),
         *(
             ("s3:PutObject", in_bucket(path))
             for path in (

@@ -10,6 +10,10 @@ BY_PROPERTY: dict[str, dict[str, set[str]]] = {
         "Roles": {"iam:AttachRolePolicy", "iam:DetachRolePolicy"},
         "Users": {"iam:AttachUserPolicy", "iam:DetachUserPolicy"},
     },
+    "AWS::IAM::Policy": {
+        "Groups": {"iam:DeleteGroupPolicy", "iam:GetGroupPolicy", "iam:PutGroupPolicy"},
+        "Users": {"iam:DeleteUserPolicy", "iam:GetUserPolicy", "iam:PutUserPolicy"},
+    },
     "AWS::IAM::Role": {"ManagedPolicyArns": {"iam:AttachRolePolicy", "iam:DetachRolePolicy"}},
     "AWS::KMS::Key": {"Enabled": {"kms:DisableKey", "kms:EnableKey"}},
     "AWS::Kinesis::Stream": {
