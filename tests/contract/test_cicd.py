@@ -76,7 +76,17 @@ DEPLOYED = {
     **{
         f"{name}Logs.Arn": f"arn:aws:logs:{_OF_THE_ACCOUNT}:log-group:{LONGEST_NAME}-{name}Logs-1X2Y3Z:*"
         for name in (
-            *("ApiFunction", "Archiver", "Collector", "Joiner", "Looper", "Monitor", "PreTraffic", "Predictor", "Trainer"),
+            *(
+                "ApiFunction",
+                "Archiver",
+                "Collector",
+                "Joiner",
+                "Looper",
+                "Monitor",
+                "PreTraffic",
+                "Predictor",
+                "Trainer",
+            ),
         )
     },
 }
@@ -354,7 +364,10 @@ def calls_of_the_templates_roles() -> set[tuple[str, str, str]]:
     """Return role, action and ARN of everything that template.yaml allows."""
     deployed: dict[str, Any] = Stack().template["Resources"]
     versions = {name: one["Properties"] for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Version"}
-    values = {**DEPLOYED, **{name: f"{DEPLOYED[one['FunctionName']['Ref'] + '.Arn']}:7" for name, one in versions.items()}}
+    values = {
+        **DEPLOYED,
+        **{name: f"{DEPLOYED[one['FunctionName']['Ref'] + '.Arn']}:7" for name, one in versions.items()},
+    }
     return {
         (name, action, arn)
         for name, role in deployed.items()

@@ -88,7 +88,8 @@ ARNS: dict[str, dict[str, list[str]]] = {
     },
     "scheduler": {
         "schedule": [
-            f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/ridecast-dev-{name}" for name in ("join", "monitor", "loop")
+            f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/ridecast-dev-{name}"
+            for name in ("join", "monitor", "loop")
         ]
     },
     "sns": {"topic": [f"arn:aws:sns:{REGION}:{ACCOUNT}:ridecast-dev-AlarmTopic-1X2Y3Z"]},
