@@ -1,27 +1,23 @@
 """Builders of experiments: a bucket with a champion, candidates, and joined days of labelled rides."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lambda_function.core.features import feature_matrix
 from tests.builders import small_rides
 from tests.builders_labelled import labelled_hour, store_hour
 from tests.builders_monitored import BEFORE, monitored_bundle
 from tests.fakes import BUCKET, FakeS3
 from training.data.rides import Rides
 from training.experiments.advance import Advanced, AdvanceOptions, advance_experiments
-from training.experiments.experiment import (
-    Experiment,
-    ExperimentDay,
-    ExperimentOptions,
-    Loss,
-    read_experiment,
-    start_experiment,
-)
+from training.experiments.experiment import Experiment, ExperimentDay, Loss, read_experiment
+from training.experiments.start import ExperimentOptions, start_experiment
 from training.experiments.verdict import Rules
 from training.model.bundle import ExportedBundle
 from training.monitoring.calibration.status import CalibrationMode
@@ -30,7 +26,9 @@ from training.monitoring.labelled_hour import LabelledHour
 from training.monitoring.new_york_days import hours_of_day
 from training.monitoring.summary import FOLDER
 from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
 from training.registry.channels import Mover, move_channel, store_bundle
+from training.registry.versions import put_artifact, verdict_name
 
 FIRST_DAY = date(2026, 8, 3)
 """A Monday, the first day of the experiments here."""
@@ -69,6 +67,37 @@ class ExperimentStack:
         versions = tuple(bundle.model_version for bundle in self.candidates)
         given = {"candidates": versions, "calibration_mode": CalibrationMode.OFF, **options}
         return start_experiment(self.bucket, ExperimentOptions(name=name, **given), self.mover)
+
+    def start_split(self, share: float = 0.3, name: str = NAME) -> Experiment:
+        """Start a split, or let its share grow; the candidate has passed the gate."""
+        candidate = self.candidates[0].model_version
+        report = {
+            "model_version": candidate,
+            "against": self.champion.model_version,
+            "channel": "stable",
+            "passed": True,
+        }
+        put_artifact(self.bucket, candidate, verdict_name("stable"), msgspec.json.encode(report))
+        return self.start(name, mode="split", share=share)
+
+    def serve_day(self, day: date, n_hours: int | None = None, n_rides: int = 20) -> None:
+        """Store the joined hours of a day as the channel serves them: ids are whole numbers in a row over all days."""
+        state = read_channel(self.bucket, "stable").state
+        assert state
+        models = {one.model_version: one.model for one in (self.champion, *self.candidates)}
+        for place, hour in enumerate(hours_of_day(day)[:n_hours]):
+            rides = small_rides().take(slice(n_rides * place, n_rides * (place + 1)))
+            first_id = 1_000_000 * day.day + 1000 * place
+            versions = tuple(sorted(models))
+            segment = state.segment_at(hour.start_s)
+            chosen = [segment.arm_of(first_id + number).model_version for number in range(n_rides)]
+            made = labelled_hour(hour, self.champion.model, rides)
+            matrix = feature_matrix(made.rides)
+            minutes = {version: model.served_minutes(made.rides, matrix) for version, model in models.items()}
+            predicted = np.array([minutes[version][number] for number, version in enumerate(chosen)])
+            version = np.array([versions.index(one) for one in chosen], np.int64)
+            served = replace(made, predicted_minutes=predicted, version=version, versions=versions)
+            store_hour(self.bucket, served)
 
     def read(self, name: str = NAME) -> Experiment:
         """Return an experiment as it is stored."""

@@ -22,9 +22,9 @@ from training.experiments.experiment import (
     experiment_names,
     experiments,
     read_experiment,
-    stop_experiment,
     verdict_of,
 )
+from training.experiments.start import stop_experiment
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.hours import SECOND
 from training.monitoring.join.join import labelled_key

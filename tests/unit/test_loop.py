@@ -11,7 +11,8 @@ from tests.builders_channels import gate, move
 from tests.builders_loop import START, World, loop_bucket, trained, versions
 from tests.builders_status import group_status, monitor_status
 from training.errors import UserError
-from training.experiments.experiment import read_experiment, stop_experiment
+from training.experiments.experiment import read_experiment
+from training.experiments.start import stop_experiment
 from training.monitoring.calibration.status import CalibrationStatus
 from training.monitoring.monitor.status import STATUS_KEY, encode_status
 from training.registry.bucket import Bucket

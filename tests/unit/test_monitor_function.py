@@ -16,7 +16,7 @@ from tests.fakes_kms import FakeKms
 from tests.outcomes import DENIED, SERVICE_DOWN
 from training.errors import BucketError
 from training.experiments.announce import EXPERIMENT_ANSWER
-from training.experiments.experiment import ExperimentOptions, start_experiment
+from training.experiments.start import ExperimentOptions, start_experiment
 from training.functions.monitor import MonitorHandler, StepsFailedError, build_monitor
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings

@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 import msgspec
 
 from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.channel import Channel
 from lambda_function.errors import PredictorError
 from training.errors import BucketError, UserError
 from training.experiments.announce import announce_answers, unannounced
@@ -28,7 +29,7 @@ from training.experiments.experiment import (
     read_stored_experiment,
     save_experiment,
 )
-from training.experiments.scoring import Replay, losses_of
+from training.experiments.scoring import Replay, arm_losses_of, losses_of, share_of_hour
 from training.experiments.verdict import Verdict
 from training.monitoring.calibration.calibrator import CalibratorOptions
 from training.monitoring.calibration.status import CalibrationMode
@@ -40,6 +41,7 @@ from training.monitoring.monitor.monitored_days import is_join_done, joined_hour
 from training.monitoring.new_york_days import day_end, day_of, first_hour, hours_of_day, is_final
 from training.monitoring.summary import DamagedSummaryError, load_summary
 from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
 from training.registry.signing import Signer
 
 _RESERVED_S = 10.0  # to store what was done
@@ -164,9 +166,9 @@ class _Work:
         is_scored = any(one.hour == str(hour) for one in experiment.so_far)
         return self.next_day <= day_of(hour) < end and not is_scored
 
-    def add_hour(self, hour: Hour, losses: tuple[Loss, ...]) -> None:
+    def add_hour(self, hour: Hour, losses: tuple[Loss, ...], share: float | None = None) -> None:
         """Add the losses of an hour."""
-        so_far = sorted((*self.held.so_far, HourLosses(str(hour), losses)), key=lambda one: one.hour)
+        so_far = sorted((*self.held.so_far, HourLosses(str(hour), losses, share)), key=lambda one: one.hour)
         self.experiment = msgspec.structs.replace(self.held, so_far=tuple(so_far))
         self.left.discard(hour)
         self.n_hours += 1
@@ -180,7 +182,7 @@ class _Work:
             rest = tuple(one for one in experiment.so_far if one.hour not in names)
             missing = tuple(sorted(names.difference(one.hour for one in of_day)))
             losses = _sum_losses([one.losses for one in of_day], len(experiment.versions))
-            appended = (*experiment.days, ExperimentDay(day, losses, missing))
+            appended = (*experiment.days, ExperimentDay(day, losses, missing, _share_of(of_day)))
             self.experiment = msgspec.structs.replace(experiment, days=appended, so_far=rest)
             self.days.append(day)
             if not self.held.is_running:
@@ -207,6 +209,12 @@ class _Work:
         new = {candidate: verdict for candidate, verdict in now.items() if candidate not in before}
         days, n_left = tuple(self.days), len(self.left)
         return Advanced(self.name, self.experiment, self.n_hours, days, n_left, new, self.n_sent, self.problem)
+
+
+def _share_of(hours: Iterable[HourLosses]) -> float | None:
+    """Return the share of a split on a day; None if it was not the same in all hours that count."""
+    shares = {one.share for one in hours if one.share is not None}
+    return shares.pop() if len(shares) == 1 else None
 
 
 def _sum_losses(hours: Sequence[tuple[Loss, ...]], n_versions: int) -> tuple[Loss, ...]:
@@ -242,6 +250,7 @@ class _Run:
     now: datetime
     options: AdvanceOptions
     _replays: dict[tuple[str, CalibrationMode], Replay] = field(default_factory=dict)
+    _channels: dict[str, Channel | None] = field(default_factory=dict)
 
     def run(self) -> tuple[Advanced, ...]:
         works = [one for one in self.bucket.each(self._read, experiment_names(self.bucket)) if one]
@@ -313,7 +322,7 @@ class _Run:
         options = CalibratorOptions(signer=self.options.signer, has_time=time.has_time)
         load = stored_models(self.bucket, self.options.signer)
         for work in works:
-            for key in self._keys(work):
+            for key in self._keys(work) if work.held.mode == "shadow" else ():
                 if key not in self._replays:
                     self._replays[key] = Replay(self.bucket, *key, self.joined, self.now, load, options)
                 try:
@@ -344,14 +353,36 @@ class _Run:
                 work.left.discard(hour)
 
     def _add_losses(self, labelled: LabelledHour, works: Sequence[_Work]) -> None:
-        """Score each version once, and add the losses to the experiments."""
+        """Add the losses of an hour to experiments: of shadows by scoring each version once."""
+        for work in works:
+            if work.held.mode == "split":
+                self._add_arms(labelled, work)
         hour = labelled.hour
-        models = {work.name: self._models(work, hour) for work in works}
+        shadows = [work for work in works if work.held.mode == "shadow"]
+        models = {work.name: self._models(work, hour) for work in shadows}
         each = {model.served_version: model for some in models.values() for model in some}
         losses = dict(zip(each, losses_of(labelled, tuple(each.values())), strict=True))
-        for work in works:
+        for work in shadows:
             if models[work.name]:
                 work.add_hour(hour, tuple(losses[model.served_version] for model in models[work.name]))
+
+    def _add_arms(self, labelled: LabelledHour, work: _Work) -> None:
+        """Add the losses of the arms of a split; none of an hour that was not split as a whole."""
+        experiment = work.held
+        try:
+            state = self._channel(experiment.channel)
+        except BucketError as error:
+            work.problem = error
+            return
+        share = share_of_hour(state, experiment.salt, labelled.hour) if state else None
+        nothing = (Loss(0, 0.0),) * len(experiment.versions)
+        losses = arm_losses_of(labelled, experiment) if share is not None else nothing
+        work.add_hour(labelled.hour, losses, share)
+
+    def _channel(self, name: str) -> Channel | None:
+        if name not in self._channels:
+            self._channels[name] = read_channel(self.bucket, name).state
+        return self._channels[name]
 
     def _models(self, work: _Work, hour: Hour) -> list[ModelBundle]:
         """Return the models of an experiment as they score an hour; none if that can't be done now."""

@@ -1,27 +1,21 @@
-"""An experiment: candidates beside a champion on live rides, `experiments/<name>.json`. Start, read and stop it.
+"""An experiment: candidates beside a champion on live rides, `experiments/<name>.json`, and its verdicts.
 
 What is compared is pinned at the start: the versions, how they are calibrated, the rules of the verdict. Days are only
 ever appended. Writes are conditional on the object that was read, so of two writers one takes up the other's work.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, date
+from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from lambda_function.core.versions import Version
 from training.errors import BucketError, UserError
-from training.experiments.verdict import DayLosses, Rules, Verdict, judge
+from training.experiments.verdict import ArmLosses, DayLosses, Rules, Verdict, judge, judge_split
 from training.monitoring.calibration.status import CalibrationMode
-from training.monitoring.monitor.status import load_status
-from training.monitoring.new_york_days import day_of, first_whole_day, training_end
 from training.registry.bucket import Bucket
-from training.registry.channel_history import read_channel
-from training.registry.channels import Mover
-from training.registry.versions import read_manifest
 
 FOLDER = "experiments/"
 EXPERIMENT_FORMAT = 1
@@ -31,7 +25,7 @@ Mode = Literal["shadow", "split"]
 
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,99}\Z")]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _N_TRIES = 5
 
 
@@ -47,23 +41,32 @@ class Loss(msgspec.Struct, frozen=True):
     sum_squared_error: float
 
 
-class HourLosses(msgspec.Struct, frozen=True):
-    """The losses of an hour, the champion's first; the hour's day is not complete yet."""
+class HourLosses(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The losses of an hour, the champion's first; the hour's day is not complete yet.
+
+    Attributes:
+        share: The candidate's share of the rides in a split. Without it the hour was not split as a whole, or not with
+            one share, and has no losses.
+    """
 
     hour: str
     losses: tuple[Loss, ...]
+    share: float | None = None
 
 
-class ExperimentDay(msgspec.Struct, frozen=True):
+class ExperimentDay(msgspec.Struct, frozen=True, omit_defaults=True):
     """The losses of a day of New York, by arrival, the champion's first. It never changes.
 
     Attributes:
         missing_hours: Hours that were not joined two days after the day's end, or whose labelled rides are damaged.
+        share: The candidate's share of the rides in a split. Without it the share has grown on the day, and the day
+            does not count: the arms have rides of other hours.
     """
 
     day: date
     losses: tuple[Loss, ...]
     missing_hours: tuple[str, ...] = ()
+    share: float | None = None
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -80,8 +83,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         champion: The model version that candidates are compared with.
         calibration_mode: How often each version is calibrated when it is scored.
-        share: Of the rides that a candidate of a split serves; None for a shadow.
-        salt: Of the buckets of a split.
+        share: Of the rides that the candidate of a split was given last; None for a shadow.
+        salt: Of the buckets of a split; "" for a shadow.
         started_at: ISO 8601 in UTC.
         first_day: The first day that counts: it began after the start, and after the rides that a version has learned
             from.
@@ -117,40 +120,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     def is_running(self) -> bool:
         """Whether days are still added: nobody has stopped it, and a candidate has no answer yet."""
         return self.stopped is None and any(verdict_of(self, one).answer == "running" for one in self.candidates)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExperimentOptions:
-    """What an experiment is to compare.
-
-    Attributes:
-        name: Of the experiment; it is never used again.
-        candidates: Model versions.
-        mode: Shadow or split.
-        margin_percent: Of the champion's mean squared error: a smaller difference is none.
-        budget_days: After so many days there is an answer.
-        channel: Whose champion and calibration count.
-        champion: A model version. By default the channel's newest model.
-        first_look_days: No answer before so many days.
-        calibration_mode: By default the one that the monitor works with.
-    """
-
-    name: str
-    candidates: tuple[str, ...]
-    mode: Mode = "shadow"
-    margin_percent: float = Rules().margin_percent
-    budget_days: int = Rules().budget_days
-    channel: str = "stable"
-    champion: str | None = None
-    first_look_days: int = Rules().first_look_days
-    calibration_mode: CalibrationMode | None = None
-
-    @property
-    def rules(self) -> Rules:
-        """The rules of the verdict; UserError if they make no sense."""
-        return Rules(
-            margin_percent=self.margin_percent, budget_days=self.budget_days, first_look_days=self.first_look_days
-        )
 
 
 class StoredExperiment(NamedTuple):
@@ -247,7 +216,7 @@ def experiment_names(bucket: Bucket) -> tuple[str, ...]:
         BucketError: S3 fails.
     """
     names = (key.removeprefix(FOLDER).removesuffix(".json") for key in bucket.keys(FOLDER) if key.endswith(".json"))
-    return tuple(name for name in names if _NAME.fullmatch(name))
+    return tuple(name for name in names if NAME.fullmatch(name))
 
 
 def experiments(bucket: Bucket) -> tuple[Experiment, ...]:
@@ -259,46 +228,6 @@ def experiments(bucket: Bucket) -> tuple[Experiment, ...]:
     """
     found = bucket.each(lambda name: read_experiment(bucket, name), experiment_names(bucket))
     return tuple(sorted(filter(None, found), key=lambda one: (one.started_at, one.name)))
-
-
-def start_experiment(bucket: Bucket, options: ExperimentOptions, mover: Mover) -> Experiment:
-    """Start an experiment, and return it. One of the same name with the same options is returned as it is.
-
-    Args:
-        bucket: The stack's bucket.
-        options: What to compare.
-        mover: Who starts it, and the clock.
-
-    Raises:
-        NoSuchVersionError: The bucket holds no such version.
-        BundleError: The manifest of a version does not decode.
-        UserError: An option makes no sense, the channel holds no model, or an experiment of the name has other options.
-        BucketError: S3 fails, or the object of the name is no experiment.
-    """
-    _check_options(options)
-    found = read_experiment(bucket, options.name)
-    if found is None:
-        key, body = experiment_key(options.name), encode_experiment(_new(bucket, options, mover))
-        found = decode_experiment(bucket, key, bucket.write_once(key, body))
-    _check_same(found, options)
-    return found
-
-
-def stop_experiment(bucket: Bucket, name: str, mover: Mover, why: str) -> Experiment:
-    """Stop an experiment, and return it. One that is stopped already stays as it is.
-
-    Raises:
-        UserError: There is no such experiment.
-        BucketError: S3 fails, or the object is no experiment.
-    """
-
-    def stop(experiment: Experiment) -> Experiment:
-        if experiment.stopped:
-            return experiment
-        at = mover.clock().astimezone(UTC).isoformat(timespec="seconds")
-        return msgspec.structs.replace(experiment, stopped=Stopped(at, mover.name, why))
-
-    return change_experiment(bucket, name, stop)
 
 
 def change_experiment(bucket: Bucket, name: str, change: Callable[[Experiment], Experiment]) -> Experiment:
@@ -333,8 +262,10 @@ def verdict_of(experiment: Experiment, candidate: str) -> Verdict:
     Raises:
         ValueError: It is no candidate of the experiment.
     """
-    place = experiment.versions.index(candidate, 1)
-    return judge(tuple(_paired(experiment.days, place)), experiment.rules)
+    if experiment.mode == "split" and candidate in experiment.candidates:
+        days = experiment.days
+        return judge_split(tuple(map(_arms, days)), [one.share for one in days], experiment.rules)
+    return judge(paired_days(experiment, candidate), experiment.rules)
 
 
 def answers_of(experiment: Experiment) -> dict[str, Verdict]:
@@ -343,60 +274,22 @@ def answers_of(experiment: Experiment) -> dict[str, Verdict]:
     return {candidate: verdict for candidate, verdict in verdicts.items() if verdict.answer != "running"}
 
 
-def _paired(days: Iterable[ExperimentDay], place: int) -> Iterable[DayLosses]:
-    for one in days:
-        champion, candidate = one.losses[0], one.losses[place]
-        yield DayLosses(one.day, champion.n_rides, champion.sum_squared_error, candidate.sum_squared_error)
+def paired_days(experiment: Experiment, candidate: str) -> tuple[DayLosses, ...]:
+    """Return the losses by day of the champion and a candidate of a shadow, on the same rides.
 
-
-def _new(bucket: Bucket, options: ExperimentOptions, mover: Mover) -> Experiment:
-    now = mover.clock().astimezone(UTC)
-    champion = options.champion or _newest(bucket, options.channel)
-    if champion in options.candidates:
-        raise UserError(f"{champion} is the champion already", "name another candidate")
-    versions = (champion, *options.candidates)
-    ends = [training_end(read_manifest(bucket, version)) for version in versions]
-    return Experiment(
-        name=options.name,
-        mode=options.mode,
-        channel=options.channel,
-        champion=champion,
-        candidates=options.candidates,
-        calibration_mode=options.calibration_mode or _calibration_mode(bucket),
-        rules=options.rules,
-        started_at=now.isoformat(timespec="seconds"),
-        started_by=mover.name,
-        first_day=max(first_whole_day(now), *map(day_of, ends)),
+    Raises:
+        ValueError: It is no candidate of the experiment.
+    """
+    place = experiment.versions.index(candidate, 1)
+    return tuple(
+        DayLosses(one.day, one.losses[0].n_rides, one.losses[0].sum_squared_error, one.losses[place].sum_squared_error)
+        for one in experiment.days
     )
 
 
-def _newest(bucket: Bucket, channel: str) -> str:
-    state = read_channel(bucket, channel).state
-    if state is None:
-        raise UserError(f"{channel} holds no model to compare with", "release one, or name a champion")
-    return state.model_version
-
-
-def _calibration_mode(bucket: Bucket) -> CalibrationMode:
-    """Return how the channel's model is calibrated: as the monitor's status says, daily if there is none."""
-    status = load_status(bucket)
-    if status is None or status.calibration.state == "unknown":
-        return CalibrationMode.DAILY
-    return CalibrationMode.OFF if status.calibration.state == "off" else status.calibration.mode
-
-
-def _check_options(options: ExperimentOptions) -> None:
-    if not _NAME.fullmatch(options.name):
-        raise UserError(f"{options.name!r} is no name of an experiment", "use lower-case letters, digits, . - and _")
-    if not options.candidates or len(set(options.candidates)) < len(options.candidates):
-        raise UserError("an experiment needs one candidate or several different ones", "name each once")
-
-
-def _check_same(found: Experiment, options: ExperimentOptions) -> None:
-    """Check that an experiment is the one that is asked for."""
-    asked = (options.mode, options.channel, options.candidates, options.rules)
-    stored = (found.mode, found.channel, found.candidates, found.rules)
-    is_same = asked == stored and options.champion in {None, found.champion}
-    if not is_same or options.calibration_mode not in {None, found.calibration_mode}:
-        problem = f"there is an experiment {found.name} with other options, started at {found.started_at}"
-        raise UserError(problem, "give this one another name")
+def _arms(one: ExperimentDay) -> ArmLosses:
+    """Return the losses of the arms of a day; none if their shares have changed on it."""
+    champion, candidate = one.losses if one.share is not None else (Loss(0, 0.0), Loss(0, 0.0))
+    return ArmLosses(
+        one.day, champion.n_rides, champion.sum_squared_error, candidate.n_rides, candidate.sum_squared_error
+    )

@@ -12,9 +12,11 @@ from datetime import datetime
 import numpy as np
 
 from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.calibration import split_version
+from lambda_function.core.channel import N_BUCKETS, Channel
 from lambda_function.core.features import feature_matrix
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, take_columns
-from training.experiments.experiment import Loss
+from training.experiments.experiment import Experiment, Loss
 from training.monitoring.accuracy import exact_sum
 from training.monitoring.calibration.calibrator import REPLAY_DAYS, CalibratorOptions, tick_due
 from training.monitoring.calibration.states import CalibrationStates
@@ -28,6 +30,7 @@ SERVES_AFTER_HOURS = 4
 """From the end of a tick's hours until its state serves: the horizon of three hours, the runs of join and monitor, and
 the activation delay. Rides that arrive sooner get the state before."""
 
+_TINY_S = 1e-3  # arrival times have milliseconds
 _BLOCK_RIDES = 1 << 17  # 13 MB of features at a time
 
 Load = Callable[[str], ModelBundle]
@@ -50,6 +53,30 @@ def losses_of(hour: LabelledHour, models: Sequence[ModelBundle]) -> tuple[Loss, 
         for model, row in zip(models, errors, strict=True):
             row[start : start + len(block)] = model.served_minutes(rides, matrix) - duration[block]
     return tuple(Loss(len(rows), exact_sum(row * row)) for row in errors)
+
+
+def arm_losses_of(hour: LabelledHour, experiment: Experiment) -> tuple[Loss, ...]:
+    """Return the losses of the arms of a split: of what was served, each on its own rides.
+
+    Rides that another version served are in none. As for a shadow, an outcome of 1 to 60 minutes counts.
+    """
+    duration = hour.duration_minutes
+    counts = (duration >= MIN_DURATION_MINUTES) & (duration <= MAX_DURATION_MINUTES)
+    models = [split_version(version)[0] for version in hour.versions]
+    found: list[Loss] = []
+    for model_version in experiment.versions:
+        served = [place for place, model in enumerate(models) if model == model_version]
+        rows = counts & np.isin(hour.version, served)
+        error = hour.predicted_minutes[rows] - duration[rows]
+        found.append(Loss(len(error), exact_sum(error * error)))
+    return tuple(found)
+
+
+def share_of_hour(channel: Channel, salt: str, hour: Hour) -> float | None:
+    """Return the candidate's share of the rides of an hour in a split; None if the hour was not split so as a whole."""
+    segments = channel.segments_of((hour.start_s, (hour + 1).start_s - _TINY_S))
+    shares = {one.candidate.buckets[1] / N_BUCKETS for one in segments if one.candidate and one.salt == salt}
+    return shares.pop() if len(shares) == 1 and all(one.salt == salt for one in segments) else None
 
 
 @dataclass(slots=True)

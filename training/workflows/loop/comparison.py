@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from training.experiments.experiment import (
-    ExperimentOptions,
-    read_experiment,
-    start_experiment,
-    stop_experiment,
-    verdict_of,
-)
+from training.experiments.experiment import read_experiment, verdict_of
+from training.experiments.start import ExperimentOptions, start_experiment, stop_experiment
 from training.experiments.verdict import Verdict
 from training.registry.channels import Mover
 from training.workflows.loop.options import LoopParts

@@ -3,7 +3,8 @@
 import msgspec
 
 from training.errors import UserError
-from training.experiments.experiment import read_experiment, stop_experiment
+from training.experiments.experiment import read_experiment
+from training.experiments.start import stop_experiment
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 from training.workflows.loop.comparison import experiment_names
