@@ -44,7 +44,7 @@ and urllib3 through while a body is read, and a proxy's page or half a header gi
 AWS_ERRORS = (ClientError, *NO_USABLE_ANSWER)
 """What a client raises when AWS refuses, does not answer, or answers what can't be read."""
 
-_SERVICES = ["events", "kinesis", "kms", "s3", "sqs"]
+_SERVICES = ["events", "kinesis", "kms", "lambda", "s3", "sqs"]
 
 
 def make_clients() -> tuple[Any, Any]:
@@ -75,6 +75,11 @@ def make_kms_client(region: str) -> Any:
 def make_events_client() -> Any:
     """Make an EventBridge client, for the monitor: what it can't send, its next run sends."""
     return _session().create_client("events", config=_patient())
+
+
+def make_lambda_client(read_timeout_s: float, n_attempts: int) -> Any:
+    """Make a Lambda client, for functions that work for a durable function."""
+    return _session().create_client("lambda", config=_patient(read_timeout_s, n_attempts))
 
 
 def make_sqs_client() -> Any:

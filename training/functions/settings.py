@@ -80,6 +80,20 @@ class MonitorSettings(CommonSettings):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(CommonSettings):
+    """The settings of the trainer."""
+
+    model_signing_key: str = ""  # ARN of the KMS key that bundles must be signed with; "" if no signature is needed
+
+    @classmethod
+    def _read(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            **super()._read(environment),
+            "model_signing_key": read_key_arn(environment, "MODEL_SIGNING_KEY"),
+        }
+
+
 def _calibration_mode(text: str) -> CalibrationMode:
     if not text:
         return CalibrationMode.DAILY

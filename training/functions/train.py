@@ -1,0 +1,57 @@
+"""The entry point of the trainer: collected rides in, a stored model and the gate's verdict out."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from lambda_function.aws.clients import make_kms_client, make_lambda_client, make_s3_client
+from lambda_function.aws.invocation import Context
+from lambda_function.aws.signature import KEY_ARN
+from training.functions.callbacks import Callbacks, LambdaCallbacks
+from training.functions.settings import TrainSettings
+from training.functions.work import ATTEMPTS, CALLBACK_ATTEMPTS, CALLBACK_READ_TIMEOUT_S, READ_TIMEOUT_S, TrainTelemetry, Worker
+from training.registry.bucket import Bucket
+from training.registry.signing import Signer
+from training.workflows.loop.requests import Trained, TrainRequest
+
+
+def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Train on the rides of a request, and answer by its callback.
+
+    Args:
+        event: A `TrainRequest`.
+        context: Lambda's context.
+
+    Returns:
+        The answer, a `Trained`, or ``error`` and ``reason``.
+
+    Raises:
+        CallbackError: The answer was not sent.
+    """
+    return _cold_start()(event, context)
+
+
+def build_trainer(
+    settings: TrainSettings, s3: Any, callbacks: Callbacks, make_kms: Callable[[str], Any] = make_kms_client
+) -> Worker[TrainRequest]:
+    """Build the handler around its clients. `make_kms` makes a KMS client of a region, for signed models only."""
+    bucket = Bucket(s3, settings.bucket)
+    key = KEY_ARN.fullmatch(settings.model_signing_key)
+    signer = Signer(make_kms(key["region"]), settings.model_signing_key) if key else None
+    telemetry = TrainTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level)
+
+    def train(request: TrainRequest) -> Trained:
+        # scikit-learn takes seconds to import: a cold start has ten in all, and the work has fifteen minutes.
+        from training.workflows.retrain import retrain  # noqa: PLC0415
+
+        return retrain(bucket, request, signer, telemetry.step)
+
+    return Worker(TrainRequest, train, callbacks, telemetry)
+
+
+@cache
+def _cold_start() -> Worker[TrainRequest]:
+    """Read the settings and build the clients, once per execution environment."""
+    s3 = make_s3_client(READ_TIMEOUT_S, ATTEMPTS)
+    callbacks = LambdaCallbacks(make_lambda_client(CALLBACK_READ_TIMEOUT_S, CALLBACK_ATTEMPTS))
+    return build_trainer(TrainSettings.from_env(), s3, callbacks)
