@@ -19,19 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.stack.strip import strip
 from infra.stack.template import FUNCTION_TYPE, ROOT, TEMPLATE, read_template
 from infra.stack.tools import run, run_uv, sam_command
 from training.errors import UserError
 
 BUILD_DIR = ROOT / ".aws-sam" / "build"
-HOST_BUILDS = ROOT / ".aws-sam" / "host"
-"""Builds for this machine's own processor, a folder for each digest of a package's sources."""
+KEPT_BUILDS = ROOT / ".aws-sam" / "host"
+"""Builds of one package each, a folder for each processor and digest of the package's sources."""
 
 PYTHON = (3, 13)
 """The functions' runtime; `sam build` needs a Python of the same version."""
 
 _TASK_ROOT = "/var/task"  # the folder into which Lambda unpacks the package
-_N_HOST_BUILDS = 6
+_N_KEPT_BUILDS = 8
 
 _HEADER = "# The function's dependencies, out of uv.lock by `make build`. Don't edit: change pyproject.toml.\n"
 
@@ -60,8 +61,9 @@ class PackageSource:
 
 
 PREDICTOR = PackageSource("Predictor", ROOT / "lambda_function", (), 62_000_000)
-JOINER = PackageSource("Joiner", ROOT / "infra" / "stack" / "packages" / "joiner", ("monitoring",), 135_000_000)
-SOURCES = (PREDICTOR, JOINER)
+JOINER = PackageSource("Joiner", ROOT / "infra" / "stack" / "packages" / "joiner", ("monitoring",), 142_000_000)
+TRAINER = PackageSource("Trainer", ROOT / "infra" / "stack" / "packages" / "trainer", ("fit",), 240_000_000)
+SOURCES = (PREDICTOR, JOINER, TRAINER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def build(architecture: str = "arm64", build_dir: Path = BUILD_DIR, only: Packag
 def _finish(source: PackageSource, build_dir: Path) -> Package:
     """Complete one package in a build, and copy it to the other functions that have it."""
     folder = build_dir / source.function
-    _drop_tests(folder)
+    strip(folder)
     _compile(folder)
     others = functions_of(source) - {source.function}
     for other in function_folders(build_dir):
@@ -158,12 +160,6 @@ def _package(folder: Path) -> Package:
     return Package(folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
 
 
-def _drop_tests(folder: Path) -> None:
-    """Remove the tests in numpy's wheel: 7 MB, about the size of the bytecode."""
-    for tests in [path for path in folder.rglob("tests") if path.is_dir()]:
-        shutil.rmtree(tests, ignore_errors=True)  # a nested one is already removed
-
-
 def _compile(folder: Path) -> None:
     """Add the bytecode: Lambda can't store any, and would compile the sources at each cold start.
 
@@ -202,16 +198,25 @@ def build_for_host(source: PackageSource = PREDICTOR) -> Package:
     architecture = host_architecture()
     if architecture is None:
         raise UserError("the package runs on Linux on x86_64 or arm64, and this machine is neither")
-    home = HOST_BUILDS / f"{architecture}-{_source_digest(source)}"
-    HOST_BUILDS.mkdir(parents=True, exist_ok=True)
-    with HOST_BUILDS.with_suffix(".lock").open("w") as lock:
+    return build_once(source, architecture)
+
+
+def build_once(source: PackageSource, architecture: str) -> Package:
+    """Build a package for a processor, or return an earlier build of the same sources.
+
+    Raises:
+        UserError: As for `build`.
+    """
+    home = KEPT_BUILDS / f"{architecture}-{_source_digest(source)}"
+    KEPT_BUILDS.mkdir(parents=True, exist_ok=True)
+    with KEPT_BUILDS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other processes wait for the same build instead of repeating it
         if not home.exists():
-            with tempfile.TemporaryDirectory(prefix="building-", dir=HOST_BUILDS) as building:
+            with tempfile.TemporaryDirectory(prefix="building-", dir=KEPT_BUILDS) as building:
                 build_dir = Path(building) / "build"
                 build(architecture, build_dir, source)
                 build_dir.rename(home)
-            for old in sorted(HOST_BUILDS.iterdir(), key=lambda path: path.stat().st_mtime)[:-_N_HOST_BUILDS]:
+            for old in sorted(KEPT_BUILDS.iterdir(), key=lambda path: path.stat().st_mtime)[:-_N_KEPT_BUILDS]:
                 shutil.rmtree(old, ignore_errors=True)
     return _package(home / source.function)
 
@@ -228,8 +233,9 @@ def source_files(source: PackageSource) -> list[Path]:
 
 
 def _source_digest(source: PackageSource) -> str:
-    digest = hashlib.sha256()
-    for path in [*source_files(source), TEMPLATE, Path(__file__)]:
+    properties = _functions()[source.function]
+    digest = hashlib.sha256(repr([properties.get(name) for name in ("CodeUri", "Runtime")]).encode())
+    for path in [*source_files(source), Path(__file__), Path(__file__).with_name("strip.py")]:
         digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()[:12]
 

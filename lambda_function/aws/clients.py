@@ -44,7 +44,8 @@ and urllib3 through while a body is read, and a proxy's page or half a header gi
 AWS_ERRORS = (ClientError, *NO_USABLE_ANSWER)
 """What a client raises when AWS refuses, does not answer, or answers what can't be read."""
 
-_SERVICES = ["events", "kinesis", "kms", "lambda", "s3", "sqs"]
+SERVICES = ["events", "kinesis", "kms", "lambda", "s3", "sqs"]
+"""All that the functions call. A package with a botocore of its own holds the descriptions of these alone."""
 
 
 def make_clients() -> tuple[Any, Any]:
@@ -115,7 +116,7 @@ def _patient(read_timeout_s: float = S3_READ_TIMEOUT_S, n_attempts: int = S3_ATT
 
 class _KnownServices(Loader):
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - botocore's signature
-        return _SERVICES
+        return SERVICES
 
 
 class _DescriptionFiles(JSONFileLoader):

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from infra.stack.package import JOINER, PREDICTOR, Package, PackageSource, export_requirements
+from infra.stack.package import JOINER, PREDICTOR, TRAINER, Package, PackageSource, export_requirements
 from infra.stack.template import ROOT
 from infra.stack.tools import find_uv
 
@@ -51,6 +51,7 @@ FOREIGN = {
     "s3transfer",
 }
 FOREIGN |= {"scipy", "sklearn", "typer"}
+BOTOCORE = {"botocore", "dateutil", "six.py", "urllib3"}  # new enough for durable callbacks
 WANTED = {
     PREDICTOR: Wanted(
         ["lambda_function.handler", "lambda_function.archive", "lambda_function.pre_traffic", "lambda_function.api"],
@@ -58,9 +59,19 @@ WANTED = {
         FOREIGN | {"duckdb", "training"},
     ),
     JOINER: Wanted(
-        ["training.functions.join", "training.functions.monitor"],
-        COMMON | {"__pycache__", "_duckdb-stubs", "_duckdb.abi3.so", "adbc_driver_duckdb", "duckdb", "training"},
+        ["training.functions.join", "training.functions.monitor", "training.functions.collect"],
+        COMMON
+        | BOTOCORE
+        | {"__pycache__", "_duckdb-stubs", "_duckdb.abi3.so", "adbc_driver_duckdb", "duckdb", "training"},
         FOREIGN,
+    ),
+    TRAINER: Wanted(
+        ["training.functions.train"],
+        COMMON
+        | BOTOCORE
+        | {"__pycache__", "cloudpickle", "joblib", "narwhals", "pyproject.toml", "scipy", "sklearn", "threadpoolctl.py"}
+        | {"training", "uv.lock"},
+        FOREIGN | {"duckdb"},
     ),
 }
 

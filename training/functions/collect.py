@@ -3,11 +3,10 @@
 from functools import cache
 from typing import Any
 
-from lambda_function.aws.clients import make_lambda_client, make_s3_client
 from lambda_function.aws.invocation import Context
 from lambda_function.aws.settings import CommonSettings
-from training.functions.callbacks import Callbacks, LambdaCallbacks
-from training.functions.work import ATTEMPTS, CALLBACK_ATTEMPTS, CALLBACK_READ_TIMEOUT_S, READ_TIMEOUT_S, CollectTelemetry, Worker
+from training.functions.callbacks import Callbacks
+from training.functions.work import CollectTelemetry, Worker, make_clients
 from training.registry.bucket import Bucket
 from training.workflows.collected import collect
 from training.workflows.loop.requests import CollectRequest
@@ -39,6 +38,4 @@ def build_collector(settings: CommonSettings, s3: Any, callbacks: Callbacks) -> 
 @cache
 def _cold_start() -> Worker[CollectRequest]:
     """Read the settings and build the clients, once per execution environment."""
-    s3 = make_s3_client(READ_TIMEOUT_S, ATTEMPTS)
-    callbacks = LambdaCallbacks(make_lambda_client(CALLBACK_READ_TIMEOUT_S, CALLBACK_ATTEMPTS))
-    return build_collector(CommonSettings.from_env(), s3, callbacks)
+    return build_collector(CommonSettings.from_env(), *make_clients())

@@ -10,7 +10,7 @@ from lambda_function.aws.telemetry import MILLISECONDS_PER_S
 from training.errors import UserError
 
 MARGIN_S = 30.0
-"""Left to send the callback, also if requests hang: see `work.CALLBACK_ATTEMPTS`."""
+"""Left to send the callback, also if requests hang: see `work.py`."""
 
 
 class OutOfTimeError(UserError):

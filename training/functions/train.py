@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from lambda_function.aws.clients import make_kms_client, make_lambda_client, make_s3_client
+from lambda_function.aws.clients import make_kms_client
 from lambda_function.aws.invocation import Context
 from lambda_function.aws.signature import KEY_ARN
-from training.functions.callbacks import Callbacks, LambdaCallbacks
+from training.functions.callbacks import Callbacks
 from training.functions.settings import TrainSettings
-from training.functions.work import ATTEMPTS, CALLBACK_ATTEMPTS, CALLBACK_READ_TIMEOUT_S, READ_TIMEOUT_S, TrainTelemetry, Worker
+from training.functions.work import TrainTelemetry, Worker, make_clients
 from training.registry.bucket import Bucket
 from training.registry.signing import Signer
 from training.workflows.loop.requests import Trained, TrainRequest
@@ -52,6 +52,4 @@ def build_trainer(
 @cache
 def _cold_start() -> Worker[TrainRequest]:
     """Read the settings and build the clients, once per execution environment."""
-    s3 = make_s3_client(READ_TIMEOUT_S, ATTEMPTS)
-    callbacks = LambdaCallbacks(make_lambda_client(CALLBACK_READ_TIMEOUT_S, CALLBACK_ATTEMPTS))
-    return build_trainer(TrainSettings.from_env(), s3, callbacks)
+    return build_trainer(TrainSettings.from_env(), *make_clients())

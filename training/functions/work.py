@@ -8,19 +8,26 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 from aws_lambda_powertools.metrics import MetricUnit
 
+from lambda_function.aws.clients import make_lambda_client, make_s3_client
 from lambda_function.aws.invocation import Context
 from lambda_function.aws.telemetry import FunctionTelemetry, Stopwatch
 from training.errors import UserError
-from training.functions.callbacks import Callbacks
+from training.functions.callbacks import Callbacks, LambdaCallbacks
 from training.functions.deadline import deadline
 
-READ_TIMEOUT_S, ATTEMPTS = 20, 5
+_READ_TIMEOUT_S, _ATTEMPTS = 20, 5
 """Of requests to S3: nobody waits for these functions, and a request that fails must not cost minutes of work."""
 
-CALLBACK_READ_TIMEOUT_S, CALLBACK_ATTEMPTS = 5, 4
+_CALLBACK_READ_TIMEOUT_S, _CALLBACK_ATTEMPTS = 5, 4
 """Of callbacks: four that hang take 24 s, and the pauses between them at most 3 s. `deadline.MARGIN_S` leaves 30."""
 
 _KILOBYTES_PER_MB = 1000
+
+
+def make_clients() -> tuple[Any, Callbacks]:
+    """Make an S3 client and the callbacks, from the environment. This sends no request."""
+    callbacks = LambdaCallbacks(make_lambda_client(_CALLBACK_READ_TIMEOUT_S, _CALLBACK_ATTEMPTS))
+    return make_s3_client(_READ_TIMEOUT_S, _ATTEMPTS), callbacks
 
 
 class Request(Protocol):

@@ -2,9 +2,10 @@
 
 import io
 import platform
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ _N_AT_THRESHOLDS = 30
 _N_MISSING = 10
 _RANGE_MINUTES = MIN_DURATION_MINUTES, MAX_DURATION_MINUTES
 _ALL_LEAVES = 0xFFFFFFFF
-_LOCK = Path(__file__).parents[2] / "uv.lock"
+_PROJECT = Path(__file__).parents[2]
+_LOCK, _PYPROJECT = _PROJECT / "uv.lock", _PROJECT / "pyproject.toml"
 _UNVERSIONED = "unversioned-0000-00-000000000000"
 
 
@@ -211,8 +213,16 @@ def training_data(rides: Rides) -> tuple[TrainingData, ...]:
 
 def software() -> dict[str, str]:
     """Return the versions that a model's bytes depend on, and the digest of the lock file if there is one."""
-    versions = {name: version(name) for name in ("numpy", "ridecast", "scikit-learn")}
+    versions = {"numpy": version("numpy"), "ridecast": _own_version(), "scikit-learn": version("scikit-learn")}
     versions["python"] = ".".join(platform.python_version_tuple()[:2])
     if _LOCK.is_file():
         versions["uv.lock"] = sha256(_LOCK.read_bytes())
     return versions
+
+
+def _own_version() -> str:
+    """Return the project's version. The function's package is not installed: it has pyproject.toml beside it."""
+    try:
+        return version("ridecast")
+    except PackageNotFoundError:
+        return str(tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]["version"])
