@@ -49,7 +49,7 @@ class CommonSettings:
             "bucket": environment["BUCKET"].strip(),
             "service_name": _text(environment, "POWERTOOLS_SERVICE_NAME", cls.service_name),
             "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE", cls.metrics_namespace),
-            "log_level": _one_of(environment, "LOG_LEVEL", cls.log_level, LOG_LEVELS),
+            "log_level": one_of(environment, "LOG_LEVEL", cls.log_level, LOG_LEVELS),
         }
 
 
@@ -111,7 +111,7 @@ class Settings(ServingSettings):
             "output_stream": environment["OUTPUT_STREAM"].strip(),
             "rejects_queue_url": _text(environment, "REJECTS_QUEUE_URL", cls.rejects_queue_url),
             "deadline_margin_ms": math.ceil(read_number(environment, "DEADLINE_MARGIN_MS", cls.deadline_margin_ms)),
-            "output_format": _one_of(environment, "OUTPUT_FORMAT", cls.output_format, OUTPUT_FORMATS),
+            "output_format": one_of(environment, "OUTPUT_FORMAT", cls.output_format, OUTPUT_FORMATS),
             "output_groups": math.ceil(read_number(environment, "OUTPUT_GROUPS", cls.output_groups)),
         }
 
@@ -196,7 +196,8 @@ def read_key_arn(environment: Mapping[str, str], name: str) -> str:
     return text
 
 
-def _one_of(environment: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+def one_of(environment: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    """Read one of several words, in any case, and return it as `choices` spell it."""
     text = _text(environment, name, default)
     found = {choice.casefold(): choice for choice in choices}.get(text.casefold())
     if found is None:
