@@ -48,10 +48,15 @@ def lambda_handler(event: dict[str, Any], context: DurableContext) -> dict[str, 
         ``run_id``, ``outcome`` and ``text``, the reason.
 
     Raises:
+        RunFailedError: The run failed; its end is recorded.
         StepFailedError: The end of the run could not be recorded.
     """
     start = loop_start(event, execution_name(context.execution_context.durable_execution_arn))
     return _cold_start()(DurableCheckpoints(context), start)
+
+
+class RunFailedError(Exception):
+    """A run ended as failed. The execution ends as failed, too, so that Lambda puts its event into the queue."""
 
 
 def loop_start(event: Mapping[str, Any], name: str) -> LoopStart:
@@ -111,8 +116,15 @@ class LoopHandler:
     parts: LoopParts
 
     def __call__(self, checkpoints: Checkpoints, start: LoopStart) -> dict[str, Any]:
-        """Run the loop once, or go on with a run."""
-        return run_loop(checkpoints, self.parts, start)
+        """Run the loop once, or go on with a run.
+
+        Raises:
+            RunFailedError: The run failed.
+        """
+        result = run_loop(checkpoints, self.parts, start)
+        if result["outcome"] == "failed":
+            raise RunFailedError(f"run {result['run_id']}: {result['text']}")
+        return result
 
 
 def _now() -> datetime:
