@@ -86,7 +86,7 @@ class Pair:
     days: tuple[date, ...]  # of the calendar, without gaps
     n_rides: Floats
     squares: Floats  # (2, n_days): each model's squared errors
-    ride_squares: Floats  # of the rides' differences of squared errors
+    ride_squares: Floats  # of the rides' differences of squared errors, the second model's scaled as in `scaled(0)`
     n_hours: Floats  # with rides
     hour_squares: Floats  # of the hours' sums of these differences
     is_seeds: bool = field(init=False)  # whether they differ in their seeds only
@@ -99,20 +99,22 @@ class Pair:
         return f"{self.one} | {self.other}"
 
     @property
-    def differences(self) -> Floats:
-        """What the first model's squared errors of each day exceed the second's by (n_days,)."""
-        difference: Floats = self.squares[0] - self.squares[1]
-        return difference
-
-    @property
     def mean_percent(self) -> float:
-        """The difference of all days, in percent of the first model's MSE."""
-        return float(100 * self.differences.sum() / self.squares[0].sum())
+        """By how many percent of the first model's MSE the second is better, on all days."""
+        first, second = self.squares.sum(axis=1)
+        return float(100 * (1 - second / first))
 
-    def losses(self, start: int, n_days: int, swapped: NDArray[np.bool_] | None = None) -> list[DayLosses]:
-        """Return days in a row; on those swapped (n_days,), the second model is the champion."""
+    def scaled(self, gain_percent: float) -> Floats:
+        """Return the squares (2, n_days) with the second model's scaled, so that it is better by this on all days."""
+        first, second = self.squares.sum(axis=1)
+        return self.squares * np.array([[1.0], [first / second * (1 - gain_percent / 100)]])
+
+    def losses(
+        self, squares: Floats, start: int, n_days: int, swapped: NDArray[np.bool_] | None = None
+    ) -> list[DayLosses]:
+        """Return days in a row of squares (2, n_days); on those swapped (n_days,), the second model is the champion."""
         taken = slice(start, start + n_days)
-        champion, candidate = self.squares[:, taken]
+        champion, candidate = squares[:, taken]
         if swapped is not None:
             champion, candidate = np.where(swapped, candidate, champion), np.where(swapped, champion, candidate)
         columns = self.n_rides[taken].astype(int).tolist(), champion.tolist(), candidate.tolist()
@@ -137,12 +139,13 @@ def paired(span: Span, models: tuple[Spec, Spec], rides: Rides, one: Floats, oth
     number = slicing.number(rides.columns)
     hour = number * _N_HOURS + rides.columns.pickup_minute // 60 % _N_HOURS
     n_hours = (np.bincount(hour, minlength=n_days * _N_HOURS).reshape(n_days, _N_HOURS) > 0).sum(axis=1)
-    by_hour = np.bincount(hour, one - other, n_days * _N_HOURS).reshape(n_days, _N_HOURS)
+    difference = one - other * (one.sum() / other.sum())
+    by_hour = np.bincount(hour, difference, n_days * _N_HOURS).reshape(n_days, _N_HOURS)
     return Pair(
         span, *models, days,
         n_rides=np.bincount(number, minlength=n_days).astype(np.float64),
         squares=np.stack([np.bincount(number, of, n_days) for of in (one, other)]),
-        ride_squares=np.bincount(number, (one - other) ** 2, n_days),
+        ride_squares=np.bincount(number, difference**2, n_days),
         n_hours=n_hours.astype(np.float64),
         hour_squares=(by_hour**2).sum(axis=1),
     )  # fmt: skip

@@ -2,13 +2,14 @@
 
     python -m tests.bench.verdict_errors --bundles build/verdicts [--runs 2000] [--plot build/verdict.svg]
 
-Two models are never equally good on real rides, but they can be made so: on each day a coin decides which of the two is
-called champion. All else stays as it was: the days in a row, their rides, the size of the differences. So every
-`better` and `worse` is false. Coins for two days or a week at a time show what it costs that days in a row are alike.
-Each run is of 28 days in a row, looked at daily from day 7.
+Two models are never equally good on real rides, but they can be made so. The second one's squared errors are scaled, so
+that both have the same MSE over all days. And on each day a coin decides which of the two is called champion. All else
+stays as it was: the days in a row, their rides, the size of the differences. So every `better` and `worse` is false.
+Coins for two days or a week at a time show what it costs if days in a row are alike. Each run is of 28 days in a row,
+looked at daily from day 7.
 
 Two seeds of one model must be found equivalent. For power, the days are taken as they are, from each day that has 28
-days after it; a second figure has every pair's days moved to a known difference.
+days after it; and with errors scaled so that the difference is known.
 
 A split is tried on the rides of one model: each ride draws its arm, so that both arms are equally good.
 
@@ -38,7 +39,7 @@ from tests.bench.paired_days import SEED_2, SPANS, Pair, Span, Spec, fitted, loa
 from training.errors import UserError
 from training.evaluation.metrics import predictor
 from training.evaluation.slices import by_day
-from training.experiments.verdict import ArmLosses, DayLosses, Rules, judge, judge_split, looks
+from training.experiments.verdict import ArmLosses, Rules, judge, judge_split, looks
 
 RULES = Rules()
 BLOCKS = (1, 2, 7)
@@ -76,11 +77,11 @@ class Power:
 def measure(pair: Pair, n_runs: int, seed: int = 0) -> Errors:
     """Judge runs of swapped days."""
     rng = np.random.default_rng(seed)
-    false, equivalent, by_unit = {}, 0.0, {}
+    false, equivalent, by_unit, equal = {}, 0.0, {}, pair.scaled(0)
     for block in BLOCKS:
         starts, swapped = draw(rng, len(pair.days), n_runs, block)
         answers = Counter(
-            judge(pair.losses(start, RULES.budget_days, swap), RULES).answer
+            judge(pair.losses(equal, start, RULES.budget_days, swap), RULES).answer
             for start, swap in zip(starts.tolist(), swapped, strict=True)
         )
         false[block] = (answers["better"] + answers["worse"]) / n_runs
@@ -101,9 +102,10 @@ def draw(rng: np.random.Generator, n_days: int, n_runs: int, block: int) -> tupl
 def z_tests(pair: Pair, starts: NDArray[np.int64], swapped: NDArray[np.bool_]) -> dict[str, float]:
     """Return how often a two-sided z-test at 5% is significant on any day from the first look on, by its unit."""
     taken = starts[:, None] + np.arange(RULES.budget_days)
-    difference = np.where(swapped, -1, 1) * pair.differences[taken]
-    ones = np.ones(len(pair.days))
-    units = (pair.n_rides, pair.ride_squares), (pair.n_hours, pair.hour_squares), (ones, pair.differences**2)
+    first, second = pair.scaled(0)
+    difference = np.where(swapped, -1, 1) * (first - second)[taken]
+    by_day = np.ones(len(pair.days)), (first - second) ** 2
+    units = (pair.n_rides, pair.ride_squares), (pair.n_hours, pair.hour_squares), by_day
     shares = {}
     for name, (count, squares) in zip(_UNITS, units, strict=True):
         sums = (np.cumsum(one, axis=1) for one in (count[taken], difference, squares[taken]))
@@ -117,7 +119,7 @@ def z_tests(pair: Pair, starts: NDArray[np.int64], swapped: NDArray[np.bool_]) -
 def find(pair: Pair) -> Power:
     """Judge the days as they are from each first day."""
     budget = RULES.budget_days
-    verdicts = [judge(pair.losses(start, budget), RULES) for start in range(len(pair.days) - budget + 1)]
+    verdicts = [judge(pair.losses(pair.squares, start, budget), RULES) for start in range(len(pair.days) - budget + 1)]
     n, answers = len(verdicts), Counter(one.answer for one in verdicts)
     wrong = answers["worse" if pair.mean_percent > 0 else "better"] / n
     by_14 = sum(one.decided_on_day is not None and one.decided_on_day <= LARGE_BY_DAY for one in verdicts) / n
@@ -126,15 +128,13 @@ def find(pair: Pair) -> Power:
 
 
 def gain_found(pairs: Sequence[Pair], gain_percent: float) -> dict[str, float]:
-    """Move the days of every pair to a known difference; return how often `better` is found by day 14 and by day 28."""
-    rules, budget = Rules(margin_percent=0), RULES.budget_days
+    """Scale every pair's errors to a known difference; return how often `better` is found by day 14 and by day 28."""
+    budget = RULES.budget_days
     decided_on = []
     for pair in pairs:
-        moved = pair.differences - pair.differences.mean() + gain_percent / 100 * pair.squares[0].mean()
-        champion = float(np.abs(moved).max())  # without a margin, any sum that keeps the candidate's above 0
-        days = [DayLosses(day, 1, champion, champion - one) for day, one in zip(pair.days, moved.tolist(), strict=True)]
-        for start in range(0, len(days) - budget + 1, 7):
-            verdict = judge(days[start : start + budget], rules)
+        squares = pair.scaled(gain_percent)
+        for start in range(len(pair.days) - budget + 1):
+            verdict = judge(pair.losses(squares, start, budget), RULES)
             decided_on.append(verdict.decided_on_day if verdict.answer == "better" else None)
     return {f"day {last}": _share(day is not None and day <= last for day in decided_on) for last in (14, budget)}
 
@@ -174,11 +174,9 @@ def _share(of: Iterable[bool]) -> float:
 
 def error_table(errors: Sequence[Errors]) -> Table:
     """Build the table of false verdicts by span: the mean over its pairs, and the worst pair."""
-    columns = [
-        *(f"verdict, coin for {block} day{'s' * (block > 1)}" for block in BLOCKS),
-        *(f"z by {u}" for u in _UNITS),
-    ]
-    table = Table(title="False verdicts, % of runs: mean (worst pair)", title_justify="left")
+    columns = [*(f"{block}-day coins" for block in BLOCKS), *(f"z by {unit}" for unit in _UNITS)]
+    title = "False answers: mean of the pairs (worst). The verdict by coins for so many days; z-tests by 1-day coins"
+    table = Table(title=title, title_justify="left")
     for column in ("months", "pairs", *columns):
         table.add_column(column, justify="left" if column == "months" else "right")
     spans = dict.fromkeys(one.pair.span for one in errors)
@@ -248,7 +246,7 @@ def draw_sequences(pairs: Sequence[Pair], path: Path) -> None:
     """Draw how the sequence of each pair narrows, day by day."""
     with svg_axes(path, len(pairs), 9.0) as axes:
         for axis, pair in zip(axes, pairs, strict=True):
-            days = pair.losses(0, RULES.budget_days)
+            days = pair.losses(pair.squares, 0, RULES.budget_days)
             seen = looks(days, RULES)
             bounded = [one for one in seen if one.low_percent is not None]
             number = [one.number for one in bounded]
