@@ -1,16 +1,21 @@
 """The AWS on this machine, the function's built package and its log, for integration tests."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
 import pytest
 
 from infra.local.aws import LocalAws
 from infra.local.stack import DeployedStack, deploy
 from infra.stack.package import build_for_host
 from tests.kits.cli import Cli
+
+botocore.loaders.create_loader = cache(botocore.loaders.create_loader)
+"""A new session, which each command makes, would read AWS's descriptions of its services again: 0.1 s."""
 
 
 @pytest.fixture(scope="module")

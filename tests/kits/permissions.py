@@ -51,6 +51,10 @@ class Cut(NamedTuple):
         part = self.action if self.resource is None else f"resource {self.resource}"
         return f"{self.sid}, {part}" if part else self.sid
 
+    def role_name(self, name: str) -> str:
+        """Return the name of a role that has the policies of another one but not this part."""
+        return f"{name}-without-{self.sid}-{self.action or self.resource}".replace(":", "-")
+
     def of(self, statement: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return a statement without this part; None if nothing is left."""
         if statement["Sid"] != self.sid:
@@ -139,10 +143,18 @@ class Account:
         )
         s3.put_object(Bucket=self.bucket, Key=channel_key("stable"), Body=msgspec.json.encode(channel))
 
+    def delete_old_versions(self) -> None:
+        """Delete all versions of the bucket's objects but the present ones, and the marks of deleted objects."""
+        s3 = self.aws.client("s3")
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
+            old = [one for one in page.get("Versions", ()) if not one["IsLatest"]] + page.get("DeleteMarkers", [])
+            if old:
+                named = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in old]
+                s3.delete_objects(Bucket=self.bucket, Delete={"Objects": named})
+
     def role_without(self, name: str, cut: Cut) -> str:
         """Create a role with the policies of another, but without one part; return its name."""
-        made = f"{name}-without-{cut.sid}-{cut.action or cut.resource}".replace(":", "-")
-        return self.make_role(made, self.documents_without(name, cut))
+        return self.make_role(cut.role_name(name), self.documents_without(name, cut))
 
     def make_role(self, name: str, documents: Iterable[Mapping[str, Any]]) -> str:
         """Create a role with these policies; return its name."""

@@ -1,5 +1,6 @@
 """Commands that use an AWS, by the policy of the stack that each needs, and `ridecast` under a role."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -93,11 +94,17 @@ class Usage(NamedTuple):
     seconds: float
     asked: Sequence[Asked]
 
+    @property
+    def changes_something(self) -> bool:
+        """Whether it has asked for more than to read."""
+        return not all(_READS.match(action) for action, _, _ in self.asked)
+
     def needs_more_than(self, documents: Sequence[Mapping[str, Any]]) -> bool:
         """Return whether policies deny something that the command has asked for."""
         return any(not is_allowed(documents, *one) for one in self.asked)
 
 
+_READS = re.compile(r".*:(Describe|Filter|Get|GET|List|Simulate|Verify)|kms:Decrypt")
 _STOP_WITHIN_S = 60
 
 
