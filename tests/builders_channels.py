@@ -37,11 +37,11 @@ def move(bucket: Bucket, seed: int = 1, channel: str = "stable", mover: Mover | 
     return move_channel(bucket, channel, bundle.model_version, bundle.manifest_sha256, mover=mover).model_version
 
 
-def gate(bucket: Bucket, seed: int, against: int | None, channel: str = "stable", *, passed: bool = True) -> None:
+def gate(bucket: Bucket, seed: int, against: int | str | None, channel: str = "stable", *, passed: bool = True) -> None:
     """Store the gate's report beside a small bundle, with more fields than moving a channel needs."""
     report = {
         "model_version": version(seed),
-        "against": against if against is None else version(against),
+        "against": version(against) if isinstance(against, int) else against,
         "channel": channel,
         "passed": passed,
         "rules": [{"name": "better", "passed": passed}],

@@ -9,6 +9,7 @@ import pytest
 from lambda_function.core.calibration import calibration_key, served_version
 from lambda_function.core.channel import Channel
 from tests.builders import interval_bundle, small_bundle
+from tests.builders_channels import gate
 from tests.fakes import BUCKET, FakeS3
 from tests.kits.labelled_days import (
     FIRST_DAY,
@@ -32,7 +33,7 @@ from training.monitoring.join.join import labelled_key
 from training.monitoring.new_york_days import training_end
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
-from training.registry.channels import rollback, stop_calibration
+from training.registry.channels import rollback, split_channel, stop_calibration, store_bundle
 
 DAILY, HOURLY, OFF = CalibrationMode.DAILY, CalibrationMode.HOURLY, CalibrationMode.OFF
 VERSION = interval_bundle().model_version
@@ -435,6 +436,33 @@ def test_withdrawn_calibration_does_not_come_back_but_the_next_one_serves() -> N
     assert channel(bucket).served_version == first
     run(bucket, joined, FIRST_DAY + 75)
     assert channel(bucket).served_version == served_version(VERSION, str(FIRST_DAY + 72))
+
+
+def test_arms_of_a_split_learn_from_the_same_rides_and_move_together() -> None:
+    # GIVEN a calibrated champion, and a split with a candidate that has learned nothing
+    bucket, candidate = serving_bucket(), small_bundle(2)
+    joined = put_days(bucket, FIRST_DAY, 3)
+    run(bucket, joined[:24], FIRST_DAY + 27)
+    store_bundle(bucket, candidate)
+    gate(bucket, 2, against=VERSION)
+    at = mover_at((FIRST_DAY + 28).start, "ada")
+    split_channel(bucket, "stable", candidate.model_version, 0.2, "one", mover=at)
+    # WHEN the next day is joined
+    status = run(bucket, joined[:48], FIRST_DAY + 51)
+    # THEN one move has the references of both, and each has learned from all rides of its own replay
+    as_of = str(FIRST_DAY + 48)
+    versions = (served_version(VERSION, as_of), served_version(candidate.model_version, as_of))
+    assert channel(bucket).segments[0].served_versions == versions
+    assert len(channel(bucket).segments) == 4
+    assert stored(bucket, candidate.model_version) == stored(bucket)
+    assert status.text.endswith(
+        f" The candidate {candidate.model_version} serves with what it had learned until 2021-02-03 05:00 UTC."
+    )
+    # AND both start again after a stop
+    stop_calibration(bucket, "stable", mover_at((FIRST_DAY + 52).start, "ada"))
+    assert channel(bucket).segments[0].served_versions == (VERSION, candidate.model_version)
+    resume_calibration(bucket, "stable", mover_at((FIRST_DAY + 53).start, "ada"))
+    assert channel(bucket).segments[0].served_versions == versions
 
 
 def test_mode_off_ticks_never() -> None:

@@ -63,7 +63,8 @@ def calibrate_by_hand(
     """Learn from the labelled rides of days by daily ticks, store the state, and let the channel serve it.
 
     If states are stored that have learned later rides, the new one gets a later hour than all of them: the command says
-    what is to serve, and scheduled ticks go on from there. Repeating it changes nothing.
+    what is to serve, and scheduled ticks go on from there. Repeating it changes nothing. In a split, this
+    calibrates the champion; scheduled ticks calibrate both.
 
     Args:
         bucket: The stack's bucket.
@@ -103,24 +104,30 @@ def resume_calibration(
 ) -> Moved:
     """Let a channel serve the newest stored state of its model again, and let scheduled ticks go on from there.
 
+    In a split, either arm serves its own newest state, the candidate if it has one.
+
     Raises:
         UserError: The channel holds nothing, or no state of its model is from the last two weeks.
         BucketError: S3 fails, or somebody else moved the channel first.
     """
     held = _held(bucket, channel)
     now = Hour.of((mover or this_mover()).clock())
-    states = CalibrationStates(bucket, held.model_version, now)
-    newest = states.newest(now + -24 * REPLAY_DAYS)
-    if newest is None or not newest.may_serve:
-        raise UserError(
-            f"nothing learned in the last {REPLAY_DAYS} days is stored for {held.model_version}",
-            "calibrate with `ridecast models calibrate --from DAY --to DAY --resume`",
-        )
-    if not held.calibration_is_off and not is_to_serve(held, newest):
+    datas: list[bytes] = []
+    for arm in held.segments[0].arms:
+        states = CalibrationStates(bucket, arm.model_version, now)
+        newest = states.newest(now + -24 * REPLAY_DAYS)
+        if newest and newest.may_serve:
+            if held.calibration_is_off or is_to_serve(held, newest):
+                datas.append(states.read(newest.learned_at))
+        elif arm is held.segments[0].arm:
+            raise UserError(
+                f"nothing learned in the last {REPLAY_DAYS} days is stored for {held.model_version}",
+                "calibrate with `ridecast models calibrate --from DAY --to DAY --resume`",
+            )
+    if not datas:
         return Moved(channel, held, has_moved=False)
-    data = states.read(newest.learned_at)
     delay_s = options.activation_delay_s
-    return calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s, resume=True)
+    return calibrate_channel(bucket, channel, *datas, mover=mover, activation_delay_s=delay_s, resume=True)
 
 
 def _held(bucket: Bucket, channel: str) -> Channel:

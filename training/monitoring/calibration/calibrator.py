@@ -1,7 +1,8 @@
 """Live calibration of a channel: which ticks are due, their states in the bucket, and the channel's move.
 
 A tick reads labelled rides and the state before, and nothing else. So a run that ends between its steps is completed by
-the next: states are stored first, and then the channel moves to the newest one that has learned something.
+the next: states are stored first, and then the channel moves to the newest one that has learned something. In a split
+each arm has its own state, learned from all labelled rides, and the channel moves once for both.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,6 +25,7 @@ from training.monitoring.new_york_days import training_end
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Mover, calibrate_channel
+from training.registry.segments import target_of
 from training.registry.signing import Signer
 
 REPLAY_DAYS = 14
@@ -75,7 +77,7 @@ def calibrate_due(
 
     Args:
         bucket: The stack's bucket.
-        channel: The channel whose newest model is calibrated.
+        channel: The channel whose newest model is calibrated, in a split both.
         mode: How often.
         joined: The hours that are joined, those of the last 17 days at least; in any order.
         mover: The name under which the channel moves.
@@ -92,13 +94,21 @@ def calibrate_due(
         return CalibrationStatus(mode=mode, state="unknown", text=f"{channel} holds no model, so none is calibrated.")
     if mode == CalibrationMode.OFF or held.calibration_is_off:
         return _status_off(mode, held)
-    states = CalibrationStates(bucket, held.model_version, Hour.of(now))
-    state = tick_due(states, mode, joined, now, options)
-    if state and is_to_serve(held, state):
-        data = states.read(state.learned_at)
+    arms = held.segments[0].arms
+    all_states = [CalibrationStates(bucket, arm.model_version, Hour.of(now)) for arm in arms]
+    newest = [tick_due(states, mode, joined, now, options) for states in all_states]
+    datas = [
+        states.read(state.learned_at)
+        for states, state in zip(all_states, newest, strict=True)
+        if state and is_to_serve(held, state)
+    ]
+    if datas:
         delay_s = options.activation_delay_s
-        held = calibrate_channel(bucket, channel, data, mover=mover, activation_delay_s=delay_s).now
-    return _status(mode, held, state, states.damaged)
+        held = calibrate_channel(bucket, channel, *datas, mover=mover, activation_delay_s=delay_s).now
+    status = _status(mode, held, newest[0], all_states[0].damaged)
+    if len(arms) == 1:
+        return status
+    return msgspec.structs.replace(status, text=f"{status.text} {_of_candidate(held, newest[1])}")
 
 
 def tick_due(
@@ -120,12 +130,10 @@ def tick_due(
 
 
 def is_to_serve(held: Channel, state: CalibrationState) -> bool:
-    """Return whether the channel should move to what a state has learned: not to what was withdrawn or is older."""
-    as_of = held.segments[0].as_of
-    if not state.may_serve:
+    """Return whether an arm should move to what its state has learned: not to what was withdrawn or is older."""
+    if not state.may_serve or held.has_withdrawn(served_version(state.model_version, state.learned_at)):
         return False
-    if held.withdrawn == served_version(state.model_version, state.learned_at):
-        return False
+    as_of = _as_of(held, state.model_version)
     return as_of is None or as_of < state.learned_at
 
 
@@ -254,6 +262,22 @@ def _status(
     text = f"The model serves {serves}; {used}{note}."
     since = held.segments[0].effective_from if as_of else None
     return msgspec.structs.replace(counted, state="active", since=since, text=text)
+
+
+def _as_of(held: Channel, model_version: str) -> str | None:
+    """Return the hour of the calibration of one of a channel's arms."""
+    target = target_of(held.segments[0], model_version)
+    return target.calibration.as_of if target and target.calibration else None
+
+
+def _of_candidate(held: Channel, state: CalibrationState | None) -> str:
+    """Return a sentence on the candidate of a split."""
+    candidate = held.segments[0].candidate
+    assert candidate is not None  # noqa: S101 - it is a split
+    as_of = _as_of(held, candidate.model_version)
+    serves = f"with what it had learned until {_words(as_of)}" if as_of else "raw"
+    frozen = f"; its calibration is frozen because {state.frozen}" if state and state.frozen else ""
+    return f"The candidate {candidate.model_version} serves {serves}{frozen}."
 
 
 def _is_learning(state: CalibrationState) -> bool:
