@@ -8,7 +8,8 @@ from tests.builders import small_bundle
 from tests.fakes import BUCKET, FakeS3
 from tests.outcomes import S3Outcome
 from training.registry.bucket import Bucket
-from training.registry.channels import Mover, move_channel, store_bundle
+from training.registry.channel_history import read_channel
+from training.registry.channels import Moved, Mover, move_channel, split_channel, store_bundle
 from training.registry.versions import put_artifact
 
 KEY = channel_key("stable")
@@ -47,6 +48,20 @@ def gate(bucket: Bucket, seed: int, against: int | str | None, channel: str = "s
         "rules": [{"name": "better", "passed": passed}],
     }
     put_artifact(bucket, version(seed), f"gate-{channel}.json", json.dumps(report).encode())
+
+
+def split(
+    bucket: Bucket,
+    share: float = 0.5,
+    seed: int = 2,
+    salt: str = "one",
+    mover: Mover | None = None,
+    channel: str = "stable",
+) -> Moved:
+    """Split a channel with the small bundle of a seed, which is stored and has passed the gate."""
+    store_bundle(bucket, small_bundle(seed))
+    gate(bucket, seed, read_channel(bucket, channel).model_version, channel)
+    return split_channel(bucket, channel, version(seed), share, salt, mover=mover)
 
 
 def version(seed: int) -> str:

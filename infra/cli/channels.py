@@ -27,6 +27,7 @@ from infra.cli.output import begin_text, live_display, show_result, time_text, w
 
 if TYPE_CHECKING:
     from lambda_function.core.channel import Channel as ChannelState
+    from lambda_function.core.channel import Segment
     from training.registry.channel_history import Moves
     from training.registry.channels import Moved
     from training.workflows.target import Target
@@ -231,14 +232,15 @@ def history_command(
 
 def _move_row(moves: "Moves") -> tuple[str, ...]:
     entry, first = moves.last, moves.first
-    why = (entry.why or "unknown") + (f", withdrew {entry.withdrawn}" if entry.withdrawn else "")
+    withdrew = f", withdrew {', '.join(entry.all_withdrawn)}" if entry.withdrawn else ""
+    why = f"{entry.why or 'unknown'}{withdrew}"
     if moves.n_moves > 1:
         why = f"{moves.n_moves:,} calibrations since {_time(first.moved_at)}, the first to {first.segments[0].as_of}"
     return (
         _time(entry.moved_at),
         entry.channel,
-        entry.served_version,
-        begin_text(entry.segments[0]),
+        entry.segments[0].text,
+        begin_text(_oldest_changed(entry)),
         why,
         entry.moved_by or "unknown",
     )
@@ -291,23 +293,37 @@ def show_move(moved: "Moved", bucket_name: str, *, as_json: bool, **more: bool) 
     now = moved.now
     shown = {
         "channel": moved.channel,
-        "now": now.served_version + ("" if moved.has_moved else "   (the channel already held it: nothing has moved)"),
+        "now": now.segments[0].text
+        + ("" if moved.has_moved else "   (the channel already held it: nothing has moved)"),
         "serves": _serves(now),
         "before": now.previous or "nothing",
         "moved by": f"{now.moved_by or 'unknown'}, {_time(now.moved_at)}",
     }
     names = ("model_version", "served_version", "previous", "withdrawn", "moved_at", "moved_by", "why")
     state = {name: getattr(now, name) for name in names}
-    state["effective_from"] = now.segments[0].effective_from
+    newest = now.segments[0]
+    state |= {
+        "also_withdrawn": now.also_withdrawn,
+        "candidate_version": newest.candidate_version,
+        "candidate_share": newest.candidate_share,
+        "effective_from": newest.effective_from,
+    }
     result = {"channel": moved.channel, "moved": moved.has_moved, **state, **more}
     show_result(bucket_address(bucket_name), result, as_json=as_json, shown=shown)
 
 
 def _serves(now: "ChannelState") -> str:
-    newest = now.segments[0]
     if now.withdrawn:
-        return f"rides that arrived from {begin_text(newest)}, as soon as running functions read the channel"
+        since = begin_text(_oldest_changed(now))
+        return f"rides that arrived from {since}, as soon as running functions read the channel"
+    newest = now.segments[0]
     return "all rides" if len(now.segments) == 1 else f"rides that arrive from {begin_text(newest)}"
+
+
+def _oldest_changed(now: "ChannelState") -> "Segment":
+    """Return the oldest segment that a move took something out of; the newest if it took nothing out."""
+    since = now.withdrawn_since if now.withdrawn else None
+    return next((one for one in now.segments if one.effective_from == since), now.segments[0])
 
 
 def _time(moved_at: str) -> str:

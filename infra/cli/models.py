@@ -259,6 +259,8 @@ def _model_json(model: "Model") -> dict[str, Any]:
                 "effective_until": one.next.effective_from if one.next else None,
                 "n_calibrations": one.n_calibrations,
                 "as_of": one.as_of,
+                "share": one.share,
+                "is_candidate": one.is_candidate,
             }
             for one in model.segments
         ],
@@ -271,7 +273,9 @@ def _serving(model: "Model") -> list[str]:
     """Return the channels whose rides it serves now or next, with the time from or until which it does."""
     now_s = time.time()
     return [
-        one.channel if one.next is None and one.segment.effective_from_s <= now_s else _served_text(one)
+        one.channel
+        if one.next is None and one.share == 1 and one.segment.effective_from_s <= now_s
+        else _served_text(one)
         for one in model.segments
         if one.next is None or one.next.effective_from_s > now_s
     ]
@@ -280,7 +284,8 @@ def _serving(model: "Model") -> list[str]:
 def _served_text(one: "Served") -> str:
     until = f" until {begin_text(one.next)}" if one.next else ""
     calibrated = f", calibrated as of {one.as_of}" if one.as_of else ""
-    return f"{one.channel} from {begin_text(one.segment)}{until}{calibrated}"
+    share = f", {100 * one.share:g}% of the rides" if one.share < 1 else ""
+    return f"{one.channel} from {begin_text(one.segment)}{until}{calibrated}{share}"
 
 
 def _errors(model: "Model", metric: str) -> str:

@@ -13,6 +13,7 @@ from infra.operate.streams import Record, StreamReader, Timing, publish
 from infra.stack.describe import describe_stack
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.bundle import GOLDEN, GoldenRide
+from lambda_function.core.channel import Arm, Segment
 from lambda_function.core.events import Prediction, RideEvent, decode_prediction
 from lambda_function.core.records import Entry
 from lambda_function.core.rehearsal import served_golden_rides
@@ -40,14 +41,21 @@ class Target(NamedTuple):
     refresh_s: float
 
 
+class Expected(NamedTuple):
+    """The prediction of a ride."""
+
+    minutes: float  # the golden minutes, or what a calibration makes of them
+    version: str  # the served version: in a split, of the arm that the ride's id decides
+    range_minutes: tuple[float, float]  # the lowest and the highest prediction of that version
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """The rides to send, and the predictions to expect."""
 
     entries: tuple[Entry, ...]  # ride events with their partition keys
-    minutes: Mapping[str, float]  # by ride id: the golden minutes, or what the channel's calibration makes of them
-    model_version: str  # the served version
-    range_minutes: tuple[float, float]  # the lowest and the highest prediction of that version
+    expected: Mapping[str, Expected]  # by ride id
+    model_version: str  # the served version; in a split both, the champion's first
     followed_at: datetime | None = None  # when all functions serve it; None if the channel has held no other version
 
 
@@ -110,7 +118,10 @@ def target_of(cloudformation: Any, stack_name: str) -> Target:
 
 
 def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
-    """Take rides from the golden file of the model that the stack's channel points at; `run` is part of their ids."""
+    """Take rides from the golden file of the model that the stack's channel points at; `run` is part of their ids.
+
+    In a split, each ride is one of the golden rides of its own arm's model.
+    """
     bucket = Bucket(s3, target.bucket)
     stored = read_channel(bucket, target.channel)
     if is_lost(bucket, stored):
@@ -120,7 +131,28 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
         problem = f"channel {target.channel} of bucket {target.bucket} holds no model"
         raise UserError(problem, "release one with `ridecast models release`, and try again")
     newest = state.segments[0]
-    version, reference = newest.model_version, newest.calibration
+    arms = {arm.model_version: _golden_of(bucket, newest, arm) for arm in newest.arms}
+    read_at = datetime.fromisoformat(state.moved_at) + timedelta(seconds=target.refresh_s)
+    followed_at = max(read_at, datetime.fromisoformat(newest.effective_from)) + timedelta(seconds=_MARGIN_S)
+    entries, expected = [], {}
+    for number in range(n_rides):
+        ride_id = f"{ID_PREFIX}{run}-{number}"
+        arm = newest.arm_of(ride_id)
+        golden, range_minutes = arms[arm.model_version]
+        ride = golden[number % len(golden)]
+        entries.append((ride_id, _event(ride, ride_id)))
+        expected[ride_id] = Expected(ride.duration_minutes, newest.served_version_of_arm(arm), range_minutes)
+    return Trial(
+        entries=tuple(entries),
+        expected=expected,
+        model_version=" and ".join(newest.served_versions),
+        followed_at=followed_at if state.previous else None,
+    )
+
+
+def _golden_of(bucket: Bucket, segment: Segment, arm: Arm) -> tuple[list[GoldenRide], tuple[float, float]]:
+    """Return golden rides with what an arm serves for them, and the range of its predictions."""
+    version, reference = arm.model_version, segment.calibration_of(arm)
     golden = msgspec.json.decode(read_file(bucket, version, GOLDEN) or b"[]", type=list[GoldenRide])
     if not golden:
         raise UserError(f"model {version} has no golden rides", "train and release a new model")
@@ -128,16 +160,7 @@ def plan_trial(s3: Any, target: Target, n_rides: int, run: str) -> Trial:
     if reference:
         calibration = read_calibration(bucket, version, reference.as_of, reference.sha256)
         golden = served_golden_rides(golden, manifest, calibration)
-    read_at = datetime.fromisoformat(state.moved_at) + timedelta(seconds=target.refresh_s)
-    followed_at = max(read_at, datetime.fromisoformat(newest.effective_from)) + timedelta(seconds=_MARGIN_S)
-    rides = {f"{ID_PREFIX}{run}-{number}": golden[number % len(golden)] for number in range(n_rides)}
-    return Trial(
-        entries=tuple((ride_id, _event(ride, ride_id)) for ride_id, ride in rides.items()),
-        minutes={ride_id: ride.duration_minutes for ride_id, ride in rides.items()},
-        model_version=newest.served_version,
-        range_minutes=manifest.duration_range_minutes,
-        followed_at=followed_at if state.previous else None,
-    )
+    return golden, manifest.duration_range_minutes
 
 
 def _event(golden: GoldenRide, ride_id: str) -> bytes:
@@ -189,32 +212,34 @@ def _own_predictions(records: Iterable[Record], trial: Trial) -> Iterator[tuple[
             prediction = decode_prediction(record.data)
         except msgspec.MsgspecError:
             continue  # another producer's; a damaged one of the trial is missing in the end
-        if prediction.prediction.ride_id in trial.minutes:
+        if prediction.prediction.ride_id in trial.expected:
             yield str(prediction.prediction.ride_id), prediction
 
 
 def _problems(trial: Trial, predictions: Mapping[str, Sequence[Prediction]]) -> list[str]:
     """Return a sentence for each kind of fault, with the first ride that has it. Equal repeats are no fault."""
-    every = [(ride_id, one) for ride_id, ones in predictions.items() for one in ones]
+    expected = trial.expected
+    every = [(ride_id, one, expected[ride_id]) for ride_id, ones in predictions.items() for one in ones]
+    low, high = (end([one.range_minutes[place] for one in expected.values()]) for place, end in ((0, min), (1, max)))
     faults: dict[str, list[str]] = {
-        "have no prediction": [ride_id for ride_id in trial.minutes if ride_id not in predictions],
+        "have no prediction": [ride_id for ride_id in expected if ride_id not in predictions],
         f"are not predicted by {trial.model_version}": [
-            ride_id for ride_id, one in every if one.version != trial.model_version
+            ride_id for ride_id, one, wanted in every if one.version != wanted.version
         ],
-        f"are not within {trial.range_minutes[0]:g} to {trial.range_minutes[1]:g} minutes": [
-            ride_id for ride_id, one in every if not _is_within(one, trial.range_minutes)
+        f"are not within {low:g} to {high:g} minutes": [
+            ride_id for ride_id, one, wanted in every if not _is_within(one, wanted.range_minutes)
         ],
         "have another prediction than the golden rides": [
             ride_id
-            for ride_id, one in every
-            if one.version == trial.model_version
-            and not abs(one.prediction.ride_duration - trial.minutes[ride_id]) <= _TOLERANCE_MINUTES
+            for ride_id, one, wanted in every
+            if one.version == wanted.version
+            and not abs(one.prediction.ride_duration - wanted.minutes) <= _TOLERANCE_MINUTES
         ],
         "have two predictions that differ": [
             ride_id for ride_id, ones in predictions.items() if any(one != ones[0] for one in ones)
         ],
     }
-    n_rides = len(trial.minutes)
+    n_rides = len(expected)
     return [f"{len(ids)} of {n_rides} rides {fault}, the first is {ids[0]}" for fault, ids in faults.items() if ids]
 
 

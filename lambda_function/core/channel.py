@@ -131,6 +131,23 @@ class Segment(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         return self.served_version_of_arm(self.arm)
 
     @property
+    def candidate_version(self) -> str | None:
+        """The version that the candidate's predictions name; None without a split."""
+        return self.served_version_of_arm(self.candidate) if self.candidate else None
+
+    @property
+    def candidate_share(self) -> float | None:
+        """The share of rides that the candidate serves; None without a split."""
+        return self.candidate.buckets[1] / N_BUCKETS if self.candidate else None
+
+    @property
+    def text(self) -> str:
+        """The served version for people; in a split also the candidate's and its share."""
+        if self.candidate_share is None:
+            return self.served_version
+        return f"{self.served_version}, and {self.candidate_version} for {100 * self.candidate_share:g}% of the rides"
+
+    @property
     def served_versions(self) -> tuple[str, ...]:
         """The served version of each arm."""
         return tuple(map(self.served_version_of_arm, self.arms))
@@ -203,6 +220,11 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     def all_withdrawn(self) -> tuple[str, ...]:
         """The versions that this move took out, as the fields have them."""
         return (self.withdrawn, *self.also_withdrawn) if self.withdrawn else ()
+
+    @property
+    def withdrawn_since(self) -> str:
+        """The beginning of the oldest segment that this move took something out of, if it did."""
+        return self.withdrawn_from or self.segments[0].effective_from
 
     def has_withdrawn(self, version: str) -> bool:
         """Return whether this move took a served version out."""

@@ -23,7 +23,7 @@ from infra.operate.streams import Timing
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.channel import ACTIVATION_DELAY_S
 from lambda_function.core.events import decode_prediction
-from lambda_function.core.processor import process
+from lambda_function.core.processor import ModelFrom, process_by_arrival
 from tests.builders import interval_bundle, kinesis_records, small_bundle
 from tests.builders_calibrations import AS_OF, calibration_bytes, calibration_of
 from tests.fakes import BUCKET, FakeClock, FakeKinesis, FakeS3, publish_bundle
@@ -40,9 +40,9 @@ Alter = Callable[[list[bytes]], Sequence[bytes]]
 class FakeStack:
     """Both streams as a boto3 client, with the real processor between them; `alter` changes the predictions."""
 
-    def __init__(self, model: ModelBundle, alter: Alter = lambda predictions: predictions) -> None:
+    def __init__(self, model: ModelBundle | ModelFrom, alter: Alter = lambda predictions: predictions) -> None:
         self.clock = FakeClock()
-        self._model = model
+        self._models = model if isinstance(model, ModelFrom) else ModelFrom(0.0, model)
         self._alter = alter
         self._output = FakeKinesis(clock=self.clock)
 
@@ -50,7 +50,8 @@ class FakeStack:
         """Accept rides and predict them at once."""
         assert StreamName == TARGET.input_stream
         self._output.put(b"another producer", b'{"not": "a prediction"}')
-        processed = process(kinesis_records(*(record["Data"] for record in Records)), self._model)
+        records = kinesis_records(*(record["Data"] for record in Records))
+        processed = process_by_arrival(records, [self._models])
         self._output.put(*self._alter([data for _, data in processed.entries]))
         return {"FailedRecordCount": 0, "Records": [{} for _ in Records]}
 
@@ -102,8 +103,8 @@ def test_more_rides_than_golden_rides_have_different_ids(s3: FakeS3, model: Mode
 def test_ride_ids_have_a_prefix_and_the_run(s3: FakeS3) -> None:
     trial = plan_trial(s3, TARGET, 2, "run")
 
-    assert list(trial.minutes) == [f"{ID_PREFIX}run-0", f"{ID_PREFIX}run-1"]
-    assert [key for key, _ in trial.entries] == list(trial.minutes)
+    assert list(trial.expected) == [f"{ID_PREFIX}run-0", f"{ID_PREFIX}run-1"]
+    assert [key for key, _ in trial.entries] == list(trial.expected)
 
 
 def test_prediction_that_comes_again_is_no_problem(s3: FakeS3, model: ModelBundle) -> None:

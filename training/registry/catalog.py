@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby, pairwise
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from lambda_function.core.bundle import Manifest
-from lambda_function.core.channel import Channel, Segment
+from lambda_function.core.channel import N_BUCKETS, Channel, Segment
 from lambda_function.errors import BundleError
 from training.errors import BucketError
 from training.model.results import EVALUATION, Evaluation, decode_evaluation
 from training.registry.bucket import Bucket
+from training.registry.segments import target_of
 from training.registry.versions import list_artifacts, read_channels, read_file, read_manifest, stored_times
 
 MIN_SLICE_RIDES = 100
@@ -26,7 +27,8 @@ T = TypeVar("T")
 class Served(NamedTuple):
     """The segments of a model in a row: a channel, the first, the one after the last (None if that is the newest).
 
-    `n_calibrations` of the segments have a calibration, the last one that of the hour `as_of`.
+    `n_calibrations` of the segments have a calibration, the last one that of the hour `as_of`. `share` is that of the
+    rides in the last one. The segments before a split's candidate was promoted are a row of their own.
     """
 
     channel: str
@@ -34,6 +36,8 @@ class Served(NamedTuple):
     next: Segment | None
     n_calibrations: int
     as_of: str | None
+    share: float = 1.0
+    is_candidate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +52,8 @@ class Model:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels whose newest version it is."""
-        return tuple(one.channel for one in self.segments if one.next is None)
+        """The channels whose newest version it is; that of a split is the champion."""
+        return tuple(one.channel for one in self.segments if one.next is None and not one.is_candidate)
 
     def metric(self, name: str, of: str = "validate") -> float | None:
         """Return one figure of the manifest; None if it has no such figure."""
@@ -158,20 +162,35 @@ def _model(bucket: Bucket, version: str, stored_at: datetime | None, channels: M
 
 def _segments(channels: Mapping[str, Channel], version: str) -> tuple[Served, ...]:
     return tuple(
-        _served(name, run, newer[-1] if newer else None)
+        _served(name, run, newer[-1] if newer else None, version)
         for name, channel in sorted(channels.items())
-        for newer, run in pairwise(((), *_runs(channel.segments)))
-        if run[0].model_version == version
+        for newer, run in pairwise(((), *_runs(channel.segments, version)))
+        if _arm_number(run[0], version) is not None
     )
 
 
-def _runs(segments: Sequence[Segment]) -> list[tuple[Segment, ...]]:
-    return [tuple(run) for _, run in groupby(segments, key=attrgetter("model_version"))]
+def _runs(segments: Sequence[Segment], version: str) -> list[tuple[Segment, ...]]:
+    """Return segments by whether a version is the champion, the candidate of a split, or neither."""
+    return [tuple(run) for _, run in groupby(segments, key=partial(_arm_number, version=version))]
 
 
-def _served(channel: str, run: tuple[Segment, ...], following: Segment | None) -> Served:
-    n_calibrations = sum(segment.calibration is not None for segment in run)
-    return Served(channel, run[-1], following, n_calibrations, run[0].as_of)
+def _arm_number(segment: Segment, version: str) -> int | None:
+    return next((number for number, arm in enumerate(segment.arms) if arm.model_version == version), None)
+
+
+def _served(channel: str, run: tuple[Segment, ...], following: Segment | None, version: str) -> Served:
+    held = [one.calibration for segment in run if (one := target_of(segment, version))]
+    number = _arm_number(run[0], version) or 0
+    first, end = run[0].arms[number].buckets
+    return Served(
+        channel,
+        run[-1],
+        following,
+        n_calibrations=sum(one is not None for one in held),
+        as_of=held[0].as_of if held[0] else None,
+        share=(end - first) / N_BUCKETS,
+        is_candidate=number > 0,
+    )
 
 
 def _evaluation(bucket: Bucket, manifest: Manifest) -> Evaluation | None:

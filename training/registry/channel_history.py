@@ -205,8 +205,7 @@ def withdrawn_versions(bucket: Bucket, channel: str, from_s: float = 0.0, to_s: 
         tuple(
             state
             for state in _states_since(bucket, channel, earliest)
-            if state.withdrawn
-            and aware_time(state.withdrawn_from or state.segments[0].effective_from).timestamp() < to_s
+            if state.withdrawn and aware_time(state.withdrawn_since).timestamp() < to_s
         )
     )
 

@@ -1,6 +1,6 @@
 """Write the monitoring page of a bucket: read days, reference, alarms and channel, and draw them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lambda_function.core.channel import Segment
 from lambda_function.errors import BundleError
 from training.data.labelled import REJECTED
 from training.monitoring.monitor.acknowledge import acknowledged_days
@@ -236,12 +237,17 @@ def _moves(bucket: Bucket, channel: str) -> tuple[Move, ...]:
     """Return the beginnings of the channel's segments, oldest first."""
     state = read_channel(bucket, channel).state
     segments = state.segments[::-1] if state else ()
-    older: Mapping[int, str] = {number + 1: one.model_version for number, one in enumerate(segments)}
+    older = (None, *segments)
     return tuple(
         Move(
             datetime.fromtimestamp(one.effective_from_s, UTC),
-            one.served_version,
-            is_calibration=older.get(number) == one.model_version and one.calibration is not None,
+            one.text,
+            is_calibration=before is not None and one.as_of is not None and _models(before) == _models(one),
         )
-        for number, one in enumerate(segments)
+        for before, one in zip(older, segments, strict=False)
     )
+
+
+def _models(segment: Segment) -> tuple[tuple[str, tuple[int, int]], ...]:
+    """Return a segment's model versions and their buckets."""
+    return tuple((arm.model_version, arm.buckets) for arm in segment.arms)

@@ -35,12 +35,13 @@ def check_model(client: Callable[[str], Any], settings: ServingSettings, bucket:
         return _no_model(where, channel, Bucket(client("s3"), bucket))
     except PredictorError as error:
         return _problem(where, channel, bucket, error)
-    version = refreshed.model.served_version
+    versions = refreshed.models[0].served_versions
+    version, loads = " and ".join(versions), "it loads" if len(versions) == 1 else "both load"
     if refreshed.error:
         return _problem(
             f"{where}; a function that starts serves {version} in its place", channel, bucket, refreshed.error
         )
-    return good("model", f"{where} holds {version}, and it loads")
+    return good("model", f"{where} holds {version}, and {loads}")
 
 
 def _no_model(where: str, channel: str, bucket: Bucket) -> Finding:

@@ -165,11 +165,16 @@ def _new_moves(
 
 def _move(entry: HistoryEntry, stack: str) -> Event:
     newest = entry.segments[0]
-    withdrawn = f", {entry.withdrawn} was withdrawn" if entry.withdrawn else ""
+    since, withdrawn = newest.effective_from, ""
+    if entry.all_withdrawn:
+        since = entry.withdrawn_since
+        withdrawn = (
+            f", {' and '.join(entry.all_withdrawn)} {'was' if len(entry.all_withdrawn) == 1 else 'were'} withdrawn"
+        )
     mover = entry.moved_by and entry.moved_by[:MAX_NAME]
     text = (
-        f"{_place(stack)}channel {entry.channel} was moved to {entry.served_version} ({entry.why or 'unknown'}) by"
-        f" {mover or 'somebody'}: it serves rides that arrive from {newest.effective_from} on{withdrawn}."
+        f"{_place(stack)}channel {entry.channel} was moved to {newest.text} ({entry.why or 'unknown'}) by"
+        f" {mover or 'somebody'}: it serves rides that arrive from {since} on{withdrawn}."
     )
     return Event(
         event_id=history_key(entry.channel, entry),
@@ -180,6 +185,8 @@ def _move(entry: HistoryEntry, stack: str) -> Event:
             "channel": entry.channel,
             "model_version": entry.model_version,
             "served_version": entry.served_version,
+            "candidate_version": newest.candidate_version,
+            "candidate_share": newest.candidate_share,
             "previous": entry.previous,
             "withdrawn": entry.withdrawn,
             "why": entry.why,
