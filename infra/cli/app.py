@@ -12,6 +12,7 @@ from infra.cli import (
     channels,
     cost,
     demo,
+    experiments,
     joined,
     models,
     monitor,
@@ -69,6 +70,11 @@ MONITOR: Commands = {
     "report": monitor.report_command,
     "acknowledge": monitor.acknowledge_command,
 }
+EXPERIMENTS: Commands = {
+    "start": experiments.start_command,
+    "status": experiments.status_command,
+    "stop": experiments.stop_command,
+}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 
@@ -88,6 +94,7 @@ app.add_typer(
 )
 app.add_typer(_group("Outcomes: how long rides really took.", OUTCOMES), name="outcomes")
 app.add_typer(_group("Monitoring of the served model: drift, errors, alarms.", MONITOR), name="monitor")
+app.add_typer(_group("Experiments: models compared on live rides.", EXPERIMENTS), name="experiments")
 app.add_typer(_group("Failed records: rejects, and batches that failed.", RECORDS), name="records")
 
 

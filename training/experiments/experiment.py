@@ -13,7 +13,17 @@ import msgspec
 
 from lambda_function.core.versions import Version
 from training.errors import BucketError, UserError
-from training.experiments.verdict import ArmLosses, DayLosses, Rules, Verdict, judge, judge_split
+from training.experiments.verdict import (
+    ArmLosses,
+    DayLosses,
+    Look,
+    Rules,
+    Verdict,
+    as_if_paired,
+    judge,
+    judge_split,
+    looks,
+)
 from training.monitoring.calibration.status import CalibrationMode
 from training.registry.bucket import Bucket
 
@@ -266,6 +276,18 @@ def verdict_of(experiment: Experiment, candidate: str) -> Verdict:
         days = experiment.days
         return judge_split(tuple(map(_arms, days)), [one.share for one in days], experiment.rules)
     return judge(paired_days(experiment, candidate), experiment.rules)
+
+
+def looks_of(experiment: Experiment, candidate: str) -> tuple[Look, ...]:
+    """Return what each day said about a candidate when it was the last, in order.
+
+    Raises:
+        ValueError: It is no candidate of the experiment.
+    """
+    days = paired_days(experiment, candidate)
+    if experiment.mode == "split":
+        days = tuple(as_if_paired(_arms(one)) for one in experiment.days)
+    return looks(days, experiment.rules)
 
 
 def answers_of(experiment: Experiment) -> dict[str, Verdict]:

@@ -191,7 +191,7 @@ def judge_split(days: Sequence[ArmLosses], share: float | Sequence[float | None]
     """
     shares = [share] * len(days) if isinstance(share, float | int) else share
     ordered = sorted(zip(days, shares, strict=True), key=lambda pair: pair[0].day)
-    paired = [_as_if_paired(day) for day, _ in ordered]
+    paired = [as_if_paired(day) for day, _ in ordered]
     verdict = judge(paired, rules)
     last = verdict.decided_on_day or rules.budget_days
     first = _first(paired)
@@ -304,7 +304,7 @@ def _days_ahead(used: Sequence[DayLosses], rules: Rules) -> int | None:
     return int(decides[0]) + 1 if len(decides) else None
 
 
-def _as_if_paired(day: ArmLosses) -> DayLosses:
+def as_if_paired(day: ArmLosses) -> DayLosses:
     """Return a day's losses as if each arm had served all of the day's rides, with its own mean loss."""
     n_rides = day.n_champion + day.n_candidate
     if not day.n_champion or not day.n_candidate:
