@@ -35,6 +35,7 @@ GROUPS = {
     "rides": "send tail replay",
     "outcomes": "send join audit forget",
     "monitor": "status report acknowledge",
+    "experiments": "start status stop",
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]

@@ -1,5 +1,7 @@
 """Draw an experiment: the confidence sequence of each candidate as it narrows from day to day."""
 
+from datetime import timedelta
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
@@ -39,9 +41,8 @@ def _draw(panel: Axes, experiment: Experiment, candidate: str) -> None:
     for value in (-margin, margin):
         panel.axhline(value, color=BASELINE, linewidth=1, linestyle="--", label="margin" if value > 0 else None)
     if verdict.decided_on_day is not None:
-        decided = experiment.first_day.toordinal() + verdict.decided_on_day - 1
-        at = date2num(experiment.first_day) + decided - experiment.first_day.toordinal()
-        panel.axvline(at, color=WORSE, linewidth=1, linestyle="-.", label="answer")
+        at = experiment.first_day + timedelta(days=verdict.decided_on_day - 1)
+        panel.axvline(date2num(at), color=WORSE, linewidth=1, linestyle="-.", label="answer")
     panel.set_title(f"{candidate}: {verdict.answer}", loc="left")
     panel.set_ylabel("gain, % of MSE")
     panel.grid(visible=False, axis="x")
