@@ -63,7 +63,7 @@ class PackageSource:
 PREDICTOR = PackageSource("Predictor", ROOT / "lambda_function", (), 62_000_000)
 JOINER = PackageSource("Joiner", ROOT / "infra" / "stack" / "packages" / "joiner", ("monitoring",), 142_000_000)
 TRAINER = PackageSource("Trainer", ROOT / "infra" / "stack" / "packages" / "trainer", ("fit",), 240_000_000)
-SOURCES = (PREDICTOR, JOINER)
+SOURCES = (PREDICTOR, JOINER, TRAINER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from lambda_function.aws.settings import Settings
 from tests.builders import invocation, ride_bytes, small_bundle
 from tests.fakes import BUCKET, FakeClock, FakeS3, publish_bundle
 from tests.kits.alarms import Properties, Values, evaluated, metrics, sounds, states
-from tests.kits.template import arn_of
+from tests.kits.template import arn_of, properties
 from tests.outcomes import SERVICE_DOWN
+from training.experiments.announce import EXPERIMENT_ANSWER
+from training.monitoring.monitor.events import STATE_CHANGE
 
 WATCHED = {
     "FunctionErrorsAlarm": {"Errors"},
@@ -47,6 +49,9 @@ WATCHED = {
     "CalibrationFrozenAlarm": {"CalibrationFrozen"},
     "MonitorErrorsAlarm": {"Errors", "MonitorFailures"},
     "NoJudgedRidesAlarm": {"IncomingRecords", "HoursWithoutJudgedRides", "Invocations"},
+    "LoopFailuresAlarm": {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"},
+    "LoopErrorsAlarm": {"Errors"},
+    "LoopDurationAlarm": {"Duration"},
 }
 
 
@@ -58,6 +63,9 @@ AUDITS = (
 
 MONITORS = ("DataDriftAlarm", "PerformanceAlarm", "CalibrationFrozenAlarm")
 """Alarms on the state that the monitor has found; they sound until it finds another one."""
+
+LOOP = ("LoopFailuresAlarm", "LoopErrorsAlarm", "LoopDurationAlarm")
+"""Alarms on the loop, if there is one."""
 
 _PERIODS = {60: 5, 300: 5, 900: 4, 3600: 24}
 """Periods in seconds, and how many of them an alarm may look at: at most a day."""
@@ -157,6 +165,17 @@ def test_metric_math_returns_one_series_of_all_its_metrics(name: str, alarms: di
         ("NoJudgedRidesAlarm", {"rides": 9, "hours": 5, "runs": 4}, False),
         ("NoJudgedRidesAlarm", {"rides": 9, "hours": 24, "runs": 4}, True),
         ("NoJudgedRidesAlarm", {"rides": 9, "hours": None, "runs": None}, True),  # the monitor does not run
+        ("LoopFailuresAlarm", {"visible": None, "being_read": None}, False),
+        ("LoopFailuresAlarm", {"visible": 1, "being_read": None}, True),
+        ("LoopFailuresAlarm", {"visible": 0, "being_read": 1}, True),
+        ("LoopErrorsAlarm", {"looper": None, "collector": None, "trainer": None}, False),
+        ("LoopErrorsAlarm", {"looper": None, "collector": None, "trainer": 1}, False),  # it is repeated
+        ("LoopErrorsAlarm", {"looper": None, "collector": 1, "trainer": 1}, True),
+        ("LoopErrorsAlarm", {"looper": 2, "collector": None, "trainer": None}, True),
+        ("LoopDurationAlarm", {"collector": None, "trainer": None}, False),
+        ("LoopDurationAlarm", {"collector": 60_000, "trainer": 720_000}, False),
+        ("LoopDurationAlarm", {"collector": 720_001, "trainer": None}, True),
+        ("LoopDurationAlarm", {"collector": 60_000, "trainer": 720_001}, True),
         ("IteratorAgeAlarm", {"age_ms": 300_000}, False),
         ("IteratorAgeAlarm", {"age_ms": 300_001}, True),
     ],
@@ -181,6 +200,9 @@ BREACHES: dict[str, Values] = {
     "OutcomeRejectsAlarm": {"rejects": 500, "labelled": 500},
     "MonitorErrorsAlarm": {"errors": 1, "failures": 0},
     "NoJudgedRidesAlarm": {"rides": 9, "hours": 48, "runs": 4},
+    "LoopFailuresAlarm": {"visible": 1, "being_read": 0},
+    "LoopErrorsAlarm": {"looper": 0, "collector": 0, "trainer": 2},
+    "LoopDurationAlarm": {"collector": 60_000, "trainer": 800_000},
 }
 """A period that breaches, by alarm; 1 for all others."""
 
@@ -196,8 +218,8 @@ def test_no_alarm_keeps_sounding_because_rides_stop(stack: Stack, alarms: dict[s
     assert (found[n_periods - 1], found[-1]) == ("ALARM", "OK")
 
 
-@pytest.mark.parametrize("name", AUDITS)
-def test_fault_of_one_joined_hour_sounds_for_a_day_whatever_the_next_hours_show(
+@pytest.mark.parametrize("name", [*AUDITS, "LoopErrorsAlarm", "LoopDurationAlarm"])
+def test_fault_of_one_hour_sounds_for_a_day_whatever_the_next_hours_show(
     stack: Stack, alarms: dict[str, Properties], name: str
 ) -> None:
     breach = BREACHES.get(name, 1.0)
@@ -349,11 +371,11 @@ def test_failed_batch_sounds_until_an_operator_resets_its_alarm_even_after_its_m
 # The topic ------------------------------------------------------------------------------------------------------------
 
 
-def test_one_alarm_sounds_for_outages_one_for_the_audit_and_one_for_the_monitor_and_all_send_to_one_topic(
+def test_outages_audit_monitor_and_loop_have_an_alarm_each_and_all_send_to_one_topic(
     stack: Stack, alarms: dict[str, Properties]
 ) -> None:
     parts = {}
-    for name in ("StackAlarm", "AuditAlarm", "MonitorAlarm"):
+    for name in ("StackAlarm", "AuditAlarm", "MonitorAlarm", "LoopAlarm"):
         composite = stack.template["Resources"][name]["Properties"]
         rule = composite["AlarmRule"]["Fn::Sub"]
         assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( OR ALARM\("\$\{\w+\}"\))*', rule)
@@ -361,7 +383,8 @@ def test_one_alarm_sounds_for_outages_one_for_the_audit_and_one_for_the_monitor_
         parts[name] = set(re.findall(r"\$\{(\w+)\}", rule))
     assert parts["AuditAlarm"] == set(AUDITS)  # apart: an alarm of a day would hide an outage
     assert parts["MonitorAlarm"] == set(MONITORS)  # apart: an alarm of weeks would hide more
-    assert parts["StackAlarm"] == alarms.keys() - {*AUDITS, *MONITORS}
+    assert parts["LoopAlarm"] == set(LOOP)
+    assert parts["StackAlarm"] == alarms.keys() - {*AUDITS, *MONITORS, *LOOP}
     assert not any(key.endswith("Actions") for alarm in alarms.values() for key in alarm)
 
 
@@ -379,11 +402,13 @@ def test_topic_is_encrypted_with_a_key_that_cloudwatch_may_use(stack: Stack) -> 
     assert "Condition" not in encrypts_events  # SNS does not support one: the events would not arrive
 
 
-def test_change_that_the_monitor_finds_is_sent_to_the_topic_in_a_sentence(stack: Stack) -> None:
+def test_what_the_monitor_finds_and_an_experiment_answers_is_sent_to_the_topic_in_a_sentence(
+    stack: Stack,
+) -> None:
     rule = stack.template["Resources"]["MonitorStateRule"]["Properties"]
     assert rule["EventPattern"] == {
         "source": ["ridecast"],
-        "detail-type": ["ridecast monitor state change"],
+        "detail-type": [STATE_CHANGE, EXPERIMENT_ANSWER],
         "detail": {"stack": [{"Ref": "AWS::StackName"}]},
     }
     (target,) = rule["Targets"]
@@ -399,16 +424,16 @@ def test_change_that_the_monitor_finds_is_sent_to_the_topic_in_a_sentence(stack:
             "Topics",
             "sns:Publish",
             {
-                "cloudwatch": [arn_of("StackAlarm"), arn_of("AuditAlarm"), arn_of("MonitorAlarm")],
-                "events": arn_of("MonitorStateRule"),
+                "cloudwatch": [arn_of(f"{name}Alarm") for name in ("Stack", "Audit", "Monitor", "Loop")],
+                "events": [arn_of("MonitorStateRule"), arn_of("LoopStepRule")],
             },
         ),
     ],
 )
 def test_only_the_stacks_own_sources_may_send_and_only_over_tls(
-    stack: Stack, receiver: str, key: str, action: str, sources: dict[str, object]
+    receiver: str, key: str, action: str, sources: dict[str, object]
 ) -> None:
-    policy = stack.template["Resources"][f"{receiver}Policy"]["Properties"]
+    policy = properties(f"{receiver}Policy", LoopMode="on")
     *allowed, denied = policy["PolicyDocument"]["Statement"]
     assert policy[key] == [{"Ref": receiver}]
     for one, (service, source) in zip(allowed, sources.items(), strict=True):
@@ -417,6 +442,17 @@ def test_only_the_stacks_own_sources_may_send_and_only_over_tls(
         assert one["Condition"] == {"ArnEquals": {"aws:SourceArn": source}}
     assert denied["Effect"] == "Deny"
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_what_people_should_know_of_a_run_of_the_loop_is_sent_to_the_topic_in_a_sentence(stack: Stack) -> None:
+    rule = stack.template["Resources"]["LoopStepRule"]["Properties"]
+    assert rule["EventPattern"] == {
+        "source": ["ridecast"],
+        "detail-type": ["ridecast loop step"],
+        "detail": {"stack": [{"Ref": "AWS::StackName"}], "tell": [True]},
+    }
+    (target,) = rule["Targets"]
+    assert (target["Arn"], target["InputPath"]) == ({"Ref": "AlarmTopic"}, "$.detail.text")
 
 
 def test_address_is_subscribed_if_there_is_one(stack: Stack) -> None:

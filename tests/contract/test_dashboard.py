@@ -7,7 +7,7 @@ import pytest
 from infra.local.stack import Stack
 from lambda_function.aws.telemetry import BatchReport
 from lambda_function.core.events import REJECT_REASONS
-from tests.kits.dashboard import Panel, read_panels
+from tests.kits.dashboard import DASHBOARDS, Panel, read_panels
 from tests.kits.metrics import own_metrics
 
 ATTRIBUTES = {"Arn": "AWS::CloudWatch::Alarm", "QueueName": "AWS::SQS::Queue"}
@@ -19,7 +19,8 @@ def panels() -> list[Panel]:
 
 
 def test_every_reference_in_the_body_exists(stack: Stack) -> None:
-    body = stack.template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    resources = stack.template["Resources"]
+    body = "".join(resources[name]["Properties"]["DashboardBody"]["Fn::Sub"] for name in DASHBOARDS)
     named = {*stack.template["Resources"], *stack.template["Parameters"], "AWS::Region", "AWS::StackName"}
     references = set(re.findall(r"\$\{([^}]+)\}", body))
     assert len(references) >= 15
@@ -41,10 +42,10 @@ def test_every_reason_of_a_reject_has_its_series(panels: list[Panel]) -> None:
 
 
 def test_every_alarm_is_on_it(stack: Stack, panels: list[Panel]) -> None:
-    (panel,) = [panel for panel in panels if panel.kind == "alarm"]
+    drawn = [name for panel in panels if panel.kind == "alarm" for name in panel.alarms]
     resources = stack.template["Resources"].items()
     alarms = [name for name, one in resources if one["Type"] == "AWS::CloudWatch::Alarm"]
-    assert sorted(panel.alarms) == sorted(alarms)
+    assert sorted(drawn) == sorted(alarms)
 
 
 def test_query_uses_fields_that_the_log_has(panels: list[Panel]) -> None:
@@ -55,6 +56,7 @@ def test_query_uses_fields_that_the_log_has(panels: list[Panel]) -> None:
     assert set(fields) <= set(BatchReport.__slots__)
 
 
-def test_it_is_named_by_its_stack_and_region(stack: Stack) -> None:
-    properties = stack.only("AWS::CloudWatch::Dashboard")
-    assert properties["DashboardName"] == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
+@pytest.mark.parametrize(("name", "word"), [("Dashboard", ""), ("LoopDashboard", "loop-")])
+def test_it_is_named_by_its_stack_and_region(stack: Stack, name: str, word: str) -> None:
+    properties = stack.template["Resources"][name]["Properties"]
+    assert properties["DashboardName"] == {"Fn::Sub": f"${{AWS::StackName}}-{word}${{AWS::Region}}"}

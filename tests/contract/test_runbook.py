@@ -76,7 +76,7 @@ def test_table_of_faults_is_the_doctors_list() -> None:
 
 def test_every_alarm_is_set_off_by_a_fault_of_the_list(alarms: dict[str, Properties]) -> None:
     named = {name for fault in FAULTS.values() for name in fault.alarms}
-    assert named == {*alarms, "StackAlarm", "AuditAlarm", "MonitorAlarm"}
+    assert named == {*alarms, "StackAlarm", "AuditAlarm", "MonitorAlarm", "LoopAlarm"}
 
 
 def test_every_place_that_a_remedy_names_is_a_section() -> None:

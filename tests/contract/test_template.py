@@ -9,7 +9,7 @@ import pytest
 from infra.local.stack import Stack
 from infra.stack.template import TEMPLATE, read_template
 from tests.kits.metrics import in_stack
-from tests.kits.template import OWN, arn_of, of_type, properties, resource, stack, tags_of
+from tests.kits.template import LOOP, OWN, arn_of, of_type, properties, resource, stack, tags_of
 from training.data.labelled import COLUMNS, FOLDER
 
 ROOT = TEMPLATE.parent
@@ -156,12 +156,13 @@ def test_table_of_labelled_rides_has_the_files_columns_and_computes_its_partitio
 
 
 def test_service_names_differ_between_functions_and_stacks() -> None:
-    functions = of_type("AWS::Lambda::Function").values()
+    functions = of_type("AWS::Lambda::Function", **LOOP).values()
     names = [one["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] for one in functions]
-    stacks = ("ridecast", *(f"ridecast-{name}" for name in ("api", "pre-traffic", "archive", "join", "monitor")))
+    words = ("api", "pre-traffic", "archive", "join", "monitor", "loop", "collect", "train")
+    stacks = ("ridecast", *(f"ridecast-{name}" for name in words))
     services = {in_stack(stack_name, name) for stack_name in stacks for name in names}
 
-    assert len(names) == 6
+    assert len(names) == 9
     assert len(services) == len(stacks) * len(names)
 
 
@@ -260,7 +261,7 @@ def test_every_parameter_is_described_bounded_and_has_a_default() -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_resource_is_tagged_with_project_and_environment(name: str) -> None:
-    tags = tags_of(properties(name))
+    tags = tags_of(properties(name, **LOOP))
 
     assert (tags["project"], tags["environment"]) == ("ridecast", {"Ref": "Environment"})
 
@@ -291,7 +292,7 @@ def test_every_output_is_described_and_exported_under_the_stacks_name() -> None:
 
 
 def test_each_function_has_its_own_role() -> None:
-    roles = [str(function["Properties"]["Role"]) for function in of_type("AWS::Lambda::Function").values()]
+    roles = [str(function["Properties"]["Role"]) for function in of_type("AWS::Lambda::Function", **LOOP).values()]
 
     assert len(set(roles)) == len(roles)
     assert resource("Predictor")["Properties"]["Role"] == arn_of("PredictorRole")

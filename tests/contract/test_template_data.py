@@ -6,10 +6,13 @@ import pytest
 
 from infra.local.moto.policies import is_allowed
 from infra.stack.template import TEMPLATE, read_template
-from tests.kits.template import arn_of, properties, resource, stack
+from tests.kits.template import LOOP, arn_of, properties, resource, stack
 
 STREAMS = ("RideEvents", "RidePredictions", "RideOutcomes")
-LOGS = ("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs", "MonitorLogs")
+LOGS = (
+    *("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs", "MonitorLogs"),
+    *("LooperLogs", "CollectorLogs", "TrainerLogs"),
+)
 OUTLIVES_THE_STACK = ("Key", *STREAMS, "Bucket", "BucketPolicy", "RejectsQueue", "RejectsQueuePolicy", *LOGS)
 CONDITIONAL = ("models", "channels", "calibrations")
 """Prefixes whose objects are written under a condition."""
@@ -43,8 +46,8 @@ ROOT_OF_THE_ACCOUNT = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::Acc
 
 @pytest.mark.parametrize("name", OUTLIVES_THE_STACK)
 def test_resource_with_data_or_its_key_survives_the_stack(name: str) -> None:
-    assert resource(name)["DeletionPolicy"] == "RetainExceptOnCreate"
-    assert resource(name)["UpdateReplacePolicy"] == "Retain"
+    assert resource(name, **LOOP)["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert resource(name, **LOOP)["UpdateReplacePolicy"] == "Retain"
 
 
 # The key ------------------------------------------------------------------------------------------------------------
@@ -270,10 +273,11 @@ def test_only_records_expire_and_overwritten_objects_can_be_restored_for_90_days
 
 @pytest.mark.parametrize("name", LOGS)
 def test_logs_are_encrypted_and_expire_after_a_parameters_days(name: str) -> None:
-    assert properties(name) == {  # the generated name begins with the stack's, as the key's policy requires
+    found = properties(name, **LOOP)
+    assert found == {  # the generated name begins with the stack's, as the key's policy requires
         "KmsKeyId": arn_of("Key"),
         "RetentionInDays": {"Ref": "LogRetentionDays"},
-        "Tags": properties(name)["Tags"],
+        "Tags": found["Tags"],
     }
 
 

@@ -1,8 +1,21 @@
 """The permissions in template.yaml: one role a function, with explicit actions and resources."""
 
+import re
+
 import pytest
 
-from tests.kits.template import ROLES, SIGNING_KEY, allowed, arn_of, as_list, of_type, properties, statements, tags_of
+from tests.kits.template import (
+    LOOP,
+    ROLES,
+    SIGNING_KEY,
+    allowed,
+    arn_of,
+    as_list,
+    of_type,
+    properties,
+    statements,
+    tags_of,
+)
 
 POLICIES = ("ModelPublisherPolicy", "OperatorPolicy", "JudgePolicy", "ForgetPolicy", "DoctorPolicy")
 
@@ -58,6 +71,12 @@ JOIN = {
     *(("s3:PutObject", target) for target in (LATE, LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
     ENCRYPT,
 }
+
+RUNS = ("experiments/*", "loop/lease.json", "loop/runs/*")
+WORK = (in_bucket("loop/rides/*"), in_bucket("loop/answers/*"))
+EXECUTIONS = str({"Fn::Sub": "${Looper.Arn}:*"})  # an execution is part of a version
+ANSWER = actions_on(EXECUTIONS, "lambda", "SendDurableExecutionCallbackFailure", "SendDurableExecutionCallbackSuccess")
+REPORT_FAILED_EVENTS = ("sqs:SendMessage", of("LoopFailures"))
 
 ALLOWED = {
     "PredictorRole": {
@@ -129,8 +148,8 @@ ALLOWED = {
     "ModelPublisherPolicy": {
         *READ_MODELS,
         READ_CALIBRATIONS,
-        ("s3:GetObject", HISTORIES),
-        *(("s3:PutObject", target) for target in (MODELS, CALIBRATIONS, CHANNELS, HISTORIES)),
+        *(("s3:GetObject", target) for target in (HISTORIES, EXPERIMENTS)),
+        *(("s3:PutObject", target) for target in (MODELS, CALIBRATIONS, CHANNELS, HISTORIES, EXPERIMENTS)),
         ENCRYPT,
         FIND_THE_STACK,
     },
@@ -155,7 +174,50 @@ ALLOWED = {
         FIND_THE_STACK,
         ("sqs:PurgeQueue", of("GivenUpBatches")),
         ("cloudwatch:SetAlarmState", of("UnresolvedBatchesAlarm")),
+        ("sqs:PurgeQueue", of("LoopFailures")),
+        *((f"s3:{action}", in_bucket(path)) for action in ("GetObject", "PutObject") for path in RUNS),
+        ("lambda:InvokeFunction", str({"Ref": "LooperAliaslive"})),
+        ("lambda:SendDurableExecutionCallbackSuccess", EXECUTIONS),
     },
+    "LooperRole": {
+        *READ_MODELS,
+        READ_CALIBRATIONS,
+        *(("s3:GetObject", in_bucket(path)) for path in ("history/*", "monitor/*", *RUNS)),
+        *(("s3:PutObject", in_bucket(path)) for path in RUNS),
+        *(
+            ("s3:PutObject", in_bucket(f"{path}/{channel}{end}"))
+            for channel in ("candidate", "${ModelChannel}")
+            for path, end in (("channels", ".json"), ("history", "/*"))
+        ),
+        ENCRYPT,
+        ("lambda:InvokeFunction", of("Collector")),
+        ("lambda:InvokeFunction", of("Trainer")),
+        *actions_on(EXECUTIONS, "lambda", "CheckpointDurableExecution", "GetDurableExecutionState"),
+        ("events:PutEvents", in_the_account("events", "event-bus/default")),
+        REPORT_FAILED_EVENTS,
+        *may_log("LooperLogs"),
+    },
+    "CollectorRole": {
+        *(("s3:GetObject", target) for target in (LABELLED, *WORK)),
+        *(("s3:PutObject", target) for target in WORK),
+        ("s3:ListBucket", of("Bucket")),
+        ("kms:Decrypt", of("Key")),
+        ENCRYPT,
+        *ANSWER,
+        REPORT_FAILED_EVENTS,
+        *may_log("CollectorLogs"),
+    },
+    "TrainerRole": {
+        *READ_MODELS,
+        *(("s3:GetObject", target) for target in WORK),
+        ("s3:PutObject", MODELS),  # and no channel
+        ("s3:PutObject", in_bucket("loop/answers/*")),
+        ENCRYPT,
+        *ANSWER,
+        REPORT_FAILED_EVENTS,
+        *may_log("TrainerLogs"),
+    },
+    "LoopScheduleRole": {("lambda:InvokeFunction", str({"Ref": "LooperAliaslive"}))},
     "JudgePolicy": {*JOIN, FIND_THE_STACK},
     "ForgetPolicy": {
         *(
@@ -170,12 +232,20 @@ ALLOWED = {
         FIND_THE_STACK,
     },
 }
-"""Each action with its resource, by role or policy."""
+"""Each action with its resource, by role or policy of a stack with the loop."""
 
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_role_or_policy_allows_this_and_nothing_else(name: str) -> None:
-    assert allowed(name) == ALLOWED[name]
+    assert allowed(name, **LOOP) == ALLOWED[name]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_for_people_name_nothing_of_the_loop_in_a_stack_without_it(name: str) -> None:
+    added = allowed(name, **LOOP) - allowed(name)
+
+    assert {one for one in allowed(name) if re.search("Loop|Trainer|Collector", str(one))} == set()
+    assert bool(added) == (name in {"OperatorPolicy", "DoctorPolicy"})
 
 
 def test_archive_adds_only_the_use_of_its_consumers_with_enhanced_fan_out() -> None:
@@ -185,9 +255,19 @@ def test_archive_adds_only_the_use_of_its_consumers_with_enhanced_fan_out() -> N
     assert added == {("kinesis:SubscribeToShard", consumer) for consumer in consumers}
 
 
-@pytest.mark.parametrize("name", ["ApiFunction", "Archiver", "Joiner", "Monitor"])
+@pytest.mark.parametrize("name", ["ApiFunction", "Archiver", "Joiner", "Monitor", "Looper", "Collector", "Trainer"])
 def test_function_has_its_role(name: str) -> None:
-    assert properties(name)["Role"] == arn_of(f"{name}Role")
+    assert properties(name, **LOOP)["Role"] == arn_of(f"{name}Role")
+
+
+def test_loop_verifies_models_and_only_the_trainer_signs_them() -> None:
+    for name, actions in (("LooperRole", {"kms:Verify"}), ("TrainerRole", {"kms:Sign", "kms:Verify"})):
+        added = allowed(name, ModelSigningKeyArn=SIGNING_KEY, **LOOP) - allowed(name, **LOOP)
+        assert {action for action, _ in added} == actions
+        assert "*" not in {target for _, target in added}
+    assert not any(
+        action.startswith("kms:Sign") for action, _ in allowed("CollectorRole", ModelSigningKeyArn=SIGNING_KEY, **LOOP)
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,11 +297,14 @@ def test_signed_models_add_only_the_use_of_the_signing_key(name: str, actions: s
         ("JoinerRole", "lambda"),
         ("MonitorRole", "lambda"),
         ("PreTrafficRole", "lambda"),
+        ("LooperRole", "lambda"),
+        ("CollectorRole", "lambda"),
+        ("TrainerRole", "lambda"),
         ("DeploymentRole", "codedeploy"),
     ],
 )
 def test_only_one_service_may_assume_the_role(role: str, service: str) -> None:
-    document = properties(role)["AssumeRolePolicyDocument"]
+    document = properties(role, **LOOP)["AssumeRolePolicyDocument"]
     (statement,) = document["Statement"]
 
     assert document["Version"] == "2012-10-17"
@@ -232,13 +315,14 @@ def test_only_one_service_may_assume_the_role(role: str, service: str) -> None:
     }
 
 
-def test_monitor_sends_events_of_this_project_only() -> None:
-    assert statements("MonitorRole")["SendEvents"]["Condition"] == {"StringEquals": {"events:source": "ridecast"}}
+@pytest.mark.parametrize("role", ["MonitorRole", "LooperRole"])
+def test_function_sends_events_of_this_project_only(role: str) -> None:
+    assert statements(role, **LOOP)["SendEvents"]["Condition"] == {"StringEquals": {"events:source": "ridecast"}}
 
 
-@pytest.mark.parametrize("role", ["JoinScheduleRole", "MonitorScheduleRole"])
+@pytest.mark.parametrize("role", ["JoinScheduleRole", "MonitorScheduleRole", "LoopScheduleRole"])
 def test_only_this_accounts_schedules_may_assume_the_role_that_runs_a_function(role: str) -> None:
-    (statement,) = properties(role)["AssumeRolePolicyDocument"]["Statement"]
+    (statement,) = properties(role, **LOOP)["AssumeRolePolicyDocument"]["Statement"]
 
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
@@ -246,17 +330,27 @@ def test_only_this_accounts_schedules_may_assume_the_role_that_runs_a_function(r
 
 @pytest.mark.parametrize("role", ROLES)
 def test_role_has_one_policy_and_is_tagged(role: str) -> None:
-    (policy,) = properties(role)["Policies"]
+    found = properties(role, **LOOP)
+    (policy,) = found["Policies"]
 
     assert policy["PolicyDocument"]["Version"] == "2012-10-17"
-    assert tags_of(properties(role))["project"] == "ridecast"
-    assert tags_of(properties(role))["environment"] == {"Ref": "Environment"}
+    assert tags_of(found)["project"] == "ridecast"
+    assert tags_of(found)["environment"] == {"Ref": "Environment"}
+
+
+def test_policies_beside_the_roles_are_those_that_name_the_loops_executions() -> None:
+    found = {name: one["Properties"] for name, one in of_type("AWS::IAM::Policy", **LOOP).items()}
+
+    assert {name: [role["Ref"] for role in one["Roles"]] for name, one in found.items()} == {
+        "LooperExecutions": ["LooperRole"],
+        "LoopAnswers": ["CollectorRole", "TrainerRole"],
+    }
 
 
 def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
-    roles = of_type("AWS::IAM::Role")
+    roles = of_type("AWS::IAM::Role", **LOOP)
 
-    assert set(ROLES) <= roles.keys()
+    assert set(ROLES) == roles.keys()
     assert not any("ManagedPolicyArns" in role["Properties"] for role in roles.values())
     assert "PredictorRole" in roles
     assert "CodeDeployServiceRole" not in roles
@@ -264,7 +358,7 @@ def test_no_role_is_sams_own_or_takes_a_managed_policy() -> None:
 
 @pytest.mark.parametrize("name", [*ROLES, *POLICIES])
 def test_no_statement_has_a_wildcard_action_or_resource(name: str) -> None:
-    for sid, statement in statements(name).items():
+    for sid, statement in statements(name, **LOOP).items():
         assert statement["Effect"] == "Allow"
         assert not any("*" in action for action in as_list(statement["Action"]))
         assert sid == "LookAtWhatHasNoArn" or "*" not in as_list(statement["Resource"])

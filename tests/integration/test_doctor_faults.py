@@ -63,6 +63,7 @@ def deploy(aws: LocalAws, client: Callable[[str], Any]) -> Deployed:
         "RideEventsName": f"events-{number}",
         "RidePredictionsName": f"predictions-{number}",
         "RideOutcomesName": f"outcomes-{number}",
+        "LoopMode": "on",
     }
     assert stack.change(**names) == "CREATE_COMPLETE"
     bucket, bundle = Bucket(client("s3"), stack.outputs()["BucketName"]), small_bundle()

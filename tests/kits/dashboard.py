@@ -1,4 +1,4 @@
-"""The dashboard in the template as panels, for tests."""
+"""The dashboards in the template as panels, for tests."""
 
 import json
 import re
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from infra.stack.template import TEMPLATE, read_template
+
+DASHBOARDS = ("Dashboard", "LoopDashboard")
 
 _STAT = re.compile(r"Sum|Average|Minimum|Maximum|SampleCount|p[0-9]{1,2}")
 
@@ -40,9 +42,10 @@ class Panel:
 
 
 def read_panels() -> list[Panel]:
-    """Read the panels of the template's dashboard."""
-    body = read_template(TEMPLATE)["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-    return [_panel(widget, widget["properties"]) for widget in json.loads(body)["widgets"]]
+    """Read the panels of the template's dashboards."""
+    resources = read_template(TEMPLATE)["Resources"]
+    bodies = [resources[name]["Properties"]["DashboardBody"]["Fn::Sub"] for name in DASHBOARDS]
+    return [_panel(widget, widget["properties"]) for body in bodies for widget in json.loads(body)["widgets"]]
 
 
 def _panel(widget: dict[str, Any], properties: dict[str, Any]) -> Panel:

@@ -11,6 +11,9 @@ from infra.operate.doctor.facts import Finding, Severity
 from tests.kits.stack import TemplateStack
 from training.monitoring.calibration.status import CalibrationStatus
 from training.monitoring.monitor.status import STATUS_KEY, GroupStatus, MonitorStatus, encode_status
+from training.registry.bucket import Bucket
+from training.workflows.loop.lease import hold_lease, release_lease
+from training.workflows.loop.state import RunRecord, Waiting, change_run
 
 _ALWAYS = {"nobody-subscribed"}
 """What the doctor finds in a healthy stack of the local AWS, which never confirms a subscription."""
@@ -156,6 +159,44 @@ def store_status(age: timedelta = timedelta(), **fields: Any) -> Plant:
 
 def store_no_status(on: Deployed) -> None:
     on.client("s3").put_object(Bucket=on.outputs["BucketName"], Key=STATUS_KEY, Body=b"{")
+
+
+def store_run(waits: Waiting | None = None, *, holds_lease: bool = True) -> Plant:
+    """Store the record of a run that has not ended, and its lease."""
+
+    def plant(on: Deployed) -> None:
+        bucket, now = Bucket(on.client("s3"), on.outputs["BucketName"]), datetime.now(UTC)
+        run = RunRecord(
+            run_id="r1",
+            channel="stable",
+            trigger="schedule",
+            reason="",
+            started_at=now - timedelta(days=2),
+            waiting=waits,
+        )
+        change_run(bucket, "r1", lambda _: run)
+        hold_lease(bucket, "r1", now)
+        if not holds_lease:
+            release_lease(bucket, "r1", now)
+
+    return plant
+
+
+def waits_for(what: str, hours: float, callback_id: str | None = None) -> Waiting:
+    """Return what a run waits for until some hours from now."""
+    return Waiting(what=what, until=datetime.now(UTC) + timedelta(hours=hours), callback_id=callback_id)
+
+
+def send_failed_event_to_queue(on: Deployed) -> None:
+    on.client("sqs").send_message(QueueUrl=on.outputs["LoopFailuresUrl"], MessageBody='{"trigger": "schedule"}')
+
+
+def delete_queue_of_the_loop(on: Deployed) -> None:
+    on.client("sqs").delete_queue(QueueUrl=on.outputs["LoopFailuresUrl"])
+
+
+def take_policy(role: str, policy: str) -> Plant:
+    return lambda on: on.client("iam").delete_role_policy(RoleName=on.name(role), PolicyName=policy)
 
 
 def shorten_retention(on: Deployed) -> None:
@@ -313,6 +354,22 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("performance-changed", store_status(groups=(in_alarm("performance"),)), "docs/runbook.md#performancealarm"),
     ("not-monitored", store_status(groups=(GroupStatus(group="data"),), n_days=1), "`ridecast monitor status --stack "),
     ("calibration-frozen", store_status(calibration=FROZEN), "docs/runbook.md#calibrationfrozenalarm"),
+    ("looper-missing", delete_named("LooperName"), "docs/runbook.md#repair"),
+    ("looper-environment-wrong", change_variables_of("LooperName"), "docs/runbook.md#repair"),
+    ("collector-missing", delete_named("CollectorName"), "docs/runbook.md#repair"),
+    ("collector-environment-wrong", change_variables_of("CollectorName"), "docs/runbook.md#repair"),
+    ("trainer-missing", delete_named("TrainerName"), "docs/runbook.md#repair"),
+    ("trainer-environment-wrong", change_variables_of("TrainerName"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", take_permission("StartCollectorAndTrainer", "Looper"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", take_policy("LooperRole", "executions"), "docs/runbook.md#repair"),
+    ("role-lacks-permission", take_policy("TrainerRole", "answers"), "docs/runbook.md#repair"),
+    ("loop-schedule-missing", delete_schedule("LooperSchedule"), "docs/runbook.md#repair"),
+    ("loop-schedule-disabled", disable_schedule("LooperSchedule"), "docs/runbook.md#repair"),
+    ("loop-queue-missing", delete_queue_of_the_loop, "docs/runbook.md#repair"),
+    ("loop-failed", send_failed_event_to_queue, "`aws sqs purge-queue --queue-url "),
+    ("loop-run-lost", store_run(holds_lease=False), "docs/runbook.md#loopfailuresalarm"),
+    ("loop-run-stuck", store_run(waits_for("the trainer's answer", -7)), "docs/runbook.md#loopfailuresalarm"),
+    ("loop-waits-for-approval", store_run(waits_for("approval of v", 100, "c")), "without an answer in time"),
     ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]
 """The fault, how it is planted, and words of the remedy."""

@@ -9,13 +9,26 @@ OWN = (
     *("Key", "RideEvents", "RidePredictions", "RideOutcomes", "Bucket"),
     *("PredictorLogs", "PreTrafficLogs", "ArchiverLogs", "JoinerLogs", "Predictor", "PreTraffic", "Archiver", "Joiner"),
     *("MonitorLogs", "Monitor"),
+    *("LooperLogs", "Looper", "CollectorLogs", "Collector", "TrainerLogs", "Trainer", "LoopFailures"),
 )
 SIGNING_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ROLES = (
     *("PredictorRole", "ApiFunctionRole", "ArchiverRole", "JoinerRole", "JoinScheduleRole"),
     *("MonitorRole", "MonitorScheduleRole"),
     *("PreTrafficRole", "DeploymentRole"),
+    *("LooperRole", "CollectorRole", "TrainerRole", "LoopScheduleRole"),
 )
+"""The roles of a stack with the loop."""
+
+POLICIES_OF_ROLES = {
+    "LooperRole": ("LooperExecutions",),
+    "CollectorRole": ("LoopAnswers",),
+    "TrainerRole": ("LoopAnswers",),
+}
+"""The policies of roles that are resources of their own."""
+
+LOOP: dict[str, str | int] = {"LoopMode": "on"}
+"""The parameter of a stack with the loop."""
 
 
 @cache
@@ -36,17 +49,18 @@ def properties(name: str, **parameters: str | int) -> dict[str, Any]:
     return found
 
 
-def of_type(kind: str) -> dict[str, dict[str, Any]]:
-    """Return all resources of a type, with the default parameters."""
-    resources: dict[str, dict[str, Any]] = stack().decided["Resources"]
+def of_type(kind: str, **parameters: str | int) -> dict[str, dict[str, Any]]:
+    """Return all resources of a type."""
+    resources: dict[str, dict[str, Any]] = stack(**parameters).decided["Resources"]
     return {name: one for name, one in resources.items() if one["Type"] == kind}
 
 
 def statements(name: str, **parameters: str | int) -> dict[str, dict[str, Any]]:
-    """Return the statements of a managed policy, or of a role's only policy, by their ids."""
+    """Return the statements of a managed policy, or of a role's policies, by their ids."""
     found = properties(name, **parameters)
     (policy,) = found.get("Policies", [found])
-    return {statement["Sid"]: statement for statement in policy["PolicyDocument"]["Statement"]}
+    more = [properties(other, **parameters) for other in POLICIES_OF_ROLES.get(name, ())]
+    return {statement["Sid"]: statement for one in (policy, *more) for statement in one["PolicyDocument"]["Statement"]}
 
 
 def allowed(name: str, **parameters: str | int) -> set[tuple[str, str]]:

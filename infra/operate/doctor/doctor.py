@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from infra.operate.doctor import alarms, function, mapping, monitor, resources, stack, streams
+from infra.operate.doctor import alarms, function, loop, mapping, monitor, resources, stack, streams
 from infra.operate.doctor.facts import Finding, Severity, StackFacts
 from infra.operate.doctor.faults import found
 from infra.operate.doctor.reading import Reading
@@ -41,6 +41,7 @@ class Doctor:
             **function.read(reading),
             **mapping.read_archive(reading),
             **monitor.read(reading),
+            **loop.read(reading),
             **alarms.read(reading),
         }
         denied = frozenset(reading.denied)
@@ -85,6 +86,7 @@ _CHECKS = (
     function.check_refresh,
     function.check_work,
     monitor.check_monitor,
+    loop.check_loop,
     alarms.check_alarms,
     streams.check_quotas,
     alarms.check_waiting,

@@ -6,9 +6,11 @@ have changed them since the deployment. Sums and means of metrics are over the w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from training.monitoring.monitor.status import MonitorStatus
+from training.workflows.loop.state import RunRecord
 
 Parameters = Mapping[str, str]
 
@@ -172,6 +174,15 @@ class MonitorFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopFacts:
+    """What the loop has recorded."""
+
+    read_at: datetime  # aware
+    run: RunRecord | None = None  # the newest; None if it has not run yet
+    holder: str = ""  # the run that holds the lease; "" if none does
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaFacts:
     """A quota of the account, and how much of it is used."""
 
@@ -201,6 +212,7 @@ class StackFacts:
     alarms: tuple[AlarmFacts, ...] = ()
     n_subscribers: int | None = None  # confirmed subscriptions to the alarm topic; None if there is no topic
     monitor: MonitorFacts | None = None  # None if the stack has no monitor
+    loop: LoopFacts | None = None  # None if the stack has no loop
     quotas: tuple[QuotaFacts, ...] = ()
     n_waiting: Mapping[str, int] = field(default_factory=dict)  # objects that nobody has redriven, by kind
     settings: tuple[Finding, ...] = ()  # of comparing what exists with the deployed template

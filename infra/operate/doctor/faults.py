@@ -12,7 +12,7 @@ from infra.operate.doctor.facts import Finding, Severity
 
 _BAD, _WARNING, _UNKNOWN = Severity.bad, Severity.warning, Severity.unknown
 
-_COMPOSITE = ("StackAlarm", "AuditAlarm", "MonitorAlarm")
+_COMPOSITE = ("StackAlarm", "AuditAlarm", "MonitorAlarm", "LoopAlarm")
 """Alarms of other alarms: they have no section in the runbook."""
 
 REPAIR = "docs/runbook.md#repair"
@@ -944,6 +944,122 @@ _MONITORING = (
     ),
 )
 
+_LOOP = (
+    Fault(
+        "looper-missing",
+        "the function of the loop does not exist: no run starts or goes on",
+        "loop",
+        _WARNING,
+        f"make it again as in {REPAIR}: its runs are gone, and their experiments go on",
+    ),
+    Fault(
+        "looper-environment-wrong",
+        "the loop works with other settings than the stack's",
+        "loop",
+        _WARNING,
+        f"restore it as in {REPAIR}; a run goes on with the version that it began with",
+    ),
+    Fault(
+        "collector-missing",
+        "the collector does not exist: a run of the loop fails",
+        "loop",
+        _WARNING,
+        f"make it again as in {REPAIR}",
+        ("LoopFailuresAlarm",),
+    ),
+    Fault(
+        "collector-environment-wrong",
+        "the collector works with another bucket than the stack's",
+        "loop",
+        _WARNING,
+        f"restore it as in {REPAIR}",
+        ("LoopFailuresAlarm",),
+    ),
+    Fault(
+        "trainer-missing",
+        "the trainer does not exist: a run of the loop fails",
+        "loop",
+        _WARNING,
+        f"make it again as in {REPAIR}",
+        ("LoopFailuresAlarm",),
+    ),
+    Fault(
+        "trainer-environment-wrong",
+        "the trainer works with another bucket or key than the stack's",
+        "loop",
+        _WARNING,
+        f"restore it as in {REPAIR}",
+        ("LoopFailuresAlarm",),
+    ),
+    Fault(
+        "loop-schedule-missing",
+        "the schedule of the loop does not exist: only alarms and people start a run",
+        "loop",
+        _WARNING,
+        f"make it again as in {REPAIR}; until then, start runs by hand",
+    ),
+    Fault(
+        "loop-schedule-disabled",
+        "the schedule of the loop is disabled: only alarms and people start a run",
+        "loop",
+        _WARNING,
+        f"restore it as in {REPAIR}; until then, start runs by hand",
+    ),
+    Fault(
+        "loop-queue-missing",
+        "the queue of the loop's failed events does not exist: no alarm tells of a failed run",
+        "queue",
+        _WARNING,
+        f"make it again as in {REPAIR}, and look at the newest objects in loop/runs/",
+    ),
+    Fault(
+        "loop-failed",
+        "a run of the loop has failed, or its trainer or collector",
+        "queue",
+        _WARNING,
+        "the newest object in loop/runs/ says why: docs/runbook.md#loopfailuresalarm. Then "
+        "`aws sqs purge-queue --queue-url {queue}`",
+        ("LoopFailuresAlarm", "LoopAlarm"),
+    ),
+    Fault(
+        "loop-run-lost",
+        "a run of the loop has not ended, and its lease has expired: nothing carries it on",
+        "loop",
+        _WARNING,
+        "the next run takes its place; docs/runbook.md#loopfailuresalarm",
+    ),
+    Fault(
+        "loop-run-stuck",
+        "a run of the loop waits longer than it should",
+        "loop",
+        _WARNING,
+        "read the log of the loop's function: docs/runbook.md#loopfailuresalarm",
+    ),
+    Fault(
+        "loop-waits-for-approval",
+        "a run of the loop waits for somebody to approve its model",
+        "loop",
+        _WARNING,
+        "approve or decline it: without an answer in time it keeps the present model",
+    ),
+    Fault(
+        "loop-invocations-failing",
+        "invocations of the loop, its trainer or its collector fail",
+        "",
+        _WARNING,
+        "docs/runbook.md#looperrorsalarm",
+        ("LoopErrorsAlarm",),
+    ),
+    Fault(
+        "loop-nearly-too-slow",
+        "the trainer or the collector needs nearly all of its 15 minutes",
+        "",
+        _WARNING,
+        "docs/runbook.md#loopdurationalarm",
+        ("LoopDurationAlarm",),
+    ),
+)
+
 _NOT_LOOKED_AT = (
     Fault(
         "denied",
@@ -965,7 +1081,7 @@ FAULTS = {
     fault.name: fault
     for group in (
         *(_STACK, _RELEASE, _MISSING, _CHANGED, _STREAMS, _MAPPING, _FUNCTION, _MODEL),
-        *(_ALARMS, _OUTCOMES, _MONITORING, _NOT_LOOKED_AT),
+        *(_ALARMS, _OUTCOMES, _MONITORING, _LOOP, _NOT_LOOKED_AT),
     )
     for fault in group
 }

@@ -1,6 +1,6 @@
 """The other resources of the stack: bucket, key, roles, queues, other functions, against the template."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,16 +16,35 @@ Properties = Mapping[str, Any]
 _NO_ENCRYPTION = "ServerSideEncryptionConfigurationNotFoundError"
 _ENABLED = "Enabled"
 REJECTS_QUEUE = "RejectsQueue"
-_FAULT_OF_QUEUE = {REJECTS_QUEUE: "rejects-queue-missing", "GivenUpBatches": "queue-missing"}
+LOOP_FAILURES = "LoopFailures"
+_FAULT_OF_QUEUE = {
+    REJECTS_QUEUE: "rejects-queue-missing",
+    "GivenUpBatches": "queue-missing",
+    LOOP_FAILURES: "loop-queue-missing",
+}
 _FUNCTIONS = {
     "ApiFunction": ("api-function", "api", "the HTTP API's function"),
     "Archiver": ("archiver", "archive", "the archive function"),
     "Joiner": ("joiner", "join", "the function of the join"),
     "Monitor": ("monitor", "monitor", "the function of the monitor"),
+    "Looper": ("looper", "loop", "the function of the loop"),
+    "Collector": ("collector", "loop", "the collector"),
+    "Trainer": ("trainer", "loop", "the trainer"),
 }
 """By logical name: the beginning of its faults' names, its check, and what it is."""
-_SCHEDULES = {"JoinerSchedule": ("join", "schedule"), "MonitorSchedule": ("monitor", "monitor-schedule")}
+_SCHEDULES = {
+    "JoinerSchedule": ("join", "schedule"),
+    "MonitorSchedule": ("monitor", "monitor-schedule"),
+    "LooperSchedule": ("loop", "loop-schedule"),
+}
 """By logical name: its check, and the beginning of its faults' names."""
+_ROLES = {
+    **dict.fromkeys(("PredictorRole", "ArchiverRole", "JoinerRole", "MonitorRole"), ()),
+    "LooperRole": ("LooperExecutions",),
+    "CollectorRole": ("LoopAnswers",),
+    "TrainerRole": ("LoopAnswers",),
+}
+"""By logical name: the policies that are resources of their own."""
 _USABLE_KEYS = {_ENABLED, "Creating", "Updating"}
 
 
@@ -39,7 +58,7 @@ def read(reading: Reading) -> dict[str, Any]:
     parts = (
         reading.part("bucket", (), partial(probe_bucket, s3, bucket, reading.wanted("Bucket")), no_bucket),
         reading.part("key", (), partial(probe_key, kms, key), no_key),
-        *(_role(reading, name) for name in ("PredictorRole", "ArchiverRole", "JoinerRole", "MonitorRole")),
+        *(_role(reading, name, policies) for name, policies in _ROLES.items()),
         *(_queue(reading, sqs, name) for name in _FAULT_OF_QUEUE),
         *(_function(reading, name, *words) for name, words in _FUNCTIONS.items()),
         *(_schedule(reading, name, *words) for name, words in _SCHEDULES.items()),
@@ -52,6 +71,8 @@ def read(reading: Reading) -> dict[str, Any]:
 
 def _queue(reading: Reading, sqs: Any, name: str) -> tuple[Finding, ...]:
     queue = reading.stack.outputs.get(f"{name}Url", "")
+    if not queue and name == LOOP_FAILURES:  # the stack has no loop
+        return ()
     missing = found(_FAULT_OF_QUEUE[name], f"the queue {name} does not exist", stack=reading.stack.name)
     return reading.part(
         name, (), partial(probe_queue, sqs, queue, name, reading.stack.name, reading.wanted(name)), missing
@@ -88,9 +109,11 @@ def _schedule(reading: Reading, logical_name: str, check: str, fault: str) -> tu
     return reading.part(check, (), probe, found(f"{fault}-missing", f"{name} does not exist", stack=stack))
 
 
-def _role(reading: Reading, logical_name: str) -> tuple[Finding, ...]:
+def _role(reading: Reading, logical_name: str, policies: Sequence[str]) -> tuple[Finding, ...]:
     name = reading.names.get(logical_name, "")
-    if not name or not (statements := allowing(reading.wanted(logical_name))):
+    own = reading.wanted(logical_name).get("Policies", ())
+    statements = allowing([*own, *(reading.wanted(policy) for policy in policies)])
+    if not name or not statements:
         return ()
     _, partition, _, _, account, *_ = reading.stack.outputs["FunctionAliasArn"].split(":")
     known = {
@@ -157,6 +180,9 @@ def probe_queue(sqs: Any, queue: str, name: str, stack: str, wanted: Properties)
     if name == REJECTS_QUEUE and (n_messages := sum(int(attributes[count]) for count in counts)):
         what = f"{counted(n_messages, 'message')} with rejects that the bucket did not take"
         return (found("rejects-in-queue", what, stack=stack),)
+    if name == LOOP_FAILURES and (n_messages := sum(int(attributes[count]) for count in counts)):
+        what = f"{counted(n_messages, 'event')} of the loop failed for good"
+        return (found("loop-failed", what, stack=stack, queue=queue),)
     return (good("queue", f"{name} exists, and encrypts and keeps messages as in the template"),)
 
 
@@ -192,9 +218,9 @@ def probe_role(
     return (good("role", f"{role} may do what the template allows"),)
 
 
-def allowing(wanted: Properties) -> list[Properties]:
-    """Return the statements of a role's policies that allow something, of which all references are known."""
-    statements = [one for policy in wanted.get("Policies", ()) for one in policy["PolicyDocument"]["Statement"]]
+def allowing(policies: Iterable[Properties]) -> list[Properties]:
+    """Return the statements of policies that allow something, of which all references are known."""
+    statements = [one for policy in policies if policy for one in policy["PolicyDocument"]["Statement"]]
     return [one for one in statements if one["Effect"] == "Allow" and None not in _listed(one["Resource"])]
 
 
