@@ -99,9 +99,8 @@ class DurableWorld:
 
 
 @pytest.fixture(autouse=True)
-def _short_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_checkpoints, "RETRY_DELAYS_S", (1.0, 1.0, 1.0))
-    return
 
 
 def outcome(result: DurableFunctionTestResult) -> dict[str, Any]:
