@@ -14,6 +14,7 @@ from infra.cli import (
     demo,
     experiments,
     joined,
+    loop,
     models,
     monitor,
     operate,
@@ -75,6 +76,12 @@ EXPERIMENTS: Commands = {
     "status": experiments.status_command,
     "stop": experiments.stop_command,
 }
+LOOP: Commands = {
+    "start": loop.start_command,
+    "status": loop.status_command,
+    "approve": loop.approve_command,
+    "stop": loop.stop_command,
+}
 RECORDS: Commands = {"list": records.list_command, "show": records.show_command, "redrive": records.redrive_command}
 
 
@@ -95,6 +102,7 @@ app.add_typer(
 app.add_typer(_group("Outcomes: how long rides really took.", OUTCOMES), name="outcomes")
 app.add_typer(_group("Monitoring of the served model: drift, errors, alarms.", MONITOR), name="monitor")
 app.add_typer(_group("Experiments: models compared on live rides.", EXPERIMENTS), name="experiments")
+app.add_typer(_group("Retraining that gates, compares, promotes and rolls back by itself.", LOOP), name="loop")
 app.add_typer(_group("Failed records: rejects, and batches that failed.", RECORDS), name="records")
 
 

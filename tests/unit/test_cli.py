@@ -36,6 +36,7 @@ GROUPS = {
     "outcomes": "send join audit forget",
     "monitor": "status report acknowledge",
     "experiments": "start status stop",
+    "loop": "start status approve stop",
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]

@@ -1,5 +1,6 @@
 """Answer a run of the loop by its durable callback."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -52,6 +53,11 @@ class LambdaCallbacks:
             CallbackId=callback_id,
             Result=msgspec.json.encode(answer),
         )
+
+    def answer(self, callback_id: str, answer: Mapping[str, Any]) -> bool:
+        """Send an answer that is no struct, such as a person's."""
+        send = self._client.send_durable_execution_callback_success
+        return self._send(send, CallbackId=callback_id, Result=msgspec.json.encode(answer))
 
     def fail(self, callback_id: str, error: Exception) -> bool:
         """Send the name of an error's class and its text."""
