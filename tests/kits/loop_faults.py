@@ -8,7 +8,8 @@ from tests.builders_failed import ProcessEnd
 from tests.outcomes import NO_ANSWER, SERVICE_DOWN
 from training.workflows.loop.checkpoints import Checkpoints
 
-FAULTS = ("end before", "end after", "lost answer", "refused")
+FAULTS = ("end after", "lost answer", "refused")
+"""A process that ends before a call is one that ends after the call before it."""
 
 
 @dataclass
@@ -22,7 +23,7 @@ class StepFaults:
     """
 
     n_call: int | None = None
-    fault: str = "end before"
+    fault: str = "end after"
     is_down: Callable[[], bool] = lambda: False
     n_failed: int = 0
     _left: int | None = None
@@ -39,8 +40,6 @@ class StepFaults:
             return call()
         self._left = None
         self.n_failed += 1
-        if self.fault == "end before":
-            raise ProcessEnd
         if self.fault == "refused":
             raise SERVICE_DOWN
         call()

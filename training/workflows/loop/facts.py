@@ -96,11 +96,11 @@ def _count_rides(bucket: Bucket, options: LoopOptions, last_day: date) -> tuple[
     """Count labelled rides of the training days, from the last one back until there are enough, and the gate's."""
     n_rides = n_gate_rides = 0
     for n_days_before in range(options.training_days):
-        n_rides += _n_labelled(bucket, last_day - timedelta(days=n_days_before))
-        if n_days_before < options.gate_days:
-            n_gate_rides = n_rides
-        elif n_rides >= options.min_rides:
+        is_gate_day = n_days_before < options.gate_days
+        if n_rides >= options.min_rides and not is_gate_day:
             break
+        n_rides += _n_labelled(bucket, last_day - timedelta(days=n_days_before))
+        n_gate_rides = n_rides if is_gate_day else n_gate_rides
     return n_rides, n_gate_rides
 
 

@@ -1,7 +1,6 @@
 """Run the loop on this machine. Results are kept in memory or in a file, and waits pass by any clock."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +49,7 @@ class Operation(msgspec.Struct):
 
 class _Journal(msgspec.Struct):
     operations: dict[str, Operation] = {}
+    due: datetime | None = None  # when the run goes on; None if it is over or was never resumed
     result: dict[str, Any] | None = None
 
 
@@ -57,7 +57,15 @@ _decode = msgspec.json.Decoder(_Journal).decode
 
 
 class _Suspended(BaseException):
-    """The run goes on later."""
+    """The run goes on later.
+
+    Attributes:
+        due: When, at the latest.
+    """
+
+    def __init__(self, due: datetime) -> None:
+        self.due = due
+        super().__init__()
 
 
 class LocalExecution:
@@ -89,9 +97,12 @@ class LocalExecution:
             UserError: The file can't be written.
         """
         if self._journal.result is None:
-            with suppress(_Suspended):
+            try:
                 self._journal.result = flow(_Replay(self._journal, self._clock, self._save))
-                self._save()
+                self._journal.due = None
+            except _Suspended as suspended:
+                self._journal.due = suspended.due
+            self._save()
         return self._journal.result
 
     @property
@@ -100,10 +111,8 @@ class LocalExecution:
         return self._journal.result is not None
 
     def next_due(self) -> datetime | None:
-        """Return when `resume` goes on by itself; None if the run is over or was never resumed."""
-        if self.is_over:
-            return None
-        return min((one.due for one in self._journal.operations.values() if one.due), default=None)
+        """Return when `resume` goes on: the past if a question was answered; None if the run is over or not begun."""
+        return self._journal.due
 
     def questions(self) -> tuple[str, ...]:
         """Return the callback ids that wait for an answer."""
@@ -129,6 +138,7 @@ class LocalExecution:
         if asked.due is None:
             return False
         asked.result, asked.failure, asked.due = result, failure, None
+        self._journal.due = self._clock()
         self._save()
         return True
 
@@ -167,7 +177,7 @@ class _Replay:
         """Suspend the run unless the time is over."""
         one = self._operation(name, "wait", seconds)
         if one.due and self._clock() < one.due:
-            raise _Suspended
+            raise _Suspended(one.due)
         if one.due:
             one.due = None
             self._save()
@@ -175,32 +185,39 @@ class _Replay:
     def ask(self, name: str, send: Callable[[str], None], timeout_s: float) -> dict[str, Any]:
         """Send a question unless it was sent, and suspend the run unless there is an answer."""
         one = self._operation(name, "ask", timeout_s)
-        if one.kind == "ask" and one.due:
-            self._send(name, one, send)
         if one.due and self._clock() >= one.due:
             one.is_late, one.due = True, None
             self._save()
+        if one.kind == "ask" and (one.due or one.failure):
+            self._send(name, one, send)
         if one.is_late:
             raise NoAnswerError(name, timeout_s)
         if one.failure:
             raise AskFailedError(one.failure.kind, one.failure.message)
         if one.result is None:
-            raise _Suspended
+            raise _Suspended(one.due or self._clock())
         return _plain(one.result)
 
     def _send(self, name: str, one: Operation, send: Callable[[str], None]) -> None:
-        # The retries of `send` have an operation of their own: `due` of the question is the end of its time.
+        """Send a question. Its attempts are a step of their own; an answer may come during one that fails."""
+
         def do() -> dict[str, Any]:
-            send(name)  # may answer at once
+            send(name)
             return {}
 
         try:
             self.step(f"{name} (sending)", do)
-        except StepFailedError:
-            one.due = None
-            raise
-        one.kind = "sent"
-        self._save()
+        except _Suspended as suspended:
+            if one.due:
+                raise _Suspended(min(suspended.due, one.due)) from None
+        except StepFailedError as error:
+            if one.due or one.failure:
+                one.failure, one.due = Failure(error.kind, error.message), None
+                self._save()
+                raise
+        else:
+            one.kind = "sent"
+            self._save()
 
     def _operation(self, name: str, kind: Literal["step", "wait", "ask"], seconds: float | None = None) -> Operation:
         if name in self._used:
@@ -214,14 +231,16 @@ class _Replay:
 
     def _attempt(self, name: str, one: Operation, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if one.failure:
-            raise StepFailedError(name, one.failure.kind, one.failure.message)
+            raise self._failed(name, one)
         if one.due and self._clock() < one.due:
-            raise _Suspended
+            raise _Suspended(one.due)
         try:
             return do()
         except Exception as error:  # noqa: BLE001 - recorded, retried, and raised after the last attempt
             self._note_failure(one, error)
-        raise _Suspended if one.failure is None else StepFailedError(name, one.failure.kind, one.failure.message)
+        if one.due:
+            raise _Suspended(one.due)
+        raise self._failed(name, one)
 
     def _note_failure(self, one: Operation, error: Exception) -> None:
         one.n_failed += 1
@@ -230,6 +249,11 @@ class _Replay:
         if delay_s is None:
             one.failure = Failure(type(error).__name__, str(error))
         self._save()
+
+    @staticmethod
+    def _failed(name: str, one: Operation) -> StepFailedError:
+        assert one.failure  # noqa: S101 - only then
+        return StepFailedError(name, one.failure.kind, one.failure.message)
 
 
 def _plain(result: dict[str, Any]) -> dict[str, Any]:
