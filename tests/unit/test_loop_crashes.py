@@ -18,7 +18,7 @@ from tests.fakes import BUCKET
 from tests.kits.actors import Actor, interleave
 from tests.kits.loop_faults import FAULTS, FaultyCheckpoints, StepFaults, Watched
 from training.errors import UserError
-from training.experiments.experiment import stop_experiment
+from training.experiments.start import stop_experiment
 from training.registry.bucket import Bucket
 from training.registry.channel_history import HistoryEntry, read_history
 from training.registry.channels import Mover, promote, rollback
