@@ -31,13 +31,13 @@ from training.experiments.experiment import (
 )
 from training.experiments.scoring import Replay, arm_losses_of, losses_of, share_of_hour
 from training.experiments.verdict import Verdict
-from training.monitoring.calibration.calibrator import CalibratorOptions
+from training.monitoring.calibration.calibrator import REPLAY_DAYS, CalibratorOptions
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.hours import Hour
 from training.monitoring.join.skew import stored_models
 from training.monitoring.labelled_hour import DamagedLabelledError, LabelledHour, read_labelled_hour
 from training.monitoring.monitor.events import EventBus
-from training.monitoring.monitor.monitored_days import is_join_done, joined_hours
+from training.monitoring.monitor.monitored_days import LONGEST_WAIT, is_join_done, joined_hours
 from training.monitoring.new_york_days import day_end, day_of, first_hour, hours_of_day, is_final
 from training.monitoring.summary import DamagedSummaryError, load_summary
 from training.registry.bucket import Bucket
@@ -300,12 +300,13 @@ class _Run:
         """Score the joined hours that running experiments wait for, oldest first, and append their days."""
         if not works:
             return
-        joined = joined_hours(self.bucket, first_hour(min(work.next_day for work in works)))
+        first = first_hour(min(work.next_day for work in works))
+        joined = joined_hours(self.bucket, first + -24 * (REPLAY_DAYS + 1))
         for work in works:
             work.left = {hour for hour in joined if work.waits_for(hour)}
         waited = sorted({hour for work in works for hour in work.left})
         if waited:
-            self._prepare(works)
+            self._prepare(works, joined, waited[0])
         time = _Time(self.options.time_left_s)
         for hour in waited:
             if not time.has_time():
@@ -316,15 +317,20 @@ class _Run:
         for work in works:
             work.append_days(self.now)
 
-    def _prepare(self, works: Iterable[_Work]) -> None:
-        """Load each version, and do the ticks of its calibration that are due."""
+    def _prepare(self, works: Iterable[_Work], joined: Iterable[Hour], first: Hour) -> None:
+        """Do the ticks of each version's calibration that are due, before hours from the first one on are scored.
+
+        If experiments have waited for long, the ticks need hours that are over for longer than `self.joined` goes back.
+        """
+        old = Hour.of(self.now - LONGEST_WAIT)
+        learned = frozenset((*self.joined, *(hour for hour in joined if hour < old)))
         time = _Time(self.options.time_left_s)
         options = CalibratorOptions(signer=self.options.signer, has_time=time.has_time)
         load = stored_models(self.bucket, self.options.signer)
         for work in works:
             for key in self._keys(work) if work.held.mode == "shadow" else ():
                 if key not in self._replays:
-                    self._replays[key] = Replay(self.bucket, *key, self.joined, self.now, load, options)
+                    self._replays[key] = Replay(self.bucket, *key, learned, self.now, first, load, options)
                 try:
                     self._replays[key].learn()
                 except (PredictorError, UserError) as error:

@@ -87,6 +87,7 @@ class Replay:
         mode: How often it is calibrated.
         joined: The joined hours that ticks may learn from, those of the last 17 days at least.
         now: Aware.
+        since: The first hour that is scored.
         load: Loads the model.
     """
 
@@ -95,6 +96,7 @@ class Replay:
     mode: CalibrationMode
     joined: Collection[Hour]
     now: datetime
+    since: Hour
     load: Load
     options: CalibratorOptions = field(default_factory=CalibratorOptions)
     _model: ModelBundle | None = None
@@ -126,7 +128,7 @@ class Replay:
         """
         if self.mode == CalibrationMode.OFF or self._learned_until is not None:
             return
-        state = tick_due(self._states(), self.mode, self.joined, self.now, self.options)
+        state = tick_due(self._states(), self.mode, self.joined, self.now, self.options, self.since.start)
         self._learned_until = Hour.parse(state.as_of) if state else None
 
     def _loaded(self) -> ModelBundle:

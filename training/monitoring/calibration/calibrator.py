@@ -117,16 +117,18 @@ def tick_due(
     joined: Collection[Hour],
     now: datetime,
     options: CalibratorOptions = DEFAULT_OPTIONS,
+    since: datetime | None = None,
 ) -> CalibrationState | None:
     """Do the ticks of a model that are due, whether it serves or not, and return the newest state. Safe to repeat.
 
-    The arguments are as in `calibrate_due`. None if no hour is joined and no state is stored.
+    The arguments are as in `calibrate_due`. A model without states learns from two weeks before `since`, by default
+    before now. None if no hour is joined and no state is stored.
 
     Raises:
         BucketError: S3 fails, or labelled rides can't be read.
         BundleError, NoSuchVersionError: The model can't be loaded.
     """
-    return _Ticks(states, mode, frozenset(joined), now, options).run()
+    return _Ticks(states, mode, frozenset(joined), now, options, since or now).run()
 
 
 def is_to_serve(held: Channel, state: CalibrationState) -> bool:
@@ -146,6 +148,7 @@ class _Ticks:
     joined: Collection[Hour]
     now: datetime
     options: CalibratorOptions
+    since: datetime
     _model: ModelBundle | None = field(default=None)
 
     def run(self) -> CalibrationState | None:
@@ -187,11 +190,11 @@ class _Ticks:
 
     def _earliest(self) -> Hour:
         """Return the hour before which a state is too old to go on from."""
-        return Hour.of(self.now - timedelta(days=REPLAY_DAYS + 1))
+        return Hour.of(self.since - timedelta(days=REPLAY_DAYS + 1))
 
     def _beginning(self) -> Hour:
         """Return where the replay for a new model begins: at a midnight, and behind the rides that it learned from."""
-        earliest = next_midnight(Hour.of(self.now - timedelta(days=REPLAY_DAYS + 1)))
+        earliest = next_midnight(self._earliest())
         first = next_midnight(min(self.joined) + -24)
         return max(earliest, min(first, earliest + 24 * REPLAY_DAYS), training_end(self._loaded().manifest))
 

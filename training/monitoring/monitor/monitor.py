@@ -28,7 +28,7 @@ from training.monitoring.monitor.detectors import GROUPS, THRESHOLD
 from training.monitoring.monitor.events import MAX_PENDING, EventBus, Moves, channel_moves, send_events, state_changes
 from training.monitoring.monitor.figures import HourFigures, merge
 from training.monitoring.monitor.judgement import Judgement, judge
-from training.monitoring.monitor.monitored_days import MonitoredDays, joined_hours
+from training.monitoring.monitor.monitored_days import LONGEST_WAIT, MonitoredDays, joined_hours
 from training.monitoring.monitor.reference import Reference, load_reference
 from training.monitoring.monitor.served_model import ServedModel, served_model
 from training.monitoring.monitor.status import (
@@ -52,7 +52,6 @@ MOVER = "monitor"
 QUIET_HOURS = 24
 """After so many hours without a judged ride the status says so."""
 
-_LONGEST_WAIT = timedelta(hours=27)  # of an hour for its join: its rides, the longest OutcomeDelayMinutes, a run
 _CALIBRATION_DAYS = timedelta(days=17)  # of joined hours that the calibrator wants to know of
 _RESERVED_SHARE, _MAX_RESERVED_S = 0.3, 180.0  # of the time, for what follows the hours
 
@@ -313,7 +312,7 @@ class _Run:
         hours = joined_hours(self.bucket, Hour.of(self.now - _CALIBRATION_DAYS))
         if self.options.takes_early:
             return hours
-        new = Hour.of(self.now - _LONGEST_WAIT)
+        new = Hour.of(self.now - LONGEST_WAIT)
         are_done = self.bucket.each(self._is_joined_for_good, [hour for hour in hours if hour >= new])
         return [hour for hour in hours if hour < new or next(are_done)]
 

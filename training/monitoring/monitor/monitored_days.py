@@ -32,6 +32,9 @@ from training.registry.bucket import Bucket
 MAX_PROBLEMS = 3
 """After so many hours that S3 fails on, the run leaves the others to the next one."""
 
+LONGEST_WAIT = timedelta(hours=27)
+"""Of an hour for its join: its rides, the longest OutcomeDelayMinutes, a run. Older hours are joined for good."""
+
 _TIMES_THE_LONGEST = 1.5
 """Another hour is begun if this many times the longest one of this run is left."""
 
