@@ -63,7 +63,8 @@ class PackageSource:
 PREDICTOR = PackageSource("Predictor", ROOT / "lambda_function", (), 62_000_000)
 JOINER = PackageSource("Joiner", ROOT / "infra" / "stack" / "packages" / "joiner", ("monitoring",), 142_000_000)
 TRAINER = PackageSource("Trainer", ROOT / "infra" / "stack" / "packages" / "trainer", ("fit",), 240_000_000)
-SOURCES = (PREDICTOR, JOINER, TRAINER)
+LOOPER = PackageSource("Looper", ROOT / "infra" / "stack" / "packages" / "looper", ("loop",), 82_000_000)
+SOURCES = (PREDICTOR, JOINER, TRAINER, LOOPER)
 
 
 @dataclass(frozen=True, slots=True)

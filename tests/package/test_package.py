@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from infra.stack.package import JOINER, PREDICTOR, TRAINER, Package, PackageSource, export_requirements
+from infra.stack.package import JOINER, LOOPER, PREDICTOR, TRAINER, Package, PackageSource, export_requirements
 from infra.stack.template import ROOT
 from infra.stack.tools import find_uv
 
@@ -71,6 +71,11 @@ WANTED = {
         | BOTOCORE
         | {"__pycache__", "cloudpickle", "joblib", "narwhals", "pyproject.toml", "scipy", "sklearn", "threadpoolctl.py"}
         | {"training", "uv.lock"},
+        FOREIGN | {"duckdb"},
+    ),
+    LOOPER: Wanted(
+        ["training.functions.loop"],
+        COMMON | BOTOCORE | {"aws_durable_execution_sdk_python", "boto3", "s3transfer", "training"},
         FOREIGN | {"duckdb"},
     ),
 }

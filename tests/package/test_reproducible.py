@@ -11,6 +11,7 @@ import yaml
 
 from infra.stack.package import (
     JOINER,
+    LOOPER,
     PREDICTOR,
     SOURCES,
     TRAINER,
@@ -28,7 +29,7 @@ from infra.stack.tools import find_uv
 from infra.stack.upload import DIGESTS_NAME, TEMPLATE_NAME
 from training.errors import UserError
 
-MAX_ZIPPED_BYTES = {PREDICTOR: 20_000_000, JOINER: 48_000_000, TRAINER: 72_000_000}
+MAX_ZIPPED_BYTES = {PREDICTOR: 20_000_000, JOINER: 48_000_000, TRAINER: 72_000_000, LOOPER: 26_000_000}
 """Our own budgets. The trainer's is above the 50 MB of a direct upload: all packages go through the bucket."""
 
 

@@ -16,7 +16,6 @@ from aws_durable_execution_sdk_python import DurableContext, durable_execution
 from lambda_function.aws.clients import make_events_client, make_kms_client, make_lambda_client, make_s3_client
 from lambda_function.aws.signature import KEY_ARN
 from training.functions.durable import DurableCheckpoints
-from training.functions.join import S3_ATTEMPTS, S3_READ_TIMEOUT_S
 from training.functions.loop_telemetry import LoopTelemetry, tell_with
 from training.functions.settings import LoopSettings
 from training.monitoring.monitor.events import STATE_CHANGE, EventBus
@@ -27,6 +26,9 @@ from training.workflows.loop.checkpoints import Checkpoints
 from training.workflows.loop.flow import run_loop
 from training.workflows.loop.options import LoopOptions, LoopParts, LoopStart, mover_name
 from training.workflows.loop.requests import CollectRequest, TrainRequest
+
+READ_TIMEOUT_S, ATTEMPTS = 20, 5
+"""Of requests to S3: nobody waits for the loop."""
 
 INVOKE_READ_TIMEOUT_S, INVOKE_ATTEMPTS = 5, 3
 """Of asynchronous invocations, which Lambda only puts into a queue."""
@@ -176,6 +178,6 @@ def loop_options(settings: LoopSettings) -> LoopOptions:
 @cache
 def _cold_start() -> LoopHandler:
     """Read the settings and build the clients, once per execution environment."""
-    s3 = make_s3_client(S3_READ_TIMEOUT_S, S3_ATTEMPTS)
+    s3 = make_s3_client(READ_TIMEOUT_S, ATTEMPTS)
     invoker = make_lambda_client(INVOKE_READ_TIMEOUT_S, INVOKE_ATTEMPTS)
     return build_loop(LoopSettings.from_env(), s3, invoker, make_events_client())
