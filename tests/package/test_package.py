@@ -75,8 +75,8 @@ WANTED = {
     ),
     LOOPER: Wanted(
         ["training.functions.loop"],
-        COMMON | BOTOCORE | {"aws_durable_execution_sdk_python", "boto3", "s3transfer", "training"},
-        FOREIGN | {"duckdb"},
+        COMMON | BOTOCORE | {"__pycache__", "aws_durable_execution_sdk_python", "boto3", "s3transfer", "training"},
+        FOREIGN - {"boto3", "s3transfer"} | {"duckdb"},  # the SDK imports boto3
     ),
 }
 
