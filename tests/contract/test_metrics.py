@@ -43,7 +43,8 @@ def test_every_metric_exists_with_these_dimensions(used: list[Used]) -> None:
 @by_reader
 def test_own_metrics_are_those_of_this_stacks_functions(used: list[Used], stack: Stack) -> None:
     resources = stack.template["Resources"]
-    functions = [resources[name]["Properties"] for name in ("Predictor", "Archiver", "Joiner", "Monitor")]
+    names = ("Predictor", "Archiver", "Joiner", "Monitor", "Collector", "Trainer")
+    functions = [resources[name]["Properties"] for name in names]
     variables = [function["Environment"]["Variables"] for function in functions]
     own = [one for one in used if not one.namespace.startswith("AWS/")]
 

@@ -13,10 +13,12 @@ from lambda_function.aws.telemetry import ArchiveReport, ArchiveTelemetry, Batch
 from lambda_function.core.events import REJECT_REASONS
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.telemetry import JoinTelemetry
+from training.functions.work import CollectTelemetry, TrainTelemetry
 from training.monitoring.monitor.figures import Figures, HourFigures, RawAndServed
 from training.monitoring.monitor.monitor import MonitorRun
 from training.monitoring.monitor.status import GroupStatus, MonitorStatus
 from training.monitoring.summary import HourSummary, Sums
+from training.workflows.loop.requests import Collected
 
 NAMESPACE, SERVICE = "ridecast", "metrics-kit"
 
@@ -101,6 +103,10 @@ def own_lines() -> list[dict[str, Any]]:
         monitor = MonitorTelemetry(SERVICE, NAMESPACE, "INFO")
         monitor.ran(_monitor_run(), datetime(2026, 8, 1, 12, tzinfo=UTC), 1.0)
         monitor.failed(ValueError())
+        for work in (CollectTelemetry(SERVICE, NAMESPACE, "INFO"), TrainTelemetry(SERVICE, NAMESPACE, "INFO")):
+            collected = Collected(key="", sha256="", n_rides=1, first="2026-08-01", last="2026-10-31")
+            work.done("run-1", collected, 1.0, was_awaited=True)
+            work.refused("run-1", ValueError(), 1.0)
     lines = [json.loads(line) for line in out.getvalue().splitlines() if '"_aws"' in line]
     return [line for line in lines if "_aws" in line]
 

@@ -54,19 +54,18 @@ class WorkTelemetry(FunctionTelemetry):
         """Log and count finished work."""
         facts = {"run_id": run_id, "answer": msgspec.to_builtins(answer), "was_awaited": was_awaited}
         self.logger.info("done", extra={**facts, "work_ms": round(work_ms), "peak_mb": _peak_mb()})
-        self._count(self.DONE, work_ms)
+        self._count(self.DONE)
 
     def refused(self, run_id: str, error: Exception, work_ms: float) -> None:
         """Log and count work that ended with an error; one that a person can act on needs no traceback."""
         log = self.logger.warning if isinstance(error, UserError) else self.logger.exception
         facts = {"run_id": run_id, "error": type(error).__name__, "reason": str(error)}
         log("not done", extra={**facts, "work_ms": round(work_ms), "peak_mb": _peak_mb()})
-        self._count(self.FAILED, work_ms)
+        self._count(self.FAILED)
 
-    def _count(self, name: str, work_ms: float) -> None:
+    def _count(self, name: str) -> None:
         metrics = self._metrics()
         metrics.add_metric(name, MetricUnit.Count, 1)
-        metrics.add_metric("WorkTime", MetricUnit.Milliseconds, work_ms)
         metrics.flush_metrics()
 
 

@@ -4,7 +4,7 @@ The same rides give the same bundle as `ridecast train --labelled` with the same
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 from lambda_function.core.bundle import sha256
 from training.data.contract import check_contract
@@ -12,7 +12,7 @@ from training.data.labelled_rides import rides_of_month
 from training.data.months import Month, Service
 from training.data.ride_arrays import RideArrays, decode_ride_arrays
 from training.data.rides import Rides, concat_rides
-from training.errors import BucketError, bucket_address
+from training.errors import BucketError, UserError, bucket_address
 from training.evaluation.gate import GateReport, encode_gate_report
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
@@ -74,6 +74,8 @@ def retrain(
 
 def _load(bucket: Bucket, request: TrainRequest, max_rides: int) -> _Parts:
     """Return the clean rides, each part with its own days; they keep the data contract."""
+    if request.service not in get_args(Service):
+        raise UserError(f"service is {request.service!r}", f"choose one of {', '.join(get_args(Service))}")
     arrays = _read(bucket, request)
     days = split_days(arrays.first, arrays.last, request.gate_days)
     if len(arrays.rows) > max_rides:
