@@ -297,7 +297,10 @@ def send_reject_to_queue(on: Deployed) -> None:
     on.client("sqs").send_message(QueueUrl=on.outputs["RejectsQueueUrl"], MessageBody="a part of an object")
 
 
-PLANTED: list[tuple[str, Plant, str]] = [
+Planted = tuple[str, Plant, str]
+"""A fault, how it is planted, and words of the remedy."""
+
+PLANTED: list[Planted] = [
     ("input-stream-missing", delete_input_stream, "aws kinesis create-stream --stream-name events-"),
     ("output-stream-missing", delete_output_stream, "aws kinesis create-stream --stream-name predictions-"),
     ("function-missing", delete_function, "docs/runbook.md#repair"),
@@ -372,4 +375,3 @@ PLANTED: list[tuple[str, Plant, str]] = [
     ("loop-waits-for-approval", store_run(waits_for("approval of v", 100, "c")), "without an answer in time"),
     ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]
-"""The fault, how it is planted, and words of the remedy."""
