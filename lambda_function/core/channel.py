@@ -34,7 +34,7 @@ ACTIVATION_DELAY_S = 150.0
 then every running function has read the channel."""
 
 MAX_SEGMENTS = 1000
-"""The most segments of a channel: about 250 kB, half of what the function reads."""
+"""The most segments of a channel, where one of a split counts twice: about 350 kB. The function reads 524 kB."""
 
 
 CALIBRATION_OFF = (

@@ -20,6 +20,7 @@ from lambda_function.core.channel import (
     CalibrationRef,
     Channel,
     Segment,
+    bucket_of,
     decode_channel,
     encode_channel,
 )
@@ -217,6 +218,7 @@ def test_line_of_the_archive_has_these_bytes_and_is_read(file: str, data: bytes,
 
 
 OLDER = "green-2020-12-000000000000"
+BUCKETS = ((0, 2156), (256, 8386), ("256", 8386), (-1, 4259), (2**70, 2502), ("", 2089), ("a ride", 275), ("é", 6421))
 SEGMENTS = (
     Segment("2026-11-21T22:02:30.000000+00:00", (Arm(VERSION, "ab" * 32),)),
     Segment(BEGINNING, (Arm(OLDER, "cd" * 32),)),
@@ -253,6 +255,36 @@ def test_calibrated_channel_and_its_line_of_the_history_have_these_bytes() -> No
     (key,) = s3.keys("history/")
     assert key == f"history/stable/20261121T220000.000000Z-{VERSION}+2026-11-21T05.json"
     assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_calibrated.json")
+
+
+def test_split_channel_and_its_line_of_the_history_have_these_bytes() -> None:
+    """A split, as it is after a rollback that took another candidate out of older segments."""
+    newest, oldest = SEGMENTS
+    reference = CalibrationRef("2026-11-21T05", sha256(golden_bytes("calibration.json")))
+    arms = (Arm(VERSION, "ab" * 32, (2000, 10_000), reference), Arm(OLDER, "cd" * 32, (0, 2000)))
+    channel = Channel(
+        segments=(Segment(newest.effective_from, arms, salt="one"), oldest),
+        withdrawn=f"{VERSION}+2026-11-22T05",
+        also_withdrawn=("green-2020-11-000000000000",),
+        withdrawn_from="2026-11-20T22:02:30.000000+00:00",
+        moved_at="2026-11-21T22:00:00.000000+00:00",
+        moved_by="ada@laptop",
+        why="rollback",
+        move_id="0123456789ab",
+    )
+    assert encode_channel(channel) == golden_bytes("channel_split.json")
+    assert decode_channel(golden_bytes("channel_split.json")) == channel
+    s3 = FakeS3({"channels/stable.json": golden_bytes("channel_split.json")})
+    read_history(Bucket(s3, BUCKET), "stable")
+    (key,) = s3.keys("history/")
+    assert key == f"history/stable/20261121T220000.000000Z-{VERSION}+2026-11-21T05.json"
+    assert s3.objects[key].removesuffix(b"\n") == golden_bytes("history_split.json")
+
+
+@pytest.mark.parametrize(("ride_id", "bucket"), BUCKETS)
+def test_buckets_of_rides_stay(ride_id: str | int, bucket: int) -> None:
+    """Another bucket would move rides to another arm in the middle of a split."""
+    assert bucket_of("one", ride_id) == bucket
 
 
 def test_calibration_is_read() -> None:

@@ -363,6 +363,15 @@ SEGMENTS = (
     b'"moved_at":"2026-11-21T22:00:00+00:00","withdrawn":"green-2021-01-3f2a9c1d0b7e","withdrawn_as_of":"2026-11-22T05"}'
 )
 
+SPLIT = (
+    b'{"segments":[{"effective_from":"2026-11-21T22:02:30+00:00","arms":[{"model_version":"green-2021-01-3f2a9c1d0b7e",'
+    b'"manifest_sha256":"' + b"ab" * 32 + b'","buckets":[2000,10000],"calibration":{"as_of":"2026-11-21T05","sha256":"'
+    b"" + b"ef" * 32 + b'"}},{"model_version":"green-2020-12-000000000000","manifest_sha256":"' + b"cd" * 32 + b'",'
+    b'"buckets":[0,2000]}],"calibration":null,"salt":"one"}],"moved_at":"2026-11-21T22:00:00+00:00",'
+    b'"withdrawn":"green-2021-01-3f2a9c1d0b7e","also_withdrawn":["green-2020-12-000000000000"],'
+    b'"withdrawn_from":"2026-11-20T22:00:00+00:00"}'
+)
+
 objects_of_any_values = (st.dictionaries(texts, values, max_size=4) | values).map(as_json)
 
 
@@ -482,7 +491,7 @@ TARGETS = {
     "bundles": Target(bundles(), run_bundle),
     "array headers": Target(array_headers(), run_array_header),
     "forests": Target(forest_arrays(), run_forest),
-    "channels": Target(mutated(CHANNEL, SEGMENTS) | objects_of_any_values, run_channel),
+    "channels": Target(mutated(CHANNEL, SEGMENTS, SPLIT) | objects_of_any_values, run_channel),
     "calibrations": Target(mutated(CALIBRATION) | objects_of_any_values, run_calibration),
     "failed records": Target(
         mutated(b"".join(REJECT_LINES), FAILURE, MARK) | objects_of_any_values, run_failed_records

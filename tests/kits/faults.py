@@ -21,10 +21,13 @@ from infra.local.simulation.simulation import CHANNEL, Clients, Simulation, Simu
 from infra.local.sqs import MemoryQueue
 from infra.operate.lambda_event import count_done
 from lambda_function.core.calibration import CALIBRATION_FORMAT, N_WEIGHTS, Calibration
+from lambda_function.core.channel import N_BUCKETS, Channel
 from lambda_function.core.records import Entry
 from tests.outcomes import AnswerLost, EntriesRefused, Problem
 from training.model.bundle import ExportedBundle
 from training.registry.channel_history import read_channel, served_versions
+from training.registry.channels import store_bundle
+from training.registry.versions import Verdict, put_artifact
 
 
 class Place(Enum):
@@ -120,8 +123,23 @@ class RollBack:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitRides:
+    """Let the n-th bundle (modulo their number) serve a share of the rides beside the newest model, if it is another.
+
+    A split that is running grows instead, with the candidate that it has.
+    """
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndSplit:
+    """Let the champion serve all rides again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrate:
-    """Calibrate the channel's newest model. Each calibration has other weights and a later hour than the one before.
+    """Calibrate the channel's newest model, in a split both. Each calibration has other weights and a later hour.
 
     `resume`: even if the calibration was stopped, else do nothing then.
     """
@@ -135,7 +153,8 @@ class StopCalibration:
 
 
 CallFault = Refused | AnswerLost | Slow | EntriesRefused | Damaged | DeliveredTwice | Cut
-StateFault = SplitShard | MergeShards | JumpClock | ServeModel | RollBack | Calibrate | StopCalibration
+Move = ServeModel | RollBack | SplitRides | EndSplit | Calibrate | StopCalibration
+StateFault = SplitShard | MergeShards | JumpClock | Move
 Fault = CallFault | StateFault
 
 
@@ -352,12 +371,12 @@ class FaultySimulation(Simulation):
                 # Monotonic time never goes back.
                 self.clock.now_s += 0 if wall_only else max(0.0, seconds)
                 self.clock.wall_ahead_s += seconds if wall_only else 0
-            case ServeModel() | RollBack() | Calibrate() | StopCalibration():
+            case ServeModel() | RollBack() | SplitRides() | EndSplit() | Calibrate() | StopCalibration():
                 self._move(fault)
             case fault:
                 raise TypeError(f"{fault} is not a fault of the simulation's state")
 
-    def _move(self, fault: ServeModel | RollBack | Calibrate | StopCalibration) -> None:
+    def _move(self, fault: Move) -> None:
         match fault:
             case ServeModel(n):
                 self.serve(self._bundles[n % len(self._bundles)])
@@ -365,26 +384,49 @@ class FaultySimulation(Simulation):
                 version = self._bundles[n % len(self._bundles)].model_version
                 if version in served_versions(self.models, read_channel(self.models, CHANNEL)):
                     self.roll_back(version)
+            case SplitRides(n):
+                self._split(self._bundles[n % len(self._bundles)])
+            case EndSplit():
+                self.end_split()
             case Calibrate(resume):
                 self._calibrate(resume=resume)
             case StopCalibration():
                 self.stop_calibration()
 
+    def _split(self, bundle: ExportedBundle) -> None:
+        state = self._channel()
+        newest = state.segments[0]
+        if newest.candidate:
+            share = min(0.9, newest.candidate.buckets[1] / N_BUCKETS + 0.3)
+            self.split(newest.candidate.model_version, share, newest.salt)
+        elif bundle.model_version != state.model_version:
+            store_bundle(self.models, bundle)
+            verdict = Verdict(bundle.model_version, state.model_version, CHANNEL, passed=True)
+            put_artifact(self.models, bundle.model_version, f"gate-{CHANNEL}.json", msgspec.json.encode(verdict))
+            self.split(bundle.model_version, 0.4, state.moved_at)
+
     def _calibrate(self, *, resume: bool) -> None:
-        state = read_channel(self.models, CHANNEL).state
-        assert state is not None
+        state = self._channel()
         if state.calibration_is_off and not resume:
             return
         self._n_calibrations += 1
         hour = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self._n_calibrations)
-        calibration = Calibration(
-            format=CALIBRATION_FORMAT,
-            model_version=state.model_version,
-            as_of=hour.strftime("%Y-%m-%dT%H"),
-            weights=(0.1 * (self._n_calibrations % 7) - 0.3, *(0.01 * self._n_calibrations,) * (N_WEIGHTS - 1)),
-            interval_scale=0.5 + 0.25 * (self._n_calibrations % 10),
-        )
-        self.calibrate(msgspec.json.encode(calibration), resume=resume)
+        calibrations = [
+            Calibration(
+                format=CALIBRATION_FORMAT,
+                model_version=arm.model_version,
+                as_of=hour.strftime("%Y-%m-%dT%H"),
+                weights=(0.1 * (self._n_calibrations % 7) - 0.3, *(0.01 * self._n_calibrations,) * (N_WEIGHTS - 1)),
+                interval_scale=0.5 + 0.25 * (self._n_calibrations % 10),
+            )
+            for arm in state.segments[0].arms
+        ]
+        self.calibrate(*map(msgspec.json.encode, calibrations), resume=resume)
+
+    def _channel(self) -> Channel:
+        state = read_channel(self.models, CHANNEL).state
+        assert state is not None
+        return state
 
     def progress(self) -> tuple[int, ...]:
         """Return the settled records and the faults so far."""

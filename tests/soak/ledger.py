@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable
 from zlib import crc32
 
+from lambda_function.core.channel import Channel
 from lambda_function.core.events import decode_prediction, decode_reject
 from lambda_function.core.kpl import is_aggregated, unpack
 from lambda_function.errors import RejectError
@@ -27,8 +28,8 @@ class SoakLedger:
         n_sent: Events sent.
         n_repeated: Predictions of an event that had one.
         n_differing: Predictions of an id that had one with different bytes, without those in `n_withdrawn`.
-        n_withdrawn: Predictions of an id that had one by the version which a rollback withdrew or put in its place.
-        rollbacks: The two served versions of each move that withdrew one: that one and the one in its place.
+        n_withdrawn: Predictions of an id that had one by a version which a rollback withdrew, or put in its place.
+        rollbacks: The moves that withdrew a version.
         n_damaged: Rejects and failed events whose bytes differ from those sent.
         versions: Served versions, in order of appearance.
     """
@@ -36,7 +37,7 @@ class SoakLedger:
     def __init__(self, n_events: int) -> None:
         self.n_sent = self.n_repeated = self.n_differing = self.n_withdrawn = self.n_damaged = 0
         self.versions: list[str] = []
-        self.rollbacks: set[frozenset[str]] = set()
+        self.rollbacks: list[Channel] = []
         # Written here, so that the memory does not grow during the soak.
         self._places = bytearray(b"\0" * n_events)
         self._version = bytearray(b"\0" * n_events)
@@ -126,7 +127,8 @@ class SoakLedger:
         else:
             before = self._other_ids.setdefault((number, id_digest), (version, digest))
         if before[1] != digest:
-            is_withdrawn = frozenset((self.versions[before[0]], prediction.version)) in self.rollbacks
+            versions = {self.versions[before[0]], prediction.version}
+            is_withdrawn = any(_explains(move, versions) for move in self.rollbacks)
             self.n_withdrawn += is_withdrawn
             self.n_differing += not is_withdrawn
 
@@ -139,6 +141,12 @@ class SoakLedger:
         if version not in self.versions:
             self.versions.append(version)
         return self.versions.index(version)
+
+
+def _explains(move: Channel, versions: set[str]) -> bool:
+    """Return whether a move took one of two served versions out, and has the other in a segment."""
+    left = {version for version in versions if not move.has_withdrawn(version)}
+    return len(left) == 1 and any(left <= set(segment.served_versions) for segment in move.segments)
 
 
 def parts_of(partition_key: str, data: bytes) -> list[tuple[str, bytes]]:

@@ -8,6 +8,7 @@ from tests.kits.faults import (
     Cut,
     Damaged,
     DeliveredTwice,
+    EndSplit,
     Fault,
     JumpClock,
     MergeShards,
@@ -16,6 +17,7 @@ from tests.kits.faults import (
     RollBack,
     ServeModel,
     Slow,
+    SplitRides,
     SplitShard,
     StopCalibration,
 )
@@ -82,6 +84,8 @@ _IN_TURN: dict[Place, tuple[int, Sequence[Fault]]] = {
     Place.ARCHIVE_PUT: (7, (Refused(Problem.DOWN), AnswerLost(), Refused(Problem.NO_ANSWER))),
 }
 _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
+    (0.1, SplitRides(1)),
+    (0.15, SplitRides(1)),
     (0.2, SplitShard(1)),
     (0.25, Calibrate()),
     (0.3, ServeModel(1)),
@@ -90,8 +94,11 @@ _AT_SHARE_OF_STEPS: Sequence[tuple[float, Fault]] = (
     (0.5, JumpClock(_BEYOND_RECORD_AGE_S)),
     (0.6, MergeShards(0)),
     (0.65, ServeModel(2)),
+    (0.68, SplitRides(0)),
     (0.7, Calibrate()),
     (0.75, StopCalibration()),
+    (0.8, EndSplit()),
+    (0.82, SplitRides(1)),
     (0.85, RollBack(0)),
     (0.9, JumpClock(-3600, wall_only=True)),
 )

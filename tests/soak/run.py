@@ -232,7 +232,7 @@ def _steps(
 
 def _account(simulation: FaultySimulation, ledger: SoakLedger, judge: Judge) -> None:
     history = read_history(simulation.models, CHANNEL)
-    ledger.rollbacks = {frozenset((one.withdrawn, one.served_version)) for one in history if one.withdrawn}
+    ledger.rollbacks = [one for one in history if one.withdrawn]
     for data in judge.take_output(simulation):
         ledger.add_output(data)
     for one in queued_objects(simulation.queue):  # as `ridecast records` does: the audit looks into the bucket only

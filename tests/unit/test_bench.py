@@ -12,6 +12,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.pipeline import make_pipeline
 
 from infra.operate.lambda_event import lambda_records
+from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment
 from lambda_function.core.events import DURATION_DECIMALS, Reject, encode_reject
 from lambda_function.core.kpl import pack
 from tests.bench.comparators import plain_batched
@@ -224,7 +225,7 @@ def test_ids_of_an_event_that_was_sent_twice_are_each_compared_with_their_own_pr
 def test_prediction_by_a_withdrawn_version_and_by_the_one_in_its_place_do_not_count_as_differing(
     ledger: SoakLedger,
 ) -> None:
-    ledger.rollbacks = {frozenset(("v3", "v1"))}
+    ledger.rollbacks = [Channel(segments=(Segment(BEGINNING, (Arm("v1", ""),)),), withdrawn="v3", moved_at="")]
     for number, versions in enumerate((("v3", "v1"), ("v1", "v3"), ("v3", "v2"))):
         for version in versions:
             ledger.add_output(prediction(number, version=version))

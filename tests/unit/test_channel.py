@@ -15,6 +15,7 @@ from lambda_function.core.channel import (
     BEGINNING,
     MAX_SEGMENTS,
     Arm,
+    CalibrationRef,
     Channel,
     Segment,
     decode_channel,
@@ -22,6 +23,7 @@ from lambda_function.core.channel import (
     salvage_channel,
 )
 from lambda_function.errors import ChannelError
+from training.registry.segments import trimmed
 
 VERSIONS = [f"green-2021-01-{digit * 12}" for digit in "abc"]
 SHA256 = "ab" * 32
@@ -131,6 +133,9 @@ def test_channel_without_segments_in_order_is_damaged(segments: tuple[Segment, .
 
 
 ARM = msgspec.to_builtins(GOOD.arms[0])
+OTHER = {**ARM, "model_version": VERSIONS[2]}
+SPLIT = [{**ARM, "buckets": [5000, 10000]}, {**OTHER, "buckets": [0, 5000]}]
+REFERENCE = {"as_of": "2026-11-29T05", "sha256": SHA256}
 
 
 @pytest.mark.parametrize(
@@ -138,9 +143,27 @@ ARM = msgspec.to_builtins(GOOD.arms[0])
     [
         {"arms": [{**ARM, "buckets": [0, 5000]}, {**ARM, "buckets": [5000, 10000]}]},
         {"arms": [{**ARM, "buckets": [0, 5000]}]},
+        {"arms": [{**ARM, "buckets": [0, 5000]}, {**OTHER, "buckets": [5000, 10000]}]},
+        {"arms": [{**ARM, "buckets": [5000, 10000]}, {**OTHER, "buckets": [0, 4000]}]},
+        {"arms": [{**ARM, "buckets": [0, 10000]}, {**OTHER, "buckets": [0, 0]}]},
+        {"arms": [*SPLIT, {**OTHER, "buckets": [0, 10]}]},
+        {"arms": SPLIT, "calibration": REFERENCE},
+        {"arms": [{**ARM, "calibration": REFERENCE}]},
+        {"arms": [SPLIT[0], {**SPLIT[1], "calibration": {"w": [0.1]}}]},
         {"arms": [ARM], "calibration": {"w": [0.1]}},
     ],
-    ids=["two arms", "some buckets", "calibration"],
+    ids=[
+        "two arms of a model",
+        "some buckets",
+        "arms in another order",
+        "a gap",
+        "a candidate without buckets",
+        "three arms",
+        "a split's calibration",
+        "an arm's calibration",
+        "an arm's calibration of another form",
+        "calibration of another form",
+    ],
 )
 def test_segment_of_a_later_version_is_refused_and_never_left_out(newer: dict[str, Any]) -> None:
     data = encoded({"effective_from": "2026-11-29T10:02:30Z", **newer}, GOOD)
@@ -152,6 +175,7 @@ def test_segment_of_a_later_version_is_refused_and_never_left_out(newer: dict[st
 
 def test_fields_of_later_versions_are_ignored() -> None:
     assert decode_channel(encoded(GOOD, salt="x")).segments == (GOOD,)
+    assert decode_channel(encoded({"effective_from": "2026-11-29T10:02:30Z", "arms": SPLIT}, GOOD)).segments[1] == GOOD
 
 
 def test_longest_channel_is_read_by_the_function() -> None:
@@ -159,3 +183,12 @@ def test_longest_channel_is_read_by_the_function() -> None:
     data = msgspec.json.encode(Channel(segments=tuple(second), withdrawn=VERSIONS[0], moved_at=MOVED_AT))
     assert len(data) < MAX_BYTES["channel"] / 1.5
     assert len(decode_channel(data).segments) == MAX_SEGMENTS
+
+
+def test_longest_channel_of_splits_is_read_by_the_function() -> None:
+    reference = CalibrationRef("2026-11-29T05", SHA256)
+    arms = tuple(Arm(one, SHA256, part, reference) for one, part in ((VERSIONS[0], (1, 10_000)), (VERSIONS[1], (0, 1))))
+    splits = [Segment(_text(1000 * n), arms, salt="x" * 100) for n in range(MAX_SEGMENTS, 0, -1)]
+    channel = Channel(segments=trimmed(splits, datetime.fromtimestamp(1000, UTC)), moved_at=MOVED_AT)
+    assert len(channel.segments) == MAX_SEGMENTS / 2
+    assert len(encode_channel(channel)) < MAX_BYTES["channel"]

@@ -18,7 +18,7 @@ from tests.unit.test_gate import weak_bundle
 from training.model.bundle import ExportedBundle, write_bundle
 from training.model.results import EVALUATION, Evaluation, Measured, MonthsResult, SliceResult, encode_evaluation
 from training.registry.catalog import MIN_SLICE_RIDES
-from training.registry.channels import move_channel, store_bundle
+from training.registry.channels import move_channel, split_channel, store_bundle
 from training.registry.versions import put_artifact
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
@@ -266,6 +266,20 @@ def test_calibrated_version_is_shown_as_it_serves(cli: Models) -> None:
     back = cli("rollback", f"{FIRST}+{AS_OF}")
     assert (back["served_version"], back["withdrawn"]) == (f"{FIRST}+{AS_OF}", SECOND)
     assert f"{FIRST}+{AS_OF}" in cli.run("history")
+
+
+def test_split_is_shown_with_the_share_of_the_candidate(cli: Models) -> None:
+    gate(cli.bucket, 2, against=1)
+    split_channel(cli.bucket, "stable", SECOND, 0.2, "one")
+    split_channel(cli.bucket, "stable", SECOND, 0.25, "one")
+    assert f"{FIRST}, and {SECOND} for 25% of the rides" in " ".join(cli.run("history").split())
+    assert ", 25% of the rides" in " ".join(cli.run("show", SECOND).split())
+    champion, candidate = (cli("show", version) for version in (FIRST, SECOND))
+    assert (champion["channels"], candidate["channels"]) == (["stable"], [])
+    assert [(one["share"], one["is_candidate"]) for one in champion["segments"]] == [(0.75, False)]
+    assert [(one["share"], one["is_candidate"]) for one in candidate["segments"]] == [(0.25, True)]
+    back = cli("rollback", FIRST)
+    assert (back["served_version"], back["withdrawn"], back["candidate_version"]) == (FIRST, SECOND, None)
 
 
 def test_served_version_of_a_prediction_names_its_model_and_cannot_be_promoted(cli: Models) -> None:

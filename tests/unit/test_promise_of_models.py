@@ -1,9 +1,9 @@
-"""The promise that a record has one model: for any schedule of promotions, calibrations and rollbacks, on simulations.
+"""The promise that a record has one model: for any promotions, splits, calibrations and rollbacks, on simulations.
 
 All predictions of one id are the same bytes, whatever comes again, in whichever execution environment, and after any
-reshard. The exception is a segment that a rollback withdrew, or whose calibration was stopped: before that was read,
-its records were predicted by the withdrawn version, which the history names. The environments read the channel at
-different times, each at least twice within the activation delay.
+reshard: the bytes of the model that the channel has for its arrival and its ride's id. The exception is a version that
+a rollback or a stop took out: before that was read, its records were predicted by it, and the history names it. The
+environments read the channel at different times, each at least twice within the activation delay.
 """
 
 from functools import cache
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from infra.local.simulation.simulation import CHANNEL, SimulationOptions
 from infra.operate.lambda_event import LambdaRecord
 from lambda_function.core.bundle import ModelBundle
-from lambda_function.core.channel import Channel
+from lambda_function.core.channel import Channel, aware_time
+from lambda_function.core.events import decode_prediction
 from lambda_function.core.processor import process
 from lambda_function.core.records import Entry, decode_records
 from tests.builders import small_bundle
@@ -25,12 +26,14 @@ from tests.kits.faults import (
     Calibrate,
     Cut,
     DeliveredTwice,
+    EndSplit,
     FaultSchedule,
     FaultySimulation,
     MergeShards,
     Place,
     RollBack,
     ServeModel,
+    SplitRides,
     SplitShard,
     StateFault,
     StopCalibration,
@@ -72,6 +75,9 @@ STEPS = st.lists(
             st.builds(ServeModel, st.integers(0, 2)),
             st.builds(ServeModel, st.integers(0, 2)),
             st.builds(RollBack, st.integers(0, 2)),
+            st.builds(SplitRides, st.integers(0, 2)),
+            st.builds(SplitRides, st.integers(0, 2)),
+            st.just(EndSplit()),
             st.builds(Calibrate, st.booleans()),
             st.builds(Calibrate),
             st.just(StopCalibration()),
@@ -115,22 +121,28 @@ def run(steps: list[Step], options: SimulationOptions, faults: list[At]) -> Acco
     return Account(simulation)
 
 
-def versions_by_id(account: Account) -> dict[str, tuple[str, set[str]]]:
-    """Return each record's served version by the channel as it is now, and those withdrawn from its segment."""
+def check_versions(account: Account) -> dict[str, dict[str, set[bytes]]]:
+    """Check that each prediction has the bytes of a version that may serve its record; return the predictions.
+
+    That is the one by the channel as it is now. Others are left only if a move took them out of the record's time.
+    """
     models = account.simulation.models
-    channel = read_channel(models, CHANNEL).state
+    channel, history = read_channel(models, CHANNEL).state, read_history(models, CHANNEL)
     assert isinstance(channel, Channel)
-    withdrawn = [
-        (entry.segments[0].effective_from, entry.withdrawn)
-        for entry in read_history(models, CHANNEL)
-        if entry.withdrawn
-    ]
-    found = {}
-    for record in account.arrived():
-        segment = channel.segment_at(record["kinesis"]["approximateArrivalTimestamp"])
-        from_it = {version for effective_from, version in withdrawn if effective_from == segment.effective_from}
-        found[record["eventID"]] = (segment.served_version, from_it)
-    return found
+    withdrawals = [(aware_time(entry.withdrawn_since).timestamp(), entry) for entry in history if entry.withdrawn]
+    arrived = {record["eventID"]: record["kinesis"]["approximateArrivalTimestamp"] for record in account.arrived()}
+    load = cache(stored_models(models))
+    expected = cache(lambda version: predicted_alone(account.arrived(), load(version)))
+    predicted = account.predicted()
+    for prediction_id, by_version in predicted.items():
+        arrival_s = arrived[":".join(prediction_id.split(":")[:2])]
+        for version, lines in by_version.items():
+            assert lines == {expected(version)[prediction_id]}
+            ride_id = decode_prediction(min(lines)).prediction.ride_id
+            assert version == channel.segment_at(arrival_s).served_version_of(ride_id) or any(
+                entry.has_withdrawn(version) for since_s, entry in withdrawals if since_s <= arrival_s
+            )
+    return predicted
 
 
 def predicted_alone(records: list[LambdaRecord], model: ModelBundle) -> dict[str, bytes]:
@@ -143,15 +155,7 @@ def predicted_alone(records: list[LambdaRecord], model: ModelBundle) -> dict[str
 def test_all_predictions_of_an_id_are_the_bytes_of_its_arrivals_model_or_of_one_that_was_withdrawn(
     steps: list[Step], options: SimulationOptions, faults: list[At]
 ) -> None:
-    account = run(steps, options, faults)
-    load = cache(stored_models(account.simulation.models))
-    expected = cache(lambda version: predicted_alone(account.arrived(), load(version)))
-    versions = versions_by_id(account)
-    for prediction_id, by_version in account.predicted().items():
-        version, withdrawn = versions[":".join(prediction_id.split(":")[:2])]
-        assert by_version.keys() <= {version, *withdrawn}
-        for one, lines in by_version.items():
-            assert lines == {expected(one)[prediction_id]}
+    check_versions(run(steps, options, faults))
 
 
 def test_record_that_comes_again_after_a_promotion_and_in_another_environment_has_the_same_bytes() -> None:
@@ -178,16 +182,9 @@ def test_each_record_has_the_bytes_of_its_arrivals_calibration_after_a_rollback_
     changes += [StopCalibration(), None]
     account = run([step for one in changes for step in (Step(one, ride, 200.0),)], options, lost_answers)
     # THEN each record has the bytes of the segment of its arrival, or of what was withdrawn from it
-    versions = versions_by_id(account)
-    load = cache(stored_models(account.simulation.models))
-    predicted = account.predicted()
+    predicted = check_versions(account)
     assert len(predicted) == len(changes)
-    for prediction_id, by_version in predicted.items():
-        version, withdrawn = versions[prediction_id]
-        assert by_version.keys() <= {version, *withdrawn}
-        for one, lines in by_version.items():
-            assert lines == {predicted_alone(account.arrived(), load(one))[prediction_id]}
-    # AND calibrations did serve
-    first, second = (bundle.model_version for bundle in BUNDLES[:2])
+    # AND calibrations did serve, and no segment of the withdrawn model is left for the rides that came again
+    first = BUNDLES[0].model_version
     seen = [version for by_version in predicted.values() for version in by_version]
-    assert seen[:4] == [first, f"{first}+2026-01-01T01", f"{first}+2026-01-01T02", second]
+    assert seen == [first, f"{first}+2026-01-01T01", *4 * [f"{first}+2026-01-01T02"], first, first]

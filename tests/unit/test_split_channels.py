@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lambda_function.core.calibration import split_version
 from lambda_function.core.channel import (
     ACTIVATION_DELAY_S,
     N_BUCKETS,
@@ -129,6 +130,7 @@ def test_share_grows_and_each_ride_of_the_candidate_stays_with_it(bucket: Bucket
         (lambda b: split(b, 0.3, seed=3), "is split between .* already: end that split"),
         (lambda b: split(b, 0.3, seed=1), "holds .* already: split it with another version"),
         (lambda b: split(b, 1.0), "a share of 1 is not between"),
+        (lambda b: split(b, 0.3, salt="x" * 101), "a salt of 101 bytes is too long: use at most 100"),
         (lambda b: split(b, 0.00004), "a share of 4e-05 is not between"),
         (lambda b: split_channel(b, "other", version(2), 0.1, ""), "other holds nothing, so it cannot be split"),
     ],
@@ -204,8 +206,8 @@ def test_stop_takes_the_calibrations_of_both_arms_and_lasts_while_the_split_goes
         [(calibrated(1), 8000), (calibrated(2), 2000)],
     ]
     assert moved.now.all_withdrawn == (calibrated(1, LATER), calibrated(2, LATER))
-    for go_on in (lambda: split(bucket, 0.3), lambda: end_split(bucket, "stable")):
-        assert go_on().now.calibration_is_off
+    assert split(bucket, 0.3).now.calibration_is_off
+    assert end_split(bucket, "stable").now.calibration_is_off
     with pytest.raises(UserError, match="was stopped by"):
         calibrate(bucket, as_of="2026-12-01T05")
 
@@ -372,7 +374,8 @@ def test_a_record_has_the_version_that_it_had_unless_a_move_withdrew_it(acts: li
                 assert arrival_s >= since_s
                 if now.withdrawn:
                     assert now.has_withdrawn(was)
-                    assert not now.has_withdrawn(is_)
+                    # A calibration that was taken out of the newest segment may be left in an older one.
+                    assert not now.has_withdrawn(is_) or split_version(is_)[0] == now.model_version
     history, moves = read_history(bucket, "stable"), read_moves(bucket, "stable")
     assert sum(one.n_moves for one in moves) == len(history)
     rest = list(history)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import msgspec
 
@@ -27,7 +26,6 @@ from lambda_function.core.calibration import (
 from lambda_function.core.channel import (
     ACTIVATION_DELAY_S,
     BEGINNING,
-    MAX_SEGMENTS,
     N_BUCKETS,
     CalibrationRef,
     Channel,
@@ -66,6 +64,7 @@ from training.registry.segments import (
     split,
     take_out,
     target_of,
+    trimmed,
     with_calibrations,
 )
 from training.registry.signing import Signer, check_signed, store_signature
@@ -74,8 +73,8 @@ from training.registry.versions import read_calibration, read_stored, read_verdi
 FORCED_CHANNEL = "candidate"
 """The only channel that takes a version by force: nothing that matters follows it."""
 
-KEPT_DAYS = 366
-"""Segments that ended earlier are dropped: no stream retains a record longer than 365 days."""
+MAX_SALT_BYTES = 100
+"""Each segment of a split has the salt, and the function reads no channel that is too large."""
 
 MAX_CLOCK_DIFFERENCE_S = 30.0
 """The most that a mover's clock may differ from S3's, and that a move may take: the activation delay begins by the
@@ -235,6 +234,8 @@ def split_channel(  # noqa: PLR0913 - what `promote` takes, and the split's shar
     n_buckets = round(share * N_BUCKETS)
     if not 0 < n_buckets < N_BUCKETS:
         raise UserError(f"a share of {share:g} is not between 0.0001 and 0.9999", "promote a version for all rides")
+    if len(salt.encode()) > MAX_SALT_BYTES:
+        raise UserError(f"a salt of {len(salt.encode()):,} bytes is too long", f"use at most {MAX_SALT_BYTES}")
     bundle = read_stored(bucket, candidate)
     stored = read_channel(bucket, channel)
     state = _state_of(bucket, stored, "cannot be split")
@@ -656,7 +657,7 @@ def _move(
     now = mover.clock()
     segments, withdrawn, from_ = next_state
     new = Channel(
-        segments=_trim(segments, now),
+        segments=trimmed(segments, now),
         withdrawn=withdrawn[0] if withdrawn else None,
         also_withdrawn=withdrawn[1:],
         withdrawn_from=None if from_ == segments[0].effective_from else from_,
@@ -669,13 +670,6 @@ def _move(
     with suppress(BucketError):  # the channel has moved: the next reader of its history appends the entry
         append_entry(bucket, channel, new)
     return Moved(channel, new, has_moved=True)
-
-
-def _trim(segments: tuple[Segment, ...], now: datetime) -> tuple[Segment, ...]:
-    """Drop the segments that ended too long ago for any record, and those beyond the limit."""
-    ended_before_s = (now - timedelta(days=KEPT_DAYS)).timestamp()
-    kept = [old for newer, old in pairwise(segments) if newer.effective_from_s >= ended_before_s]
-    return (segments[0], *kept)[:MAX_SEGMENTS]
 
 
 def _replace(bucket: Bucket, stored: StoredChannel, new: Channel) -> None:

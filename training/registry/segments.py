@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from itertools import takewhile
+from datetime import datetime, timedelta
+from itertools import accumulate, pairwise, takewhile
 from typing import NamedTuple
 
-from lambda_function.core.channel import N_BUCKETS, Arm, CalibrationRef, Segment
+from lambda_function.core.channel import MAX_SEGMENTS, N_BUCKETS, Arm, CalibrationRef, Segment
+
+KEPT_DAYS = 366
+"""Segments that ended earlier are dropped: no stream retains a record longer than 365 days."""
 
 
 class Target(NamedTuple):
@@ -115,6 +119,15 @@ def _stays(segment: Segment, bad: str, good: Target) -> Target:
     if kept is None and segment.model_version != bad:
         kept = target_of(segment, segment.model_version)
     return kept or good
+
+
+def trimmed(segments: Sequence[Segment], now: datetime) -> tuple[Segment, ...]:
+    """Drop the segments that ended too long ago for any record, and those beyond MAX_SEGMENTS."""
+    ended_before_s = (now - timedelta(days=KEPT_DAYS)).timestamp()
+    kept = [old for newer, old in pairwise(segments) if newer.effective_from_s >= ended_before_s]
+    all_kept = (segments[0], *kept)
+    n_arms = accumulate(len(segment.arms) for segment in all_kept)
+    return tuple(segment for segment, n in zip(all_kept, n_arms, strict=True) if n <= MAX_SEGMENTS)
 
 
 def serve_the_same(a: Segment, b: Segment) -> bool:

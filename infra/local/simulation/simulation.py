@@ -37,8 +37,10 @@ from training.registry.bucket import Bucket
 from training.registry.channels import (
     Mover,
     calibrate_channel,
+    end_split,
     move_channel,
     rollback,
+    split_channel,
     stop_calibration,
     store_bundle,
 )
@@ -180,9 +182,17 @@ class Simulation:
         """Put a version that has served in place of the channel's newest one."""
         rollback(self.models, CHANNEL, model_version, mover=self._mover)
 
-    def calibrate(self, calibration: bytes, *, resume: bool = False) -> None:
-        """Let the channel's newest model serve with a calibration what arrives after the activation delay."""
-        calibrate_channel(self.models, CHANNEL, calibration, mover=self._mover, resume=resume)
+    def split(self, model_version: str, share: float, salt: str) -> None:
+        """Let a candidate, which must have passed the gate, serve a share of the rides beside the newest model."""
+        split_channel(self.models, CHANNEL, model_version, share, salt, mover=self._mover)
+
+    def end_split(self) -> None:
+        """Let the champion serve all rides again that arrive after the activation delay."""
+        end_split(self.models, CHANNEL, mover=self._mover)
+
+    def calibrate(self, *calibrations: bytes, resume: bool = False) -> None:
+        """Let the channel's newest models serve with calibrations what arrives after the activation delay."""
+        calibrate_channel(self.models, CHANNEL, *calibrations, mover=self._mover, resume=resume)
 
     def stop_calibration(self) -> None:
         """Put the channel's newest model without its calibration in place of the newest segment."""
