@@ -1,6 +1,6 @@
 """Training on collected rides: the bundle of `ridecast train --labelled`, the gate's verdict, one answer a run."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import cache
 from itertools import product
@@ -59,10 +59,10 @@ class Silent:
 
 
 @cache
-def files() -> dict[str, bytes]:
-    """Two months of rides in a file a day."""
+def files(without: str = "") -> dict[str, bytes]:
+    """Two months of rides in a file a day; there may be a day without any."""
     rides = synthetic_rides(JANUARY, 700, seed=7), synthetic_rides(FEBRUARY, 700, seed=7)
-    rows = [row for month in rides for row in rows_of(month)]
+    rows = [row for month in rides for row in rows_of(month) if str(row["pickup_time"].date()) != without]
     return hourly_files({**row, "arrival_time": row["arrival_time"].replace(hour=12, minute=0)} for row in rows)
 
 
@@ -200,6 +200,14 @@ def refused(kind: type[UserError], match: str, allow: tuple[str, ...] = RULES, *
 
 def test_rides_that_break_the_contract_are_refused() -> None:
     refused(ContractError, "2021-01 breaks rows: it has 700 rows, wanted at least 5,000", allow=())
+
+
+@pytest.mark.parametrize(("day", "is_refused"), [("2021-01-20", False), ("2021-02-10", True), ("2021-02-20", True)])
+def test_day_without_rides_is_refused_only_among_those_that_are_measured(day: str, is_refused: bool) -> None:
+    bucket = labelled_bucket(files(without=day))
+    collected = collect(bucket, collect_request())
+    with pytest.raises(ContractError, match="breaks days: it has no ride on 1") if is_refused else nullcontext():
+        assert retrained(bucket, collected).n_rides
 
 
 def test_too_few_days_are_refused() -> None:
