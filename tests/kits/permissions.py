@@ -21,7 +21,7 @@ from tests.builders import small_bundle
 from tests.builders_calibrations import calibration_bytes, calibration_of, reference_of
 from tests.builders_monitored import MonitoredStack
 from tests.kits.stack import TemplateStack, template
-from tests.kits.template import ROLES, as_list
+from tests.kits.template import LOOP, POLICIES_OF_ROLES, ROLES, as_list
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
@@ -86,8 +86,10 @@ def _cuts(statement: Mapping[str, Any]) -> Iterator[Cut]:
 
 
 def _statements(name: str) -> list[dict[str, Any]]:
-    properties = template()["Resources"][name]["Properties"]
+    resources = template()["Resources"]
+    properties = resources[name]["Properties"]
     policies = [properties] if "PolicyDocument" in properties else properties["Policies"]
+    policies = [*policies, *(resources[one]["Properties"] for one in POLICIES_OF_ROLES.get(name, ()))]
     found = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
     return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in found]
 
@@ -102,11 +104,12 @@ class Account:
         self.signing_key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["Arn"]
         self.other_key = kms.create_key()["KeyMetadata"]["Arn"]
         self.stack = TemplateStack(aws)
-        assert self.stack.change(BatchWindowSeconds=0, ModelSigningKeyArn=self.signing_key) == "CREATE_COMPLETE"
+        parameters = {"BatchWindowSeconds": 0, "ModelSigningKeyArn": self.signing_key, **LOOP}
+        assert self.stack.change(**parameters) == "CREATE_COMPLETE"
         self.names, self.outputs = self.stack.names(), self.stack.outputs()
         self.bucket = self.outputs["BucketName"]
         self.function_arn = self.outputs["FunctionAliasArn"].rpartition(":")[0]
-        self.archiver_arn = self.function_arn.replace(self.names["Predictor"], self.names["Archiver"])
+        self.archiver_arn = self.arn("Archiver")
         (self.version,) = (arn for name, arn in self.names.items() if name.startswith("PredictorVersion"))
         self.mapping = self.stack.mapping(BatchWindowSeconds=0)
         self.roles = {role: self.names[role] for role in ROLES} | {policy: policy for policy in POLICIES}
@@ -167,11 +170,11 @@ class Account:
 
     def documents_without(self, name: str, cut: Cut) -> list[dict[str, Any]]:
         """Return the deployed policy documents of a role or a policy without one part."""
-        found = []
-        for document in self.documents(name):
+        whole, found = self.documents(name), []
+        for document in whole:
             left = [cut.of(statement) for statement in document["Statement"]]
-            assert left != document["Statement"], f"{cut} is not part of {name}"
             found.append({**document, "Statement": [statement for statement in left if statement]})
+        assert found != whole, f"{cut} is not part of {name}"
         return found
 
     def documents(self, *names: str) -> list[dict[str, Any]]:
@@ -222,6 +225,10 @@ class Account:
     def function_variables(self, logical_name: str) -> dict[str, str]:
         """Return a function's environment variables."""
         return dict(read_function(self.aws, self.names[logical_name]).environment)
+
+    def arn(self, function: str) -> str:
+        """Return a function's ARN."""
+        return self.function_arn.replace(self.names["Predictor"], self.names[function])
 
     def write_logs(self, logs: Any, log_group: str) -> None:
         """Write a function's log as Lambda does with the function's role."""

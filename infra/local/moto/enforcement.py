@@ -26,6 +26,7 @@ from moto.moto_api._internal import urls
 from moto.s3.models import FakeKey, s3_backends
 from moto.s3.responses import ACTION_MAP
 
+from infra.local.moto.durable import execution_and_question
 from infra.local.moto.policies import is_allowed
 
 _USES_OF_A_KEY = {
@@ -216,6 +217,8 @@ def _log_stream(request: IAMRequestBase) -> str:
 
 
 def _function(request: IAMRequestBase) -> str:
+    if of_an_execution := _EXECUTION_PATH.search(unquote(request._path)):
+        return of_an_execution[1] or execution_and_question(of_an_execution[2])[0]
     named = _FUNCTION_PATH.search(request._path)
     name = unquote(named[1]) if named else ""
     qualifiers = parse_qs(urlsplit(request._path).query).get("Qualifier", [])
@@ -275,6 +278,7 @@ def _topic(request: IAMRequestBase) -> str:
 
 
 _FUNCTION_PATH = re.compile(r"/functions/([^/?]+)")
+_EXECUTION_PATH = re.compile(r"/durable-executions/(.+)/(?:checkpoint|state)|/durable-execution-callbacks/([^/?]+)")
 
 _RESOURCES = {
     "apigateway": _api,

@@ -84,6 +84,7 @@ def _load_cloudformation() -> None:
     importlib.import_module("infra.local.moto.enforcement").patch_enforcement()
     importlib.import_module("infra.local.moto.events").patch_events()
     importlib.import_module("infra.local.moto.missing_calls").patch_missing_calls()
+    importlib.import_module("infra.local.moto.durable").patch_durable_calls()
 
 
 def _create_app(cloudformation: Future[None], service: str) -> object:
