@@ -12,7 +12,7 @@ import pytest
 from infra.stack.package import PYTHON
 from infra.stack.template import TEMPLATE
 from lambda_function.aws.settings import CommonSettings
-from tests.kits.template import of_type, stack
+from tests.kits.template import LOOP, of_type, stack
 
 ROOT = TEMPLATE.parent
 
@@ -32,6 +32,9 @@ LEFT_AT_THEIR_DEFAULT = {
     "Archiver": set[str](),
     "Joiner": set[str](),
     "Monitor": set[str](),
+    "Looper": set[str](),
+    "Collector": set[str](),
+    "Trainer": set[str](),
 }
 """Settings that the template does not set, by function."""
 
@@ -55,7 +58,7 @@ class Recorder(Mapping[str, str]):
 
 
 STACK = stack()
-FUNCTIONS = {name: one["Properties"] for name, one in of_type("AWS::Lambda::Function").items()}
+FUNCTIONS = {name: one["Properties"] for name, one in of_type("AWS::Lambda::Function", **LOOP).items()}
 
 
 def settings_of(function: dict[str, Any]) -> type[CommonSettings]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
+from infra.local.moto.durable import callback_id
 from tests.kits.permissions import OTHER_BUCKET, POLICIES, Account, is_denial
 from tests.kits.stack import template
 from tests.kits.template import ROLES
@@ -90,6 +91,15 @@ STABLE, LINE, REJECT, FAILURE, MARK = (
 ARCHIVED, LABELLED, SUMMARY = "archive/rides/a", "labelled/a", "monitor/hours/a"
 OTHER_CHANNEL, OTHER_LINE, CALIBRATION = "channels/other.json", "history/other/a.json", "calibrations/a/a.json"
 FIGURES, ACKNOWLEDGED = "monitor/figures/a", "monitor/acknowledged/a"
+EXPERIMENT, LEASE, RUN = "experiments/a.json", "loop/lease.json", "loop/runs/a.json"
+COLLECTED, ANSWER = "loop/rides/a.npz", "loop/answers/a/train.json"
+
+EXECUTION = {"DurableExecutionArn": "{looper}:1/durable-execution/a/b", "CheckpointToken": "a"}
+CHECKPOINT = Call("lambda", "checkpoint_durable_execution", {**EXECUTION, "Updates": ()})
+OTHERS_EXECUTION = {"DurableExecutionArn": "{predictor}:1/durable-execution/a/b", "CheckpointToken": "a"}
+OTHERS_CHECKPOINT = Call("lambda", "checkpoint_durable_execution", {**OTHERS_EXECUTION, "Updates": ()})
+ANSWER_A_RUN = Call("lambda", "send_durable_execution_callback_success", {"CallbackId": "{callback}"})
+START_A_RUN = invoke("{looper_alias}")
 
 NOBODY = (
     *(delete(key) for key in (MANIFEST, STABLE, LINE, REJECT, FAILURE, MARK, ARCHIVED, LABELLED, SUMMARY)),
@@ -174,6 +184,43 @@ FORBIDDEN = {
         read(LABELLED),
         invoke("{api_function}"),
     ),
+    "LooperRole": (
+        *(put_on(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
+        *(write(key) for key in (MANIFEST, OTHER_CHANNEL, OTHER_LINE, CALIBRATION, LABELLED, COLLECTED, ANSWER)),
+        *(write(key) for key in (REJECT, ARCHIVED, "monitor/status.json", ACKNOWLEDGED, "loop/a")),
+        *(read(key) for key in (LABELLED, ARCHIVED, REJECT, COLLECTED)),  # no ride
+        *(overwrite(key) for key in (STABLE, "channels/candidate.json")),
+        invoke("{api_function}"),
+        START_A_RUN,
+        ANSWER_A_RUN,
+        OTHERS_CHECKPOINT,
+        sign_with("{signing_key}"),
+        send_event("aws.s3"),
+    ),
+    "CollectorRole": (
+        *(write(key) for key in (MANIFEST, STABLE, LINE, LABELLED, EXPERIMENT, LEASE, RUN, SUMMARY)),
+        *(read(key) for key in (GOLDEN, STABLE, ARCHIVED, REJECT, RUN, EXPERIMENT)),
+        CHECKPOINT,
+        START_A_RUN,
+        sign_with("{signing_key}"),
+        send_event("ridecast"),
+    ),
+    "TrainerRole": (
+        *(write(key) for key in (STABLE, OTHER_CHANNEL, LINE, "channels/candidate.json", CALIBRATION)),  # no channel
+        *(write(key) for key in (LABELLED, EXPERIMENT, LEASE, RUN, COLLECTED)),
+        *(read(key) for key in (LABELLED, ARCHIVED, REJECT, LINE, RUN)),
+        overwrite("models/a"),
+        CHECKPOINT,
+        START_A_RUN,
+        sign_with("{other_key}"),
+        send_event("ridecast"),
+    ),
+    "LoopScheduleRole": (
+        read(RUN),
+        invoke("{api_function}"),
+        invoke("{looper}"),
+        ANSWER_A_RUN,
+    ),
     "PreTrafficRole": (
         put_on(RIDES),
         *(write(key) for key in (MANIFEST, STABLE, REJECT)),
@@ -213,6 +260,9 @@ FORBIDDEN = {
         NEW_KEY_FOR_DATA,
         sign_with("{signing_key}"),
         MOVE_ALIAS,
+        CHECKPOINT,
+        write(COLLECTED),
+        read(COLLECTED),
     ),
     "JudgePolicy": (
         put_on(RIDES),
@@ -234,7 +284,10 @@ FORBIDDEN = {
         put_on(RIDES),
         read_from(PREDICTIONS),
         *(read(key) for key in (REJECT, LABELLED)),
-        *(write(key) for key in (MANIFEST, STABLE, CALIBRATION, ACKNOWLEDGED)),
+        *(write(key) for key in (MANIFEST, STABLE, CALIBRATION, ACKNOWLEDGED, EXPERIMENT, LEASE, RUN)),
+        read(COLLECTED),
+        ANSWER_A_RUN,
+        START_A_RUN,
         sign_with("{signing_key}"),
         MOVE_ALIAS,
     ),
@@ -248,6 +301,10 @@ def test_everything_else_is_denied(account: Account, name: str) -> None:
     there = {
         "api_function": account.names["ApiFunction"],
         "bucket": account.bucket,
+        "callback": callback_id(f"{account.arn('Looper')}:1/durable-execution/a/b", "train"),
+        "looper": account.arn("Looper"),
+        "predictor": account.function_arn,
+        "looper_alias": account.outputs["LooperAliasArn"],
         "function": account.outputs["FunctionName"],
         "key": account.outputs["KeyArn"],
         "other_key": account.other_key,

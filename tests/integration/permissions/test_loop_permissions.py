@@ -90,9 +90,7 @@ def run_loop_under(account: Account, world: World, role_name: str) -> None:
     world.clock = Clock()
     mine = account.clients(role_name, "s3", "lambda", "events", "kms", "logs", "sqs")
     settings = LoopSettings.from_env(account.function_variables("Looper"))
-    handler = build_loop(
-        settings, mine["s3"], mine["lambda"], mine["events"], lambda _: mine["kms"], lambda: world.clock()
-    )
+    handler = build_loop(settings, mine["s3"], mine["lambda"], mine["events"], lambda _: mine["kms"], world.clock)
     options = dataclasses.replace(handler.parts.options, gate_days=1, min_rides=100)
     handler = LoopHandler(dataclasses.replace(handler.parts, options=options))
     with account.aws.enforcing():
