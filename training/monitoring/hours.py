@@ -73,7 +73,8 @@ class Hour:
     @property
     def partition(self) -> str:
         """The hour's folder in the archive and of labelled rides, as in ``dt=2026-08-01/hh=09``."""
-        return self.start.strftime("dt=%Y-%m-%d/hh=%H")
+        at = self.start
+        return f"dt={at.year:04d}-{at.month:02d}-{at.day:02d}/hh={at.hour:02d}"  # strftime takes ten times as long
 
 
 def next_midnight(hour: Hour) -> Hour:

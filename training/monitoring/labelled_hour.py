@@ -2,7 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import duckdb
@@ -17,12 +17,11 @@ from training.errors import BucketError
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
 
-_VERSIONS: Final = """
-select distinct model_version from read_parquet(?)
-where predicted_minutes is not null and model_version is not null order by model_version
+_FACTS: Final = """
+select coalesce(list_sort(list(distinct model_version)
+    filter (predicted_minutes is not null and model_version is not null)), []), coalesce(histogram(status), map([], []))
+from read_parquet(?)
 """
-
-_STATUSES: Final = "select status, count(*) from read_parquet(?) group by status order by status"
 
 # A file is in the order of arrival and id, and DuckDB keeps the order of a file. Minutes of a pickup are those that the
 # predicting function computes: whole minutes of the wall clock, rounded down.
@@ -36,6 +35,10 @@ select pickup_zone::bigint as pickup_zone, dropoff_zone::bigint as dropoff_zone,
   coalesce((epoch_us(outcome_time) - epoch_us(arrival_time)) / 1e6, 'nan'::double) as outcome_delay_s
 from read_parquet(?) where predicted_minutes is not null and model_version is not null
 """  # noqa: S608 - our own name
+
+_N_KEPT, _MAX_KEPT_BYTES = 64, 100_000
+"""Hours of which the rides are kept in memory, and the largest file: monitoring, calibration and experiments read the
+same hours one after the other. All of them take 20 MB at most."""
 
 _MAX_MINUTES = 1e6
 """More is no ride: predictions and outcomes that the join takes are far below."""
@@ -114,24 +117,33 @@ def read_labelled_hour(bucket: Bucket, hour: Hour) -> LabelledHour | None:
 
 
 def decode_labelled_hour(parquet: bytes, hour: Hour) -> LabelledHour:
-    """Return the labelled rides of a Parquet file in the join's form.
+    """Return the labelled rides of a Parquet file in the join's form; nobody may write to them.
 
     Raises:
         duckdb.Error: It is no such file.
         ValueError: It holds values that no join writes.
     """
+    return _decode_kept(parquet, hour) if len(parquet) <= _MAX_KEPT_BYTES else _decode(parquet, hour)
+
+
+@lru_cache(_N_KEPT)
+def _decode_kept(parquet: bytes, hour: Hour) -> LabelledHour:
+    return _decode(parquet, hour)
+
+
+def _decode(parquet: bytes, hour: Hour) -> LabelledHour:
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file, _database().cursor() as connection:
         file.write(parquet)
         file.flush()
-        versions = [name for (name,) in connection.execute(_VERSIONS, [file.name]).fetchall()]
-        n_by_status = dict(connection.execute(_STATUSES, [file.name]).fetchall())
+        versions, n_by_status = connection.execute(_FACTS, [file.name]).fetchall()[0]
         found = connection.execute(_RIDES, [versions, file.name]).fetchnumpy()
     columns = {name: _filled(column) for name, column in found.items()}
     rides = RideColumns(*(columns.pop(name) for name in RideColumns.__slots__))
     duration, has_pickup, predicted, low, high, version, delay_s = columns.values()
     _check(rides, predicted, duration, low, high)
     return LabelledHour(
-        hour, rides, duration, has_pickup, predicted, low, high, version, tuple(versions), delay_s, n_by_status,
+        hour, rides, duration, has_pickup, predicted, low, high, version, tuple(versions), delay_s,
+        dict(sorted(n_by_status.items())),
         sha256(parquet),
     )  # fmt: skip
 
@@ -156,4 +168,6 @@ def _database() -> duckdb.DuckDBPyConnection:
 
 def _filled(column: Any) -> NDArray[Any]:
     """Return a column as a plain array: DuckDB may mask it, although the query leaves no null in it."""
-    return np.ascontiguousarray(column.data if isinstance(column, np.ma.MaskedArray) else column)
+    plain = np.ascontiguousarray(column.data if isinstance(column, np.ma.MaskedArray) else column)
+    plain.flags.writeable = False
+    return plain

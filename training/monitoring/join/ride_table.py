@@ -1,8 +1,12 @@
 """The tables of a join in DuckDB: rides, outcomes and later ride events in, the labelled rides as Parquet out.
 
 The result depends on the rows alone, and on the version of DuckDB: not on their order, nor on the number of threads.
+
+A database is opened, and its tables are made, once a process: that takes longer than the join of a small hour. A join
+is one transaction, and is rolled back at its end, so that the tables are empty again.
 """
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -16,6 +20,8 @@ from training.monitoring.accuracy import PredictedRides
 
 SAME_SCHEMA = "set disabled_optimizers = 'statistics_propagation'"
 """Before a COPY: otherwise a column is declared `not null` in the hours in which it has no null."""
+
+_ANY_SCHEMA = "reset disabled_optimizers"
 
 ROWS_PER_GROUP = 122_880
 """DuckDB's own default, and a multiple of its vectors; fixed, because the file's bytes depend on it."""
@@ -156,6 +162,20 @@ class Counts(NamedTuple):
     n_skewed: int
 
 
+KEPT_RIDES = 100_000
+"""After a join of more rides the database is closed, so that its memory is free again."""
+
+
+_idle: dict[tuple[int, int], list[duckdb.DuckDBPyConnection]] = {}
+"""Databases with empty tables that wait for a join, by threads and memory."""
+
+
+def _open_database(n_threads: int, memory_mb: int) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"threads": n_threads})
+    connection.execute(f"set memory_limit = '{memory_mb}MB'; set preserve_insertion_order = false")
+    return connection.execute(_LABELLED_TABLE).execute(_TABLES)
+
+
 class RideTable:
     """The tables of one join; use as a context manager, which closes them."""
 
@@ -167,19 +187,28 @@ class RideTable:
             n_threads: DuckDB's threads.
             memory_mb: DuckDB's share of the memory.
         """
-        self._folder = folder
-        self._connection = duckdb.connect(config={"threads": n_threads, "temp_directory": str(folder / "spilled")})
-        self._connection.execute(f"set memory_limit = '{memory_mb}MB'; set preserve_insertion_order = false")
-        self._connection.execute(_LABELLED_TABLE).execute(_TABLES)
+        self._folder, self._spilled = folder, folder / "spilled"
+        self._idle = _idle.setdefault((n_threads, memory_mb), [])
+        self._connection = self._idle.pop() if self._idle else _open_database(n_threads, memory_mb)
+        self._connection.execute(f"set temp_directory = '{self._spilled}'; begin")
+        self._n_rides = 0
+        self._has_dropoffs = False  # whether an outcome's minutes follow from its ride only
+        self._is_labelled = False  # whether the rides of the last part are labelled, so that their tables can go
+        self._counts: dict[str, Counts] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        if self._n_rides > KEPT_RIDES or self._spilled.exists():
+            self._connection.close()
+        else:
+            self._connection.execute("rollback")
+            self._idle.append(self._connection)
 
     def add_rides(self, rows: RideRows) -> None:
         """Add rides that were not added before."""
+        self._n_rides += len(rows.row)
         pickup = _texts(rows.pickup)
         has_pickup = np.array([text is not None for text in rows.pickup], np.bool_)
         self._insert("rides", [
@@ -193,6 +222,7 @@ class RideTable:
         """Add outcomes that were not added before."""
         if rows:
             ids, keys, at_us, minutes, is_of_hour, dropoff = zip(*rows, strict=True)
+            self._has_dropoffs |= any(map(math.isnan, minutes))
             self._insert("outcomes", [
                 _texts(ids), _texts(keys), np.array(at_us, np.int64), np.array(minutes, np.float64),
                 np.array(is_of_hour, np.bool_), _texts(dropoff),
@@ -226,24 +256,30 @@ class RideTable:
 
     def match(self) -> list[Unmeasured]:
         """Match outcomes with rides, and return those whose minutes follow from the ride."""
-        found = self._connection.execute(_MATCH).execute(_UNMEASURED).fetchall()
-        return [Unmeasured(*row) for row in found]
+        self._begin_part()
+        self._connection.execute(_MATCH)
+        if not self._has_dropoffs:
+            return []
+        return [Unmeasured(*row) for row in self._connection.execute(_UNMEASURED).fetchall()]
 
     def measure(self, minutes: Mapping[str, float]) -> None:
         """Set the minutes of outcomes by id; those that were to be measured and are not here count for no ride."""
         if minutes:
             values = np.array(list(minutes.values()), np.float64)
             self._insert("measured", [_texts(list(minutes)), values])
-        self._connection.execute(_MEASURE)
+        if self._has_dropoffs:
+            self._connection.execute(_MEASURE)
 
     def unmatched(self) -> dict[str, int]:
         """Return how many outcomes of the hour itself have no ride event before them, by key."""
         return dict(self._connection.execute(_UNMATCHED).fetchall())
 
     def label(self) -> None:
-        """Add the rides to the labelled rides, and empty all other tables for the next part."""
+        """Add the rides to the labelled rides. What is added later is of the next part."""
         self._connection.execute(_FIRST).execute(_LABELLED)
-        self._connection.execute("; ".join(f"drop table {table}" for table in _PART_TABLES)).execute(_TABLES)
+        self._is_labelled, self._counts = True, None
+        if self._n_rides > KEPT_RIDES:  # the next part needs the memory
+            self._begin_part()
 
     def write(self, versions: Sequence[str]) -> bytes:
         """Return the labelled rides as Parquet; `versions` are the names of the versions' numbers."""
@@ -253,7 +289,7 @@ class RideTable:
         columns = ", ".join(column.name for column in COLUMNS)
         rows = f"select {columns} from labelled left join versions using (version) order by arrival_time, event_id"  # noqa: S608 - our own names
         form = f"format parquet, compression zstd, row_group_size {ROWS_PER_GROUP}"
-        self._connection.execute(SAME_SCHEMA).execute(f"copy ({rows}) to '{path}' ({form})")
+        self._connection.execute(SAME_SCHEMA).execute(f"copy ({rows}) to '{path}' ({form})").execute(_ANY_SCHEMA)
         return path.read_bytes()
 
     def n_rides(self) -> int:
@@ -265,7 +301,8 @@ class RideTable:
         path = self._folder / "before.parquet"
         path.write_bytes(parquet)
         try:
-            return self._connection.read_parquet(str(path)).count("*").fetchall()[0][0]  # type: ignore[no-any-return]
+            with self._connection.cursor() as other:  # an error must not end the transaction
+                return other.read_parquet(str(path)).count("*").fetchall()[0][0]  # type: ignore[no-any-return]
         except duckdb.Error:
             return 0
         finally:
@@ -273,8 +310,10 @@ class RideTable:
 
     def counts(self) -> dict[str, Counts]:
         """Return counts by status; only after `label`."""
-        found = self._connection.execute(_COUNTS).fetchall()
-        return {status: Counts(*numbers) for status, *numbers in found}
+        if self._counts is None:
+            found = self._connection.execute(_COUNTS).fetchall()
+            self._counts = {status: Counts(*numbers) for status, *numbers in found}
+        return self._counts
 
     def predicted(self, versions: Sequence[str]) -> PredictedRides:
         """Return the rides that have a prediction; only after `label`."""
@@ -282,7 +321,15 @@ class RideTable:
         version, *minutes = (np.asarray(column) for column in columns.values())
         return PredictedRides(version.astype(np.int64), tuple(versions), *minutes)
 
+    def _begin_part(self) -> None:
+        """Empty the tables of a part whose rides are labelled."""
+        if self._is_labelled:
+            self._connection.execute("; ".join(f"drop table {table}" for table in _PART_TABLES)).execute(_TABLES)
+            self._is_labelled = self._has_dropoffs = False
+
     def _insert(self, table: str, columns: Sequence[NDArray[Any]]) -> None:
+        if table in _PART_TABLES:
+            self._begin_part()
         added = {str(place): column for place, column in enumerate(columns)}  # noqa: F841 - DuckDB finds it by name
         self._connection.execute(f"insert into {table} select * from added")  # noqa: S608 - our own names
 

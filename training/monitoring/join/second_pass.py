@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def _has_ride(bucket: Bucket, labelled: str, keys: set[str]) -> bool:
     stored = bucket.read(labelled)
     if stored is None:
         return True
-    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect() as connection:
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, _database().cursor() as connection:
         Path(file.name).write_bytes(stored.body)
         late = {"key": np.array([*keys, None], np.object_)}  # noqa: F841 - DuckDB finds it by name
         rides = "select 1 from read_parquet(?) where ride_id in (select key from late) limit 1"
@@ -141,3 +142,9 @@ def _has_ride(bucket: Bucket, labelled: str, keys: set[str]) -> bool:
             return bool(connection.execute(rides, [file.name]).fetchall())
         except duckdb.Error:
             return True
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """Open an empty database, once a process: that takes longer than to read a small hour. Each reader has a cursor."""
+    return duckdb.connect(config={"threads": 1})

@@ -16,6 +16,7 @@ from training.registry.signing import Signer
 from training.registry.versions import read_calibration, read_file, read_stored
 
 _CRC_VALUES = 2**32
+_N_CALIBRATED = 4  # calibrated models kept in memory; each takes 0.4 MB beside its model
 
 digest64 = hash
 """Return 64 bits of a prediction's bytes. They are compared within one process and stored nowhere: Python's own hash of
@@ -51,13 +52,20 @@ def stored_models(bucket: Bucket, signer: Signer | None = None) -> Load:
     and KmsError if KMS does: then nothing is known about the version.
     """
     models: dict[str, ModelBundle] = {}  # by model version: an hour may have several calibrations of one
+    calibrated: dict[str, ModelBundle] = {}  # the newest few, by served version: a day has many hours
 
     def load(served_version: str) -> ModelBundle:
         model_version, as_of = split_version(served_version)
         if model_version not in models:
             models[model_version] = _load_model(bucket, model_version, signer)
-        model = models[model_version]
-        return model.calibrated(read_calibration(bucket, model_version, as_of)) if as_of else model
+        if as_of is None:
+            return models[model_version]
+        if served_version not in calibrated:
+            if len(calibrated) >= _N_CALIBRATED:
+                calibrated.pop(next(iter(calibrated)))
+            calibration = read_calibration(bucket, model_version, as_of)
+            calibrated[served_version] = models[model_version].calibrated(calibration)
+        return calibrated[served_version]
 
     return load
 
