@@ -25,8 +25,10 @@ SHORT = SimulateOptions(
     synthetic=True,
     parameters=SMALL_PARAMETERS,
 )
-TWO_DAYS = replace(SHORT, months=(Month.of_days(date(2020, 3, 7), date(2020, 3, 8)),))
+TWO_DAYS = replace(SHORT, rides_a_month=400, months=(Month.of_days(date(2020, 3, 7), date(2020, 3, 8)),))
 """On the second day clocks go forward."""
+
+MONTHS_END = replace(SHORT, rides_a_month=200, months=(Month.of_days(date(2020, 1, 31), date(2020, 1, 31)),))
 
 
 class Silent:
@@ -73,12 +75,12 @@ def test_calibration_follows_the_planted_shift_and_the_frozen_model_does_not(res
     assert last.frozen_rmse is not None
     assert last.served_rmse < 0.9 * last.frozen_rmse
     calibrations = [one for one in result.moves if one.why == "calibration"]
-    assert sum(one.n_moves for one in calibrations) == 5
+    assert sum(one.n_moves for one in calibrations) == 6
     assert all(one.by == "monitor" for one in calibrations)
 
 
-def test_loop_says_why_it_does_not_retrain(result: SimulationResult) -> None:
-    (run,) = result.runs
+def test_loop_begins_with_the_month_and_says_why_it_does_not_retrain() -> None:
+    (run,) = simulate(MONTHS_END, Silent()).runs
     assert (run.trigger, run.outcome, run.candidate) == ("schedule", "refused", None)
     assert "labelled rides" in run.text
 

@@ -12,10 +12,10 @@ from training.data.rides import Rides
 
 N_TREES = 50
 
-_TREES_A_STEP = 5
 
-
-def fit_course_forest(rides: Rides, on_trees: Callable[[int], None] = lambda _: None, n_jobs: int = -1) -> Pipeline:
+def fit_course_forest(
+    rides: Rides, on_trees: Callable[[int], None] = lambda _: None, n_jobs: int = -1, trees_a_step: int = 5
+) -> Pipeline:
     """Fit the random forest that the course's streaming lambda serves.
 
     The trees are fitted in steps, to report progress: the result is the same as that of one call of `fit`.
@@ -24,6 +24,7 @@ def fit_course_forest(rides: Rides, on_trees: Callable[[int], None] = lambda _: 
         rides: The training rides.
         on_trees: Receives the number of trees fitted so far; what it raises ends the fit.
         n_jobs: CPUs to use; all by default.
+        trees_a_step: Trees between two calls of `on_trees`.
 
     Returns:
         A pipeline that predicts minutes from `course_features`. It knows zones and distance of a ride, and no time.
@@ -31,7 +32,7 @@ def fit_course_forest(rides: Rides, on_trees: Callable[[int], None] = lambda _: 
     vectorizer = DictVectorizer()
     matrix = vectorizer.fit_transform(course_features(rides.columns))
     forest = RandomForestRegressor(max_depth=20, min_samples_leaf=10, random_state=0, warm_start=True, n_jobs=n_jobs)
-    for n_trees in range(_TREES_A_STEP, N_TREES + 1, _TREES_A_STEP):
+    for n_trees in range(trees_a_step, N_TREES + 1, trees_a_step):
         forest.set_params(n_estimators=n_trees).fit(matrix, rides.duration_minutes)
         on_trees(n_trees)
     return make_pipeline(vectorizer, forest.set_params(n_jobs=None))

@@ -1,24 +1,18 @@
-"""The loop in virtual time: its schedule and its alarms, its runs, and its two workers in this process."""
+"""The loop in virtual time: its schedule and its alarms, and its runs. Its workers answer at once."""
 
 from collections.abc import Callable
 from datetime import date, datetime
 from functools import partial
-from typing import Any
 
-import msgspec
-
+from infra.local.loop import LocalWorkers
 from infra.local.simulation.simulation import CHANNEL
-from training.errors import UserError
 from training.monitoring.calibration.status import CalibrationMode
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
-from training.workflows.collected import collect
 from training.workflows.loop.flow import run_loop
 from training.workflows.loop.local import LocalExecution
 from training.workflows.loop.options import LoopEvent, LoopOptions, LoopParts, LoopStart, mover_name
-from training.workflows.loop.requests import CollectRequest, TrainRequest
 from training.workflows.loop.state import Trigger
-from training.workflows.retrain import retrain
 
 
 class SimulatedLoop:
@@ -28,24 +22,16 @@ class SimulatedLoop:
         bucket: The stack's bucket.
         options: How it decides.
         clock: Returns the time, aware.
-        parameters: Of the models; None for the project's.
 
     Attributes:
         events: What it has told.
     """
 
-    def __init__(
-        self,
-        bucket: Bucket,
-        options: LoopOptions,
-        clock: Callable[[], datetime],
-        parameters: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, bucket: Bucket, options: LoopOptions, clock: Callable[[], datetime]) -> None:
         self.events: list[LoopEvent] = []
         self._bucket = bucket
         self._options = options
         self._clock = clock
-        self._parameters = parameters
         self._runs: list[tuple[LocalExecution, LoopStart]] = []
 
     def on_day(self, day: date) -> None:
@@ -75,7 +61,7 @@ class SimulatedLoop:
         return LoopParts(
             bucket=self._bucket,
             options=self._options,
-            workers=_Workers(self._bucket, execution, self._parameters),
+            workers=LocalWorkers(self._bucket, execution),
             tell=self.events.append,
             clock=self._clock,
             mover_of=lambda run_id: Mover(mover_name(run_id), self._clock),
@@ -85,28 +71,3 @@ class SimulatedLoop:
 def loop_options(mode: CalibrationMode, stack: str) -> LoopOptions:
     """Return the options of a stack's loop, all by default."""
     return LoopOptions(channel=CHANNEL, calibration_mode=mode, stack=stack)
-
-
-class _Workers:
-    """Collector and trainer in this process: they answer at once."""
-
-    def __init__(self, bucket: Bucket, execution: LocalExecution, parameters: dict[str, Any] | None) -> None:
-        self._bucket = bucket
-        self._parameters = parameters
-        self._execution = execution
-
-    def collect(self, request: CollectRequest) -> None:
-        """Collect rides."""
-        self._answer(request.callback_id, lambda: collect(self._bucket, request))
-
-    def train(self, request: TrainRequest) -> None:
-        """Train a model."""
-        self._answer(request.callback_id, lambda: retrain(self._bucket, request, parameters=self._parameters))
-
-    def _answer(self, callback_id: str, work: Callable[[], msgspec.Struct]) -> None:
-        try:
-            answer = work()
-        except UserError as error:
-            self._execution.fail(callback_id, type(error).__name__, str(error))
-        else:
-            self._execution.answer(callback_id, msgspec.to_builtins(answer))

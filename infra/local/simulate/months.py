@@ -22,6 +22,8 @@ _S_PER_MINUTE = 60
 
 def local_data(options: SimulateOptions) -> Data:
     """Return whether all of the months are TLC's on this machine, else "synthetic": nothing is downloaded."""
+    if options.synthetic:
+        return "synthetic"
     folders = default_data_dir(), default_cache_dir()
     months = (*options.train_months, *options.months)
     return "tlc" if all(find_month(options.service, month, *folders) for month in months) else "synthetic"

@@ -3,14 +3,14 @@
 import msgspec
 
 from infra.local.simulate.measure import Figures
-from infra.local.simulate.stack import Events
+from infra.local.simulate.stack import Events, is_alarm
 from infra.local.simulation.simulation import CHANNEL
 from infra.operate.joining import totals
 from training.monitoring.hours import hour_of_key
-from training.monitoring.monitor.events import STATE_CHANGE
 from training.monitoring.summary import FOLDER, load_summary
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_moves
+from training.workflows.loop.state import read_runs
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -52,6 +52,35 @@ class Move(msgspec.Struct, frozen=True):
     withdrawn: str | None = None
 
 
+class Step(msgspec.Struct, frozen=True):
+    """A step of a run of the loop."""
+
+    name: str
+    at: str
+    outcome: str
+    text: str
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of the loop.
+
+    Attributes:
+        outcome: How it ended; None if it still goes on.
+        text: Why.
+    """
+
+    run_id: str
+    trigger: str
+    reason: str
+    started_at: str
+    ended_at: str | None
+    champion: str | None
+    candidate: str | None
+    outcome: str | None
+    text: str
+    steps: tuple[Step, ...]
+
+
 class SimulationResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a simulation. The same options and data give the same result.
 
@@ -62,6 +91,7 @@ class SimulationResult(msgspec.Struct, frozen=True, kw_only=True):
         months: Errors by month; `days` has them by day.
         alarms: In the order of time.
         moves: What the channel served, in the order of time.
+        runs: The loop's, in the order of time.
     """
 
     service: str
@@ -79,6 +109,7 @@ class SimulationResult(msgspec.Struct, frozen=True, kw_only=True):
     days: tuple[Figures, ...]
     alarms: tuple[Alarm, ...]
     moves: tuple[Move, ...]
+    runs: tuple[Run, ...]
 
 
 def audit_of(bucket: Bucket) -> Audit:
@@ -100,7 +131,7 @@ def alarms_of(events: Events) -> tuple[Alarm, ...]:
             text=one["text"],
         )
         for one in events.details
-        if one["detail_type"] == STATE_CHANGE and one["state"] == "alarm"
+        if is_alarm(one)
     )
 
 
@@ -117,4 +148,23 @@ def moves_of(bucket: Bucket) -> tuple[Move, ...]:
             withdrawn=one.first.withdrawn,
         )
         for one in read_moves(bucket, CHANNEL)
+    )
+
+
+def runs_of(bucket: Bucket) -> tuple[Run, ...]:
+    """Return the runs of the loop."""
+    return tuple(
+        Run(
+            run_id=one.run_id,
+            trigger=one.trigger,
+            reason=one.reason,
+            started_at=one.started_at.isoformat(),
+            ended_at=one.ended_at.isoformat() if one.ended_at else None,
+            champion=one.champion,
+            candidate=one.candidate,
+            outcome=one.end.outcome if one.end else None,
+            text=one.end.text if one.end else one.steps[-1].text,
+            steps=tuple(Step(step.name, step.at.isoformat(), step.outcome, step.text) for step in one.steps),
+        )
+        for one in reversed(read_runs(bucket))
     )

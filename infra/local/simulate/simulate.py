@@ -9,11 +9,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from infra.local.simulate.arrivals import HOUR_S, Arrivals, Sent
-from infra.local.simulate.measure import Floats, Measurement
+from infra.local.simulate.loop import loop_options
+from infra.local.simulate.measure import Figures, Floats, Measurement
 from infra.local.simulate.months import Data, local_data, simulated_rides, training_rides
 from infra.local.simulate.options import SimulateOptions
-from infra.local.simulate.result import SimulationResult, alarms_of, audit_of, moves_of
-from infra.local.simulate.stack import SimulatedStack
+from infra.local.simulate.result import SimulationResult, alarms_of, audit_of, moves_of, runs_of
+from infra.local.simulate.stack import STACK, SimulatedStack
 from lambda_function.core.bundle import ModelBundle
 from training.data.rides import Rides
 from training.model.course import course_features, fit_course_forest
@@ -28,6 +29,7 @@ _BEFORE_THE_END_S = 0.5
 """Functions run so long before an hour ends: what they publish arrives in the hour of its ride event."""
 
 _N_VALIDATE_RIDES = 1_000
+_NEWS, _N_NEWS = {"promote", "roll back"}, 6
 
 
 class Display(Protocol):
@@ -49,6 +51,17 @@ class SoFar(NamedTuple):
     n_hours: int  # that have passed
     n_all_hours: int
 
+    def months(self) -> list[Figures]:
+        """Return the errors by month of the rides so far."""
+        return self.measurement.by("M", self.n_rides)
+
+    def news(self) -> list[str]:
+        """Return the last alarms and steps of the loop that ended a run or moved a channel, a line each."""
+        alarms = [(one.at, f"alarm of {one.group}") for one in alarms_of(self.stack.events)]
+        told = self.stack.loop.events if self.stack.loop else []
+        steps = [(one.at.isoformat(), f"loop: {one.text}") for one in told if one.end or one.step in _NEWS]
+        return [f"{at[:10]} {text}" for at, text in sorted([*alarms, *steps])[-_N_NEWS:]]
+
 
 def simulate(options: SimulateOptions, display: Display) -> SimulationResult:
     """Run a simulation.
@@ -62,11 +75,12 @@ def simulate(options: SimulateOptions, display: Display) -> SimulationResult:
     arrivals = Arrivals.of(simulated_rides(options, data))
     with _in_background(lambda on_trees: _course_minutes(train_rides, arrivals, on_trees)) as course:
         display.step(f"training the first model on {len(train_rides):,} rides")
-        bundle = train(options.service, train_rides, train_rides.head(_N_VALIDATE_RIDES)).bundle
+        bundle = train(options.service, train_rides, train_rides.head(_N_VALIDATE_RIDES), options.parameters).bundle
         sent = arrivals.sent()
         start = Hour.of(sent[0].at_s)
         mode = CalibrationMode.DAILY if options.calibration else CalibrationMode.OFF
-        stack = SimulatedStack(bundle, start.start_s, mode)
+        loop = loop_options(mode, STACK) if options.retraining else None
+        stack = SimulatedStack(bundle, start.start_s, mode, loop)
         measurement = Measurement.of(arrivals, bundle.model)
         display.step(f"simulating {len(arrivals):,} rides")
         for so_far in _days(stack, sent, measurement):
@@ -94,6 +108,7 @@ def _days(stack: SimulatedStack, sent: list[Sent], measurement: Measurement) -> 
         measurement.add(stack.run_mappings())
         hour += 1
         stack.wait_until(hour.start_s)
+        stack.run_loop()
         if hour == midnight + JOIN_AFTER_HOURS:
             stack.run_schedules()
             n_rides = int(np.searchsorted(begins_s, hour.start_s))
@@ -107,7 +122,7 @@ def _n_hours(first: Hour, end: Hour) -> int:
 
 def _course_minutes(train_rides: Rides, arrivals: Arrivals, on_trees: Callable[[int], None]) -> Floats:
     """Fit the course's forest and return its minutes (n,) for the simulated rides."""
-    forest = fit_course_forest(train_rides, on_trees, n_jobs=1)
+    forest = fit_course_forest(train_rides, on_trees, n_jobs=1, trees_a_step=1)
     minutes: Floats = forest.predict(course_features(arrivals.rides.columns))
     return minutes
 
@@ -157,4 +172,5 @@ def _result(
         days=tuple(measurement.by("D")),
         alarms=alarms_of(stack.events),
         moves=moves_of(stack.bucket),
+        runs=runs_of(stack.bucket),
     )

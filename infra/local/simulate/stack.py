@@ -8,6 +8,7 @@ from typing import Any
 from infra.local.event_source.config import MappingConfig
 from infra.local.simulate.arrivals import Sent
 from infra.local.simulate.bucket import SortedS3
+from infra.local.simulate.loop import SimulatedLoop
 from infra.local.simulation.clock import SimulatedClock
 from infra.local.simulation.function import SimulatedFunction, silent_telemetry
 from infra.local.simulation.simulation import (
@@ -18,6 +19,7 @@ from infra.local.simulation.simulation import (
     Simulation,
     SimulationOptions,
 )
+from lambda_function.core.pickup_time import NEW_YORK
 from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from training.functions.join import ArchiveJoins, JoinHandler
 from training.functions.monitor import MonitorHandler
@@ -27,8 +29,11 @@ from training.model.bundle import ExportedBundle
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.join.options import JoinOptions
 from training.monitoring.join.skew import stored_models
+from training.monitoring.monitor.detectors import GROUPS
+from training.monitoring.monitor.events import STATE_CHANGE
 from training.monitoring.monitor.monitor import MonitorOptions
 from training.registry.bucket import Bucket
+from training.workflows.loop.options import LoopOptions
 
 INPUT_STREAM = "ride-events"
 STACK = "simulated"
@@ -50,6 +55,11 @@ class Events:
         return {"FailedEntryCount": 0, "Entries": [{"EventId": "0"} for _ in Entries]}
 
 
+def is_alarm(event: dict[str, Any]) -> bool:
+    """Return whether an event says that an alarm of data or performance begins."""
+    return event["detail_type"] == STATE_CHANGE and event["state"] == "alarm" and event["group"] in GROUPS
+
+
 class SimulatedStack:
     """Streams, bucket, and the functions that predict, archive, join and monitor.
 
@@ -57,6 +67,7 @@ class SimulatedStack:
         bundle: The model that serves at the start.
         starts_at_s: Unix time at the start.
         calibration: How often the served model is calibrated.
+        loop: The options of the loop; None if it is off.
 
     Attributes:
         simulation: Streams, bucket, predicting function and archive function.
@@ -64,9 +75,16 @@ class SimulatedStack:
         joiner: The join function, which its schedule invokes.
         monitor: The monitor function, which its schedule invokes.
         events: What EventBridge has got.
+        loop: The loop; None if it is off.
     """
 
-    def __init__(self, bundle: ExportedBundle, starts_at_s: float, calibration: CalibrationMode) -> None:
+    def __init__(
+        self,
+        bundle: ExportedBundle,
+        starts_at_s: float,
+        calibration: CalibrationMode,
+        loop: LoopOptions | None = None,
+    ) -> None:
         self.clock = SimulatedClock(wall_ahead_s=starts_at_s)
         s3 = SortedS3(clock=self.clock.wall)
         streams = {RIDES: INPUT_STREAM, PREDICTIONS: OUTPUT_STREAM, OUTCOMES: OUTCOME_STREAM}
@@ -81,6 +99,7 @@ class SimulatedStack:
         self.bucket = Bucket(s3, BUCKET, n_threads=1)
         self.events = Events()
         self.joiner = SimulatedFunction(_JOINER, [self._join_handler], self.clock, _TIMEOUT_S)
+        self.loop = SimulatedLoop(self.bucket, loop, self.now) if loop else None
         self.monitor = SimulatedFunction(_MONITOR, [lambda: self._monitor_handler(calibration)], self.clock, _TIMEOUT_S)
 
     def now(self) -> datetime:
@@ -108,13 +127,25 @@ class SimulatedStack:
         return [data for _, data in self.simulation.output.take()]
 
     def run_schedules(self) -> None:
-        """Run the functions that a schedule invokes: join what is due, then monitor and calibrate.
+        """Run what schedules and alarms start: join what is due, monitor and calibrate, and the loop.
 
         Raises:
-            UserError: One of them failed.
+            UserError: One of the functions failed.
         """
         self.joiner({})
+        n_before = len(self.events.details)
         self.monitor({})
+        if self.loop is None:
+            return
+        for one in self.events.details[n_before:]:
+            if is_alarm(one):
+                self.loop.on_alarm(one["text"])
+        self.loop.on_day(self.now().astimezone(NEW_YORK).date())
+
+    def run_loop(self) -> None:
+        """Go on with the runs of the loop that are due."""
+        if self.loop is not None:
+            self.loop.resume()
 
     def _join_handler(self) -> JoinHandler:
         options = JoinOptions(channel=CHANNEL, ride_stream=INPUT_STREAM, outcome_stream=OUTCOME_STREAM, threads=1)

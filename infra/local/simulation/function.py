@@ -79,7 +79,7 @@ class _Nowhere(io.TextIOBase):
 
 
 @cache
-def silent_telemetry(kind: type[T], name: str) -> T:
+def silent_telemetry(kind: type[T], name: str, log_level: str = "INFO") -> T:
     """Return the one telemetry of all functions with a name: a logger is never removed from memory."""
     with redirect_stdout(_Nowhere()):
-        return kind(name, name, "INFO")
+        return kind(name, name, log_level)
