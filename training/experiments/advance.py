@@ -159,12 +159,15 @@ class _Work:
         assert self.experiment is not None  # noqa: S101 - nobody asks about an experiment that was not read
         return self.experiment
 
+    @property
+    def _scored(self) -> set[str]:
+        return {one.hour for one in self.held.so_far}
+
     def waits_for(self, hour: Hour) -> bool:
         """Return whether an hour counts and is not scored yet."""
         experiment = self.held
         end = experiment.first_day + experiment.rules.budget_days * _ONE_DAY
-        is_scored = any(one.hour == str(hour) for one in experiment.so_far)
-        return self.next_day <= day_of(hour) < end and not is_scored
+        return self.next_day <= day_of(hour) < end and str(hour) not in self._scored
 
     def add_hour(self, hour: Hour, losses: tuple[Loss, ...], share: float | None = None) -> None:
         """Add the losses of an hour."""
