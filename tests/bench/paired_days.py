@@ -107,7 +107,9 @@ class Pair:
     def scaled(self, gain_percent: float) -> Floats:
         """Return the squares (2, n_days) with the second model's scaled, so that it is better by this on all days."""
         first, second = self.squares.sum(axis=1)
-        return self.squares * np.array([[1.0], [first / second * (1 - gain_percent / 100)]])
+        factors = np.array([[1.0], [first / second * (1 - gain_percent / 100)]])
+        scaled: Floats = self.squares * factors
+        return scaled
 
     def losses(
         self, squares: Floats, start: int, n_days: int, swapped: NDArray[np.bool_] | None = None

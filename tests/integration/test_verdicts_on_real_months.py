@@ -18,7 +18,7 @@ pytestmark = [needs_real_months, pytest.mark.slow]
 FEW = ("max_iter", 60)
 OLD, NEW, NEW_2 = Spec("2022-01", (FEW,)), Spec("2023-01", (FEW,)), Spec("2023-01", (FEW, ("random_state", 2)))
 COARSE = Spec("2023-01", (("max_iter", 10),))
-N_RUNS = 400
+N_RUNS = 200
 
 
 @pytest.fixture(scope="module")
