@@ -15,7 +15,7 @@ A split is tried on the rides of one model: each ride draws its arm, so that bot
 
 Prints tables and one line of JSON; draws how the sequence narrows. Exits with 1 if a bar is missed: false verdicts of
 each pair 5% by day, 6% by two days; 90% of two seeds equivalent; pairs 6% and more apart decided by day 14. The models
-take about 3 minutes of CPU the first time, the verdicts about 5.
+take about 4 minutes of CPU the first time, the verdicts about 5.
 """
 
 import argparse
