@@ -5,23 +5,31 @@ A container's death is not among what the runner shows; an exception anywhere is
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 from aws_durable_execution_sdk_python import DurableContext, durable_execution
+from aws_durable_execution_sdk_python.execution import InvocationStatus
+from aws_durable_execution_sdk_python.lambda_service import ErrorObject
 from aws_durable_execution_sdk_python_testing.runner import DurableFunctionTestResult, DurableFunctionTestRunner
 
 from tests.builders_loop import START, World, collected, trained, versions
+from tests.outcomes import SERVICE_DOWN
 from training.functions.durable import DurableCheckpoints
-from training.functions.loop import execution_name, loop_start
+from training.functions.loop import LoopHandler, execution_name, loop_start
+from training.monitoring.monitor.events import STATE_CHANGE
+from training.registry.bucket import Bucket
 from training.workflows.loop import checkpoints as loop_checkpoints
-from training.workflows.loop.flow import run_loop
+from training.workflows.loop.options import LoopEvent, LoopOptions
+from training.workflows.loop.requests import TrainRequest
 
 YEAR_S = 365 * 86400
 MAX_CHECKPOINT_BYTES = 256 * 1024
@@ -55,47 +63,91 @@ def durable_runner(handler: Any) -> Iterator[DurableFunctionTestRunner]:
     runner._scheduler._loop.close()
 
 
+class OutOfMemoryError(Exception):
+    """An error of a worker."""
+
+
+class ContractError(Exception):
+    """An error of the trainer, by the name that its answer has."""
+
+
+class FlakyS3:
+    """S3 that refuses the first write of each object."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self.refused: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._s3, name)
+
+    def put_object(self, **request: Any) -> Any:
+        """Store an object."""
+        if request["Key"] not in self.refused:
+            self.refused.add(request["Key"])
+            raise SERVICE_DOWN
+        return self._s3.put_object(**request)
+
+
 @dataclass
 class DurableWorld:
-    """The world of the loop's tests with the durable function in it."""
+    """The world of the loop's tests with the durable function in it.
+
+    Attributes:
+        train_answer: What the trainer answers; an error fails the question, None leaves it open.
+        s3: Another way to the world's bucket.
+    """
 
     world: World = field(default_factory=World)
+    train_answer: Any = field(default_factory=trained)
+    s3: Any = None
     n_invocations: int = 0
     questions: SimpleQueue[tuple[str, Any] | None] = field(default_factory=SimpleQueue)
 
     def __post_init__(self) -> None:
         self.world.workers.on_collect = lambda request: self.asked(request.callback_id, collected(request))
-        self.world.workers.on_train = lambda request: self.asked(request.callback_id, trained())
+        self.world.workers.on_train = lambda request: self.asked(request.callback_id, self.train_answer)
 
         @durable_execution
         def handler(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
             self.n_invocations += 1
             start = loop_start(event, execution_name(context.execution_context.durable_execution_arn))
             self.world.start = start
-            return run_loop(VirtualWaits(context, self.world), self.world.parts(), start)
+            bucket = Bucket(self.s3, self.world.bucket.name, n_threads=1) if self.s3 else None
+            return LoopHandler(self.world.parts(bucket))(VirtualWaits(context, self.world), start)
 
         self.handler = handler
 
     def asked(self, callback_id: str, answer: Any) -> None:
         """Note a question and its answer."""
-        self.questions.put((callback_id, answer))
+        if answer is not None:
+            self.questions.put((callback_id, answer))
 
-    def run(self, event: dict[str, Any] | None = None, name: str = "by-hand") -> DurableFunctionTestResult:
-        """Run an execution to its end."""
+    def run(
+        self, event: dict[str, Any] | None = None, names: Sequence[str] = ("by-hand",)
+    ) -> DurableFunctionTestResult:
+        """Run executions at the same time to their ends, and return the result of the first."""
         with durable_runner(self.handler) as runner:
-            arn = runner.run_async(json.dumps(event or {}), execution_name=name, execution_timeout=YEAR_S)
+            sent = json.dumps(event or {})
+            arns = [runner.run_async(sent, execution_name=name, execution_timeout=YEAR_S) for name in names]
             answering = threading.Thread(target=self._answer, args=(runner,), daemon=True)
             answering.start()
-            result = runner.wait_for_result(arn, timeout=60)
+            results = [runner.wait_for_result(arn, timeout=60) for arn in arns]
+            history = runner.get_execution_history(arns[0], include_execution_data=True)
+            self.n_bytes = max(len(json.dumps(one.to_dict(), default=str)) for one in history.events)
             self.questions.put(None)
             answering.join()
-        return result
+        return results[0]
 
     def _answer(self, runner: DurableFunctionTestRunner) -> None:
         """Answer questions from another thread than the invocation, as a worker does."""
         while question := self.questions.get():
             callback_id, answer = question
-            runner.send_callback_success(callback_id, msgspec.json.encode(answer))
+            if isinstance(answer, Exception):
+                error = ErrorObject.from_message(str(answer))
+                runner.send_callback_failure(callback_id, replace(error, data=type(answer).__name__))
+            else:
+                runner.send_callback_success(callback_id, msgspec.json.encode(answer))
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +174,64 @@ def test_run_promotes_and_watches() -> None:
     assert durable.n_invocations > len([one for one in durable.world.record.steps if one.outcome == "wait"])
     told = [one.event_id for one in durable.world.events]
     assert len(told) == len(set(told))
+    assert durable.n_bytes < MAX_CHECKPOINT_BYTES / 10
+
+
+def test_steps_whose_calls_fail_are_tried_again_and_have_one_effect() -> None:
+    durable = DurableWorld()
+    durable.s3 = FlakyS3(durable.world.bucket.s3)
+    assert outcome(durable.run())["outcome"] == "promoted"
+    assert {"loop/lease.json", "channels/candidate.json", "channels/stable.json"} <= durable.s3.refused
+    assert [one.why for one in durable.world.moves()] == ["promote"]
+
+
+def test_event_that_is_delivered_twice_promotes_once() -> None:
+    durable = DurableWorld()
+    event = {"detail-type": STATE_CHANGE, "id": "7d4e", "detail": {"text": "alarm of data"}}
+    assert outcome(durable.run(event, names=("one", "two")))["run_id"] == "alarm-7d4e"
+    assert durable.world.record.trigger == "alarm"
+    assert durable.world.record.reason == "alarm of data"
+    assert [one.why for one in durable.world.moves()] == ["promote"]
+
+
+def test_trainer_that_fails_ends_the_execution_as_failed_and_the_record_says_why() -> None:
+    durable = DurableWorld(train_answer=OutOfMemoryError("killed at 10,240 MB"))
+    result = durable.run()
+    assert result.status is InvocationStatus.FAILED
+    assert result.error
+    assert "killed at 10,240 MB" in str(result.error.message)
+    assert "killed at 10,240 MB" in durable.world.reason
+    assert durable.world.serving == CHAMPION
+    assert durable.world.lease_holder is None
+
+
+def test_contract_that_refuses_the_rides_ends_the_run_and_is_no_failure() -> None:
+    durable = DurableWorld(train_answer=ContractError("2026-11 has 40% of the usual rides"))
+    assert outcome(durable.run())["outcome"] == "rejected"
+
+
+def test_trainer_that_never_answers_is_asked_once_more_and_then_the_run_fails() -> None:
+    durable = DurableWorld(World(options=LoopOptions(answer_timeout_s=1)), train_answer=None)
+    assert durable.run().status is InvocationStatus.FAILED
+    assert "twice" in durable.world.reason
+    assert len([one for one in durable.world.workers.requests if isinstance(one, TrainRequest)]) == 2
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+def test_person_approves_by_the_callback_of_the_runs_record(is_approved: bool) -> None:
+    durable = DurableWorld(World(options=LoopOptions(approval="manual", watch_days=0)))
+    approved = durable.world.events.append
+
+    def tell(event: LoopEvent) -> None:
+        approved(event)
+        if event.step == "approve":
+            threading.Thread(target=answer, daemon=True).start()
+
+    def answer() -> None:
+        while not (waiting := durable.world.record.waiting) or not waiting.callback_id:
+            time.sleep(0.01)
+        durable.asked(waiting.callback_id, {"approved": is_approved, "by": "ada"})
+
+    durable.world.events = cast("Any", SimpleNamespace(append=tell))
+    assert outcome(durable.run())["outcome"] == ("promoted" if is_approved else "kept")
+    assert durable.world.serving == (CANDIDATE if is_approved else CHAMPION)

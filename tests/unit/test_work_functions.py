@@ -171,7 +171,7 @@ def test_callbacks_are_requests_that_the_api_takes(lambda_stub: tuple[LambdaCall
     callbacks, stub = lambda_stub
     expected: dict[str, Any] = {"CallbackId": REQUEST.callback_id, "Result": msgspec.json.encode(TRAINED)}
     stub.add_response("send_durable_execution_callback_success", {}, expected)
-    error = {"ErrorType": "ContractError", "ErrorMessage": "2026-10 breaks rows"}
+    error = {"ErrorType": "ContractError", "ErrorData": "ContractError", "ErrorMessage": "2026-10 breaks rows"}
     expected = {"CallbackId": REQUEST.callback_id, "Error": error}
     stub.add_response("send_durable_execution_callback_failure", {}, expected)
 

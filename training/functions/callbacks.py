@@ -60,8 +60,9 @@ class LambdaCallbacks:
         return self._send(send, CallbackId=callback_id, Result=msgspec.json.encode(answer))
 
     def fail(self, callback_id: str, error: Exception) -> bool:
-        """Send the name of an error's class and its text."""
-        sent = {"ErrorType": type(error).__name__, "ErrorMessage": str(error)[:_MAX_MESSAGE]}
+        """Send the name of an error's class and its text. The durable SDK gives the run the data, but not the type."""
+        kind = type(error).__name__
+        sent = {"ErrorType": kind, "ErrorData": kind, "ErrorMessage": str(error)[:_MAX_MESSAGE]}
         return self._send(self._client.send_durable_execution_callback_failure, CallbackId=callback_id, Error=sent)
 
     def _send(self, send: Any, **request: Any) -> bool:

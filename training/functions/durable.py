@@ -46,7 +46,8 @@ class DurableCheckpoints:
         except CallbackTimeoutError as error:
             raise NoAnswerError(name, timeout_s) from error
         except CallbackExternalError as error:
-            raise AskFailedError(error.error_type, error.message or "") from error
+            # The SDK keeps the data of the other side's error, and not its type.
+            raise AskFailedError(error.data or error.error_type, error.message or "") from error
         except DurableOperationError as error:
             raise _step_failed(name, error) from error
         return _answer(answer)
