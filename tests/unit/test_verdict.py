@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from training.errors import UserError
@@ -17,7 +17,8 @@ FIRST = date(2023, 2, 1)
 RULES = Rules()
 N_RUNS = 2_000
 
-daily_differences = st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 3)), min_size=1, max_size=40)
+thousandths = st.integers(-1_000_000, 1_000_000).map(lambda n: n / 1000)  # so that variances are 0 or above rounding
+daily_differences = st.lists(thousandths, min_size=1, max_size=40)
 
 
 def day(number: int) -> date:
@@ -53,7 +54,7 @@ def test_bounds_hold_the_mean_on_all_days_of_at_least_95_runs_in_100(draw: str) 
     assert 0 < missed <= RULES.alpha
 
 
-@given(differences=st.lists(st.floats(-1e3, 1e3), min_size=8, max_size=40, unique=True))
+@given(differences=st.lists(thousandths, min_size=8, max_size=40, unique=True))
 def test_each_end_is_where_the_evidence_against_a_mean_reaches_1_to_alpha(differences: list[float]) -> None:
     x = np.array(differences)
     rules = Rules(first_look_days=len(x), budget_days=99)  # no day before can have narrowed the bounds
@@ -147,6 +148,7 @@ def test_without_a_margin_the_champion_is_worse_when_the_candidate_is_better(per
     rules = Rules(margin_percent=0)
     days = shadow([*percent, 25.0])
     swapped = [DayLosses(one.day, one.n_rides, one.candidate, one.champion) for one in days]
+    assume(not any(look.is_contradiction for look in looks(days, rules)))  # after one, nothing is ever better
     one, other = judge(days, rules), judge(swapped, rules)
 
     opposite = {"better": "worse", "worse": "better"}
@@ -154,9 +156,9 @@ def test_without_a_margin_the_champion_is_worse_when_the_candidate_is_better(per
     assert other.decided_on_day == one.decided_on_day
 
 
-@given(gaps=st.sets(st.integers(2, 28), max_size=20))
+@given(gaps=st.sets(st.integers(2, 28), max_size=3))
 def test_days_without_rides_count_for_the_budget_only(gaps: set[int]) -> None:
-    percent = noisy(3.0, 12.0)
+    percent = noisy(2.0, 14.0)
     days = [one for one in shadow(percent) if (one.day - FIRST).days + 1 not in gaps]
     with_empty = days + [DayLosses(day(number), 0, 0.0, 0.0) for number in sorted(gaps)]
     verdict = judge(with_empty, RULES)
