@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,7 +16,6 @@ from training.experiments.experiment import (
     ExperimentDay,
     Loss,
     change_experiment,
-    encode_experiment,
     experiments,
     read_experiment,
 )
@@ -84,13 +83,18 @@ def loop_bucket() -> Bucket:
     early = Mover("ada", lambda: START - timedelta(days=300))
     move_channel(bucket, "stable", champion.model_version, champion.manifest_sha256, mover=early)
     gate(bucket, 2, against=1)
+    add_monitoring(bucket, champion.model_version, START)
+    return bucket
+
+
+def add_monitoring(bucket: Bucket, champion: str, now: datetime) -> None:
+    """Add what join and monitor write: two weeks of summaries with a hundred labelled rides an hour, and a status."""
     objects = bucket.s3.objects
     for n_hours in range(1, 24 * 15):
-        hour = Hour.of(START - JOIN_DELAY) + -n_hours
+        hour = Hour.of(now - JOIN_DELAY) + -n_hours
         summary = HourSummary(hour=str(hour), pass_number=1, horizon_minutes=180, n_labelled=100)
         objects[summary_key(hour)] = encode_summary(summary)
-    objects[STATUS_KEY] = encode_status(monitor_status(model_version=champion.model_version))
-    return bucket
+    objects[STATUS_KEY] = encode_status(monitor_status(model_version=champion))
 
 
 @dataclass
@@ -162,13 +166,16 @@ class World:
     def _with_days(self, one: Experiment) -> Experiment:
         day = one.first_day + timedelta(days=len(one.days))
         while one.is_running and day_end(day) + JOIN_DELAY <= self.clock():
-            gain = -self.late_gain_percent if one.name.endswith("-watch") else self.gain_percent
-            wave = 1 + 0.01 * (day.toordinal() % 3)
-            losses = (Loss(100, CHAMPION_LOSS), Loss(100, CHAMPION_LOSS * (1 - gain * wave / 100)))
+            losses = self.losses(one, day)
             one = msgspec.structs.replace(one, days=(*one.days, ExperimentDay(day, losses)))
             day += timedelta(days=1)
-        assert encode_experiment(one)
         return one
+
+    def losses(self, one: Experiment, day: date) -> tuple[Loss, ...]:
+        """The losses of a day of an experiment, the champion's first."""
+        gain = -self.late_gain_percent if one.name.endswith("-watch") else self.gain_percent
+        wave = 1 + 0.01 * (day.toordinal() % 3)
+        return Loss(100, CHAMPION_LOSS), Loss(100, CHAMPION_LOSS * (1 - gain * wave / 100))
 
     @property
     def record(self) -> RunRecord:

@@ -10,6 +10,7 @@ from lambda_function.core.bundle import sha256
 from training.data.contract import RULES, check_contract
 from training.data.labelled_rides import rides_of_month
 from training.data.months import Month, Service
+from training.data.pace import PACE, check_pace
 from training.data.ride_arrays import RideArrays, decode_ride_arrays
 from training.data.rides import Rides, concat_rides
 from training.errors import BucketError, UserError, bucket_address
@@ -58,7 +59,7 @@ def retrain(
         max_rides: More are refused.
 
     Raises:
-        ContractError: The rides break a rule of the data contract that is not allowed.
+        ContractError: The rides break a rule of the data contract that is not allowed, or days have an odd pace.
         TooFewRidesError: There are too few days or usable rides.
         TooManyRidesError: There are more rides than `max_rides`.
         RideArraysError: The object has something other than rides.
@@ -83,6 +84,8 @@ def _load(bucket: Bucket, request: TrainRequest, max_rides: int) -> _Parts:
     if len(arrays.rows) > max_rides:
         command = days.command(bucket_address(bucket.name), request.channel, request.service)
         raise _too_many(len(arrays.rows), max_rides, command)
+    if PACE not in request.allow:
+        check_pace(arrays.rows)
     parts = _Parts(*(concat_rides(_usable(arrays, month) for month in months) for months in days))
     _check(parts, request.allow)
     return parts

@@ -48,10 +48,9 @@ def put(
         UserError: As `promote`. If somebody moved the channel just now, to try it again tells.
     """
     stored = read_channel(bucket, place.channel)
-    has_put = _has_put(bucket, place, mover)
-    if stored.model_version == place.model_version and (has_put or place.before == place.model_version):
-        return None
-    if has_put or stored.model_version != place.before or _is_split(stored):
+    if _has_put(bucket, place, mover) or place.before == place.model_version:
+        return holds(bucket, place.channel, place.model_version)  # read anew: the history is newer than `stored`
+    if stored.model_version != place.before or _is_split(stored):
         return _moved(stored)
     promote(
         bucket,
@@ -73,10 +72,9 @@ def take_back(bucket: Bucket, place: Place, mover: Mover, signer: Signer | None 
     """
     stored = read_channel(bucket, place.channel)
     before = place.before or ""
-    has_put = _has_put(bucket, place._replace(model_version=before), mover)
-    if stored.model_version == before and has_put:
-        return None
-    if has_put or stored.model_version != place.model_version or _is_split(stored):
+    if _has_put(bucket, place._replace(model_version=before), mover):
+        return holds(bucket, place.channel, before)
+    if stored.model_version != place.model_version or _is_split(stored):
         return _moved(stored)
     rollback(bucket, stored, before, signer=signer, mover=mover)
     return None
