@@ -148,7 +148,7 @@ ALLOWED = {
     "ModelPublisherPolicy": {
         *READ_MODELS,
         READ_CALIBRATIONS,
-        *(("s3:GetObject", target) for target in (HISTORIES, EXPERIMENTS)),
+        *(("s3:GetObject", target) for target in (HISTORIES, EXPERIMENTS, in_bucket("monitor/status.json"))),
         *(("s3:PutObject", target) for target in (MODELS, CALIBRATIONS, CHANNELS, HISTORIES, EXPERIMENTS)),
         ENCRYPT,
         FIND_THE_STACK,

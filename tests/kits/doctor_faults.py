@@ -372,6 +372,10 @@ PLANTED: list[Planted] = [
     ("loop-failed", send_failed_event_to_queue, "`aws sqs purge-queue --queue-url "),
     ("loop-run-lost", store_run(holds_lease=False), "docs/runbook.md#loopfailuresalarm"),
     ("loop-run-stuck", store_run(waits_for("the trainer's answer", -7)), "docs/runbook.md#loopfailuresalarm"),
-    ("loop-waits-for-approval", store_run(waits_for("approval of v", 100, "c")), "without an answer in time"),
+    (
+        "loop-waits-for-approval",
+        store_run(waits_for("approval of v", 100, "c")),
+        "`ridecast loop approve r1 --stack ridecast-",
+    ),
     ("rejects-in-queue", send_reject_to_queue, "`ridecast records list --kind reject --stack ridecast-"),
 ]

@@ -44,6 +44,9 @@ COMMANDS = {
         "models reproduce candidate --bucket {bucket}",
         "report candidate --bundles {bundles} --bucket {bucket}",
         "models sync --all --bundles {bundles} --bucket {bucket}",
+        "experiments start --candidate {second} --name trial --bucket {bucket}",
+        "experiments status trial --bucket {bucket}",
+        "experiments stop trial --bucket {bucket}",
         "models check --bucket {bucket}",
         "serve --port 0 --bucket {bucket}",
     ),
@@ -64,6 +67,11 @@ COMMANDS = {
         "monitor acknowledge data --json --stack {stack}",  # a second person gets what the first has stored
         "aws cloudwatch set-alarm-state --alarm-name {unresolved} --state-value OK --state-reason redriven",
         "aws sqs purge-queue --queue-url {queue}",
+        "loop start --stack {stack}",
+        "loop status --stack {stack}",
+        "loop approve {run} --stack {stack}",
+        "loop stop {run} --stack {stack}",
+        "aws sqs purge-queue --queue-url {loop_queue}",
     ),
     "JudgePolicy": (
         "outcomes join --from 2021-01-05T08 --to 2021-01-05T09 --stack {stack}",
@@ -74,6 +82,9 @@ COMMANDS = {
         "doctor --stack {stack} --template {template}",
         "monitor status --stack {stack}",
         "monitor report --out monitor.html --stack {stack}",
+        "experiments status --stack {stack}",
+        "loop status {run} --stack {stack}",
+        "loop status --stack {stack}",
     ),
 }
 """Commands as a person types them, with names in braces, and AWS's own from the runbook, in an order that works."""

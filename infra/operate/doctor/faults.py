@@ -996,28 +996,28 @@ _LOOP = (
         "the schedule of the loop does not exist: only alarms and people start a run",
         "loop",
         _WARNING,
-        f"make it again as in {REPAIR}; until then, start runs by hand",
+        f"make it again as in {REPAIR}; until then, `ridecast loop start --stack {{stack}}`",
     ),
     Fault(
         "loop-schedule-disabled",
         "the schedule of the loop is disabled: only alarms and people start a run",
         "loop",
         _WARNING,
-        f"restore it as in {REPAIR}; until then, start runs by hand",
+        f"restore it as in {REPAIR}; until then, `ridecast loop start --stack {{stack}}`",
     ),
     Fault(
         "loop-queue-missing",
         "the queue of the loop's failed events does not exist: no alarm tells of a failed run",
         "queue",
         _WARNING,
-        f"make it again as in {REPAIR}, and look at the newest objects in loop/runs/",
+        f"make it again as in {REPAIR}, and look with `ridecast loop status --stack {{stack}}`",
     ),
     Fault(
         "loop-failed",
         "a run of the loop has failed, or its trainer or collector",
         "queue",
         _WARNING,
-        "the newest object in loop/runs/ says why: docs/runbook.md#loopfailuresalarm. Then "
+        "`ridecast loop status --stack {stack}` says why: docs/runbook.md#loopfailuresalarm. Then "
         "`aws sqs purge-queue --queue-url {queue}`",
         ("LoopFailuresAlarm", "LoopAlarm"),
     ),
@@ -1026,21 +1026,23 @@ _LOOP = (
         "a run of the loop has not ended, and its lease has expired: nothing carries it on",
         "loop",
         _WARNING,
-        "the next run takes its place; docs/runbook.md#loopfailuresalarm",
+        "`ridecast loop stop {run} --stack {stack}`, and docs/runbook.md#loopfailuresalarm",
     ),
     Fault(
         "loop-run-stuck",
         "a run of the loop waits longer than it should",
         "loop",
         _WARNING,
-        "read the log of the loop's function: docs/runbook.md#loopfailuresalarm",
+        "`ridecast loop status {run} --stack {stack}`, and docs/runbook.md#loopfailuresalarm",
     ),
     Fault(
         "loop-waits-for-approval",
         "a run of the loop waits for somebody to approve its model",
         "loop",
         _WARNING,
-        "approve or decline it: without an answer in time it keeps the present model",
+        "`ridecast loop status {run} --stack {stack}` shows the comparison. "
+        "`ridecast loop approve {run} --stack {stack}` promotes the model; with `--decline`, or without an answer in "
+        "time, the present one stays",
     ),
     Fault(
         "loop-invocations-failing",

@@ -16,6 +16,7 @@ import typer
 
 from infra.cli.app import app
 from infra.local.aws import ACCOUNT_ID, REGION
+from infra.local.moto.durable import callback_id
 from infra.stack.template import TEMPLATE
 from lambda_function.aws.signature import SIGNATURE
 from lambda_function.core.bundle import bundle_key
@@ -31,14 +32,21 @@ from tests.builders_tlc import row_at, write_month
 from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, Cut, cuts
 from tests.kits.permissions_commands import COMMANDS, COMMANDS_OF_BOTH, TOGETHER, Operator, Usage
+from training.experiments.start import ExperimentOptions, start_experiment
 from training.model.bundle import write_bundle
 from training.monitoring.calibration.tick import encode_state, first_state
 from training.monitoring.hours import Hour
 from training.monitoring.monitor.status import STATUS_KEY, GroupStatus, encode_status
+from training.registry.bucket import Bucket
 from training.registry.channel_history import history_key
+from training.registry.channels import Mover
+from training.workflows.loop.comparison import experiment_names
+from training.workflows.loop.lease import hold_lease
+from training.workflows.loop.state import RunRecord, Waiting, change_run
 
 REJECT = f"{SHARD_ID}:{sequence_number(0)}"
 REJECT_KEY = f"rejects/ride-events/{SHARD_ID}/{sequence_number(0)}.ndjson"
+RUN = "r1"
 SMOKE_TEST = tuple(one for one in COMMANDS["OperatorPolicy"] if one.startswith("smoke"))
 AWS_OPTIONS = {"--bucket", "--endpoint-url", "--profile", "--region", "--stack"}
 
@@ -99,6 +107,8 @@ def operator(
         "bundles": tmp_path,
         "day": work.day,
         "failure": FAILURE_KEY,
+        "loop_queue": account.outputs["LoopFailuresUrl"],
+        "run": RUN,
         "first": FIRST.model_version,
         "queue": account.outputs["GivenUpBatchesUrl"],
         "unresolved": account.names["UnresolvedBatchesAlarm"],
@@ -142,6 +152,21 @@ def store_work(account: Account) -> None:
         s3.delete_object(Bucket=account.bucket, Key=done)
     store_rides(account)
     store_calibration(account)
+    store_run(account)
+
+
+def store_run(account: Account) -> None:
+    """Store a run of the loop that waits for approval, with its lease and its experiment; and no other experiment."""
+    bucket, now = Bucket(account.aws.client("s3"), account.bucket), datetime.now(UTC)
+    for key in (*bucket.keys("experiments/"), *bucket.keys("loop/")):
+        bucket.s3.delete_object(Bucket=account.bucket, Key=key)
+    asked = callback_id(f"{account.arn('Looper')}:1/durable-execution/{RUN}/e1", "approve")
+    waiting = Waiting(what="approval of the candidate", until=now + timedelta(days=1), callback_id=asked)
+    run = RunRecord(run_id=RUN, channel="stable", trigger="manual", reason="", started_at=now, waiting=waiting)
+    change_run(bucket, RUN, lambda _: run)
+    hold_lease(bucket, RUN, now)
+    options = ExperimentOptions(name=experiment_names(RUN)[0], candidates=(SECOND.model_version,))
+    start_experiment(bucket, options, Mover("loop", lambda: now))
 
 
 def store_calibration(account: Account) -> None:
