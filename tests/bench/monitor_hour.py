@@ -1,5 +1,7 @@
 """Time and memory of the monitor's figures of an hour, by its rides: in proportion, within 5 s and 0.8 GB a million.
 
+And what an experiment adds for each version that it scores.
+
     python -m tests.bench.monitor_hour [--rides 100000 1000000 4000000]
 
 Each size is made and measured in processes of its own (`--make` and `--probe`). All rides are judged, by a model of
@@ -22,12 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lambda_function.core.bundle import ModelBundle
+from lambda_function.core.calibration import CALIBRATION_FORMAT, N_WEIGHTS, Calibration
 from tests.bench.subjects import build_subject
 from tests.bench.timing import peak_bytes
 from tests.builders_labelled import SCHEMA
 from training.data.labelled import FILE, LABELLED
 from training.data.months import Month
 from training.data.synthetic import synthetic_rides
+from training.experiments.scoring import losses_of
 from training.model.bundle import read_bundle, write_bundle
 from training.monitoring.hours import FIRST, Hour
 from training.monitoring.labelled_hour import decode_labelled_hour
@@ -41,6 +45,8 @@ BUDGET_S, BUDGET_GB = 5.0, 0.8
 
 HOUR = Hour.parse("2026-08-01T09")
 _MILLION = 1_000_000
+_N_SCORED = 2
+_WEIGHTS = (-0.1, *(0.0,) * (N_WEIGHTS - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class FiguresCost:
     n_rides: int
     read_s: float  # CPU to read the labelled rides
     figures_s: float  # CPU to predict them again, count and sum
+    scoring_s: float  # CPU of an experiment to score a version, with calibration, when it scores two
     peak_gb: float  # highest resident memory of the process, in 10^9 bytes
 
 
@@ -90,9 +97,21 @@ def probe(n_rides: int, path: Path, model: ModelBundle) -> FiguresCost:
     read_s = time.process_time()
     figures = hour_figures(hour, HourSummary(hour=str(HOUR), pass_number=FIRST, horizon_minutes=180), model, edges)
     done_s = time.process_time()
+    calibration = Calibration(
+        format=CALIBRATION_FORMAT,
+        model_version=model.model_version,
+        as_of=str(HOUR),
+        weights=_WEIGHTS,
+        interval_scale=1.0,
+    )
+    losses = losses_of(hour, [model.calibrated(calibration)] * _N_SCORED)
+    scored_s = time.process_time()
     if figures.n_judged != n_rides:
         raise SystemExit(f"{figures.n_judged:,} rides are judged, and not {n_rides:,}")
-    return FiguresCost(n_rides, read_s - started_s, done_s - read_s, peak_bytes() / 1e9)
+    if losses[0].n_rides != n_rides:
+        raise SystemExit(f"{losses[0].n_rides:,} rides are scored, and not {n_rides:,}")
+    scoring_s = (scored_s - done_s) / _N_SCORED
+    return FiguresCost(n_rides, read_s - started_s, done_s - read_s, scoring_s, peak_bytes() / 1e9)
 
 
 def measure(n_rides: int, folder: Path) -> FiguresCost:

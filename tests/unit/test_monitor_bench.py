@@ -12,6 +12,6 @@ def test_probe_makes_figures_of_the_hour_and_returns_the_cost(tmp_path: Path) ->
     file = tmp_path / "rides.parquet"
     make_hour(300, file)
     cost = probe(300, file, interval_bundle().model)
-    assert (cost.n_rides, cost.read_s > 0, cost.figures_s > 0) == (300, True, True)
+    assert (cost.n_rides, cost.read_s > 0, cost.figures_s > 0, cost.scoring_s > 0) == (300, True, True, True)
     with pytest.raises(SystemExit, match="300 rides are judged, and not 301"):
         probe(301, file, interval_bundle().model)

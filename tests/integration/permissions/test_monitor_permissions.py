@@ -10,16 +10,20 @@ from botocore.exceptions import ClientError
 
 from infra.local.runtime.in_process import InProcessRuntime, load_handler
 from lambda_function.core.calibration import calibration_key
-from tests.kits.permissions import FIRST, Account, Cut, cuts
+from tests.kits.permissions import FIRST, SECOND, Account, Cut, cuts
 from training.errors import UserError
+from training.experiments.experiment import read_experiment
+from training.experiments.start import ExperimentOptions, start_experiment
 from training.monitoring.monitor.day_figures import day_key
 from training.monitoring.monitor.status import load_status
+from training.monitoring.new_york_days import first_hour
 from training.registry.bucket import Bucket
+from training.registry.channels import Mover
 
 HANDLER = "training.functions.monitor.lambda_handler"
 N_HOURS = 2
-OTHERS = ("history/", "labelled/", "monitor/")
-ITS_OWN = ("monitor/figures/", "monitor/days/", "monitor/status.json", "calibrations/")
+OTHERS = ("history/", "labelled/", "monitor/", "experiments/")
+ITS_OWN = ("monitor/figures/", "monitor/days/", "monitor/status.json", "calibrations/", "experiments/")
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +47,15 @@ def joined(account: Account, _alone: None) -> date:
     return account.store_labelled_day(N_HOURS)
 
 
-def run_monitor(account: Account, role_name: str, log: Path) -> Any:
-    """Make all calls of a first run of the monitor under one role; raise an error if access is denied."""
+def run_monitor(account: Account, joined: date, role_name: str, log: Path) -> Any:
+    """Make all calls of a first run of the monitor, with an experiment, under one role; raise if access is denied."""
     s3 = account.aws.client("s3")
     for prefix in ITS_OWN:
         for one in s3.list_objects_v2(Bucket=account.bucket, Prefix=prefix).get("Contents", ()):
             s3.delete_object(Bucket=account.bucket, Key=one["Key"])
     account.serve_calibrated()
+    options = ExperimentOptions(name="trial", candidates=(SECOND.model_version,), champion=FIRST.model_version)
+    start_experiment(Bucket(s3, account.bucket), options, Mover("tests", lambda: first_hour(joined).start))
     mine = account.clients(role_name, "logs")
     variables = {**account.function_variables("Monitor"), **account.variables(role_name)}
     with account.aws.enforcing(), load_handler(HANDLER, variables, log) as handler:
@@ -59,10 +65,14 @@ def run_monitor(account: Account, role_name: str, log: Path) -> Any:
 
 
 def test_monitor_does_its_work_under_its_role(account: Account, joined: date, tmp_path: Path) -> None:
-    answer = run_monitor(account, account.roles["MonitorRole"], tmp_path / "function.log")
+    answer = run_monitor(account, joined, account.roles["MonitorRole"], tmp_path / "function.log")
 
     assert (len(answer["hours"]), answer["stored"]) == (N_HOURS, True)
     bucket = Bucket(account.aws.client("s3"), account.bucket)
+    experiment = read_experiment(bucket, "trial")
+    assert experiment
+    first, *_ = experiment.days
+    assert (first.day, [one.n_rides > 0 for one in first.losses]) == (joined, [True, True])
     status = load_status(bucket)
     assert status
     assert (status.model_version, status.pending) == (FIRST.model_version, ())
@@ -79,4 +89,4 @@ def test_monitor_cannot_do_its_work_without_any_part_of_its_role(
     role = account.role_without("MonitorRole", cut)
 
     with pytest.raises((PermissionError, ClientError, UserError), match="AccessDenied"):
-        run_monitor(account, role, tmp_path / "function.log")
+        run_monitor(account, joined, role, tmp_path / "function.log")
