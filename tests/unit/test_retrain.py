@@ -215,9 +215,10 @@ def test_too_few_days_are_refused() -> None:
 
 
 def test_too_many_rides_are_refused_with_the_command_that_trains_elsewhere() -> None:
-    command = f"ridecast train --labelled s3://labelled-rides .* --train {DAYS['train']} --validate {DAYS['validate']}"
+    days = " ".join(f"--{name} {days}" for name, days in DAYS.items())
+    command = f"ridecast train --labelled s3://labelled-rides.* {days} --channel stable --bucket s3://labelled-rides$"
     refused(TooManyRidesError, f"1,400 labelled rides are more than the 1,399 .*{command}", max_rides=1399)
-    with pytest.raises(TooManyRidesError, match="at least 1,400 labelled rides, and a function has time to train on 9"):
+    with pytest.raises(TooManyRidesError, match=f"at least 1,400 labelled rides, .* on 9: .*{command}"):
         collect(bucket_of_rides(), collect_request(), options=CollectOptions(max_rides=9))
 
 

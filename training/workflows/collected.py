@@ -8,6 +8,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from training.data.ride_arrays import RideArrays, decode_ride_arrays, encode_rid
 from training.errors import BucketError, bucket_address
 from training.registry.bucket import Bucket, StoredObject
 from training.workflows.answers import answer_once
-from training.workflows.day_split import MAX_RIDES, TooFewRidesError, TooManyRidesError
+from training.workflows.day_split import GATE_DAYS, MAX_RIDES, TooFewRidesError, TooManyRidesError, split_days
 from training.workflows.loop.requests import Collected, CollectRequest
 
 _FILES_AT_ONCE = 256
@@ -194,9 +195,13 @@ def _whole_days(rows: LabelledRows, request: CollectRequest, bucket: str) -> Rid
 
 
 def _too_many(bucket: Bucket, request: CollectRequest, n_rides: int, max_rides: int) -> TooManyRidesError:
+    first, last = date.fromisoformat(request.first), date.fromisoformat(request.last)
     address = bucket_address(bucket.name)
+    command = f"ridecast train --labelled {address}"
+    with suppress(TooFewRidesError):  # a busy week has too many rides, and too few days
+        command = split_days(first, last, GATE_DAYS).command(address)
     return TooManyRidesError(
-        f"from {request.first} to {request.last} there are at least {n_rides:,} labelled rides, and a function has time"
-        f" to train on {max_rides:,}",
-        f"take fewer days (TrainingDays), or train on another machine with `ridecast train --labelled {address}`",
+        f"from {first} to {last} there are at least {n_rides:,} labelled rides, and a function has time to train on"
+        f" {max_rides:,}",
+        f"take fewer days (TrainingDays), or train on another machine: {command}",
     )

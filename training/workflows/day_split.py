@@ -9,8 +9,11 @@ from training.errors import UserError
 VALIDATE_DAYS = 7
 """A week has each weekday once. Validation only measures, and each of its days is one less to learn from."""
 
+GATE_DAYS = 14
+"""By default."""
+
 MIN_TRAIN_DAYS = 28
-"""With fewer there is no reference for monitoring, and too few rides of each hour of the week."""
+"""Four of each weekday."""
 
 MAX_RIDES = 5_000_000
 """Of a training in a function, before cleaning. docs/decisions/0038 has time and memory for so many."""
@@ -36,11 +39,14 @@ class DaySplit(NamedTuple):
     validate: tuple[Month, ...]
     test: tuple[Month, ...]
 
-    def command(self, bucket: str, channel: str, service: str) -> str:
-        """Return the command that trains on the same days on another machine."""
-        train, validate, test = (f"{months[0].first_date}..{months[-1].last_date}" for months in self)
-        days = f"--train {train} --validate {validate} --test {test}"
-        return f"ridecast train --labelled {bucket} --service {service} {days} --channel {channel} --bucket {bucket}"
+    def command(self, bucket: str, channel: str = "stable", service: str = "") -> str:
+        """Return the command that trains on the same days on another machine, and releases into the channel."""
+        days = " ".join(
+            f"--{name} {months[0].first_date}..{months[-1].last_date}"
+            for name, months in zip(self._fields, self, strict=True)
+        )
+        of_service = f" --service {service}" if service else ""
+        return f"ridecast train --labelled {bucket}{of_service} {days} --channel {channel} --bucket {bucket}"
 
 
 def split_days(first: date, last: date, gate_days: int) -> DaySplit:
