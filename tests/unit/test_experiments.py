@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import MANIFEST, ModelBundle, bundle_key
 from lambda_function.core.features import feature_matrix
 from tests.builders import small_rides
-from tests.builders_experiments import FIRST_DAY, NAME, ExperimentStack, squared_error
+from tests.builders_experiments import FIRST_DAY, NAME, ExperimentStack, decided_experiment, squared_error
 from tests.builders_monitored import monitored_bundle
 from tests.outcomes import SERVICE_DOWN, AnswerLost, Meanwhile, S3Outcome
 from training.errors import BucketError, NoSuchVersionError, UserError
@@ -32,6 +34,16 @@ from training.monitoring.labelled_hour import LabelledHour
 from training.monitoring.new_york_days import hours_of_day
 
 NEXT_DAY = FIRST_DAY + timedelta(days=1)
+JSON = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["", "shadow", "split", "2026-08-03", "0001-01-01", "9999-12-31", "daily", "trial"]),
+    st.just([]),
+    st.just({}),
+)
+"""What a wrong value may be."""
 
 
 def plain(model: ModelBundle) -> Callable[[LabelledHour], NDArray[np.float64]]:
@@ -39,12 +51,12 @@ def plain(model: ModelBundle) -> Callable[[LabelledHour], NDArray[np.float64]]:
     return lambda hour: model.served_minutes(hour.rides, feature_matrix(hour.rides))
 
 
-def running(n_days: int = 1, **options: Any) -> ExperimentStack:
-    """A stack with an experiment, joined days, and the time after them."""
+def running(n_days: int = 1, n_hours: int = 24) -> ExperimentStack:
+    """A stack with an experiment, joined hours of days, and a time at which all of them can be appended."""
     stack = ExperimentStack()
-    stack.start(**options)
-    stack.store_days(n_days)
-    stack.after(FIRST_DAY + timedelta(days=n_days - 1))
+    stack.start()
+    stack.store_days(n_days, n_hours=n_hours)
+    stack.after(FIRST_DAY + timedelta(days=n_days - 1), hours=4 if n_hours == 24 else 48)
     return stack
 
 
@@ -149,12 +161,12 @@ def test_a_scored_hour_is_not_scored_again_after_the_second_pass_of_its_join() -
 
 
 def test_what_time_does_not_suffice_for_is_left_to_the_next_run() -> None:
-    stack = running(n_days=2)
+    stack = running(2, n_hours=2)
     left_s = iter([50.0, 31.0])  # the first hour takes 19 s
     (done,) = stack.good_run(time_left_s=lambda: next(left_s))
-    assert (done.n_hours, done.n_left, done.days) == (1, 47, ())
+    assert (done.n_hours, done.n_left, done.days) == (1, 3, ())
     (done,) = stack.good_run()
-    assert (done.n_hours, done.days) == (47, (FIRST_DAY, NEXT_DAY))
+    assert (done.n_hours, done.days) == (3, (FIRST_DAY, NEXT_DAY))
 
 
 def test_days_end_with_the_answer() -> None:
@@ -180,15 +192,13 @@ def test_without_rides_an_experiment_ends_undecided_with_its_budget() -> None:
 
 
 def test_the_same_rides_give_the_same_bytes_in_one_run_or_in_many() -> None:
-    at_once, by_hours = running(n_days=2), ExperimentStack()
+    at_once, by_hours = running(), ExperimentStack()
     at_once.good_run()
     by_hours.start()
-    for number in range(2):
-        day = FIRST_DAY + timedelta(days=number)
-        for n_hours in (7, 16, 24):
-            by_hours.store_day(day, n_hours)
-            by_hours.now = hours_of_day(day)[n_hours - 1].end + timedelta(hours=4)
-            by_hours.good_run()
+    for n_hours in (7, 16, 24):
+        by_hours.store_day(FIRST_DAY, n_hours)
+        by_hours.now = hours_of_day(FIRST_DAY)[n_hours - 1].end + timedelta(hours=4)
+        by_hours.good_run()
     key = experiment_key(NAME)
     assert by_hours.s3.objects[key] == at_once.s3.objects[key]
 
@@ -242,15 +252,15 @@ def test_a_candidate_must_be_stored_and_must_not_be_the_champion() -> None:
 
 
 def test_a_stopped_experiment_keeps_its_days_and_gets_no_more() -> None:
-    stack = running()
+    stack = running(n_hours=1)
     stack.good_run()
     stopped = stop_experiment(stack.bucket, NAME, stack.mover, "a newer candidate")
     assert stopped.stopped
     assert (stopped.stopped.by, stopped.stopped.why, len(stopped.days)) == ("ada", "a newer candidate", 1)
     stack.now += timedelta(hours=1)
     assert stop_experiment(stack.bucket, NAME, stack.mover, "again") == stopped
-    stack.store_day(NEXT_DAY)
-    stack.after(NEXT_DAY)
+    stack.store_day(NEXT_DAY, n_hours=1)
+    stack.after(NEXT_DAY, hours=48)
     assert stack.good_run() == ()
     with pytest.raises(UserError, match="there is no experiment 'other'"):
         stop_experiment(stack.bucket, "other", stack.mover, "")
@@ -299,8 +309,7 @@ def read(stack: ExperimentStack, name: str) -> Experiment:
 
 
 def test_of_two_runs_at_once_one_stores_its_days_and_nothing_is_there_twice() -> None:
-    stack = running(n_days=2)
-    alone = running(n_days=2)
+    stack, alone = running(2, n_hours=2), running(2, n_hours=2)
     alone.good_run()
     n_calls = next(place for place, call in enumerate(alone.s3.calls) if call == ("put", experiment_key(NAME)))
     n_before = len(stack.s3.calls)
@@ -317,15 +326,15 @@ def test_of_two_runs_at_once_one_stores_its_days_and_nothing_is_there_twice() ->
 
 
 def test_a_run_that_meets_a_stop_leaves_it_in_force() -> None:
-    stack = running()
+    stack, alone = running(n_hours=1), running(n_hours=1)
 
     def stop() -> None:
         stack.s3.script = []
         stop_experiment(stack.bucket, NAME, stack.mover, "enough")
 
-    alone = running()
     alone.s3.calls.clear()
     alone.good_run()
+    stack.s3.calls.clear()
     place = alone.s3.calls.index(("put", experiment_key(NAME)))
     stack.s3.script = [*[None] * place, Meanwhile(stop)]
     (done,) = stack.good_run()
@@ -343,7 +352,7 @@ def test_a_run_that_meets_a_stop_leaves_it_in_force() -> None:
     ],
 )
 def test_a_damaged_object_is_named_and_stops_no_other_experiment(body: bytes, problem: str) -> None:
-    stack = running()
+    stack = running(n_hours=1)
     stack.s3.objects["experiments/bad.json"] = body
     stack.s3.objects["experiments/No Name.json"] = body
     damaged, good = stack.run()
@@ -357,20 +366,40 @@ def test_a_damaged_object_is_named_and_stops_no_other_experiment(body: bytes, pr
     "change",
     [
         {"name": "other"},
-        {"days": [{"day": "2026-08-04", "losses": [[1, 1.0]] * 2}]},
+        {"days": [{"day": "2026-08-04", "losses": [{"n_rides": 1, "sum_squared_error": 1.0}] * 2}]},
         {"so_far": [{"hour": "2026-08-04T04", "losses": []}]},
         {"rules": {"alpha": 2.0}},
+        {"first_day": "9999-12-20"},
+        {"candidates": []},
+        {"share": 0.1},
+        {"mode": "split", "share": 1.5},
+        {"days": [{"day": "2026-08-03", "losses": [{"n_rides": -1, "sum_squared_error": 1.0}] * 2}]},
     ],
 )
 def test_an_object_that_contradicts_itself_is_damaged(change: dict[str, Any]) -> None:
-    stack = running()
+    stack = ExperimentStack()
+    stack.start()
     body = msgspec.to_builtins(stack.read())
-    losses = [{"n_rides": 1, "sum_squared_error": 1.0}] * 2
-    for day in change.get("days", []):
-        day["losses"] = losses
     stack.s3.objects[experiment_key(NAME)] = msgspec.json.encode({**body, **change})
     (done,) = stack.run()
     assert "is no experiment" in str(done.problem)
+
+
+@given(st.data())
+def test_no_change_of_an_object_stops_the_others(data: st.DataObject) -> None:
+    stack = ExperimentStack()
+    stack.start("good")
+    facts = msgspec.to_builtins(decided_experiment())
+    place: Any = facts
+    while True:
+        step = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[step], dict | list) or not place[step] or data.draw(st.booleans()):
+            break
+        place = place[step]
+    place[step] = data.draw(JSON)
+    stack.s3.objects[experiment_key(NAME)] = msgspec.json.encode(facts)
+    stack.after(FIRST_DAY, hours=48)
+    assert [one.days for one in stack.run() if one.name == "good"] == [(FIRST_DAY,)]
 
 
 def test_a_version_that_does_not_load_stops_its_experiments_alone() -> None:
@@ -390,7 +419,7 @@ def test_a_version_that_does_not_load_stops_its_experiments_alone() -> None:
 
 
 def test_a_verdict_of_no_candidate_is_refused() -> None:
-    stack = running()
+    stack = running(n_hours=1)
     with pytest.raises(ValueError, match="not in"):
         verdict_of(stack.read(), stack.champion.model_version)
 

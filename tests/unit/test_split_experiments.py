@@ -55,6 +55,10 @@ def test_a_share_grows_and_the_day_on_which_it_grows_does_not_count() -> None:
     assert verdict_of(stack.read(), stack.candidates[0].model_version).n_days == 1
     with pytest.raises(UserError, match=r"has 50\.00% of the rides, and a share only grows"):
         stack.start_split(0.4)
+    stop_experiment(stack.bucket, NAME, stack.mover, "enough")
+    assert stack.start_split(0.5).stopped
+    with pytest.raises(UserError, match="experiment trial has ended, so its share does not grow"):
+        stack.start_split(0.6)
 
 
 def test_hours_that_the_channel_does_not_split_have_no_losses() -> None:

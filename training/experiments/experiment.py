@@ -6,7 +6,7 @@ ever appended. Writes are conditional on the object that was read, so of two wri
 
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -33,6 +33,8 @@ EXPERIMENT_FORMAT = 1
 Mode = Literal["shadow", "split"]
 """How candidates get their rides: all of them after the fact, or a share of them as they are served."""
 
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,99}\Z")]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -47,8 +49,8 @@ class Loss(msgspec.Struct, frozen=True):
         sum_squared_error: In square minutes.
     """
 
-    n_rides: int
-    sum_squared_error: float
+    n_rides: Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+    sum_squared_error: Annotated[float, msgspec.Meta(ge=0, le=1e16)]
 
 
 class HourLosses(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,7 +63,7 @@ class HourLosses(msgspec.Struct, frozen=True, omit_defaults=True):
 
     hour: str
     losses: tuple[Loss, ...]
-    share: float | None = None
+    share: Share | None = None
 
 
 class ExperimentDay(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +78,7 @@ class ExperimentDay(msgspec.Struct, frozen=True, omit_defaults=True):
     day: date
     losses: tuple[Loss, ...]
     missing_hours: tuple[str, ...] = ()
-    share: float | None = None
+    share: Share | None = None
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -111,7 +113,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Version, ...]
     calibration_mode: CalibrationMode
     rules: Rules
-    share: float | None = None
+    share: Share | None = None
     salt: str = ""
     started_at: str
     started_by: str
@@ -176,7 +178,7 @@ def decode_experiment(bucket: Bucket, key: str, body: bytes) -> Experiment:
         found = _decode_format(body).format
         if found <= EXPERIMENT_FORMAT:
             return _checked(_decode(body), key)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, UserError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, UserError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         problem = f"is no experiment ({reason}): delete it, and start the experiment again with another name"
         raise DamagedExperimentError(bucket.name, key, problem) from error
@@ -198,6 +200,11 @@ def _checked(experiment: Experiment, key: str) -> Experiment:
     days = [one.day.toordinal() for one in experiment.days]
     if days != list(range(experiment.first_day.toordinal(), experiment.first_day.toordinal() + len(days))):
         raise ValueError("its days are not in a row")
+    if (experiment.mode == "split") != (experiment.share is not None) or not experiment.candidates:
+        raise ValueError("a split has a share and a shadow has none")
+    if experiment.mode == "split" and len(experiment.candidates) > 1:
+        raise ValueError("a split has one candidate")
+    experiment.first_day + timedelta(days=experiment.rules.budget_days)
     return experiment
 
 

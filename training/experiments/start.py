@@ -124,7 +124,11 @@ def _grown(
     bucket: Bucket, found: Experiment, options: ExperimentOptions, mover: Mover, split: SplitOptions
 ) -> Experiment:
     """Let a running split have the share that is asked for, and return the experiment."""
-    if options.share is None or found.share is None or not found.is_running:
+    if options.share is None or found.share is None:
+        return found
+    if not found.is_running:
+        if options.share > found.share:
+            raise UserError(f"experiment {found.name} has ended, so its share does not grow", "start another")
         return found
     _split(bucket, msgspec.structs.replace(found, share=options.share), mover, split)
     return change_experiment(bucket, found.name, lambda one: msgspec.structs.replace(one, share=options.share))
