@@ -7,7 +7,7 @@ record is processed. A segment may name a calibration of its model, and in a spl
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
@@ -52,8 +52,19 @@ def bucket_of(salt: str, ride_id: str | int) -> int:
     >>> bucket_of("a", 256), bucket_of("a", "256"), bucket_of("b", 256)
     (8269, 8269, 7071)
     """
-    digest = blake2b(f"{salt}{ride_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % N_BUCKETS
+    (bucket,) = buckets_of(salt, [ride_id])
+    return bucket
+
+
+def buckets_of(salt: str, ride_ids: Iterable[str | int]) -> list[int]:
+    """Return the bucket of each ride (n,): BLAKE2b of salt and id with a digest of 8 bytes, modulo 10,000."""
+    salted = blake2b(salt.encode(), digest_size=8)
+    buckets = []
+    for ride_id in ride_ids:
+        digest = salted.copy()
+        digest.update(str(ride_id).encode())
+        buckets.append(int.from_bytes(digest.digest(), "big") % N_BUCKETS)
+    return buckets
 
 
 class CalibrationRef(msgspec.Struct, frozen=True):

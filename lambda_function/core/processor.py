@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.bundle import ModelBundle
-from lambda_function.core.channel import bucket_of
+from lambda_function.core.channel import buckets_of
 from lambda_function.core.events import (
     TOO_LARGE,
     Reject,
+    Ride,
     RideEvent,
     decode_ride_event,
     encode_predictions,
@@ -220,10 +221,11 @@ class RideBatch:
         """Predict all rides, the candidate's by its model; the batch stays as it is."""
         ride_ids = [event.ride_id for event in self.events]
         ids = [record.event_id for record in self.records]
+        rides = [event.ride for event in self.events]
         if candidate is None:
-            encoded = _encoded(self, model, ride_ids, ids)
+            encoded = _encoded(model, rides, self.pickup_minutes, ride_ids, ids)
         else:
-            encoded = _encoded_by_arm(self, model, candidate, ride_ids, ids)
+            encoded = _encoded_by_arm(model, candidate, rides, self.pickup_minutes, ride_ids, ids)
         if max(map(len, encoded), default=0) > _MAX_PREDICTION_BYTES:
             return self._without_the_too_large(encoded).predict(model, candidate)
         entries = list(zip(partition_keys(ride_ids), encoded, strict=True))
@@ -279,29 +281,37 @@ class RideBatch:
         self.rejects.append((position, build_reject(record, error)))
 
 
-def _encoded(batch: RideBatch, model: ModelBundle, ride_ids: Sequence[str | int], ids: Sequence[str]) -> list[bytes]:
-    """Return the encoded predictions (n,) of all rides by one model."""
-    rides = ride_columns([event.ride for event in batch.events], batch.pickup_minutes)
-    matrix = feature_matrix(rides)
-    durations = model.served_minutes(rides, matrix)
+def _encoded(
+    model: ModelBundle,
+    rides: Sequence[Ride],
+    pickup_minutes: NDArray[np.int64],
+    ride_ids: Sequence[str | int],
+    ids: Sequence[str],
+) -> list[bytes]:
+    """Return the encoded predictions (n,) of rides by one model."""
+    columns = ride_columns(rides, pickup_minutes)
+    matrix = feature_matrix(columns)
+    durations = model.served_minutes(columns, matrix)
     intervals = model.encoded_intervals(matrix, durations)
     return encode_predictions(model.served_version, durations.tolist(), ride_ids, ids, intervals)
 
 
 def _encoded_by_arm(
-    batch: RideBatch,
     champion: ModelBundle,
     candidate: CandidateModel,
+    rides: Sequence[Ride],
+    pickup_minutes: NDArray[np.int64],
     ride_ids: Sequence[str | int],
     ids: Sequence[str],
 ) -> list[bytes]:
-    """Return the encoded predictions (n,), each by the model of the ride's bucket."""
-    is_candidates = [bucket_of(candidate.salt, ride_id) < candidate.n_buckets for ride_id in ride_ids]
+    """Return the encoded predictions (n,) of rides, each by the model of its bucket."""
+    is_candidates = [bucket < candidate.n_buckets for bucket in buckets_of(candidate.salt, ride_ids)]
     encoded = [b""] * len(ids)
     for model, arm in ((champion, False), (candidate.model, True)):
         rows = [row for row, one in enumerate(is_candidates) if one is arm]
         if rows:
-            part = _encoded(batch.take(rows), model, [ride_ids[row] for row in rows], [ids[row] for row in rows])
+            some_ids, some_names = [ride_ids[row] for row in rows], [ids[row] for row in rows]
+            part = _encoded(model, [rides[row] for row in rows], pickup_minutes[rows], some_ids, some_names)
             for row, data in zip(rows, part, strict=True):
                 encoded[row] = data
     return encoded

@@ -21,6 +21,7 @@ from tests.bench.handler import (
     bench_handler,
     bench_intervals,
     bench_parts,
+    bench_split,
 )
 from tests.bench.join_growth import bench_join
 from tests.bench.subjects import build_subject
@@ -34,6 +35,7 @@ BENCHES = {
     "timing the handler with intervals beside itself without": bench_intervals,
     "timing the choice of the model by arrival": bench_arrival,
     "timing what a calibration adds": bench_calibration,
+    "timing what a split adds": bench_split,
     "timing the archive beside a plain one": bench_archive,
 }
 

@@ -14,7 +14,7 @@ from lambda_function.core.calibration import (
     CalibrationTable,
     ride_cells,
 )
-from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment
+from lambda_function.core.channel import BEGINNING, N_BUCKETS, Arm, Channel, Segment
 from lambda_function.core.events import (
     DURATION_DECIMALS,
     Ride,
@@ -25,7 +25,7 @@ from lambda_function.core.events import (
 from lambda_function.core.features import feature_matrix
 from lambda_function.core.kpl import pack
 from lambda_function.core.pickup_time import usual_pickup_minutes
-from lambda_function.core.processor import process
+from lambda_function.core.processor import CandidateModel, ModelFrom, process, process_by_arrival
 from lambda_function.core.records import decode_records
 from tests.bench.comparators import one_by_one, plain_batched
 from tests.bench.figures import TIMES, US, Figure
@@ -148,6 +148,20 @@ def bench_arrival(subject: Subject) -> list[Figure]:
 
     extra_us = extra_cpu_us_per_ride(age, choose, len(records), N_REPEATS)
     return [Figure(f"handler: model by arrival, added to a batch of {len(records):,}", extra_us, US, 0.05)]
+
+
+def bench_split(subject: Subject) -> list[Figure]:
+    """Time what a split adds to the largest batch: buckets, a second call of a model, and the order of rides."""
+    records, model = decode_records(subject.event), subject.bundle.model
+    alone = [ModelFrom(0.0, model)]
+    split = [ModelFrom(0.0, model, CandidateModel(model, "salt", N_BUCKETS // 5))]
+    extra_us = extra_cpu_us_per_ride(
+        lambda: process_by_arrival(records, alone),
+        lambda: process_by_arrival(records, split),
+        len(records),
+        N_REPEATS,
+    )
+    return [Figure(f"handler: a split, added to a batch of {len(records):,}", extra_us, US, 4.0)]
 
 
 def bench_calibration(subject: Subject) -> list[Figure]:

@@ -20,8 +20,8 @@ def test_short_soak_loses_nothing_under_every_fault_and_its_memory_does_not_grow
     # Failed batches were redriven, those that were published too, and a consumer converged.
     assert report["redriven"] > report["failed_though_done"] > 0
     assert (report["open"], report["rows"]) == (0, report["ids"])
-    # The run had reshards, switches of the model, calibrations, repeats and failed records.
-    assert (report["shards"], report["model_versions"]) == (7, 6)  # three of these with a calibration
+    # The run had reshards, switches of the model, splits, calibrations of both arms, repeats and failed records.
+    assert (report["shards"], report["model_versions"]) == (7, 9)  # six of these with a calibration
     assert min(report["faults"], report["repeated"], report["failed"], report["rejected"]) > 50
     assert report["withdrawn"] > 0
     # The archive was joined, and its audit found nothing, although batches of the archive failed, too.
