@@ -40,6 +40,7 @@ STACK = "simulated"
 
 _BATCH_RECORDS = 10_000
 _TIMEOUT_S = 900.0
+_LOG_LEVEL = "WARNING"  # a line costs a third of a millisecond, and nobody reads it
 _JOINER, _MONITOR = "simulated-joiner", "simulated-monitor"
 
 
@@ -94,6 +95,7 @@ class SimulatedStack:
             archive={kind: _mapping(stream) for kind, stream in streams.items()},
             bucket=s3,
             clock=self.clock,
+            log_level=_LOG_LEVEL,
         )
         self.simulation = Simulation(bundle, options)
         self.bucket = Bucket(s3, BUCKET, n_threads=1)
@@ -150,11 +152,11 @@ class SimulatedStack:
     def _join_handler(self) -> JoinHandler:
         options = JoinOptions(channel=CHANNEL, ride_stream=INPUT_STREAM, outcome_stream=OUTCOME_STREAM, threads=1)
         joins = ArchiveJoins(self.bucket, options, stored_models(self.bucket), self.now)
-        return JoinHandler(joins, silent_telemetry(JoinTelemetry, _JOINER))
+        return JoinHandler(joins, silent_telemetry(JoinTelemetry, _JOINER, _LOG_LEVEL))
 
     def _monitor_handler(self, mode: CalibrationMode) -> MonitorHandler:
         options = MonitorOptions(channel=CHANNEL, mode=mode, stack=STACK)
-        telemetry = silent_telemetry(MonitorTelemetry, _MONITOR)
+        telemetry = silent_telemetry(MonitorTelemetry, _MONITOR, _LOG_LEVEL)
         return MonitorHandler(self.bucket, options, self.events, telemetry, self.now)
 
 

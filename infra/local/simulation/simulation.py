@@ -76,6 +76,7 @@ class SimulationOptions:
     )  # the archive's mappings by kind; none: no archive
     bucket: MemoryS3 | None = None  # None: a new one
     clock: SimulatedClock | None = None  # None: a new one
+    log_level: str = "INFO"  # of the functions, whose logs go nowhere
 
 
 class Clients(NamedTuple):
@@ -115,6 +116,7 @@ class Simulation:
 
     def __init__(self, bundle: ExportedBundle, options: SimulationOptions, watch: Watch = lambda *_: None) -> None:
         self.clock = options.clock or SimulatedClock()
+        self._log_level = options.log_level
         keeps, n_readers = options.keeps_all, 2 if options.archive else 1
         self._last_arrival_s = 0.0
         self.input = MemoryStream(
@@ -253,7 +255,7 @@ class Simulation:
 
     def _archive_handler(self, clients: Clients) -> ArchiveHandler:
         kinds = {self.input.name: RIDES, self.output.name: PREDICTIONS, self.outcomes.name: OUTCOMES}
-        telemetry = silent_telemetry(ArchiveTelemetry, _ARCHIVER_NAME)
+        telemetry = silent_telemetry(ArchiveTelemetry, _ARCHIVER_NAME, self._log_level)
         return ArchiveHandler(ArchiveStore(clients.archive_s3, BUCKET), kinds, telemetry)
 
     def _archived(self, event: dict[str, Any]) -> object:
@@ -294,7 +296,7 @@ def stream_handler(
             _publisher(clients.output, OUTPUT_STREAM, clock),
             settings.packed_groups,
         ),
-        telemetry=silent_telemetry(Telemetry, _FUNCTION_NAME),
+        telemetry=silent_telemetry(Telemetry, _FUNCTION_NAME, options.log_level),
         clock=clock.wall,
     )
 

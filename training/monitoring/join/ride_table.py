@@ -36,7 +36,7 @@ create table labelled ({
 create table versions (version integer, model_version varchar)
 """
 
-_PART_TABLES = ("rides", "later", "outcomes", "replaced", "statuses", "flags", "measured", "matched", "first")
+_PART_TABLES = ("rides", "later", "outcomes", "replaced", "statuses", "flags", "measured", "matched")
 
 _TABLES = """
 create table rides ("row" bigint, id varchar, key varchar, "at" bigint, pickup_zone smallint, dropoff_zone smallint,
@@ -74,22 +74,20 @@ _UNMATCHED = """
 select key, count(*) from matched where "row" is null and is_of_hour group by key
 """
 
-_FIRST = """
-create table first as
-select "row", o.minutes, o."at", o.id, contradicting
-from (
-  select "row", min(struct_pack("at" := "at", id := id, minutes := minutes)) as o,
-    min(minutes) < max(minutes) as contradicting
-  from matched where "row" >= 0 and minutes is not null group by "row")
-"""
-
 _REPLACE = """
 update rides set version = r.version, minutes = r.minutes, low = r.low, high = r.high
 from replaced r where rides."row" = r."row"
 """
 
+# The first outcome of each ride that has one.
 _LABELLED = f"""
 insert into labelled
+with first as (
+  select "row", o.minutes, o."at", o.id, contradicting
+  from (
+    select "row", min(struct_pack("at" := "at", id := id, minutes := minutes)) as o,
+      min(minutes) < max(minutes) as contradicting
+    from matched where "row" >= 0 and minutes is not null group by "row"))
 select r.id as event_id, r.key as ride_id, make_timestamp(r."at") as arrival_time, r.pickup_zone, r.dropoff_zone,
   r.miles as trip_distance_miles, make_timestamp(r.pickup_s * 1000000) as pickup_time, r.has_pickup as has_pickup_time,
   r.version, r.minutes as predicted_minutes, r.low as low_minutes,
@@ -276,7 +274,7 @@ class RideTable:
 
     def label(self) -> None:
         """Add the rides to the labelled rides. What is added later is of the next part."""
-        self._connection.execute(_FIRST).execute(_LABELLED)
+        self._connection.execute(_LABELLED)
         self._is_labelled, self._counts = True, None
         if self._n_rides > KEPT_RIDES:  # the next part needs the memory
             self._begin_part()
