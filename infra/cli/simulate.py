@@ -82,7 +82,7 @@ def simulate_command(
         with _live(error_console()) as display:
             result = simulate(options, display)
             display.step("drawing the timeline")
-            files = _write(result, out)
+            files = write_result(result, out)
     except KeyboardInterrupt:
         raise interrupted("the simulation has no result", "run it again") from None
     show_simulation(result, files, as_json=as_json)
@@ -128,7 +128,7 @@ def _cells(one: "Figures") -> tuple[str, ...]:
     return (one.period, f"{one.n_rides:,}", *map(minutes_text, errors), *shares)
 
 
-def _write(result: "SimulationResult", folder: Path) -> tuple[Path, ...]:
+def write_result(result: "SimulationResult", folder: Path) -> tuple[Path, ...]:
     """Write the timeline, its page and the result; return their paths."""
     import msgspec
 
@@ -148,7 +148,7 @@ def _write(result: "SimulationResult", folder: Path) -> tuple[Path, ...]:
 def _live(console: "Console") -> "Iterator[Display]":
     """Show the progress of a simulation: a table that grows on a terminal, else a line a step and a month."""
     if not console.is_terminal:
-        yield _Lines(console)
+        yield Lines(console)
         return
     from rich.live import Live
 
@@ -159,7 +159,7 @@ def _live(console: "Console") -> "Iterator[Display]":
         yield table
 
 
-class _Lines:
+class Lines:
     """A line for each step, and for each month that is over."""
 
     def __init__(self, console: "Console") -> None:
