@@ -46,7 +46,7 @@ class PackageSource:
             folder. Other functions with the same CodeUri get a copy.
         folder: The CodeUri, with requirements.txt.
         extras: Extras of pyproject.toml that it has beside the project's own dependencies.
-        max_bytes: Our own budget, unzipped. Lambda's limit is 262,144,000 bytes; the runtime's boto3 does not count.
+        max_bytes: Our own budget, unzipped. Lambda's limit is 262,144,000 bytes.
     """
 
     function: str
@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(
             f"{source.requirements.relative_to(ROOT)}: exported from uv.lock\n"
             f"{package.folder.relative_to(ROOT)}: {package.n_bytes / 1e6:.1f} MB unzipped for {architecture} "
-            f"(budget {source.max_bytes / 1e6:.0f} MB; boto3 comes with the runtime)\n"
+            f"(budget {source.max_bytes / 1e6:.0f} MB)\n"
         )
     return 0
 
