@@ -41,6 +41,9 @@ def experiment_json(experiment: "Experiment") -> dict[str, Any]:
 
 def write_overview(experiments: Sequence["Experiment"], damaged: Mapping[str, str]) -> None:
     """Write a row for each candidate of each experiment, and what can't be read."""
+    if not experiments and not damaged:
+        write_lines(["no experiment yet: `ridecast experiments start` begins one"])
+        return
     rows = [
         (one.name, one.mode, *_row(one, candidate), _state(one)) for one in experiments for candidate in one.candidates
     ]

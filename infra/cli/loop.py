@@ -1,6 +1,7 @@
 """`ridecast loop`: retraining that gates, compares, promotes, watches and rolls back by itself."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,8 @@ def start_command(
 
     With --stack, the stack's durable function runs it, with the stack's options. Without, this process does: it
     collects labelled rides from the bucket and trains on them, then the run waits for the monitor's days. Call the
-    command again to go on with that run. Prints the run's id, and what it waits for.
+    command again to go on with that run: it keeps the channel and the --ask that it began with. Prints the run's id,
+    and what it waits for.
 
     Example: ridecast loop start --reason "new zones" --stack ridecast
     """
@@ -43,6 +45,7 @@ def start_command(
 
     run_id = new_run_id(datetime.now(UTC))
     if aws.stack:
+        _check_stack_decides(aws, channel, is_manual=is_manual)
         _invoke(aws, run_id, reason)
         hint = f"follow it with `ridecast loop status {run_id} --stack {aws.stack}`"
         show_result("Started", {"run_id": run_id, "reason": reason, "next": hint}, as_json=as_json)
@@ -144,6 +147,22 @@ def stop_command(
     show_result("Stopped" if end == "stopped" else "Had ended", _facts(record), as_json=as_json, shown=_shown(record))
 
 
+def _check_stack_decides(aws: BucketAws, channel: str, *, is_manual: bool) -> None:
+    """Refuse options that a stack's function would not see.
+
+    Raises:
+        UserError: The stack has others.
+    """
+    from training.errors import UserError
+
+    if is_manual and aws.parameter("LoopApproval") != "manual":
+        problem = f"stack {aws.stack} promotes without asking, and --ask is for runs on this machine"
+        raise UserError(problem, "deploy the stack with LoopApproval=manual")
+    kept = aws.parameter("ModelChannel") or "stable"
+    if channel not in {"stable", kept}:
+        raise UserError(f"the loop of stack {aws.stack} keeps the channel {kept}", "leave --channel out")
+
+
 def _invoke(aws: BucketAws, run_id: str, reason: str) -> None:
     """Start a durable execution of the stack's function, whose name is the run's id."""
     from training.errors import UserError
@@ -160,9 +179,16 @@ def _invoke(aws: BucketAws, run_id: str, reason: str) -> None:
 
 
 def _send_answer(aws: BucketAws, callback_id: str, answer: dict[str, Any]) -> bool:
-    from training.functions.callbacks import LambdaCallbacks
+    from training.errors import FOLDER_PREFIX, UserError
+    from training.functions.callbacks import CallbackError, LambdaCallbacks
 
-    return LambdaCallbacks(aws.client("lambda")).answer(callback_id, answer)
+    if (aws.bucket or "").startswith(FOLDER_PREFIX) and aws.stack is None:
+        problem = f"the run did not begin in this folder: {JOURNALS} has no results of it"
+        raise UserError(problem, "call the command in the folder in which the run was started")
+    try:
+        return LambdaCallbacks(aws.client("lambda")).answer(callback_id, answer)
+    except CallbackError as error:
+        raise UserError(f"Lambda did not take the answer: {error.__cause__}", "try again") from error
 
 
 def _local(aws: BucketAws, channel: str, signing_key: str | None, *, is_manual: bool) -> "LocalLoop":
@@ -187,6 +213,8 @@ def _resume(local: "LocalLoop", run_id: str, reason: str) -> "RunRecord":
 
     begun = local.open_run()
     start = start_of(begun) if begun else LoopStart(run_id=run_id, trigger="manual", reason=reason)
+    if begun and begun.channel != local.options.channel:
+        local = replace(local, options=replace(local.options, channel=begun.channel))
     with live_display() as display:
         local.resume(start, display.step)
     return _read(local.bucket, start.run_id)

@@ -53,6 +53,16 @@ def test_start_status_and_stop(cli: Experiments) -> None:
     assert "stopped by" in cli.run("status")
 
 
+def test_status_without_experiments_names_the_next_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    empty = Cli(monkeypatch, capsys, "--bucket", f"file:{tmp_path}")
+    assert "`ridecast experiments start`" in empty.run("experiments", "status")
+    assert empty("experiments", "status") == {"experiments": [], "damaged": {}}
+    for words in (("status", "a/../b"), ("stop", "../x")):
+        assert f"there is no experiment '{words[1]}'" in empty.refuses("experiments", *words)
+
+
 def test_names_are_the_candidates_and_versions_may_be_beginnings(cli: Experiments) -> None:
     assert cli("start", "--candidate", CANDIDATE[:-3])["name"] == CANDIDATE
 

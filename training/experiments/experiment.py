@@ -215,6 +215,8 @@ def read_stored_experiment(bucket: Bucket, name: str) -> StoredExperiment | None
         DamagedExperimentError: The object is none.
         BucketError: S3 fails.
     """
+    if not NAME.fullmatch(name):
+        return None
     key = experiment_key(name)
     stored = bucket.read(key)
     return StoredExperiment(decode_experiment(bucket, key, stored.body), stored.etag) if stored else None

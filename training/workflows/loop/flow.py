@@ -73,7 +73,7 @@ class _Flow:
         shown = Place(CANDIDATE_CHANNEL, candidate, begun["in_candidate"], since)
         steps.do("candidate", lambda: self._show(shown, champion))
         self._follow("verdict", self._options.budget_days, partial(self._look, champion, candidate))
-        if self._options.approval == "manual":
+        if begun["approval"] == "manual":
             approve(steps, self._parts, run_id, candidate)
         place = Place(self._options.channel, candidate, champion, since)
         steps.do("promote", lambda: self._promote(place))
@@ -105,6 +105,7 @@ class _Flow:
             "in_candidate": read_channel(self._bucket, CANDIDATE_CHANNEL).model_version,
             "first": str(first),
             "last": facts.last_day,
+            "approval": self._options.approval,  # as the run began: it may go on with other options
         }
         return Done("go", f"the rides of {first} to {facts.last_day} may improve on {facts.champion}", found)
 
