@@ -2,7 +2,7 @@
 
 from infra.local.simulate.measure import Figures
 from infra.local.simulate.result import SimulationResult
-from infra.local.simulate.timeline import draw_timeline
+from infra.local.simulate.timeline import NARROW_INCHES, draw_timeline
 from training.report.document import Tile, build_document, section, tiles
 from training.report.html import Html, element, facts_list, figure, join, paragraph, percent, table
 
@@ -12,9 +12,9 @@ _CAPTION = (
 )
 
 
-def build_page(result: SimulationResult, timeline: bytes | None = None) -> bytes:
-    """Build the page, UTF-8. `timeline` is the result of `draw_timeline`, if it exists already."""
-    drawn = draw_timeline(result) if timeline is None else timeline
+def build_page(result: SimulationResult) -> bytes:
+    """Build the page, UTF-8."""
+    drawn = draw_timeline(result, NARROW_INCHES)
     months = [one.period for one in result.months]
     title = f"{result.service.capitalize()} taxis, {months[0]} to {months[-1]}"
     return build_document(

@@ -17,8 +17,11 @@ from training.report.monitor_plots import week_means
 LEVEL_PERCENT = 80
 """The share of rides that an interval should hold."""
 
+NARROW_INCHES = 5.0
+"""A phone shows it at full size."""
+
 _HEIGHT_INCHES, _WIDTH_INCHES = 6.2, 8.2
-_NARROW_INCHES = 5.0
+_N_RUN_LANES = 2  # runs alternate between them, so that their texts do not overlap
 _SERIES: tuple[tuple[str, str, str, str], ...] = (
     ("course", "course's forest", BASELINE, "--"),
     ("frozen", "first model, frozen", WORSE, "-"),
@@ -47,7 +50,7 @@ def draw_timeline(result: SimulationResult, width_inches: float = _WIDTH_INCHES)
     days = np.array([one.period for one in result.days], "datetime64[D]")
     begin, end = days[0].astype(datetime), days[-1].astype(datetime) + timedelta(days=1)
     models, runs = model_spans(result), run_spans(result)
-    n_lanes = max(1, len({one.text for one in models})) + (1 if result.retraining else 0)
+    n_lanes = max(1, len({one.text for one in models})) + (_N_RUN_LANES if result.retraining else 0)
     with new_figure(_HEIGHT_INCHES, width_inches) as figure:
         figure.set_facecolor(PAPER)
         axes = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.7, 0.28 * n_lanes + 0.25))
@@ -63,7 +66,7 @@ def draw_timeline(result: SimulationResult, width_inches: float = _WIDTH_INCHES)
         axes[2].xaxis.set_major_locator(locator)
         axes[2].xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes[2].set(xlim=(begin, end))
-        legend_above(axes[0], 3 if width_inches > _NARROW_INCHES else 2)
+        legend_above(axes[0], 3 if width_inches > NARROW_INCHES else 2)
         return to_svg(figure)
 
 
@@ -136,11 +139,11 @@ def _least(figures: Sequence[Figures]) -> float:
 def _lanes(panel: Axes, models: Sequence[Span], runs: Sequence[Span] | None) -> None:
     """Draw a lane for each model that served, and one for the runs of the loop."""
     names = list(dict.fromkeys(one.text for one in models))
-    lanes = [*names, *(["loop"] if runs is not None else [])]
+    lanes = [*names, *(["loop", ""] if runs is not None else [])]
     for span in models:
         _bar(panel, span, lanes.index(span.text), MODEL, "")
-    for span in runs or ():
-        _bar(panel, span, len(names), BASELINE, span.text)
+    for number, span in enumerate(runs or ()):
+        _bar(panel, span, len(names) + number % _N_RUN_LANES, BASELINE, span.text)
     panel.set_yticks(range(len(lanes)), lanes)
     panel.set(ylim=(len(lanes) - 0.4, -0.6))
     panel.grid(visible=False, axis="y")
@@ -148,7 +151,16 @@ def _lanes(panel: Axes, models: Sequence[Span], runs: Sequence[Span] | None) -> 
 
 def _bar(panel: Axes, span: Span, lane: int, colour: str, text: str) -> None:
     begin = date2num(span.begin)
-    panel.barh(lane, date2num(span.end) - begin, left=begin, height=0.55, color=colour, alpha=0.85, linewidth=0)
+    panel.barh(
+        lane,
+        date2num(span.end) - begin,
+        left=begin,
+        height=0.55,
+        color=colour,
+        alpha=0.85,
+        linewidth=1,
+        edgecolor=colour,
+    )
     if text:
         panel.annotate(text, (begin, lane), xytext=(3, 0), textcoords="offset points", va="center", color=INK)
 
