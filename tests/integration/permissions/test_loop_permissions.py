@@ -3,27 +3,35 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
+from infra.local.moto.durable import callback_id
 from lambda_function.errors import PredictorError
 from tests.builders_loop import START, Clock, World, collected, loop_bucket, trained
+from tests.fakes import FakeClock, FakeContext
 from tests.kits.permissions import FIRST, SECOND, Account, Cut, cuts
+from tests.unit.test_retrain import CONFIG, bucket_of_rides, collect_request, files, stored, train_request
 from training.errors import UserError
+from training.functions.callbacks import LambdaCallbacks
 from training.functions.loop import LoopHandler, build_loop
 from training.functions.settings import LoopSettings
+from training.functions.work import CollectTelemetry, TrainTelemetry, Worker
 from training.monitoring.hours import Hour
 from training.monitoring.summary import summary_key
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
+from training.registry.signing import Signer
+from training.workflows.collected import collect
 from training.workflows.loop.options import LoopStart
-from training.workflows.loop.requests import CollectRequest
+from training.workflows.loop.requests import Collected, CollectRequest, Trained, TrainRequest
+from training.workflows.retrain import retrain
 
-OTHERS = ("channels/", "history/", "monitor/", "experiments/", "loop/")
-ERRORS = (ClientError, PredictorError, UserError)
+OTHERS = ("channels/", "history/", "monitor/", "experiments/", "loop/", "labelled/")
+ERRORS = (ClientError, PermissionError, PredictorError, UserError)
 REQUEST = CollectRequest(run_id="r1", first="2026-01-01", last="2026-11-28", key="loop/rides/r1.npz", callback_id="c")
 BEGINNING = {
     key: body
@@ -125,3 +133,103 @@ def test_loop_cannot_run_without_any_part_of_its_role(account: Account, world: W
 
     with pytest.raises(ERRORS, match="AccessDenied"):
         run_loop_under(account, world, role)
+
+
+# The collector and the trainer ----------------------------------------------------------------------------------------
+
+
+class Answered(NamedTuple):
+    """How work is done under a role: a request that fails, and others that are done; all are answered by callback."""
+
+    role: str
+    function: str
+    worker: Callable[[Bucket, Any, LambdaCallbacks], Worker[Any]]
+    wrong: dict[str, Any]  # changes of the request, so that it fails
+    others: tuple[dict[str, Any], ...] = ()  # changes of requests that are done, too
+
+
+def collector(bucket: Bucket, signer: Any, callbacks: LambdaCallbacks) -> Worker[Any]:
+    return Worker(
+        CollectRequest, lambda request: collect(bucket, request), callbacks, CollectTelemetry("s", "n", "INFO")
+    )
+
+
+def trainer(bucket: Bucket, signer: Any, callbacks: LambdaCallbacks) -> Worker[Any]:
+    def train(request: TrainRequest) -> Trained:
+        return retrain(bucket, request, signer, parameters=CONFIG.parameters)
+
+    return Worker(TrainRequest, train, callbacks, TrainTelemetry("train", "ridecast", "INFO"))
+
+
+WORKERS = (
+    Answered("CollectorRole", "Collector", collector, {"first": "1999-01-01", "last": "1999-01-02"}),
+    # With a champion, and without: then the model passes the gate and is signed. Once more: it is signed already.
+    Answered(
+        "TrainerRole",
+        "Trainer",
+        trainer,
+        {"rides_key": "loop/rides/none.npz"},
+        ({"run_id": "r2", "channel": "new"}, {"run_id": "r3", "channel": "new"}),
+    ),
+)
+
+
+class Rides(NamedTuple):
+    """What the workers find: rides that are collected, and the keys of all models."""
+
+    collected: Collected
+    models: frozenset[str]
+
+
+@pytest.fixture(scope="module")
+def rides(account: Account, world: World) -> Rides:
+    """Two months of labelled rides, and the same rides as the collector stores them for another run."""
+    s3 = account.aws.client("s3")
+    for key, body in files().items():
+        s3.put_object(Bucket=account.bucket, Key=key, Body=body)
+    source = bucket_of_rides()
+    collected_rides = collect(source, collect_request())
+    s3.put_object(Bucket=account.bucket, Key=collected_rides.key, Body=stored(source, collected_rides.key))
+    return Rides(collected_rides, frozenset(Bucket(s3, account.bucket).keys("models/")))
+
+
+def work_under(account: Account, rides: Rides, work: Answered, role_name: str) -> None:
+    """Make all calls of a worker under one role; raise an error if access is denied."""
+    s3, is_collector = account.aws.client("s3"), work.function == "Collector"
+    done = ("loop/answers/", "loop/rides/") if is_collector else ("loop/answers/",)
+    for key in keys_below(Bucket(s3, account.bucket), *done, "models/"):
+        if key not in rides.models:  # a model that is there is signed already
+            s3.delete_object(Bucket=account.bucket, Key=key)
+    mine = account.clients(role_name, "s3", "lambda", "kms", "logs", "sqs")
+    signer = Signer(mine["kms"], account.signing_key)
+    worker = work.worker(Bucket(mine["s3"], account.bucket), signer, LambdaCallbacks(mine["lambda"]))
+    asked = callback_id(f"{account.arn('Looper')}:1/durable-execution/r1/e1", work.function)
+    right: Any = (
+        collect_request(callback_id=asked) if is_collector else train_request(rides.collected, callback_id=asked)
+    )
+    changes = ({"run_id": "wrong", **work.wrong}, {}, *work.others)
+    requests = [msgspec.structs.replace(right, **one) for one in changes]
+    with account.aws.enforcing():
+        lambdas_calls(account, mine, work.function)
+        answers = [worker(msgspec.to_builtins(one), FakeContext(FakeClock(), 900)) for one in requests]
+    if any("AccessDenied" in str(one.get("reason")) for one in answers):
+        raise PermissionError(answers)
+    assert ["error" in one for one in answers] == [True, *[False] * (len(requests) - 1)], answers
+
+
+@pytest.mark.parametrize("work", WORKERS, ids=lambda work: work.function)
+def test_worker_of_the_loop_does_its_work_under_its_role(account: Account, rides: Rides, work: Answered) -> None:
+    work_under(account, rides, work, account.roles[work.role])
+
+
+CUTS = [pytest.param(work, cut, id=f"{work.function}, {cut}") for work in WORKERS for cut in cuts(work.role)]
+
+
+@pytest.mark.parametrize(("work", "cut"), CUTS)
+def test_worker_of_the_loop_cannot_work_without_any_part_of_its_role(
+    account: Account, rides: Rides, work: Answered, cut: Cut
+) -> None:
+    role = account.role_without(work.role, cut)
+
+    with pytest.raises(ERRORS, match="AccessDenied"):
+        work_under(account, rides, work, role)
