@@ -18,12 +18,15 @@ class StepFaults:
 
     Attributes:
         n_call: Counted from 0; None for no fault.
-        fault: One of FAULTS. With `end …` the process ends.
+        fault: One of FAULTS, or "meanwhile": somebody else does `deed` just before the call.
+        only: The step in which it comes; "" for all.
         n_failed: Steps in which the fault came.
     """
 
     n_call: int | None = None
     fault: str = "end after"
+    only: str = ""
+    deed: Callable[[], object] = lambda: None
     is_down: Callable[[], bool] = lambda: False
     n_failed: int = 0
     _left: int | None = None
@@ -42,12 +45,15 @@ class StepFaults:
         self.n_failed += 1
         if self.fault == "refused":
             raise SERVICE_DOWN
+        if self.fault == "meanwhile":
+            self.deed()
+            return call()
         call()
         raise ProcessEnd if self.fault == "end after" else NO_ANSWER
 
     def begin(self, name: str) -> None:
         """Note that an attempt of a step begins."""
-        is_first = name not in self._seen
+        is_first = name not in self._seen and name.startswith(self.only)
         self._seen.add(name)
         self._left = self.n_call if is_first else None
 

@@ -121,6 +121,81 @@ def test_run_whose_end_could_not_be_recorded_loses_its_lease() -> None:
     assert world.lease_holder is None
 
 
+# People in the middle of a step
+
+
+def a_person(world: World) -> Mover:
+    return Mover("ada", world.clock)
+
+
+DEEDS: dict[str, Callable[[Bucket, Mover], object]] = {
+    "moves stable": lambda bucket, ada: move(bucket, 3, mover=ada),
+    "promotes the candidate": lambda bucket, ada: promote(bucket, "stable", CANDIDATE, mover=ada),
+    "rolls back": lambda bucket, ada: rollback(bucket, "stable", CHAMPION, mover=ada),
+    "moves candidate": lambda bucket, ada: move(bucket, 3, "candidate", mover=ada),
+    "stops the experiment": lambda bucket, ada: stop_experiment(bucket, "loop-r1", ada, "no time"),
+    "stops the run": lambda bucket, ada: stop_run(bucket, "r1", ada),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "deed"),
+    [("promote", "moves stable"), ("promote", "promotes the candidate"), ("roll back", "moves stable")],
+)
+def test_person_may_move_the_channel_at_any_call_of_a_move(step: str, deed: str) -> None:
+    for n_call in range(N_CALLS):
+        world = rolled_back_world()
+        faults = StepFaults(
+            n_call,
+            "meanwhile",
+            only=step,
+            deed=lambda: DEEDS[deed](world.bucket, a_person(world)),  # noqa: B023
+        )
+        result = run_with(world, faults)
+        movers = [one.moved_by for one in read_history(world.bucket, "stable")][1:]
+        if not faults.n_failed:
+            break
+        # THEN the loop moves nothing after the person, and says who was there, unless it had ended
+        assert "ada" not in movers or set(movers[movers.index("ada") :]) == {"ada"}
+        assert result["outcome"] in {"yielded", "rolled back"}
+        assert "ada has moved stable" in result["text"] or result["outcome"] == "rolled back"
+    assert n_call > 5
+
+
+def test_run_whose_promotion_was_taken_back_before_it_was_recorded_does_not_promote_again() -> None:
+    assert_not_again("promote", lambda bucket, ada: rollback(bucket, "stable", CHAMPION, mover=ada), ["promote"])
+
+
+def test_run_whose_rollback_was_reversed_before_it_was_recorded_does_not_roll_back_again() -> None:
+    again: Callable[[Bucket, Mover], object] = lambda bucket, ada: promote(bucket, "stable", CANDIDATE, mover=ada)  # noqa: E731
+    assert_not_again("roll back", again, ["promote", "rollback"])
+
+
+def assert_not_again(step: str, deed: Callable[[Bucket, Mover], object], whys: list[str]) -> None:
+    """A process that ends after its move and before its record leaves the move to be found in the history."""
+    world = rolled_back_world()
+    ended = False
+
+    def end_after_move(*arguments: Any, **request: Any) -> Any:
+        nonlocal ended
+        answer = type(world.bucket.s3).put_object(world.bucket.s3, *arguments, **request)
+        if not ended and [one.why for one in world.moves()] == whys and request["Key"].startswith("history/stable"):
+            ended = True
+            raise ProcessEnd
+        return answer
+
+    world.bucket.s3.put_object = end_after_move
+    while not ended:
+        with suppress(ProcessEnd):
+            world.resume(Bucket(world.bucket.s3, BUCKET, n_threads=1))
+            world.pass_time()
+    deed(world.bucket, a_person(world))
+    result = world.run()
+    assert result["outcome"] == "yielded"
+    assert "ada has moved stable" in result["text"]
+    assert [one.why for one in world.moves()] == whys
+
+
 # Others at the same time
 
 
@@ -171,16 +246,6 @@ class Company:
         if dues:
             self.world.clock.now = max(min(dues), self.world.clock.now)
             self.world.add_days()
-
-
-DEEDS: dict[str, Callable[[Bucket, Mover], object]] = {
-    "moves stable": lambda bucket, ada: move(bucket, 3, mover=ada),
-    "promotes the candidate": lambda bucket, ada: promote(bucket, "stable", CANDIDATE, mover=ada),
-    "rolls back": lambda bucket, ada: rollback(bucket, "stable", CHAMPION, mover=ada),
-    "moves candidate": lambda bucket, ada: move(bucket, 3, "candidate", mover=ada),
-    "stops the experiment": lambda bucket, ada: stop_experiment(bucket, "loop-r1", ada, "no time"),
-    "stops the run": lambda bucket, ada: stop_run(bucket, "r1", ada),
-}
 
 
 @given(
