@@ -1,9 +1,11 @@
 """A run of the loop ends with a reason, and moves a channel only if everything is for it."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from lambda_function.core.channel import channel_key
@@ -11,7 +13,7 @@ from tests.builders_channels import gate, move
 from tests.builders_loop import START, World, loop_bucket, trained, versions
 from tests.builders_status import group_status, monitor_status
 from training.errors import UserError
-from training.experiments.experiment import read_experiment
+from training.experiments.experiment import experiment_key, read_experiment
 from training.experiments.start import stop_experiment
 from training.monitoring.calibration.status import CalibrationStatus
 from training.monitoring.monitor.status import STATUS_KEY, encode_status
@@ -20,7 +22,8 @@ from training.registry.channels import Mover, rollback
 from training.workflows.loop.lease import LEASE_KEY, hold_lease
 from training.workflows.loop.options import LoopOptions, LoopStart
 from training.workflows.loop.requests import CollectRequest, TrainRequest
-from training.workflows.loop.state import read_run
+from training.workflows.loop.run_steps import MAX_TEXT
+from training.workflows.loop.state import End, read_run, run_key
 from training.workflows.loop.stop import stop_run
 
 CHAMPION, CANDIDATE = versions()
@@ -94,9 +97,13 @@ def test_lease_that_expired_or_is_damaged_stops_no_run() -> None:
     world = World()
     hold_lease(world.bucket, "r0", START - timedelta(days=2))
     assert world.run()["outcome"] == "promoted"
-    world = World()
-    world.bucket.s3.objects[LEASE_KEY] = b"{"
-    assert world.run()["outcome"] == "promoted"
+    naive = b'{"run_id":"r0","taken_at":"2026-11-29T20:00:00","expires_at":"2099-11-29T20:00:00"}'
+    deep = b'{"run_id":"r0","more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    for body in (b"{", b"\xff", naive, deep):
+        world = World()
+        world.bucket.s3.objects[LEASE_KEY] = body
+        assert world.resume() is None
+        assert world.lease_holder == "r1"
 
 
 def refused(world: World) -> str:
@@ -120,6 +127,21 @@ def test_cooldown_follows_a_run_but_not_one_that_was_refused() -> None:
     # AND a run by hand begins all the same
     fourth = World(bucket=bucket, clock=first.clock, start=LoopStart(run_id="r4", trigger="manual"))
     assert fourth.resume() is None
+
+
+def test_cooldown_outlasts_a_storm_of_alarms_and_damaged_records() -> None:
+    bucket = loop_bucket()
+    first = World(bucket=bucket, gain_percent=-10.0)
+    first.run()
+    record = first.record
+    deep = b'{"run_id":"x","more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    naive = msgspec.json.encode(record).replace(b'Z"', b'"')
+    for number in range(120):  # written later than the first run
+        storm = msgspec.structs.replace(record, run_id=f"s{number}", end=End("refused", "cooldown"))
+        bucket.s3.objects[run_key(storm.run_id)] = msgspec.json.encode(storm)
+    bucket.s3.objects |= {run_key("x1"): deep, run_key("x2"): naive, run_key("x3"): b"{"}
+    again = World(bucket=bucket, clock=first.clock, start=LoopStart(run_id="alarm-1", trigger="alarm"))
+    assert "run r1 ended at" in refused(again)
 
 
 def test_cooldown_follows_a_move_of_the_channel() -> None:
@@ -163,6 +185,16 @@ def test_run_needs_a_channel_with_a_model() -> None:
     assert "stable is empty" in refused(world)
 
 
+def test_run_needs_a_channel_for_its_candidate() -> None:
+    world = World()
+    move(world.bucket, 3, "candidate", mover=ada(world))
+    body = world.bucket.s3.objects.pop(channel_key("candidate"))
+    assert "candidate has a history" in refused(world)
+    world = World()
+    world.bucket.s3.objects[channel_key("candidate")] = body[:-9]
+    assert "--channel candidate" in refused(world)
+
+
 # What training gives
 
 
@@ -201,6 +233,53 @@ def test_worker_that_fails_ends_the_run_with_its_reason(kind: str, outcome: str)
     world.workers.on_train = lambda request: world.execution.fail(request.callback_id, kind, "all went wrong")
     result = world.run()
     assert (result["outcome"], result["text"]) == (outcome, "train: all went wrong")
+
+
+@pytest.mark.parametrize(
+    ("on", "answer", "problem"),
+    [
+        ("on_collect", {}, "collect: the answer can't be used .Object missing required field `key`"),
+        ("on_train", {"model_version": 3}, r"train: the answer can't be used .*model_version"),
+    ],
+)
+def test_answer_of_another_form_ends_the_run(on: str, answer: dict[str, Any], problem: str) -> None:
+    world = World()
+    setattr(world.workers, on, lambda request: world.answer(request.callback_id, answer))
+    result = world.run()
+    assert result["outcome"] == "failed"
+    assert world.reason == result["text"]
+    assert re.match(problem, result["text"])
+    assert world.lease_holder is None
+
+
+def test_long_texts_of_others_are_cut() -> None:
+    world = World()
+    world.workers.on_train = lambda request: world.execution.fail(request.callback_id, "Error", "é\n" * 200_000)
+    assert world.run()["outcome"] == "failed"
+    world = World()
+    assert approval(world, {"approved": False, "by": ["x" * 300_000], "reason": "é\n" * 200_000})["outcome"] == "kept"
+    assert len(msgspec.json.encode(world.record)) < 50_000
+    assert max(len(event.text) for event in world.events) <= MAX_TEXT
+
+
+def test_run_ends_although_its_experiment_is_damaged() -> None:
+    def damage(world: World) -> None:
+        world.bucket.s3.objects[experiment_key("loop-r1")] = b"{}"
+
+    world = World(on_day=damage)
+    world.resume()
+    world.add_days = lambda: None  # type: ignore[method-assign]
+    result = world.run()
+    assert result["outcome"] == "failed"
+    assert world.reason == result["text"]
+    assert "is no experiment" in result["text"]
+    assert world.lease_holder is None
+    # AND so it does if a person stops it
+    world = World()
+    world.resume()
+    damage(world)
+    stop_run(world.bucket, "r1", ada(world))
+    assert world.lease_holder is None
 
 
 def test_worker_that_never_answers_is_asked_twice() -> None:
@@ -328,7 +407,7 @@ def test_same_run_started_again_gives_the_same_end() -> None:
     assert len(world.moves()) == 1
 
 
-@pytest.mark.parametrize("run_id", ["", "A", "a/b", "-a", "a" * 65])
+@pytest.mark.parametrize("run_id", ["", "A", "a/b", "-a", "a" * 65, "a-watch"])
 def test_run_ids_can_be_in_keys_and_names(run_id: str) -> None:
     with pytest.raises(UserError, match="no id of a run"):
         LoopStart(run_id=run_id, trigger="manual")
@@ -341,3 +420,6 @@ def test_options_that_make_no_sense_are_refused() -> None:
         LoopOptions(channel="candidate")
     with pytest.raises(UserError, match="the gate has 14 of 14"):
         LoopOptions(training_days=14)
+    for budget_days, watch_days in ((0, 7), (3_000_000, 7), (28, -1)):
+        with pytest.raises(UserError, match="make no sense"):
+            LoopOptions(budget_days=budget_days, watch_days=watch_days)

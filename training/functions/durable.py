@@ -72,7 +72,7 @@ def _answer(payload: object) -> dict[str, Any]:
     """Return an answer as JSON; one that is not an object is a failure of who answered."""
     try:
         answer = json.loads(payload) if isinstance(payload, str | bytes) else payload
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AskFailedError("ValueError", f"the answer is not JSON ({error})") from error
     if not isinstance(answer, dict):
         raise AskFailedError("ValueError", "the answer is not a JSON object")

@@ -1,7 +1,7 @@
 """What a run asks others: the collector for rides, the trainer for a model, a person for approval."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -10,6 +10,11 @@ from training.workflows.loop.options import DAY_S, LoopParts
 from training.workflows.loop.requests import Collected, CollectRequest, Trained, TrainRequest
 from training.workflows.loop.run_steps import Done, EndedError, RunSteps
 from training.workflows.loop.state import End, Outcome
+
+T = TypeVar("T")
+
+_MAX_CHARACTERS = 500
+"""Of what a person answers: the run's record and its events are small."""
 
 _REFUSALS = {"ContractError", "TooManyRidesError", "TooFewRidesError"}
 """Errors of the workers that are no fault of theirs: the rides are not fit for a model."""
@@ -27,8 +32,7 @@ def collect(steps: RunSteps, parts: LoopParts, run_id: str, first: str, last: st
         request = CollectRequest(run_id=run_id, first=first, last=last, key=key, callback_id=callback_id)
         parts.workers.collect(request)
 
-    answer = _ask_worker(steps, parts, "collect", "the collector's answer", send)
-    collected = msgspec.convert(answer, Collected)
+    collected = _answer("collect", _ask_worker(steps, parts, "collect", "the collector's answer", send), Collected)
     text = f"collected {collected.n_rides:,} rides of {collected.first} to {collected.last}"
     steps.do("collected", lambda: Done("collected", text, msgspec.to_builtins(collected)))
     return collected
@@ -53,7 +57,7 @@ def train(steps: RunSteps, parts: LoopParts, run_id: str, service: str, rides: C
         )
         parts.workers.train(request)
 
-    trained = msgspec.convert(_ask_worker(steps, parts, "train", "the trainer's answer", send), Trained)
+    trained = _answer("train", _ask_worker(steps, parts, "train", "the trainer's answer", send), Trained)
     text = f"trained {trained.model_version} on {trained.n_rides:,} rides"
     steps.do("trained", lambda: Done("trained", text, msgspec.to_builtins(trained)))
     return trained
@@ -75,6 +79,14 @@ def _ask_worker(steps: RunSteps, parts: LoopParts, name: str, what: str, send: C
         raise EndedError(End(outcome, f"{name}: {error.message}")) from error
 
 
+def _answer(name: str, answer: Mapping[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        problem = f"{name}: the answer can't be used ({error}): deploy one version of ridecast to all functions"
+        raise EndedError(End("failed", problem)) from error
+
+
 def approve(steps: RunSteps, parts: LoopParts, run_id: str, candidate: str) -> None:
     """Ask a person whether the candidate may be promoted. The run's record has the callback id for the answer.
 
@@ -93,9 +105,10 @@ def approve(steps: RunSteps, parts: LoopParts, run_id: str, candidate: str) -> N
 
 
 def _approved(candidate: str, answer: Mapping[str, Any]) -> Done:
-    by = answer.get("by", "somebody")
+    by, reason = (str(answer.get(name) or "")[:_MAX_CHARACTERS] for name in ("by", "reason"))
+    by = by or "somebody"
     if answer.get("approved") is not True:
-        return Done.over("kept", f"{by} declined {candidate}: {answer.get('reason') or 'no reason given'}")
+        return Done.over("kept", f"{by} declined {candidate}: {reason or 'no reason given'}")
     return Done("approved", f"{by} approved {candidate}", {"by": by})
 
 

@@ -1,13 +1,16 @@
 """The two experiments of a run: the candidate beside the champion, and after a promotion the predecessor beside it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from training.experiments.experiment import read_experiment, verdict_of
+from training.experiments.experiment import DamagedExperimentError, read_experiment, verdict_of
 from training.experiments.start import ExperimentOptions, start_experiment, stop_experiment
 from training.experiments.verdict import Verdict
+from training.registry.bucket import Bucket
 from training.registry.channels import Mover
 from training.workflows.loop.options import LoopParts
+from training.workflows.loop.state import WATCH
 
 
 class Found(NamedTuple):
@@ -51,8 +54,18 @@ class Comparison:
 
     def stop(self, why: str) -> None:
         """Stop it if it is there and runs."""
-        if read_experiment(self.parts.bucket, self.name):
-            stop_experiment(self.parts.bucket, self.name, self.mover, why)
+        stop_if_there(self.parts.bucket, self.name, self.mover, why)
+
+
+def stop_if_there(bucket: Bucket, name: str, mover: Mover, why: str) -> None:
+    """Stop an experiment if it is there and runs. A damaged one gets no more days, and the end of a run doesn't wait.
+
+    Raises:
+        BucketError: S3 fails.
+    """
+    with suppress(DamagedExperimentError):
+        if read_experiment(bucket, name):
+            stop_experiment(bucket, name, mover, why)
 
 
 def experiment_names(run_id: str) -> tuple[str, str]:
@@ -61,4 +74,4 @@ def experiment_names(run_id: str) -> tuple[str, str]:
     >>> experiment_names("20261129-194000")
     ('loop-20261129-194000', 'loop-20261129-194000-watch')
     """
-    return f"loop-{run_id}", f"loop-{run_id}-watch"
+    return f"loop-{run_id}", f"loop-{run_id}{WATCH}"

@@ -10,8 +10,8 @@ from training.monitoring.summary import FOLDER, DamagedSummaryError, load_summar
 from training.registry.bucket import Bucket
 from training.registry.channel_history import DamagedChannelError, LostChannelError, is_lost, read_channel
 from training.workflows.loop.decisions import Facts
-from training.workflows.loop.options import LoopOptions
-from training.workflows.loop.state import read_runs
+from training.workflows.loop.options import CANDIDATE_CHANNEL, LoopOptions
+from training.workflows.loop.state import last_run
 
 
 def read_facts(bucket: Bucket, options: LoopOptions, run_id: str, now: datetime) -> Facts:
@@ -21,10 +21,8 @@ def read_facts(bucket: Bucket, options: LoopOptions, run_id: str, now: datetime)
         BucketError: S3 fails.
     """
     facts = _read_champion(bucket, options.channel)
-    runs = read_runs(bucket)
-    last = next(
-        (run for run in runs if run.has_worked and (run.run_id, run.channel) != (run_id, options.channel)), None
-    )
+    facts = facts._replace(channel_problem=facts.channel_problem or _problem_of(bucket, CANDIDATE_CHANNEL))
+    last = last_run(bucket, lambda run: run.has_worked and run.run_id != run_id)
     status, problem = read_monitor(bucket, options.channel)
     frozen = status.calibration if status and status.calibration.state == "frozen" else None
     last_day = last_joined_day(bucket, options.gate_days, now)
@@ -69,17 +67,23 @@ def last_joined_day(bucket: Bucket, n_days: int, now: datetime) -> date | None:
 
 
 def _read_champion(bucket: Bucket, channel: str) -> Facts:
-    try:
-        stored = read_channel(bucket, channel)
-    except DamagedChannelError as error:
-        return Facts(channel_problem=str(error))
-    if is_lost(bucket, stored):
-        return Facts(channel_problem=str(LostChannelError(bucket, channel)))
+    if problem := _problem_of(bucket, channel):
+        return Facts(channel_problem=problem)
+    stored = read_channel(bucket, channel)
     if stored.state is None:
         return Facts()
     if stored.state.segments[0].candidate:
         return Facts(channel_problem=f"{channel} is split between two versions: end the split first")
     return Facts(champion=stored.model_version, champion_since=_serves_since(stored.state))
+
+
+def _problem_of(bucket: Bucket, channel: str) -> str | None:
+    """Return why a channel can't be moved; None if it can."""
+    try:
+        stored = read_channel(bucket, channel)
+    except DamagedChannelError as error:
+        return str(error)
+    return str(LostChannelError(bucket, channel)) if is_lost(bucket, stored) else None
 
 
 def _serves_since(state: Channel) -> datetime | None:

@@ -6,6 +6,7 @@ import msgspec
 
 from training.errors import BucketError
 from training.registry.bucket import Bucket
+from training.workflows.loop.state import DAMAGE, Moment
 
 LEASE_KEY = "loop/lease.json"
 
@@ -25,8 +26,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     run_id: str
-    taken_at: datetime
-    expires_at: datetime
+    taken_at: Moment
+    expires_at: Moment
 
 
 _decode = msgspec.json.Decoder(Lease).decode
@@ -80,7 +81,7 @@ def _read(bucket: Bucket) -> tuple[Lease | None, str | None]:
         return None, None
     try:
         return _decode(stored.body), stored.etag
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DAMAGE:
         return None, stored.etag
 
 

@@ -19,6 +19,9 @@ from training.workflows.loop.state import End, Trigger, check_run_id
 CANDIDATE_CHANNEL = FORCED_CHANNEL
 """The channel that the loop puts a gated candidate into, for people and other stacks to look at."""
 
+MAX_DAYS = 366
+"""Of a comparison and of a watch; durable executions end after a year."""
+
 DAY_S = 24 * 3600.0
 
 
@@ -67,6 +70,9 @@ class LoopOptions:
         if not 0 < self.gate_days < self.training_days:
             problem = f"the gate has {self.gate_days} of {self.training_days} training days"
             raise UserError(problem, "give it at least one, and leave at least one for training")
+        if not 1 <= self.budget_days <= MAX_DAYS or not 0 <= self.watch_days <= MAX_DAYS:
+            problem = f"a comparison of {self.budget_days} days and a watch of {self.watch_days} days make no sense"
+            raise UserError(problem, f"give 1 to {MAX_DAYS} days of comparison, and 0 to {MAX_DAYS} of watch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

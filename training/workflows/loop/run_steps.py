@@ -14,6 +14,9 @@ from training.workflows.loop.state import End, Outcome, RunRecord, StepRecord, W
 
 FINISH = "end"
 
+MAX_TEXT = 2_000
+"""Characters of a step's text, which may quote others: a checkpoint and an event hold 256 kB, 12 bytes a character."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -93,11 +96,11 @@ class RunSteps:
         """Record the end of the run and release the lease; return the run's result. An end recorded before stands."""
 
         def finish() -> dict[str, Any]:
-            now = self._parts.clock()
-            clean_up(end.text)
-            record = self._change(lambda run: _ended(run, end, now))
+            now, shortened = self._parts.clock(), _shortened(end)
+            clean_up(shortened.text)
+            record = self._change(lambda run: _ended(run, shortened, now))
             release_lease(self._parts.bucket, record.run_id, now)
-            final = record.end or end
+            final = record.end or shortened
             step = StepRecord(name=FINISH, at=record.ended_at or now, outcome=final.outcome, text=final.text, end=final)
             self._tell(step)
             return {"run_id": record.run_id, "outcome": final.outcome, "text": final.text}
@@ -111,7 +114,8 @@ class RunSteps:
         if step is None:
             end = self._ended(now, run=run)
             done = Done(end.outcome, end.text, {}, end) if end else action()
-            step = StepRecord(name=name, at=now, outcome=done.outcome, text=done.text, facts=done.facts, end=done.end)
+            text, over = _short(done.text), done.end and _shortened(done.end)
+            step = StepRecord(name=name, at=now, outcome=done.outcome, text=text, facts=done.facts, end=over)
             if run is None or run.end is None:
                 step = self._record(step, done.waits_for)
         self._tell(step)
@@ -172,3 +176,11 @@ class RunSteps:
 
 def _ended(run: RunRecord, end: End, now: datetime) -> RunRecord:
     return run if run.end else msgspec.structs.replace(run, end=end, ended_at=now, waiting=None)
+
+
+def _shortened(end: End) -> End:
+    return End(end.outcome, _short(end.text))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

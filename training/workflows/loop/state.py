@@ -4,9 +4,9 @@ A step is done once it is in this record. A step that is called again returns wh
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -27,7 +27,16 @@ candidate. `refused`: the run did not begin. `yielded`: somebody else moved the 
 person ended it. `failed`: a step failed at every attempt, or a worker failed or did not answer.
 """
 
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An aware time: one without an offset is damage, and can't be compared with others."""
+
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+WATCH = "-watch"
+"""Ends the name of a run's second experiment. So a run's id doesn't end so: it would share experiments with another."""
+
+DAMAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON of ours."""
+
 _N_TRIES = 5
 _N_RECENT = 50
 
@@ -51,7 +60,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    at: datetime
+    at: Moment
     outcome: str
     text: str
     facts: dict[str, Any] = {}
@@ -68,7 +77,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     what: str
-    until: datetime
+    until: Moment
     callback_id: str | None = None
 
 
@@ -86,10 +95,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     trigger: Trigger
     reason: str
-    started_at: datetime
+    started_at: Moment
     steps: tuple[StepRecord, ...] = ()
     waiting: Waiting | None = None
-    ended_at: datetime | None = None
+    ended_at: Moment | None = None
     end: End | None = None
 
     def step(self, name: str) -> StepRecord | None:
@@ -125,8 +134,9 @@ def check_run_id(run_id: str) -> None:
     Raises:
         UserError: It can't.
     """
-    if not _RUN_ID.fullmatch(run_id):
-        raise UserError(f"{run_id!r} is no id of a run", "use 1 to 64 lower-case letters, digits, '-' and '_'")
+    if not _RUN_ID.fullmatch(run_id) or run_id.endswith(WATCH):
+        hint = f"use 1 to 64 lower-case letters, digits, '-' and '_', and not {WATCH} at the end"
+        raise UserError(f"{run_id!r} is no id of a run", hint)
 
 
 def run_key(run_id: str) -> str:
@@ -150,12 +160,34 @@ def read_run(bucket: Bucket, run_id: str) -> RunRecord | None:
 
 def read_runs(bucket: Bucket, n_most: int = _N_RECENT) -> tuple[RunRecord, ...]:
     """Read the runs, the newest first: of those written last, at most `n_most`. A damaged record is left out."""
+    return _read_some(bucket, _keys(bucket)[:n_most])
+
+
+def last_run(bucket: Bucket, is_wanted: Callable[[RunRecord], bool]) -> RunRecord | None:
+    """Return the newest run that is wanted, however many others were written since; None if there is none.
+
+    A storm of alarms leaves a hundred runs that were refused.
+    """
+    keys = _keys(bucket)
+    for start in range(0, len(keys), _N_RECENT):
+        some = _read_some(bucket, keys[start : start + _N_RECENT])
+        if found := next(filter(is_wanted, some), None):
+            return found
+    return None
+
+
+def _keys(bucket: Bucket) -> list[str]:
+    """List the keys of the runs' records, the one that was written last first."""
     listed = [(one.modified.timestamp() if one.modified else 0.0, one.key) for one in bucket.list_objects(RUNS)]
+    return [key for _, key in sorted(listed, reverse=True)]
+
+
+def _read_some(bucket: Bucket, keys: Iterable[str]) -> tuple[RunRecord, ...]:
     found = []
-    for stored in bucket.read_all(key for _, key in sorted(listed)[-n_most:]):
+    for stored in bucket.read_all(keys):
         try:
             found.append(_decode(stored.body))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DAMAGE:
             continue
     return tuple(sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True))
 
@@ -185,7 +217,7 @@ def _read(bucket: Bucket, run_id: str) -> tuple[RunRecord | None, str | None]:
         return None, None
     try:
         return _decode(stored.body), stored.etag
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DAMAGE as error:
         raise BucketError(bucket.name, run_key(run_id), f"is no record of a run ({error}): remove it") from error
 
 

@@ -3,11 +3,9 @@
 import msgspec
 
 from training.errors import UserError
-from training.experiments.experiment import read_experiment
-from training.experiments.start import stop_experiment
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
-from training.workflows.loop.comparison import experiment_names
+from training.workflows.loop.comparison import experiment_names, stop_if_there
 from training.workflows.loop.lease import release_lease
 from training.workflows.loop.state import End, RunRecord, change_run, read_run
 
@@ -35,7 +33,6 @@ def stop_run(bucket: Bucket, run_id: str, mover: Mover, why: str = "") -> RunRec
 
     stopped = change_run(bucket, run_id, end)
     for name in experiment_names(run_id):
-        if read_experiment(bucket, name):
-            stop_experiment(bucket, name, mover, text)
+        stop_if_there(bucket, name, mover, text)
     release_lease(bucket, run_id, now)
     return stopped
