@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from infra.local.simulate.simulate import Display, SoFar
 
 TITLE = "RMSE in minutes, and rides inside their interval"
-COLUMNS = ("month", "rides", "course", "frozen", "served", "frozen in interval", "served in interval")
+COLUMNS = ("month", "rides", "linear", "forest", "frozen", "served", "frozen in interval", "served in interval")
 
 
 def simulate_command(
@@ -55,7 +55,7 @@ def simulate_command(
     Trains a first model. Then every ride goes through the functions that AWS runs: it is predicted, archived, joined
     with its outcome and monitored. Outcomes correct the served model every day, and the loop trains new ones. Uses
     TLC's months if all of them are on this machine, else made-up ones with a planted shift; nothing is downloaded.
-    Prints errors by month beside those of the course's forest and of the first model as it was trained, and draws a
+    Prints errors by month beside those of the course's two models and of the first model as it was trained, and draws a
     timeline. Exits with 1 if the audit finds a lost, conflicting or skewed prediction.
 
     Example: ridecast simulate --service yellow --from 2020-01 --to 2020-06 --train 2019-01..2019-12
@@ -123,7 +123,7 @@ def show_simulation(result: "SimulationResult", files: Sequence[Path], *, as_jso
 
 def _cells(one: "Figures") -> tuple[str, ...]:
     """Return the cells of a month."""
-    errors = (one.course_rmse, one.frozen_rmse, one.served_rmse)
+    errors = (one.linear_rmse, one.course_rmse, one.frozen_rmse, one.served_rmse)
     shares = ("none" if share is None else f"{share:.1%}" for share in (one.frozen_coverage, one.served_coverage))
     return (one.period, f"{one.n_rides:,}", *map(minutes_text, errors), *shares)
 
@@ -174,7 +174,7 @@ class Lines:
         """Show the months that are over at the end of a day."""
         months = so_far.months()
         for one in months[self._n_months : len(months) - 1]:
-            cells = zip(COLUMNS[2:5], _cells(one)[2:5], strict=True)
+            cells = zip(COLUMNS[2:6], _cells(one)[2:6], strict=True)
             self.step(f"{one.period}: RMSE {', '.join(f'{name} {text}' for name, text in cells)}")
         self._n_months = max(0, len(months) - 1)
 

@@ -62,10 +62,10 @@ def test_every_ride_is_predicted_archived_and_labelled_and_the_audit_finds_nothi
     assert audit.n_hours == 6 * 24
 
 
-def test_result_has_errors_of_all_three_models_by_month_and_day(result: SimulationResult) -> None:
+def test_result_has_errors_of_all_models_by_month_and_day(result: SimulationResult) -> None:
     (month,) = result.months
     assert month.period == "2020-01"
-    assert None not in (month.course_rmse, month.frozen_rmse, month.served_rmse)
+    assert None not in (month.linear_rmse, month.course_rmse, month.frozen_rmse, month.served_rmse)
     assert [one.period for one in result.days] == [f"2020-01-0{day}" for day in range(1, 7)]
 
 

@@ -1,4 +1,4 @@
-"""What rides got: the minutes of the course's model, of the frozen model, and those that were served."""
+"""What rides got: the minutes of the course's two models, of the frozen model, and those that were served."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from infra.local.simulate.arrivals import Arrivals
 from lambda_function.core.bundle import ModelBundle
 from lambda_function.core.events import decode_prediction
 from lambda_function.core.features import feature_matrix
-from training.data.rides import take_columns
+from training.data.rides import Rides, take_columns
+from training.model.baseline import fit_baseline
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +27,8 @@ class Figures(msgspec.Struct, frozen=True):
         period: The month, or the day in New York.
         n_rides: Rides.
         n_served: Of these, those with a prediction.
-        course_rmse: Of the course's forest; None without it.
+        linear_rmse: Of the course's linear model.
+        course_rmse: Of the course's forest, which its lambda serves; None while it is not fitted.
         frozen_rmse: Of the first model, as it was trained.
         served_rmse: Of what was published.
         frozen_coverage: Of the first model's intervals.
@@ -36,6 +38,7 @@ class Figures(msgspec.Struct, frozen=True):
     period: str
     n_rides: int
     n_served: int
+    linear_rmse: float | None
     course_rmse: float | None
     frozen_rmse: float | None
     served_rmse: float | None
@@ -62,20 +65,23 @@ class Measurement:
 
     Attributes:
         arrivals: The rides (n,).
+        linear: The minutes of the course's linear model (n,).
         frozen: What the first model answers.
         served: What was published so far.
         course: The minutes of the course's forest (n,); None until it is fitted.
     """
 
     arrivals: Arrivals
+    linear: Floats
     frozen: Answers
     served: Answers
     course: Floats | None = None
 
     @classmethod
-    def of(cls, arrivals: Arrivals, model: ModelBundle) -> "Measurement":
-        """Return a measurement before the first ride; `model` is the first model."""
-        return cls(arrivals, _answers(model, arrivals), Answers.none(len(arrivals)))
+    def of(cls, arrivals: Arrivals, model: ModelBundle, train_rides: Rides) -> "Measurement":
+        """Return a measurement before the first ride; `model` is the first model, which learned from `train_rides`."""
+        linear = fit_baseline(train_rides).predict(arrivals.rides.columns)
+        return cls(arrivals, linear, _answers(model, arrivals), Answers.none(len(arrivals)))
 
     def add(self, predictions: Iterable[bytes]) -> None:
         """Add published predictions."""
@@ -99,6 +105,7 @@ class Measurement:
             period=period,
             n_rides=len(rows),
             n_served=int(np.count_nonzero(is_served)),
+            linear_rmse=_rmse(self.linear[rows] - actual),
             course_rmse=None if self.course is None else _rmse(self.course[rows] - actual),
             frozen_rmse=_rmse(self.frozen.minutes[rows] - actual),
             served_rmse=_rmse((self.served.minutes[rows] - actual)[is_served]),

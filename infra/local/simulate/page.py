@@ -61,13 +61,13 @@ def _tiles(result: SimulationResult) -> list[Tile]:
 
 
 def _months(result: SimulationResult) -> Html:
-    heads = ("month", "rides", "course", "frozen", "served", "frozen in interval", "served in interval")
+    heads = ("month", "rides", "linear", "forest", "frozen", "served", "frozen in interval", "served in interval")
     rows = [_row(one) for one in result.months]
-    return table("RMSE in minutes, and rides inside their interval", heads, rows)
+    return table("RMSE in minutes, and rides inside their interval; linear and forest are the course's", heads, rows)
 
 
 def _row(one: Figures) -> tuple[str, ...]:
-    errors = (one.course_rmse, one.frozen_rmse, one.served_rmse)
+    errors = (one.linear_rmse, one.course_rmse, one.frozen_rmse, one.served_rmse)
     coverage = (percent(one.frozen_coverage), percent(one.served_coverage))
     return (one.period, f"{one.n_rides:,}", *map(_minutes, errors), *coverage)
 

@@ -81,7 +81,7 @@ def simulate(options: SimulateOptions, display: Display) -> SimulationResult:
         mode = CalibrationMode.DAILY if options.calibration else CalibrationMode.OFF
         loop = loop_options(mode, STACK) if options.retraining else None
         stack = SimulatedStack(bundle, start.start_s, mode, loop)
-        measurement = Measurement.of(arrivals, bundle.model)
+        measurement = Measurement.of(arrivals, bundle.model, train_rides)
         display.step(f"simulating {len(arrivals):,} rides")
         for so_far in _days(stack, sent, measurement):
             if course.done():
