@@ -370,6 +370,7 @@ def test_a_damaged_object_is_named_and_stops_no_other_experiment(body: bytes, pr
         {"so_far": [{"hour": "2026-08-04T04", "losses": []}]},
         {"rules": {"alpha": 2.0}},
         {"first_day": "9999-12-20"},
+        {"first_day": "0001-01-01"},
         {"candidates": []},
         {"share": 0.1},
         {"mode": "split", "share": 1.5},

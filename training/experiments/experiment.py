@@ -38,6 +38,7 @@ Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,99}\Z")]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_FIRST_YEAR = 2000
 _N_TRIES = 5
 
 
@@ -204,6 +205,8 @@ def _checked(experiment: Experiment, key: str) -> Experiment:
         raise ValueError("a split has a share and a shadow has none")
     if experiment.mode == "split" and len(experiment.candidates) > 1:
         raise ValueError("a split has one candidate")
+    if experiment.first_day.year < _FIRST_YEAR:  # hours of weeks before it are looked at
+        raise ValueError(f"its first day is {experiment.first_day}")
     experiment.first_day + timedelta(days=experiment.rules.budget_days)
     return experiment
 
