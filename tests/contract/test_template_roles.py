@@ -72,7 +72,8 @@ JOIN = {
     ENCRYPT,
 }
 
-RUNS = ("experiments/*", "loop/lease.json", "loop/runs/*")
+RUNS = ("loop/lease.json", "loop/runs/*")
+OWN_EXPERIMENTS = in_bucket("experiments/loop-*")  # the loop changes no person's
 WORK = (in_bucket("loop/rides/*"), in_bucket("loop/answers/*"))
 EXECUTIONS = str({"Fn::Sub": "${Looper.Arn}:*"})  # an execution is part of a version
 ANSWER = actions_on(EXECUTIONS, "lambda", "SendDurableExecutionCallbackFailure", "SendDurableExecutionCallbackSuccess")
@@ -176,14 +177,17 @@ ALLOWED = {
         ("cloudwatch:SetAlarmState", of("UnresolvedBatchesAlarm")),
         ("sqs:PurgeQueue", of("LoopFailures")),
         *((f"s3:{action}", in_bucket(path)) for action in ("GetObject", "PutObject") for path in RUNS),
+        ("s3:GetObject", EXPERIMENTS),
+        ("s3:PutObject", OWN_EXPERIMENTS),
         ("lambda:InvokeFunction", str({"Ref": "LooperAliaslive"})),
         ("lambda:SendDurableExecutionCallbackSuccess", EXECUTIONS),
     },
     "LooperRole": {
         *READ_MODELS,
         READ_CALIBRATIONS,
-        *(("s3:GetObject", in_bucket(path)) for path in ("history/*", "monitor/*", *RUNS)),
+        *(("s3:GetObject", in_bucket(path)) for path in ("history/*", "monitor/*", "experiments/*", *RUNS)),
         *(("s3:PutObject", in_bucket(path)) for path in RUNS),
+        ("s3:PutObject", OWN_EXPERIMENTS),
         *(
             ("s3:PutObject", in_bucket(f"{path}/{channel}{end}"))
             for channel in ("candidate", "${ModelChannel}")

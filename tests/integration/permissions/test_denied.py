@@ -187,7 +187,7 @@ FORBIDDEN = {
     "LooperRole": (
         *(put_on(stream) for stream in (RIDES, PREDICTIONS, OUTCOMES)),
         *(write(key) for key in (MANIFEST, OTHER_CHANNEL, OTHER_LINE, CALIBRATION, LABELLED, COLLECTED, ANSWER)),
-        *(write(key) for key in (REJECT, ARCHIVED, "monitor/status.json", ACKNOWLEDGED, "loop/a")),
+        *(write(key) for key in (REJECT, ARCHIVED, "monitor/status.json", ACKNOWLEDGED, "loop/a", EXPERIMENT)),
         *(read(key) for key in (LABELLED, ARCHIVED, REJECT, COLLECTED)),  # no ride
         *(overwrite(key) for key in (STABLE, "channels/candidate.json")),
         invoke("{api_function}"),
@@ -261,7 +261,7 @@ FORBIDDEN = {
         sign_with("{signing_key}"),
         MOVE_ALIAS,
         CHECKPOINT,
-        write(COLLECTED),
+        *(write(key) for key in (COLLECTED, EXPERIMENT)),
         read(COLLECTED),
     ),
     "JudgePolicy": (
