@@ -137,10 +137,10 @@ def read_load(
 
 
 def count_inventory(template: Mapping[str, Any]) -> Inventory:
-    """Count the parts of a SAM template in long forms, with its defaults; none of them may be conditional."""
+    """Count the parts of a SAM template in long forms, with its defaults; none but the loop's may be conditional."""
 
     def properties(kind: str) -> Iterator[Mapping[str, Any]]:
-        return (one.get("Properties", {}) for one in template["Resources"].values() if one["Type"] == kind)
+        return _properties(template, kind)
 
     def is_snapshotted(function: Mapping[str, Any]) -> bool:
         applies = function.get("SnapStart", {}).get("ApplyOn")
@@ -161,8 +161,15 @@ def count_inventory(template: Mapping[str, Any]) -> Inventory:
 
 def alarm_metrics(template: Mapping[str, Any], *, of_outcomes: bool) -> int:
     """Count the metrics that the alarms on archive and join watch, or those of all other alarms."""
-    alarms = (one["Properties"] for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm")
+    alarms = _properties(template, "AWS::CloudWatch::Alarm")
     return sum(_n_metrics(alarm) for alarm in alarms if bool(_OF_OUTCOMES.search(json.dumps(alarm))) == of_outcomes)
+
+
+def _properties(template: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the properties of all resources of a type but the loop's, which is off by default."""
+    for resource in template["Resources"].values():
+        if resource["Type"] == kind and resource.get("Condition") != "LoopIsOn":
+            yield resource.get("Properties", {})
 
 
 def _n_metrics(alarm: Mapping[str, Any]) -> int:
