@@ -18,7 +18,10 @@ from infra.stack.tools import sam_command, tool_environment
 from tests.kits.stack import LocalStack
 from training.errors import UserError
 
-_SOURCES = ("template.yaml", "samconfig.toml", "lambda_function", "training", "infra/stack/packages")
+_SOURCES = (
+    *("template.yaml", "samconfig.toml", "lambda_function", "training", "infra/stack/packages"),
+    *("pyproject.toml", "uv.lock"),  # the trainer's package has them: a model names what it was made with
+)
 """The sources of a build."""
 
 _POLL_S = "0.2"  # the local AWS is done at once; sam asks every 0.5 s
