@@ -122,6 +122,19 @@ def test_a_start_that_ended_after_the_move_is_completed_by_repeating_it() -> Non
     assert len(read_channel(stack.bucket, "stable").state.segments) == moves  # type: ignore[union-attr]
 
 
+def test_repeating_a_start_does_not_bring_back_a_candidate_that_was_rolled_back() -> None:
+    stack = split()
+    stack.now += timedelta(hours=1)
+    rollback(stack.bucket, "stable", stack.champion.model_version, mover=stack.mover)
+    stack.now += timedelta(hours=1)
+    assert stack.start_split(0.3) == stack.read()
+    with pytest.raises(UserError, match="no longer splits stable, so its share does not grow"):
+        stack.start_split(0.5)
+    state = read_channel(stack.bucket, "stable").state
+    assert state
+    assert (state.why, state.segments[0].candidate) == ("rollback", None)
+
+
 def test_a_split_compares_with_the_model_that_the_channel_holds() -> None:
     stack = split()
     stop_experiment(stack.bucket, NAME, Mover("ada", lambda: stack.now), "")

@@ -126,9 +126,12 @@ def _grown(
     """Let a running split have the share that is asked for, and return the experiment."""
     if options.share is None or found.share is None:
         return found
-    if not found.is_running:
+    if not found.is_running or not is_splitting(
+        bucket, found
+    ):  # as after a rollback: a repeated command splits no more
         if options.share > found.share:
-            raise UserError(f"experiment {found.name} has ended, so its share does not grow", "start another")
+            ended = "has ended" if not found.is_running else f"no longer splits {found.channel}"
+            raise UserError(f"experiment {found.name} {ended}, so its share does not grow", "start another")
         return found
     _split(bucket, msgspec.structs.replace(found, share=options.share), mover, split)
     return change_experiment(bucket, found.name, lambda one: msgspec.structs.replace(one, share=options.share))
