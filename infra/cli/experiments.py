@@ -18,6 +18,7 @@ ModeName = Literal["shadow", "split"]
 """How candidates get their rides."""
 
 _EXIT_DAMAGED = 1
+_FEWEST_DAYS = 5  # on fewer days the interval of a verdict has no end, so the answer would always be "undecided"
 
 _Name = Annotated[str, typer.Argument(help="Name of the experiment.")]
 
@@ -61,7 +62,7 @@ def start_command(
     from training.registry.channels import this_mover
     from training.registry.versions import resolve_version
 
-    margin_percent, budget_days = _percent(margin, "--margin"), _days(budget)
+    margin_percent, budget_days = _margin(margin), _days(budget)
     share_percent = _percent(share, "--share") if share is not None else None
     bucket = aws.open_named_bucket()
     versions = tuple(resolve_version(bucket, one) for one in candidates)
@@ -220,8 +221,21 @@ def _percent(text: str, option: str) -> float:
     return float(found[1])
 
 
+def _margin(text: str) -> float:
+    percent = _percent(text, "--margin")
+    if percent >= 100:  # noqa: PLR2004 - percent
+        raise typer.BadParameter(
+            f"{text!r} would call every candidate equivalent: write it as 2%", param_hint="'--margin'"
+        )
+    return percent
+
+
 def _days(text: str) -> int:
     found = re.fullmatch(r"(\d{1,4})\s*d", text.strip())
     if not found or not int(found[1]):
         raise typer.BadParameter(f"{text!r} is no number of days: write it as 28d", param_hint="'--budget'")
+    if int(found[1]) < _FEWEST_DAYS:
+        raise typer.BadParameter(
+            f"no answer comes in fewer than {_FEWEST_DAYS} days: give 28d", param_hint="'--budget'"
+        )
     return int(found[1])

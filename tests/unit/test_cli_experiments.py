@@ -114,6 +114,8 @@ def test_a_plot_is_written(cli: Experiments, tmp_path: Path) -> None:
         (("status", "--svg", "plot.svg"), "draws one experiment: name it"),
         (("start", "--candidate", "x", "--margin", "0.02"), "'0.02' is no percentage: write it as 2%"),
         (("start", "--candidate", "x", "--budget", "4 weeks"), "'4 weeks' is no number of days: write it as 28d"),
+        (("start", "--candidate", "x", "--budget", "4d"), "no answer comes in fewer than 5 days: give 28d"),
+        (("start", "--candidate", "x", "--margin", "100%"), "'100%' would call every candidate equivalent"),
         (("start", "--candidate", "nothing"), "holds no version and no channel 'nothing'"),
     ],
 )
