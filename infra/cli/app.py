@@ -133,7 +133,9 @@ def main() -> None:
         with signals.raising():
             code = app(standalone_mode=False)
         sys.exit(signals.exit_code() if code == _INTERRUPTED else code)
-    except KeyboardInterrupt:  # just before or after the command
+    except KeyboardInterrupt as interrupt:  # just before or after the command, or it became an error of a library
+        if interrupt.__cause__:
+            sys.stderr.write(f"\nridecast: interrupted: {printable(str(interrupt.__cause__))}\n")
         sys.exit(signals.exit_code())
     except typer.TyperException as error:
         if error.format_message().startswith("Usage:"):  # a group without a command: the message is its help

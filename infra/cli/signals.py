@@ -25,9 +25,17 @@ def exit_code() -> int:
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """In the block, raise KeyboardInterrupt at the first signal, and end the process at the second."""
+    """In the block, raise KeyboardInterrupt at the first signal, and end the process at the second.
+
+    Its cause is an error that the signal has become on its way: DuckDB makes one of its own of it.
+    """
     with _handled_by(_raise):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if _received:
+                raise KeyboardInterrupt from error
+            raise
 
 
 class Stop:
