@@ -15,10 +15,12 @@ from tests.builders_status import group_status, monitor_status
 from training.errors import UserError
 from training.experiments.experiment import experiment_key, read_experiment
 from training.experiments.start import stop_experiment
+from training.experiments.verdict import Verdict
 from training.monitoring.calibration.status import CalibrationStatus
 from training.monitoring.monitor.status import STATUS_KEY, encode_status
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, rollback
+from training.workflows.loop.decisions import after_verdict
 from training.workflows.loop.lease import LEASE_KEY, hold_lease
 from training.workflows.loop.options import LoopOptions, LoopStart
 from training.workflows.loop.requests import CollectRequest, TrainRequest
@@ -115,24 +117,41 @@ def refused(world: World) -> str:
     return str(result["text"])
 
 
+def rejected(bucket: Bucket) -> World:
+    """Run to a rejection by the gate, on the day of the start."""
+    world = World(bucket=bucket)
+    failed = trained(passed=False, failed_rules=("better",), reason="worse on all rides")
+    world.workers.on_train = lambda request: world.answer(request.callback_id, failed)
+    assert world.run()["outcome"] == "rejected"
+    return world
+
+
 def test_cooldown_follows_a_run_but_not_one_that_was_refused() -> None:
     bucket = loop_bucket()
-    first = World(bucket=bucket, gain_percent=-10.0)
-    first.run()
+    first = rejected(bucket)
     second = World(bucket=bucket, clock=first.clock, start=replace(first.start, run_id="r2"))
-    assert "run r1 ended at" in refused(second)
+    assert "run r1 began at" in refused(second)
     first.clock.now += timedelta(days=1)
     third = World(bucket=bucket, clock=first.clock, start=replace(first.start, run_id="r3"))
-    assert "run r1 ended at" in refused(third)
+    assert "run r1 began at" in refused(third)
     # AND a run by hand begins all the same
     fourth = World(bucket=bucket, clock=first.clock, start=LoopStart(run_id="r4", trigger="manual"))
     assert fourth.resume() is None
 
 
-def test_cooldown_outlasts_a_storm_of_alarms_and_damaged_records() -> None:
+def test_cooldown_counts_from_the_beginning_of_a_run() -> None:
+    # A run of a whole month does not make the schedule skip the next one.
     bucket = loop_bucket()
     first = World(bucket=bucket, gain_percent=-10.0)
     first.run()
+    assert first.clock.now - START > timedelta(days=7)
+    again = World(bucket=bucket, clock=first.clock, start=replace(first.start, run_id="r2"))
+    assert again.resume() is None
+
+
+def test_cooldown_outlasts_a_storm_of_alarms_and_damaged_records() -> None:
+    bucket = loop_bucket()
+    first = rejected(bucket)
     record = first.record
     deep = b'{"run_id":"x","more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     naive = msgspec.json.encode(record).replace(b'Z"', b'"')
@@ -141,7 +160,7 @@ def test_cooldown_outlasts_a_storm_of_alarms_and_damaged_records() -> None:
         bucket.s3.objects[run_key(storm.run_id)] = msgspec.json.encode(storm)
     bucket.s3.objects |= {run_key("x1"): deep, run_key("x2"): naive, run_key("x3"): b"{"}
     again = World(bucket=bucket, clock=first.clock, start=LoopStart(run_id="alarm-1", trigger="alarm"))
-    assert "run r1 ended at" in refused(again)
+    assert "run r1 began at" in refused(again)
 
 
 def test_cooldown_follows_a_move_of_the_channel() -> None:
@@ -423,3 +442,11 @@ def test_options_that_make_no_sense_are_refused() -> None:
     for budget_days, watch_days in ((0, 7), (3_000_000, 7), (28, -1)):
         with pytest.raises(UserError, match="make no sense"):
             LoopOptions(budget_days=budget_days, watch_days=watch_days)
+
+
+def test_undecided_candidate_whose_days_contradict_each_other_is_never_promoted() -> None:
+    options = LoopOptions(undecided="promote")
+    open_end = Verdict("undecided", None, 1.0, -2.0, 4.0, 28, "the budget is over")
+    assert after_verdict(open_end, options, is_last_look=True).action == "promote"
+    contradiction = msgspec.structs.replace(open_end, is_contradiction=True)
+    assert after_verdict(contradiction, options, is_last_look=True).action == "keep"

@@ -103,6 +103,7 @@ class Verdict(msgspec.Struct, frozen=True):
     high_percent: float | None
     n_days: int  # days with rides that were used
     needed: str  # what an answer still needs, as a sentence
+    is_contradiction: bool = False  # the last day contradicted the days before
 
 
 def sequence(differences: Floats, rules: Rules) -> Bounds:
@@ -270,7 +271,8 @@ def _verdict(answer: Answer, look: Look | None, needed: str) -> Verdict:
         return Verdict(answer, None, None, None, None, 0, needed)
     is_decided = answer in {"better", "worse", "equivalent"}
     number = look.number if is_decided else None
-    return Verdict(answer, number, look.mean_percent, look.low_percent, look.high_percent, look.n_days, needed)
+    figures = look.mean_percent, look.low_percent, look.high_percent
+    return Verdict(answer, number, *figures, look.n_days, needed, look.is_contradiction)
 
 
 def _why(answer: Answer, look: Look) -> str:

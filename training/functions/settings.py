@@ -109,7 +109,7 @@ class LoopSettings(CommonSettings):
         undecided: What follows when the budget ends without an answer.
         budget_days: Days of comparison with the champion, at most.
         watch_days: Days after a promotion on which it may be rolled back.
-        cooldown_days: Between a run and the next one that the schedule or an alarm starts.
+        cooldown_days: From the beginning of a run to the next one that the schedule or an alarm may start.
         training_days: Days of labelled rides that a model learns from.
     """
 

@@ -22,7 +22,7 @@ class Facts(NamedTuple):
         champion: The channel's newest version; None if it is empty.
         champion_since: When it began to serve; None if it always has.
         last_run: The id of the newest run that trained, or would have; None without one.
-        last_run_ended_at: When that run ended.
+        last_run_began_at: When that run began, and so the end of the rides that it learned from.
         last_day: The last day whose hours are all joined, as ``2026-08-01``; None without one.
         n_rides: Labelled rides in the training days; counting stops at enough.
         n_gate_rides: Those of the gate's days.
@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     champion: str | None = None
     champion_since: datetime | None = None
     last_run: str | None = None
-    last_run_ended_at: datetime | None = None
+    last_run_began_at: datetime | None = None
     last_day: str | None = None
     n_rides: int = 0
     n_gate_rides: int = 0
@@ -79,8 +79,8 @@ def _cooldown(facts: Facts, start: LoopStart, options: LoopOptions, now: datetim
     if start.trigger == "manual":  # a person decides
         return None
     rest = timedelta(days=options.cooldown_days)
-    if facts.last_run_ended_at and now < facts.last_run_ended_at + rest:
-        since, what = facts.last_run_ended_at, f"run {facts.last_run} ended"
+    if facts.last_run_began_at and now < facts.last_run_began_at + rest:
+        since, what = facts.last_run_began_at, f"run {facts.last_run} began"
     elif facts.champion_since and now < facts.champion_since + rest:
         since, what = facts.champion_since, f"{facts.champion} came to {options.channel}"
     else:
@@ -111,7 +111,8 @@ _REASONS: Sequence[_Reason] = (_channel, _monitor, _cooldown, _rides)
 def after_verdict(verdict: Verdict, options: LoopOptions, *, is_last_look: bool) -> Choice:
     """Return what follows from the verdict on a candidate: it is promoted if it is better.
 
-    Equivalent models are not exchanged: every move has a risk, and there is nothing to gain.
+    Equivalent models are not exchanged: every move has a risk, and there is nothing to gain. Nor is a candidate
+    promoted whose days contradict each other, whatever the policy for undecided ones.
     """
     if verdict.answer == "running":
         if not is_last_look:
@@ -119,7 +120,8 @@ def after_verdict(verdict: Verdict, options: LoopOptions, *, is_last_look: bool)
         return Choice("keep", f"the budget is over, and days of it are missing: {verdict.needed}")
     if verdict.answer == "void":
         return Choice("keep", f"the comparison is void: {verdict.needed}")
-    is_promoted = verdict.answer == "better" or (verdict.answer == "undecided" and options.undecided == "promote")
+    is_open = verdict.answer == "undecided" and not verdict.is_contradiction
+    is_promoted = verdict.answer == "better" or (is_open and options.undecided == "promote")
     return Choice("promote" if is_promoted else "keep", f"{_ANSWERS[verdict.answer]}: {_figures(verdict)}")
 
 

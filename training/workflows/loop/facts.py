@@ -29,7 +29,7 @@ def read_facts(bucket: Bucket, options: LoopOptions, run_id: str, now: datetime)
     n_rides, n_gate_rides = _count_rides(bucket, options, last_day) if last_day else (0, 0)
     return facts._replace(
         last_run=last.run_id if last else None,
-        last_run_ended_at=last.ended_at if last else None,
+        last_run_began_at=last.started_at if last else None,
         last_day=str(last_day) if last_day else None,
         n_rides=n_rides,
         n_gate_rides=n_gate_rides,

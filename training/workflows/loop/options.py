@@ -35,7 +35,7 @@ class LoopOptions:
         undecided: What follows when the budget ends without an answer.
         training_days: Days of labelled rides that a model learns from, the gate's included.
         gate_days: The last of them, which only the gate looks at.
-        cooldown_days: Between a run and the next one that the schedule or an alarm starts.
+        cooldown_days: From the beginning of a run to the next one that the schedule or an alarm may start.
         min_rides: Labelled rides in the training days; fewer refuse a run.
         budget_days: Days of comparison with the champion, at most.
         watch_days: Days after a promotion on which it may be rolled back; 0 for no watch.
