@@ -54,7 +54,7 @@ INPUTS ?= 20000
 fuzz: $(READY) ## give new hostile inputs to every decoder (INPUTS=100000 for more)
 	@FUZZ_INPUTS=$(INPUTS) pytest -q --timeout 0 --show-capture=no tests/fuzz/test_fuzz_decoders.py $(ARGS)
 
-deploy-local: $(READY) ## deploy, update, roll back and delete the stack on the local AWS with the real sam (a minute)
+deploy-local: $(READY) ## deploy, update, roll back and delete the stack with the loop on the local AWS with the real sam (minutes)
 	@python -m tests.deploy_local $(ARGS)
 
 checkov: $(READY) ## run checkov on the transformed template, in its own environment

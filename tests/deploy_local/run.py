@@ -141,6 +141,7 @@ class DeployRun:
     def _parameters(self, n_shards: int) -> Mapping[str, object]:
         return {
             "Architecture": host_architecture() or "x86_64",
+            "LoopMode": "on",
             "RideEventsShards": n_shards,
             "RidePredictionsShards": n_shards,
         }
