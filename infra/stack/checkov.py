@@ -67,8 +67,9 @@ def install() -> Path:
     python, marker = HOME / "bin" / "python", HOME / "requirements.txt"
     wanted = REQUIREMENTS.read_text(encoding="utf-8")
     if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
+        elsewhere = ("--directory", HOME.anchor)  # pyproject.toml overrides the version of boto3
         run_uv("venv", "--quiet", "--clear", "--python", sys.executable, str(HOME))
-        run_uv("pip", "install", "--quiet", "--python", str(python), "--requirements", str(REQUIREMENTS))
+        run_uv("pip", "install", "--quiet", *elsewhere, "--python", str(python), "--requirements", str(REQUIREMENTS))
         marker.write_text(wanted, encoding="utf-8")
     return HOME / "bin" / "checkov"
 
