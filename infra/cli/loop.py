@@ -43,7 +43,7 @@ def start_command(
     """
     from infra.local.loop import new_run_id
 
-    run_id = new_run_id(datetime.now(UTC))
+    run_id = new_run_id(_now())
     if aws.stack:
         _check_stack_decides(aws, channel, is_manual=is_manual)
         _invoke(aws, run_id, reason)
@@ -76,7 +76,7 @@ def status_command(
     from training.workflows.loop.lease import read_lease
     from training.workflows.loop.state import read_runs
 
-    bucket, now = aws.open_named_bucket(), datetime.now(UTC)
+    bucket, now = aws.open_named_bucket(), _now()
     if run:
         record = _read(bucket, run)
         write_json(_facts(record)) if as_json else write_run(record, None)
@@ -139,12 +139,16 @@ def stop_command(
 
     Example: ridecast loop stop 20261129-201530 --reason "new prices" --stack ridecast
     """
-    from training.registry.channels import this_mover
+    from training.registry.channels import Mover, this_mover
     from training.workflows.loop.stop import stop_run
 
-    record = stop_run(aws.open_named_bucket(), run, this_mover(), reason)
+    record = stop_run(aws.open_named_bucket(), run, Mover(this_mover().name, _now), reason)
     end = record.end.outcome if record.end else ""
     show_result("Stopped" if end == "stopped" else "Had ended", _facts(record), as_json=as_json, shown=_shown(record))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _check_stack_decides(aws: BucketAws, channel: str, *, is_manual: bool) -> None:
@@ -196,14 +200,14 @@ def _local(aws: BucketAws, channel: str, signing_key: str | None, *, is_manual: 
     from training.workflows.loop.options import LoopOptions
 
     options = LoopOptions(channel=channel, approval="manual" if is_manual else "auto")
-    return LocalLoop(aws.open_named_bucket(), JOURNALS, options, aws.signer(signing_key))
+    return LocalLoop(aws.open_named_bucket(), JOURNALS, options, _now, aws.signer(signing_key))
 
 
 def _local_of(bucket: "Bucket") -> "LocalLoop":
     from infra.local.loop import LocalLoop
     from training.workflows.loop.options import LoopOptions
 
-    return LocalLoop(bucket, JOURNALS, LoopOptions())
+    return LocalLoop(bucket, JOURNALS, LoopOptions(), _now)
 
 
 def _resume(local: "LocalLoop", run_id: str, reason: str) -> "RunRecord":

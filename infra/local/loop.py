@@ -28,10 +28,6 @@ OnStep = Callable[[str], None]
 def _nothing(_: object) -> None: ...
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class LocalWorkers:
     """The collector and the trainer in this process: they have answered when they return.
@@ -74,13 +70,14 @@ class LocalLoop:
         folder: Has a file of results for each run that began here.
         options: How the loop decides.
         clock: Returns the time, aware.
+        signer: If models are to be signed.
     """
 
     bucket: Bucket
     folder: Path
     options: LoopOptions
+    clock: Callable[[], datetime]
     signer: Signer | None = None
-    clock: Callable[[], datetime] = _now
 
     def open_run(self) -> RunRecord | None:
         """Return the newest run that began here and has not ended; None if there is none."""

@@ -40,7 +40,9 @@ class Loop(Cli):
             path = self.folder / "bucket" / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
-        return World(bucket=self.bucket, **options)  # type: ignore[arg-type]
+        world = World(bucket=self.bucket, **options)  # type: ignore[arg-type]
+        self._monkeypatch.setattr("infra.cli.loop._now", world.clock)
+        return world
 
 
 @pytest.fixture
@@ -73,8 +75,7 @@ def test_refusal_is_shown_with_its_reason(cli: Loop) -> None:
 def test_start_runs_here_until_the_run_waits_and_goes_on_with_it_at_the_next_call(
     cli: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = cli.world()
-    monkeypatch.setattr("infra.local.loop._now", world.clock)
+    cli.world()
     monkeypatch.setattr("infra.local.loop.collect", lambda _bucket, request, _step: collected(request))
     monkeypatch.setattr("infra.local.loop.retrain", lambda *_: trained())
     begun = cli("start", "--reason", "new zones")

@@ -69,7 +69,7 @@ def loop_start(event: Mapping[str, Any], name: str) -> LoopStart:
         name: The execution's: the run's id, unless the event has one.
     """
     if event.get("detail-type") == STATE_CHANGE:
-        text = str(event.get("detail", {}).get("text", ""))
+        text = str((event.get("detail") or {}).get("text", ""))
         return LoopStart(run_id=_run_id(f"alarm-{event.get('id', name)}"), trigger="alarm", reason=text[:_MAX_REASON])
     reason = str(event.get("reason", ""))[:_MAX_REASON]
     if event.get("trigger") == "schedule":

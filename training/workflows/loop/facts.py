@@ -73,7 +73,8 @@ def _read_champion(bucket: Bucket, channel: str) -> Facts:
     if stored.state is None:
         return Facts()
     if stored.state.segments[0].candidate:
-        return Facts(channel_problem=f"{channel} is split between two versions: end the split first")
+        problem = f"{channel} is split between two versions: end the split first, with `ridecast experiments stop`"
+        return Facts(channel_problem=problem)
     return Facts(champion=stored.model_version, champion_since=_serves_since(stored.state))
 
 
