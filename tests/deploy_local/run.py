@@ -110,8 +110,8 @@ class DeployRun:
         second = Release(copy_sources(self._scratch / "second"), self._parameters(n_shards=2))
         _change_code(second)
         with self._step(Step.BUILD):
-            for release in (first, second):
-                self._stack.build(release)
+            self._stack.build(first)
+            self._stack.build(second, earlier=first)
         with self._step(Step.DEPLOY):
             self._stack.deploy(first)
         outputs = self._stack.outputs()
