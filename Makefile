@@ -19,7 +19,7 @@ setup: $(READY) ## create .venv, with .venv/bin/ridecast (once)
 demo: $(READY) ## send real rides through Kinesis and the function, and read the predictions, on this machine
 	@ridecast demo $(ARGS)
 
-test: $(READY) ## run all tests (about 12 minutes on two cores)
+test: $(READY) ## run all tests (15 to 20 minutes on two cores)
 	@pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: $(READY) ## run the fast tests on two cores (about 15 s)
