@@ -13,7 +13,7 @@ from training.model.bundle import ExportedBundle
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers: tables would fold there and nowhere else
 
 settings.register_profile("fast", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # A developer may be logged in to AWS; tests must not reach it.
