@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from lambda_function.aws.clients import make_kms_client, make_s3_client
 from lambda_function.aws.invocation import Context
-from lambda_function.aws.signature import KEY_ARN
 from lambda_function.aws.telemetry import Stopwatch
 from training.errors import UserError
 from training.functions.settings import JoinSettings
@@ -23,7 +22,7 @@ from training.monitoring.join.options import JoinOptions
 from training.monitoring.join.skew import Load, stored_models
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
-from training.registry.signing import Signer
+from training.registry.signing import signer_of
 
 S3_READ_TIMEOUT_S, S3_ATTEMPTS = 20, 5
 """Nobody waits for this function, and an hour takes thousands of requests: one that fails must not cost the hour."""
@@ -143,8 +142,7 @@ def build_joiner(settings: JoinSettings, s3: Any, make_kms: Callable[[str], Any]
         ride_stream=settings.ride_stream,
         outcome_stream=settings.outcome_stream,
     )
-    key = KEY_ARN.fullmatch(settings.model_signing_key)
-    signer = Signer(make_kms(key["region"]), settings.model_signing_key) if key else None
+    signer = signer_of(settings.model_signing_key, make_kms)
     return JoinHandler(
         ArchiveJoins(bucket, options, stored_models(bucket, signer)),
         JoinTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level),

@@ -14,14 +14,13 @@ import msgspec
 from aws_durable_execution_sdk_python import DurableContext, durable_execution
 
 from lambda_function.aws.clients import make_events_client, make_kms_client, make_lambda_client, make_s3_client
-from lambda_function.aws.signature import KEY_ARN
 from training.functions.durable import DurableCheckpoints
 from training.functions.loop_telemetry import LoopTelemetry, tell_with
 from training.functions.settings import LoopSettings
 from training.monitoring.monitor.events import STATE_CHANGE, EventBus
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover
-from training.registry.signing import Signer
+from training.registry.signing import signer_of
 from training.workflows.loop.checkpoints import Checkpoints
 from training.workflows.loop.flow import run_loop
 from training.workflows.loop.options import LoopOptions, LoopParts, LoopStart, mover_name
@@ -145,7 +144,6 @@ def build_loop(
 
     `make_kms` makes a KMS client of a region, for signed models only.
     """
-    key = KEY_ARN.fullmatch(settings.model_signing_key)
     telemetry = LoopTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level)
     parts = LoopParts(
         bucket=Bucket(s3, settings.bucket),
@@ -154,7 +152,7 @@ def build_loop(
         tell=tell_with(telemetry, bus, settings.stack_name),
         clock=clock,
         mover_of=lambda run_id: Mover(mover_name(run_id), clock),
-        signer=Signer(make_kms(key["region"]), settings.model_signing_key) if key else None,
+        signer=signer_of(settings.model_signing_key, make_kms),
     )
     return LoopHandler(parts)
 

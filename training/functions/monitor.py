@@ -12,7 +12,6 @@ from typing import Any
 
 from lambda_function.aws.clients import make_events_client, make_kms_client, make_s3_client
 from lambda_function.aws.invocation import Context
-from lambda_function.aws.signature import KEY_ARN
 from lambda_function.aws.telemetry import MILLISECONDS_PER_S, Stopwatch
 from training.errors import BucketError, UserError
 from training.experiments.advance import Advanced, AdvanceOptions, advance_experiments
@@ -22,7 +21,7 @@ from training.functions.settings import MonitorSettings
 from training.monitoring.monitor.events import EventBus
 from training.monitoring.monitor.monitor import Failure, MonitorOptions, MonitorRun, run_monitor
 from training.registry.bucket import Bucket
-from training.registry.signing import Signer
+from training.registry.signing import signer_of
 
 
 def lambda_handler(event: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -113,13 +112,12 @@ def build_monitor(
     settings: MonitorSettings, s3: Any, bus: EventBus, make_kms: Callable[[str], Any] = make_kms_client
 ) -> MonitorHandler:
     """Build the handler around its clients. `make_kms` makes a KMS client of a region, for signed models only."""
-    key = KEY_ARN.fullmatch(settings.model_signing_key)
     options = MonitorOptions(
         channel=settings.model_channel,
         mode=settings.calibration_mode,
         stack=settings.stack_name,
         activation_delay_s=settings.model_activation_delay_s,
-        signer=Signer(make_kms(key["region"]), settings.model_signing_key) if key else None,
+        signer=signer_of(settings.model_signing_key, make_kms),
     )
     telemetry = MonitorTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level)
     return MonitorHandler(Bucket(s3, settings.bucket), options, bus, telemetry)

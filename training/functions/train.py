@@ -6,12 +6,11 @@ from typing import Any
 
 from lambda_function.aws.clients import make_kms_client
 from lambda_function.aws.invocation import Context
-from lambda_function.aws.signature import KEY_ARN
 from training.functions.callbacks import Callbacks
 from training.functions.settings import TrainSettings
 from training.functions.work import TrainTelemetry, Worker, make_clients
 from training.registry.bucket import Bucket
-from training.registry.signing import Signer
+from training.registry.signing import signer_of
 from training.workflows.loop.requests import Trained, TrainRequest
 
 
@@ -36,8 +35,7 @@ def build_trainer(
 ) -> Worker[TrainRequest]:
     """Build the handler around its clients. `make_kms` makes a KMS client of a region, for signed models only."""
     bucket = Bucket(s3, settings.bucket)
-    key = KEY_ARN.fullmatch(settings.model_signing_key)
-    signer = Signer(make_kms(key["region"]), settings.model_signing_key) if key else None
+    signer = signer_of(settings.model_signing_key, make_kms)
     telemetry = TrainTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level)
 
     def train(request: TrainRequest) -> Trained:

@@ -5,12 +5,13 @@ same.
 """
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_function.aws.signature import SIGNATURE, check_signature, signed_message
+from lambda_function.aws.signature import KEY_ARN, SIGNATURE, check_signature, signed_message
 from lambda_function.core.bundle import MANIFEST, bundle_key
 from lambda_function.errors import SignatureError
 from training.errors import BucketError, UserError
@@ -49,6 +50,17 @@ class Signer:
         except SignatureError:
             return False
         return True
+
+
+def signer_of(key_arn: str, make_kms: Callable[[str], Any]) -> Signer | None:
+    """Return the signer of a function's settings; None if its models need no signature.
+
+    Args:
+        key_arn: ARN of the KMS key, or "".
+        make_kms: Makes a KMS client of a region.
+    """
+    key = KEY_ARN.fullmatch(key_arn)
+    return Signer(make_kms(key["region"]), key_arn) if key else None
 
 
 def store_signature(

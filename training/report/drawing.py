@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 Plots = Mapping[str, bytes]
 """SVG files by name, without the ending."""
 
-INK, MUTED, GRID, PAPER = "#1c2024", "#5c636b", "#dfe3e7", "#fefefe"
+INK, MUTED, GRID, PAGE = "#1c2024", "#5c636b", "#dfe3e7", "#fefefe"
 MODEL, BASELINE, WORSE = "#0b62b5", "#8c929a", "#c4510c"
 """Distinct for colour-blind readers, and by lightness in print. `inline_svg` replaces all seven by page variables."""
 
@@ -61,7 +61,7 @@ _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--line",
-    PAPER: "--paper",
+    PAGE: "--page",
     MODEL: "--model",
     BASELINE: "--baseline",
     WORSE: "--worse",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.gate_rules import MIN_SLICE_RIDES, SLICE_COVERAGE_SLACK
 from training.model.results import SliceResult
-from training.report.drawing import BASELINE, GRID, INK, MODEL, MUTED, PAPER, WORSE, legend_above, new_figure, to_svg
+from training.report.drawing import BASELINE, GRID, INK, MODEL, MUTED, PAGE, WORSE, legend_above, new_figure, to_svg
 from training.report.measures import BIN_MINUTES, DurationBin, PredictedRides
 
 MIN_COVERAGE_RIDES = 100
@@ -143,7 +143,7 @@ def slice_coverage(slices: Sequence[SliceResult], level: float) -> bytes:
                     kinds.index(each.by),
                     "o",
                     color=MODEL,
-                    markerfacecolor=MODEL if full else PAPER,
+                    markerfacecolor=MODEL if full else PAGE,
                     markersize=5,
                     alpha=0.85 if full else 0.55,
                 )
@@ -175,7 +175,7 @@ def _by_row(slices: Sequence[SliceResult]) -> bytes:
         for row, each in enumerate(slices):
             model, baseline = each.model.rmse_minutes, each.baseline.rmse_minutes
             colour = WORSE if model > baseline else MODEL
-            face = colour if each.model.n_rides >= MIN_SLICE_RIDES else PAPER
+            face = colour if each.model.n_rides >= MIN_SLICE_RIDES else PAGE
             axes.plot([model, baseline], [row, row], color=GRID, linewidth=2.4, zorder=1)
             axes.plot(baseline, row, "o", color=BASELINE, markersize=4.5)
             axes.plot(model, row, "o", color=colour, markerfacecolor=face, markersize=6.5)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from infra.local.simulate.measure import Figures
 from infra.local.simulate.result import Move, Run, SimulationResult
-from training.report.drawing import BASELINE, INK, MODEL, MUTED, PAPER, WORSE, legend_above, new_figure, to_svg
+from training.report.drawing import BASELINE, INK, MODEL, MUTED, PAGE, WORSE, legend_above, new_figure, to_svg
 from training.report.monitor_plots import week_means
 
 LEVEL_PERCENT = 80
@@ -52,7 +52,7 @@ def draw_timeline(result: SimulationResult, width_inches: float = _WIDTH_INCHES)
     models, runs = model_spans(result), run_spans(result)
     n_lanes = max(1, len({one.text for one in models})) + (_N_RUN_LANES if result.retraining else 0)
     with new_figure(_HEIGHT_INCHES, width_inches) as figure:
-        figure.set_facecolor(PAPER)
+        figure.set_facecolor(PAGE)
         axes = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.7, 0.28 * n_lanes + 0.25))
         _lines(axes[0], days, result.days, "rmse", 1.0)
         _lines(axes[1], days, result.days, "coverage", 100.0)
