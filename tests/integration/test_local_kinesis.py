@@ -47,6 +47,17 @@ def test_sequence_numbers_have_56_digits_and_rise(kinesis: Any, stream: str) -> 
     assert numbers == sorted(set(numbers), key=int)
 
 
+def test_iterator_is_one_word_for_a_shell(kinesis: Any) -> None:
+    name = "a-stream-with-a-name-that-makes-a-long-iterator"
+    kinesis.create_stream(StreamName=name, ShardCount=1)
+    put(kinesis, name, [b"x"])
+
+    iterator = kinesis.get_shard_iterator(StreamName=name, ShardId=FIRST_SHARD, ShardIteratorType="TRIM_HORIZON")
+
+    assert len(iterator["ShardIterator"].split()) == 1
+    assert bodies(kinesis.get_records(ShardIterator=iterator["ShardIterator"])) == [b"x"]
+
+
 def test_record_comes_back_as_it_was_put(kinesis: Any, stream: str) -> None:
     everything = bytes(range(256))
     before = datetime.now(UTC) - timedelta(milliseconds=1)  # arrival is rounded to the millisecond

@@ -41,9 +41,12 @@ class Iterator(NamedTuple):
     made_s: float
 
     def encode(self) -> str:
-        """Return moto's form of the iterator, with the time appended."""
+        """Return moto's form of the iterator, with the time appended, and without the line ends of moto's base64.
+
+        An iterator is put into a shell variable without quotes, which would make two words of two lines.
+        """
         text: str = compose_shard_iterator(self.stream_name, self.shard, f"{self.position}:{self.made_s}")
-        return text
+        return "".join(text.split())
 
     @classmethod
     def decode(cls, backend: models.KinesisBackend, text: str) -> "Iterator":
