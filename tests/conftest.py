@@ -12,6 +12,8 @@ from training.model.bundle import ExportedBundle
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers: tables would fold there and nowhere else
 
+os.environ["RIDECAST_BUILD"] = "build"  # of the current folder: a test in its own folder leaves the project's alone
+
 settings.register_profile("fast", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from training.project import build_folder
+
 if TYPE_CHECKING:
     from infra.operate.replayer import Replayer
     from infra.stack.describe import DescribedStack
     from training.registry.bucket import Bucket
     from training.registry.signing import Signer
 
-BUILD = Path("build")
-"""The default folder of bundles and logs."""
+BUILD = build_folder()
+"""The default folder of bundles and logs, whatever the current folder is."""
 
-LOCAL_BUCKET = "file:build/bucket"
+LOCAL_BUCKET = f"file:{BUILD / 'bucket'}"
 """The default bucket of models: a folder, so no AWS is needed."""
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -224,7 +226,7 @@ class BucketAws(Aws):
 
     bucket: Annotated[
         str | None,
-        typer.Option(help="Bucket, or a folder as file:PATH. (default: the stack's, or for models file:build/bucket)"),
+        typer.Option(help="Bucket, or a folder as file:PATH. (default: the stack's, or for models build/bucket)"),
     ] = None
 
     def open_named_bucket(self) -> "Bucket":
