@@ -1,7 +1,7 @@
 """An account with the template's stack in use, and roles with its policies, complete or without one part."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from infra.local.aws import LocalAws
 from infra.local.moto.enforcement import ASKED_PATH
+from infra.local.moto.policies import is_allowed
 from infra.local.runtime.function import read_function
 from lambda_function.core.calibration import calibration_key
 from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, channel_key
@@ -38,6 +39,9 @@ SERVED = FIRST.model.calibrated(CALIBRATION)
 OTHER_BUCKET = "other"
 
 Credentials = Mapping[str, str]
+
+Asked = tuple[str, str, dict[str, str]]
+"""What a request needs: an action, a resource and condition keys."""
 
 
 class Cut(NamedTuple):
@@ -170,27 +174,26 @@ class Account:
 
     def documents_without(self, name: str, cut: Cut) -> list[dict[str, Any]]:
         """Return the deployed policy documents of a role or a policy without one part."""
-        whole, found = self.documents(name), []
-        for document in whole:
-            left = [cut.of(statement) for statement in document["Statement"]]
-            found.append({**document, "Statement": [statement for statement in left if statement]})
-        assert found != whole, f"{cut} is not part of {name}"
-        return found
+        return documents_without(self.documents(name), cut)
 
     def documents(self, *names: str) -> list[dict[str, Any]]:
         """Return the deployed policy documents of roles and policies."""
         return [document for name in names for document in self._documents(name)]
 
-    def take_asked(self, role_name: str) -> list[tuple[str, str, dict[str, str]]]:
-        """Return what a role has asked for since the last call: actions, resources and condition keys."""
-        with closing(HTTPConnection(urlsplit(self.aws.endpoint_url).netloc, timeout=120)) as connection:
-            connection.request("GET", ASKED_PATH)
-            asked = json.loads(connection.getresponse().read())
-        return [
-            (action, resource, dict(context))
-            for caller, action, resource, context in asked
-            if f":assumed-role/{role_name}/" in caller
-        ]
+    def take_asked(self, role_name: str) -> list[Asked]:
+        """Return what a role has asked for since the last call."""
+        return take_asked(self.aws, role_name)
+
+    def parts_without_use(self, name: str, without: Container[str] = ()) -> list[Cut]:
+        """Return the parts of a role's policies without which it may still do all that it has asked for.
+
+        Args:
+            name: The role or policy, which has done its work since `take_asked` was called last.
+            without: Statements to leave out, by their ids.
+        """
+        asked, whole = self.take_asked(self.roles[name]), self.documents(name)
+        parts = [cut for cut in cuts(name) if cut.sid not in without]
+        return [cut for cut in parts if not denies_something(documents_without(whole, cut), asked)]
 
     def store_labelled_day(self, n_hours: int = 2) -> date:
         """Store joined hours of labelled rides that the first model served, of a day that is long over; return it."""
@@ -245,6 +248,33 @@ class Account:
 def is_denial(error: ClientError) -> bool:
     """Return whether an error is a refusal by IAM."""
     return error.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
+
+
+def documents_without(whole: Sequence[Mapping[str, Any]], cut: Cut) -> list[dict[str, Any]]:
+    """Return policy documents without one part."""
+    found = []
+    for document in whole:
+        left = [cut.of(statement) for statement in document["Statement"]]
+        found.append({**document, "Statement": [statement for statement in left if statement]})
+    assert found != list(whole), f"{cut} is not part of the policies"
+    return found
+
+
+def denies_something(documents: Sequence[Mapping[str, Any]], asked: Iterable[Asked]) -> bool:
+    """Return whether policies deny something of what was asked."""
+    return any(not is_allowed(documents, *one) for one in asked)
+
+
+def take_asked(aws: LocalAws, role_name: str) -> list[Asked]:
+    """Return what a role has asked for since anybody called this."""
+    with closing(HTTPConnection(urlsplit(aws.endpoint_url).netloc, timeout=120)) as connection:
+        connection.request("GET", ASKED_PATH)
+        asked = json.loads(connection.getresponse().read())
+    return [
+        (action, resource, dict(context))
+        for caller, action, resource, context in asked
+        if f":assumed-role/{role_name}/" in caller
+    ]
 
 
 def _post_to_moto(aws: LocalAws, path: str, message: Mapping[str, Any]) -> None:

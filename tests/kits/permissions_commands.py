@@ -1,20 +1,17 @@
 """Commands that use an AWS, by the policy of the stack that each needs, and `ridecast` under a role."""
 
-import re
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from infra.local.event_source.mapping import EventSourceMapping, polling
-from infra.local.moto.policies import is_allowed
 from infra.local.runtime.invocable import invocable
 from lambda_function.aws.publisher import Publisher
 from lambda_function.core.processor import process
@@ -94,28 +91,6 @@ TOGETHER = ("ModelPublisherPolicy", "JudgePolicy")
 
 COMMANDS_OF_BOTH = ("models calibrate --from {day} --to {day} --resume --bucket {bucket}",)
 
-Asked = tuple[str, str, dict[str, str]]
-"""An action, a resource and condition keys."""
-
-
-class Usage(NamedTuple):
-    """What a command has asked for under a complete policy, and how long it took."""
-
-    command: str
-    seconds: float
-    asked: Sequence[Asked]
-
-    @property
-    def changes_something(self) -> bool:
-        """Whether it has asked for more than to read."""
-        return not all(_READS.match(action) for action, _, _ in self.asked)
-
-    def needs_more_than(self, documents: Sequence[Mapping[str, Any]]) -> bool:
-        """Return whether policies deny something that the command has asked for."""
-        return any(not is_allowed(documents, *one) for one in self.asked)
-
-
-_READS = re.compile(r".*:(Describe|Filter|Get|GET|List|Simulate|Verify)|kms:Decrypt")
 _STOP_WITHIN_S = 60
 
 
@@ -133,18 +108,7 @@ class Operator:
         self._cli = Cli(monkeypatch, capsys, "--json")
         self._functions = account.clients(account.roles["PredictorRole"], "kinesis", "s3")
 
-    def measure(self, role_name: str, commands: Iterable[str]) -> list[Usage]:
-        """Run commands and return what each has asked for; raise PermissionError at the first denied call."""
-        usages = []
-        for command in commands:
-            self._account.take_asked(role_name)
-            begun_s = time.perf_counter()
-            self.run(role_name, (command,))
-            seconds = time.perf_counter() - begun_s
-            usages.append(Usage(command, seconds, self._account.take_asked(role_name)))
-        return usages
-
-    def run(self, role_name: str, commands: tuple[str, ...]) -> None:
+    def run(self, role_name: str, commands: Iterable[str]) -> None:
         """Run commands; raise PermissionError at the first denied call."""
         for name, value in self._account.variables(role_name).items():
             self._monkeypatch.setenv(name, value)

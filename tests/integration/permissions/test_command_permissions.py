@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from tests.builders_failed import FAILURE_KEY, failure, queue_rejects, reject_at
 from tests.builders_status import monitor_status
 from tests.builders_tlc import row_at, write_month
 from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
-from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, Cut, cuts
-from tests.kits.permissions_commands import COMMANDS, COMMANDS_OF_BOTH, TOGETHER, Operator, Usage
+from tests.kits.permissions import FIRST, POLICIES, SECOND, SERVED, THIRD, Account, cuts
+from tests.kits.permissions_commands import COMMANDS, COMMANDS_OF_BOTH, TOGETHER, Operator
 from training.experiments.start import ExperimentOptions, start_experiment
 from training.model.bundle import write_bundle
 from training.monitoring.calibration.tick import encode_state, first_state
@@ -51,48 +51,18 @@ SMOKE_TEST = tuple(one for one in COMMANDS["OperatorPolicy"] if one.startswith("
 AWS_OPTIONS = {"--bucket", "--endpoint-url", "--profile", "--region", "--stack"}
 
 
-class Work:
-    """What the commands work on in an account, and what each policy's commands have asked for when they ran."""
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-        self._usages: dict[str, list[Usage]] = {}
-        self._is_fresh = False
-        self.day = account.store_labelled_day()
-
-    def refresh(self) -> None:
-        """Store it again if a command may have changed it."""
-        if not self._is_fresh:
-            store_work(self._account)
-        self._is_fresh = True
-
-    def usages_of(self, policy: str, operator: Operator) -> list[Usage]:
-        """Return what a policy's commands ask for; run them under it if that is not known yet."""
-        if policy not in self._usages:
-            self._is_fresh = False
-            self._usages[policy] = operator.measure(self._account.roles[policy], COMMANDS[policy])
-            self.refresh()
-        return self._usages[policy]
-
-    def run(self, operator: Operator, role: str, commands: tuple[str, ...]) -> None:
-        """Run commands under a role; raise PermissionError at the first denied call."""
-        self.refresh()
-        only_read = {one.command for usages in self._usages.values() for one in usages if not one.changes_something}
-        self._is_fresh = only_read.issuperset(commands)
-        operator.run(role, commands)
-
-
 @pytest.fixture(scope="module")
-def work(account: Account) -> Work:
-    return Work(account)
+def day(account: Account) -> date:
+    """A day of labelled rides."""
+    return account.store_labelled_day()
 
 
 @pytest.fixture
 def operator(
-    account: Account, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    account: Account, day: date, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Operator:
     """`ridecast` in its own folder, with an account that has work for every command."""
-    work.refresh()
+    store_work(account)
     start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
     write_month(tmp_path, [row_at(start + timedelta(minutes=number)) for number in range(5)], FEBRUARY)
     write_bundle(THIRD, tmp_path)
@@ -105,7 +75,7 @@ def operator(
         "archiver": account.outputs["ArchiverName"],
         "bucket": account.bucket,
         "bundles": tmp_path,
-        "day": work.day,
+        "day": day,
         "failure": FAILURE_KEY,
         "loop_queue": account.outputs["LoopFailuresUrl"],
         "run": RUN,
@@ -205,53 +175,39 @@ def store_rides(account: Account) -> None:
 
 
 @pytest.mark.parametrize("policy", COMMANDS)
-def test_commands_do_their_work_under_their_policy(operator: Operator, work: Work, policy: str) -> None:
-    assert [one.command for one in work.usages_of(policy, operator)] == list(COMMANDS[policy])
-
-
-@pytest.mark.parametrize(
-    ("policy", "cut"), [pytest.param(one, cut, id=f"{one}, {cut}") for one in COMMANDS for cut in cuts(one)]
-)
-def test_commands_cannot_do_their_work_without_any_part_of_their_policy(
-    account: Account, operator: Operator, work: Work, policy: str, cut: Cut
+def test_commands_do_their_work_under_their_policy_and_need_every_part_of_it(
+    account: Account, operator: Operator, policy: str
 ) -> None:
-    """Of the commands that need the part, one is denied, the fastest tried first; or one with those before it."""
-    left = account.documents_without(policy, cut)
-    found = [one for one in work.usages_of(policy, operator) if one.needs_more_than(left)]
-    assert found, "no command needs it"
-    role = account.make_role(cut.role_name(policy), left)
+    account.take_asked(policy)
+    operator.run(policy, COMMANDS[policy])
 
-    alone = [(one.command,) for one in sorted(found, key=lambda one: one.seconds)]
-    last = COMMANDS[policy].index(found[0].command) + 1
-    together = (COMMANDS[policy][max(0, last - 2) : last], COMMANDS[policy][:last])
-    assert any(is_denied(work, operator, role, commands) for commands in (*alone, *together))
+    assert account.parts_without_use(policy) == []
 
 
-def is_denied(work: Work, operator: Operator, role: str, commands: tuple[str, ...]) -> bool:
-    """Return whether commands are denied under a role; False if they can't work alone, or do without a part."""
-    try:
-        work.run(operator, role, commands)
-    except PermissionError:
-        return True
-    except AssertionError:  # they need what an earlier command does
-        return False
-    return False
+@pytest.mark.parametrize("policy", COMMANDS)
+def test_commands_end_with_an_error_where_a_part_of_their_policy_is_missing(
+    account: Account, operator: Operator, policy: str
+) -> None:
+    role = account.role_without(policy, cuts(policy)[0])
+
+    with pytest.raises(PermissionError):
+        operator.run(role, COMMANDS[policy])
 
 
 def test_calibrating_by_hand_needs_the_policies_that_read_rides_and_move_channels(
-    account: Account, operator: Operator, work: Work
+    account: Account, operator: Operator
 ) -> None:
     both = account.make_role("-".join(TOGETHER), account.documents(*TOGETHER))
 
-    work.run(operator, both, COMMANDS_OF_BOTH)
+    operator.run(both, COMMANDS_OF_BOTH)
     for policy in TOGETHER:
         with pytest.raises(PermissionError):
-            work.run(operator, account.roles[policy], COMMANDS_OF_BOTH)
+            operator.run(account.roles[policy], COMMANDS_OF_BOTH)
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])
 def test_smoke_test_works_under_the_deploying_role_of_the_stacks_environment(
-    account: Account, operator: Operator, work: Work, environment: str
+    account: Account, operator: Operator, environment: str
 ) -> None:
     # GIVEN the role that deploys to an environment, and a stack whose key has the tag environment=dev
     values = {**DEV, "StackName": account.stack.name, "EnvironmentName": environment}
@@ -263,7 +219,7 @@ def test_smoke_test_works_under_the_deploying_role_of_the_stacks_environment(
     iam.put_role_policy(RoleName=role, PolicyName="deploy", PolicyDocument=json.dumps(policy))
 
     with nullcontext() if environment == "dev" else pytest.raises(PermissionError, match="GetObject"):
-        work.run(operator, role, SMOKE_TEST)
+        operator.run(role, SMOKE_TEST)
 
 
 def test_every_command_that_uses_an_aws_is_run_under_a_policy() -> None:

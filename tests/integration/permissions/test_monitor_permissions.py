@@ -1,4 +1,4 @@
-"""The monitor works under its role, and fails without any part of it."""
+"""The monitor works under its role, and needs every part of it."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -64,10 +64,14 @@ def run_monitor(account: Account, joined: date, role_name: str, log: Path) -> An
     return answer
 
 
-def test_monitor_does_its_work_under_its_role(account: Account, joined: date, tmp_path: Path) -> None:
+def test_monitor_does_its_work_under_its_role_and_needs_every_part_of_it(
+    account: Account, joined: date, tmp_path: Path
+) -> None:
+    account.take_asked(account.roles["MonitorRole"])
     answer = run_monitor(account, joined, account.roles["MonitorRole"], tmp_path / "function.log")
 
     assert (len(answer["hours"]), answer["stored"]) == (N_HOURS, True)
+    assert account.parts_without_use("MonitorRole") == []
     bucket = Bucket(account.aws.client("s3"), account.bucket)
     experiment = read_experiment(bucket, "trial")
     assert experiment
@@ -82,8 +86,8 @@ def test_monitor_does_its_work_under_its_role(account: Account, joined: date, tm
     assert {learned, day_key(FIRST.model_version, joined)} <= set(bucket.keys(""))
 
 
-@pytest.mark.parametrize("cut", cuts("MonitorRole"), ids=str)
-def test_monitor_cannot_do_its_work_without_any_part_of_its_role(
+@pytest.mark.parametrize("cut", cuts("MonitorRole")[:1], ids=str)
+def test_monitor_shows_that_a_part_of_its_role_is_missing(
     account: Account, joined: date, tmp_path: Path, cut: Cut
 ) -> None:
     role = account.role_without("MonitorRole", cut)

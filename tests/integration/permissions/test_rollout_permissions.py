@@ -1,4 +1,4 @@
-"""New code is tried and rolled out under the roles of the hook and of CodeDeploy, and not without any part of them.
+"""New code is tried and rolled out under the roles of the hook and of CodeDeploy, which need every part of them.
 
 Other than on AWS, the local Lambda runs no code, so the function itself prepares the new version's answer, and the
 local CodeDeploy shifts no traffic, so the test makes its calls. IAM checks each of them.
@@ -70,17 +70,19 @@ def try_version(account: Account, role_name: str, rollout: Rollout, log: Path) -
         raise PermissionError([verdict["why"] for verdict in verdicts])
 
 
-def test_hook_tries_the_version_and_reports_to_codedeploy_under_its_role(
+def test_hook_tries_the_version_and_reports_to_codedeploy_under_its_role_and_needs_every_part_of_it(
     account: Account, rollout: Rollout, tmp_path: Path
 ) -> None:
+    account.take_asked(account.roles["PreTrafficRole"])
     try_version(account, account.roles["PreTrafficRole"], rollout, tmp_path / "hook.log")
 
+    assert account.parts_without_use("PreTrafficRole") == []
     stored = account.aws.client("codedeploy").get_deployment(deploymentId=rollout.deployment_id)["deploymentInfo"]
     assert stored["status"] == "Succeeded"
 
 
-@pytest.mark.parametrize("cut", cuts("PreTrafficRole"), ids=str)
-def test_hook_cannot_do_its_work_without_any_part_of_its_role(
+@pytest.mark.parametrize("cut", cuts("PreTrafficRole")[:1], ids=str)
+def test_hook_shows_that_a_part_of_its_role_is_missing(
     account: Account, rollout: Rollout, tmp_path: Path, cut: Cut
 ) -> None:
     role = account.role_without("PreTrafficRole", cut)
@@ -107,15 +109,17 @@ def shift_traffic(account: Account, role_name: str) -> None:
         mine["lambda"].update_alias(**alias, FunctionVersion=version, RoutingConfig={})
 
 
-def test_codedeploy_rolls_a_version_out_under_its_role(account: Account) -> None:
+def test_codedeploy_rolls_a_version_out_under_its_role_and_needs_every_part_of_it(account: Account) -> None:
+    account.take_asked(account.roles["DeploymentRole"])
     shift_traffic(account, account.roles["DeploymentRole"])
 
+    assert account.parts_without_use("DeploymentRole") == []
     alias = account.aws.client("lambda").get_alias(FunctionName=account.outputs["FunctionName"], Name="live")
     assert alias["FunctionVersion"] == account.version.rpartition(":")[2]
 
 
-@pytest.mark.parametrize("cut", cuts("DeploymentRole"), ids=str)
-def test_codedeploy_cannot_roll_a_version_out_without_any_part_of_its_role(account: Account, cut: Cut) -> None:
+@pytest.mark.parametrize("cut", cuts("DeploymentRole")[:1], ids=str)
+def test_codedeploy_is_refused_where_a_part_of_its_role_is_missing(account: Account, cut: Cut) -> None:
     role = account.role_without("DeploymentRole", cut)
 
     with pytest.raises(ClientError) as refused:
