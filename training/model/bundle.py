@@ -56,14 +56,18 @@ def write_bundle(bundle: ExportedBundle, folder: Path) -> Path:
     return target
 
 
-def read_bundle(folder: Path) -> ExportedBundle:
+def read_bundle(folder: Path, model_version: str | None = None) -> ExportedBundle:
     """Read and check a bundle that `write_bundle` wrote.
+
+    Args:
+        folder: The bundle's folder.
+        model_version: The version that it must be; by default the folder's name.
 
     Raises:
         BundleError: The bundle is invalid; the message names the file and the problem.
     """
     files = _read_files(folder, (FOREST, GOLDEN, MANIFEST))
-    model = load_bundle(folder.name, sha256(files.get(MANIFEST, b"")), files)
+    model = load_bundle(model_version or folder.name, sha256(files.get(MANIFEST, b"")), files)
     files |= _read_files(folder, model.manifest.files)
     check_files(model.manifest, files)
     return ExportedBundle(files, model)
