@@ -68,8 +68,8 @@ def tlc_table(rows: Iterable[TlcRow], service: Service = "green", schema: Schema
     nothing = [None] * len(rows)
     columns = {
         "VendorID": pa.array(nothing, pa.int64()),
-        f"{prefix}_pickup_datetime": pa.array([row.pickup for row in rows], schema.time),
-        f"{prefix}_dropoff_datetime": pa.array([row.dropoff for row in rows], schema.time),
+        f"{prefix}_pickup_datetime": pa.array([row.pickup for row in rows], pa.timestamp("us")).cast(schema.time),
+        f"{prefix}_dropoff_datetime": pa.array([row.dropoff for row in rows], pa.timestamp("us")).cast(schema.time),
         "store_and_fwd_flag": pa.array(["N" for _ in rows], schema.flag),
         "PULocationID": pa.array([row.pickup_zone for row in rows], schema.zone),
         "DOLocationID": pa.array([row.dropoff_zone for row in rows], schema.zone),

@@ -67,9 +67,16 @@ class TrackingError(UserError):
 
 
 class MonthUnavailableError(UserError):
-    """A month that is not on this machine and cannot be downloaded now."""
+    """A month that is not on this machine and cannot be downloaded now.
+
+    Attributes:
+        file_name: TLC's name of the month's file.
+        problem: Why it is not available.
+    """
 
     def __init__(self, file_name: str, problem: str, hint: str) -> None:
+        self.file_name = file_name
+        self.problem = problem
         super().__init__(f"{file_name} is not available because {problem}", hint)
 
 

@@ -93,6 +93,16 @@ def whole_in_text(text: str) -> str:
     return found[1] if found else text
 
 
+def number_in_text(text: str) -> float | None:
+    """Return the number that a text spells as producers may send it, and None for any other text.
+
+    >>> number_in_text("130"), number_in_text("3.66"), number_in_text("0130")
+    (130.0, 3.66, None)
+    """
+    found = _NUMBER_IN_TEXT.fullmatch(f'"{text}"'.encode(errors="replace"))
+    return float(found[1]) if found else None
+
+
 def _number(value: _Value) -> _Value:
     """Return a number in text as a number, and any other value unchanged."""
     found = _NUMBER_IN_TEXT.fullmatch(bytes(value)) if isinstance(value, msgspec.Raw) else None

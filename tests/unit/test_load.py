@@ -251,7 +251,7 @@ def test_month_is_taken_from_a_sample_of_several_if_it_is_nowhere_whole(tmp_path
             for column in ("lpep_pickup_datetime", "lpep_dropoff_datetime", "PULocationID", "DOLocationID")
         ),
         (Schema(without=("trip_distance",)), "has no column trip_distance"),
-        (Schema(time=pa.timestamp("us", "UTC")), "lpep_pickup_datetime instead of times without a zone"),
+        (Schema(time=pa.string()), "lpep_pickup_datetime instead of times without a zone"),
         (Schema(zone=pa.date32()), r"has date32\[day\] in column PULocationID instead of numbers"),
     ],
 )
@@ -265,8 +265,12 @@ def test_file_cut_short_anywhere_is_reported(tmp_path_factory: pytest.TempPathFa
     path = write_month(tmp_path_factory.mktemp("tlc"), [GOOD], JANUARY)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(UserError, match="is not Parquet, or is cut short: delete it"):
+    with pytest.raises(
+        UserError, match=r"is not Parquet, or is cut short \(it .*\): replace it with the file that TLC"
+    ):
         load(path.parent)
+    with pytest.raises(UserError, match=r"\): delete this download, and it is downloaded from TLC again"):
+        load_rides("green", [JANUARY], cache_dir=path.parent, fetch=no_fetch)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,7 @@ def test_file_cut_short_anywhere_is_reported(tmp_path_factory: pytest.TempPathFa
     ],
 )
 def test_file_without_a_ride_of_its_month_is_reported(tmp_path: Path, rows: list[TlcRow], reason: str) -> None:
-    with pytest.raises(UserError, match=rf"contains no usable ride of 2021-01 \({reason}\): delete it"):
+    with pytest.raises(UserError, match=rf"contains no usable ride of 2021-01 \({reason}\): replace it"):
         load_rows(tmp_path, *rows)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from training.data.month_folders import months_in
 from training.errors import UserError
 
 Service = Literal["green", "yellow"]
@@ -224,15 +225,17 @@ def default_cache_dir() -> Path:
 
 
 def find_month(service: Service, month: Month, data_dir: Path | None, cache_dir: Path) -> Path | None:
-    """Return the file to load a month from, or None: a whole month before a sample, the data folder before the cache.
+    """Return the file, or the folder of part files, to load a month from; None if there is none.
+
+    A whole month comes before a sample, the data folder before the cache.
 
     Raises:
         UserError: The data folder does not exist.
     """
-    name = tlc_file_name(service, month)
     samples = [path for path, (first, last) in _samples(service, data_dir) if first <= month <= last]
-    paths = [*([data_dir / name] if data_dir else []), *samples, cache_dir / name]
-    return next((path for path in paths if path.is_file()), None)
+    whole = months_in(service, data_dir).get((month.year, month.month)) if data_dir else None
+    paths = [*([whole] if whole else []), *samples, cache_dir / tlc_file_name(service, month)]
+    return next((path for path in paths if path == whole or path.is_file()), None)
 
 
 def local_months(service: Service, data_dir: Path | None = None, cache_dir: Path | None = None) -> tuple[Month, ...]:
@@ -244,9 +247,11 @@ def local_months(service: Service, data_dir: Path | None = None, cache_dir: Path
     months: set[Month] = set()
     for _, (first, last) in _samples(service, data_dir):
         months.update(_months_between(first, last))
-    for folder in filter(None, (data_dir, cache_dir or default_cache_dir())):
-        names = (path.name.removeprefix(service) for path in folder.glob(f"{service}_tripdata_*.parquet"))
-        months.update(Month.parse(found[1]) for name in names if (found := _WHOLE_MONTH.fullmatch(name)))
+    if data_dir:
+        months.update(Month(*found) for found in months_in(service, data_dir))
+    downloads = (cache_dir or default_cache_dir()).glob(f"{service}_tripdata_*.parquet")
+    names = (path.name.removeprefix(service) for path in downloads)
+    months.update(Month.parse(found[1]) for name in names if (found := _WHOLE_MONTH.fullmatch(name)))
     return tuple(sorted(months))
 
 
