@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from infra.cli.options import BUILD, BucketAws, Channel, Json, Service, expand_options
+from infra.cli.options import BUILD, BucketAws, Channel, Json, Service, Timestamps, expand_options
 from infra.cli.output import (
     beside_baseline,
     error_console,
@@ -43,6 +43,7 @@ def demo_command(
         Literal["in-process", "emulator"],
         typer.Option(help="Run the function in this process, or its package in AWS's runtime (Linux, Python 3.13)."),
     ] = "in-process",
+    timestamps: Timestamps = None,
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline on this machine.
@@ -66,6 +67,7 @@ def demo_command(
         folder=output,
         n_shards=shards,
         runtime=runtime,
+        timestamps=timestamps,
     )
     with live_display() as display:
         report = run_demo(options, display)

@@ -67,6 +67,14 @@ Parameters = Annotated[list[str] | None, typer.Option("--set", help="Model param
 Zones = Annotated[
     Path | None, typer.Option("--zones", help="GeoJSON file of the taxi zones, for outlines on the report's map.")
 ]
+Timestamps = Annotated[
+    Literal["local", "utc"] | None,
+    typer.Option(
+        "--timestamps",
+        envvar="TLC_TIMESTAMPS",
+        help="What times with a time zone are in TLC's months: New York's wall clock (local), or true times (utc).",
+    ),
+]
 Version = Annotated[str, typer.Argument(help="Version, the beginning of one, or a channel that points at one.")]
 Channel = Annotated[str, typer.Option(help="Channel.", callback=channel_name)]
 Force = Annotated[bool, typer.Option("--force", help="Move the channel `candidate` even if the gate fails.")]

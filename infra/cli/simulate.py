@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import BUILD, Json, Service
+from infra.cli.options import BUILD, Json, Service, Timestamps
 from infra.cli.output import (
     error_console,
     interrupted,
@@ -43,6 +43,7 @@ def simulate_command(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Make rides up, even if TLC's months are on this machine.")
     ] = False,
+    timestamps: Timestamps = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample, and of made-up rides.")] = 1,
     calibration: Annotated[bool, typer.Option(help="Let outcomes correct the served model every day.")] = True,
     retraining: Annotated[bool, typer.Option(help="Let the loop train models and promote them.")] = True,
@@ -71,6 +72,7 @@ def simulate_command(
         months=months,
         rides_a_month=rides_a_month,
         synthetic=synthetic,
+        timestamps=timestamps,
         seed=seed,
         calibration=calibration,
         retraining=retraining,

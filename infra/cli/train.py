@@ -17,6 +17,7 @@ from infra.cli.options import (
     Service,
     ServiceName,
     SigningKey,
+    Timestamps,
     Version,
     Zones,
     channel_name,
@@ -65,6 +66,7 @@ def train_command(
             help="Use the labelled rides of this bucket, or of a folder as file:PATH; by day: 2026-08-01..2026-10-31."
         ),
     ] = None,
+    timestamps: Timestamps = None,
     output: Annotated[Path, typer.Option(help="Folder to write the bundle's folder to.")] = BUILD / "bundles",
     channel: Annotated[
         str | None, typer.Option(help="Release the model to this channel.", callback=channel_name)
@@ -107,6 +109,7 @@ def train_command(
         force=force,
         synthetic=synthetic,
         labelled=rides,
+        timestamps=timestamps,
         report=report,
         outlines=zones,
     )
@@ -138,6 +141,7 @@ def backtest_command(
     last: Annotated[str | None, typer.Option("--to", help="Last month. (default: the last local month)")] = None,
     window: Annotated[int, typer.Option(min=1, help="Training months of each model.")] = 1,
     parameters: Parameters = None,
+    timestamps: Timestamps = None,
     output: Annotated[Path, typer.Option(help="Folder of the figures and the plot.")] = BUILD / "backtest",
     as_json: Json = False,
 ) -> None:
@@ -156,7 +160,7 @@ def backtest_command(
 
     with live_display() as display:
         result, figures, plot = run_backtest(
-            service, first_month, last_month, window, parameters or (), output, display.step
+            service, (first_month, last_month), window, parameters or (), output, display.step, timestamps
         )
     shown = {
         f"{age.months_since_training} months": f"RMSE {age.rmse_minutes:.2f}   "
@@ -179,6 +183,7 @@ def report_command(
     bundles: Bundles = BUILD / "bundles",
     zones: Zones = None,
     labelled: Labelled = None,
+    timestamps: Timestamps = None,
     as_json: Json = False,
 ) -> None:
     """Write the report and model card of a version again.
@@ -192,7 +197,7 @@ def report_command(
 
     sources = Sources(aws.open_bucket(), bundles)
     with live_display() as display:
-        found, path = run_report(sources, version, output, zones, display, aws.open_labelled(labelled))
+        found, path = run_report(sources, version, output, zones, display, aws.open_labelled(labelled), timestamps)
     show_result("Report and model card", {"model_version": found, "report": str(path)}, as_json=as_json)
 
 

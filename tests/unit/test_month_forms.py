@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -202,8 +202,8 @@ def test_minutes_are_true_beside_changes_of_the_clock(pickup: str, dropoff: str,
     st.integers(-90, 120),
 )
 def test_minutes_are_those_of_an_outcome(day: datetime, begin_minutes: int, lasts_minutes: int) -> None:
-    pickup = np.array([day], "M8[us]") + np.timedelta64(begin_minutes, "m")
-    dropoff = pickup + np.timedelta64(lasts_minutes, "m")
+    begin = day + timedelta(minutes=begin_minutes)
+    pickup, dropoff = np.array([[begin], [begin + timedelta(minutes=lasts_minutes)]], "M8[us]")
     theirs = elapsed_minutes_of_one(str(pickup[0]), str(dropoff[0]))
     found = elapsed_minutes(pickup, dropoff)[0]
     assert found == theirs or not (1 <= found <= 60 or 1 <= theirs <= 60)

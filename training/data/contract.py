@@ -86,7 +86,9 @@ def check_contract(sources: Sequence[Source], allow: Collection[str] = ()) -> tu
         n_more = len(breaches) - _N_BREACHES_SHOWN
         options = " ".join(f"--allow {rule}" for rule in dict.fromkeys(breach.rule for breach in breaches))
         raise ContractError(
-            shown + (f"; and {n_more} more" if n_more > 0 else ""), f"check the files, or allow it with {options}"
+            shown + (f"; and {n_more} more" if n_more > 0 else ""),
+            "take TLC's whole month in place of a file that is a sample or cut off; if the city itself changed, as in "
+            f"2020-04, allow it with {options}",
         )
     return findings
 

@@ -162,7 +162,7 @@ def _find_column(schema: pa.Schema, name: str, path: Path, service: Service) -> 
     if len(alike) > 1:
         raise UserError(f"{path} has the columns {' and '.join(alike)}: each may be {name}", "keep one of them")
     if alike:
-        return alike[0]
+        return str(alike[0])
     lower = [found.lower() for found in schema.names]
     for other, prefix in _TIME_PREFIX.items():
         if other != service and f"{prefix}_pickup_datetime" in lower:
@@ -172,11 +172,10 @@ def _find_column(schema: pa.Schema, name: str, path: Path, service: Service) -> 
 
 
 def _time_zone(schema: pa.Schema, name: str, path: Path) -> str | None:
-    kind = schema.field(name).type
+    kind: Any = schema.field(name).type
     if not pa.types.is_timestamp(kind):
         raise UserError(f"{path} has {kind} in column {name} instead of times without a zone", _AS_PUBLISHED)
-    zone: str | None = kind.tz
-    return zone
+    return None if kind.tz is None else str(kind.tz)
 
 
 def _check_number(schema: pa.Schema, name: str, path: Path) -> None:
@@ -205,7 +204,9 @@ def _numbers(column: pa.Array) -> NDArray[np.float64]:
         return to_numpy(column, pa.float64(), _NO_NUMBER)
     spelt = column.cast(pa.string()).dictionary_encode()  # digits, because Arrow rounds decimals to another float
     numbers = np.array([_number(text) for text in spelt.dictionary.to_pylist()] + [np.nan], np.float64)
-    return numbers[to_numpy(spelt.indices, pa.int64(), np.int64(-1))]
+    positions: NDArray[np.int64] = to_numpy(spelt.indices, pa.int64(), np.int64(-1))
+    values: NDArray[np.float64] = numbers[positions]
+    return values
 
 
 def _number(text: str) -> float:

@@ -7,6 +7,7 @@ import msgspec
 
 from training.data.load import tlc_months
 from training.data.months import Month, Service, default_data_dir, local_months
+from training.data.tlc_file import Timestamps
 from training.evaluation.backtest import BacktestResult, backtest
 from training.report.plots_model import ageing
 from training.workflows.config import build_config
@@ -14,27 +15,29 @@ from training.workflows.config import build_config
 
 def run_backtest(
     service: Service,
-    first: Month | None,
-    last: Month | None,
+    span: tuple[Month | None, Month | None],
     train_window: int,
     parameters: Sequence[str],
     folder: Path,
     on_step: Callable[[str], None],
+    timestamps: Timestamps | None = None,
 ) -> tuple[BacktestResult, Path, Path]:
-    """Backtest over the local months from first to last; return the result, and the files of its figures and plot.
+    """Backtest over the local months of a span, in which None is no end.
+
+    Returns the result, and the files of its figures and plot.
 
     Raises:
         UserError: No month follows the first training window, or a parameter is not valid.
     """
+    first, last = span
     months = [
         month
         for month in local_months(service, default_data_dir())
         if (first is None or first <= month) and (last is None or month <= last)
     ]
     chosen = build_config(None, {}, parameters).parameters
-    result = backtest(
-        service, months, tlc_months(service), train_window=train_window, parameters=chosen, on_step=on_step
-    )
+    load = tlc_months(service, timestamps)
+    result = backtest(service, months, load, train_window=train_window, parameters=chosen, on_step=on_step)
     folder.mkdir(parents=True, exist_ok=True)
     figures, plot = folder / f"{service}.json", folder / f"{service}.svg"
     figures.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")

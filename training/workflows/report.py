@@ -7,6 +7,7 @@ from lambda_function.errors import BundleError
 from training.data.contract import RULES, check_contract
 from training.data.months import met_months, parse_days
 from training.data.rides import Rides
+from training.data.tlc_file import Timestamps
 from training.errors import UserError
 from training.evaluation.backtest import ageing
 from training.evaluation.gate import GateReport, decode_gate_report
@@ -32,6 +33,7 @@ def run_report(
     outlines: Path | None,
     progress: Progress,
     labelled: Bucket | None = None,
+    timestamps: Timestamps | None = None,
 ) -> tuple[str, Path]:
     """Draw the report of the version that a name means, and return the version and the report's file.
 
@@ -44,7 +46,7 @@ def run_report(
     """
     version = sources.resolve(name)
     bundle, artifacts, is_stored = sources.read(version)
-    source = source_of(bundle.model.manifest, labelled or sources.bucket)
+    source = source_of(bundle.model.manifest, labelled or sources.bucket, timestamps)
     progress.step("drawing the report")
     drawn = draw_report(
         bundle,

@@ -15,6 +15,7 @@ from training.data.load import synthetic_months, tlc_months
 from training.data.months import Month, Service, default_data_dir, local_months, parse_days, parse_months
 from training.data.rides import Load, Rides, concat_rides
 from training.data.synthetic import SOURCE_NAME
+from training.data.tlc_file import Timestamps
 from training.errors import UserError
 from training.registry.bucket import Bucket
 
@@ -33,9 +34,9 @@ class RideSource:
             raise UserError("no days are named for the gate to judge on", "give later days with --test")
 
 
-def tlc_source(service: Service) -> RideSource:
-    """Return the source of a service's rides as TLC publishes them."""
-    return RideSource(tlc_months(service), local_months(service, default_data_dir()))
+def tlc_source(service: Service, timestamps: Timestamps | None = None) -> RideSource:
+    """Return the source of a service's rides as TLC publishes them; `timestamps` as in `load_rides`."""
+    return RideSource(tlc_months(service, timestamps), local_months(service, default_data_dir()))
 
 
 def synthetic_source(n_rides_a_month: int) -> RideSource:
@@ -48,13 +49,13 @@ def labelled_source(bucket: Bucket) -> RideSource:
     return RideSource(_LabelledRides(bucket), parse=parse_days)
 
 
-def source_of(manifest: Manifest, labelled: Bucket) -> RideSource:
+def source_of(manifest: Manifest, labelled: Bucket, timestamps: Timestamps | None = None) -> RideSource:
     """Return the source of rides like those of a model; `labelled` is the bucket of labelled rides."""
     if is_labelled(manifest):
         return labelled_source(labelled)
     if any(part.file == SOURCE_NAME for part in manifest.data):
         return synthetic_source(manifest.data[0].n_rows)
-    return tlc_source(cast("Service", manifest.service))
+    return tlc_source(cast("Service", manifest.service), timestamps)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.contract import Finding, check_contract
+from training.data.tlc_file import Timestamps
 from training.errors import TrackingError
 from training.evaluation.gate import GateReport, encode_gate_report
 from training.evaluation.metrics import evaluate
@@ -37,6 +38,7 @@ class RunOptions:
     force: bool = False  # release into the channel `candidate` even if the gate fails
     synthetic: int | None = None  # number of made-up rides a month, in place of TLC's rides
     labelled: Bucket | None = None  # the bucket of labelled rides to learn from, in place of TLC's rides
+    timestamps: Timestamps | None = None  # what times with a time zone are; None as TLC_TIMESTAMPS says
     report: bool = True  # whether to draw the report
     outlines: Path | None = None  # a GeoJSON of the zones for the report's map
 
@@ -44,7 +46,9 @@ class RunOptions:
         """Return the source of the run's rides."""
         if self.labelled is not None:
             return labelled_source(self.labelled)
-        return tlc_source(self.config.service) if self.synthetic is None else synthetic_source(self.synthetic)
+        if self.synthetic is not None:
+            return synthetic_source(self.synthetic)
+        return tlc_source(self.config.service, self.timestamps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

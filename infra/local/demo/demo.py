@@ -21,10 +21,11 @@ from infra.operate.streams import StreamReader, publish
 from infra.stack.package import build_for_host
 from infra.stack.template import TEMPLATE
 from lambda_function.aws.publisher import Publisher
-from training.data.load import load_rides
-from training.data.months import Month, Service, default_data_dir
+from training.data.load import tlc_months
+from training.data.months import Month, Service
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
+from training.data.tlc_file import Timestamps
 from training.errors import MonthUnavailableError
 from training.model.baseline import Baseline, fit_baseline
 from training.model.bundle import ExportedBundle, write_bundle
@@ -59,6 +60,7 @@ class DemoOptions:
         template: The stack's template.
         stall_s: Seconds without a new result after which the missing events count as lost.
         runtime: "in-process" runs the functions' source, "emulator" their built package in AWS's own runtime.
+        timestamps: What times with a time zone are in TLC's months, as for `load_rides`.
     """
 
     service: Service
@@ -70,6 +72,7 @@ class DemoOptions:
     template: Path = TEMPLATE
     stall_s: float = 30.0
     runtime: RuntimeName = "in-process"
+    timestamps: Timestamps | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +166,9 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
 
 def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:
     """Load training and validation rides; generate synthetic rides if TLC's are not available."""
-    folder = default_data_dir()
+    load = tlc_months(options.service, options.timestamps)
     try:
-        return (
-            load_rides(options.service, options.train_months, data_dir=folder),
-            load_rides(options.service, options.validate_months, data_dir=folder),
-            "tlc",
-        )
+        return load(options.train_months), load(options.validate_months), "tlc"
     except MonthUnavailableError as error:
         display.warn(f"{error}. This demo uses made-up rides instead: its errors say nothing about New York.")
         made_up = [

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from infra.local.simulate.options import SimulateOptions
-from training.data.load import load_rides
+from training.data.load import tlc_months
 from training.data.months import Month, default_cache_dir, default_data_dir, find_month
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, concat_rides
 from training.data.synthetic import synthetic_rides
@@ -51,7 +51,7 @@ def shifted(rides: Rides, months: Sequence[Month]) -> Rides:
 def _rides(options: SimulateOptions, data: Data, months: Sequence[Month]) -> Rides:
     if data == "synthetic":
         return concat_rides(synthetic_rides(month, options.rides_a_month, options.seed) for month in months)
-    loaded = (load_rides(options.service, [month], data_dir=default_data_dir()) for month in months)
+    loaded = (tlc_months(options.service, options.timestamps)([month]) for month in months)
     return concat_rides(_sampled(rides, options) for rides in loaded)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.data.months import Month, Service, met_months, parse_months
+from training.data.tlc_file import Timestamps
 from training.errors import UserError
 
 RIDES_A_MONTH = 6_000
@@ -21,6 +22,7 @@ class SimulateOptions:
         train_months: The months that the first model learns from, ascending.
         months: The months to simulate, ascending, without a gap, after the training months.
         rides_a_month: The most rides of a month.
+        timestamps: What times with a time zone are in TLC's months, as for `load_rides`.
         synthetic: Whether rides are made up even if TLC's months are on this machine.
         seed: Of the samples of rides, and of made-up rides.
         calibration: Whether outcomes correct the served model every day.
@@ -32,6 +34,7 @@ class SimulateOptions:
     train_months: tuple[Month, ...] = parse_months(DEFAULT_TRAIN)
     months: tuple[Month, ...] = parse_months(DEFAULT_MONTHS)
     rides_a_month: int = RIDES_A_MONTH
+    timestamps: Timestamps | None = None
     synthetic: bool = False
     seed: int = 1
     calibration: bool = True
