@@ -135,6 +135,9 @@ def serve_command(
     bundle: Annotated[Path | None, typer.Option(help="Serve this bundle folder, without a bucket.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 for any free one.")] = 8080,
     refresh_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two reads of the channel.")] = 5.0,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin of web pages that may read answers; repeatable; * for all.")
+    ] = None,
     log: Annotated[Path, typer.Option(help="File of the function's log.")] = BUILD / "serve.log",
     as_json: Json = False,
 ) -> None:
@@ -166,7 +169,7 @@ def serve_command(
     out = sys.stdout
     with log.open("a", encoding="utf-8") as log_file, redirect_stdout(log_file):
         handler = build_handler(settings, models.s3)
-        with ApiServer(handler, port, count) as server:
+        with ApiServer(handler, port, count, cors_origins=cors_origin or ()) as server:
             version = model_version(handler)
             missing = f"no model yet: `ridecast models release` stores one for channel {channel} of {models.name}"
             model = f"model {version}" if version else missing

@@ -76,6 +76,8 @@ class RequestTelemetry(Telemetry):
         metrics.flush_metrics()
 
 
+HEAD, OPTIONS = "HEAD", "OPTIONS"
+
 RETRY_AFTER_S = 5
 """The Retry-After while there is no model; each request tries to load one."""
 
@@ -91,7 +93,7 @@ class HttpHandler:
     """The function with its parts. `clock` returns seconds since the epoch. It handles one request at a time.
 
     Attributes:
-        routes: Path → method and the function that answers.
+        routes: Path → method and the function that answers. A path that takes GET takes HEAD too, and each OPTIONS.
     """
 
     models: ModelStore
@@ -111,7 +113,9 @@ class HttpHandler:
         }
         self._resolver = APIGatewayHttpResolver()
         for path, (method, answer) in self.routes.items():
-            self._resolver.route(re.escape(path), method)(self._answering(f"{method} {path}", answer))
+            answers = dict.fromkeys(allowed_methods(method), answer) | {OPTIONS: _methods_of(method)}
+            for one, answer_one in answers.items():
+                self._resolver.route(re.escape(path), one)(self._answering(f"{one} {path}", answer_one))
         self._resolver.not_found(self._no_such_route)
         self._resolver.exception_handler(RequestError)(self._refused)
         self._resolver.exception_handler(Exception)(self._failed)
@@ -120,7 +124,12 @@ class HttpHandler:
         """Answer one request: an event of API Gateway's payload format 2.0."""
         stopwatch = Stopwatch()
         self._report = RequestReport()
-        response = self._resolver.resolve(event, context) if _is_http_event(event) else self._refused_format(event)
+        if _is_http_event(event):
+            response = self._resolver.resolve({**event, "headers": _text_headers(event)}, context)
+        else:
+            response = self._refused_format(event)
+        if _method(event) == HEAD:
+            response["body"] = ""
         self._report.status = response["statusCode"]
         self._report.request_ms = stopwatch.ms()
         self.telemetry.report_request(self._report)
@@ -183,7 +192,8 @@ class HttpHandler:
             return self._refused(RequestError(HTTPStatus.NOT_FOUND, problem))
         method, _answer = self.routes[path]
         problem = f"{path} takes {method} only"
-        return self._refused(RequestError(HTTPStatus.METHOD_NOT_ALLOWED, problem, headers={"Allow": method}))
+        headers = _methods_of(method)().headers
+        return self._refused(RequestError(HTTPStatus.METHOD_NOT_ALLOWED, problem, headers=headers))
 
     def _refused(self, error: RequestError) -> Response[str]:
         self._report.n_rejects += bool(error.reason)
@@ -191,9 +201,7 @@ class HttpHandler:
 
     def _refused_format(self, event: Any) -> dict[str, Any]:
         """Refuse an event of another format, such as a REST API's; the resolver cannot read it."""
-        is_v1 = isinstance(event, dict) and "httpMethod" in event
-        arrived = "an event in payload format 1.0" if is_v1 else "an event that is no HTTP request"
-        problem = f"{arrived} has arrived: invoke this function by an HTTP API with payload format 2.0"
+        problem = f"{_source(event)} has arrived: invoke this function by an HTTP API with payload format 2.0"
         self._report.problem = problem
         answer = answer_error(RequestError(HTTPStatus.BAD_REQUEST, problem))
         return {
@@ -209,13 +217,45 @@ class HttpHandler:
         return _response(answer_error(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)))
 
 
+def allowed_methods(method: str) -> tuple[str, ...]:
+    """Return the methods that a route answers: HEAD as GET, without a body."""
+    return (method, HEAD) if method == "GET" else (method,)
+
+
+def _methods_of(method: str) -> Callable[[], Answer]:
+    """Return the function that answers OPTIONS. API Gateway adds the headers that other origins' pages need (CORS)."""
+    allow = ", ".join((*allowed_methods(method), OPTIONS))
+    return lambda: Answer(HTTPStatus.NO_CONTENT, b"", content_type="", headers={"Allow": allow})
+
+
 def _is_http_event(event: Any) -> bool:
     """Return whether an event is a request in API Gateway's payload format 2.0."""
-    if not isinstance(event, dict) or not isinstance(event.get("rawPath"), str):
-        return False
-    context = event.get("requestContext")
+    return isinstance(event, dict) and isinstance(event.get("rawPath"), str) and bool(_method(event))
+
+
+def _method(event: Any) -> str:
+    """Return the method of a request in payload format 2.0; "" if an event has none."""
+    context = event.get("requestContext") if isinstance(event, dict) else None
     http = context.get("http") if isinstance(context, dict) else None
-    return isinstance(http, dict) and isinstance(http.get("method"), str)
+    method = http.get("method") if isinstance(http, dict) else None
+    return method.upper() if isinstance(method, str) else ""
+
+
+def _source(event: Any) -> str:
+    """Name what sent an event that is not in payload format 2.0."""
+    if not isinstance(event, dict) or "httpMethod" not in event:
+        return "an event that is no HTTP request"
+    context = event.get("requestContext")
+    if isinstance(context, dict) and "elb" in context:
+        return "an Application Load Balancer's event"
+    return "a REST API's event, in payload format 1.0,"
+
+
+def _text_headers(event: dict[str, Any]) -> dict[str, str]:
+    """Return the headers by name in lower case. Test events have null in place of all of them, or of one."""
+    headers = event.get("headers")
+    found = headers.items() if isinstance(headers, dict) else ()
+    return {name.lower(): text for name, text in found if isinstance(text, str)}
 
 
 def _openapi() -> Answer:
@@ -225,7 +265,7 @@ def _openapi() -> Answer:
 
 
 def _check_content_type(event: dict[str, Any]) -> None:
-    content_type: str = (event.get("headers") or {}).get("content-type", "")
+    content_type: str = event["headers"].get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != APPLICATION_JSON:
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -240,7 +280,7 @@ def _body(event: dict[str, Any]) -> bytes:
 
 
 def _response(answer: Answer) -> Response[str]:
-    return Response(answer.status.value, answer.content_type, answer.body.decode(), dict(answer.headers))
+    return Response(answer.status.value, answer.content_type or None, answer.body.decode(), dict(answer.headers))
 
 
 def build_handler(settings: ServingSettings, s3: GetObject) -> HttpHandler:

@@ -7,15 +7,17 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lambda_function.api.rides import APPLICATION_JSON, MAX_BODY_BYTES, MAX_RIDES
-from lambda_function.api.wire import PROBLEM_JSON, Health, ModelFacts, Problem
-from lambda_function.core.events import MODEL_NAME, REJECT_REASONS, Prediction, RideEvent
+from lambda_function.api.wire import PROBLEM_JSON, Health, ModelFacts, Problem, encode_problem, problem_of
+from lambda_function.core.events import INVALID_FIELD, MODEL_NAME, NOT_JSON, REJECT_REASONS, Prediction, RideEvent
+from lambda_function.errors import RequestError
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """The API's version: an added field is a minor step; fields are never renamed or removed."""
 
 _RIDE_EXAMPLE = {
@@ -27,19 +29,37 @@ _RIDE_EXAMPLE = {
     },
     "ride_id": 256,
 }
+_OTHER_RIDE_EXAMPLE = {
+    "ride": {"PULocationID": 7, "DOLocationID": 138, "trip_distance": 5.1, "pickup_datetime": "2021-01-05T17:40:00"},
+    "ride_id": "b7",
+}
 _PREDICTION_EXAMPLE = {
     "model": MODEL_NAME,
     "version": "green-2021-01-3f2a9c1d0b7e",
     "prediction": {"ride_duration": 18.23, "ride_id": 256},
     "prediction_id": "http:2c26b46b68ffc68ff99b453c1d304134",
+    "interval": [13.9, 22.5],
 }
-_PROBLEM_EXAMPLE = {
-    "title": "Unprocessable Entity",
-    "status": 422,
-    "detail": "Expected `float` >= 0.0",
-    "reason": "invalid_field",
-    "path": "$.rides[1].ride.trip_distance",
+_OTHER_PREDICTION_EXAMPLE = {
+    "model": MODEL_NAME,
+    "version": "green-2021-01-3f2a9c1d0b7e",
+    "prediction": {"ride_duration": 21.07, "ride_id": "b7"},
+    "prediction_id": "http:fcde2b2edba56bf408601fb721fe9b5c",
+    "interval": [15.2, 27.8],
 }
+_MODEL_EXAMPLE = {
+    "model_version": "green-2021-01-3f2a9c1d0b7e",
+    "service": "green",
+    "train_months": ["2021-01"],
+    "validate_months": ["2021-02"],
+    "validate_metrics": {"rmse_minutes": 5.11},
+    "feature_names": ["trip_distance_miles", "minute_of_day"],
+    "duration_range_minutes": [1.0, 60.0],
+    "interval_level": 0.8,
+    "loaded_at": "2021-03-01T06:00:00+00:00",
+    "served_version": "green-2021-01-3f2a9c1d0b7e+2021-03-01T05",
+}
+_HEALTH_EXAMPLE = {"status": "ok", "model_version": "green-2021-01-3f2a9c1d0b7e"}
 
 _ZONE = {
     "description": "TLC's LocationID, as a number or as the same number in text.",
@@ -121,66 +141,163 @@ def _paths() -> dict[str, Any]:
                 "description": f"The body may have {MAX_BODY_BYTES:,} bytes.",
                 "requestBody": {"required": True, "content": _ride_content()},
                 "responses": {
-                    "200": _answer("Every ride is predicted.", {"$ref": "#/components/schemas/Prediction"}, "Results"),
-                    "207": _answer("Some rides of a list are, in their place problems for the others.", "Results"),
-                    **_refs("BadRequest", "TooLarge", "UnsupportedMediaType", "Unprocessable"),
-                    **_refs("Failed", "NoModel"),
+                    "200": _answer(
+                        "Every ride is predicted.",
+                        _any_of("Prediction", "Results"),
+                        ride=_PREDICTION_EXAMPLE,
+                        rides={"results": [_PREDICTION_EXAMPLE, _OTHER_PREDICTION_EXAMPLE]},
+                    ),
+                    "207": _answer(
+                        "Some rides of a list are, in their place problems for the others.",
+                        _any_of("Results"),
+                        rides={"results": [_PREDICTION_EXAMPLE, _problem(_BAD_RIDE)]},
+                    ),
+                    **_refs(*_PROBLEMS),
                 },
             }
         },
-        "/model": _get("model", "The model that answers", "ModelFacts"),
-        "/health": _get("health", "Whether there is a model to answer with, and a fresh one", "Health"),
-        "/openapi.json": {
-            "get": {
-                "operationId": "openapi",
-                "summary": "This document",
-                "responses": {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **_refs("Failed")},
-            }
-        },
+        "/model": _get("model", "The model that answers", _any_of("ModelFacts"), _MODEL_EXAMPLE),
+        "/health": _get(
+            "health", "Whether there is a model to answer with, and a fresh one", _any_of("Health"), _HEALTH_EXAMPLE
+        ),
+        "/openapi.json": _get("openapi", "This document, OpenAPI 3.1", {"type": "object"}, None, needs_model=False),
     }
 
 
-def _get(operation: str, summary: str, schema: str) -> dict[str, Any]:
-    responses = {"200": _answer(summary + ".", schema), **_refs("Failed", "NoModel")}
-    return {"get": {"operationId": operation, "summary": summary, "responses": responses}}
+def _get(operation: str, summary: str, schema: Any, example: Any, *, needs_model: bool = True) -> dict[str, Any]:
+    """Describe a path that takes GET, and HEAD: the same answer without a body."""
+    examples = {operation: example} if example else {}
+    refusals = _refs("NotFound", "MethodNotAllowed", "Failed", *(("NoModel",) if needs_model else ()))
+    without_body = {status: {"description": f"As for GET: {status}."} for status in ("200", *refusals)}
+    return {
+        "get": {
+            "operationId": operation,
+            "summary": summary,
+            "responses": {"200": _answer(summary + ".", schema, **examples), **refusals},
+        },
+        "head": {
+            "operationId": f"{operation}Head",
+            "summary": "Status and headers of GET, without a body",
+            "responses": without_body,
+        },
+    }
 
 
 def _ride_content() -> dict[str, Any]:
     examples = {
         "ride": {"summary": "A ride", "value": _RIDE_EXAMPLE},
-        "rides": {"summary": "Several", "value": {"rides": [_RIDE_EXAMPLE, {**_RIDE_EXAMPLE, "ride_id": "b7"}]}},
+        "rides": {"summary": "Several", "value": {"rides": [_RIDE_EXAMPLE, _OTHER_RIDE_EXAMPLE]}},
     }
-    schema = {"anyOf": [{"$ref": "#/components/schemas/RideEvent"}, {"$ref": "#/components/schemas/Rides"}]}
-    return {APPLICATION_JSON: {"schema": schema, "examples": examples}}
+    return {APPLICATION_JSON: {"schema": _any_of("RideEvent", "Rides"), "examples": examples}}
 
 
-def _answer(description: str, *schemas: str | dict[str, Any]) -> dict[str, Any]:
-    options = [one if isinstance(one, dict) else {"$ref": f"#/components/schemas/{one}"} for one in schemas]
-    schema = options[0] if len(options) == 1 else {"anyOf": options}
-    return {"description": description, "content": {APPLICATION_JSON: {"schema": schema}}}
+def _any_of(*names: str) -> dict[str, Any]:
+    options = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+    return options[0] if len(options) == 1 else {"anyOf": options}
 
 
+def _answer(description: str, schema: Any, **examples: Any) -> dict[str, Any]:
+    content = {"schema": schema} | _examples(examples)
+    return {"description": description, "content": {APPLICATION_JSON: content}}
+
+
+def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"examples": {name: {"value": value} for name, value in values.items()}} if values else {}
+
+
+class _Refusal(NamedTuple):
+    """A problem answer: when it comes, and an example as it is served."""
+
+    description: str
+    error: RequestError
+
+
+_BAD_RIDE = RequestError(
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    "Expected `float` >= 0.0",
+    reason=INVALID_FIELD,
+    path="$.rides[1].ride.trip_distance",
+)
 _PROBLEMS = {
-    "BadRequest": ("400", "The body is not JSON."),
-    "TooLarge": ("413", "The body is too large."),
-    "UnsupportedMediaType": ("415", "The body is not said to be JSON."),
-    "Unprocessable": ("422", "The body is no ride event and no list of them, or the one ride cannot be predicted."),
-    "Failed": ("500", "Something went wrong; the function's log says what."),
-    "NoModel": ("503", "There is no model yet."),
+    "BadRequest": _Refusal(
+        "The body is not JSON.",
+        RequestError(
+            HTTPStatus.BAD_REQUEST,
+            'the body is empty: send a ride event, or {"rides": [...]} for several',
+            reason=NOT_JSON,
+            path="$",
+        ),
+    ),
+    "NotFound": _Refusal(
+        "The path is another one, for example with a slash at its end.",
+        RequestError(
+            HTTPStatus.NOT_FOUND, "there is no such path: use one of /predictions, /model, /health, /openapi.json"
+        ),
+    ),
+    "MethodNotAllowed": _Refusal(
+        "The path does not take this method.",
+        RequestError(HTTPStatus.METHOD_NOT_ALLOWED, "/predictions takes POST only"),
+    ),
+    "LengthRequired": _Refusal(
+        "The body comes in chunks: `ridecast serve` does not read these, API Gateway does.",
+        RequestError(HTTPStatus.LENGTH_REQUIRED, "send the body in one piece, with a Content-Length"),
+    ),
+    "TooLarge": _Refusal(
+        "The body is too large.",
+        RequestError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body has {MAX_BODY_BYTES + 1:,} bytes; the limit is {MAX_BODY_BYTES:,}: send fewer rides at once",
+        ),
+    ),
+    "UnsupportedMediaType": _Refusal(
+        "The body is not said to be JSON.",
+        RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send JSON with the header content-type: {APPLICATION_JSON}"),
+    ),
+    "Unprocessable": _Refusal(
+        "The body is no ride event and no list of them, or the one ride cannot be predicted.",
+        RequestError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            'Expected `object`, got `array`: send a ride event, or {"rides": [...]} for several',
+            reason=INVALID_FIELD,
+            path="$",
+        ),
+    ),
+    "Failed": _Refusal(
+        "Something went wrong; the function's log says what.",
+        RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error: the function's log has the details"),
+    ),
+    "NoModel": _Refusal(
+        "There is no model yet.",
+        RequestError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "no model can be loaded: release one to the channel that this API follows, or try again later",
+        ),
+    ),
 }
+"""By name. The code writes each example's text; a test compares it with the answer to such a request."""
 
 
 def _refs(*names: str) -> dict[str, Any]:
-    return {_PROBLEMS[name][0]: {"$ref": f"#/components/responses/{name}"} for name in names}
+    return {str(_PROBLEMS[name].error.status.value): {"$ref": f"#/components/responses/{name}"} for name in names}
+
+
+def _problem(error: RequestError) -> Any:
+    return msgspec.json.decode(encode_problem(problem_of(error)))
 
 
 def _problems() -> dict[str, Any]:
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    schema = {"$ref": "#/components/schemas/Problem"}
     problems: dict[str, Any] = {
-        name: {"description": description, "content": content} for name, (_, description) in _PROBLEMS.items()
+        name: {
+            "description": refusal.description,
+            "content": {PROBLEM_JSON: {"schema": schema} | _examples({name: _problem(refusal.error)})},
+        }
+        for name, refusal in _PROBLEMS.items()
     }
     seconds = {"description": "Seconds until it is worth asking again.", "schema": {"type": "integer", "minimum": 1}}
     problems["NoModel"]["headers"] = {"Retry-After": seconds}
+    methods = {"description": "The methods that the path takes.", "schema": {"type": "string"}}
+    problems["MethodNotAllowed"]["headers"] = {"Allow": methods}
     return problems
 
 
@@ -218,7 +335,6 @@ def _schemas() -> dict[str, Any]:
             }
         },
         "required": ["results"],
-        "examples": [{"results": [_PREDICTION_EXAMPLE, _PROBLEM_EXAMPLE]}],
     }
     return dict(sorted(schemas.items()))
 

@@ -26,6 +26,7 @@ MAX_BODY_BYTES = 1024 * 1024
 
 MAX_RIDES = 1000
 
+_WANTED = 'send a ride event, or {"rides": [...]} for several'
 _SOURCE = "http"
 _ID_DIGITS = 32
 _JSON_WHITESPACE = b" \t\r\n"
@@ -86,6 +87,8 @@ def decode_request(body: bytes) -> RideRequest:
         problem = f"the body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,}: send fewer rides at once"
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
     body = body.removeprefix(BYTE_ORDER_MARK)
+    if not body.strip(_JSON_WHITESPACE):
+        raise as_request_error(RejectError(NOT_JSON, f"the body is empty: {_WANTED}"))
     decoded: _Body = _decoded(_decode_body, body, body, "$")
     if decoded.rides is msgspec.UNSET or decoded.ride is not msgspec.UNSET:
         return RideRequest([body.strip(_JSON_WHITESPACE)], is_list=False)
@@ -144,7 +147,9 @@ def _decoded(decode: Any, data: bytes, body: bytes, root: str) -> Any:
     try:
         return decode(data)
     except msgspec.ValidationError as error:
-        raise as_request_error(RejectError(INVALID_FIELD, str(error).partition(" - at")[0]), root) from error
+        problem = str(error).partition(" - at")[0]
+        hint = f": {_WANTED}" if decode is _decode_body else ""
+        raise as_request_error(RejectError(INVALID_FIELD, problem + hint), root) from error
     except RecursionError as error:
         raise as_request_error(RejectError(TOO_DEEP, "nested deeper than any ride event"), root) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -153,8 +158,10 @@ def _decoded(decode: Any, data: bytes, body: bytes, root: str) -> Any:
 
 def _why_not_json(body: bytes, error: Exception) -> RejectError:
     """Ask the ride event's own decoder, which names by path what Python's encoder writes and JSON does not have."""
+    found = RejectError(NOT_JSON, str(error))
     try:
         decode_ride_event(body)
-    except RejectError as found:
-        return found
-    return RejectError(NOT_JSON, str(error))
+    except RejectError as reject:
+        found = reject
+    is_several = "trailing characters" in found.detail
+    return RejectError(found.reason, f"{found.detail}: {_WANTED}") if is_several else found

@@ -16,6 +16,12 @@ from lambda_function.errors import RejectError, RequestError
 
 PROBLEM_JSON = "application/problem+json"
 
+_TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""The phrases of RFC 9110 where Python's versions differ."""
+
 _PATH_BEGINS, _PATH_ENDS = " - at `", "`"
 _MAX_CHARACTERS = 500  # a path can be as long as the caller's own field names
 _encode = msgspec.json.Encoder().encode
@@ -46,7 +52,8 @@ def problem_of(error: RequestError) -> Problem:
     >>> problem_of(RequestError(HTTPStatus.NOT_FOUND, "there is nothing here"))
     Problem(title='Not Found', status=404, detail='there is nothing here', reason='', path='')
     """
-    return Problem(error.status.phrase, error.status.value, _short(error.detail), error.reason, _short(error.path))
+    title = _TITLES.get(error.status, error.status.phrase)
+    return Problem(title, error.status.value, _short(error.detail), error.reason, _short(error.path))
 
 
 def as_request_error(error: RejectError | Reject, root: str = "$") -> RequestError:

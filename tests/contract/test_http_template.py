@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.runtime.cors import ALLOW_HEADERS, ALLOW_METHODS, EXPOSE_HEADERS, MAX_AGE_S
 from infra.stack.conditions import broken_rules
 from lambda_function.aws.settings import ServingSettings
 from tests.kits.template import SIGNING_KEY, properties, stack
@@ -57,6 +58,45 @@ def test_audience_is_one_word(audience: str, is_accepted: bool) -> None:
     declared = stack().template["Parameters"]["ApiJwtAudience"]
 
     assert bool(re.fullmatch(declared["AllowedPattern"], audience)) is is_accepted
+
+
+def test_other_origins_have_no_access_by_default() -> None:
+    assert "CorsConfiguration" not in properties("Api")
+    assert not [key for key in routes(stack().decided["Resources"]) if key.startswith("OPTIONS")]
+
+
+def test_listed_origins_have_the_access_that_they_have_on_this_machine() -> None:
+    given = {"ApiCorsOrigins": "https://a.example,https://b.example"}
+    configured = properties("Api", **given)["CorsConfiguration"]
+    preflight = routes(stack(**given).decided["Resources"])["OPTIONS /{proxy+}"]
+
+    assert configured == {
+        "AllowOrigins": {"Fn::Split": [",", {"Ref": "ApiCorsOrigins"}]},
+        "AllowMethods": [*ALLOW_METHODS],
+        "AllowHeaders": [*ALLOW_HEADERS],
+        "ExposeHeaders": [*EXPOSE_HEADERS],
+        "MaxAge": MAX_AGE_S,
+    }
+    assert preflight["AuthorizationType"] == "NONE"  # browsers send it without
+
+
+@pytest.mark.parametrize(
+    ("origins", "is_accepted"),
+    [
+        ("", True),
+        ("*", True),
+        ("https://a.example,http://localhost:3000", True),
+        ("https://a.example/", False),
+        ("https://a.example, https://b.example", False),
+        ("a.example", False),
+        ("https://*.example", False),
+        ("*,https://a.example", False),
+    ],
+)
+def test_origins_are_checked(origins: str, is_accepted: bool) -> None:
+    declared = stack().template["Parameters"]["ApiCorsOrigins"]
+
+    assert bool(re.fullmatch(declared["AllowedPattern"], origins)) is is_accepted
 
 
 def test_requests_are_throttled_and_logged() -> None:

@@ -426,9 +426,10 @@ def run_failed_records(data: bytes) -> None:
 
 
 INTERNALS = ("Traceback", "lambda_function", BUCKET, "Error:", 'File "')
-STATUSES = {200, 207, 400, 404, 405, 413, 415, 422}
+STATUSES = {200, 204, 207, 400, 404, 405, 413, 415, 422}
+NO_CONTENT = 204
 PATHS = ("/predictions",) * 8 + ("/model", "/health", "/openapi.json", "/", "//", "/predictions/", "/%00", "/../model")
-METHODS = ("POST",) * 8 + ("GET", "PUT", "DELETE", "OPTIONS", "TRACE")
+METHODS = ("POST",) * 8 + ("GET", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE")
 TYPES = ("application/json",) * 8 + ("application/json; charset=utf-8", "text/plain", "", "\x00", "a" * 1_000)
 BODIES = (
     ride_bytes(),
@@ -468,7 +469,8 @@ def run_request(event: dict[str, Any]) -> None:
     """Request: a documented status and a JSON body that shows no internals."""
     response = the_api().take(event)
     assert response.status in STATUSES, response
-    assert response.json is not None
+    is_empty = event["requestContext"]["http"]["method"] == "HEAD" or response.status == NO_CONTENT
+    assert not response.body if is_empty else response.json is not None
     if response.status >= 400:
         assert not any(word.encode() in response.body for word in INTERNALS), response
         assert len(response.body) < 8_000

@@ -204,19 +204,72 @@ def test_unknown_path_is_not_found(api: FakeApi, path: str) -> None:
     assert_is_problem(api.ask("GET", path), 404)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"])
+ALLOWED = dict.fromkeys(("/model", "/health", "/openapi.json"), "GET, HEAD, OPTIONS") | {
+    "/predictions": "POST, OPTIONS"
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
+
+
 @pytest.mark.parametrize(
-    ("path", "allowed"),
-    [("/predictions", "POST"), ("/model", "GET"), ("/health", "GET"), ("/openapi.json", "GET")],
+    ("path", "method"), [(path, one) for path, allowed in ALLOWED.items() for one in METHODS if one not in allowed]
 )
-def test_refusal_of_another_method_names_the_allowed_one(api: FakeApi, method: str, path: str, allowed: str) -> None:
+def test_refusal_of_another_method_names_the_allowed_ones(api: FakeApi, path: str, method: str) -> None:
     response = api.ask(method, path)
 
-    if method == allowed:
-        assert response.status != 405
-    else:
+    assert (response.status, response.headers["Allow"]) == (405, ALLOWED[path])
+    if method != "HEAD":
         assert_is_problem(response, 405)
-        assert response.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/model", "/health", "/openapi.json"])
+@pytest.mark.parametrize("bundle", [small_bundle(), None], ids=["model", "no model"])
+def test_head_has_the_status_and_headers_of_get_and_no_body(path: str, bundle: ExportedBundle | None) -> None:
+    api = FakeApi(bundle)
+    got, head = api.ask("GET", path), api.ask("HEAD", path)
+
+    assert (head.status, head.headers, head.body) == (got.status, got.headers, b"")
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+def test_options_says_which_methods_a_path_takes_without_a_model(path: str) -> None:
+    api = FakeApi(bundle=None)
+    response = api.ask("OPTIONS", path)
+
+    assert (response.status, response.headers["Allow"], response.body) == (204, ALLOWED[path], b"")
+    assert api.s3.calls == []
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"content-type": None}, "none", [], 5])
+def test_request_without_headers_is_answered(api: FakeApi, headers: Any) -> None:
+    for method, path, status in (("GET", "/model", 200), ("POST", "/predictions", 415), ("GET", "/nothing", 404)):
+        event = {**http_event(method, path, {}, b"", ARRIVAL_TIME_S), "headers": headers}
+        assert api.take(event).status == status
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        ({"version": "1.0", "httpMethod": "GET", "path": "/model", "headers": None}, "a REST API's event"),
+        ({"httpMethod": "POST", "requestContext": {"elb": {}}}, "an Application Load Balancer's event"),
+        ({"Records": []}, "no HTTP request"),
+        ({"rawPath": "/model", "requestContext": None}, "no HTTP request"),
+        (None, "no HTTP request"),
+    ],
+)
+def test_event_of_another_source_is_refused_by_name(api: FakeApi, event: Any, name: str) -> None:
+    response = api.take(event)
+
+    assert_is_problem(response, 400)
+    assert name in response.json["detail"]
+    assert "payload format 2.0" in response.json["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"[]", b"[" + ride_bytes() + b"]", ride_bytes() + b"\n" + ride_bytes()])
+def test_body_of_another_form_is_refused_with_the_right_one(api: FakeApi, body: bytes) -> None:
+    response = api.predict(body)
+
+    assert_is_problem(response, response.status, "$")
+    assert 'send a ride event, or {"rides": [...]} for several' in response.json["detail"]
 
 
 def test_document_is_served_as_it_is_generated(api: FakeApi) -> None:

@@ -116,6 +116,53 @@ def test_head_has_no_body(echoing: ApiServer) -> None:
     assert int(response.headers["Content-Length"]) > 0
 
 
+def test_answer_without_a_body_has_no_length() -> None:
+    for status, method in ((204, "OPTIONS"), (200, "HEAD")):
+        with ApiServer(lambda *_, status=status: {"statusCode": status, "headers": {}, "body": ""}) as server:
+            response, body = ask(server, method, "/")
+            assert (response.status, response.headers["Content-Length"], body) == (status, None, None)
+
+
+PAGE = {"Origin": "https://page.example"}
+PREFLIGHT = {**PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+
+
+def cors(response: HTTPResponse) -> dict[str, str]:
+    return {name: text for name, text in response.headers.items() if name.startswith("Access-Control-")}
+
+
+@pytest.mark.parametrize(
+    "origins", [["https://page.example"], ["https://other.example", "https://page.example"], ["*"]]
+)
+def test_page_of_a_listed_origin_may_ask_and_read(folder: Path, origins: list[str]) -> None:
+    bucket = bundle_bucket(folder)
+    settings = ServingSettings(bucket=bucket.name, model_channel="bundle", service_name="ridecast-serve-cors")
+    with ApiServer(build_handler(settings, bucket.s3), cors_origins=origins) as server:
+        preflight, _ = ask(server, "OPTIONS", "/predictions", headers=PREFLIGHT)
+        answer, _ = ask(server, "POST", "/predictions", ride_bytes(), {**JSON, **PAGE})
+        refusal, _ = ask(server, "POST", "/predictions", b"{", {**JSON, **PAGE})
+
+    origin = "*" if "*" in origins else PAGE["Origin"]
+    assert (preflight.status, answer.status, refusal.status) == (204, 200, 400)
+    assert {one.headers["Access-Control-Allow-Origin"] for one in (preflight, answer, refusal)} == {origin}
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"].split(",")
+    assert "content-type" in preflight.headers["Access-Control-Allow-Headers"].split(",")
+
+
+@pytest.mark.parametrize("origins", [[], ["https://page.example.evil"], ["http://page.example"]])
+def test_page_of_another_origin_may_read_nothing(origins: list[str]) -> None:
+    with ApiServer(echo, cors_origins=origins) as server:
+        for method, headers in (("OPTIONS", PREFLIGHT), ("GET", PAGE)):
+            response, _ = ask(server, method, "/", headers=headers)
+            assert not cors(response)
+
+
+def test_request_without_an_origin_gets_no_cors_headers() -> None:
+    with ApiServer(echo, cors_origins=["*"]) as server:
+        response, _ = ask(server, "GET", "/")
+        assert not cors(response)
+
+
 def test_one_connection_takes_many_requests(echoing: ApiServer) -> None:
     with closing(connect(echoing)) as connection:
         for number in range(3):

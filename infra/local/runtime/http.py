@@ -8,11 +8,12 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from infra.local.runtime.cors import cors_headers
 from infra.local.runtime.http_head import Head, read_head
 from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.rides import answer_error
@@ -87,6 +88,7 @@ class ApiServer:
         function: Answers the events.
         port: 0 for any free port.
         on_request: Called for each request.
+        cors_origins: Origins of web pages that may read the answers; ``*`` for all.
         idle_s: For so long a connection may send nothing.
 
     Raises:
@@ -94,7 +96,13 @@ class ApiServer:
     """
 
     def __init__(
-        self, function: Function, port: int = 0, on_request: OnRequest = lambda *_: None, idle_s: float = IDLE_S
+        self,
+        function: Function,
+        port: int = 0,
+        on_request: OnRequest = lambda *_: None,
+        *,
+        cors_origins: Collection[str] = (),
+        idle_s: float = IDLE_S,
     ) -> None:
         try:
             self._server = _Server((HOST, port), _RequestHandler)
@@ -104,6 +112,7 @@ class ApiServer:
                 "choose another port with --port, or 0 for a free one",
             ) from error
         self._server.function, self._server.on_request, self._server.idle_s = function, on_request, idle_s
+        self._server.cors_origins = cors_origins
 
     @property
     def url(self) -> str:
@@ -130,6 +139,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # an idle connection would delay the end
     function: Function
     on_request: OnRequest
+    cors_origins: Collection[str]
     idle_s: float
 
     def __init__(self, address: tuple[str, int], handler: "type[_RequestHandler]") -> None:
@@ -201,7 +211,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         response = self.server.invoke(event)
         took_ms = (time.perf_counter() - start_s) * 1000
         self.server.on_request(self.command, event["rawPath"], response["statusCode"], took_ms)
-        self._send(response["statusCode"], response["headers"], response_body(response))
+        cors = cors_headers(self.command, self._head.headers, self.server.cors_origins)
+        self._send(response["statusCode"], {**response["headers"], **cors}, response_body(response))
 
     def _body(self) -> bytes:
         host = self._head.headers.get("host", HOST)
@@ -230,7 +241,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if body or (self.command != "HEAD" and status != HTTPStatus.NO_CONTENT):  # of HEAD it would be GET's, not 0
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
