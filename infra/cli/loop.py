@@ -34,7 +34,7 @@ def start_command(
 ) -> None:
     """Start a run of the loop: retrain, gate, compare with the champion, promote, watch, roll back if it is worse.
 
-    With --stack, the stack's durable function runs it, with the stack's options. Without, this process does: it
+    With --stack, the stack's durable function runs it, with the stack's options. Else this process does: it
     collects labelled rides from the bucket and trains on them, then the run waits for the monitor's days. Call the
     command again to go on with that run: it keeps the channel and the --ask that it began with. Prints the run's id,
     and what it waits for.
@@ -44,7 +44,7 @@ def start_command(
     from infra.local.loop import new_run_id
 
     run_id = new_run_id(_now())
-    if aws.stack:
+    if aws.deployed:
         _check_stack_decides(aws, channel, is_manual=is_manual)
         _invoke(aws, run_id, reason)
         hint = f"follow it with `ridecast loop status {run_id} --stack {aws.stack}`"
@@ -186,7 +186,7 @@ def _send_answer(aws: BucketAws, callback_id: str, answer: dict[str, Any]) -> bo
     from training.errors import FOLDER_PREFIX, UserError
     from training.functions.callbacks import CallbackError, LambdaCallbacks
 
-    if (aws.bucket or "").startswith(FOLDER_PREFIX) and aws.stack is None:
+    if (aws.bucket or "").startswith(FOLDER_PREFIX) and aws.deployed is None:
         problem = f"the run did not begin in this folder: {JOURNALS} has no results of it"
         raise UserError(problem, "call the command in the folder in which the run was started")
     try:

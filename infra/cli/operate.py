@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.options import Aws, Json, expand_options
+from infra.cli.options import ROOT, Aws, Json, expand_options
 from infra.cli.output import counting, error_console, fold, printable, show_result, width, write_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def doctor_command(
     aws: Aws,
     template: Annotated[
         Path | None, typer.Option(help="Compare the stack with this template; skipped if the file does not exist.")
-    ] = Path("template.yaml"),
+    ] = ROOT / "template.yaml",
     minutes: Annotated[int, typer.Option(min=1, max=1440, help="Minutes of metrics to read, up to now.")] = 60,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +35,7 @@ def doctor_command(
 
     Exits with 1 if something is bad, with 3 if nothing is but a part was not looked at. Checks resources, permissions,
     model, function, release, shards, quotas, alarms and template diff. Prints one line per finding, worst first. The
-    stack is `ridecast` unless --stack names another.
+    stack is `ridecast` unless --stack names another. With --local, nothing is said of what only an account has.
 
     Example: ridecast doctor --stack ridecast-prod
     """
@@ -44,8 +44,8 @@ def doctor_command(
     from infra.operate.doctor.doctor import Doctor, check
 
     stack = aws.stack or _STACK
-    compared = template if template and template.exists() else None
-    findings = check(Doctor(cache(aws.client), stack, minutes, compared).gather())
+    compared = template if template and template.exists() and not aws.local else None
+    findings = check(Doctor(cache(aws.client), stack, minutes, compared, aws.local).gather())
     show_findings(stack, findings, as_json=as_json)
     severities = {finding.severity.value for finding in findings}
     if severities & {"bad", "unknown"}:

@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 
-from training.project import build_folder
+from training.project import build_folder, project_root
 
 if TYPE_CHECKING:
     from infra.operate.replayer import Replayer
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
     from training.registry.bucket import Bucket
     from training.registry.signing import Signer
 
+ROOT = project_root()
+"""The project's folder."""
+
 BUILD = build_folder()
 """The default folder of bundles and logs, whatever the current folder is."""
 
 LOCAL_BUCKET = f"file:{BUILD / 'bucket'}"
 """The default bucket of models: a folder, so no AWS is needed."""
+
+_ELSEWHERE = ("stack", "endpoint_url", "profile", "region")
+"""Options that name another AWS than --local does."""
+
+_GIVE_LOCAL = "give --local for the stack of `ridecast up`"
 
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -119,6 +127,35 @@ class Aws:
     ] = None
     profile: Annotated[str | None, typer.Option(help="AWS profile.")] = None
     region: Annotated[str | None, typer.Option(help="AWS region.")] = None
+    local: Annotated[
+        bool, typer.Option("--local", help="Use the stack that `ridecast up` runs on this machine, and no account.")
+    ] = False
+
+    def found(self) -> Self:
+        """Return these options with the place of the running local stack if they ask for it; else as they are.
+
+        Raises:
+            UserError: No local stack runs.
+        """
+        if not self.local:
+            return self
+        from infra.local.aws import REGION
+        from infra.local.up.state import FOLDER, find_running
+        from training.errors import UserError
+
+        for option in _ELSEWHERE:
+            if getattr(self, option) is not None:
+                problem = "cannot be used with --local, which names the stack of `ridecast up`"
+                raise typer.BadParameter(problem, param_hint=f"'--{option.replace('_', '-')}'")
+        running = find_running(BUILD / FOLDER)
+        if running is None:
+            raise UserError("no local stack runs", "start one with `ridecast up`")
+        return replace(self, stack=running.stack, endpoint_url=running.endpoint_url, region=REGION)
+
+    @property
+    def deployed(self) -> str | None:
+        """The stack in an account of AWS; None without one, and for the local stack."""
+        return None if self.local else self.stack
 
     def client(self, service: str, region: str | None = None, read_timeout_s: float = 60) -> Any:
         """Return a boto3 client with short timeouts and few retries, because a person waits.
@@ -129,14 +166,21 @@ class Aws:
             read_timeout_s: How long an answer may take.
         """
         from botocore.config import Config
+        from botocore.exceptions import NoRegionError
 
         from infra.operate.answers import retry_cut_off_answers
+        from training.errors import UserError
 
-        retries = Config(
-            connect_timeout=5, read_timeout=read_timeout_s, retries={"mode": "standard", "total_max_attempts": 3}
+        config = Config(
+            connect_timeout=5,
+            read_timeout=read_timeout_s,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            proxies={} if self.local else None,
         )
         try:
-            client = self._session.client(service, region, endpoint_url=self.endpoint_url, config=retries)
+            client = self._session.client(service, region, endpoint_url=self.endpoint_url, config=config)
+        except NoRegionError as error:
+            raise UserError("no AWS region is named", f"{_GIVE_LOCAL}, or give --region or --profile") from error
         except ValueError as error:  # botocore's error for a URL that is none
             problem = f"{error}: write it as http://127.0.0.1:5000"
             raise typer.BadParameter(problem, param_hint="'--endpoint-url'") from error
@@ -177,7 +221,7 @@ class Aws:
 
         function = function or self.output("FunctionAliasArn")
         if function is None:
-            raise UserError("no function is named", "give --stack, or --function NAME:ALIAS")
+            raise UserError("no function is named", "give --stack, --local, or --function NAME:ALIAS")
         return Replayer(self.client("lambda", read_timeout_s=LONGEST_TIMEOUT_S), function)
 
     def archiver(self, function: str | None) -> "Replayer":
@@ -190,7 +234,8 @@ class Aws:
 
         function = function or self.output("ArchiverName")
         if function is None:
-            raise UserError("no archive function is named for records that are for it", "give --stack, or --archiver")
+            hint = "give --stack, --local, or --archiver"
+            raise UserError("no archive function is named for records that are for it", hint)
         return self.replayer(function)
 
     def activation_delay_s(self, given: float | None) -> float:
@@ -215,9 +260,25 @@ class Aws:
 
     @cached_property
     def _session(self) -> Any:
+        """The session; a missing credential is an error here, and not of each request."""
+        from botocore.exceptions import PartialCredentialsError
+
+        from training.errors import UserError
+
+        if self.local:
+            from infra.local.aws import hermetic_session
+
+            return hermetic_session()
         import boto3
 
-        return boto3.Session(profile_name=self.profile, region_name=self.region)
+        session: Any = boto3.Session(profile_name=self.profile, region_name=self.region)
+        hint = f"{_GIVE_LOCAL}, or give --profile, or log in with `aws configure` or `aws sso login`"
+        try:
+            if session.get_credentials() is None:
+                raise UserError("there are no AWS credentials", hint)
+        except PartialCredentialsError as error:
+            raise UserError(f"the AWS credentials are not complete ({error})", hint) from error
+        return session
 
     @cached_property
     def _described(self) -> "DescribedStack | None":
@@ -246,7 +307,7 @@ class BucketAws(Aws):
         from training.errors import UserError
 
         if self.bucket is None and self.stack is None:
-            raise UserError("no bucket is named", "give --stack or --bucket")
+            raise UserError("no bucket is named", "give --stack, --local, or --bucket")
         return self.open_bucket()
 
     def open_bucket(self) -> "Bucket":
@@ -305,7 +366,8 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         for name, group in groups.items():
-            given[name] = group(**{field: given.pop(field) for field in fields[name]})
+            made = group(**{field: given.pop(field) for field in fields[name]})
+            given[name] = made.found() if isinstance(made, Aws) else made
         command(**given)
 
     typed: Any = run  # Typer reads both attributes, which mypy does not know

@@ -267,7 +267,7 @@ class _Records:
         if self.kind.is_batch:
             return []
         if self.queue is None:
-            return ["the rejects queue was not read: give --stack or --queue"]
+            return ["the rejects queue was not read: give --stack, --local or --queue"]
         moved = [f"moved from the rejects queue into the bucket: {self.queue.n_moved} objects"]
         waiting = [f"still in the rejects queue: {len(self.queue.waiting)} objects"]
         return [

@@ -54,7 +54,7 @@ class LocalAws:
     """
 
     def __init__(self, *, limits: bool = False) -> None:
-        self._session = _hermetic_session()
+        self._session = hermetic_session()
         self._options = ["--limits"] if limits else []
 
     def __enter__(self) -> Self:
@@ -100,9 +100,7 @@ class LocalAws:
             credentials: As `assume` returns them; None for credentials without restrictions while none are enforced.
         """
         config = _CLIENT_CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": n_attempts}))
-        return self._session.client(
-            service, endpoint_url=self.endpoint_url, config=config, **(credentials or _CREDENTIALS)
-        )
+        return self._session.client(service, endpoint_url=self.endpoint_url, config=config, **(credentials or {}))
 
     def assume(self, role_name: str) -> dict[str, str]:
         """Return credentials of a role of this account for `client`. Call it before `enforcing`."""
@@ -135,11 +133,13 @@ class LocalAws:
         return self._log.read().decode(errors="replace").strip()
 
 
-def _hermetic_session() -> Any:
-    """Return a session that reads no files and no profile of the user."""
+def hermetic_session() -> Any:
+    """Return a session with the local AWS's region and credentials, which reads no files and no profile of the user."""
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     core.set_config_variable("config_file", os.devnull)
     core.set_config_variable("credentials_file", os.devnull)
+    core.set_config_variable("region", REGION)
+    core.set_credentials(*_CREDENTIALS.values())
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_utc)
     return boto3.Session(botocore_session=core)
 

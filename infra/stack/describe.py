@@ -47,7 +47,11 @@ def describe_stack(cloudformation: Any, name: str) -> DescribedStack:
     try:
         return _describe(cloudformation, name)
     except (BotoCoreError, ClientError) as error:
-        hint = "try again" if _is_fault_of_aws(error) else "check name, region and profile, or deploy it first"
+        hint = (
+            "try again"
+            if _is_fault_of_aws(error)
+            else "check --stack, --region and --profile, or deploy it first; --local is the stack of `ridecast up`"
+        )
         raise UserError(f"cannot describe stack {name}: {error}", hint) from error
 
 

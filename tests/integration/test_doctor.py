@@ -297,7 +297,7 @@ def test_commands_send_a_request_again_whose_answer_was_cut_off(aws: LocalAws, m
 
 
 def test_missing_stack_is_an_error_of_one_sentence(stack: TemplateStack) -> None:
-    with pytest.raises(UserError, match=r"cannot describe stack nowhere: .* does not exist: check name, region"):
+    with pytest.raises(UserError, match=r"cannot describe stack nowhere: .* does not exist: check --stack, --region"):
         Doctor(stack.aws.client, "nowhere").gather()
 
 

@@ -141,7 +141,7 @@ def test_version_is_printed(cli: Cli) -> None:
         ("models release no/such/bundle --bucket b", "bundle bundle, manifest.json: is missing"),
         ("models release x --judge-only --force", "'--force'"),
         ("models sign stable", "no signing key is named: give --signing-key"),
-        ("records list", "no bucket is named: give --stack or --bucket"),
+        ("records list", "no bucket is named: give --stack, --local, or --bucket"),
         ("rides tail --endpoint-url nowhere", "Invalid endpoint: nowhere: write it as http://127.0.0.1:5000"),
         ("rides tail --profile no-such-profile", "no-such-profile"),
     ],

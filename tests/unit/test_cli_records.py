@@ -88,7 +88,7 @@ def test_rejects_in_the_queue_are_listed_and_moved_but_not_by_a_dry_run(cli: Rec
     sqs: Any = boto3.client("sqs")
     url = sqs.create_queue(QueueName="rejects")["QueueUrl"]
     queued = queue_rejects(sqs, url, reject_at(7))
-    assert "the rejects queue was not read: give --stack or --queue" in cli.run("list")
+    assert "the rejects queue was not read: give --stack, --local or --queue" in cli.run("list")
     assert cli("list")["queue"] is None
     dry = cli("redrive", "--dry-run", "--queue", url)
     assert (dry["to_redrive"], dry["queue"]) == (4, {"moved": 0, "waiting": 1, "problems": {}})
@@ -227,7 +227,7 @@ def test_redrive_counts_what_is_rejected_again_and_leaves_it_pending(cli: Record
         ("list --since 999999w", "'--since'"),
         ("list --since 1h --until 2h", "is not before --until"),
         ("redrive --since 9999-01-01", "9999-01-01T00:00:00Z is not before now"),
-        ("redrive", "no function is named: give --stack, or --function NAME:ALIAS"),
+        ("redrive", "no function is named: give --stack, --local, or --function NAME:ALIAS"),
     ],
 )
 def test_mistake_is_one_sentence(cli: Records, arguments: str, sentence: str) -> None:

@@ -1,6 +1,7 @@
 """The doctor's checks: what is a problem, how bad it is, and its remedy."""
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -596,3 +597,29 @@ def test_json_counts_every_severity(capsys: pytest.CaptureFixture[str]) -> None:
             {"check": "stack", "severity": "good", "what": "ridecast is UPDATE_COMPLETE", "remedy": "", "fault": ""}
         ],
     }
+
+
+def test_local_stack_is_not_blamed_for_what_only_an_account_has() -> None:
+    facts = stack_with(
+        is_local=True,
+        work=WorkFacts(),
+        n_subscribers=0,
+        template_diff=("A differs",),
+        parameters={**HEALTHY.parameters, "RolloutAlarms": "Ignored"},
+        streams=(replace(INPUT, n_records=0), OUTPUT),
+    )
+
+    assert problems(facts) == []
+    work = next(one for one in check(facts) if one.check == "work")
+    assert "the local AWS has no metrics of the function" in work.what
+
+
+@pytest.mark.parametrize("facts", [facts for facts, *_ in PROBLEMS])
+def test_fault_of_a_local_stack_is_found_with_a_remedy_that_works_there(facts: StackFacts) -> None:
+    in_account = only_problem(facts)
+    here = problems(replace(facts, is_local=True))
+
+    of_accounts = {"nobody-subscribed", "template-differs", "resources-drifted", "rollout-unwatched"}
+    assert [one.fault for one in here] == ([] if in_account.fault in of_accounts else [in_account.fault])
+    for one in here:
+        assert not re.search(r"--stack|--bucket|`aws |`sam ", one.remedy)

@@ -9,6 +9,7 @@ from typing import Any
 from infra.operate.doctor import alarms, function, loop, mapping, monitor, resources, stack, streams
 from infra.operate.doctor.facts import Finding, Severity, StackFacts
 from infra.operate.doctor.faults import found
+from infra.operate.doctor.local import for_local
 from infra.operate.doctor.reading import Reading
 
 
@@ -20,6 +21,7 @@ class Doctor:
     stack_name: str  # the stack
     window_minutes: int = 60  # how far back the metrics go
     template: Path | None = None  # the local template to compare with; None compares nothing
+    is_local: bool = False  # whether the stack is that of `ridecast up`
 
     def gather(self) -> StackFacts:
         """Read all facts once.
@@ -29,7 +31,7 @@ class Doctor:
                 template can't be read.
         """
         own = stack.describe_own_stack(self.client("cloudformation"), self.stack_name)
-        facts = StackFacts(own.name, own.status, self.window_minutes, own.parameters, own.resource_drift)
+        facts = StackFacts(own.name, own.status, self.window_minutes, self.is_local, own.parameters, own.resource_drift)
         if not own.outputs:
             return facts
         end = datetime.now(UTC)
@@ -52,6 +54,8 @@ def check(facts: StackFacts) -> tuple[Finding, ...]:
     """Check all facts; return the findings, the worst first, findings of one severity in the order of the checks."""
     findings = [finding for one in _CHECKS for finding in one(facts)]
     findings += function.check_waiting_time(facts.work, findings)
+    if facts.is_local:
+        findings = for_local(findings)
     return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
 
 

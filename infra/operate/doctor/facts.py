@@ -198,6 +198,7 @@ class StackFacts:
     name: str
     status: str  # CloudFormation's
     window_minutes: int  # how far back the metrics go
+    is_local: bool = False  # the stack of `ridecast up`, on an AWS without metrics
     parameters: Parameters = field(default_factory=dict)  # at the deployment
     resource_drift: str = ""  # of CloudFormation's last drift detection, as in "DRIFTED"; "" if there was none
     template_diff: tuple[str, ...] | None = None  # sentences; None if there is no local template to compare

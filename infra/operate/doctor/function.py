@@ -21,6 +21,7 @@ from infra.operate.doctor.facts import (
     good,
 )
 from infra.operate.doctor.faults import FAULTS, found
+from infra.operate.doctor.local import NO_METRICS
 from infra.operate.doctor.mapping import probe_mapping
 from infra.operate.doctor.metrics import MINUTE_S, by_minute
 from infra.operate.doctor.model import check_model
@@ -252,7 +253,7 @@ def check_refresh(facts: StackFacts) -> Iterator[Finding]:
         yield found("refresh-failed", f"{failed}, none {recently}")
     elif work.n_records:
         yield good("refresh", f"no refresh of the channel failed {window}")
-    else:
+    elif not facts.is_local:
         yield good("refresh", "no ride has arrived, so the function has not refreshed its channel")
 
 
@@ -268,7 +269,10 @@ def check_work(facts: StackFacts) -> Iterator[Finding]:
         *_without_pickup_time(work),
     ]
     figures = f"{work.n_records:,} records, {work.n_predictions:,} predictions, {work.n_rejects:,} rejects"
-    yield from problems or [good("work", f"{figures} in the last {facts.window_minutes} minutes")]
+    what = (
+        NO_METRICS if facts.is_local and not work.n_records else f"{figures} in the last {facts.window_minutes} minutes"
+    )
+    yield from problems or [good("work", what)]
 
 
 def _not_invoked(facts: StackFacts, work: WorkFacts) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def describe_own_stack(cloudformation: Any, name: str) -> DescribedStack:
     if missing and stack.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
         raise UserError(
             f"stack {name} is {stack.status} and has no output {missing[0]}, so it is not a ridecast stack",
-            "check name, region and profile",
+            "check --stack, --region and --profile",
         )
     return replace(stack, outputs={}) if missing else stack
 

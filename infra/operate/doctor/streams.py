@@ -112,7 +112,7 @@ def check_streams(facts: StackFacts) -> Iterator[Finding]:
     """Check that each stream has shards for its traffic, and keeps and encrypts records as in the template."""
     for stream in facts.streams:
         yield from _settings(stream, facts.mapping)
-        yield _traffic(stream)
+        yield _traffic(stream, is_measured=not facts.is_local)
 
 
 def _settings(stream: StreamFacts, mapping: MappingFacts | None) -> Iterator[Finding]:
@@ -129,7 +129,7 @@ def _settings(stream: StreamFacts, mapping: MappingFacts | None) -> Iterator[Fin
         yield found(f"{stream.role}-stream-not-encrypted", what, name=stream.name, key=stream.wanted_key)
 
 
-def _traffic(stream: StreamFacts) -> Finding:
+def _traffic(stream: StreamFacts, *, is_measured: bool) -> Finding:
     fault, shards = f"{stream.role}-stream", counted(stream.n_open_shards, "shard")
     if stream.n_throttled:
         what = f"{stream.name} refused {stream.n_throttled:,} records for lack of shards: it has {shards}"
@@ -142,7 +142,8 @@ def _traffic(stream: StreamFacts) -> Finding:
         stream.peak_records_per_s / (stream.n_open_shards * SHARD_RECORDS_PER_S),
         stream.peak_bytes_per_s / (stream.n_open_shards * SHARD_BYTES_PER_S),
     )
-    what = f"{stream.name} has {shards}, {share:.0%} full in its busiest minute"
+    busy = f", {share:.0%} full in its busiest minute" if share or is_measured else ""
+    what = f"{stream.name} has {shards}{busy}"
     if share > BUSY_SHARE:
         return found(f"{fault}-busy", what, shards=stream.n_open_shards * 2)
     return good(f"{stream.role} stream", what)
