@@ -63,9 +63,11 @@ def simulate_command(
     """
     from infra.local.simulate.options import SimulateOptions, check_months
     from training.data.months import parse_months
+    from training.room import RUN_BYTES, check_room
 
     train_months, months = parse_months(train), parse_months(f"{first}..{last}")
     check_months(train_months, months)
+    check_room(out, RUN_BYTES)
     options = SimulateOptions(
         service=service,
         train_months=train_months,
@@ -136,13 +138,15 @@ def write_result(result: "SimulationResult", folder: Path) -> tuple[Path, ...]:
 
     from infra.local.simulate.page import build_page
     from infra.local.simulate.timeline import draw_timeline
+    from training.room import writing
 
     timeline = draw_timeline(result)
     encoded = msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"
     files = {"timeline.svg": timeline, "timeline.html": build_page(result), "result.json": encoded}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, body in files.items():
-        (folder / name).write_bytes(body)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, body in files.items():
+            (folder / name).write_bytes(body)
     return tuple(folder / name for name in files)
 
 

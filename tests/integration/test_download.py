@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ JANUARY = Month(2021, 1)
 NAME = "green_tripdata_2021-01.parquet"
 CONTENT = month_bytes()
 LARGE_CONTENT = CONTENT[:4] + bytes(1 << 20) + CONTENT[4:]
+REFUSED = "127.0.0.1 refused the download"
+WAYS = "set TLC_DATA_DIR to a folder that contains it, or HTTPS_PROXY to a proxy that allows 127.0.0.1"
 PATIENCE_S = 60.0  # a loaded machine may take long to start a thread
 NO_MOUNT = 77
 REPOSITORY = Path(__file__).parents[2]
@@ -51,10 +54,11 @@ class FakeTlc:
     paths: list[str] = field(default_factory=list)
     sleeps_s: list[float] = field(default_factory=list)
     url: str = ""
+    today: date = date(2026, 11, 30)
 
     def fetch(self, cache_dir: Path) -> Path:
         """Fetch January from here, and record the waits instead of waiting."""
-        network = Network(sleep=self.sleeps_s.append, reach_timeout_s=PATIENCE_S)
+        network = Network(sleep=self.sleeps_s.append, today=lambda: self.today, reach_timeout_s=PATIENCE_S)
         return fetch_month("green", JANUARY, cache_dir, base_url=self.url, network=network)
 
 
@@ -141,9 +145,10 @@ def test_body_that_stays_short_leaves_only_the_older_file(tlc: FakeTlc, tmp_path
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (Answer(status=403), r"TLC has not published that month yet \(HTTP 403\): choose another month"),
-        (Answer(status=404), r"TLC has not published that month yet \(HTTP 404\): choose another month"),
-        (Answer(status=400), "TLC answered HTTP 400: try again later, or set TLC_DATA_DIR"),
+        (Answer(status=403), rf"{REFUSED} \(HTTP 403\), although TLC has published that month: {WAYS}"),
+        (Answer(status=404), rf"{REFUSED} \(HTTP 404\), although TLC has published that month: {WAYS}"),
+        (Answer(status=400), "127.0.0.1 answered HTTP 400: try again later, or set TLC_DATA_DIR"),
+        (Answer(status=407), "127.0.0.1 answered HTTP 407: try again later, or set TLC_DATA_DIR .* HTTPS_PROXY"),
         (Answer(body=b"<html>log in</html>"), "sent something that is not Parquet: try again later"),
         (Answer(body=b""), "sent something that is not Parquet: try again later"),
     ],
@@ -156,6 +161,47 @@ def test_permanent_fault_is_reported_without_another_try(
         tlc.fetch(tmp_path)
     assert len(tlc.paths) == 1
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("today", "sentence", "n_requests"),
+    [
+        (date(2021, 2, 20), "TLC has not published that month yet: it .* two months late: choose an earlier month", 0),
+        (date(2021, 4, 1), "refused the download .*TLC publishes a month about two months late, so that it may not", 1),
+        (date(2021, 7, 1), "refused the download .*although TLC has published that month: set TLC_DATA_DIR", 1),
+    ],
+)
+def test_refused_download_is_told_apart_from_a_month_that_is_not_published(
+    tlc: FakeTlc, tmp_path: Path, today: date, sentence: str, n_requests: int
+) -> None:
+    tlc.answers, tlc.today = [Answer(status=403)], today
+    with pytest.raises(MonthUnavailableError, match=sentence):
+        tlc.fetch(tmp_path)
+    assert len(tlc.paths) == n_requests
+
+
+def test_month_before_tlcs_first_is_not_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(MonthUnavailableError, match="because TLC has no green rides before 2013-08"):
+        fetch_month("green", Month(2013, 7), tmp_path)
+
+
+def test_proxy_that_refuses_is_named_without_its_password(
+    tlc: FakeTlc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    port = tlc.url.split(":")[2].split("/")[0]
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://ada:secret@127.0.0.1:{port}")
+    for scheme in ("http", "https"):  # the proxy answers the one itself, and refuses a tunnel for the other
+        network = Network(sleep=lambda _: None, today=lambda: tlc.today, reach_timeout_s=PATIENCE_S)
+        tlc.answers = [Answer(status=403)]
+        with pytest.raises(
+            MonthUnavailableError, match=rf"tlc\.invalid, asked through the proxy 127.0.0.1:{port},"
+        ) as one:
+            fetch_month("green", JANUARY, tmp_path, base_url=f"{scheme}://tlc.invalid", network=network)
+        assert "HTTPS_PROXY to a proxy that allows tlc.invalid" in str(one.value)
+        assert "secret" not in str(one.value)
 
 
 def test_interrupt_leaves_nothing_behind(tlc: FakeTlc, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import errno
 import http.client
 import os
 import queue
+import shutil
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -22,6 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from training.data.months import Month, Service, tlc_file_name
 from training.errors import MonthUnavailableError
+from training.room import NO_SPACE
 
 TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
 """The address of the TLC trip record data."""
@@ -35,14 +38,25 @@ RETRY_DELAYS_S = (1.0, 3.0)
 _STALL_TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 18
 _PARQUET_MAGIC = b"PAR1"
-_NOT_PUBLISHED = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}  # CloudFront answers 403 for a key that does not exist
+_NO_SUCH_FILE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}  # CloudFront answers 403 for a key that does not exist
+_FIRST_MONTHS: dict[Service, Month] = {"green": Month(2013, 8), "yellow": Month(2009, 1)}
+_SOONEST, _SURELY = timedelta(days=30), timedelta(days=120)
+"""After the end of a month: TLC publishes it about two months later, never within the first, surely within four."""
+
 _TRANSIENT = (ConnectionError, TimeoutError, http.client.HTTPException)
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # full, over quota, over the file system's or ulimit's size
 _TRY_LATER = "try again later, or set TLC_DATA_DIR to a folder that contains it"
 
 
 class _InterruptedError(MonthUnavailableError):
     """A failure that another try may solve."""
+
+
+class _NoSuchFileError(MonthUnavailableError):
+    """The answer that there is no such file, or that it is forbidden; `status` is HTTP's."""
+
+    def __init__(self, name: str, status: int) -> None:
+        self.status = status
+        super().__init__(name, f"the answer was HTTP {status}", _TRY_LATER)
 
 
 def resolve_host(host: str, port: int) -> list[tuple[str, int]]:
@@ -57,6 +71,7 @@ class Network:
 
     resolve: Callable[[str, int], Sequence[tuple[str, int]]] = resolve_host
     sleep: Callable[[float], None] = time.sleep
+    today: Callable[[], date] = lambda: datetime.now(UTC).date()
     reach_timeout_s: float = REACH_TIMEOUT_S
 
 
@@ -75,14 +90,51 @@ def fetch_month(
             no such file, or the file cannot be written.
     """
     name = tlc_file_name(service, month)
+    _check_published(service, month, network.today())
     url = f"{base_url}/{name}"
-    _check_reachable(name, _first_hop(url), network)
-    for delay_s in RETRY_DELAYS_S:
-        try:
-            return _download(url, cache_dir / name)
-        except _InterruptedError:
-            network.sleep(delay_s)
-    return _download(url, cache_dir / name)
+    _check_reachable(name, url, network)
+    try:
+        for delay_s in RETRY_DELAYS_S:
+            try:
+                return _download(url, cache_dir / name)
+            except _InterruptedError:
+                network.sleep(delay_s)
+        return _download(url, cache_dir / name)
+    except _NoSuchFileError as error:
+        raise _refusal(error, name, url, month, network.today()) from error
+
+
+def _check_published(service: Service, month: Month, today: date) -> None:
+    """Raise MonthUnavailableError if a month is one that TLC can't have published."""
+    name, first = tlc_file_name(service, month), _FIRST_MONTHS[service]
+    if month < first:
+        problem = f"TLC has no {service} rides before {first}"
+        raise MonthUnavailableError(name, problem, "choose a later month")
+    if today < month.last_date + _SOONEST:
+        problem = "TLC has not published that month yet: it publishes about two months late"
+        raise MonthUnavailableError(name, problem, "choose an earlier month")
+
+
+def _refusal(error: "_NoSuchFileError", name: str, url: str, month: Month, today: date) -> MonthUnavailableError:
+    """Return what a refusal means: an old month is published, so that something between here and TLC refuses it."""
+    refused = f"{_where(url)} refused the download (HTTP {error.status})"
+    if today > month.last_date + _SURELY:
+        return MonthUnavailableError(name, f"{refused}, although TLC has published that month", _ways(url))
+    problem = f"{refused}: TLC publishes a month about two months late, so that it may not be there yet"
+    return MonthUnavailableError(name, problem, f"choose an earlier month, or {_ways(url)}")
+
+
+def _where(url: str) -> str:
+    """Name the host of a URL, and the proxy if there is one, without its password."""
+    host = urlsplit(url).hostname or url
+    hop, port = _first_hop(url)
+    return host if hop == host else f"{host}, asked through the proxy {hop}:{port},"
+
+
+def _ways(url: str) -> str:
+    """Say how to get a file that cannot be downloaded."""
+    host = urlsplit(url).hostname or url
+    return f"set TLC_DATA_DIR to a folder that contains it, or HTTPS_PROXY to a proxy that allows {host}"
 
 
 def _first_hop(url: str) -> tuple[str, int]:
@@ -94,13 +146,14 @@ def _first_hop(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _check_reachable(name: str, address: tuple[str, int], network: Network) -> None:
+def _check_reachable(name: str, url: str, network: Network) -> None:
     """Raise MonthUnavailableError unless one connection succeeds in time.
 
     A resolver without a network can block for half a minute and takes no timeout, and addresses are tried one after the
     other. So both happen in a thread that is abandoned when its time is up.
     """
     outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    address = _first_hop(url)
 
     def probe() -> None:
         error: Exception | None = OSError("it has no address")
@@ -119,7 +172,8 @@ def _check_reachable(name: str, address: tuple[str, int], network: Network) -> N
     except queue.Empty:
         error = TimeoutError(f"no answer in {network.reach_timeout_s:g} s")
     if error is not None:
-        raise _offline(name, address[0], error) from error
+        is_proxy = address[0] != urlsplit(url).hostname
+        raise _offline(name, url, f"the proxy {address[0]}" if is_proxy else address[0], error) from error
 
 
 def _connection_error(address: tuple[str, int], timeout_s: float) -> OSError | None:
@@ -149,11 +203,12 @@ def _download(url: str, target: Path) -> Path:
 
 
 def _write_error(error: OSError, target: Path) -> MonthUnavailableError:
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         hint = "free some there, or set XDG_CACHE_HOME to a folder that has room"
         return MonthUnavailableError(target.name, f"there is no space left in {target.parent}", hint)
     problem = f"the file cannot be written into {target.parent} ({_reason(error)})"
-    return MonthUnavailableError(target.name, problem, _TRY_LATER)
+    hint = "set XDG_CACHE_HOME to a folder that can be written, or TLC_DATA_DIR to one that contains it"
+    return MonthUnavailableError(target.name, problem, hint)
 
 
 def _open(url: str, name: str) -> http.client.HTTPResponse:
@@ -161,34 +216,35 @@ def _open(url: str, name: str) -> http.client.HTTPResponse:
         response: http.client.HTTPResponse = build_opener().open(url, timeout=_STALL_TIMEOUT_S)
     except HTTPError as error:
         error.close()
-        raise _status_error(error.code, name) from error
+        raise _status_error(error.code, name, url) from error
     except (URLError, *_TRANSIENT) as error:
         reason = error.reason if isinstance(error, URLError) else error
         cause = reason if isinstance(reason, Exception) else error
         if isinstance(cause, _TRANSIENT):
             raise _InterruptedError(name, f"the connection broke ({_reason(cause)})", _TRY_LATER) from error
-        raise _offline(name, urlsplit(url).hostname or url, cause) from error
+        raise _offline(name, url, _where(url), cause) from error
     return response
 
 
-def _status_error(status: int, name: str) -> MonthUnavailableError:
-    if status in _NOT_PUBLISHED:
-        problem = f"TLC has not published that month yet (HTTP {status})"
-        return MonthUnavailableError(name, problem, "choose another month")
-    transient = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
-    kind = _InterruptedError if transient else MonthUnavailableError
-    return kind(name, f"TLC answered HTTP {status}", _TRY_LATER)
+def _status_error(status: int, name: str, url: str) -> MonthUnavailableError:
+    if status in _NO_SUCH_FILE:
+        return _NoSuchFileError(name, status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _InterruptedError(name, f"{_where(url)} answered HTTP {status}", _TRY_LATER)
+    return MonthUnavailableError(name, f"{_where(url)} answered HTTP {status}", f"try again later, or {_ways(url)}")
 
 
-def _offline(name: str, host: str, error: Exception) -> MonthUnavailableError:
-    hint = "set TLC_DATA_DIR to a folder that contains it, or connect to the internet"
-    return MonthUnavailableError(name, f"{host} cannot be reached ({_reason(error)})", hint)
+def _offline(name: str, url: str, who: str, error: Exception) -> MonthUnavailableError:
+    problem = f"{who} cannot be reached ({_reason(error)})"
+    return MonthUnavailableError(name, problem, f"{_ways(url)}, or connect to the internet")
 
 
 def _store(response: http.client.HTTPResponse, path: Path, name: str) -> None:
     """Write the body through to the disk and check that it is complete, and Parquet."""
     announced = response.headers.get("Content-Length")
     n_expected = int(announced) if announced else None
+    if n_expected is not None and shutil.disk_usage(path.parent).free < n_expected:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before a long download, not after most of it
     n_bytes, head, tail = 0, b"", b""
     with path.open("xb") as file, _progress_bar(name, n_expected) as advance:
         while chunk := response.read(_CHUNK_BYTES):
@@ -202,7 +258,7 @@ def _store(response: http.client.HTTPResponse, path: Path, name: str) -> None:
         raise _InterruptedError(name, f"only {n_bytes} of {n_expected} bytes arrived", _TRY_LATER)
     if (head, tail) != (_PARQUET_MAGIC, _PARQUET_MAGIC):
         problem = f"{urlsplit(response.url).hostname} sent something that is not Parquet"
-        raise MonthUnavailableError(name, problem, _TRY_LATER)
+        raise MonthUnavailableError(name, problem, f"try again later, or {_ways(response.url)}")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import msgspec
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, ModelBundle, check_files, load_bundle, sha256
 from lambda_function.errors import BundleError
 from training.model.results import EVALUATION, Evaluation, decode_evaluation
+from training.room import writing
 
 REFERENCE = "reference.json"
 """The file with which monitoring compares later days; training/monitoring/monitor/reference.py encodes it."""
@@ -48,11 +49,12 @@ class ExportedBundle:
 def write_bundle(bundle: ExportedBundle, folder: Path) -> Path:
     """Write a bundle into ``folder/<version>`` and return that; the manifest comes last and completes it."""
     target = folder / bundle.model_version
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (*bundle.model.manifest.files, MANIFEST):
-        part = target / f".{name}.part"
-        part.write_bytes(bundle.files[name])
-        part.replace(target / name)  # an interrupted run leaves no partial file under its name
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (*bundle.model.manifest.files, MANIFEST):
+            part = target / f".{name}.part"
+            part.write_bytes(bundle.files[name])
+            part.replace(target / name)  # an interrupted run leaves no partial file under its name
     return target
 
 

@@ -17,6 +17,7 @@ from training.registry.versions import (
     resolve_version,
     stored_versions,
 )
+from training.room import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,9 @@ def write_artifacts(folder: Path, artifacts: dict[str, bytes]) -> None:
     """Write artifacts beside a bundle in its folder."""
     for name, data in artifacts.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
 
 def put_artifacts(bucket: Bucket, model_version: str, artifacts: dict[str, bytes]) -> None:

@@ -10,6 +10,7 @@ from training.data.months import Month, Service, default_data_dir, local_months
 from training.data.tlc_file import Timestamps
 from training.evaluation.backtest import BacktestResult, backtest
 from training.report.plots_model import ageing
+from training.room import check_room, writing
 from training.workflows.config import build_config
 
 
@@ -29,6 +30,7 @@ def run_backtest(
     Raises:
         UserError: No month follows the first training window, or a parameter is not valid.
     """
+    check_room(folder)
     first, last = span
     months = [
         month
@@ -38,8 +40,9 @@ def run_backtest(
     chosen = build_config(None, {}, parameters).parameters
     load = tlc_months(service, timestamps)
     result = backtest(service, months, load, train_window=train_window, parameters=chosen, on_step=on_step)
-    folder.mkdir(parents=True, exist_ok=True)
     figures, plot = folder / f"{service}.json", folder / f"{service}.svg"
-    figures.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    plot.write_bytes(ageing(result.rows))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        figures.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        plot.write_bytes(ageing(result.rows))
     return result, figures, plot

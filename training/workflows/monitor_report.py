@@ -38,6 +38,7 @@ from training.report.monitor_facts import (
     SliceRow,
 )
 from training.report.monitor_page import build_monitor_page
+from training.room import check_room, writing
 from training.workflows.progress import Progress
 
 MAX_SHOWN_DAYS = 366
@@ -60,11 +61,13 @@ def run_monitor_report(bucket: Bucket, status: MonitorStatus, output: Path, prog
     Raises:
         BucketError: S3 fails, or an object is damaged.
     """
+    check_room(output.parent)
     progress.step("reading the days")
     facts = gather_monitor_facts(bucket, status, progress.progress)
     progress.step("drawing the page")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(build_monitor_page(facts))
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(build_monitor_page(facts))
 
 
 def gather_monitor_facts(

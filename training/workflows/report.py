@@ -22,6 +22,7 @@ from training.registry.versions import REPORT, read_stored
 from training.report.facts import gather_facts, read_outlines
 from training.report.page import build_report
 from training.report.plots import draw_plots
+from training.room import check_room, writing
 from training.workflows.progress import Progress
 from training.workflows.ride_source import RideSource, source_of
 
@@ -44,6 +45,7 @@ def run_report(
         UserError: There is no such version, or its months are not available.
         BundleError: A file of the bundle is missing or wrong.
     """
+    check_room(sources.folder if output is None else output.parent)
     version = sources.resolve(name)
     bundle, artifacts, is_stored = sources.read(version)
     source = source_of(bundle.model.manifest, labelled or sources.bucket, timestamps)
@@ -60,8 +62,9 @@ def run_report(
     if output is None:
         write_artifacts(sources.folder / version, drawn)
         return version, sources.folder / version / REPORT
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(drawn[REPORT])
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(drawn[REPORT])
     return version, output
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.data.contract import Finding, check_contract
 from training.data.tlc_file import Timestamps
-from training.errors import TrackingError
+from training.errors import FOLDER_PREFIX, TrackingError
 from training.evaluation.gate import GateReport, encode_gate_report
 from training.evaluation.metrics import evaluate
 from training.model.bundle import write_bundle
@@ -15,6 +15,7 @@ from training.registry.bucket import Bucket
 from training.registry.channels import Moved
 from training.registry.sources import put_artifacts, write_artifacts
 from training.registry.versions import verdict_name
+from training.room import check_room
 from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
 from training.tracking.mirror import follow_channels, register
 from training.tracking.mlflow_store import open_store
@@ -71,6 +72,7 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
         UserError: The data or the parameters cannot be used, or the channel cannot be moved.
         BundleError: The exported model predicts something else than the fitted one.
     """
+    _check_room(options)
     config, source, target = options.config, options.ride_source(), options.target
     if target:
         source.check_gate_months(config.test_months)
@@ -116,6 +118,14 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
     return RunOutcome(
         run=run, path=path, findings=findings, artifacts=artifacts, test=test, verdict=verdict, moved=moved
     )
+
+
+def _check_room(options: RunOptions) -> None:
+    """Raise UserError if the bundle, or the bucket of the channel, cannot be written."""
+    check_room(options.folder)
+    bucket = options.target.bucket.name if options.target else ""
+    if bucket.startswith(FOLDER_PREFIX):
+        check_room(Path(bucket.removeprefix(FOLDER_PREFIX)).expanduser())
 
 
 def log_run(options: RunOptions, outcome: RunOutcome, progress: Progress) -> str | None:

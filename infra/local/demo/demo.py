@@ -36,6 +36,7 @@ from training.monitoring.monitor.status import MonitorStatus
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.room import RUN_BYTES, check_room
 from training.workflows.pipeline import find_bundle, train
 
 LOG_NAME = "function.log"
@@ -120,6 +121,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
     Raises:
         UserError: The local AWS, the template, a function or the data cannot be used.
     """
+    check_room(options.folder, RUN_BYTES)
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.runtime == "emulator":  # first, because this machine may not be able to build it
         display.step("building the functions' package")
