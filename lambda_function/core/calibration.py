@@ -8,11 +8,9 @@ The factor depends on the ride's cell (band of hours, weekend, area) and on the 
 prediction. One table holds all factors.
 """
 
-import csv
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Self
 
 import msgspec
@@ -20,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lambda_function.core.events import DURATION_DECIMALS
-from lambda_function.core.features import FEATURE_NAMES, LAST_ZONE, MINUTES_PER_DAY, RideColumns
+from lambda_function.core.features import (
+    CENTRE_BOROUGH,
+    FEATURE_NAMES,
+    LAST_ZONE,
+    MINUTES_PER_DAY,
+    RideColumns,
+    read_zones,
+)
 from lambda_function.core.intervals import STEPS_PER_MINUTE
 from lambda_function.core.versions import Version
 from lambda_function.errors import CalibrationError
@@ -50,7 +55,6 @@ _HOURS_OF_BAND = np.repeat(np.arange(_N_BANDS), (6, 4, 10, 4))
 
 _N_DAYS, _FIRST_DAY_OF_WEEKEND = 9, 5
 _MINUTE, _DAY = FEATURE_NAMES.index("minute_of_day"), FEATURE_NAMES.index("day_of_week")
-_AIRPORTS = (1, 132, 138)
 _IN_MANHATTAN, _AT_AIRPORT, _ELSEWHERE = range(_N_AREAS)
 _WEEKEND, _LOG, _FIRST_BAND, _FIRST_AREA = 5, 6, 1, 7
 _MIN_MINUTES, _MAX_MINUTES, _USUAL_MINUTES = 1, 60, 12
@@ -176,11 +180,10 @@ def problem_of_calibration(calibration: Calibration) -> str | None:
 
 def _load_areas() -> NDArray[np.uint8]:
     """Return the area by LocationIDs of pickup and dropoff."""
-    manhattan = np.zeros(LAST_ZONE + 1, np.bool_)
-    with Path(__file__).with_name("zones.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            manhattan[int(row["location_id"])] = row["borough"] == "Manhattan"
-    airport = np.isin(np.arange(LAST_ZONE + 1), _AIRPORTS)
+    manhattan, airport = np.zeros((2, LAST_ZONE + 1), np.bool_)
+    for zone, row in read_zones().items():
+        manhattan[zone] = row["borough"] == CENTRE_BOROUGH
+        airport[zone] = bool(row["airport"])
     areas = np.full((LAST_ZONE + 1, LAST_ZONE + 1), _ELSEWHERE, np.uint8)
     areas[airport, :] = areas[:, airport] = _AT_AIRPORT
     areas[np.ix_(manhattan, manhattan)] = _IN_MANHATTAN

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lambda_function.core.diagnosis import RIDE_EVENT, Expected, foreign_value, form_seen
 from lambda_function.core.documents import BYTE_ORDER_MARK
 from lambda_function.core.features import FIRST_ZONE, LAST_ZONE, RideColumns
-from lambda_function.core.spelling import respell, whole_in_text
+from lambda_function.core.spelling import respeller, whole_in_text
 from lambda_function.errors import RejectError
 
 DURATION_DECIMALS = 2
@@ -41,6 +41,10 @@ class Ride(msgspec.Struct, frozen=True, gc=False):
     dropoff_zone: Annotated[int, msgspec.Meta(ge=FIRST_ZONE, le=LAST_ZONE)] | str = msgspec.field(name="DOLocationID")
     trip_distance: Annotated[float, msgspec.Meta(ge=0)]
     pickup_datetime: str | None = None
+
+
+WIRE_NAMES = dict(zip(Ride.__struct_fields__, Ride.__struct_encode_fields__, strict=True))
+"""The name in JSON of each field of a ride."""
 
 
 class RideEvent(msgspec.Struct, frozen=True, gc=False):
@@ -118,6 +122,10 @@ class Reject(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder of JSON raises."""
 
+_ZONES = ("pickup_zone", "dropoff_zone")
+_respell = respeller(
+    WIRE_NAMES.values(), whole={WIRE_NAMES[name] for name in _ZONES}, numbers={WIRE_NAMES["trip_distance"]}
+)
 _decode_event = msgspec.json.Decoder(RideEvent).decode
 _decode_tlc_event = msgspec.json.Decoder(_TlcEvent).decode
 _encode = msgspec.json.Encoder().encode
@@ -218,6 +226,17 @@ def ride_columns(rides: Sequence[Ride], pickup_minutes: NDArray[np.int64]) -> Ri
     )
 
 
+def ride_of(columns: RideColumns, row: int) -> Ride:
+    """Return one of the rides of `ride_columns`, its pickup time to the minute."""
+    pickup = columns.pickup_minute[row].astype("datetime64[m]").astype("datetime64[s]")
+    return Ride(
+        pickup_zone=int(columns.pickup_zone[row]),
+        dropoff_zone=int(columns.dropoff_zone[row]),
+        trip_distance=float(columns.trip_distance_miles[row]),
+        pickup_datetime=str(pickup),
+    )
+
+
 def _decode_unusual(data: bytes, error: Exception) -> RideEvent:
     """Decode an event with a byte order mark, or with its numbers in another spelling.
 
@@ -229,7 +248,7 @@ def _decode_unusual(data: bytes, error: Exception) -> RideEvent:
         return decode_ride_event(document)
     if isinstance(error, msgspec.ValidationError):
         try:
-            return _decode_event(respell(data))
+            return _decode_event(_respell(data))
         except UNDECODABLE as remaining:
             raise refusal(data, remaining) from remaining
     raise refusal(data, error) from error
@@ -254,12 +273,12 @@ def refusal(data: bytes, error: Exception, expected: Expected = RIDE_EVENT) -> R
 def _with_checked_zones(event: RideEvent) -> RideEvent:
     """Return an event whose zones in text are digits of zones."""
     ride = event.ride
-    for name, field in (("pickup_zone", "PULocationID"), ("dropoff_zone", "DOLocationID")):
+    for name in _ZONES:
         zone = getattr(ride, name)
         if type(zone) is str and zone not in _ZONES_IN_DIGITS:
             whole = whole_in_text(zone)
             if whole not in _ZONES_IN_DIGITS:
-                problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{field}`"
+                problem = f"Expected a zone from {FIRST_ZONE} to {LAST_ZONE} - at `$.ride.{WIRE_NAMES[name]}`"
                 raise RejectError(INVALID_FIELD, problem)
             ride = msgspec.structs.replace(ride, **{name: whole})
     return event if ride is event.ride else msgspec.structs.replace(event, ride=ride)

@@ -38,6 +38,11 @@ FEATURE_NAMES = (
 FIRST_ZONE, LAST_ZONE = 1, 265
 """TLC's LocationIDs. 264 (unknown) and 265 (outside the city) have no coordinates."""
 
+UNKNOWN_ZONE = 264
+
+CENTRE_BOROUGH = "Manhattan"
+"""The borough of zones.csv whose streets are the slowest; live calibration treats rides within it apart."""
+
 MAX_TRIP_DISTANCE_MILES = 60.0
 """The city is 35 miles across: a longer distance means a broken meter and counts as missing, like 0."""
 
@@ -67,11 +72,16 @@ class RideColumns:
         return len(self.pickup_zone)
 
 
+def read_zones() -> dict[int, dict[str, str]]:
+    """Return the rows of zones.csv by LocationID: longitude, latitude, borough, and the airport's name if it is one."""
+    with Path(__file__).with_name("zones.csv").open(newline="") as file:
+        return {int(row["location_id"]): row for row in csv.DictReader(file)}
+
+
 def _load_zone_places() -> NDArray[np.float64]:
     places = np.full((LAST_ZONE + 1, 2), np.nan)
-    with Path(__file__).with_name("zones.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            places[int(row["location_id"])] = float(row["longitude"]), float(row["latitude"])
+    for zone, row in read_zones().items():
+        places[zone] = float(row["longitude"]), float(row["latitude"])
     return places
 
 

@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.core.events import INVALID_FIELD
+from lambda_function.core.events import INVALID_FIELD, WIRE_NAMES
 from lambda_function.core.features import MINUTES_PER_DAY
 from lambda_function.errors import RejectError
 
 NEW_YORK = ZoneInfo("America/New_York")
+_AT_PICKUP = f" - at `$.ride.{WIRE_NAMES['pickup_datetime']}`"
 _EPOCH_MINUTE = datetime(1970, 1, 1).toordinal() * MINUTES_PER_DAY  # noqa: DTZ001 - a wall-clock date
 
 _LONGEST_DATE = 10  # 2021-01-05
@@ -50,15 +51,15 @@ def pickup_second(pickup_datetime: str | None, arrival_time_s: float) -> int:
     if pickup_datetime is None:
         return int(arrival_time_s) + _new_york_offset_minutes(arrival_time_s // 3600 * 3600) * 60
     if is_date(pickup_datetime):
-        raise RejectError(INVALID_FIELD, "Expected a time after the date - at `$.ride.pickup_datetime`")
+        raise RejectError(INVALID_FIELD, f"Expected a time after the date{_AT_PICKUP}")
     try:
         pickup = datetime.fromisoformat(pickup_datetime)
         if pickup.tzinfo is not None:
             pickup = pickup.astimezone(NEW_YORK)
     except ValueError as error:
-        raise RejectError(INVALID_FIELD, "Expected ISO 8601 - at `$.ride.pickup_datetime`") from error
+        raise RejectError(INVALID_FIELD, f"Expected ISO 8601{_AT_PICKUP}") from error
     except OverflowError as error:
-        raise RejectError(INVALID_FIELD, "Date out of range - at `$.ride.pickup_datetime`") from error
+        raise RejectError(INVALID_FIELD, f"Date out of range{_AT_PICKUP}") from error
     minute = pickup.toordinal() * MINUTES_PER_DAY + pickup.hour * 60 + pickup.minute - _EPOCH_MINUTE
     return minute * 60 + pickup.second
 

@@ -4,6 +4,8 @@ Producers that keep rides in data frames or warehouses write zones and ids as fl
 """
 
 import re
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import msgspec
 
@@ -13,20 +15,6 @@ _NUMBER_IN_TEXT = re.compile(rb'"((?:0|[1-9][0-9]{0,99})(?:\.[0-9]+)?(?:[eE][+-]
 _WHOLE_IN_TEXT = re.compile(r"([0-9]+)\.0+", re.ASCII)
 
 _Value = msgspec.Raw | msgspec.UnsetType
-
-
-class _Ride(msgspec.Struct):
-    """The fields of a ride, each as it is written."""
-
-    PULocationID: _Value = msgspec.UNSET
-    DOLocationID: _Value = msgspec.UNSET
-    trip_distance: _Value = msgspec.UNSET
-    pickup_datetime: _Value = msgspec.UNSET
-
-
-class _Event(msgspec.Struct):
-    ride: _Ride | msgspec.UnsetType = msgspec.UNSET
-    ride_id: _Value = msgspec.UNSET
 
 
 class _Outcome(msgspec.Struct):
@@ -42,28 +30,44 @@ class _OutcomeMessage(msgspec.Struct):
     ride_id: _Value = msgspec.UNSET
 
 
-_decode = msgspec.json.Decoder(_Event).decode
 _decode_outcome = msgspec.json.Decoder(_OutcomeMessage).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def respell(data: bytes) -> bytes:
-    """Return a ride event with its numbers spelt as its decoder takes them; other values stay as they are.
+def respeller(fields: Iterable[str], whole: Collection[str], numbers: Collection[str]) -> Callable[[bytes], bytes]:
+    """Return a function that spells the numbers of a ride event as its decoder takes them.
 
-    Raises:
-        msgspec.DecodeError: The data are not JSON; as a ValidationError, not an object with an object `ride`.
-        RecursionError: The data are nested too deeply.
+    Other values stay as they are. The function raises msgspec.DecodeError if data are not JSON, as a ValidationError if
+    they are not an object with an object `ride`, and RecursionError if they are nested too deeply.
 
-    >>> respell(b'{"ride": {"PULocationID": 130.0, "trip_distance": "3.66"}, "ride_id": 256.5, "tip": 1}')
-    b'{"ride":{"PULocationID":130,"trip_distance":3.66},"ride_id":256.5}'
+    Args:
+        fields: The names of a ride's fields in JSON. Others are left out.
+        whole: Those that are whole numbers.
+        numbers: Those that are numbers, and may be text.
+
+    >>> respell = respeller(["zone", "distance"], whole=["zone"], numbers=["distance"])
+    >>> respell(b'{"ride": {"zone": 130.0, "distance": "3.66"}, "ride_id": 256.5, "tip": 1}')
+    b'{"ride":{"zone":130,"distance":3.66},"ride_id":256.5}'
     """
-    event = _decode(data)
-    event.ride_id = _whole(event.ride_id)
-    ride = event.ride
-    if isinstance(ride, _Ride):
-        ride.PULocationID, ride.DOLocationID = _whole(ride.PULocationID), _whole(ride.DOLocationID)
-        ride.trip_distance = _number(ride.trip_distance)
-    return _encode(event)
+    optional = [(name, _Value, msgspec.UNSET) for name in fields]
+    ride_type = msgspec.defstruct("Ride", optional)
+    event_type = msgspec.defstruct(
+        "Event",
+        [("ride", ride_type | msgspec.UnsetType, msgspec.UNSET), ("ride_id", _Value, msgspec.UNSET)],
+    )
+    decode = msgspec.json.Decoder(event_type).decode
+
+    def respell(data: bytes) -> bytes:
+        event: Any = decode(data)
+        event.ride_id = _whole(event.ride_id)
+        if event.ride is not msgspec.UNSET:
+            for name in whole:
+                setattr(event.ride, name, _whole(getattr(event.ride, name)))
+            for name in numbers:
+                setattr(event.ride, name, _number(getattr(event.ride, name)))
+        return _encode(event)
+
+    return respell
 
 
 def respell_outcome(data: bytes) -> bytes:

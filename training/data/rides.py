@@ -73,7 +73,7 @@ class Rides:
         return Rides(columns, self.pickup_time[rows], self.duration_minutes[rows], self.sources)
 
     def arrays(self) -> list[NDArray[Any]]:
-        """Return the four columns, pickup_time and duration_minutes."""
+        """Return the columns of RideColumns, pickup_time and duration_minutes."""
         return [*_column_arrays(self.columns), self.pickup_time, self.duration_minutes]
 
 
@@ -87,7 +87,7 @@ def take_columns(columns: RideColumns, rows: slice | NDArray[np.bool_] | NDArray
 
 
 def _column_arrays(columns: RideColumns) -> list[NDArray[Any]]:
-    return [columns.pickup_zone, columns.dropoff_zone, columns.trip_distance_miles, columns.pickup_minute]
+    return [getattr(columns, name) for name in RideColumns.__slots__]
 
 
 def compact_columns(

@@ -4,19 +4,17 @@ A slicing numbers each ride instead of masking each slice, so sums by slice take
 are.
 """
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lambda_function.core.features import LAST_ZONE, MAX_TRIP_DISTANCE_MILES, MINUTES_PER_DAY, RideColumns
+from lambda_function.core.features import LAST_ZONE, MAX_TRIP_DISTANCE_MILES, MINUTES_PER_DAY, RideColumns, read_zones
 from training.data.rides import Rides
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-AIRPORTS = {"JFK": 132, "LaGuardia": 138, "Newark": 1}
+AIRPORTS = dict(sorted((row["airport"], zone) for zone, row in read_zones().items() if row["airport"]))
 """The zone of each airport."""
 
 BAND_EDGES_MILES = (1.0, 2.0, 5.0, 10.0, 20.0)
@@ -49,8 +47,7 @@ ALL = Slicing("all", ("all",), lambda rides: np.zeros(len(rides), np.intp))
 
 
 def _load_boroughs() -> tuple[tuple[str, ...], NDArray[np.intp]]:
-    with files("lambda_function.core").joinpath("zones.csv").open() as file:
-        boroughs = {int(row["location_id"]): row["borough"] for row in csv.DictReader(file)}
+    boroughs = {zone: row["borough"] for zone, row in read_zones().items()}
     names = (*sorted(set(boroughs.values())), UNKNOWN_BOROUGH)
     of_zone = [names.index(boroughs.get(zone, UNKNOWN_BOROUGH)) for zone in range(LAST_ZONE + 1)]
     return names, np.array(of_zone, np.intp)

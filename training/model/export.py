@@ -4,7 +4,7 @@ import io
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from lambda_function.core.bundle import (
     load_bundle,
     sha256,
 )
-from lambda_function.core.events import Ride, RideEvent
-from lambda_function.core.features import FEATURE_NAMES, RideColumns, feature_matrix
+from lambda_function.core.events import RideEvent, ride_of
+from lambda_function.core.features import FEATURE_NAMES, UNKNOWN_ZONE, feature_matrix
 from lambda_function.core.intervals import Interval, IntervalTables
 from training.data.months import Month, Service
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides
@@ -149,14 +149,13 @@ def _golden_file(
     miles[: len(at_thresholds)] = at_thresholds
     miles[-_N_MISSING:] = 0.0
     dropoff_zone = columns.dropoff_zone.copy()
-    dropoff_zone[-_N_MISSING // 2 :] = 264
-    matrix = feature_matrix(RideColumns(columns.pickup_zone, dropoff_zone, miles, columns.pickup_minute))
+    dropoff_zone[-_N_MISSING // 2 :] = UNKNOWN_ZONE
+    columns = replace(columns, dropoff_zone=dropoff_zone, trip_distance_miles=miles)
+    matrix = feature_matrix(columns)
     minutes = fitted.predict(matrix).clip(*_RANGE_MINUTES)
-    times = columns.pickup_minute.astype("datetime64[m]").astype("datetime64[s]").astype(str)
     lines = []
     for i, bounds in enumerate(_bounds(interval, minutes, matrix)):
-        ride = Ride(int(columns.pickup_zone[i]), int(dropoff_zone[i]), float(miles[i]), str(times[i]))
-        event = msgspec.Raw(msgspec.json.encode(RideEvent(ride, i)))
+        event = msgspec.Raw(msgspec.json.encode(RideEvent(ride_of(columns, i), i)))
         lines.append(msgspec.json.encode(GoldenRide(event, float(minutes[i]), bounds)))
     return b"[\n" + b",\n".join(lines) + b"\n]\n"
 

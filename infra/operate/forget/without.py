@@ -24,7 +24,7 @@ from lambda_function.aws.rejects import reject_key
 from lambda_function.core.archive_lines import PREFIX as ARCHIVE
 from lambda_function.core.archive_lines import archive_key, decode_lines, digest_of
 from lambda_function.core.events import Reject, decode_reject, partition_key
-from lambda_function.core.spelling import respell
+from lambda_function.core.spelling import respell_outcome
 from lambda_function.errors import ArchiveError
 from training.data.labelled import FOLDER as LABELLED
 from training.monitoring.join.late import PREFIX as LATE
@@ -80,7 +80,7 @@ def _id_text(token: bytes) -> str:
     try:
         if token.startswith(b'"'):
             return str(json.loads(token.decode("utf-8", "surrogateescape"), strict=False))
-        return respell(b'{"ride_id":%b}' % token)[len(b'{"ride_id":') : -1].decode()
+        return respell_outcome(b'{"ride_id":%b}' % token)[len(b'{"ride_id":') : -1].decode()
     except (ValueError, msgspec.DecodeError):
         return token.decode("utf-8", "replace")
 
