@@ -1,6 +1,7 @@
 """Errors of training and infra. A subclass exists if somebody catches it by type or reads its attributes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 FOLDER_PREFIX = "file:"
 """The prefix of a bucket's name that is a folder on this machine."""
@@ -13,6 +14,16 @@ def bucket_address(bucket: str) -> str:
     ('s3://rides', 'file:build/bucket')
     """
     return bucket if bucket.startswith(FOLDER_PREFIX) else f"s3://{bucket}"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a question that names what a mistyped name may mean; "" if nothing is like it.
+
+    >>> did_you_mean("stabel", ["candidate", "stable"]), did_you_mean("x", ["stable"])
+    ('did you mean stable?', '')
+    """
+    near = get_close_matches(name, list(names), n=2, cutoff=0.7)
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 class UserError(Exception):
@@ -39,14 +50,24 @@ class BucketError(UserError):
 class NoSuchVersionError(BucketError):
     """A name that is not a version, the beginning of exactly one, or a channel.
 
-    `versions` are those that it may mean if it is ambiguous, else all versions of the bucket.
+    `versions` are those that it may mean if it is ambiguous, else all versions of the bucket; `channels` are its
+    channels.
     """
 
-    def __init__(self, bucket: str, name: str, versions: Sequence[str], *, is_ambiguous: bool = False) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        name: str,
+        versions: Sequence[str],
+        channels: Sequence[str] = (),
+        *,
+        is_ambiguous: bool = False,
+    ) -> None:
         if is_ambiguous:
             problem = f"holds several versions called {name}: {_some(versions)}; give more of the one"
         elif versions:
-            problem = f"holds no version and no channel {name!r}; there is {_some(versions)}"
+            meant = did_you_mean(name, [*channels, *versions]) or f"there is {_some(versions)}"
+            problem = f"holds no version and no channel {name!r}; {meant}"
         else:
             problem = f"holds no version yet, {name!r} neither: train one, then `ridecast models release <its folder>`"
         super().__init__(bucket, "models", problem)

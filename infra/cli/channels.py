@@ -15,6 +15,7 @@ from infra.cli.options import (
     ActivationDelay,
     BucketAws,
     Channel,
+    Create,
     Force,
     Json,
     Labelled,
@@ -46,6 +47,7 @@ def release_command(
         bool, typer.Option("--judge-only", help="Store the gate's verdict; store no model and move no channel.")
     ] = False,
     force: Force = False,
+    create: Create = False,
     activation_delay: ActivationDelay = None,
     signing_key: SigningKey = None,
     labelled: Labelled = None,
@@ -73,6 +75,7 @@ def release_command(
     if judge_only:
         _judge(target, bundle, test, as_json=as_json)
         return
+    aws.check_channel(target.bucket, channel, create=create)
     folder = Path(bundle).resolve()  # its name is the version, and `.` has none
     exported = read_bundle(folder)
     with live_display() as display:
@@ -112,6 +115,7 @@ def promote_command(
     version: Version,
     channel: Channel = "stable",
     force: Force = False,
+    create: Create = False,
     activation_delay: ActivationDelay = None,
     signing_key: SigningKey = None,
     as_json: Json = False,
@@ -133,6 +137,7 @@ def promote_command(
         hint = "leave out the part from +; `ridecast models rollback` goes back to one of a channel's calibrations"
         raise UserError(f"{version} is a model with a calibration, and a promotion is of a model", hint)
     models = aws.open_bucket()
+    aws.check_channel(models, channel, create=create)
     signer = aws.signer(signing_key)
     found, delay_s = resolve_version(models, version), aws.activation_delay_s(activation_delay)
     moved = promote(models, channel, found, force=force, signer=signer, activation_delay_s=delay_s)
@@ -169,7 +174,8 @@ def rollback_command(
     models = aws.open_bucket()
     if version is None:
         before = version_before(models, channel)
-        repeat = shlex.join(("ridecast", "models", "rollback", before, "--channel", channel, "--bucket", models.name))
+        place = ("--local",) if aws.local else ("--bucket", models.name)
+        repeat = shlex.join(("ridecast", "models", "rollback", before, "--channel", channel, *place))
         raise UserError(f"name the version that {channel} goes back to; before, it held {before}", f"run `{repeat}`")
     moved = rollback(models, channel, version, signer=aws.signer(signing_key))
     show_move(moved, models.name, as_json=as_json)

@@ -49,9 +49,10 @@ def demo_command(
     """Run the whole pipeline on this machine.
 
     Sends real rides through Kinesis and the function, and reads the predictions. Then it sends how long the rides
-    took, archives all three streams and joins them to labelled rides. Trains a model first if there is none. Prints
-    counts, rides per second, errors of the labelled rides, the audit, and what the monitor says so far. Exits with 1 if
-    a ride is lost or not labelled, or the audit found something.
+    took, archives all three streams and joins them to labelled rides. Trains a model first if there is none, and
+    leaves it in the default bucket, where `ridecast report stable` and `serve` find it. Prints counts, rides per
+    second, errors of the labelled rides, the audit, and what the monitor says so far. Exits with 1 if a ride is lost
+    or not labelled, or the audit found something.
 
     Example: ridecast demo --rides 20000 --service yellow
     """

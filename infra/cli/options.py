@@ -85,6 +85,7 @@ Timestamps = Annotated[
 ]
 Version = Annotated[str, typer.Argument(help="Version, the beginning of one, or a channel that points at one.")]
 Channel = Annotated[str, typer.Option(help="Channel.", callback=channel_name)]
+Create = Annotated[bool, typer.Option("--create", help="Make the channel if the bucket has none of its name.")]
 Force = Annotated[bool, typer.Option("--force", help="Move the channel `candidate` even if the gate fails.")]
 Function = Annotated[
     str | None, typer.Option(help="Function to invoke, by ARN or as NAME:ALIAS. (default: the alias of the stack's)")
@@ -331,6 +332,16 @@ class BucketAws(Aws):
         if name.startswith(FOLDER_PREFIX) and not Path(name.removeprefix(FOLDER_PREFIX)).expanduser().is_dir():
             raise UserError(f"there is no folder {name.removeprefix(FOLDER_PREFIX)}", "name one that has labelled/")
         return labelled
+
+    def check_channel(self, bucket: "Bucket", channel: str, *, create: bool) -> None:
+        """Refuse a channel that a bucket does not have, unless it is to be made, or is the one that the stack serves.
+
+        Raises:
+            UserError: There is no such channel.
+        """
+        from training.registry.channel_names import check_channel
+
+        check_channel(bucket, channel, create=create, also=filter(None, [self.parameter("ModelChannel")]))
 
     def _open(self, name: str, option: str) -> "Bucket":
         from training.errors import FOLDER_PREFIX

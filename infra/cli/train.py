@@ -10,6 +10,7 @@ from infra.cli.options import (
     BUILD,
     BucketAws,
     Bundles,
+    Create,
     Force,
     Json,
     Labelled,
@@ -35,6 +36,7 @@ from infra.cli.output import (
 
 if TYPE_CHECKING:
     from training.model.results import Measured, MonthsResult
+    from training.workflows.target import Target
     from training.workflows.train import RunOutcome
 
 _N_NAMED_SLICES = 5
@@ -72,6 +74,7 @@ def train_command(
         str | None, typer.Option(help="Release the model to this channel.", callback=channel_name)
     ] = None,
     force: Force = False,
+    create: Create = False,
     signing_key: SigningKey = None,
     report: Annotated[bool, typer.Option(help="Write the report beside the bundle.")] = True,
     track: Annotated[bool, typer.Option(help="Log the run to MLflow.")] = True,
@@ -97,15 +100,12 @@ def train_command(
 
     # This takes a second, so mistakes in the options are reported first.
     from training.evaluation.gate import report_lines
-    from training.workflows.target import Target
     from training.workflows.train import RunOptions, log_run, run_training
 
     options = RunOptions(
         config=run,
         folder=output,
-        target=Target(aws.open_bucket(), channel, aws.signer(signing_key), aws.activation_delay_s(None))
-        if channel
-        else None,
+        target=_target(aws, channel, signing_key, create=create) if channel else None,
         force=force,
         synthetic=synthetic,
         labelled=rides,
@@ -199,6 +199,14 @@ def report_command(
     with live_display() as display:
         found, path = run_report(sources, version, output, zones, display, aws.open_labelled(labelled), timestamps)
     show_result("Report and model card", {"model_version": found, "report": str(path)}, as_json=as_json)
+
+
+def _target(aws: BucketAws, channel: str, signing_key: str | None, *, create: bool) -> "Target":
+    from training.workflows.target import Target
+
+    target = Target(aws.open_bucket(), channel, aws.signer(signing_key), aws.activation_delay_s(None))
+    aws.check_channel(target.bucket, channel, create=create)
+    return target
 
 
 def _run_facts(outcome: "RunOutcome") -> dict[str, str]:

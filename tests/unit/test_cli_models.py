@@ -354,7 +354,16 @@ def test_history_of_all_channels_is_in_order_of_time(cli: Models) -> None:
         (["promote", SECOND, "--force"], "stable takes no version by force, only candidate does: leave out --force"),
         (["promote", "green"], "holds several versions called green"),
         (["promote", "blue"], "holds no version and no channel 'blue'; there is green-2021-01-"),
+        (["promote", "stabel"], "no channel 'stabel'; did you mean stable?"),
         (["promote", SECOND, "--channel", "../x"], "'../x' is not a channel name"),
+        (
+            ["promote", SECOND, "--channel", "stabel"],
+            "no channel stabel: did you mean stable? --create makes a new",
+        ),
+        (
+            ["promote", SECOND, "--channel", "blue"],
+            "no channel blue: there is candidate, stable; --create makes",
+        ),
         (["rollback"], f"stable has held nothing before {FIRST}, so it cannot be rolled back"),
         (["rollback", ""], "stable has not held a version ''"),
         (["promote", ""], "holds no version and no channel ''"),
@@ -362,11 +371,18 @@ def test_history_of_all_channels_is_in_order_of_time(cli: Models) -> None:
         (["promote", SECOND, "--activation-delay", "86401"], "Invalid value for '--activation-delay'"),
         (["rollback", SECOND], f"stable has not held a version '{SECOND}'"),
         (["rollback", "--channel", "candidate"], "candidate holds nothing"),
+        (["rollback", "--channel", "stabel"], "so it cannot be rolled back: did you mean stable?"),
         (["compare", FIRST], "Missing argument 'b'"),
     ],
 )
 def test_mistake_is_one_sentence(cli: Models, arguments: list[str], sentence: str) -> None:
     assert sentence in cli.refuses(*arguments)
+
+
+def test_channel_is_made_if_it_is_asked_for(cli: Models) -> None:
+    gate(cli.bucket, 1, against=None, channel="blue")
+    assert cli("promote", FIRST, "--channel", "blue", "--create")["channel"] == "blue"
+    assert cli("promote", FIRST, "--channel", "blue")["moved"] is False
 
 
 def test_rollback_without_a_version_names_the_version_before(cli: Models) -> None:

@@ -35,7 +35,7 @@ from lambda_function.core.channel import (
     encode_channel,
 )
 from lambda_function.errors import CalibrationError
-from training.errors import BucketError, UserError, bucket_address
+from training.errors import BucketError, UserError, bucket_address, did_you_mean
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import (
@@ -68,7 +68,7 @@ from training.registry.segments import (
     with_calibrations,
 )
 from training.registry.signing import Signer, check_signed, store_signature
-from training.registry.versions import read_calibration, read_stored, read_verdict
+from training.registry.versions import read_calibration, read_channels, read_stored, read_verdict
 
 FORCED_CHANNEL = "candidate"
 """The only channel that takes a version by force: nothing that matters follows it."""
@@ -507,7 +507,8 @@ def _state_of(bucket: Bucket, stored: StoredChannel, so_it: str) -> Channel:
         return stored.state
     if is_lost(bucket, stored):
         raise LostChannelError(bucket, stored.channel)
-    raise UserError(f"{stored.channel} holds nothing, so it {so_it}", "release a model first")
+    hint = did_you_mean(stored.channel, read_channels(bucket)) or "release a model first"
+    raise UserError(f"{stored.channel} holds nothing, so it {so_it}", hint)
 
 
 def _withdrawn_models(moves: Iterable[Moves]) -> set[str]:

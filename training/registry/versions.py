@@ -75,7 +75,9 @@ def resolve_version(bucket: Bucket, name: str) -> str:
     begun = [version for version in versions if name and version.startswith(name)]
     if len(begun) == 1:
         return begun[0]
-    raise NoSuchVersionError(bucket.name, name, begun or versions, is_ambiguous=bool(begun))
+    if begun:
+        raise NoSuchVersionError(bucket.name, name, begun, is_ambiguous=True)
+    raise NoSuchVersionError(bucket.name, name, versions, channels=tuple(pointed))
 
 
 def read_manifest(bucket: Bucket, model_version: str) -> Manifest:

@@ -37,6 +37,7 @@ from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.room import RUN_BYTES, check_room
+from training.workflows.default_bucket import leave_model
 from training.workflows.pipeline import find_bundle, train
 
 LOG_NAME = "function.log"
@@ -56,7 +57,8 @@ class DemoOptions:
 
     Attributes:
         n_events: Ride events to send, including a few malformed ones.
-        folder: Folder for bundles, which later runs use again, for labelled rides, and for the functions' logs.
+        folder: Folder for bundles, which later runs use again, for the bucket that the model is left in, for labelled
+            rides, and for the functions' logs.
         n_shards: Shards of each stream.
         template: The stack's template.
         stall_s: Seconds without a new result after which the missing events count as lost.
@@ -130,6 +132,8 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         display.step("loading rides")
         train_rides, validate_rides, data = _load(options, display)
         bundle, baseline = _model(options, train_rides, validate_rides, display)
+        if problem := leave_model(bundle, options.folder):
+            display.warn(problem)
         display.step("creating the stack from template.yaml")
         shards = dict.fromkeys(("RideEventsShards", "RidePredictionsShards", "RideOutcomesShards"), options.n_shards)
         stack = deploy(aws, path=options.template, parameters=shards)
