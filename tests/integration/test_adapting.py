@@ -29,7 +29,9 @@ def test_copy_with_five_files_changed_trains_on_deliveries_and_predicts_them(tmp
     assert prediction["version"].startswith("deliveries-2026-01-")
 
     changed = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if differs(path, tmp_path)}
-    assert set(map(str, changed)) == set(re.findall(r"^\| `((?:lambda_function|training)/\S+)` \|", TEXT, flags=re.M))
+    assert set(map(str, changed)) == set(
+        re.findall(r"^\| `((?:lambda_function|training)/\S+)` \|", TEXT, flags=re.MULTILINE)
+    )
     assert len(changed) == 5
 
 
