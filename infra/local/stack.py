@@ -18,7 +18,7 @@ from infra.stack.conditions import decide
 from infra.stack.describe import describe_stack, physical_names
 from infra.stack.template import TEMPLATE
 from infra.stack.translate import transform
-from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, stream_of_arn
 from training.errors import UserError
 
 _CONVERTED: dict[str, tuple[str, Callable[[Any], object]]] = {
@@ -36,8 +36,8 @@ function would get other records than on AWS. `MetricsConfig` concerns CloudWatc
 
 _MAPPING = "AWS::Lambda::EventSourceMapping"
 
-_KINDS = {"RideEvents": RIDES, "RidePredictions": PREDICTIONS, "RideOutcomes": OUTCOMES}
-"""The archive's kinds by the logical names of their streams."""
+_KINDS = {"ArchiverRides": RIDES, "ArchiverPredictions": PREDICTIONS, "ArchiverOutcomes": OUTCOMES}
+"""The archive's kinds by the logical names of its mappings."""
 
 _BEFORE_THE_NAME = ":function:"  # in a function's ARN
 _S3_ARN = "arn:aws:s3:::"
@@ -107,7 +107,7 @@ class Stack:
         return mappings[0]
 
     def event_source_mappings(self, physical_names: Mapping[str, str], function: str) -> dict[str, MappingConfig]:
-        """Return the configurations of a function's event source mappings by the logical name of their stream.
+        """Return the configurations of a function's event source mappings by their logical names.
 
         Args:
             physical_names: By logical names, as the deployed stack has them.
@@ -118,17 +118,17 @@ class Stack:
         """
         names = {**self.parameters, **physical_names}
         mappings = {}
-        for resource in self.decided["Resources"].values():
+        for logical_name, resource in self.decided["Resources"].items():
             properties = resource["Properties"]
             if resource["Type"] == _MAPPING and self._function_of(properties) == function:
                 resolved = {name: self._value(value, names) for name, value in properties.items()}
-                mappings[_target(properties["EventSourceArn"])] = mapping_config(resolved)
+                mappings[logical_name] = mapping_config(resolved)
         return mappings
 
     def archive_mappings(self, physical_names: Mapping[str, str]) -> dict[str, MappingConfig]:
         """Return the configurations of the archive function's event source mappings by the archive's kinds."""
         mappings = self.event_source_mappings(physical_names, "Archiver")
-        return {kind: mappings[stream] for stream, kind in _KINDS.items()}
+        return {kind: mappings[name] for name, kind in _KINDS.items()}
 
     def _function_of(self, properties: Mapping[str, Any]) -> str:
         """Return the logical name of a mapping's or an alias's function."""
@@ -159,7 +159,7 @@ def mapping_config(properties: Mapping[str, Any]) -> MappingConfig:
     """Convert an event source mapping's CloudFormation properties.
 
     Args:
-        properties: With references resolved to physical names.
+        properties: With references resolved to physical names; a stream may be given by its ARN.
 
     Raises:
         UserError: A property is not supported locally.
@@ -170,7 +170,7 @@ def mapping_config(properties: Mapping[str, Any]) -> MappingConfig:
         field: convert(properties[name]) for name, (field, convert) in _CONVERTED.items() if name in properties
     }
     return MappingConfig(
-        stream_name=properties["EventSourceArn"],
+        stream_name=stream_of_arn(properties["EventSourceArn"]) or properties["EventSourceArn"],
         starting_position=_starting_position(properties),
         on_failure_bucket=_bucket(properties.get("DestinationConfig", {})),
         report_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),

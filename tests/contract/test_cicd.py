@@ -23,7 +23,7 @@ from tests.kits.bootstrap import (
     resolved,
     statements,
 )
-from tests.kits.template import as_list
+from tests.kits.template import SIGNING_KEY, as_list, stack
 
 GITHUB = "token.actions.githubusercontent.com"
 MAX_POLICY_CHARS = {"AWS::IAM::ManagedPolicy": 6_144, "AWS::IAM::Role": 10_240}
@@ -167,9 +167,11 @@ def test_trust_has_no_pattern_and_only_a_web_identity_is_trusted(
     (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
 
     assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
-    assert statement["Principal"] == {
-        "Federated": {"Fn::If": ["ProviderIsMissing", {"Ref": "OidcProvider"}, {"Ref": "OidcProviderArn"}]}
-    }
+    assert statement["Principal"] == {"Federated": {"Ref": "OidcProvider"}}
+    (of_another,) = bootstrap_resources(OidcProviderArn="arn")[role]["Properties"]["AssumeRolePolicyDocument"][
+        "Statement"
+    ]
+    assert of_another["Principal"] == {"Federated": {"Ref": "OidcProviderArn"}}
     assert set(statement["Condition"]) == {"StringEquals", "StringEqualsIfExists"}
     assert set(statement["Condition"]["StringEqualsIfExists"]) == {f"{GITHUB}:repository_owner_id"}
 
@@ -360,48 +362,82 @@ def test_each_wildcard_has_its_reason_beside_it() -> None:
 # Boundary and limits --------------------------------------------------------------------------------------------------
 
 
-def calls_of_the_templates_roles() -> set[tuple[str, str, str]]:
+EVERYTHING: dict[str, str | int] = {"LoopMode": "on", "EnhancedFanOut": "On", "ModelSigningKeyArn": SIGNING_KEY}
+"""Parameters with which template.yaml's roles need most."""
+
+EXISTING_STREAMS = {
+    f"{name}{end}": arn
+    for name, n_characters in (("RideEvents", 128), ("RidePredictions", 60), ("RideOutcomes", 128))
+    for end, arn in (
+        ("Arn", f"arn:aws:kinesis:{_OF_THE_ACCOUNT}:stream/{name.lower().ljust(n_characters, '-')}"),
+        ("KeyArn", f"arn:aws:kms:{_OF_THE_ACCOUNT}:key/{name.lower().ljust(36, '0')}"),
+    )
+}
+"""Parameters of both templates for streams that exist already, with the longest names."""
+
+
+def calls_of_the_templates_roles(**parameters: str) -> set[tuple[str, str, str]]:
     """Return role, action and ARN of everything that template.yaml allows."""
-    deployed: dict[str, Any] = Stack().template["Resources"]
+    deployed: dict[str, Any] = stack(**EVERYTHING, **parameters).decided["Resources"]
     versions = {name: one["Properties"] for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Version"}
     values = {
         **DEPLOYED,
+        **parameters,
         **{name: f"{DEPLOYED[one['FunctionName']['Ref'] + '.Arn']}:7" for name, one in versions.items()},
     }
     return {
         (name, action, arn)
         for name, role in deployed.items()
         if role["Type"] in {"AWS::IAM::Role", "AWS::IAM::Policy"}
-        for statement in (resolved(_either(one), values) for one in statements(role))
+        for statement in (resolved(one, values) for one in statements(role))
         for action in as_list(statement["Action"])
         for arn in as_list(statement["Resource"])
     }
 
 
-def _either(statement: dict[str, Any]) -> dict[str, Any]:
-    """Return a statement, or the one behind a condition."""
-    found: dict[str, Any] = statement["Fn::If"][1] if "Fn::If" in statement else statement
-    return found
-
-
-def test_boundary_allows_everything_that_the_templates_roles_may_do(resources: dict[str, Any]) -> None:
-    boundary = resolved(document(resources["Boundary"]), DEPLOYED)
+@pytest.mark.parametrize("streams", [{}, EXISTING_STREAMS], ids=["own streams", "existing streams"])
+def test_boundary_allows_everything_that_the_templates_roles_may_do(streams: dict[str, str]) -> None:
+    boundary = resolved(document(bootstrap_resources(**streams)["Boundary"]), {**DEPLOYED, **streams})
     context = {
         "aws:ResourceAccount": DEPLOYED["AWS::AccountId"],
         "aws:ResourceTag/environment": DEPLOYED["EnvironmentName"],
         "aws:ResourceTag/project": "ridecast",
         "events:source": "ridecast",
+        "kms:ViaService": f"kinesis.{LONGEST['AWS::Region']}.amazonaws.com",
     }
-    calls = calls_of_the_templates_roles()
+    calls = calls_of_the_templates_roles(**streams)
 
     assert len(calls) > 20
     assert {call for call in calls if not is_allowed([boundary], call[1], call[2], context)} == set()
 
 
-def test_policies_fit_into_iams_limits(resources: dict[str, Any]) -> None:
-    for name, resource in resources.items():
+def test_execution_role_changes_no_stream_that_existed_before() -> None:
+    """Whatever name the stack's own stream of that kind would have."""
+    theirs = {"RideEventsArn": f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{DEV['RideEventsName']}"}
+    values = {**DEV, **theirs}
+    own, existing = (
+        {
+            action
+            for policy in execution_policies(bootstrap_resources(**given))
+            for statement in resolved(document(policy), values)["Statement"]
+            for action in as_list(statement["Action"])
+            if theirs["RideEventsArn"] in as_list(statement["Resource"])
+        }
+        for given in ({}, theirs)
+    )
+
+    assert {"kinesis:CreateStream", "kinesis:DeleteStream"} <= own
+    assert existing == {"kinesis:RegisterStreamConsumer"}
+    assert "Streams" not in {
+        one["Sid"] for one in document(bootstrap_resources(**EXISTING_STREAMS)["ExecutionData"])["Statement"]
+    }
+
+
+@pytest.mark.parametrize("streams", [{}, EXISTING_STREAMS], ids=["own streams", "existing streams"])
+def test_policies_fit_into_iams_limits(streams: dict[str, str]) -> None:
+    for name, resource in bootstrap_resources(**streams).items():
         if resource["Type"] in MAX_POLICY_CHARS and name != "ExecutionRole":
-            text = json.dumps(resolved(document(resource), LONGEST), separators=(",", ":"))
+            text = json.dumps(resolved(document(resource), {**LONGEST, **streams}), separators=(",", ":"))
             assert len(text) <= MAX_POLICY_CHARS[resource["Type"]], f"{name} has {len(text)} characters"
 
 

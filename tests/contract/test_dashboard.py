@@ -7,7 +7,7 @@ import pytest
 from infra.local.stack import Stack
 from lambda_function.aws.telemetry import BatchReport
 from lambda_function.core.events import REJECT_REASONS
-from tests.kits.dashboard import DASHBOARDS, Panel, read_panels
+from tests.kits.dashboard import DASHBOARDS, Panel, dashboard_body, read_panels
 from tests.kits.metrics import own_metrics
 
 ATTRIBUTES = {"Arn": "AWS::CloudWatch::Alarm", "QueueName": "AWS::SQS::Queue"}
@@ -20,7 +20,7 @@ def panels() -> list[Panel]:
 
 def test_every_reference_in_the_body_exists(stack: Stack) -> None:
     resources = stack.template["Resources"]
-    body = "".join(resources[name]["Properties"]["DashboardBody"]["Fn::Sub"] for name in DASHBOARDS)
+    body = "".join(dashboard_body(resources[name]) for name in DASHBOARDS)
     named = {*stack.template["Resources"], *stack.template["Parameters"], "AWS::Region", "AWS::StackName"}
     references = set(re.findall(r"\$\{([^}]+)\}", body))
     assert len(references) >= 15

@@ -283,7 +283,7 @@ def test_samconfig_deploys_an_environment_with_parameters_that_the_template_has(
 
 
 def test_every_output_is_described_and_exported_under_the_stacks_name() -> None:
-    outputs = stack().template["Outputs"]
+    outputs = stack(**LOOP).decided["Outputs"]
 
     assert {name: output["Value"] for name, output in outputs.items()} == OUTPUTS
     for name, output in outputs.items():

@@ -50,6 +50,7 @@ MODELS, CHANNELS, HISTORIES, REJECTS, FAILURES, MARKS, GOLDEN, MANIFESTS = map(
     ),
 )  # fmt: skip
 ARCHIVE, LATE, LABELLED, SUMMARIES = map(in_bucket, ("archive/*", "late/*", "labelled/*", "monitor/hours/*"))
+REJECTED_OUTCOMES = str({"Fn::Sub": ["${Bucket.Arn}/rejects/${Outcomes}/*", {"Outcomes": {"Ref": "RideOutcomes"}}]})
 CALIBRATIONS, EXPERIMENTS = in_bucket("calibrations/*"), in_bucket("experiments/*")
 READ_CALIBRATIONS = ("s3:GetObject", CALIBRATIONS)
 READ_MODELS = {
@@ -68,7 +69,7 @@ JOIN = {
     *READ_MODELS,
     READ_CALIBRATIONS,
     *(("s3:GetObject", target) for target in (ARCHIVE, REJECTS, FAILURES, LATE, LABELLED, SUMMARIES, HISTORIES)),
-    *(("s3:PutObject", target) for target in (LATE, LABELLED, SUMMARIES, in_bucket("rejects/${RideOutcomes}/*"))),
+    *(("s3:PutObject", target) for target in (LATE, LABELLED, SUMMARIES, REJECTED_OUTCOMES)),
     ENCRYPT,
 }
 

@@ -21,6 +21,7 @@ LONGEST = {
     "ModelActivationDelaySeconds": "86400",
     "ModelSigningKeyArn": "arn:aws:kms:us-east-1:123456789012:key/" + "k" * 36,
     "OutputFormat": "json",
+    "RidePredictionsArn": "arn:aws:kinesis:us-east-1:123456789012:stream/" + "n" * 60,
     "RidePredictionsShards": "1000",
     "RidePredictionsName": "n" * 48,
     "BucketName": "b" * 63,
@@ -31,6 +32,9 @@ LONGEST = {
     "SnapStart": "PublishedVersions",
 }
 """The longest value of each parameter that the function's configuration is made of."""
+
+
+EXISTING = {"RidePredictionsArn": LONGEST["RidePredictionsArn"]}
 
 
 def version() -> dict[str, Any]:
@@ -88,15 +92,25 @@ def test_each_parameter_of_the_functions_configuration_makes_a_new_version() -> 
     function = dict(template["Resources"]["Predictor"]["Properties"])
     del function["Tags"], function["ReservedConcurrentExecutions"]  # no part of a version: a new one would be refused
 
-    assert parameters_in(version()["Properties"]["Description"], declared) == parameters_in(function, declared)
+    (published,) = (template["Resources"][name] for name in of_type("AWS::Lambda::Version"))
+    assert parameters_in(published["Properties"]["Description"], declared) == parameters_in(function, declared)
     assert parameters_in(function, declared) == LONGEST.keys()
 
 
-def test_description_that_makes_a_new_version_is_never_too_long() -> None:
-    text, values = version()["Properties"]["Description"]["Fn::Sub"]
-    key_id = {"Fn::Select": [1, {"Fn::Split": ["/", {"Fn::Sub": "${ModelSigningKeyArn}/"}]}]}
-    assert values == {"SigningKey": key_id, "OutputGroups": {"Ref": "RidePredictionsShards"}}
-    computed = {"SigningKey": "k" * 36, "OutputGroups": "1000"}
+@pytest.mark.parametrize(
+    ("parameters", "output", "groups"),
+    [({}, "RidePredictionsName", "RidePredictionsShards"), (EXISTING, "RidePredictionsArn", "16")],
+    ids=["own stream", "existing stream"],
+)
+def test_description_that_makes_a_new_version_is_never_too_long(
+    parameters: dict[str, str], output: str, groups: str
+) -> None:
+    (found,) = of_type("AWS::Lambda::Version", **parameters).values()
+    text, values = found["Properties"]["Description"]["Fn::Sub"]
+    assert values["SigningKey"] == {"Fn::Select": [1, {"Fn::Split": ["/", {"Fn::Sub": "${ModelSigningKeyArn}/"}]}]}
+    assert values["OutputGroups"] == ({"Ref": groups} if groups in LONGEST else int(groups))
+    name_of_the_stream = LONGEST[output].rpartition("/")[2]
+    computed = {"SigningKey": "k" * 36, "OutputGroups": LONGEST.get(groups, groups), "Output": name_of_the_stream}
     for name, value in {**LONGEST, **computed}.items():
         text = text.replace(f"${{{name}}}", value)
 
@@ -112,6 +126,7 @@ def test_longest_values_are_the_longest_that_the_template_takes() -> None:
         assert all(len(str(one)) <= len(value) for one in limits.get("AllowedValues", ())), name
     assert "{0,31}" in declared["ModelChannel"]["AllowedPattern"]
     assert "{1,48}" in declared["RidePredictionsName"]["AllowedPattern"]
+    assert "{1,60}" in declared["RidePredictionsArn"]["AllowedPattern"]
     assert "{1,61}" in declared["BucketName"]["AllowedPattern"]
 
 

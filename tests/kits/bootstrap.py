@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infra.stack.conditions import decide
 from infra.stack.template import BOOTSTRAP, read_template
 from tests.kits.template import as_list
 
@@ -31,8 +32,11 @@ DEV = {
 Statement = dict[str, Any]
 
 
-def bootstrap_resources() -> dict[str, Any]:
-    found: dict[str, Any] = read_template(BOOTSTRAP)["Resources"]
+def bootstrap_resources(**parameters: str) -> dict[str, Any]:
+    """Return the template's resources, with its conditions decided by these parameters and the others' defaults."""
+    template = read_template(BOOTSTRAP)
+    defaults = {name: str(one.get("Default", "")) for name, one in template["Parameters"].items()}
+    found: dict[str, Any] = decide(template, {**defaults, **parameters})["Resources"]
     return found
 
 

@@ -41,10 +41,16 @@ class Panel:
     query: str
 
 
+def dashboard_body(resource: dict[str, Any]) -> str:
+    """Return the JSON of a dashboard, with its references in braces."""
+    body = resource["Properties"]["DashboardBody"]["Fn::Sub"]
+    return str(body if isinstance(body, str) else body[0])
+
+
 def read_panels() -> list[Panel]:
     """Read the panels of the template's dashboards."""
     resources = read_template(TEMPLATE)["Resources"]
-    bodies = [resources[name]["Properties"]["DashboardBody"]["Fn::Sub"] for name in DASHBOARDS]
+    bodies = [dashboard_body(resources[name]) for name in DASHBOARDS]
     return [_panel(widget, widget["properties"]) for body in bodies for widget in json.loads(body)["widgets"]]
 
 

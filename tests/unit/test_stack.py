@@ -116,7 +116,7 @@ def test_each_function_has_its_own_mappings_behind_an_alias_or_not(template: Pat
 
     assert stack.event_source_mapping(names, "Code").function_name == "code:live"
     mappings = stack.event_source_mappings(names, "Other")
-    assert {stream: one.stream_name for stream, one in mappings.items()} == {"Rides": "rides", "Results": "results"}
+    assert sorted(one.stream_name for one in mappings.values()) == ["results", "rides"]
     assert {one.function_name for one in mappings.values()} == {"other"}
 
 
