@@ -18,6 +18,9 @@ _NOT_FOUND = frozenset({"NotFoundException", "ResourceNotFoundException"})
 _TAKES_RECORDS = frozenset({"ACTIVE", "UPDATING"})
 """A stream whose number of shards changes is UPDATING, and takes records meanwhile."""
 
+_KEY_OF_AWS = "alias/aws/kinesis"
+"""The key that AWS keeps for Kinesis: whoever may use a stream of the account may use it, and nobody can disable it."""
+
 Answer = Mapping[str, Any]
 
 
@@ -65,7 +68,7 @@ class OutputPath:
         summary = _ask("kinesis:DescribeStreamSummary", stream, describe, StreamARN=stream)["StreamDescriptionSummary"]
         if summary["StreamStatus"] not in _TAKES_RECORDS:
             yield f"the output stream {stream} is {summary['StreamStatus']}"
-        if summary.get("EncryptionType") == "KMS":
+        if summary.get("EncryptionType") == "KMS" and not summary["KeyId"].endswith(_KEY_OF_AWS):
             key = self._key(summary["KeyId"])
             if key["KeyState"] != "Enabled":
                 yield f"the key {key['Arn']} of the output stream is {key['KeyState']}"

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from infra.stack.conditions import broken_rules
-from tests.kits.template import as_list, of_type, properties, stack, statements
+from tests.kits.template import EXISTING_STREAMS as ARNS
+from tests.kits.template import KEYS_OF_STREAMS as KEYS
+from tests.kits.template import STREAMS, as_list, of_type, properties, stack, statements
 
-STREAMS = ("RideEvents", "RidePredictions", "RideOutcomes")
-ARNS = {f"{name}Arn": f"arn:aws:kinesis:eu-west-1:123456789012:stream/their-{name.lower()}" for name in STREAMS}
-KEYS = {f"{name}KeyArn": f"arn:aws:kms:eu-west-1:123456789012:key/{name.lower()}" for name in STREAMS}
 THROUGH_KINESIS = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "kinesis.${AWS::Region}.${AWS::URLSuffix}"}}}
 MAPPINGS = {"PredictorRides": "RideEvents", "ArchiverRides": "RideEvents", "ArchiverPredictions": "RidePredictions"}
 MAPPINGS |= {"ArchiverOutcomes": "RideOutcomes"}

@@ -1,7 +1,7 @@
 """An account with the template's stack in use, and roles with its policies, complete or without one part."""
 
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
@@ -21,8 +21,9 @@ from lambda_function.core.channel import BEGINNING, Arm, Channel, Segment, chann
 from tests.builders import small_bundle
 from tests.builders_calibrations import calibration_bytes, calibration_of, reference_of
 from tests.builders_monitored import MonitoredStack
-from tests.kits.stack import TemplateStack, template
-from tests.kits.template import LOOP, POLICIES_OF_ROLES, ROLES, as_list
+from tests.kits.stack import TemplateStack
+from tests.kits.streams import make_streams
+from tests.kits.template import EXISTING_STREAMS, KEYS_OF_STREAMS, LOOP, ROLES, SIGNING_KEY, as_list, statements
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.registry.signing import Signer
@@ -71,12 +72,18 @@ class Cut(NamedTuple):
 
 def cuts(name: str) -> list[Cut]:
     """Return the smallest parts of a role or policy of the template, including conditional statements."""
-    return cuts_of(_statements(name))
+    parameters: dict[str, str | int] = {
+        "ModelSigningKeyArn": SIGNING_KEY,
+        **LOOP,
+        **EXISTING_STREAMS,
+        **KEYS_OF_STREAMS,
+    }
+    return cuts_of(statements(name, **parameters).values())
 
 
-def cuts_of(statements: Iterable[Mapping[str, Any]]) -> list[Cut]:
+def cuts_of(listed: Iterable[Mapping[str, Any]]) -> list[Cut]:
     """Return the smallest parts of statements."""
-    return [cut for statement in statements for cut in _cuts(statement)]
+    return [cut for statement in listed for cut in _cuts(statement)]
 
 
 def _cuts(statement: Mapping[str, Any]) -> Iterator[Cut]:
@@ -89,17 +96,12 @@ def _cuts(statement: Mapping[str, Any]) -> Iterator[Cut]:
         yield from (Cut(statement["Sid"], resource=place) for place in range(len(resources)))
 
 
-def _statements(name: str) -> list[dict[str, Any]]:
-    resources = template()["Resources"]
-    properties = resources[name]["Properties"]
-    policies = [properties] if "PolicyDocument" in properties else properties["Policies"]
-    policies = [*policies, *(resources[one]["Properties"] for one in POLICIES_OF_ROLES.get(name, ()))]
-    found = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
-    return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in found]
-
-
 class Account:
-    """A stack in use, whose models are signed; `roles` has role names by purpose."""
+    """A stack in use, whose models are signed; `roles` has role names by purpose.
+
+    Its streams existed before, each with a key of its own: so every statement of the template is there. On streams of
+    the stack's own the roles may do the same (tests/contract/test_template_streams.py).
+    """
 
     def __init__(self, aws: LocalAws) -> None:
         self.aws = aws
@@ -108,14 +110,15 @@ class Account:
         self.signing_key = kms.create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["Arn"]
         self.other_key = kms.create_key()["KeyMetadata"]["Arn"]
         self.stack = TemplateStack(aws)
-        parameters = {"BatchWindowSeconds": 0, "ModelSigningKeyArn": self.signing_key, **LOOP}
+        self.streams = make_streams(aws)
+        parameters = {"BatchWindowSeconds": 0, "ModelSigningKeyArn": self.signing_key, **LOOP, **self.streams}
         assert self.stack.change(**parameters) == "CREATE_COMPLETE"
         self.names, self.outputs = self.stack.names(), self.stack.outputs()
         self.bucket = self.outputs["BucketName"]
         self.function_arn = self.outputs["FunctionAliasArn"].rpartition(":")[0]
         self.archiver_arn = self.arn("Archiver")
         (self.version,) = (arn for name, arn in self.names.items() if name.startswith("PredictorVersion"))
-        self.mapping = self.stack.mapping(BatchWindowSeconds=0)
+        self.mapping = self.stack.mapping(BatchWindowSeconds=0, **self.streams)
         self.roles = {role: self.names[role] for role in ROLES} | {policy: policy for policy in POLICIES}
         for policy in POLICIES:
             aws.client("iam").create_role(RoleName=policy, AssumeRolePolicyDocument="{}")
@@ -184,16 +187,14 @@ class Account:
         """Return what a role has asked for since the last call."""
         return take_asked(self.aws, role_name)
 
-    def parts_without_use(self, name: str, without: Container[str] = ()) -> list[Cut]:
+    def parts_without_use(self, name: str) -> list[Cut]:
         """Return the parts of a role's policies without which it may still do all that it has asked for.
 
         Args:
             name: The role or policy, which has done its work since `take_asked` was called last.
-            without: Statements to leave out, by their ids.
         """
         asked, whole = self.take_asked(self.roles[name]), self.documents(name)
-        parts = [cut for cut in cuts(name) if cut.sid not in without]
-        return [cut for cut in parts if not denies_something(documents_without(whole, cut), asked)]
+        return [cut for cut in cuts(name) if not denies_something(documents_without(whole, cut), asked)]
 
     def store_labelled_day(self, n_hours: int = 2) -> date:
         """Store joined hours of labelled rides that the first model served, of a day that is long over; return it."""

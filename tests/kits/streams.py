@@ -1,8 +1,12 @@
-"""The records of a stream on the local AWS."""
+"""Streams on the local AWS: their records, and streams that exist before a stack does."""
 
 from typing import Any
 
+from infra.local.aws import LocalAws
 from infra.operate.streams import Record, StreamReader
+
+NAMES = {"RideEvents": "ride-events", "RidePredictions": "ride-predictions", "RideOutcomes": "ride-outcomes"}
+"""The names of streams that exist already, by the template's parameters."""
 
 
 def read_stream(kinesis: Any, name: str) -> list[Record]:
@@ -12,3 +16,15 @@ def read_stream(kinesis: Any, name: str) -> list[Record]:
     while records := reader.read_once():
         found += records
     return found
+
+
+def make_streams(aws: LocalAws) -> dict[str, str]:
+    """Make three streams, each encrypted with a key of its own; return them as the template's parameters."""
+    kinesis, parameters = aws.client("kinesis"), {}
+    for logical_name, name in NAMES.items():
+        key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+        kinesis.create_stream(StreamName=name, ShardCount=1)
+        kinesis.start_stream_encryption(StreamName=name, EncryptionType="KMS", KeyId=key)
+        arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+        parameters |= {f"{logical_name}Arn": arn, f"{logical_name}KeyArn": key}
+    return parameters

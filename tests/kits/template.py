@@ -27,6 +27,13 @@ POLICIES_OF_ROLES = {
 }
 """The policies of roles that are resources of their own."""
 
+STREAMS = ("RideEvents", "RidePredictions", "RideOutcomes")
+EXISTING_STREAMS = {
+    f"{name}Arn": f"arn:aws:kinesis:eu-west-1:123456789012:stream/their-{name.lower()}" for name in STREAMS
+}
+KEYS_OF_STREAMS = {f"{name}KeyArn": f"arn:aws:kms:eu-west-1:123456789012:key/{name.lower()}" for name in STREAMS}
+"""The parameters of a stack on streams that exist already, and are encrypted."""
+
 LOOP: dict[str, str | int] = {"LoopMode": "on"}
 """The parameter of a stack with the loop."""
 

@@ -47,6 +47,9 @@ STACK = AlarmFacts("ridecast-all", "StackAlarm", "ALARM", "age is in alarm", is_
 MUTED = AlarmFacts("ridecast-all", "StackAlarm", "OK", is_muted=True, is_composite=True)
 
 
+THEIR_KEY = "arn:aws:kms:us-east-1:123456789012:key/0a1b"
+
+
 def with_input(**changes: Any) -> StackFacts:
     return stack_with(streams=(replace(INPUT, **changes), OUTPUT))
 
@@ -103,6 +106,9 @@ PROBLEMS: list[Problem] = [
     (with_input(peak_records_per_s=1401.0), "input stream", WARNING, "RideEventsShards=4"),
     (with_input(peak_bytes_per_s=1.5 * 1024 * 1024), "input stream", WARNING, "RideEventsShards=4"),
     (with_input(n_throttled=1), "input stream", BAD, "RideEventsShards=4"),
+    (with_input(n_throttled=1, is_own=False), "input stream", BAD, "ask its owner for 4 shards"),
+    (with_input(peak_records_per_s=1401.0, is_own=False), "input stream", WARNING, "ask its owner for 4 shards"),
+    (with_input(key=THEIR_KEY, is_own=False), "input stream", BAD, f"deploy with RideEventsKeyArn={THEIR_KEY}"),
     (with_input(n_throttled=1, is_on_demand=True), "input stream", BAD, "send at a lower rate"),
     (stack_with(streams=(INPUT, replace(OUTPUT, n_throttled=9))), "output stream", BAD, "RidePredictionsShards=4"),
     (stack_with(streams=(replace(OUTCOMES, n_throttled=9),)), "outcomes stream", BAD, "RideOutcomesShards=4"),
@@ -281,9 +287,15 @@ def test_every_fault_that_the_doctor_sees_is_found_by_a_test() -> None:
     # test_doctor_model.py
     by_loading_a_model = {"no-model", "channel-damaged", "channel-lost", "model-damaged", "calibration-damaged"}
     of_two_findings = {"rides-waited-for-a-cause"}  # below
+    of_an_existing_stream = {"existing-stream-missing"}  # tests/integration/test_existing_streams.py
 
     seen = {name for name, one in FAULTS.items() if one.check}
-    assert seen == here | planted | by_loading_a_model | of_two_findings
+    assert seen == here | planted | by_loading_a_model | of_two_findings | of_an_existing_stream
+
+
+@pytest.mark.parametrize("key", ["", "alias/aws/kinesis", THEIR_KEY, "0a1b"])
+def test_stream_that_existed_already_may_have_no_key_one_of_aws_or_the_one_of_the_deployment(key: str) -> None:
+    assert problems(with_input(key=key, is_own=False, usable_key=THEIR_KEY)) == []
 
 
 def test_more_shards_are_no_remedy_where_something_else_is_the_cause() -> None:

@@ -20,8 +20,14 @@ def problem(**account: Any) -> str:
 
 @pytest.mark.parametrize(
     "account",
-    [{}, {"key_id": ""}, {"stream_status": "UPDATING"}, {"variables": VARIABLES | {"REJECTS_QUEUE_URL": ""}}],
-    ids=["encrypted", "not encrypted", "more shards are made", "no queue"],
+    [
+        {},
+        {"key_id": ""},
+        {"key_id": "alias/aws/kinesis", "errors": {"describe_key": DENIED}},
+        {"stream_status": "UPDATING"},
+        {"variables": VARIABLES | {"REJECTS_QUEUE_URL": ""}},
+    ],
+    ids=["encrypted", "not encrypted", "AWS's own key", "more shards are made", "no queue"],
 )
 def test_version_that_may_publish_has_no_problem(account: dict[str, Any]) -> None:
     assert problem(**account) == ""

@@ -20,6 +20,7 @@ from moto.codedeploy.models import codedeploy_backends
 from moto.core.exceptions import JsonRESTError
 from moto.iam.access_control import IAMRequestBase
 from moto.iam.models import Policy
+from moto.kinesis.models import kinesis_backends
 from moto.kinesis.utils import decompose_shard_iterator
 from moto.kms.models import kms_backends
 from moto.moto_api._internal import urls
@@ -302,7 +303,7 @@ def _body(request: IAMRequestBase) -> Mapping[str, Any]:
 
 
 def _key_of(request: IAMRequestBase, resource: str) -> str | None:
-    """Return the ARN of the key with which a stack's template encrypts a stream, bucket or queue; None for no key."""
+    """Return the ARN of the key of a stream, bucket or queue, of a stack's by its template; None for no key."""
     name = resource.rpartition(":")[2].removeprefix("stream/").partition("/")[0]
     region = "us-east-1" if request._service == "s3" else request._region  # S3 has one backend
     for stack in cloudformation_backends[request.account_id][region].stacks.values():
@@ -311,7 +312,8 @@ def _key_of(request: IAMRequestBase, resource: str) -> str | None:
             # A queue's id is its URL, which ends with its name.
             if str(getattr(model, "physical_resource_id", "")).rpartition("/")[2] == name:
                 return _own_key(resolved.get("Properties", {}))
-    return None
+    stream = kinesis_backends[request.account_id][region].streams.get(name) if ":stream/" in resource else None
+    return stream.key_id if stream and str(stream.key_id).startswith("arn:") else None
 
 
 def _own_key(properties: Mapping[str, Any]) -> str | None:

@@ -78,6 +78,8 @@ class StreamFacts:
     wanted_retention_h: int = 0  # in the deployed template; 0 if it could not be read
     key: str = ""  # that encrypts the records; "" if none does
     wanted_key: str = ""  # in the deployed template; "" if it could not be read
+    is_own: bool = True  # the stack has made it; False for a stream that existed already
+    usable_key: str = ""  # the key with which the stack may use a stream that existed already
     parameters: Parameters = field(default_factory=dict)
 
 

@@ -115,12 +115,13 @@ def _role(reading: Reading, logical_name: str, policies: Sequence[str]) -> tuple
     statements = allowing([*own, *(reading.wanted(policy) for policy in policies)])
     if not name or not statements:
         return ()
-    _, partition, _, _, account, *_ = reading.stack.outputs["FunctionAliasArn"].split(":")
+    _, partition, _, region, account, *_ = reading.stack.outputs["FunctionAliasArn"].split(":")
     known = {
         "aws:ResourceAccount": account,
         "aws:ResourceTag/environment": reading.stack.parameters.get("Environment", ""),
         "aws:ResourceTag/project": "ridecast",
         "events:source": "ridecast",
+        "kms:ViaService": f"kinesis.{region}.amazonaws.com{'.cn' if partition == 'aws-cn' else ''}",
     }
     role_arn, no_role = f"arn:{partition}:iam::{account}:role/{name}", found("role-missing", f"{name} does not exist")
     return reading.part("role", (), partial(probe_role, reading.client("iam"), role_arn, statements, known), no_role)

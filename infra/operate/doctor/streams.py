@@ -54,19 +54,30 @@ def read(reading: Reading) -> dict[str, Any]:
         name = reading.stack.outputs.get(f"{resource}Stream")
         if not name:  # the stack is older than its stream of outcomes
             continue
-        shards = reading.stack.parameters.get(f"{resource}Shards", "1")
-        missing = found(f"{role}-stream-missing", f"{name} does not exist", name=name, shards=shards)
         probe = partial(probe_stream, kinesis, cloudwatch, name, role, reading.window)
-        stream = reading.part(f"{role} stream", None, probe, missing)
+        stream = reading.part(f"{role} stream", None, probe, _missing(role, name, reading.stack.parameters))
         if stream:
-            streams.append(replace(stream, **_wanted(reading.wanted(resource))))
+            streams.append(replace(stream, **_wanted(resource, reading)))
     return {
         "streams": tuple(streams),
         "quotas": reading.part("quotas", (), lambda: probe_quotas(kinesis, aws_lambda)),
     }
 
 
-def _wanted(properties: Mapping[str, Any]) -> dict[str, Any]:
+def _missing(role: str, name: str, parameters: Mapping[str, str]) -> Finding:
+    resource, what = _RESOURCE_OF[role], f"{name} does not exist"
+    if parameters.get(f"{resource}Arn"):
+        return found("existing-stream-missing", what, check=f"{role} stream", parameter=f"{resource}Arn")
+    shards = parameters.get(f"{resource}Shards", "1")
+    return found(f"{role}-stream-missing", what, name=name, shards=shards)
+
+
+def _wanted(resource: str, reading: Reading) -> dict[str, Any]:
+    """Return what the stack wants of a stream; of one that existed already only that its roles may use its key."""
+    if reading.stack.parameters.get(f"{resource}Arn"):
+        usable_key = reading.stack.parameters.get(f"{resource}KeyArn", "")
+        return {"is_own": False, "usable_key": usable_key, "parameters": {}}
+    properties = reading.wanted(resource)
     key = properties.get("StreamEncryption", {}).get("KeyId")
     return {"wanted_retention_h": int(properties.get("RetentionPeriodHours", 0)), "wanted_key": key or ""}
 
@@ -127,6 +138,15 @@ def _settings(stream: StreamFacts, mapping: MappingFacts | None) -> Iterator[Fin
     if stream.wanted_key and stream.key != stream.wanted_key:
         what = f"{stream.name} is encrypted with {stream.key or 'no key'}, and not with the stack's key"
         yield found(f"{stream.role}-stream-not-encrypted", what, name=stream.name, key=stream.wanted_key)
+    if not stream.is_own and "alias/" not in stream.key and not stream.usable_key.endswith(_id_of_key(stream.key)):
+        what = f"{stream.name} is encrypted with {stream.key}, which the stack's roles may not use"
+        parameter = f"{_RESOURCE_OF[stream.role]}KeyArn"
+        yield found("existing-stream-key", what, check=f"{stream.role} stream", parameter=parameter, key=stream.key)
+
+
+def _id_of_key(key: str) -> str:
+    """Return the id of a key that Kinesis gives by its ARN or its id."""
+    return key.rpartition("/")[2]
 
 
 def _traffic(stream: StreamFacts, *, is_measured: bool) -> Finding:
@@ -135,7 +155,7 @@ def _traffic(stream: StreamFacts, *, is_measured: bool) -> Finding:
         what = f"{stream.name} refused {stream.n_throttled:,} records for lack of shards: it has {shards}"
         if stream.is_on_demand:
             return found(f"{fault}-growing", what)
-        return found(f"{fault}-full", what, shards=stream.n_open_shards * 2)
+        return _needs_shards("full", stream, what)
     if stream.is_on_demand:
         return good(f"{stream.role} stream", f"{stream.name} is on demand, {shards} now, and refused nothing")
     share = max(
@@ -145,8 +165,15 @@ def _traffic(stream: StreamFacts, *, is_measured: bool) -> Finding:
     busy = f", {share:.0%} full in its busiest minute" if share or is_measured else ""
     what = f"{stream.name} has {shards}{busy}"
     if share > BUSY_SHARE:
-        return found(f"{fault}-busy", what, shards=stream.n_open_shards * 2)
+        return _needs_shards("busy", stream, what)
     return good(f"{stream.role} stream", what)
+
+
+def _needs_shards(fault: str, stream: StreamFacts, what: str) -> Finding:
+    n_shards = stream.n_open_shards * 2
+    if stream.is_own:
+        return found(f"{stream.role}-stream-{fault}", what, shards=n_shards)
+    return found(f"existing-stream-{fault}", what, check=f"{stream.role} stream", shards=n_shards)
 
 
 def check_concurrency(facts: StackFacts) -> Iterator[Finding]:

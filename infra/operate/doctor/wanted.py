@@ -52,9 +52,17 @@ class Wanted:
         """Return the value of a function of CloudFormation; None if it is not known."""
         if function == "Fn::Sub" and isinstance(argument, str):
             return self._fill(argument)
+        if function == "Fn::Select":
+            return self._select(*argument)
         if function in {"Ref", "Fn::GetAtt"}:
             return self.values.get(argument if isinstance(argument, str) else ".".join(argument))
         return None
+
+    def _select(self, index: int, parts: Mapping[str, Any]) -> str | None:
+        """Return a part of a text that is split."""
+        separator, text = parts.get("Fn::Split", ("", None))
+        found = self._resolve(text)
+        return found.split(separator)[int(index)] if isinstance(found, str) else None
 
     def _fill(self, text: str) -> str | None:
         names = _IN_TEXT.findall(text)

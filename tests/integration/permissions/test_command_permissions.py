@@ -212,8 +212,7 @@ def test_smoke_test_works_under_the_deploying_role_of_the_stacks_environment(
     # GIVEN the role that deploys to an environment, and a stack whose key has the tag environment=dev
     values = {**DEV, "StackName": account.stack.name, "EnvironmentName": environment}
     values |= {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT_ID}
-    values |= {"RideEventsName": "ride-events", "RidePredictionsName": "ride-predictions"}
-    policy = resolved(document(bootstrap_resources()["DeployRole"]), values)
+    policy = resolved(document(bootstrap_resources(**account.streams)["DeployRole"]), {**values, **account.streams})
     iam, role = account.aws.client("iam"), f"deploys-{environment}"
     iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
     iam.put_role_policy(RoleName=role, PolicyName="deploy", PolicyDocument=json.dumps(policy))
