@@ -30,7 +30,7 @@ def streams(aws: LocalAws) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws, streams: dict[str, str]) -> TemplateStack:
     made = TemplateStack(aws)
-    assert made.change(**streams, StartingPosition="LATEST") == "CREATE_COMPLETE"
+    assert made.change(None, StartingPosition="LATEST", **streams) == "CREATE_COMPLETE"
     bucket, bundle = Bucket(aws.client("s3"), made.outputs()["BucketName"]), small_bundle()
     store_bundle(bucket, bundle)
     move_channel(bucket, "stable", bundle.model_version, bundle.manifest_sha256)

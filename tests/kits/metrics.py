@@ -122,9 +122,10 @@ def _monitor_run() -> MonitorRun:
 
 
 def in_stack(stack_name: str, value: Any) -> str:
-    """Return a dimension's value in a stack of this name; a reference to a resource becomes a unique name."""
+    """Return a dimension's value in a stack of this name, on its own streams; a resource becomes a unique name."""
     named = {"AWS::StackName": stack_name, "AWS::Region": "us-east-1"}
     if isinstance(value, dict):
+        _, value, _ = value.get("Fn::If", ("", value, ""))
         value = value.get("Fn::Sub") or f"${{{value.get('Ref') or '.'.join(value['Fn::GetAtt'])}}}"
     return re.sub(r"\$\{([^}]+)\}", lambda found: named.get(found[1], f"{found[1]} of {stack_name}"), value)
 

@@ -20,7 +20,7 @@ def read_stream(kinesis: Any, name: str) -> list[Record]:
 
 def make_streams(aws: LocalAws) -> dict[str, str]:
     """Make three streams, each encrypted with a key of its own; return them as the template's parameters."""
-    kinesis, parameters = aws.client("kinesis"), {}
+    kinesis, parameters = aws.client("kinesis"), dict[str, str]()
     for logical_name, name in NAMES.items():
         key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
         kinesis.create_stream(StreamName=name, ShardCount=1)
