@@ -73,7 +73,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Service = Annotated[ServiceName, typer.Option(help="Taxi service: green or yellow.")]
 Parameters = Annotated[list[str] | None, typer.Option("--set", help="Model parameter, for example max_iter=400.")]
 Zones = Annotated[
-    Path | None, typer.Option("--zones", help="GeoJSON file of the taxi zones, for outlines on the report's map.")
+    Path | None,
+    typer.Option(
+        "--zones",
+        help="GeoJSON file of the zones, for outlines on the report's map. (default: one in or beside TLC_DATA_DIR)",
+    ),
 ]
 Timestamps = Annotated[
     Literal["local", "utc"] | None,

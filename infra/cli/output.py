@@ -168,12 +168,19 @@ def value_text(value: Any) -> str:
 
 
 def worse_slices(result: "MonthsResult", n_shown: int) -> str:
-    """Return the slices in which the model is worse than the baseline, only the first and a number if they are many."""
+    """Return the large slices in which the model is worse than the baseline, and the number of small ones.
+
+    Whether a slice of few rides is worse depends on chance more than on the model.
+    """
+    from training.evaluation.gate_rules import MIN_SLICE_RIDES
     from training.model.results import worse_than_baseline
 
-    names = [f"{one.by} {one.name} ({one.model.n_rides:,} rides)" for one in worse_than_baseline(result)]
+    worse = worse_than_baseline(result, MIN_SLICE_RIDES)
+    n_small = len(worse_than_baseline(result)) - len(worse)
+    names = [f"{one.by} {one.name} ({one.model.n_rides:,} rides)" for one in worse]
     more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
-    return (", ".join(names[:n_shown]) or "none") + more
+    small = f", and {n_small} of fewer" if n_small else ""
+    return (", ".join(names[:n_shown]) or f"none of {MIN_SLICE_RIDES:,} rides or more") + more + small
 
 
 def beside_baseline(minutes: float | None, baseline_minutes: float | None) -> str:

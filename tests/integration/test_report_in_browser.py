@@ -30,6 +30,9 @@ DRAWN = """return [...document.querySelectorAll('figure svg')].map(svg => {
 TOO_WIDE = """return [...document.querySelectorAll('body *')].filter(
   e => !e.closest('.scroll') && !e.closest('svg') && e.getBoundingClientRect().right > innerWidth + 0.5
 ).map(e => e.outerHTML.slice(0, 80))"""
+# Tables that are wider than their boxes, so that one has to scroll.
+SCROLLING = """return [...document.querySelectorAll('.scroll')].filter(
+  e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel)"""
 BLOCKED = """window.blocked = []; document.addEventListener(
   'securitypolicyviolation', e => window.blocked.push(e.violatedDirective + ' ' + e.blockedURI))"""
 # Texts of plots that overlap visibly.
@@ -97,6 +100,7 @@ def test_report_has_no_errors_fetches_nothing_and_fits_the_width(
     assert [message for message in sent if '"url":"http' in message] == []
     assert browser.execute_script(TOO_WIDE) == []
     assert browser.execute_script("const page = document.documentElement; return page.scrollWidth <= page.clientWidth")
+    assert browser.execute_script(SCROLLING) == []
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.cli.output import worse_slices
 from lambda_function.core.bundle import ModelBundle
-from lambda_function.core.features import FEATURE_NAMES
+from lambda_function.core.features import FEATURE_NAMES, FIRST_ZONE, LAST_ZONE
 from lambda_function.core.forest import Forest
 from tests.builders import FEBRUARY, JANUARY, small_bundle, stump_arrays
 from tests.builders_report import (
@@ -38,11 +39,12 @@ from training.model.bundle import ExportedBundle
 from training.model.results import EVALUATION, encode_evaluation
 from training.report.document import POLICY
 from training.report.drawing import inline_svg
-from training.report.facts import PreviousModel, ReportFacts, gather_facts, read_outlines
+from training.report.facts import PreviousModel, ReportFacts, find_outlines, gather_facts, read_outlines
 from training.report.html import Html, element, join
 from training.report.measures import by_pickup_zone, by_predicted_duration, feature_importance, sample_rides
 from training.report.page import SECTIONS, build_report
 from training.report.plots import draw_plots
+from training.report.zones import zone_name
 
 NASTY = "</td></title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;\x00\x1b\ud800"
 
@@ -87,8 +89,21 @@ def test_slices_worse_than_the_baseline_are_listed_and_marked() -> None:
     page = build_report(whole_facts(evaluation=evaluation(worse, better)), AnyPlot()).decode()
     assert "JFK (by airport): RMSE 6.20 against 6.00 minutes, 2,000 rides" in page
     assert "Newark (by airport)" not in page
-    assert '<tr class="marked"><th class="text" scope="row">JFK</th>' in page
-    assert '<tr class="marked"><th class="text" scope="row">Newark</th>' not in page
+    assert '<tr class="marked"><th class="text wrap" scope="row">JFK</th>' in page
+    assert '<tr class="marked"><th class="text wrap" scope="row">Newark</th>' not in page
+
+
+def test_small_slices_that_are_worse_are_marked_and_not_counted() -> None:
+    slices = slice_result("airport", "JFK", 6.2, n_rides=999), slice_result("airport", "Newark", 5.8, n_rides=1000)
+    page = page_of(whole_facts(evaluation=evaluation(*slices)))
+    assert "Slices worse 0 than the baseline, of 1 with 1,000 rides or more" in page.text
+    assert "Of the smaller ones, in which chance decides more, 1 is: the tables mark them." in page.text
+    assert worse_slices(months_result(*slices), 5) == "none of 1,000 rides or more, and 1 of fewer"
+
+
+def test_zones_with_the_largest_errors_have_their_names() -> None:
+    assert "74 East Harlem North Manhattan" in page_of(whole_facts()).text
+    assert len({zone_name(zone) for zone in range(FIRST_ZONE, LAST_ZONE + 1)}) > 255
 
 
 def test_previous_model_is_shown_between_model_and_baseline_with_its_training_months() -> None:
@@ -270,6 +285,18 @@ def test_outlines_are_the_rings_of_polygons(tmp_path: Path, kind: str, coordinat
     path.write_text(json.dumps({"features": [{"geometry": {"type": kind, "coordinates": coordinates}}]}))
     outlines = read_outlines(path)
     assert [ring.tolist() for ring in outlines] == [RING] * n_rings
+
+
+@pytest.mark.parametrize("name", ["tlc/taxi_zones.geojson", "tlc/zones/any.geojson", "zones/any.geojson"])
+def test_outlines_are_found_in_or_beside_the_folder_of_months(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "tlc"
+    folder.mkdir()
+    (folder / "rides.geojson").touch()
+    assert find_outlines(folder) is None
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert find_outlines(folder) == tmp_path / name
+    assert find_outlines(None) is None
 
 
 @pytest.mark.parametrize(

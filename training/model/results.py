@@ -73,7 +73,11 @@ def encode_evaluation(evaluation: Evaluation) -> bytes:
 decode_evaluation = msgspec.json.Decoder(Evaluation).decode
 
 
-def worse_than_baseline(result: MonthsResult) -> list[SliceResult]:
-    """Return the slices in which the model's RMSE is above the baseline's, the one with the most rides first."""
-    worse = [one for one in result.slices if one.model.rmse_minutes > one.baseline.rmse_minutes]
+def worse_than_baseline(result: MonthsResult, min_rides: int = 1) -> list[SliceResult]:
+    """Return the slices of so many rides in which the model's RMSE is above the baseline's, the largest first."""
+    worse = [
+        one
+        for one in result.slices
+        if one.model.rmse_minutes > one.baseline.rmse_minutes and one.model.n_rides >= min_rides
+    ]
     return sorted(worse, key=lambda one: -one.model.n_rides)

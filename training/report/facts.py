@@ -94,6 +94,17 @@ def gather_facts(
     )
 
 
+def find_outlines(data_dir: Path | None) -> Path | None:
+    """Return a GeoJSON of zones in a folder of months, in its folder `zones`, or in one beside it; else None."""
+    if data_dir is None:
+        return None
+    folder = data_dir.resolve()
+    places = ((folder, "*zones*"), (folder / "zones", "*"), (folder.parent / "zones", "*"))
+    return next(
+        (path for place, name in places for path in sorted(place.glob(f"{name}.geojson")) if path.is_file()), None
+    )
+
+
 def read_outlines(path: Path) -> tuple[NDArray[np.float64], ...]:
     """Read the rings of a GeoJSON's polygons: float64 (m, 2) each, longitude and latitude.
 

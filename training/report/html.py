@@ -8,6 +8,7 @@ from typing import Any
 from training.report.drawing import inline_svg
 
 MINUS = "\N{MINUS SIGN}"
+_CLASSES = {"t": "text", "w": "text wrap", "n": "number", "m": "number minor"}
 _WHOLE_PERCENT = 10
 """From this value on, a change has no decimals."""
 
@@ -98,10 +99,11 @@ def table(
         caption: The title; also read by screen readers.
         heads: The names of the columns.
         rows: The cells; the first cell names the row.
-        kinds: A letter for each column: ``t`` for text, ``n`` for numbers, which align to the right. Default ``n``.
+        kinds: A letter for each column: ``t`` for text, ``w`` for text that may be wrapped, ``n`` for numbers, which
+            align to the right, ``m`` for numbers that a phone leaves out. Default ``n``.
         marked: Numbers of the highlighted rows.
     """
-    classes = ["text" if kind == "t" else "number" for kind in kinds.ljust(len(heads), "n")]
+    classes = [_CLASSES[kind] for kind in kinds.ljust(len(heads), "n")]
     head = join(*(element("th", name, scope="col", class_=class_) for name, class_ in zip(heads, classes, strict=True)))
     body = join(*(_row(row, classes, marked=number in marked) for number, row in enumerate(rows)))
     titled = element("caption", element("span", caption))  # the span stays visible while the table scrolls

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from training.evaluation.gate_rules import MIN_SLICE_RIDES
 from training.model.results import worse_than_baseline
 from training.report import section_accuracy, section_behaviour, section_card
 from training.report.document import Tile, build_document, contents, section, tiles, whole
@@ -89,8 +90,10 @@ def _tiles(facts: ReportFacts) -> list[Tile]:
             ("RMSE, minutes", minutes(model.rmse_minutes), f"{change}, baseline {minutes(baseline.rmse_minutes)}"),
             ("MAE, minutes", minutes(model.mae_minutes), f"baseline {minutes(baseline.mae_minutes)}"),
         ]
-        n_worse = len(worse_than_baseline(facts.results[0]))
-        shown.append(("Slices worse", f"{n_worse}", f"than the baseline, of {len(facts.results[0].slices)}"))
+        n_worse = len(worse_than_baseline(facts.results[0], MIN_SLICE_RIDES))
+        n_large = sum(one.model.n_rides >= MIN_SLICE_RIDES for one in facts.results[0].slices)
+        note = f"than the baseline, of {n_large} with {MIN_SLICE_RIDES:,} rides or more"
+        shown.append(("Slices worse", f"{n_worse}", note))
         if facts.interval_level is not None:
             coverage = percent(facts.results[0].coverage)
             shown.append(("Rides inside interval", coverage, f"{percent(facts.interval_level, 0)} wanted"))

@@ -43,7 +43,7 @@ def metrics(facts: ReportFacts, _: Plots) -> Html:
             "Errors on months that the model was not trained on, in minutes",
             ("months", "model", "rides", "RMSE", "MAE", "bias", "RMSE against the baseline's"),
             rows,
-            kinds="tt",
+            kinds="tw",
         ),
         paragraph(
             "RMSE is the root mean square error; it weighs large errors most. MAE is the mean absolute error. The bias "
@@ -100,6 +100,7 @@ def without_pickup_time(facts: ReportFacts, _: Plots) -> Html:
             "Errors without a pickup time, by when events arrive, in minutes",
             ("arrival", "rides", "RMSE", "MAE", "bias", "RMSE against with pickup time"),
             rows,
+            kinds="w",
         ),
     )
 
@@ -170,11 +171,19 @@ def _kind(kind: str, slices: list[SliceResult], result: MonthsResult, plots: Plo
 
 
 def _worse_named(result: MonthsResult) -> Html:
-    months, worse = ", ".join(result.months), worse_than_baseline(result)
+    months, worse = ", ".join(result.months), worse_than_baseline(result, MIN_SLICE_RIDES)
+    n_small = len(worse_than_baseline(result)) - len(worse)
+    small = (
+        f" Of the smaller ones, in which chance decides more, {n_small} {'is' if n_small == 1 else 'are'}: the tables"
+        " mark them."
+        if n_small
+        else ""
+    )
     if not worse:
-        return paragraph(f"No slice of {months} is worse than the baseline.")
+        sentence = f"No slice of {MIN_SLICE_RIDES:,} rides or more is worse than the baseline on {months}."
+        return paragraph(sentence + small)
     return join(
-        paragraph(f"Worse than the baseline on {months}:"),
+        paragraph(f"Worse than the baseline on {months}, of the slices of {MIN_SLICE_RIDES:,} rides or more:"),
         bullets(
             *(
                 f"{each.name} (by {each.by}): RMSE {minutes(each.model.rmse_minutes)} against "
@@ -182,6 +191,7 @@ def _worse_named(result: MonthsResult) -> Html:
                 for each in worse
             )
         ),
+        paragraph(small.strip()) if small else None,
     )
 
 
@@ -198,9 +208,9 @@ def _slice_table(kind: str, slices: list[SliceResult], result: MonthsResult) -> 
         for each in slices
     ]
     covered = ("covered",) if has_intervals else ()
-    heads = (kind, "rides", "RMSE", "MAE", "bias", "baseline", "difference", *covered)
+    heads = (kind, "rides", "RMSE", "MAE", "bias", "baseline", "change", *covered)
     marked = [row for row, each in enumerate(slices) if each.model.rmse_minutes > each.baseline.rmse_minutes]
-    return table(f"By {kind}, {', '.join(result.months)}, in minutes", heads, rows, marked=marked)
+    return table(f"By {kind}, {', '.join(result.months)}, in minutes", heads, rows, kinds="wnnmm", marked=marked)
 
 
 def _slice_caption(kind: str, slices: list[SliceResult], result: MonthsResult) -> str:

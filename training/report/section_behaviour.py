@@ -11,6 +11,7 @@ from training.report.measures import MAX_IMPORTANCE_RIDES, MIN_RIDES_A_ZONE, by_
 from training.report.plots_model import has_newer_models
 from training.report.plots_rides import MIN_COVERAGE_RIDES, slice_band
 from training.report.section_accuracy import error_cells
+from training.report.zones import zone_name
 
 N_ZONES_LISTED, MIN_RIDES_LISTED = 8, 100
 
@@ -63,7 +64,11 @@ def error_map(facts: ReportFacts, plots: Plots) -> Html:
     """Show maps of the errors by pickup zone, and the zones with the largest errors."""
     if "map_rmse" not in plots:
         return paragraph(f"Not drawn: no zone has {MIN_RIDES_A_ZONE} rides or more.", class_="missing")
-    outlines = "" if facts.outlines else " For the zones' outlines, name a GeoJSON file with --zones."
+    outlines = (
+        ""
+        if facts.outlines
+        else " For the zones' outlines, put a GeoJSON file of the zones into TLC_DATA_DIR, or name it with --zones."
+    )
     caption = f"By pickup zone; the area of a dot is the number of rides, at least {MIN_RIDES_A_ZONE}."
     listed = [zone for zone in by_pickup_zone(facts.rides) if zone.errors.n_rides >= MIN_RIDES_LISTED]
     worst = sorted(listed, key=lambda zone: -zone.errors.rmse_minutes)[:N_ZONES_LISTED]
@@ -76,9 +81,12 @@ def error_map(facts: ReportFacts, plots: Plots) -> Html:
         ),
         table(
             f"The largest errors among pickup zones of {MIN_RIDES_LISTED} rides or more, in minutes",
-            ("LocationID", "borough", "rides", "RMSE", "MAE", "bias"),
-            [(each.zone, BOROUGHS[BOROUGH_OF_ZONE[each.zone]], *error_cells(each.errors)) for each in worst],
-            kinds="tt",
+            ("LocationID", "zone", "borough", "rides", "RMSE", "MAE", "bias"),
+            [
+                (each.zone, zone_name(each.zone), BOROUGHS[BOROUGH_OF_ZONE[each.zone]], *error_cells(each.errors))
+                for each in worst
+            ],
+            kinds="twt",
         ),
     )
 

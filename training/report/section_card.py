@@ -79,7 +79,7 @@ def made(facts: ReportFacts, _: Plots) -> Html:
                 ("Manifest", _digest(facts.manifest_sha256)),
                 ("Service", manifest.service),
                 ("Trained on", f"{_span(manifest)}: {n_kept:,} rides"),
-                ("Measured on", ", ".join(manifest.validate_months) or "no month"),
+                ("Validated on", ", ".join(manifest.validate_months) or "no month"),
             ]
         ),
         paragraph(
@@ -91,7 +91,7 @@ def made(facts: ReportFacts, _: Plots) -> Html:
             f"Training months ({LABELLED_DATA if is_labelled(manifest) else TLC_DATA})",
             ("month", "file", "rows", "rides kept", "share kept", "SHA-256"),
             sources,
-            kinds="ttnnnt",
+            kinds="twmnnt",
         ),
         element(
             "div",

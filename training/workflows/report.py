@@ -1,11 +1,15 @@
 """Draw the report of a version: at the end of training, or again later with the gate's verdict and later months."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lambda_function.errors import BundleError
 from training.data.contract import RULES, check_contract
-from training.data.months import met_months, parse_days
+from training.data.months import default_data_dir, met_months, parse_days
 from training.data.rides import Rides
 from training.data.tlc_file import Timestamps
 from training.errors import UserError
@@ -19,7 +23,7 @@ from training.registry.bucket import Bucket
 from training.registry.channel_history import read_moves
 from training.registry.sources import Sources, put_artifacts, write_artifacts
 from training.registry.versions import REPORT, read_stored
-from training.report.facts import gather_facts, read_outlines
+from training.report.facts import find_outlines, gather_facts, read_outlines
 from training.report.page import build_report
 from training.report.plots import draw_plots
 from training.room import check_room, writing
@@ -79,7 +83,7 @@ def draw_report(
     """Draw a version's report, and return the page and its plots by name, as in ``plots/residuals.svg``.
 
     The source's local months after training show how the model ages. `previous` is the model that this one replaces,
-    and `outlines` is a GeoJSON of the taxi zones for the map.
+    and `outlines` is a GeoJSON of the taxi zones for the map, by default the one among the local months.
 
     Raises:
         UserError: The training or validation months are not available, or the outlines cannot be read.
@@ -97,10 +101,20 @@ def draw_report(
         ageing=ageing(bundle.model, train_rides, source.local_months, source.load),
         verdict=verdict,
         breaches=tuple(map(str, breaches)),
-        outlines=read_outlines(outlines) if outlines else (),
+        outlines=_outlines(outlines),
     )
     plots = draw_plots(facts)
     return {REPORT: build_report(facts, plots), **{f"plots/{name}.svg": svg for name, svg in plots.items()}}
+
+
+def _outlines(given: Path | None) -> tuple[NDArray[np.float64], ...]:
+    """Read the given outlines, else those among the local months; a file found there may be of another kind."""
+    if given:
+        return read_outlines(given)
+    found = find_outlines(default_data_dir())
+    with suppress(UserError):
+        return read_outlines(found) if found else ()
+    return ()
 
 
 def _new_rides(bundle: ExportedBundle, source: RideSource, verdict: GateReport | None) -> Rides | None:
