@@ -114,7 +114,6 @@ def labelled_hour(hour: Hour, model: ModelBundle, rides: Rides, **changes: Any) 
         "version": np.zeros(n, np.int64),
         "versions": (model.model_version,),
         "outcome_delay_s": 60.0 * rides.duration_minutes,
-        "n_by_status": {LABELLED: n},
     }
     return LabelledHour(hour, **{**values, **changes})
 

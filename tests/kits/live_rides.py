@@ -75,7 +75,6 @@ def labelled_hour(hour: Hour, rides: RideColumns, outcomes: NDArray[np.float64])
     """Return rides of an hour with their outcomes (n,) in minutes; NaN is none. What was served is left out."""
     n_rides = len(rides)
     nothing = np.full(n_rides, np.nan)
-    n_labelled = int(np.count_nonzero(~np.isnan(outcomes)))
     return LabelledHour(
         hour=hour,
         rides=rides,
@@ -87,7 +86,6 @@ def labelled_hour(hour: Hour, rides: RideColumns, outcomes: NDArray[np.float64])
         version=np.zeros(n_rides, np.int64),
         versions=("",),
         outcome_delay_s=outcomes * 60,
-        n_by_status={"labelled": n_labelled, "no_outcome": n_rides - n_labelled},
     )
 
 

@@ -46,7 +46,6 @@ def test_columns_hold_the_rides_that_have_a_prediction_in_the_files_order() -> N
         CALIBRATED,
         "green-2021-01-3f2a9c1d0b7e",
     ]
-    assert hour.n_by_status == {"labelled": 2, NO_OUTCOME: 1, REJECTED: 1}
 
 
 @pytest.mark.parametrize(("minutes", "judged"), [(0.99, False), (1.0, True), (60.0, True), (60.01, False)])
@@ -58,7 +57,6 @@ def test_an_hour_without_rides_has_empty_columns() -> None:
     hour = read()
     assert len(hour) == len(hour.rides) == len(hour.version) == 0
     assert hour.versions == ()
-    assert hour.n_by_status == {}
 
 
 def test_an_hour_without_a_file_is_none() -> None:

@@ -1,9 +1,11 @@
-"""The cohort of an hour: its ride events, each with its prediction, audited and added to the table."""
+"""The cohort of an hour: its ride events, each with its prediction, audited."""
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from lambda_function.core.archive_lines import ArchivedRecord
 from lambda_function.core.events import ride_columns
@@ -18,9 +20,9 @@ from training.monitoring.join.audit import account_for
 from training.monitoring.join.division import WHOLE, Part
 from training.monitoring.join.failures import first_numbers, is_before
 from training.monitoring.join.late import MAX_LINES, LateRecords
+from training.monitoring.join.matched_rides import MatchedRides, RideRows, texts
 from training.monitoring.join.options import JoinOptions
 from training.monitoring.join.predictions import NO_ROW, ArchivedPrediction, Predictions, reached
-from training.monitoring.join.ride_table import RideRows, RideTable
 from training.monitoring.join.skew import SkewCheck, sample_share
 from training.registry.channel_history import withdrawn_versions
 
@@ -59,8 +61,7 @@ class Cohort:
         reasons: Why records and parts were rejected, by id; common to all parts.
         late: The late predictions of the hours after the first horizon.
         part: Which rides are read.
-        keys: The rides' keys.
-        n_rides: Ride events that this code decodes: the rows of the table.
+        n_rides: Ride events that this code decodes.
         n_duplicates: Ride events, and predictions until the first horizon, that came more than once with the same id.
         late_predictions: Ids of predictions that arrived in the hour, of ride events that came long before it.
         n_differing: Ids with predictions that differ.
@@ -71,14 +72,13 @@ class Cohort:
     hour: Hour
     options: JoinOptions
     pass_number: int
-    table: RideTable
+    rides: MatchedRides
     skew: SkewCheck
     versions: dict[str, int]
     bad: dict[str, str]
     reasons: dict[str, str]
     late: LateRecords
     part: Part = WHOLE
-    keys: set[str] = field(default_factory=set)
     n_rides: int = 0
     n_duplicates: int = 0
     n_differing: int = 0
@@ -90,7 +90,7 @@ class Cohort:
     _objects: list[tuple[int, list[str]]] = field(default_factory=list)  # each batch's first row, and objects
 
     def read(self) -> None:
-        """Read the hour and what belongs to it, and fill the table.
+        """Read the hour and what belongs to it, and add the rides.
 
         Raises:
             BucketError: S3 fails.
@@ -110,7 +110,7 @@ class Cohort:
         self._account()
         by_id = self.predictions.by_id
         skewed = {by_id[event_id].row for event_id in self.skew.skewed if event_id in by_id} - {NO_ROW}
-        self.table.set_flags(self.conflicting, skewed)
+        self.rides.set_flags(self.conflicting, skewed)
 
     def _add(self, records: Sequence[ArchivedRecord]) -> None:
         """Add the ride events among records."""
@@ -126,7 +126,7 @@ class Cohort:
         batch.rejects = [one for one in rejects if self._note_bad(one[1].event_id)]
         self.skew.check(batch, self.predictions.by_id)
         if batch.records:
-            self.table.add_rides(self._rows(batch))
+            self.rides.add_rides(self._rows(batch))
 
     def _number(self, event_id: str) -> bool:
         """Number a ride; return False if it came before."""
@@ -160,24 +160,21 @@ class Cohort:
         rides = [event.ride for event in batch.events]
         arrivals_s = [record.envelope.arrival_time_s for record in batch.records]
         pickups = [ride.pickup_datetime for ride in rides]
-        keys = [ride_key(event.ride_id) for event in batch.events]
-        self.keys.update(keys)
         columns = ride_columns(rides, batch.pickup_minutes)
         predictions = [self.predictions.by_id.get(event_id, _NO_PREDICTION) for event_id in ids]
         return RideRows(
-            row=range(self.n_rides - len(ids), self.n_rides),
-            id=ids,
-            key=keys,
-            at_us=[microseconds(arrival_s) for arrival_s in arrivals_s],
+            id=texts(ids),
+            key=texts([ride_key(event.ride_id) for event in batch.events]),
+            at_us=np.array([microseconds(arrival_s) for arrival_s in arrivals_s], np.int64),
             pickup_zone=columns.pickup_zone,
             dropoff_zone=columns.dropoff_zone,
             trip_distance_miles=columns.trip_distance_miles,
             pickup_s=pickup_seconds(pickups, arrivals_s),
-            pickup=pickups,
-            version=[self._version(one.model_version) for one in predictions],
-            minutes=[one.minutes for one in predictions],
-            low_minutes=[one.low_minutes for one in predictions],
-            high_minutes=[one.high_minutes for one in predictions],
+            pickup=texts(pickups),
+            version=np.array([self._version(one.model_version) for one in predictions], np.int64),
+            minutes=np.array([one.minutes for one in predictions], np.float64),
+            low_minutes=np.array([one.low_minutes for one in predictions], np.float64),
+            high_minutes=np.array([one.high_minutes for one in predictions], np.float64),
         )
 
     def _version(self, name: str) -> int:
@@ -263,7 +260,7 @@ class Cohort:
                 self._note_served_bad(event_id)
             else:
                 chosen.setdefault(event_id, by_id[event_id])
-        self.table.replace_predictions([
+        self.rides.replace_predictions([
             (row, self._version(one.model_version), one.minutes, one.low_minutes, one.high_minutes)
             for event_id, one in chosen.items()
             if (row := by_id[event_id].row) != NO_ROW
@@ -325,7 +322,7 @@ class Cohort:
         self.bad.update((event_id, status) for event_id, status in statuses.items() if self._missing[event_id] < 0)
         rows = {self._missing[event_id]: status for event_id, status in statuses.items()}
         rows.pop(NO_ROW, None)
-        self.table.set_statuses(rows)
+        self.rides.set_statuses(rows)
 
     def _account_for(self, numbers: dict[str, int]) -> dict[str, str]:
         records = set(map(_record_id, self._missing))

@@ -7,12 +7,13 @@ The labelled rides depend on the archived records alone: not on the objects that
 threads or the machine. The summary is stored last, and marks the hour as joined.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import duckdb
@@ -42,6 +43,7 @@ from training.monitoring.join.archive_reader import ArchiveReader, by_prediction
 from training.monitoring.join.cohort import Cohort
 from training.monitoring.join.division import DividedArchive, Part, n_parts
 from training.monitoring.join.late import LateRecords
+from training.monitoring.join.matched_rides import MatchedRides
 from training.monitoring.join.options import JoinOptions
 from training.monitoring.join.outcome_match import OutcomeMatch, outcomes_of, reject_objects
 from training.monitoring.join.predictions import id_of_prediction
@@ -107,17 +109,18 @@ class _Plan(NamedTuple):
 def _join(bucket: Bucket, plan: _Plan, load: Load) -> HourSummary:
     """Join an hour and store all but its summary."""
     reader, hour, options = ArchiveReader(bucket), plan.hour, plan.options
+    n = n_parts(reader, hour, options.bytes_per_part)
     with (
-        tempfile.TemporaryDirectory(prefix="join-") as folder,
-        RideTable(Path(folder), options.threads, options.memory_mb) as table,
+        TemporaryDirectory(prefix="join-") if n > 1 else nullcontext("") as folder,
+        RideTable(options.threads, options.memory_mb) as table,
     ):
         before = _stored_before(bucket, hour, table)
         join = _Join(reader, plan, table, SkewCheck(load))
-        divided = DividedArchive(reader, Path(folder), n_parts(reader, hour, options.bytes_per_part))
+        divided = DividedArchive(reader, Path(folder), n)
         for part, part_reader in divided.parts():
             join.add(part, part_reader)
         parquet, summary = table.write(list(join.versions)), join.summary()
-        _check_none_goes(hour, before.n_rides, table.n_rides(), reader.problems)
+        _check_none_goes(hour, before.n_rides, table.n_rides, reader.problems)
     for key, body in reject_objects(options.outcome_stream, join.rejects):
         bucket.write_once(key, body)
     if bucket.replace(labelled_key(hour), parquet, before.etag) is None:
@@ -196,17 +199,18 @@ class _Join:
         hour, options, pass_number, _, late = self.plan
         for kind in (PREDICTIONS, OUTCOMES):
             late.key(kind, hour)  # of the objects before they are read
+        rides = MatchedRides()
         cohort = Cohort(
-            reader, hour, options, pass_number, self.table, self.skew, self.versions, self.bad, self.reasons, late, part
+            reader, hour, options, pass_number, rides, self.skew, self.versions, self.bad, self.reasons, late, part
         )
         cohort.read()
         cohort.predictions.by_id.clear()  # the memory is needed
         delay_minutes = options.outcome_delay_minutes
-        outcomes = OutcomeMatch(reader, hour, self.table, cohort.keys, self.end, delay_minutes, late, part)
+        outcomes = OutcomeMatch(reader, hour, rides, self.end, delay_minutes, late, part)
         outcomes.read()
         self.late_keys |= outcomes.unmatched_keys
         self.late_predictions |= cohort.late_predictions
-        self.table.label()
+        self.table.add(rides.labelled())
         self.rejects |= outcomes.rejects
         self.outcome_duplicates |= outcomes.duplicates
         self.sums.update(
@@ -236,8 +240,7 @@ class _Join:
         hour, inputs = self.plan.hour, self.plan.inputs
         first_end = horizon(hour, self.plan.options.outcome_delay_minutes)
         damaged = {key: why for key, why in self.reader.problems.items() if _is_before(key, first_end)}
-        counts = self.table.counts()
-        n_by_status = Counter({status: one.n for status, one in counts.items()}) + Counter(self.bad.values())
+        n_by_status = self.table.n_by_status + Counter(self.bad.values())
         predicted = self.table.predicted(list(self.versions))
         by_version = sums_by_version(predicted)
         return HourSummary(
@@ -257,7 +260,7 @@ class _Join:
             n_recomputed=self.skew.n_recomputed,
             n_unrecomputed=self.skew.n_unrecomputed,
             unloadable_versions=self.skew.problems,
-            n_contradicting=sum(one.n_contradicting for one in counts.values()),
+            n_contradicting=self.table.n_contradicting,
             n_out_of_range=n_by_status[LABELLED] - sum(sums.n for sums in by_version.values()),
             by_version=by_version,
             outcome_share_by_third=outcome_share_by_third(predicted),

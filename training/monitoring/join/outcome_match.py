@@ -24,17 +24,17 @@ from training.monitoring.join.archive_reader import ArchiveReader, by_ride_key
 from training.monitoring.join.cohort import MICROSECONDS_PER_S, in_batches, microseconds
 from training.monitoring.join.division import WHOLE, Part
 from training.monitoring.join.late import LateRecords
-from training.monitoring.join.ride_table import OutcomeRow, RideTable
+from training.monitoring.join.matched_rides import MatchedRides, OutcomeRow
 
 _MAX_REJECTS = 10_000  # of one object
 
 
 @dataclass(slots=True)
 class OutcomeMatch:
-    """Reads outcomes and matches them with the rides of the table.
+    """Reads outcomes and matches them with rides.
 
     Attributes:
-        keys: The keys of the cohort's rides.
+        rides: The cohort's rides.
         end: The horizon.
         outcome_delay_minutes: How late outcomes may be; so far back, ride events are looked for.
         late: The late outcomes of the hours after the first horizon.
@@ -49,8 +49,7 @@ class OutcomeMatch:
 
     reader: ArchiveReader
     hour: Hour
-    table: RideTable
-    keys: set[str]
+    rides: MatchedRides
     end: datetime
     outcome_delay_minutes: int
     late: LateRecords
@@ -67,23 +66,23 @@ class OutcomeMatch:
     _unknown: Counter[str] = field(default_factory=Counter)  # outcomes of the hour whose ride is not in the cohort
 
     def read(self) -> None:
-        """Read the outcomes and what belongs to them, and fill the table.
+        """Read the outcomes and what belongs to them, and match them.
 
         Raises:
             BucketError: S3 fails.
         """
-        is_of_cohort = by_ride_key(self.keys.__contains__)
+        is_of_cohort = by_ride_key(self.rides.keys.__contains__)
         first_end = horizon(self.hour, self.outcome_delay_minutes)
         for hour in hours_between(self.hour, first_end):
             chosen = None if hour == self.hour else is_of_cohort
             for _, records in in_batches(self.reader.read(OUTCOMES, hour, chosen)):
-                self.table.add_outcomes(list(self._rows(records, is_of_hour=hour == self.hour)))
+                self.rides.add_outcomes(list(self._rows(records, is_of_hour=hour == self.hour)))
         later = hours_between(self.hour + (1 + self.late.reach_hours), self.end)
         for records in self.late.read(self.reader, OUTCOMES, later, is_of_cohort):
-            self.table.add_outcomes(list(self._rows(records, is_of_hour=False)))
+            self.rides.add_outcomes(list(self._rows(records, is_of_hour=False)))
         self._read_later_rides()
         self._measure()
-        self._unknown.update(self.table.unmatched())
+        self._unknown.update(self.rides.unmatched())
         self._count_unmatched()
 
     def _rows(self, records: list[ArchivedRecord], *, is_of_hour: bool) -> Iterator[OutcomeRow]:
@@ -97,7 +96,7 @@ class OutcomeMatch:
                 if not self.part.holds(key):
                     continue
                 self.n_outcomes += is_of_hour
-                if key in self.keys:
+                if key in self.rides.keys:
                     self._matched_keys.add(key)
                     self._last_s = max(self._last_s, record.at_s)
                     yield _row(outcome_id, key, record.at_s, outcome, is_of_hour=is_of_hour)
@@ -124,18 +123,18 @@ class OutcomeMatch:
                 batch = RideBatch.of([record.kinesis_record() for record in records])
                 arrivals = [microseconds(record.envelope.arrival_time_s) for record in batch.records]
                 keys = [ride_key(event.ride_id) for event in batch.events]
-                self.table.add_later(list(zip(keys, arrivals, strict=True)))
+                self.rides.add_later(list(zip(keys, arrivals, strict=True)))
 
     def _measure(self) -> None:
         """Work out the minutes of outcomes that have a drop-off alone."""
         minutes: dict[str, float] = {}
-        for one in self.table.match():
+        for one in self.rides.match():
             outcome = Outcome(one.outcome_id, dropoff_datetime=one.dropoff)
             try:
                 minutes[one.outcome_id] = outcome_minutes(outcome, one.pickup, one.ride_at_us / MICROSECONDS_PER_S)
             except RejectError:
                 self.n_unusable += 1
-        self.table.measure(minutes)
+        self.rides.measure(minutes)
 
     def _count_unmatched(self) -> None:
         """Look for the ride events of the hour's other outcomes as long as outcomes may take, the last hour first."""
