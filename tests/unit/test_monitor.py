@@ -191,10 +191,19 @@ def test_an_hour_whose_join_is_not_done_has_no_figures_yet(summary: dict[str, in
     assert len(stack.good_run().hours) == 1
 
 
-def test_a_demo_takes_hours_that_were_joined_early() -> None:
-    stack = MonitoredStack(options=MonitorOptions(mode=CalibrationMode.OFF, takes_early=True))
-    stack.store_hour(hours_of_day(DAY)[0], summary={"pass_number": 0})
-    assert len(stack.good_run().hours) == 1
+def test_hours_that_were_joined_early_are_shown_anew_at_each_run_and_count_for_no_day() -> None:
+    stack = MonitoredStack(options=MonitorOptions(mode=CalibrationMode.OFF, shows_early=True))
+    hours = hours_of_day(DAY)
+    stack.store_hour(hours[0], summary={"pass_number": 0})
+    first = stack.good_run()
+    stack.store_hour(hours[0], small_rides().head(5), summary={"pass_number": 0})
+    second = stack.good_run()
+    assert [run.status.latest.n_judged for run in (first, second) if run.status and run.status.latest] == [3, 5]
+    for hour in hours[1:]:
+        stack.store_hour(hour)
+    assert stack.good_run().n_days == 0
+    stack.store_hour(hours[0], small_rides().head(5))
+    assert stack.good_run().n_days == 1
 
 
 def test_rides_that_wait_for_ever_are_left_out_after_two_days() -> None:

@@ -63,7 +63,6 @@ class AdvanceOptions:
     Attributes:
         calibration_mode: How often the stack calibrates; None outside a stack.
         signer: If the stack serves signed models only.
-        takes_early: Whether hours count that were joined before their horizon, as in a demo.
         time_left_s: Returns the seconds that are left.
         bus: Takes an event for each new answer; without one, none are made.
         stack: The stack's name, for events.
@@ -71,7 +70,6 @@ class AdvanceOptions:
 
     calibration_mode: CalibrationMode | None = None
     signer: Signer | None = None
-    takes_early: bool = False
     time_left_s: Callable[[], float] = unlimited
     bus: EventBus | None = None
     stack: str = ""
@@ -410,6 +408,6 @@ class _Run:
     def _labelled(self, hour: Hour) -> LabelledHour | None:
         """Return the labelled rides of an hour; None if its join is not done."""
         summary = load_summary(self.bucket, hour)
-        if summary is None or not is_join_done(hour, summary, self.now, takes_early=self.options.takes_early):
+        if summary is None or not is_join_done(hour, summary, self.now):
             return None
         return read_labelled_hour(self.bucket, hour)

@@ -95,7 +95,6 @@ class MonitorHandler:
         options = AdvanceOptions(
             calibration_mode=self.options.mode,
             signer=self.options.signer,
-            takes_early=self.options.takes_early,
             time_left_s=time_left_s,
             bus=self.bus,
             stack=self.options.stack,

@@ -68,8 +68,8 @@ class MonitorOptions:
         stack: The stack's name, for events.
         activation_delay_s: The time that functions may need to read the channel.
         signer: If the stack serves signed models only.
-        takes_early: Whether hours count that were joined before their horizon, as in a demo: their figures are never
-            made again, although outcomes are missing.
+        shows_early: Whether the latest figures have hours that were joined before their horizon: they are made anew at
+            each run. No day and no calibration rests on them.
     """
 
     channel: str = "stable"
@@ -77,7 +77,7 @@ class MonitorOptions:
     stack: str = ""
     activation_delay_s: float = ACTIVATION_DELAY_S
     signer: Signer | None = None
-    takes_early: bool = False
+    shows_early: bool = False
 
 
 class Failure(NamedTuple):
@@ -224,7 +224,7 @@ class _Run:
     def _of_model(self, last: MonitorStatus, served: ServedModel) -> MonitorStatus:
         """Add figures and days of a model, and judge it; `last` is its last status."""
         reference = self._reference(served.model_version)  # before any figures are made: they are in its bins
-        days = MonitoredDays.of(self.bucket, served, self.now, takes_early=self.options.takes_early)
+        days = MonitoredDays.of(self.bucket, served, self.now, shows_early=self.options.shows_early)
         n_before = len(days.days)
         self._step("figures", None, lambda: self._add_hours(days, served, reference))
         self.failures += [Failure("figures", error) for error in days.problems.values()]
@@ -271,7 +271,7 @@ class _Run:
         acknowledged = acknowledged_days(self.bucket, status.model_version, status.last_day)
         quiet = self._quiet(status)
         so_far = None if days.days or not latest else _so_far(status.model_version, latest)
-        hours = [one.hour for one in so_far.hours] if so_far else []
+        hours = [(one.hour, one.labelled_sha256) for one in latest] if so_far else []
         facts = (status.model_version, days.days, hours, sorted(acknowledged.items()), reference.why_not, quiet)
         inputs = sha256(msgspec.json.encode(facts))
         if inputs == status.inputs:
@@ -310,8 +310,6 @@ class _Run:
         Of hours that are over for long this is not looked up: the schedule has joined them again.
         """
         hours = joined_hours(self.bucket, Hour.of(self.now - _CALIBRATION_DAYS))
-        if self.options.takes_early:
-            return hours
         new = Hour.of(self.now - LONGEST_WAIT)
         are_done = self.bucket.each(self._is_joined_for_good, [hour for hour in hours if hour >= new])
         return [hour for hour in hours if hour < new or next(are_done)]

@@ -8,6 +8,7 @@ evidence of a day rests on all days before it.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from operator import attrgetter
 from typing import Self
 
 from lambda_function.core.bundle import ModelBundle
@@ -59,14 +60,13 @@ def first_joined_hour(bucket: Bucket) -> Hour | None:
     return next(filter(None, map(hour_of_key, bucket.keys(FOLDER))), None)
 
 
-def is_join_done(hour: Hour, summary: HourSummary, now: datetime, *, takes_early: bool = False) -> bool:
+def is_join_done(hour: Hour, summary: HourSummary, now: datetime) -> bool:
     """Return whether the join of an hour is done: its horizon has passed, and all its rides are predicted.
 
-    Rides that wait for their prediction are waited for until two days after the hour. `takes_early` is about hours that
-    were joined before their horizon.
+    Rides that wait for their prediction are waited for until two days after the hour.
     """
     if summary.pass_number < FIRST:
-        return takes_early
+        return False
     return summary.n_waiting == 0 or summary.pass_number == SECOND or now >= hour.end + SECOND_PASS_AGE
 
 
@@ -76,11 +76,12 @@ class MonitoredDays:
 
     Attributes:
         now: Aware.
-        takes_early: Whether hours count that were joined before their horizon.
+        shows_early: Whether to make figures of hours that were joined before their horizon. They are not stored.
         days: The days with figures, ascending, without a gap.
         next_day: The day to store next.
         joined: The joined hours that are in no stored day, ascending.
         figured: Those with figures.
+        early: Figures of hours that were joined before their horizon.
         damaged: Why others can't have any.
         problems: Failures of S3, by hour: the next run tries again.
         n_left: Hours that the time did not suffice for.
@@ -89,17 +90,18 @@ class MonitoredDays:
     bucket: Bucket
     model: ServedModel
     now: datetime
-    takes_early: bool
+    shows_early: bool
     days: list[date]
     next_day: date
     joined: Sequence[Hour]
     figured: set[Hour]
+    early: list[HourFigures] = field(default_factory=list)
     damaged: dict[Hour, str] = field(default_factory=dict)
     problems: dict[Hour, BucketError] = field(default_factory=dict)
     n_left: int = 0
 
     @classmethod
-    def of(cls, bucket: Bucket, model: ServedModel, now: datetime, *, takes_early: bool = False) -> Self:
+    def of(cls, bucket: Bucket, model: ServedModel, now: datetime, *, shows_early: bool = False) -> Self:
         """Read which hours and days of a model have figures.
 
         Raises:
@@ -112,7 +114,7 @@ class MonitoredDays:
         first = first_hour(next_day) if days else _first_whole_hour(begins)
         figured = {hour for key in hours_with_figures(bucket, model.model_version, first) if (hour := hour_of_key(key))}
         joined = joined_hours(bucket, first) if earliest else []
-        return cls(bucket, model, now, takes_early, days, next_day, joined, figured)
+        return cls(bucket, model, now, shows_early, days, next_day, joined, figured)
 
     # -- hours
 
@@ -142,7 +144,7 @@ class MonitoredDays:
                 break
             try:
                 summary = load_summary(self.bucket, hour)
-                if summary and is_join_done(hour, summary, self.now, takes_early=self.takes_early):
+                if summary and self._has_figures(hour, summary):
                     model = model or load()
                     added += self._add_hour(hour, summary, model, edges)
                 elif summary and self.now >= hour.end + SECOND_PASS_AGE:
@@ -153,6 +155,9 @@ class MonitoredDays:
                 self.problems[hour] = error
             longest_s = max(longest_s, left_s - time_left_s())
         return added
+
+    def _has_figures(self, hour: Hour, summary: HourSummary) -> bool:
+        return is_join_done(hour, summary, self.now) or (self.shows_early and summary.pass_number < FIRST)
 
     def _add_hour(self, hour: Hour, summary: HourSummary, model: ModelBundle, edges: Edges) -> Iterable[HourFigures]:
         """Store the figures of an hour, and return them; none if its labelled rides can't be read."""
@@ -171,6 +176,9 @@ class MonitoredDays:
             labelled_sha256=labelled.sha256,
             figures=hour_figures(labelled, summary, model, edges),
         )
+        if summary.pass_number < FIRST:  # more outcomes will come
+            self.early.append(made)
+            return (made,)
         self.bucket.write_once(figures_key(version, hour), encode_figures(made))
         self.figured.add(hour)
         return (made,)
@@ -207,7 +215,8 @@ class MonitoredDays:
     def latest(self) -> list[HourFigures]:
         """Return the figures of the hours after the last day, or since the model took over, ascending."""
         last = self.days[-1] if self.days else None
-        return self._load(hour for hour in sorted(self.figured) if last is None or day_of(hour) > last)
+        stored = self._load(hour for hour in sorted(self.figured) if last is None or day_of(hour) > last)
+        return sorted((*stored, *self.early), key=attrgetter("hour"))
 
     def last_judged(self, latest: Iterable[HourFigures], known: str | None) -> str | None:
         """Return the last hour that has a judged ride; None if there is none.
