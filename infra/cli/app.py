@@ -25,6 +25,7 @@ from infra.cli import (
     simulate,
     tracking,
     train,
+    up,
 )
 
 HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
@@ -35,6 +36,7 @@ Commands = dict[str, Callable[..., None]]
 
 COMMANDS: Commands = {
     "demo": demo.demo_command,
+    "up": up.up_command,
     "simulate": simulate.simulate_command,
     "train": train.train_command,
     "backtest": train.backtest_command,

@@ -5,10 +5,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -48,25 +49,34 @@ class LocalAws:
     Args:
         limits: Whether Kinesis has AWS's limits: records and bytes a second for each shard, iterators that expire.
             Without limits it is as fast as the machine allows.
+        port: 0 for any free one.
+        state: A file that keeps the streams' records and the buckets' objects; None to forget them.
+        inherited: Open files that the server inherits: a lock on one of them is held until the server has ended too.
 
     Raises:
-        UserError: On leaving the block, if the server has failed; with the end of its output.
+        UserError: On entering the block, if the port is taken. On leaving it, if the server has failed; with the end of
+            its output.
     """
 
-    def __init__(self, *, limits: bool = False) -> None:
+    def __init__(
+        self, *, limits: bool = False, port: int = 0, state: Path | None = None, inherited: Sequence[int] = ()
+    ) -> None:
         self._session = hermetic_session()
         self._options = ["--limits"] if limits else []
+        self._options += ["--state", str(state)] if state else []
+        self._port = port
+        self._inherited = inherited
 
     def __enter__(self) -> Self:
-        self._log = tempfile.TemporaryFile()
-        with socket.create_server((HOST, 0), backlog=128) as listener:
+        with listen(self._port) as listener:
+            self._log = tempfile.TemporaryFile()
             self.endpoint_url = f"http://{HOST}:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no outside input
                 [sys.executable, "-m", "infra.local.moto.server", str(listener.fileno()), *self._options],
                 stdin=subprocess.PIPE,  # never written to: its end makes the server stop
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
-                pass_fds=[listener.fileno()],
+                pass_fds=[listener.fileno(), *self._inherited],
                 env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
                 start_new_session=True,  # Ctrl-C goes to the parent only: it may still read the streams
             )
@@ -131,6 +141,19 @@ class LocalAws:
     def _last_output(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         return self._log.read().decode(errors="replace").strip()
+
+
+def listen(port: int, option: str = "--port") -> socket.socket:
+    """Return a socket that listens on a port of HOST; 0 for any free one.
+
+    Raises:
+        UserError: The port is taken, or may not be used; the hint names the option that chooses another one.
+    """
+    try:
+        return socket.create_server((HOST, port), backlog=128)
+    except (OSError, OverflowError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on {HOST}:{port}: {problem}", f"choose another port with {option}") from error
 
 
 def hermetic_session() -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -82,6 +82,7 @@ def make_mapping(
     function: Callable[[dict[str, Any]], object],
     *,
     s3: FakeS3 | None = None,
+    positions: Mapping[str, str] | None = None,
     **config: Any,
 ) -> EventSourceMapping:
     properties = {"batch_size": 3, "report_batch_item_failures": True} | config
@@ -93,6 +94,7 @@ def make_mapping(
         MappingTiming(kinesis.clock, kinesis.clock, lambda attempt: BACKOFF_S * attempt),
         s3=s3,
         new_id=lambda: f"id-{next(numbers)}",
+        positions=positions or {},
     )
 
 

@@ -30,7 +30,7 @@ from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 GROUPS = {
-    "": "demo simulate train backtest report serve doctor smoke cost",
+    "": "demo up simulate train backtest report serve doctor smoke cost",
     "models": "list show compare release promote rollback restore calibrate history reproduce sign sync check",
     "rides": "send tail replay",
     "outcomes": "send join audit forget",
@@ -40,7 +40,7 @@ GROUPS = {
     "records": "list show redrive",
 }
 COMMANDS = [f"{group} {verb}".strip() for group, verbs in GROUPS.items() for verb in verbs.split()]
-WITHOUT_AWS = {"demo", "simulate", "backtest", "cost"}
+WITHOUT_AWS = {"demo", "up", "simulate", "backtest", "cost"}
 HEAVY = {"boto3", "matplotlib", "mlflow", "moto", "pandas", "pyarrow", "scipy", "sklearn"}
 
 

@@ -130,8 +130,8 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
         build_for_host()
     with LocalAws() as aws:  # starts while the model is trained
         display.step("loading rides")
-        train_rides, validate_rides, data = _load(options, display)
-        bundle, baseline = _model(options, train_rides, validate_rides, display)
+        train_rides, validate_rides, data = load_demo_rides(options, display)
+        bundle, baseline = train_demo_model(options, train_rides, validate_rides, display)
         if problem := leave_model(bundle, options.folder):
             display.warn(problem)
         display.step("creating the stack from template.yaml")
@@ -170,7 +170,7 @@ def run_demo(options: DemoOptions, display: Display) -> DemoReport:
     )
 
 
-def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:
+def load_demo_rides(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal["tlc", "synthetic"]]:
     """Load training and validation rides; generate synthetic rides if TLC's are not available."""
     load = tlc_months(options.service, options.timestamps)
     try:
@@ -184,7 +184,7 @@ def _load(options: DemoOptions, display: Display) -> tuple[Rides, Rides, Literal
         return made_up[0], made_up[1], "synthetic"
 
 
-def _model(
+def train_demo_model(
     options: DemoOptions, train_rides: Rides, validate_rides: Rides, display: Display
 ) -> tuple[ExportedBundle, Baseline]:
     """Return the bundle of these months and the baseline; train the bundle if the folder has none."""

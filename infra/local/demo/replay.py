@@ -1,6 +1,6 @@
 """A replay: real rides as ride events in order of pickup, and a ledger of where each event ended."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ MALFORMED = (
 _EVENTS_PER_MALFORMED = 100
 
 
-def ride_events(rides: Rides, ids: range) -> list[bytes]:
+def ride_events(rides: Rides, ids: Sequence[int | str]) -> list[bytes]:
     """Encode rides as ride events with these ids. A missing or negative distance becomes 0, which means missing."""
     columns = rides.columns
     miles = np.where(columns.trip_distance_miles > 0, columns.trip_distance_miles, 0.0)

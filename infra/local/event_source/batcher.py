@@ -97,6 +97,11 @@ class Batcher:
         return len(self._records)
 
     @property
+    def first_sequence_number(self) -> int | None:
+        """Sequence number of the first record that is not settled; None if all are."""
+        return int(self._records[0]["kinesis"]["sequenceNumber"]) if self._records else None
+
+    @property
     def n_bytes(self) -> int:
         """Size of these records as JSON."""
         return self._n_bytes

@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,6 +51,7 @@ class EventSourceMapping:
         s3: A boto3 S3 client, for failed batches. Without one, a mapping with a failure destination retries
             for ever.
         new_id: Makes the unique part of names.
+        positions: Where an earlier mapping of the function has ended, as its `positions` were.
 
     Attributes:
         stats: Its counters.
@@ -64,6 +66,7 @@ class EventSourceMapping:
         *,
         s3: Any = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        positions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._kinesis = kinesis
         summary = kinesis.describe_stream_summary(StreamName=config.stream_name)
@@ -75,6 +78,7 @@ class EventSourceMapping:
         self._delivery = Delivery(config, self._stream_arn, invoke, s3, timing.wall_clock, new_id)
         self.stats = self._delivery.stats
         self._parent_ids: dict[str, tuple[str, ...]] = {}  # of every shard that was ever listed
+        self._positions = dict(positions)
         self._consumers: dict[str, ShardConsumer] = {}  # until the shard has ended and its records are settled
         self._add_shards(list_shards(kinesis, config.stream_name), config.starting_position)
 
@@ -82,6 +86,17 @@ class EventSourceMapping:
     def is_idle(self) -> bool:
         """Whether everything on the stream, as far as the last poll found it, is read and settled."""
         return all(consumer.is_idle for consumer in self._consumers.values())
+
+    @property
+    def stream_name(self) -> str:
+        """The stream."""
+        return self._config.stream_name
+
+    @property
+    def positions(self) -> dict[str, str]:
+        """The sequence number up to which all records of a shard are settled, by shard."""
+        self._positions |= {id_: at for id_, consumer in self._consumers.items() if (at := consumer.position)}
+        return dict(self._positions)
 
     def poll_once(self) -> int:
         """Step each shard once.
@@ -94,6 +109,7 @@ class EventSourceMapping:
         ready = [consumer for shard_id, consumer in self._consumers.items() if self._may_be_read(shard_id)]
         n_records = sum(consumer.step() for consumer in ready)
         if done := [shard_id for shard_id, consumer in self._consumers.items() if consumer.is_done]:
+            self._positions = self.positions
             for shard_id in done:
                 del self._consumers[shard_id]
             self._discover()
@@ -132,7 +148,14 @@ class EventSourceMapping:
 
     def _make_consumer(self, shard_id: str, starting_position: StartingPosition) -> ShardConsumer:
         config, timing = self._config, self._timing
-        reader = ShardReader(self._kinesis, config.stream_name, shard_id, starting_position, timing.wall_clock)
+        reader = ShardReader(
+            self._kinesis,
+            config.stream_name,
+            shard_id,
+            starting_position,
+            timing.wall_clock,
+            self._positions.get(shard_id),
+        )
         batchers = [Batcher(config, self._delivery, timing) for _ in range(config.parallelization_factor)]
         return ShardConsumer(reader, self._stream_arn, batchers)
 

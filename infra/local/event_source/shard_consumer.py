@@ -43,6 +43,12 @@ class ShardConsumer:
         """Whether the last read found nothing newer, and all records before are settled."""
         return self._reader.is_at_end and not any(batcher.n_records for batcher in self._batchers)
 
+    @property
+    def position(self) -> str | None:
+        """The sequence number up to which all records are settled; None before the first."""
+        unsettled = [number for batcher in self._batchers if (number := batcher.first_sequence_number) is not None]
+        return str(min(unsettled) - 1) if unsettled else self._reader.position
+
     def step(self) -> int:
         """Read once if there is room, and step each batcher.
 

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from moto.kinesis.exceptions import InvalidArgumentError
 from infra.local.moto.kinesis_limits import MAX_ITERATOR_AGE_S, MAX_KEY_CHARACTERS, MAX_READ_BYTES, ShardLimits
 
 # 56 digits that begin as on AWS. One counter for all streams: numbers rise in each stream, with gaps, as on AWS.
-_sequence_numbers = itertools.count(49590338271490256608559692538361571095921575989136588898)
+sequence_numbers: Iterator[int] = itertools.count(49590338271490256608559692538361571095921575989136588898)
 
 
 class ThroughputExceededError(JsonRESTError):  # type: ignore[misc] # moto is not typed
@@ -65,7 +66,7 @@ class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._lock = Lock()  # the server has one thread a connection; records must be stored in order of their numbers
         super().__init__(*args, **kwargs)
-        self.first_sequence_number = next(_sequence_numbers)
+        self.first_sequence_number = next(sequence_numbers)
         self._log: list[StoredRecord] = []
 
     @property
@@ -78,8 +79,12 @@ class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
         with self._lock:
             self._is_open = value
 
-    def append(self, partition_key: str, data: str) -> int:
-        """Store a record and return its sequence number.
+    def restore(self, first_sequence_number: int, records: list[StoredRecord], *, is_open: bool) -> None:
+        """Set what an earlier server held in this shard."""
+        self.first_sequence_number, self._log, self.is_open = first_sequence_number, records, is_open
+
+    def append(self, partition_key: str, data: str) -> StoredRecord:
+        """Store a record and return it.
 
         Raises:
             ShardClosedError: The shard is closed.
@@ -88,9 +93,9 @@ class LocalShard(models.Shard):  # type: ignore[misc] # moto is not typed
         with self._lock:
             if not self._is_open:
                 raise ShardClosedError
-            number = next(_sequence_numbers)
-            self._log.append(StoredRecord(number, time.time(), partition_key, data))
-        return number
+            record = StoredRecord(next(sequence_numbers), time.time(), partition_key, data)
+            self._log.append(record)
+        return record
 
     def read(self, position: int, limit: int) -> Page:
         """Return at most `limit` records with sequence numbers above `position`.
@@ -131,7 +136,7 @@ class LimitedShard(LocalShard):
         super().__init__(*args, **kwargs)
         self._limits = ShardLimits()
 
-    def append(self, partition_key: str, data: str) -> int:
+    def append(self, partition_key: str, data: str) -> StoredRecord:
         """Store a record, unless the shard has reached its limits."""
         if self.is_open and not self._limits.may_put(data_bytes(data) + len(partition_key.encode())):
             raise ShardBusyError
@@ -164,11 +169,16 @@ class LocalStream(models.Stream):  # type: ignore[misc] # moto is not typed
         while True:
             shard = self.get_shard_for_key(partition_key, explicit_hash_key)
             try:
-                return str(shard.append(partition_key, data)), shard.shard_id
+                record = shard.append(partition_key, data)
             except ShardBusyError:
                 raise ThroughputExceededError(shard, self) from None
             except ShardClosedError:
                 continue  # it was split or merged a moment ago, and its children exist already
+            self.stored(shard, record)
+            return str(record.sequence_number), shard.shard_id
+
+    def stored(self, shard: LocalShard, record: StoredRecord) -> None:
+        """Receive each record that is stored, before its producer has the answer; for subclasses."""
 
     def get_shard_for_key(self, partition_key: str, explicit_hash_key: str | None) -> LocalShard:
         """Return the open shard whose range includes the explicit hash key, or else the key's MD5."""

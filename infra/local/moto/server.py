@@ -1,6 +1,6 @@
 """The server process of LocalAws: moto over HTTP/1.1 on an inherited socket, until standard input ends.
 
-    python -m infra.local.moto.server LISTENING_FILE_DESCRIPTOR [--limits]
+    python -m infra.local.moto.server LISTENING_FILE_DESCRIPTOR [--limits] [--state FILE]
 
 werkzeug's own handler closes the connection after each answer. With keep-alive a small request takes 2.8 ms instead
 of 4.8 ms.
@@ -13,8 +13,10 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.exceptions import InternalServerError
@@ -22,9 +24,13 @@ from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
 
 from infra.local.moto.kinesis import patch_kinesis
+from infra.local.moto.state_file import StateFile
 
 LIMITS_OPTION = "--limits"
 """Gives Kinesis AWS's limits."""
+
+STATE_OPTION = "--state"
+"""Keeps records and objects in a file."""
 
 
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not typed
@@ -33,6 +39,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # headers and body go out in one packet
     disable_nagle_algorithm = True
+    before_answer: Callable[[], None] = staticmethod(lambda: None)
 
     def run_wsgi(self) -> None:
         """Serve one request."""
@@ -40,6 +47,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not 
         environ["wsgi.input"] = io.BytesIO(self._read_body(environ))
         try:
             chunks, status, headers = run_wsgi_app(self.server.app, environ)
+            self.before_answer()
         except Exception as error:  # noqa: BLE001 - an error in moto fails one request, not the server
             traceback.print_exc()
             chunks, status, headers = run_wsgi_app(InternalServerError(repr(error)), environ)
@@ -87,6 +95,14 @@ def _load_cloudformation() -> None:
     importlib.import_module("infra.local.moto.durable").patch_durable_calls()
 
 
+def _keep(path: Path) -> None:
+    """Keep records and objects in a file."""
+    persistence = importlib.import_module("infra.local.moto.persistence")
+    state = StateFile(path)
+    persistence.patch_persistence(state)
+    KeepAliveHandler.before_answer = staticmethod(partial(persistence.store_changes, state))
+
+
 def _create_app(cloudformation: Future[None], service: str) -> object:
     """Create moto's application for one service after CloudFormation is loaded, which imports most other services.
 
@@ -97,11 +113,13 @@ def _create_app(cloudformation: Future[None], service: str) -> object:
     return create_backend_app(service)
 
 
-def main(listener_fd: int, *, limits: bool) -> None:
+def main(listener_fd: int, *, limits: bool, state_path: Path | None = None) -> None:
     """Serve until the parent closes our standard input, or ends, which closes it too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     patch_kinesis(limits=limits)
+    if state_path:
+        _keep(state_path)
     cloudformation = ThreadPoolExecutor(1).submit(_load_cloudformation)  # a second; the socket accepts meanwhile
     application = DomainDispatcherApplication(partial(_create_app, cloudformation))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler, fd=listener_fd)
@@ -109,4 +127,6 @@ def main(listener_fd: int, *, limits: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), limits=LIMITS_OPTION in sys.argv)
+    given = sys.argv[2:]
+    kept_in = Path(given[given.index(STATE_OPTION) + 1]) if STATE_OPTION in given else None
+    main(int(sys.argv[1]), limits=LIMITS_OPTION in given, state_path=kept_in)
