@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.errors import TrackingError
-from training.tracking.store import RegisteredVersion, Registry, RunFacts
+from training.tracking.store import RegisteredVersion, Registry, RunDataset, RunFacts
 
 LEGAL_NAME = re.compile(r"[\w.\- /:]{1,250}", re.ASCII)
 URI = "http://mlflow.invalid"
@@ -26,6 +26,8 @@ class FakeRun:
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    datasets: tuple[RunDataset, ...] = ()
+    span_s: tuple[float | None, float | None] = (None, None)
     has_ended: bool = False
 
 
@@ -46,11 +48,11 @@ class FakeTracking:
         found = (run_id for run_id, run in self.runs.items() if run.experiment == experiment)
         return next((run_id for run_id in found if self.runs[run_id].tags.get(tag) == value), None)
 
-    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str], began_s: float | None = None) -> str:
         """Begin a run."""
         self._begin()
         run_id = f"run{len(self.runs)}"
-        self.runs[run_id] = FakeRun(experiment, name, dict(tags))
+        self.runs[run_id] = FakeRun(experiment, name, dict(tags), span_s=(began_s, None))
         return run_id
 
     def log(self, run_id: str, facts: RunFacts) -> None:
@@ -62,6 +64,7 @@ class FakeTracking:
         run.parameters |= facts.parameters
         run.metrics |= facts.metrics
         run.tags |= facts.tags
+        run.datasets = facts.datasets
 
     def put_files(self, run_id: str, folder: Path) -> None:
         """Store a folder's files."""
@@ -69,10 +72,11 @@ class FakeTracking:
         found = (path for path in folder.rglob("*") if path.is_file())
         self.runs[run_id].files |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
-    def end_run(self, run_id: str) -> None:
+    def end_run(self, run_id: str, ended_s: float | None = None) -> None:
         """End a run."""
         self._begin()
-        self.runs[run_id].has_ended = True
+        run = self.runs[run_id]
+        run.has_ended, run.span_s = True, (run.span_s[0], ended_s)
 
     def read_registry(self, registered_model: str) -> Registry:
         """Read a registered model."""

@@ -12,27 +12,39 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from infra.cli.tracking import check_command, sync_command
 from infra.local.s3 import FolderS3
-from tests.builders import small_bundle
-from training.errors import TrackingError
+from tests.builders import FEBRUARY, small_bundle
+from tests.builders_report import evaluation, months_result
+from training.data.months import Month
+from training.data.synthetic import synthetic_rides
+from training.errors import TrackingError, UserError
+from training.inference.load import LoadedModel
+from training.model.results import EVALUATION, encode_evaluation
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
+from training.tracking.facts import SLICES
 from training.tracking.mirror import registered_model
 from training.tracking.mlflow_store import LOCAL_FOLDER, TRACKING_URI, MlflowStore, open_store
 from training.tracking.runs import track_run
 from training.tracking.store import RunFacts
+from training.tracking.training_record import TRAINING_RECORD
+from training.workflows.record import record_training
 
 BUCKET = "file:bucket"
+MARCH = Month(2021, 3)
 
 app = typer.Typer()
 app.command("check")(check_command)
@@ -172,6 +184,110 @@ def test_pages_of_a_run_find_the_library_that_they_need() -> None:
         warnings.simplefilter("ignore")
         schema = import_module("mlflow.server.graphql.graphql_schema_extensions")
     assert schema.schema
+
+
+# Models of MLflow ---------------------------------------------------------------------------------------------------
+
+
+def loaded(uri: str) -> Any:
+    """Return what `mlflow.pyfunc.load_model` gives, from the store in the current folder."""
+    mlflow = import_module("mlflow")
+    mlflow.set_tracking_uri(open_store()._uri)
+    return import_module("mlflow.pyfunc").load_model(uri)
+
+
+FRAME = pd.DataFrame(
+    {
+        "lpep_pickup_datetime": pd.to_datetime(["2021-01-05T08:15:00", "2021-01-09T23:59:00", "2021-01-05T03:00:00"]),
+        "PULocationID": [130, 74, 41],
+        "DOLocationID": [205, 75, 42],
+        "trip_distance": [3.66, 0.0, 1.5],
+        "tip_amount": [1.0, 2.0, 3.0],
+    }
+)
+
+
+@pytest.mark.usefixtures("home")
+def test_registered_alias_predicts_a_frame_as_the_function_does() -> None:
+    ridecast("sync", "--all")
+    expected = LoadedModel(small_bundle().model).predict(FRAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own
+        model = loaded(f"models:/{registered_model(BUCKET)}@stable")
+        assert model.predict(FRAME).equals(expected)
+        for kind in ("float64", "Int64", "category", "str"):
+            assert model.predict(FRAME.astype({"PULocationID": kind, "DOLocationID": kind})).equals(expected)
+        wrong = FRAME.assign(PULocationID=[130, 999, 41])
+        with pytest.raises(UserError, match="row 1, whose PULocationID is 999"):
+            model.predict(wrong)
+        assert model.predict(wrong, params={"errors": "coerce"}).minutes.isna().tolist() == [False, True, False]
+        assert model.predict(model.input_example).minutes.notna().all()
+    assert list(model.metadata.signature.outputs.input_names()) == list(expected.columns)
+
+
+@pytest.mark.usefixtures("home")
+def test_run_shows_its_time_its_datasets_and_its_table() -> None:
+    store, result = open_store(), months_result()
+    bundle = replace(small_bundle(), files={**small_bundle().files, EVALUATION: encode_evaluation(evaluation())})
+    started_at = datetime(2026, 11, 29, 10, tzinfo=UTC)
+    record = record_training(started_at, synthetic_rides(FEBRUARY, 100, 1), synthetic_rides(MARCH, 100, 1), result)
+    for _ in range(2):  # a second log adds nothing
+        run_id = track_run(store, bundle, {TRAINING_RECORD: record})
+    run = store._client.get_run(run_id)
+    assert run.info.start_time == started_at.timestamp() * 1000
+    assert run.info.end_time > run.info.start_time
+    assert [(one.tags[0].value, one.dataset.name) for one in run.inputs.dataset_inputs] == [
+        ("training", "synthetic 2021-01"),
+        ("validation", "synthetic 2021-02"),
+        ("test", "synthetic 2021-03"),
+    ]
+    mlflow = import_module("mlflow")
+    mlflow.set_tracking_uri(store._uri)
+    mlflow.set_experiment("ridecast-green")
+    table = mlflow.load_table(SLICES, [run_id])
+    assert table[table.by == "all"].rmse_minutes.tolist() == [4.0, 4.0]
+
+
+FIRST_RUN = """
+import sys
+from training.tracking.mlflow_store import open_store
+sys.stdin.read()  # until all are ready
+store = open_store()
+store.end_run(store.begin_run("ridecast-green", sys.argv[1], {}))
+"""
+
+
+def test_first_runs_at_once_are_all_stored(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop(TRACKING_URI, None)
+    processes = [
+        subprocess.Popen(  # noqa: S603 - this Python, with words of this file
+            [sys.executable, "-c", FIRST_RUN, name], cwd=tmp_path, env=environment, stdin=subprocess.PIPE
+        )
+        for name in ("one", "other")
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait() for process in processes] == [0, 0]
+    store = open_store(f"sqlite:///{tmp_path}/build/mlflow/mlflow.db")
+    found = {store.find_run("ridecast-green", "mlflow.runName", name) for name in ("one", "other")}
+    assert len(found - {None}) == 2
+
+
+class OvertakenStore(MlflowStore):
+    """A store whose experiment somebody else creates just before it does."""
+
+    def _make_experiment(self, experiment: str) -> str:
+        MlflowStore(self._uri)._make_experiment(experiment)
+        return super()._make_experiment(experiment)
+
+
+@pytest.mark.usefixtures("home")
+def test_experiment_that_somebody_else_has_just_created_takes_the_run() -> None:
+    store = OvertakenStore(open_store()._uri)
+    run_id = store.begin_run("ridecast-green", "one", {"tag": "1"})
+    assert store.find_run("ridecast-green", "tag", "1") == run_id
 
 
 # Broken servers -----------------------------------------------------------------------------------------------------

@@ -1,21 +1,24 @@
 """Tracking: a run for each version, completed after failures of MLflow, and the environment of training."""
 
-import re
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from lambda_function.core.bundle import GOLDEN
 from lambda_function.errors import BundleError
-from tests.builders import small_bundle
+from tests.builders import FEBRUARY, small_bundle
 from tests.builders_report import evaluation, months_result, slice_result
 from tests.fakes_tracking import GONE, LEGAL_NAME, URI, FakeTracking
+from training.data.months import Month
+from training.data.synthetic import synthetic_rides
 from training.errors import TrackingError
 from training.evaluation.slices import slicings
 from training.model.bundle import ExportedBundle
@@ -30,14 +33,19 @@ from training.tracking.environment import (
     describe_environment,
     encode_environment,
 )
+from training.tracking.facts import MODEL_VERSION, SLICES, legal_name, run_facts
 from training.tracking.mlflow_store import open_store
-from training.tracking.runs import MODEL_VERSION, metric_name, run_facts, track_run
+from training.tracking.pyfunc import ML_MODEL, _load_pyfunc
+from training.tracking.runs import track_run
+from training.tracking.training_record import TRAINING_RECORD
+from training.workflows.record import record_training
 
 COMMIT = "0ac80f1" * 5 + "0ac80"
 TRAINED_IN = Environment(
     git_commit=COMMIT, git_dirty=True, uv_lock_sha256="ab" * 32, python="3.13.0", platform="Linux", packages={"a": "1"}
 )
 N_CALLS_OF_A_RUN = 5
+MARCH = Month(2021, 3)
 
 
 def evaluated(evaluation: Evaluation) -> ExportedBundle:
@@ -59,41 +67,48 @@ def test_parameters_are_those_of_the_manifest() -> None:
     assert (parameters["train_months"], parameters["validate_months"]) == ("2021-01", "2021-02")
     assert parameters["parameters/max_iter"] == "20"
     assert parameters["software/numpy"] == np.__version__
-    assert data.sha256 in parameters[metric_name("data", data.file)]
+    assert parameters["bundle/n_bytes"] == str(sum(map(len, small_bundle().files.values())))
+    assert data.sha256 in parameters[legal_name("data", data.file)]
     assert all(LEGAL_NAME.fullmatch(name) for name in parameters)
 
 
-def test_metrics_are_those_of_the_evaluation_by_months_and_slice() -> None:
+def test_metrics_are_the_few_figures_of_each_part() -> None:
     metrics = metrics_of(evaluation(slice_result("hour", "08", 3.0)))
     assert metrics["validate/rmse_minutes"] == 4.0
     assert metrics["validate/baseline_rmse_minutes"] == 6.0
     assert metrics["validate/n_rides"] == 2000
     assert (metrics["validate/coverage"], metrics["validate/width_minutes"]) == (0.8, 7.5)
-    assert metrics["validate/hour/rmse_minutes.08"] == 3.0
-    assert metrics["validate/hour/baseline_mae_minutes.08"] == 2.5
     assert metrics["test/bias_minutes"] == -0.1
-    assert metrics["without_pickup_time/rmse_minutes.10 minutes after the pickup"] == 4.1
+    assert len(metrics) == 15
     without_intervals = msgspec.structs.replace(months_result(), coverage=None, width_minutes=None)
     assert "validate/coverage" not in metrics_of(Evaluation(validate=without_intervals))
 
 
-def test_every_slice_of_the_report_has_metrics_of_its_own() -> None:
+def test_table_has_every_slice_of_the_report_whatever_its_name() -> None:
     every = [slice_result(cut.by, name) for cut in slicings(np.zeros((266, 266), np.bool_)) for name in cut.names]
-    metrics = metrics_of(Evaluation(validate=months_result(*every)))
-    names = [name for name in metrics if re.fullmatch(r"validate/[^/]+/rmse_minutes\..+", name)]
-    assert len(names) == len(every)
+    store = FakeTracking()
+    run = store.runs[track_run(store, evaluated(evaluation(slice_result("pair", "A/B → C", 3.0), *every)))]
+    table = json.loads(run.files[SLICES])
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert len(rows) == 2 * (1 + 1 + len(every)) + 1
+    found = {(row["part"], row["by"], row["name"]): row for row in rows}
+    assert found["test", "all", "all"]["rmse_minutes"] == 4.0
+    assert found["validate", "pair", "A/B → C"]["rmse_minutes"] == 3.0
+    assert found["validate", "pair", "A/B → C"]["baseline_mae_minutes"] == 2.5
+    assert found["validate", "without pickup time", "10 minutes after the pickup"]["rmse_minutes"] == 4.1
+    assert json.loads(run.tags["mlflow.loggedArtifacts"]) == [{"path": SLICES, "type": "table"}]
 
 
-@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), max_size=3))
-def test_metric_names_are_legal_for_any_name_of_a_slice(slices: list[tuple[str, str]]) -> None:
-    names = metrics_of(Evaluation(validate=months_result(*(slice_result(*names) for names in slices))))
-    assert all(LEGAL_NAME.fullmatch(name) for name in names)
+def test_description_says_what_the_model_is_and_how_good() -> None:
+    text = run_facts(evaluated(evaluation()), None).tags["mlflow.note.content"]
+    assert "learned from 2021-01" in text
+    assert "RMSE on 2021-03 (unseen): **4.00 minutes**; the course's linear model: 6.00." in text
+    assert f'load_model("{small_bundle().model_version}")' in text
 
 
 def test_bundle_without_an_evaluation_has_the_metrics_of_its_manifest() -> None:
     metrics = run_facts(small_bundle(), None).metrics
     assert metrics["validate/rmse_minutes"] == 5.0
-    assert metrics["bundle/n_bytes"] == sum(map(len, small_bundle().files.values()))
 
 
 def test_evaluation_that_does_not_decode_is_an_error() -> None:
@@ -156,7 +171,38 @@ def test_run_holds_facts_files_and_artifacts() -> None:
     assert run.tags["mlflow.source.git.commit"] == COMMIT
     assert run.metrics["validate/rmse_minutes"] == 4.0
     assert store.n_calls == N_CALLS_OF_A_RUN  # slices need no calls of their own
-    assert run.files == {**{f"bundle/{name}": data for name, data in bundle.files.items()}, **artifacts}
+    for name, data in {**{f"bundle/{name}": data for name, data in bundle.files.items()}, **artifacts}.items():
+        assert run.files[name] == data
+
+
+def test_run_has_the_time_and_the_rides_of_its_training() -> None:
+    started_at, test = datetime(2026, 11, 29, 10, tzinfo=UTC), months_result(months=("2021-03",))
+    record = record_training(started_at, synthetic_rides(FEBRUARY, 100, 1), synthetic_rides(MARCH, 100, 1), test)
+    store = FakeTracking()
+    without_test = Evaluation(validate=months_result())
+    run = store.runs[track_run(store, evaluated(without_test), {TRAINING_RECORD: record})]
+    began_s, ended_s = run.span_s
+    assert began_s == started_at.timestamp()
+    assert ended_s is not None
+    assert ended_s > began_s
+    assert [(one.context, one.name) for one in run.datasets] == [
+        ("training", "synthetic 2021-01"),
+        ("validation", "synthetic 2021-02"),
+        ("test", "synthetic 2021-03"),
+    ]
+    assert run.metrics["test/rmse_minutes"] == 4.0
+
+
+def test_bundle_of_a_run_is_a_model_of_mlflow_without_a_pickle(tmp_path: Path) -> None:
+    store, bundle = FakeTracking(), small_bundle()
+    run = store.runs[track_run(store, bundle)]
+    for name in (*bundle.files, ML_MODEL):
+        (tmp_path / name).write_bytes(run.files[f"bundle/{name}"])
+    example = json.loads(run.files["bundle/input_example.json"])["inputs"]
+    frame = pd.DataFrame(example["data"], columns=example["columns"])
+    found = _load_pyfunc(str(tmp_path)).predict(frame)
+    golden = json.loads(bundle.files[GOLDEN])[: len(frame)]
+    assert found.minutes.tolist() == [round(one["duration_minutes"], 2) for one in golden]
 
 
 def test_tracking_again_updates_the_same_run() -> None:

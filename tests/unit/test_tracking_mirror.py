@@ -21,6 +21,7 @@ from training.registry.channels import move_channel, store_bundle
 from training.registry.sources import Sources
 from training.registry.versions import put_artifact
 from training.tracking.environment import ENVIRONMENT, Environment, encode_environment
+from training.tracking.facts import MANIFEST_SHA256, MODEL_VERSION
 from training.tracking.mirror import (
     BUNDLE,
     BucketView,
@@ -33,7 +34,7 @@ from training.tracking.mirror import (
     registry_tags,
     view_bucket,
 )
-from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, track_run
+from training.tracking.runs import track_run
 from training.tracking.store import RegisteredVersion, Registry
 
 BUCKET = "rides"

@@ -16,8 +16,9 @@ from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.sources import Sources
 from training.registry.versions import read_channels, read_file, stored_versions
+from training.tracking.facts import MANIFEST_SHA256, MODEL_VERSION
 from training.tracking.mlflow_store import LOCAL_DATABASE, TRACKING_URI, open_store
-from training.tracking.runs import MANIFEST_SHA256, MODEL_VERSION, sync_command, track_run, with_remedy
+from training.tracking.runs import sync_command, track_run, with_remedy
 from training.tracking.store import Registry, TrackingStore
 
 BUNDLE = "ridecast.bundle"

@@ -1,5 +1,7 @@
 """The tracking store in MLflow. No other file of this project imports mlflow."""
 
+import fcntl
+import json
 import os
 import sqlite3
 import time
@@ -12,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from training.errors import TrackingError
-from training.tracking.store import RegisteredVersion, Registry, RunFacts
+from training.tracking.store import RegisteredVersion, Registry, RunDataset, RunFacts
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 """MLflow's own variable: the URI of a server or of a database."""
@@ -23,6 +25,8 @@ LOCAL_FOLDER = Path("build/mlflow")
 LOCAL_DATABASE = LOCAL_FOLDER / "mlflow.db"
 
 _SQLITE = "sqlite:///"
+_LOCK = ".lock"
+_MAX_DIGEST_CHARACTERS = 36  # MLflow's limit for a dataset's
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its pages show it as a chat model's
 _MAX_WHY_CHARACTERS = 300
 
@@ -60,9 +64,13 @@ class MlflowStore:
         except ModuleNotFoundError as error:
             hint = "run `uv sync --inexact --extra tracking`, then `ridecast models sync --all`"
             raise TrackingError(self.uri, "cannot be used because mlflow is not installed", hint) from error
-        if folder := self._database_folder:
-            folder.mkdir(parents=True, exist_ok=True)
-        return mlflow.MlflowClient(self._uri)
+        folder = self._database_folder
+        if folder is None:
+            return mlflow.MlflowClient(self._uri)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two first runs at once must not both create the tables
+            return mlflow.MlflowClient(self._uri)
 
     @property
     def _database_folder(self) -> Path | None:
@@ -80,12 +88,27 @@ class MlflowStore:
             )
             return str(runs[0].info.run_id) if runs else None
 
-    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str], began_s: float | None = None) -> str:
         """Begin a run, create its experiment if that is new, and return the run's id."""
         with self._tracking_errors():
-            found = self._client.get_experiment_by_name(experiment)
-            experiment_id = found.experiment_id if found else self._make_experiment(experiment)
-            return str(self._client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+            began_ms = None if began_s is None else round(began_s * 1000)
+            experiment_id = self._experiment_id(experiment)
+            run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags), start_time=began_ms)
+            return str(run.info.run_id)
+
+    def _experiment_id(self, experiment: str) -> str:
+        """Return the id of an experiment; create it unless it is there, or somebody else is just creating it."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            try:
+                return self._make_experiment(experiment)
+            except MlflowException:
+                found = self._client.get_experiment_by_name(experiment)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def _make_experiment(self, experiment: str) -> str:
         """Create an experiment with its files beside the database; a server chooses the place itself."""
@@ -98,23 +121,25 @@ class MlflowStore:
         with self._tracking_errors():
             from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
 
-            began_ms = self._client.get_run(
-                run_id
-            ).info.start_time  # the same each time, so MLflow stores the same points
+            # The run's beginning is the same each time, so MLflow stores the same points.
+            began_ms = self._client.get_run(run_id).info.start_time
             metrics = [Metric(name, value, began_ms, 0) for name, value in facts.metrics.items()]
             parameters = [Param(name, value) for name, value in facts.parameters.items()]
             tags = [RunTag(name, value) for name, value in facts.tags.items()]
             self._client.log_batch(run_id, metrics, parameters, tags)  # splits what exceeds the server's limit
+            if facts.datasets:
+                self._client.log_inputs(run_id, [_dataset_input(one) for one in facts.datasets])
 
     def put_files(self, run_id: str, folder: Path) -> None:
         """Store a folder's files with a run, in place of those with the same names."""
         with self._tracking_errors():
             self._client.log_artifacts(run_id, str(folder))
 
-    def end_run(self, run_id: str) -> None:
+    def end_run(self, run_id: str, ended_s: float | None = None) -> None:
         """Mark a run as finished."""
         with self._tracking_errors():
-            self._client.set_terminated(run_id, "FINISHED", int(time.time() * 1000))
+            ended_ms = round((time.time() if ended_s is None else ended_s) * 1000)
+            self._client.set_terminated(run_id, "FINISHED", ended_ms)
 
     def read_registry(self, registered_model: str) -> Registry:
         """Read a registered model; one that does not exist has no versions."""
@@ -141,8 +166,7 @@ class MlflowStore:
     def add_version(self, registered_model: str, run_id: str, description: str, tags: Mapping[str, str]) -> int:
         """Add a version to a registered model, create the model if it is new, and return the version's number."""
         with self._tracking_errors():
-            if not self._has_model(registered_model):
-                self._client.create_registered_model(registered_model)
+            self._make_model(registered_model)
             made = self._client.create_model_version(
                 registered_model,
                 f"runs:/{run_id}/bundle",
@@ -152,6 +176,17 @@ class MlflowStore:
                 await_creation_for=0,
             )
             return int(made.version)
+
+    def _make_model(self, registered_model: str) -> None:
+        """Create a registered model unless it is there, or somebody else is just creating it."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        if not self._has_model(registered_model):
+            try:
+                self._client.create_registered_model(registered_model)
+            except MlflowException:
+                if not self._has_model(registered_model):
+                    raise
 
     def tag_version(self, registered_model: str, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -181,6 +216,14 @@ class MlflowStore:
         except Exception as error:  # a broken server makes them raise a dozen kinds
             why = _why(error).replace(self._login, "***") if self._login else _why(error)
             raise TrackingError(self.uri, f"failed ({why})") from error
+
+
+def _dataset_input(dataset: RunDataset) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
+
+    source, profile = json.dumps({"uri": dataset.name}), json.dumps(dict(dataset.profile))
+    one = Dataset(dataset.name, dataset.sha256[:_MAX_DIGEST_CHARACTERS], "local", source, profile=profile)
+    return DatasetInput(one, [InputTag("mlflow.data.context", dataset.context)])
 
 
 def _why(error: BaseException) -> str:

@@ -7,12 +7,23 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class RunDataset:
+    """Rides that a run has used: the file, its digest, and what was done with it, as in ``training``."""
+
+    name: str
+    sha256: str
+    context: str
+    profile: Mapping[str, str | int]  # numbers of rows
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a run logs. Parameters never change, because the bundle never does; tags may."""
 
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    datasets: tuple[RunDataset, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +52,11 @@ class TrackingStore(Protocol):
     def find_run(self, experiment: str, tag: str, value: str) -> str | None:
         """Return the id of the oldest run with a tag; None if there is none."""
 
-    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Begin a run, create its experiment if that is new, and return the run's id."""
+    def begin_run(self, experiment: str, name: str, tags: Mapping[str, str], began_s: float | None = None) -> str:
+        """Begin a run, create its experiment if that is new, and return the run's id.
+
+        `began_s` is when its training began, in seconds since the epoch; by default now.
+        """
 
     def log(self, run_id: str, facts: RunFacts) -> None:
         """Log facts, in as few calls as possible. Logging the same facts again changes nothing."""
@@ -50,8 +64,8 @@ class TrackingStore(Protocol):
     def put_files(self, run_id: str, folder: Path) -> None:
         """Store a folder's files with a run, in place of those with the same names."""
 
-    def end_run(self, run_id: str) -> None:
-        """Mark a run as finished."""
+    def end_run(self, run_id: str, ended_s: float | None = None) -> None:
+        """Mark a run as finished at a time, in seconds since the epoch; by default now."""
 
     def read_registry(self, registered_model: str) -> Registry:
         """Read a registered model; one that does not exist has no versions."""

@@ -4,6 +4,7 @@ The same rides give the same bundle as `ridecast train --labelled` with the same
 """
 
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast, get_args
 
 from lambda_function.core.bundle import sha256
@@ -21,10 +22,12 @@ from training.registry.signing import Signer
 from training.registry.sources import put_artifacts
 from training.registry.versions import verdict_name
 from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
+from training.tracking.training_record import TRAINING_RECORD
 from training.workflows.answers import answer_once
 from training.workflows.day_split import MAX_RIDES, TooFewRidesError, TooManyRidesError, split_days
 from training.workflows.loop.requests import Trained, TrainRequest
 from training.workflows.pipeline import train
+from training.workflows.record import record_training
 from training.workflows.target import Target
 
 _DAYS = "days"  # the contract's rule that every day has rides
@@ -110,6 +113,7 @@ def _train(
     on_step: Callable[[str], None],
     parameters: dict[str, Any] | None,
 ) -> Trained:
+    started_at = datetime.now(UTC)
     run = train(cast("Service", request.service), parts.train, parts.validate, parameters, on_step)
     on_step(f"gating against the model in {request.channel}")
     verdict = Target(bucket, request.channel).judge(run.bundle, parts.test, parts.train)
@@ -117,6 +121,7 @@ def _train(
     store_bundle(bucket, run.bundle, signer if verdict.passed else None)
     artifacts = {
         ENVIRONMENT: encode_environment(describe_environment()),
+        TRAINING_RECORD: record_training(started_at, parts.validate, parts.test),
         verdict_name(request.channel): encode_gate_report(verdict),
     }
     put_artifacts(bucket, run.bundle.model_version, artifacts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from training.data.contract import Finding, check_contract
@@ -20,9 +21,11 @@ from training.tracking.environment import ENVIRONMENT, describe_environment, enc
 from training.tracking.mirror import follow_channels, register
 from training.tracking.mlflow_store import open_store
 from training.tracking.runs import track_run
+from training.tracking.training_record import TRAINING_RECORD
 from training.workflows.config import TrainingConfig
 from training.workflows.pipeline import TrainingRun, train
 from training.workflows.progress import Progress
+from training.workflows.record import record_training
 from training.workflows.release import gate, release
 from training.workflows.report import draw_report
 from training.workflows.ride_source import RideSource, labelled_source, synthetic_source, tlc_source
@@ -59,7 +62,7 @@ class RunOutcome:
     run: TrainingRun  # the trained model and its evaluation
     path: Path  # the bundle's folder
     findings: tuple[Finding, ...]  # breaches of the data contract that were allowed
-    artifacts: Mapping[str, bytes] = field(default_factory=dict)  # the environment, the verdict and the report, by name
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)  # environment, record, verdict and report, by name
     test: MonthsResult | None = None  # the errors of model and baseline on the test months, if any
     verdict: GateReport | None = None  # the gate's report, if there is a target
     moved: Moved | None = None  # the channel's move, if the model passed the gate or was forced
@@ -73,6 +76,7 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
         BundleError: The exported model predicts something else than the fitted one.
     """
     _check_room(options)
+    started_at = datetime.now(UTC)
     config, source, target = options.config, options.ride_source(), options.target
     if target:
         source.check_gate_months(config.test_months)
@@ -85,9 +89,12 @@ def run_training(options: RunOptions, progress: Progress) -> RunOutcome:
         progress.warn(f"{finding} (allowed)")
     run = train(config.service, train_rides, validate_rides, config.parameters, progress.step)
     path = write_bundle(run.bundle, options.folder)
-    artifacts = {ENVIRONMENT: encode_environment(describe_environment())}
-    write_artifacts(path, artifacts)
     test = evaluate(run.bundle.model, run.baseline, test_rides, train_rides) if test_rides else None
+    artifacts = {
+        ENVIRONMENT: encode_environment(describe_environment()),
+        TRAINING_RECORD: record_training(started_at, validate_rides, test_rides, test),
+    }
+    write_artifacts(path, artifacts)
     previous = target.champion() if target else None
     verdict = None
     if target:
