@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from infra.cli.output import fold, width, write_json, write_lines, write_table
 
 if TYPE_CHECKING:
     from infra.operate.cost import CostReport
+    from infra.operate.cost_loop import LoopCost
     from infra.operate.cost_monitor import MonitorCost
     from infra.operate.cost_outcomes import OutcomesCost, OutcomesSettings
 
@@ -45,6 +47,8 @@ def cost_command(
     """
     from infra.operate.cost import PARTS, cost
     from infra.operate.cost_inputs import COURSE, PACKED_OUTPUT, PLAIN, read_load, read_work
+    from infra.operate.cost_loop import assumptions as loop_assumptions
+    from infra.operate.cost_loop import cost_loop, read_loop_settings
     from infra.operate.cost_monitor import assumptions as monitor_assumptions
     from infra.operate.cost_monitor import cost_monitor, read_memory_mb
     from infra.operate.cost_outcomes import assumptions, cost_outcomes, read_settings
@@ -54,9 +58,10 @@ def cost_command(
     report = cost(load, read_work(given_us, BUILD / "bench.json"))
     settings = read_settings()
     outcomes, monitor = cost_outcomes(load, settings), cost_monitor(load, read_memory_mb())
+    loop = cost_loop(load, read_loop_settings())
     if as_json:
-        of_monitor = {**asdict(monitor), "total": monitor.total}
-        write_json({**_result(report), "outcomes": _outcomes_result(outcomes, settings), "monitor": of_monitor})
+        others = {name: {**asdict(one), "total": one.total} for name, one in (("monitor", monitor), ("loop", loop))}
+        write_json({**_result(report), "outcomes": _outcomes_result(outcomes, settings), **others})
         return
     variants = report.variants.values()
     rows = {label: [_dollars(one.dollars_a_month.get(part, 0.0)) for one in variants] for part, label in PARTS.items()}
@@ -72,7 +77,9 @@ def cost_command(
     write_table("Dollars per month", columns, ((label, *cells) for label, cells in rows.items()), numeric=columns[1:])
     _show_outcomes(outcomes, report.variants[PLAIN].total)
     _show_monitor(monitor)
-    for line in (*_assumptions(report), *assumptions(settings, outcomes), *monitor_assumptions(monitor)):
+    _show_loop(loop)
+    of_others = (assumptions(settings, outcomes), monitor_assumptions(monitor), loop_assumptions(loop))
+    for line in chain(_assumptions(report), *of_others):
         write_lines(fold(line, "- ", min(width(), _TEXT_COLUMNS)))
 
 
@@ -98,6 +105,14 @@ def _show_monitor(monitor: "MonitorCost") -> None:
     rows = [(label, _dollars(monitor.dollars_a_month[part])) for part, label in PARTS.items()]
     rows.append(("the monitor", _dollars(monitor.total)))
     write_table("Monitoring and calibration, dollars per month", ("", "monitor"), rows, numeric=("monitor",))
+
+
+def _show_loop(loop: "LoopCost") -> None:
+    from infra.operate.cost_loop import PARTS
+
+    rows = [(label, _dollars(loop.dollars_a_month[part])) for part, label in PARTS.items()]
+    rows.append(("the loop", _dollars(loop.total)))
+    write_table("The loop, dollars per month with LoopMode=on", ("", "loop"), rows, numeric=("loop",))
 
 
 def _dollars(dollars: float) -> str:

@@ -165,10 +165,15 @@ def alarm_metrics(template: Mapping[str, Any], *, of_outcomes: bool) -> int:
     return sum(_n_metrics(alarm) for alarm in alarms if bool(_OF_OUTCOMES.search(json.dumps(alarm))) == of_outcomes)
 
 
-def _properties(template: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the properties of all resources of a type but the loop's, which is off by default."""
+def loop_alarm_metrics(template: Mapping[str, Any]) -> int:
+    """Count the metrics that the loop's alarms watch."""
+    return sum(map(_n_metrics, _properties(template, "AWS::CloudWatch::Alarm", of_loop=True)))
+
+
+def _properties(template: Mapping[str, Any], kind: str, *, of_loop: bool = False) -> Iterator[Mapping[str, Any]]:
+    """Yield the properties of all resources of a type: those of the loop, which is off by default, or all others."""
     for resource in template["Resources"].values():
-        if resource["Type"] == kind and resource.get("Condition") != "LoopIsOn":
+        if resource["Type"] == kind and (resource.get("Condition") == "LoopIsOn") == of_loop:
             yield resource.get("Properties", {})
 
 

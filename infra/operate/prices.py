@@ -49,6 +49,10 @@ LAMBDA_GB_S = Price(0.0000133334, 1, "GB-second", LAMBDA_PAGE)
 LAMBDA_REQUEST = Price(0.20, 1e6, "request", LAMBDA_PAGE)
 SNAPSTART_GB_S = Price(0.0000015046, 1, "GB-second that a snapshot is kept", LAMBDA_PAGE)
 
+DURABLE_OPERATION = Price(
+    8.00, 1e6, "operation of a durable function", LAMBDA_PAGE, confirmed="AWS's page of 2026-09, as others have read it"
+)
+
 KINESIS_SHARD_HOUR = Price(0.015, 1, "shard-hour", KINESIS_PAGE)
 KINESIS_PUT_UNIT = Price(0.014, 1e6, "PUT payload unit of 25 KB", KINESIS_PAGE)
 KINESIS_RETENTION_SHARD_HOUR = Price(0.020, 1, "shard-hour kept beyond 24 hours, up to 7 days", KINESIS_PAGE)
