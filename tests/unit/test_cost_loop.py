@@ -52,7 +52,7 @@ def test_command_shows_the_loop_and_when_a_run_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cli = Cli(monkeypatch, capsys)
-    text = cli.run("cost", "--rides-per-s", "1000")
+    text = " ".join(cli.run("cost", "--rides-per-s", "1000").split())  # lines are folded
     assert all(part in text for part in (*PARTS.values(), "the loop", "it is refused, unless TrainingDays are fewer"))
     assert "it is refused" not in cli.run("cost", "--rides-per-s", "0.1")
     loop = cli("cost")["loop"]
