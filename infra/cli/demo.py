@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from training.monitoring.monitor.status import MonitorStatus
     from training.registry.bucket import Bucket
 
-_BUNDLE_CHANNEL = "bundle"
+BUNDLE_CHANNEL = "bundle"
+"""The channel of a bundle folder that is served without a bucket."""
 
 
 def demo_command(
@@ -159,7 +160,7 @@ def serve_command(
         read_channel(models, channel)  # a damaged channel ends the command here, with the remedy
     settings = ServingSettings(
         bucket=models.name,
-        model_channel=_BUNDLE_CHANNEL if bundle else channel,
+        model_channel=BUNDLE_CHANNEL if bundle else channel,
         model_refresh_s=refresh_s,
         model_activation_delay_s=max(ServingSettings.model_activation_delay_s, 3 * refresh_s),
         service_name="ridecast-api",
@@ -193,5 +194,5 @@ def bundle_bucket(folder: Path) -> "Bucket":
     exported = read_bundle(folder.resolve())
     bucket = Bucket(MemoryS3(), str(folder))
     store_bundle(bucket, exported)
-    move_channel(bucket, _BUNDLE_CHANNEL, exported.model_version, exported.manifest_sha256)
+    move_channel(bucket, BUNDLE_CHANNEL, exported.model_version, exported.manifest_sha256)
     return bucket

@@ -46,6 +46,7 @@ COMMANDS = {
         "experiments stop trial --bucket {bucket}",
         "models check --bucket {bucket}",
         "serve --port 0 --bucket {bucket}",
+        "invoke {event} --bucket {bucket}",
     ),
     "OperatorPolicy": (
         "smoke --stack {stack} --rides 3 --patience-s 60",

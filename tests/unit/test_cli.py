@@ -30,7 +30,7 @@ from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
 
 GROUPS = {
-    "": "demo up simulate train backtest report serve doctor smoke cost",
+    "": "demo up simulate train backtest report serve invoke doctor smoke cost",
     "models": "list show compare release promote rollback restore calibrate history reproduce sign sync check",
     "rides": "send tail replay",
     "outcomes": "send join audit forget",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from training.errors import UserError, bucket_address, did_you_mean
 from training.registry.bucket import Bucket
-from training.registry.channel_history import channels_with_history, read_channel
+from training.registry.channel_history import LostChannelError, channels_with_history, is_lost, read_channel
 from training.registry.versions import read_channels
 
 USUAL = ("stable", "candidate")
@@ -30,6 +30,20 @@ def check_channel(bucket: Bucket, channel: str, *, create: bool, also: Iterable[
         return
     problem = f"{bucket_address(bucket.name)} has no channel {channel}"
     raise UserError(problem, f"{did_you_mean(channel, there) or _listed(there)} --create makes a new channel")
+
+
+def check_holds_model(bucket: Bucket, channel: str) -> None:
+    """Refuse a channel without a model.
+
+    Raises:
+        UserError: It holds none, or is damaged or lost.
+    """
+    stored = read_channel(bucket, channel)
+    if is_lost(bucket, stored):
+        raise LostChannelError(bucket, channel)
+    if stored.state is None:
+        hint = did_you_mean(channel, read_channels(bucket)) or "release one with `ridecast models release`"
+        raise UserError(f"channel {channel} of {bucket_address(bucket.name)} holds no model", hint)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -66,6 +66,8 @@ def operator(
     start = datetime(2021, 2, 1)  # noqa: DTZ001 - New York's wall clock
     write_month(tmp_path, [row_at(start + timedelta(minutes=number)) for number in range(5)], FEBRUARY)
     write_bundle(THIRD, tmp_path)
+    event = tmp_path / "event.json"
+    event.write_bytes(ride_bytes(1))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TLC_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("RIDECAST_SIGNING_KEY", account.signing_key)
@@ -76,6 +78,7 @@ def operator(
         "bucket": account.bucket,
         "bundles": tmp_path,
         "day": day,
+        "event": event,
         "failure": FAILURE_KEY,
         "loop_queue": account.outputs["LoopFailuresUrl"],
         "run": RUN,
