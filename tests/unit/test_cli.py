@@ -179,7 +179,7 @@ def test_resume_without_an_interrupted_run_or_with_a_damaged_file_is_one_sentenc
 
 def test_folder_that_cannot_be_made_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "Not a directory" in cli.refuses("demo", "--output", tmp_path / "file" / "build")
+    assert "is a file: name another folder" in cli.refuses("demo", "--output", tmp_path / "file" / "build")
 
 
 def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def test_other_event_is_one_sentence(bucket: Bucket, event: Any, sentence: str) 
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(DATA)
-_NAMES = st.sampled_from([*COURSE, *COURSE["kinesis"], *REQUEST, "http", "ride", "ride_id"])  # type: ignore[misc]
+_NAMES = st.sampled_from([*COURSE, *COURSE["kinesis"], *REQUEST, "http", "ride", "ride_id"])
 _JSON = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_NAMES, inner, max_size=4))
 
 
