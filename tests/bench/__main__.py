@@ -15,6 +15,7 @@ from tests.bench.deployed import bench_api, bench_cold_start
 from tests.bench.figures import Figure, show_figures, write_figures
 from tests.bench.growth import growth_figures, measure_growth, plot_growth
 from tests.bench.handler import (
+    PLAIN_HANDLER,
     bench_arrival,
     bench_calibration,
     bench_engine,
@@ -52,7 +53,8 @@ def main() -> int:
         display.step("measuring memory in a process of its own")
         growth = measure_growth(subject)
         figures += growth_figures(growth)
-        plot_growth(growth, PLOT)
+        plain_us = next(figure.value for figure in figures if figure.name == PLAIN_HANDLER)
+        plot_growth(growth, plain_us, PLOT)
         display.step("joining an archived hour in a process of its own")
         figures += bench_join()
         display.step("starting the built package cold in AWS's runtime")

@@ -56,6 +56,11 @@ def show_figures(figures: Sequence[Figure]) -> None:
     Console().print(table)
 
 
+BUDGET_LINE = {"color": "0.5", "linestyle": "--", "linewidth": 1.2}
+COMPARATOR_LINE = {"color": "#b35806", "linestyle": "-.", "linewidth": 1.2}
+"""How plots show a budget, and what something else takes."""
+
+
 @contextmanager
 def svg_axes(path: Path, n: int, width: float) -> Iterator[list[Any]]:
     """Give n axes side by side to the block, and write them as SVG, reproducibly, at its end."""

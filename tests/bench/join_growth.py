@@ -20,7 +20,7 @@ from pathlib import Path
 
 from infra.cli.output import live_display
 from infra.local.s3 import FolderS3
-from tests.bench.figures import MB, US, Figure, svg_axes
+from tests.bench.figures import BUDGET_LINE, MB, US, Figure, svg_axes
 from tests.bench.subjects import build_subject
 from tests.bench.timing import peak_bytes
 from tests.builders_archive import HOUR, archive_steady_stream
@@ -88,12 +88,16 @@ def plot_joins(costs: Sequence[JoinCost], path: Path) -> None:
     """Draw time and memory against rides, as SVG."""
     millions = [cost.n_rides / _MILLION for cost in costs]
     with svg_axes(path, 2, 9) as (time_axes, peak_axes):
-        time_axes.plot(millions, [cost.cpu_s for cost in costs], marker="o")
-        time_axes.plot(millions, [BUDGET_S * size for size in millions], color="0.6", linestyle="--")
-        time_axes.set(xlabel="rides in the hour, millions", ylabel="CPU, seconds", xlim=(0, None), ylim=(0, None))
-        peak_axes.plot(millions, [cost.peak_gb for cost in costs], marker="o")
-        peak_axes.axhline(BUDGET_GB, color="0.6", linestyle="--")
-        peak_axes.set(xlabel="rides in the hour, millions", ylabel="peak memory, GB", xlim=(0, None), ylim=(0, None))
+        time_axes.plot(millions, [cost.cpu_s for cost in costs], marker="o", label="the join")
+        budget = f"budget: {BUDGET_S:g} s a million"
+        time_axes.plot(millions, [BUDGET_S * size for size in millions], label=budget, **BUDGET_LINE)
+        peak_axes.plot(millions, [cost.peak_gb for cost in costs], marker="o", label="the join")
+        peak_axes.axhline(BUDGET_GB, label=f"budget: {BUDGET_GB:g} GB", **BUDGET_LINE)
+        time_axes.set(title="CPU of a join with its audit", ylabel="CPU, seconds")
+        peak_axes.set(title="Peak memory of the process", ylabel="peak memory, GB")
+        for axes in (time_axes, peak_axes):
+            axes.set(xlabel="rides in the hour, millions", xlim=(0, None), ylim=(0, None))
+            axes.legend(loc="lower right")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from infra.cli.output import live_display, write_lines, write_table
 from lambda_function.core.bundle import ModelBundle
-from tests.bench.figures import svg_axes
+from tests.bench.figures import BUDGET_LINE, svg_axes
 from tests.bench.timing import peak_bytes
 from tests.kits.live_rides import (
     HORIZON_S,
@@ -49,6 +49,7 @@ from training.data.load import tlc_months
 from training.data.months import Service, parse_months
 from training.data.rides import MAX_DURATION_MINUTES, MIN_DURATION_MINUTES, Rides, take_columns
 from training.errors import UserError
+from training.model.calibrate import LEVEL
 from training.monitoring.calibration.tick import first_state, tick
 from training.monitoring.hours import Hour
 from training.workflows.pipeline import train
@@ -164,21 +165,34 @@ def plot_days(live: LiveRides, served: Served, path: Path) -> None:
     def mean(values: NDArray[Any]) -> NDArray[np.float64]:
         return np.bincount(which, values) / n_rides
 
+    series = {
+        name: (np.sqrt(mean((minutes - actual) ** 2)), mean((low <= actual) & (actual <= high)))
+        for name, minutes, low, high in (
+            ("without calibration", served.raw_minutes, served.raw_low, served.raw_high),
+            ("with daily calibration", served.minutes, served.low, served.high),
+        )
+    }
+    draw_days(days, series, path)
+
+
+def draw_days(
+    days: NDArray[np.datetime64],
+    series: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    path: Path,
+) -> None:
+    """Draw RMSE and coverage (n,) of each day (n,) by name, two of them, as SVG."""
     with svg_axes(path, 2, 11) as (errors, coverage):
-        for name, minutes, low, high, colour in (
-            ("without calibration", served.raw_minutes, served.raw_low, served.raw_high, "#b35806"),
-            ("with daily calibration", served.minutes, served.low, served.high, "#2166ac"),
-        ):
-            errors.plot(days, np.sqrt(mean((minutes - actual) ** 2)), label=name, color=colour, linewidth=1.3)
-            coverage.plot(days, mean((low <= actual) & (actual <= high)), label=name, color=colour, linewidth=1.3)
-        errors.set_ylabel("RMSE of the day, minutes")
-        coverage.set_ylabel("share of rides inside their interval")
-        coverage.axhline(0.8, color="grey", linewidth=0.8, linestyle="--")
+        for colour, (name, (rmse_minutes, covered)) in zip(("#b35806", "#2166ac"), series.items(), strict=True):
+            errors.plot(days, rmse_minutes, label=name, color=colour, linewidth=1.3)
+            coverage.plot(days, covered, label=name, color=colour, linewidth=1.3)
+        errors.set(title="Error", ylabel="RMSE of the day, minutes")
+        coverage.set(title="Coverage", ylabel="share of rides inside their interval")
+        coverage.axhline(LEVEL, label=f"target: {LEVEL:.0%}", **BUDGET_LINE)
         errors.set_ylim(bottom=0)
         coverage.set_ylim(0, 1)
         for axes in (errors, coverage):
             axes.tick_params(axis="x", rotation=30)
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower left")
 
 
 def show_cost(model: ModelBundle, live: LiveRides, n_rides: int) -> None:

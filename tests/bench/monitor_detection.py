@@ -24,7 +24,7 @@ from rich.table import Table
 
 from infra.cli.output import live_display
 from tests.bench.common_rules import RuleDays, day_rules, ride_rules
-from tests.bench.figures import svg_axes
+from tests.bench.figures import BUDGET_LINE, svg_axes
 from tests.bench.monitored_months import MonitoredModel, load, train_monitored
 from training.data.rides import Rides
 from training.monitoring.monitor.day_values import count_quantiles, error_values, pooled, usual_range
@@ -174,10 +174,10 @@ def plot(found: Detection, path: Path) -> None:
                 if evidence.groups[column] == group:
                     area.plot(evidence.days, np.maximum(evidence.path[:, column], 0.1), linewidth=0.8, label=name)
             area.plot(evidence.days, np.maximum(group_evidence, 0.1), color="black", linewidth=1.6, label="mean")
-            area.axhline(THRESHOLD, color="0.6", linestyle="--")
-            area.set(title=f"evidence: {group}", yscale="log")
+            area.axhline(THRESHOLD, label=f"alarm: {THRESHOLD:g}", **BUDGET_LINE)
+            area.set(title=f"Evidence of {group}", yscale="log", ylabel="evidence, 1 at the start")
             area.tick_params(axis="x", rotation=30)
-            area.legend(fontsize="x-small", loc="upper left")
+            area.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.cli.output import live_display
-from tests.bench.figures import svg_axes
+from tests.bench.figures import BUDGET_LINE, svg_axes
 from tests.bench.timing import peak_bytes
 from training.data.months import Month
 from training.data.rides import concat_rides
@@ -94,11 +94,15 @@ def plot_training(costs: Sequence[TrainingCost], path: Path) -> None:
     """Draw time and memory against rides, as SVG."""
     rides_millions = [cost.n_rides / 1e6 for cost in costs]
     with svg_axes(path, 2, 9) as (time_axes, peak_axes):
-        time_axes.plot(rides_millions, [cost.seconds / _SECONDS_PER_MINUTE for cost in costs], marker="o")
-        time_axes.set(xlabel="rides, millions", ylabel="time, minutes", xlim=(0, None), ylim=(0, None))
-        peak_axes.plot(rides_millions, [cost.peak_gb for cost in costs], marker="o")
-        peak_axes.axhline(BUDGET_GB, color="0.6", linestyle="--")
-        peak_axes.set(xlabel="rides, millions", ylabel="peak memory, GB", xlim=(0, None), ylim=(0, None))
+        minutes = [cost.seconds / _SECONDS_PER_MINUTE for cost in costs]
+        time_axes.plot(rides_millions, minutes, marker="o", label="the training")
+        peak_axes.plot(rides_millions, [cost.peak_gb for cost in costs], marker="o", label="the training")
+        peak_axes.axhline(BUDGET_GB, label=f"budget: {BUDGET_GB:g} GB", **BUDGET_LINE)
+        time_axes.set(title="Time on two cores", ylabel="time, minutes")
+        peak_axes.set(title="Peak memory of the process", ylabel="peak memory, GB")
+        for axes in (time_axes, peak_axes):
+            axes.set(xlabel="rides trained on, millions", xlim=(0, None), ylim=(0, None))
+            axes.legend(loc="lower right")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
