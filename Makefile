@@ -34,9 +34,10 @@ lint: $(READY) ## run ruff, mypy, import contracts, cfn-lint on the transformed 
 	@bandit --quiet --recursive --skip B101,B403,B404,B506,B603,B608 lambda_function training infra # ruff checks these six
 	@zizmor --offline --quiet --persona pedantic .github
 
-format: $(READY) ## format the code with ruff and apply its fixes
+format: $(READY) ## format the code with ruff, apply its fixes, and write docs/reference.md
 	@ruff format .
 	@ruff check --fix .
+	@python -m infra.cli.reference
 
 mlflow: $(READY) ## serve MLflow's pages for the tracked runs on http://127.0.0.1:5001
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI"; exit;; esac; \
