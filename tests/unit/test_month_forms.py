@@ -21,6 +21,7 @@ from tests.builders_tlc import TlcRow, row_at, tlc_table
 from tests.unit.test_load import no_fetch
 from training.data.elapsed import elapsed_minutes
 from training.data.load import load_rides
+from training.data.month_folders import passed_over
 from training.data.months import Month, Service, local_months
 from training.data.rides import Rides
 from training.data.tlc_file import Timestamps
@@ -146,7 +147,7 @@ def test_text_that_is_no_number_as_in_serving_is_missing(tmp_path: Path) -> None
 @pytest.mark.parametrize("zone", ["UTC", "+00:00", "America/New_York"])
 def test_times_with_a_zone_are_refused_until_somebody_says_what_they_are(tmp_path: Path, zone: str) -> None:
     folder = written(tmp_path, changed(month_table(), dict.fromkeys(TIMES, in_zone(zone))))
-    with pytest.raises(UserError, match=r"true points in time.*--timestamps local or --timestamps utc"):
+    with pytest.raises(UserError, match=r"true points in time or .*: give --timestamps local or --timestamps utc"):
         load(folder)
 
 
@@ -303,7 +304,20 @@ def test_month_that_is_nowhere_comes_with_what_the_folder_has(tmp_path: Path) ->
     (tmp_path / "sample.csv").touch()
     with pytest.raises(MonthUnavailableError) as found:
         load(tmp_path)
-    assert f"and {tmp_path} has of green months 2021-02 to 2021-04, beside sample.csv" in str(found.value)
+    assert f"and {tmp_path} has the green months 2021-02 to 2021-04 and sample.csv: " in str(found.value)
+
+
+def test_names_that_no_month_is_read_from_are_known(tmp_path: Path) -> None:
+    names = ["green_tripdata_2021-02.csv", "green_tripdata_2021-02 (1).parquet", "green_202103.parquet"]
+    for name in (
+        *names,
+        "green_tripdata_2021-04.PARQUET",
+        "green_tripdata_sample_2020-01.parquet",
+        "yellow_2021-01.csv",
+    ):
+        (tmp_path / name).touch()
+    written(tmp_path, month_table())
+    assert passed_over("green", tmp_path) == sorted(names)
 
 
 @pytest.mark.parametrize(

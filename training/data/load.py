@@ -130,17 +130,18 @@ def _fetch(
     try:
         return fetch(service, month, cache_dir)
     except MonthUnavailableError as error:
-        problem = f"{error.problem}, and {data_dir} has {_described(service, data_dir)}"
+        problem = f"{error.problem}, and {data_dir} {_described(service, data_dir)}"
         raise MonthUnavailableError(name, problem, error.hint) from error
 
 
 def _described(service: Service, data_dir: Path) -> str:
     """Say which months and other things a folder has."""
     months = [str(month) for month in local_months(service, data_dir, data_dir)]
-    shown = f"{months[0]} to {months[-1]}" if len(months) > 1 else "".join(months) or "none"
+    span = f"{months[0]} to {months[-1]}" if len(months) > 1 else "".join(months)
     entries = sorted(path.name for path in data_dir.iterdir() if "_tripdata_" not in path.name)
     others = ", ".join(entries[:_N_NAMED]) + (", ..." if len(entries) > _N_NAMED else "")
-    return f"of {service} months {shown}" + (f", beside {others}" if others else "")
+    shown = f"has the {service} months {span}" if span else f"has no {service} month"
+    return shown + (f" and {others}" if others else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ _HIVE = re.compile(r"year=([0-9]{4})/month=(0?[1-9]|1[0-2])", re.ASCII)
 _NAMED = re.compile(r"_tripdata_([0-9]{4})-(0[1-9]|1[0-2])(?:\.parquet)?", re.ASCII | re.IGNORECASE)
 _TIME_PREFIX = {"green": b"lpep_pickup", "yellow": b"tpep_pickup"}
 _SERVICES = ("green", "yellow", "fhv")
+_LIKE_A_MONTH = re.compile(r"[0-9]{4}[-_]?[0-9]{2}", re.ASCII)
 _FOOTER_BYTES = 1 << 18  # names of columns are at the end of a file of Parquet
 _DIGITS = re.compile(r"([0-9]+)", re.ASCII)
 
@@ -55,6 +56,13 @@ def near_names(service: str, year: int, month: int, data_dir: Path) -> list[str]
         str(path.relative_to(data_dir)) for _, found, path in _claims(service, data_dir) if found == (year, month)
     }
     return sorted(names | claims)
+
+
+def passed_over(service: str, data_dir: Path) -> list[str]:
+    """Return the names in a folder that have a service and a month in them, but are not read as a month."""
+    read = {path.name for path in months_in(service, data_dir).values()}
+    names = sorted(path.name for path in data_dir.iterdir() if path.name not in read)
+    return [name for name in names if service in name.lower() and _LIKE_A_MONTH.search(name) and "_sample_" not in name]
 
 
 def _claims(service: str, data_dir: Path) -> Iterator[tuple[int, tuple[int, int], Path]]:

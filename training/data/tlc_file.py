@@ -102,9 +102,10 @@ def open_tlc_file(file: BinaryIO, path: Path, service: Service, timestamps: Time
     if zones == {None}:
         return TlcFile(parquet, names, None)
     if timestamps is None:
+        zone = next(filter(None, zones))
         raise UserError(
-            f"{path} has times with the zone {next(filter(None, zones))}, which may be New York's wall-clock times with"
-            " a wrong label or true points in time: the file does not tell",
+            f"{path} has times with the zone {zone}, and does not tell whether they are true points in time or"
+            " New York's wall-clock times with a wrong label",
             "give --timestamps local or --timestamps utc, or set TLC_TIMESTAMPS to one of them",
         )
     if None in zones:

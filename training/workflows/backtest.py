@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from training.data.load import tlc_months
+from training.data.month_folders import passed_over
 from training.data.months import Month, Service, default_data_dir, local_months
 from training.data.tlc_file import Timestamps
 from training.evaluation.backtest import BacktestResult, backtest
@@ -32,9 +33,12 @@ def run_backtest(
     """
     check_room(folder)
     first, last = span
+    data_dir = default_data_dir()
+    if data_dir and (names := passed_over(service, data_dir)):
+        on_step(f"passing over {', '.join(names)}: not named as TLC names a month")
     months = [
         month
-        for month in local_months(service, default_data_dir())
+        for month in local_months(service, data_dir)
         if (first is None or first <= month) and (last is None or month <= last)
     ]
     chosen = build_config(None, {}, parameters).parameters
