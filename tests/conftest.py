@@ -32,7 +32,7 @@ HEAVY_FOLDERS = {"bench", "deploy_local", "fuzz", "integration", "package", "par
 _FIT = "backtest bench cli_models cross_fit export fit gate labelled_rides pipeline release tracking tracking_mirror"
 _FRAMES = "inference"
 _RETRAIN = "loop_poisoned retrain"
-_DRAW = "cli_experiments join_bench monitor_page report synthetic"
+_DRAW = "cli_experiments join_bench monitor_page notebooks report synthetic"
 FIT_OR_DRAW = {f"test_{name}.py" for name in f"{_FIT} {_FRAMES} {_RETRAIN} {_DRAW}".split()}
 """Unit tests that fit models, draw, import pandas or run git: they take seconds, others milliseconds."""
 
