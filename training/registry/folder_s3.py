@@ -82,12 +82,12 @@ class S3StandIn(ABC):
         MaxKeys: int = _MAX_KEYS,
     ) -> dict[str, Any]:
         """List the objects below a prefix in the order of their keys' bytes, a page at a time."""
-        keys = sorted((key for key in self._keys(Prefix) if key.startswith(Prefix)), key=str.encode)
-        left = [key for key in keys if key.encode() > (ContinuationToken or StartAfter).encode()]
-        page = left[: min(MaxKeys, _MAX_KEYS)]
+        n_keys = min(MaxKeys, _MAX_KEYS)
+        found = self._first_keys(Prefix, ContinuationToken or StartAfter, n_keys + 1)
+        page, is_truncated = found[:n_keys], len(found) > n_keys
         contents = [entry for key in page if (entry := self._entry(key))]
-        answer: dict[str, Any] = {"KeyCount": len(contents), "IsTruncated": len(left) > len(page)}
-        more = {"NextContinuationToken": page[-1]} if len(left) > len(page) else {}
+        answer: dict[str, Any] = {"KeyCount": len(contents), "IsTruncated": is_truncated}
+        more = {"NextContinuationToken": page[-1]} if is_truncated else {}
         return {**answer, **more, **({"Contents": contents} if contents else {})}
 
     def list_object_versions(
@@ -105,6 +105,11 @@ class S3StandIn(ABC):
         """Delete an object; as for S3, there need not be one."""
         self._delete(Key)
         return {}
+
+    def _first_keys(self, prefix: str, after: str, n_keys: int) -> list[str]:
+        """Return the first keys below a prefix and behind a key, in the order of their bytes."""
+        keys = (key for key in self._keys(prefix) if key.startswith(prefix) and key.encode() > after.encode())
+        return sorted(keys, key=str.encode)[:n_keys]
 
     def _etag(self, body: bytes) -> str:
         return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'

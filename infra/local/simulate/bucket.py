@@ -1,7 +1,7 @@
 """A bucket in memory for tens of thousands of objects: listings find their keys by halving, times are simulated."""
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -37,5 +37,6 @@ class SortedS3(MemoryS3):
             del self._sorted[bisect_left(self._sorted, key)]
         super()._delete(key)
 
-    def _keys(self, prefix: str) -> Iterable[str]:
-        return self._sorted[bisect_left(self._sorted, prefix) : bisect_left(self._sorted, prefix + _BEHIND_ALL)]
+    def _first_keys(self, prefix: str, after: str, n_keys: int) -> list[str]:
+        begin = max(bisect_left(self._sorted, prefix), bisect_right(self._sorted, after))
+        return self._sorted[begin : min(begin + n_keys, bisect_left(self._sorted, prefix + _BEHIND_ALL))]

@@ -9,20 +9,28 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, takewhile
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lambda_function.core.archive_lines import ArchivedRecord, archive_prefix, decode_lines
+from lambda_function.core.archive_lines import PREFIX, ArchivedRecord, archive_prefix, decode_lines
 from lambda_function.errors import ArchiveError
 from training.errors import BucketError
 from training.monitoring.hours import Hour
-from training.registry.bucket import Bucket
+from training.registry.bucket import Bucket, Listed
 
 _DAMAGED_GZIP = (OSError, EOFError, zlib.error)
 _NOT_THE_FORM = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def list_hours(bucket: Bucket, kind: str, first: Hour, last: Hour) -> Iterator[Listed]:
+    """List a kind's objects of hours in a row, by one listing: most requests take as long as a thousand objects."""
+    end = archive_prefix(kind, (last + 1).partition)
+    before = archive_prefix(kind, first.partition).removesuffix("/")
+    listed = bucket.list_objects(f"{PREFIX}/{kind}/", start_after=before)
+    return takewhile(lambda one: one.key < end, listed)
 
 
 class ObjectRecords(NamedTuple):

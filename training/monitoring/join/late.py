@@ -14,13 +14,14 @@ records than needed change no result: each is matched as if it came from the arc
 import gzip
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lambda_function.core.archive_lines import SUFFIX, ArchivedRecord, archive_prefix, decode_lines
 from lambda_function.errors import ArchiveError
 from training.monitoring.hours import Hour
-from training.monitoring.join.archive_reader import ArchiveReader, Filter
+from training.monitoring.join.archive_reader import ArchiveReader, Filter, list_hours
 from training.registry.bucket import Bucket
 
 PREFIX = "late"
@@ -48,11 +49,19 @@ class LateRecords:
     def key(self, kind: str, hour: Hour) -> str | None:
         """Return the key for an hour as it was archived when this was asked first; None if the hour has no object."""
         if (kind, hour) not in self._keys:
-            self._keys[kind, hour] = self._key_now(kind, hour)
+            self._look_up(kind, [hour])
         return self._keys[kind, hour]
 
-    def _key_now(self, kind: str, hour: Hour) -> str | None:
-        keys = sorted(self.bucket.keys(archive_prefix(kind, hour.partition)))
+    def _look_up(self, kind: str, hours: Sequence[Hour]) -> None:
+        """Find the keys for hours in a row, if they are not known yet."""
+        keys: dict[str, list[str]] = defaultdict(list)
+        for one in list_hours(self.bucket, kind, hours[0], hours[-1]) if hours else ():
+            keys[one.key[: one.key.rindex("/") + 1]].append(one.key)
+        for hour in hours:
+            self._keys.setdefault((kind, hour), self._key_of(kind, hour, keys[archive_prefix(kind, hour.partition)]))
+
+    def _key_of(self, kind: str, hour: Hour, archived: Sequence[str]) -> str | None:
+        keys = sorted(archived)
         digest = hashlib.sha256("\n".join([str(self.reach_hours), *keys]).encode()).hexdigest()[:_DIGEST_DIGITS]
         return f"{PREFIX}/{kind}/{hour.partition}/{digest}{SUFFIX}" if keys else None
 
@@ -81,7 +90,9 @@ class LateRecords:
             found.update(line for line, record in zip(each, decode_lines(some), strict=True) if is_late(record))
             if len(found) > MAX_LINES:
                 return
-        if self._key_now(kind, hour) == key:  # else a ride may have been forgotten meanwhile
+        if (
+            self._key_of(kind, hour, list(self.bucket.keys(folder))) == key
+        ):  # else a ride may have been forgotten meanwhile
             self.bucket.write(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
 
     def records(self, kind: str, hours: Iterable[Hour]) -> Iterator[ArchivedRecord]:
@@ -90,7 +101,9 @@ class LateRecords:
         Raises:
             ArchiveError: The archive of an hour must be read instead.
         """
-        for lines in self.bucket.each(lambda hour: self._lines(kind, hour), hours):
+        each = list(hours)
+        self._look_up(kind, each)
+        for lines in self.bucket.each(lambda hour: self._lines(kind, hour), each):
             if lines is None:
                 raise ArchiveError("an hour has no late records")
             yield from decode_lines(lines)
@@ -99,7 +112,9 @@ class LateRecords:
         self, reader: ArchiveReader, kind: str, hours: Iterable[Hour], chosen: Filter
     ) -> Iterator[list[ArchivedRecord]]:
         """Read the late records of hours; of an hour without them, the records of the archive."""
-        for hour, lines in self.bucket.each(lambda hour: (hour, self._lines(kind, hour)), hours):
+        each = list(hours)
+        self._look_up(kind, each)
+        for hour, lines in self.bucket.each(lambda hour: (hour, self._lines(kind, hour)), each):
             if (records := _choose(lines, chosen)) is not None:
                 yield records
             else:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import duckdb
 import msgspec
-import numpy as np
 
-from lambda_function.core.archive_lines import ArchivedRecord, archive_prefix
+from lambda_function.core.archive_lines import ArchivedRecord
 from lambda_function.core.outcomes import ride_key
 from lambda_function.core.records import KINDS, OUTCOMES, PREDICTIONS, RIDES
 from lambda_function.errors import ArchiveError
 from training.errors import BucketError
 from training.monitoring.hours import FIRST, LONGEST_RIDE_MINUTES, SECOND, SECOND_PASS_AGE, Hour, hours_between
+from training.monitoring.join.archive_reader import list_hours
 from training.monitoring.join.failures import first_numbers, is_before
 from training.monitoring.join.late import LateRecords
 from training.monitoring.join.options import JoinOptions
@@ -55,10 +55,7 @@ class Inputs:
         """List them: of the hour and of the hours until the horizon, and what the join reads of the hours before."""
         first = {RIDES: -reach_hours, PREDICTIONS: -1, OUTCOMES: 0}
         listed = [
-            (kind, one)
-            for kind in KINDS
-            for number in range(first[kind], reach_hours + 1)
-            for one in bucket.list_objects(archive_prefix(kind, (hour + number).partition))
+            (kind, one) for kind in KINDS for one in list_hours(bucket, kind, hour + first[kind], hour + reach_hours)
         ]
         facts = [options.outcome_delay_minutes, options.max_recomputed, duckdb.__version__]
         text = msgspec.json.encode([*facts, sorted((one.key, one.n_bytes) for _, one in listed)])
@@ -136,10 +133,9 @@ def _has_ride(bucket: Bucket, labelled: str, keys: set[str]) -> bool:
         return True
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file, _database().cursor() as connection:
         Path(file.name).write_bytes(stored.body)
-        late = {"key": np.array([*keys, None], np.object_)}  # noqa: F841 - DuckDB finds it by name
-        rides = "select 1 from read_parquet(?) where ride_id in (select key from late) limit 1"
         try:
-            return bool(connection.execute(rides, [file.name]).fetchall())
+            found = connection.execute("select ride_id from read_parquet(?)", [file.name]).fetchnumpy()
+            return not keys.isdisjoint(found["ride_id"].tolist())
         except duckdb.Error:
             return True
 
