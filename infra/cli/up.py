@@ -1,6 +1,7 @@
 """`ridecast up`: the whole stack on this machine, until it is stopped."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,8 @@ from infra.cli.options import BUILD, Json, Service
 from infra.cli.output import error_console, live_display, show_result, write_lines
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from infra.cli.output import ConsoleDisplay
     from infra.local.up.feed import FeedOptions
     from infra.local.up.stack import LocalStack
@@ -71,14 +74,14 @@ def up_command(
         is_fresh=fresh,
     )
     users = sorted(name for name in os.environ if name.startswith("AWS_"))
-    with live_display() as display, running_stack(options, display) as stack, signals.stopping() as stop:
+    console = error_console()
+    with live_display(console) as display, running_stack(options, display) as stack, signals.stopping() as stop:
         display.bars.stop()
         _show_ready(stack, options.folder, users, as_json=as_json)
-        display.bars.start()
         with suppress(KeyboardInterrupt):
-            _watch(stack, stop, display)
+            _watch(stack, stop, display, console)
         display.step("stopping: what the functions have begun is finished")
-    error_console().print(f"stopped; `ridecast up` goes on with what {options.folder} keeps", highlight=False)
+    console.print(f"stopped; `ridecast up` goes on with what {options.folder} keeps", highlight=False, soft_wrap=True)
 
 
 def _feed(replay: str | None, service: str, speed: float) -> "FeedOptions | None":
@@ -141,15 +144,17 @@ def _commands(running: "RunningStack") -> list[str]:
     """Return commands to copy."""
     from infra.local.runtime.http import example_curl
 
+    ridecast = "ridecast" if shutil.which("ridecast") else sys.argv[0]
     put = f"aws kinesis put-record --endpoint-url {running.endpoint_url} --cli-binary-format raw-in-base64-out"
     return [
         "Hours are joined as soon as their rides are archived; on AWS they are joined once all outcomes have come.",
         "",
         "In another terminal:",
-        "  ridecast rides send --rides 100 --local",
-        "  ridecast rides tail --local",
-        "  ridecast monitor status --local",
-        "  ridecast doctor --local",
+        f"  {ridecast} rides send --synthetic 1000 --local",
+        f"  {ridecast} outcomes send --synthetic 1000 --local",
+        f"  {ridecast} rides tail --local",
+        f"  {ridecast} monitor status --local",
+        f"  {ridecast} doctor --local",
         f"  {example_curl(running.api_url)}",
         "With the AWS CLI (version 1 does not know --cli-binary-format: leave it out):",
         "  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1",
@@ -160,19 +165,20 @@ def _commands(running: "RunningStack") -> list[str]:
     ]
 
 
-def _watch(stack: "LocalStack", stop: signals.Stop, display: "ConsoleDisplay") -> None:
+def _watch(stack: "LocalStack", stop: signals.Stop, display: "ConsoleDisplay", console: "Console") -> None:
     """Show figures and problems until a signal comes, or a part of the stack fails."""
-    display.step("running")
-    console, known, n_ticks = error_console(), set[str](), 0
-    while True:
-        stop.check()
-        stack.check()
-        for problem in stack.problems():
-            if problem not in known:
-                known.add(problem)
-                display.warn(problem)
-        display.progress(0, 0, stack.figures())
-        n_ticks += 1
-        if not console.is_terminal and n_ticks % (_LINE_S / _REFRESH_S) == 0:
-            console.print(stack.figures(), highlight=False, markup=False, soft_wrap=True)
-        stop.sleep(_REFRESH_S)
+    known, n_ticks = set[str](), 0
+    with console.status("running") as line:
+        while True:
+            stop.check()
+            stack.check()
+            for problem in stack.problems():
+                if problem not in known:
+                    known.add(problem)
+                    display.warn(problem)
+            figures = stack.figures()
+            line.update(figures)
+            n_ticks += 1
+            if not console.is_terminal and n_ticks % (_LINE_S / _REFRESH_S) == 0:
+                console.print(figures, highlight=False, markup=False, soft_wrap=True)
+            stop.sleep(_REFRESH_S)

@@ -1,7 +1,6 @@
 """The local AWS as a context manager: moto's server in a process that ends with its parent."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,9 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
+from infra.local.ports import HOST, listen
 from training.errors import UserError
 
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
 """The account that moto uses for unknown credentials."""
@@ -141,19 +140,6 @@ class LocalAws:
     def _last_output(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
         return self._log.read().decode(errors="replace").strip()
-
-
-def listen(port: int, option: str = "--port") -> socket.socket:
-    """Return a socket that listens on a port of HOST; 0 for any free one.
-
-    Raises:
-        UserError: The port is taken, or may not be used; the hint names the option that chooses another one.
-    """
-    try:
-        return socket.create_server((HOST, port), backlog=128)
-    except (OSError, OverflowError) as error:
-        problem = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot listen on {HOST}:{port}: {problem}", f"choose another port with {option}") from error
 
 
 def hermetic_session() -> Any:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from infra.local.aws import HOST, REGION, LocalAws
+from infra.local.aws import REGION, LocalAws
 from infra.local.event_source.config import MappingConfig
+from infra.local.ports import HOST
 from infra.local.runtime.function import FunctionConfig, read_function
 from infra.local.stack import Stack
 from infra.stack.template import FUNCTION_TYPE, ROOT, read_template

@@ -14,6 +14,8 @@ from training.errors import UserError
 
 FORMAT = 1
 
+_MAGIC = b"SQLite format 3"
+
 _SCHEMA = """
 CREATE TABLE shards (stream TEXT, number INTEGER, starting_hash TEXT, ending_hash TEXT, parent TEXT,
     adjacent_parent TEXT, is_open INTEGER, first_number TEXT, PRIMARY KEY (stream, number)) WITHOUT ROWID;
@@ -77,17 +79,28 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False)
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")  # so that a commit writes a few pages and waits for no disk
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            (found,) = self._db.execute("PRAGMA user_version").fetchone()
-            if found == 0:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-            elif found != FORMAT:
-                raise DamagedStateError(path, f"it has format {found}, and this version of ridecast reads {FORMAT}")
+            self._prepare(path)
         except sqlite3.DatabaseError as error:
+            self._db.close()
             raise DamagedStateError(path, error) from error
+        except DamagedStateError:
+            self._db.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
+        with path.open("rb") as file:
+            beginning = file.read(len(_MAGIC))
+        if beginning not in (b"", _MAGIC):
+            raise DamagedStateError(path, "it has another beginning than a database")
+        self._db.execute("PRAGMA journal_mode = WAL")  # so that a commit writes a few pages and waits for no disk
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+        elif found != FORMAT:
+            raise DamagedStateError(path, f"it has format {found}, and this version of ridecast reads {FORMAT}")
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +119,7 @@ class StateFile:
         except sqlite3.DatabaseError as error:
             raise DamagedStateError(path, error) from error
         if problems != ["ok"]:
-            raise DamagedStateError(path, "; ".join(problems))
+            raise DamagedStateError(path, " ".join(" ".join(problems).split()))
 
     def commit(self) -> None:
         """Store what was added since the last commit."""

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from infra.local.aws import HOST, LocalAws
+from infra.local.aws import LocalAws
 from infra.local.moto.missing_calls import ERROR_HEADER, RUNTIME_TAG
+from infra.local.ports import HOST
 from infra.local.runtime.in_process import Runtime
 
 

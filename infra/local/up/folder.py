@@ -78,12 +78,13 @@ class StateFolder:
 
 
 @contextmanager
-def opened_folder(path: Path, *, is_fresh: bool = False) -> Iterator[StateFolder]:
+def opened_folder(path: Path, *, is_fresh: bool = False, lock_wait_s: float = _LOCK_WAIT_S) -> Iterator[StateFolder]:
     """Lock a folder, check it, and remove what is not needed any more.
 
     Args:
         path: It is made if it is missing.
         is_fresh: Whether to remove all that it holds.
+        lock_wait_s: How long the process before may take to end.
 
     Raises:
         UserError: It can't be written to, the disk is full, or another process uses it.
@@ -94,7 +95,7 @@ def opened_folder(path: Path, *, is_fresh: bool = False) -> Iterator[StateFolder
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        _lock(lock, path)
+        _lock(lock, path, lock_wait_s)
         remove_running(path)
         if is_fresh:
             _empty(path)
@@ -106,14 +107,14 @@ def opened_folder(path: Path, *, is_fresh: bool = False) -> Iterator[StateFolder
         os.close(lock)
 
 
-def _lock(lock: int, path: Path) -> None:
-    deadline_s = time.monotonic() + _LOCK_WAIT_S
+def _lock(lock: int, path: Path, wait_s: float) -> None:
+    deadline_s = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError as error:
-            if time.monotonic() > deadline_s:
+            if time.monotonic() >= deadline_s:
                 holder = os.pread(lock, 20, 0).decode(errors="replace") or "unknown"
                 raise UserError(
                     f"another `ridecast up` uses {path} (process {holder})", "wait until it is ready, or stop it"

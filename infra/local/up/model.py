@@ -19,31 +19,32 @@ TRAIN, VALIDATE = "2021-01", "2021-02"
 
 
 def release_first_model(
-    bucket: Bucket, channel: str, activation_delay_s: float, build: Path, named: Path | None, display: Display
-) -> str:
-    """Let a channel serve a model, and return its version. A channel with a model stays, unless one is named.
+    bucket: Bucket,
+    channel: str,
+    activation_delay_s: float,
+    build: Path,
+    named: ExportedBundle | None,
+    display: Display,
+) -> None:
+    """Let a channel serve a model. A channel that has one stays, unless one is named.
 
     Args:
         bucket: The stack's bucket.
         channel: The channel.
         activation_delay_s: Seconds until a channel that had a model serves the named one.
         build: Has the folder of bundles.
-        named: The folder of a bundle.
+        named: A bundle to serve.
         display: Receives the progress.
-
-    Raises:
-        BundleError: The named bundle can't be used.
     """
     state = read_channel(bucket, channel).state
     if state and not named:
-        return state.segments[0].served_version
-    bundle = _read_named(named) if named else newest_bundle(build / "bundles") or _train(build, display)
+        return
+    bundle = named or newest_bundle(build / "bundles") or _train(build, display)
     display.step(f"releasing model {bundle.model_version}")
     if problem := leave_model(bundle, build):
         display.warn(problem)
     store_bundle(bucket, bundle)
     move_channel(bucket, channel, bundle.model_version, bundle.manifest_sha256, activation_delay_s=activation_delay_s)
-    return bundle.model_version
 
 
 def newest_bundle(folder: Path) -> ExportedBundle | None:
@@ -57,7 +58,13 @@ def newest_bundle(folder: Path) -> ExportedBundle | None:
     return None
 
 
-def _read_named(folder: Path) -> ExportedBundle:
+def named_bundle(folder: Path) -> ExportedBundle:
+    """Read the bundle that a user names.
+
+    Raises:
+        UserError: The folder holds none.
+        BundleError: It can't be used.
+    """
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is no bundle: it has no {MANIFEST}", "name a folder below build/bundles")
     return read_bundle(folder.resolve())

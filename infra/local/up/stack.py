@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from infra.local.aws import ACCOUNT_ID, REGION, LocalAws, listen
+from infra.local.aws import ACCOUNT_ID, REGION, LocalAws
 from infra.local.demo.labelling import Display
 from infra.local.event_source.mapping import EventSourceMapping, logging_to
+from infra.local.ports import listen
 from infra.local.runtime.function import FunctionConfig, read_function
 from infra.local.runtime.http import ApiServer, model_version
 from infra.local.runtime.in_process import Runtime
@@ -24,7 +25,7 @@ from infra.local.stack import DeployedStack, deploy
 from infra.local.up.feed import BEFORE_S, Feed, FeedOptions, Timetable, load_feed_rides
 from infra.local.up.folder import Positions, StateFolder, opened_folder
 from infra.local.up.labeller import Labeller
-from infra.local.up.model import release_first_model
+from infra.local.up.model import named_bundle, release_first_model
 from infra.local.up.state import FOLDER, RunningStack, write_running
 from infra.operate.shards import FIRST_IDLE_WAIT_S, MAX_IDLE_WAIT_S, next_idle_wait_s
 from infra.stack.describe import physical_names
@@ -33,6 +34,7 @@ from training.data.rides import Rides
 from training.errors import UserError
 from training.functions.monitor import build_monitor
 from training.functions.settings import JoinSettings, MonitorSettings
+from training.model.bundle import ExportedBundle
 from training.monitoring.join.options import JoinOptions
 from training.registry.bucket import Bucket
 
@@ -123,6 +125,7 @@ def running_stack(options: UpOptions, display: Display) -> Iterator[LocalStack]:
     Raises:
         UserError: The folder, a port, the model or the template can't be used; the message names it.
     """
+    named = named_bundle(options.model) if options.model else None
     with ExitStack() as opened:
         folder = opened.enter_context(opened_folder(options.folder, is_fresh=options.is_fresh))
         listen(options.api_port, "--api-port").close()  # a port that is taken is found before work begins
@@ -133,7 +136,7 @@ def running_stack(options: UpOptions, display: Display) -> Iterator[LocalStack]:
         rides = load_feed_rides(options.feed, display) if options.feed else None
         display.step("creating the stack from template.yaml")
         start = _Start(aws, deploy(aws, STACK, parameters=PARAMETERS), folder, options)
-        start.release_model(display)
+        start.release_model(named, display)
         display.step("starting the functions")
         local = start.start(opened, rides)
         write_running(folder.path, local.running)
@@ -153,10 +156,10 @@ class _Start:
     def bucket(self) -> Bucket:
         return Bucket(self.aws.client("s3"), self.stack.bucket)
 
-    def release_model(self, display: Display) -> None:
-        environment, options = self.stack.function.environment, self.options
+    def release_model(self, named: ExportedBundle | None, display: Display) -> None:
+        environment, build = self.stack.function.environment, self.options.build
         delay_s = float(environment["MODEL_ACTIVATION_DELAY_S"])
-        release_first_model(self.bucket, environment["MODEL_CHANNEL"], delay_s, options.build, options.model, display)
+        release_first_model(self.bucket, environment["MODEL_CHANNEL"], delay_s, build, named, display)
 
     def start(self, opened: ExitStack, rides: Rides | None) -> LocalStack:
         """Start functions, mappings, API, labeller and feed; they end with `opened`."""
