@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from training.errors import UserError
+from training.project import build_folder
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """A full disk, a quota, and a limit of a file's size: the file system's or ulimit's."""
@@ -47,6 +49,20 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         hint = "free some space there" if error.errno in NO_SPACE else _OTHER_FOLDER
         raise UserError(f"{error.filename or path} cannot be written ({error.strerror or error})", hint) from error
+
+
+def explain(error: OSError, folders: Sequence[Path] | None = None) -> str:
+    """Return an error's sentence. That of a full disk names no path: it gets the folders whose disks are full.
+
+    By default they are among the folders of results, of temporary files and of caches.
+    """
+    if error.filename or error.errno not in NO_SPACE:
+        return str(error)
+    if folders is None:
+        folders = build_folder(), Path(tempfile.gettempdir()), Path.home() / ".cache"
+    full = [str(folder) for folder in folders if folder.exists() and shutil.disk_usage(folder).free < RESULT_BYTES]
+    where = f" in {' and '.join(full)}" if full else ""
+    return f"{error.strerror or error}{where}: free some space, and run this again"
 
 
 _OTHER_FOLDER = "make it writable, or name another folder"

@@ -132,6 +132,7 @@ def main() -> None:
     from infra.cli.output import printable
     from lambda_function.errors import PredictorError
     from training.errors import UserError
+    from training.room import explain
 
     try:
         with signals.raising():
@@ -146,8 +147,10 @@ def main() -> None:
             sys.stdout.write(f"{error.format_message()}\n")
             sys.exit(2)
         sentence = " ".join(error.format_message().split())
-    except (UserError, PredictorError, BotoCoreError, ClientError, ResponseParserError, OSError) as error:
+    except (UserError, PredictorError, BotoCoreError, ClientError, ResponseParserError) as error:
         sentence = str(error)
+    except OSError as error:
+        sentence = explain(error)
     sys.stderr.write(f"ridecast: {printable(sentence)}\n")
     sys.exit(2)
 

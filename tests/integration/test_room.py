@@ -10,7 +10,7 @@ import pytest
 
 from tests.kits.cli import Cli
 from training.errors import UserError
-from training.room import check_room, writing
+from training.room import check_room, explain, writing
 
 NO_MOUNT = 77
 REPOSITORY = Path(__file__).parents[2]
@@ -40,6 +40,17 @@ def test_error_of_a_full_disk_gets_a_path(tmp_path: Path) -> None:
     sentence = rf"{tmp_path}/none/file cannot be written \(No such file or directory\): make it writable"
     with pytest.raises(UserError, match=sentence), writing(tmp_path):
         (tmp_path / "none" / "file").write_bytes(b"")
+
+
+def test_error_without_a_path_names_the_folders_whose_disks_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert explain(error, [tmp_path / "none"]) == "No space left on device: free some space, and run this again"
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert explain(error, [tmp_path, tmp_path / "none"]).startswith(f"No space left on device in {tmp_path}: free")
+    assert explain(FileNotFoundError(errno.ENOENT, "No such file", "a"), [tmp_path]) == "[Errno 2] No such file: 'a'"
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,8 @@ def _wrongly_registered(bucket: BucketView, registry: Registry) -> Iterator[str]
     for one in registry.versions:
         version, number = one.tags.get(MODEL_VERSION), f"registered version {one.number}"
         if version is None:
-            yield f"{number} has no tag {MODEL_VERSION}, so it is not from the bucket: delete it in MLflow"
+            problem = f"{number} has no tag {MODEL_VERSION}, so it is not from the bucket"
+            yield f"{problem}: leave it if somebody uses it, else delete it in MLflow"
         elif version not in bucket.versions:
             yield f"{version} is {number} and not stored: publish its bundle again, or delete it in MLflow"
         elif seen[version] > 1 and first[version] != one.number:
