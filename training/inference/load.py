@@ -19,8 +19,9 @@ from training.inference.frames import RowProblem, find_fields, read_rides, rows_
 from training.model.bundle import read_bundle
 from training.project import build_folder
 from training.registry.bucket import Bucket
+from training.registry.channel_history import read_channel
 from training.registry.folder_s3 import FolderS3
-from training.registry.versions import read_calibration, read_channels, read_stored, resolve_version
+from training.registry.versions import read_calibration, read_stored, resolve_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +153,7 @@ def read_model(folder: Path) -> LoadedModel:
 
 
 def _load(name: str, bucket: Bucket) -> ModelBundle:
-    channel = read_channels(bucket).get(name)
+    channel = read_channel(bucket, name).state
     if channel:
         return _load_segment(bucket, channel.segment_at(time.time()))
     model = read_stored(bucket, resolve_version(bucket, name)).model

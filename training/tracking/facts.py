@@ -83,21 +83,24 @@ def _parameters(bundle: ExportedBundle) -> dict[str, str]:
 
 
 def _metrics(bundle: ExportedBundle, results: Mapping[str, MonthsResult]) -> dict[str, float]:
-    """Return the few figures that one compares runs by; `SLICES` has all others."""
+    """Return the few figures that one compares runs by, in the order of MLflow's page; `SLICES` has all others."""
     manifest = bundle.model.manifest
-    metrics = {"train/n_rides": float(sum(data.n_kept for data in manifest.data))}
+    metrics: dict[str, float] = {}
     if not results:
         numbers = ((name, value) for name, value in leaves(manifest.metrics) if _is_number(value))
-        return metrics | {legal_name(*name.split(".")): float(value) for name, value in numbers}
+        metrics = {legal_name(*name.split(".")): float(value) for name, value in numbers}
     for part, result in results.items():
         figures = {
-            **msgspec.structs.asdict(result.model),
+            "rmse_minutes": result.model.rmse_minutes,
             "baseline_rmse_minutes": result.baseline.rmse_minutes,
+            "mae_minutes": result.model.mae_minutes,
+            "bias_minutes": result.model.bias_minutes,
             "coverage": result.coverage,
             "width_minutes": result.width_minutes,
+            "n_rides": result.model.n_rides,
         }
         metrics |= {f"{part}/{name}": float(value) for name, value in figures.items() if value is not None}
-    return metrics
+    return metrics | {"train/n_rides": float(sum(data.n_kept for data in manifest.data))}
 
 
 def _is_number(value: object) -> bool:
@@ -134,7 +137,7 @@ def _datasets(bundle: ExportedBundle, record: TrainingRecord | None) -> tuple[Ru
         parts |= {"validation": record.validate_data, "test": record.test_data}
     return tuple(
         RunDataset(
-            f"{one.file} {one.month}",
+            one.file if one.month in one.file else f"{one.file} {one.month}",
             one.sha256,
             context,
             {"num_rows": one.n_rows, "num_rows_kept": one.n_kept},
