@@ -37,7 +37,7 @@ def start_command(
     With --stack, the stack's durable function runs it, with the stack's options. Else this process does: it
     collects labelled rides from the bucket and trains on them, then the run waits for the monitor's days. Call the
     command again to go on with that run: it keeps the channel and the --ask that it began with. Prints the run's id,
-    and what it waits for.
+    and what it waits for. Exits with 1 if a run on this machine was refused or failed.
 
     Example: ridecast loop start --reason "new zones" --stack ridecast
     """
@@ -58,6 +58,8 @@ def start_command(
         from infra.cli.loop_view import write_run
 
         write_run(record, local.next_due(record.run_id))
+    if record.end and not record.has_worked:
+        raise typer.Exit(1)
 
 
 @expand_options

@@ -66,8 +66,8 @@ def test_status_shows_runs_their_reasons_and_the_lease(cli: Loop) -> None:
     assert f"passed the gate against {CHAMPION}" in " ".join(cli.run("status", "r1").split())
 
 
-def test_refusal_is_shown_with_its_reason(cli: Loop) -> None:
-    started = cli("start")
+def test_refusal_is_shown_with_its_reason_and_exits_with_1(cli: Loop) -> None:
+    started = cli("start", code=1)
     assert started["end"]["outcome"] == "refused"
     assert started["end"]["text"] in " ".join(cli.run("status").split())
 
