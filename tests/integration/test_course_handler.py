@@ -1,6 +1,5 @@
 """docs/examples/course_handler.py does what the course's tests and test events expect of its function."""
 
-import base64
 import json
 import runpy
 from collections.abc import Callable
@@ -18,32 +17,10 @@ from training.registry.channels import store_bundle
 pytestmark = pytest.mark.slow
 
 EXAMPLE = ROOT / "docs/examples/course_handler.py"
-BUCKET, INPUT, OUTPUT = "mlflow-models", "ride_events", "ride_predictions"
-RIDE = {"PULocationID": 130, "DOLocationID": 205, "trip_distance": 3.66}
-DATA = base64.b64encode(json.dumps({"ride": RIDE, "ride_id": 256}, indent=4).encode()).decode()
-ONLY_DATA = {"Records": [{"kinesis": {"data": DATA}}]}
-NUMBER = "49630081666084879290581185630324770398608704880802529282"
-WHOLE = {
-    "Records": [
-        {
-            "kinesis": {
-                "kinesisSchemaVersion": "1.0",
-                "partitionKey": "1",
-                "sequenceNumber": NUMBER,
-                "data": DATA,
-                "approximateArrivalTimestamp": 1654161514.132,
-            },
-            "eventSource": "aws:kinesis",
-            "eventVersion": "1.0",
-            "eventID": f"shardId-000000000000:{NUMBER}",
-            "eventName": "aws:kinesis:record",
-            "invokeIdentityArn": "arn:aws:iam::123456789012:role/lambda-kinesis-role",
-            "awsRegion": "eu-west-1",
-            "eventSourceARN": f"arn:aws:kinesis:eu-west-1:123456789012:stream/{INPUT}",
-        }
-    ]
-}
-"""An event as the course's function gets it, in a unit test and from Lambda."""
+BUCKET, OUTPUT = "mlflow-models", "ride_predictions"
+WHOLE: dict[str, Any] = json.loads((ROOT / "tests/contract/golden/course_invocation.json").read_text(encoding="utf-8"))
+ONLY_DATA = {"Records": [{"kinesis": {"data": WHOLE["Records"][0]["kinesis"]["data"]}}]}
+"""Events as the course's function gets them: from Lambda, and in a unit test."""
 
 Handler = Callable[[dict[str, Any], None], dict[str, Any]]
 

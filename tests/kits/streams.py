@@ -18,11 +18,17 @@ def read_stream(kinesis: Any, name: str) -> list[Record]:
     return found
 
 
-def make_streams(aws: LocalAws) -> dict[str, str]:
-    """Make three streams, each encrypted with a key of its own; return them as the template's parameters."""
+def make_streams(aws: LocalAws, prefix: str = "") -> dict[str, str]:
+    """Make three streams, each encrypted with a key of its own; return them as the template's parameters.
+
+    Args:
+        aws: The local AWS.
+        prefix: The beginning of the streams' names.
+    """
     kinesis, parameters = aws.client("kinesis"), dict[str, str]()
-    for logical_name, name in NAMES.items():
+    for logical_name, kind in NAMES.items():
         key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+        name = f"{prefix}{kind}"
         kinesis.create_stream(StreamName=name, ShardCount=1)
         kinesis.start_stream_encryption(StreamName=name, EncryptionType="KMS", KeyId=key)
         arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
