@@ -113,6 +113,7 @@ def show_demo(report: "DemoReport", output: Path, *, as_json: bool) -> None:
     show_result("From ride event to prediction", result, as_json=as_json, shown=shown)
     if not as_json:
         show_monitor(report.monitor)
+        write_lines(["", "Next: `ridecast up` keeps this stack running, with this model, for rides of your own."])
     if not report.is_sound:
         raise typer.Exit(1)
 

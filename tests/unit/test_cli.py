@@ -193,9 +193,10 @@ def test_demo_with_a_lost_ride_ends_with_1_and_still_reports(capsys: pytest.Capt
     assert (result["lost"], result["monitor"]["channel"]) == (1, "stable")
 
 
-def test_demo_ends_with_what_the_monitor_says_so_far(capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_ends_with_what_the_monitor_says_so_far_and_with_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:
     show_demo(report(), Path("build"), as_json=False)
-    *_, title, names, _, _miles, bias, coverage, why = capsys.readouterr().out.splitlines()[-7:]
+    *_, title, names, _, _miles, bias, coverage, why, _, following = capsys.readouterr().out.splitlines()
+    assert "`ridecast up`" in following
     assert title.startswith("The monitor, on the rides so far; reference: ")
     assert names.split() == ["quantity", "today", "reference", "state"]
     assert (bias.split()[:2], coverage.split()[-1]) == (["bias,", "minutes"], "ok")

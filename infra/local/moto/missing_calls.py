@@ -22,15 +22,11 @@ from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.iam.responses import IamResponse
 
+from infra.local.moto.names import ERROR_HEADER, RUNTIME_TAG
 from infra.local.moto.policies import is_allowed
 
 _CONCURRENT_EXECUTIONS = 1000
 """AWS's default quota. Very new accounts have 10 at first."""
-
-RUNTIME_TAG = "ridecast:runtime"
-"""The tag of a function with the address, HOST:PORT, that runs it."""
-
-ERROR_HEADER = "x-amz-function-error"
 
 _LONGEST_TIMEOUT_S = 900
 

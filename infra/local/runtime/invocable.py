@@ -8,7 +8,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from infra.local.aws import LocalAws
-from infra.local.moto.missing_calls import ERROR_HEADER, RUNTIME_TAG
+from infra.local.moto.names import ERROR_HEADER, RUNTIME_TAG
 from infra.local.ports import HOST
 from infra.local.runtime.in_process import Runtime
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from infra.local.demo.demo import DemoOptions, load_demo_rides, train_demo_model
 from infra.local.demo.labelling import Display
 from lambda_function.core.bundle import MANIFEST
 from lambda_function.errors import BundleError
@@ -10,7 +9,7 @@ from training.data.months import parse_months
 from training.errors import UserError
 from training.model.bundle import ExportedBundle, read_bundle
 from training.registry.bucket import Bucket
-from training.registry.channel_history import read_channel
+from training.registry.channel_history import DamagedChannelError, read_channel
 from training.registry.channels import move_channel, store_bundle
 from training.workflows.default_bucket import leave_model
 
@@ -26,7 +25,7 @@ def release_first_model(
     named: ExportedBundle | None,
     display: Display,
 ) -> None:
-    """Let a channel serve a model. A channel that has one stays, unless one is named.
+    """Let a channel serve a model. A channel that has one stays, unless one is named; so does a damaged one.
 
     Args:
         bucket: The stack's bucket.
@@ -36,8 +35,12 @@ def release_first_model(
         named: A bundle to serve.
         display: Receives the progress.
     """
-    state = read_channel(bucket, channel).state
-    if state and not named:
+    try:
+        if read_channel(bucket, channel).state and not named:
+            return
+    except DamagedChannelError as error:
+        command = f"ridecast models restore --channel {channel} --local"
+        display.warn(f"{error}. Rides wait until it is repaired; here the command is `{command}`.")
         return
     bundle = named or newest_bundle(build / "bundles") or _train(build, display)
     display.step(f"releasing model {bundle.model_version}")
@@ -71,6 +74,8 @@ def named_bundle(folder: Path) -> ExportedBundle:
 
 
 def _train(build: Path, display: Display) -> ExportedBundle:
+    from infra.local.demo.demo import DemoOptions, load_demo_rides, train_demo_model  # noqa: PLC0415 - scikit-learn takes seconds
+
     display.step("no model at hand: training one, which takes a minute or two")
     options = DemoOptions(
         service="green",
