@@ -123,15 +123,15 @@ def audit_command(
     """Say whether every ride of some hours is accounted for. Joins nothing: reads the summaries of joined hours.
 
     Lost: a ride with neither a prediction nor a reject. Conflicting: a ride with two different predictions. Skew: a
-    prediction that its model version does not give any more. Prints the sums of all hours, the hours that should be
-    joined and are not, those whose outcomes are still waited for, and with --show the records. Exits with 1 if one of
-    the three is not 0.
+    prediction that its model version does not give any more. Prints the sums of all hours, the hours since the first
+    archived ride that should be joined and are not, those whose outcomes are still waited for, and with --show the
+    records. Exits with 1 if one of the three is not 0.
 
     Example: ridecast outcomes audit --from 24h --show lost --stack ridecast
     """
     begin, end = time_options(since, until, ("--from", "--to"))
 
-    from infra.operate.joining import FAULTS, hours_to_judge, totals
+    from infra.operate.joining import FAULTS, first_archived_hour, hours_to_judge, totals
     from training.monitoring.hours import horizon
     from training.monitoring.join.evidence import audit_records
     from training.monitoring.join.skew import stored_models
@@ -144,6 +144,8 @@ def audit_command(
         found = dict(zip(hours, each, strict=True))
     summaries = [summary for summary in found.values() if summary]
     missing = [hour for hour, summary in found.items() if summary is None]
+    first = first_archived_hour(bucket) if missing else None
+    missing = [hour for hour in missing if first is None or hour >= first]
     sums = totals(summaries)
     findings: list[Finding] = []
     if show:
@@ -160,6 +162,8 @@ def audit_command(
         write_json({**result, **({"records": [_finding(one) for one in findings]} if show else {})})
     else:
         _show_audit(result, findings)
+        if missing and first is None:
+            write_lines(["no ride is archived: the archive has a ride about a minute after it is sent"])
     if any(sums[name] for name in FAULTS):
         raise typer.Exit(1)
 
@@ -205,7 +209,15 @@ def _text(data: bytes | None) -> str | None:
 
 
 def _show_audit(result: dict[str, Any], findings: Sequence["Finding"]) -> None:
-    shown = {name.replace("_", " "): value for name, value in result.items() if value or isinstance(value, int)}
+    from infra.operate.joining import hour_spans
+    from training.monitoring.hours import Hour
+
+    spans = {
+        name: hour_spans([Hour.parse(text) for text in result[name]]) for name in ("not_joined", "not_complete_yet")
+    }
+    shown = {
+        name.replace("_", " "): value for name, value in (result | spans).items() if value or isinstance(value, int)
+    }
     damaged = result["damaged_objects"]
     show_result("Audit", result, as_json=False, shown={**shown, "damaged objects": len(damaged)})
     write_lines(f"damaged: {key}: {problem}" for key, problem in damaged.items())

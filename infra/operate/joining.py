@@ -63,6 +63,22 @@ def totals(summaries: Sequence[HourSummary]) -> dict[str, int]:
     return {**sums, "n_damaged_objects": len({damaged.key for one in summaries for damaged in one.damaged_objects})}
 
 
+def first_archived_hour(bucket: Bucket) -> Hour | None:
+    """Return the first hour in which ride events of the archive arrived; None without any."""
+    return next(filter(None, map(hour_of_key, bucket.keys(f"{PREFIX}/{RIDES}/"))), None)
+
+
+def hour_spans(hours: Sequence[Hour]) -> list[str]:
+    """Return ascending hours as texts, those that follow each other as one.
+
+    >>> hour_spans([Hour.parse(f"2026-08-01T{hour}") for hour in ("09", "10", "11", "14")])
+    ['2026-08-01T09 to 2026-08-01T11', '2026-08-01T14']
+    """
+    begins = [hour for hour in hours if hour + -1 not in hours]
+    ends = [hour for hour in hours if hour + 1 not in hours]
+    return [str(one) if one == last else f"{one} to {last}" for one, last in zip(begins, ends, strict=True)]
+
+
 def archived_hours(bucket: Bucket) -> list[Hour]:
     """Return the hours in which ride events of the archive arrived, the oldest first."""
     hours = {hour_of_key(key) for key in bucket.keys(f"{PREFIX}/{RIDES}/")}

@@ -70,7 +70,14 @@ def test_audit_adds_up_hours_and_names_those_that_are_not_joined(cli: Outcomes) 
     assert (found["hours"], found["ride_events"], found["labelled"]) == (1, 2, 1)
     assert (found["lost"], found["conflicting"], found["skewed"]) == (0, 0, 0)
     assert found["not_joined"] == ["2026-08-01T10", "2026-08-01T11"]
-    assert "2026-08-01T11" in cli.run("audit", "--from", FROM, "--to", "2026-08-01T12")
+    assert "2026-08-01T10 to 2026-08-01T11" in cli.run("audit", "--from", FROM, "--to", "2026-08-01T12")
+
+
+def test_hours_before_the_first_archived_ride_are_not_missing(cli: Outcomes) -> None:
+    assert "no ride is archived" in cli.run("audit", "--from", HOUR + -5, "--to", HOUR + 2)
+    cli.store()
+    assert cli("audit", "--from", HOUR + -5, "--to", HOUR + 2)["not_joined"] == [str(HOUR), str(HOUR + 1)]
+    assert cli("audit", "--from", HOUR + -5, "--to", HOUR)["not_joined"] == []
 
 
 def test_audit_tells_hours_that_should_be_joined_from_those_that_are_not_complete(cli: Outcomes) -> None:
