@@ -114,6 +114,7 @@ FORMS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     ),
     "seconds": with_pickups(lambda times: times.astype("datetime64[s]")),
     "yellow": lambda frame: frame.rename(columns={"lpep_pickup_datetime": "tpep_pickup_datetime"}),
+    "upper case": lambda frame: frame.rename(columns=str.upper),
     "flattened events": lambda frame: frame.rename(columns=lambda name: f"ride.{name}"),
     "two pickups": lambda frame: frame.assign(
         pickup_datetime=frame.lpep_pickup_datetime.where([True, False, True, False])
@@ -180,6 +181,10 @@ def test_error_names_the_first_row_and_its_column(changes: dict[str, Any], sente
         (FRAME.drop(columns="DOLocationID"), r"has the columns PULocationID, DOLocationID, .*this one has lpep_pickup"),
         (FRAME.drop(columns="lpep_pickup_datetime"), r"one of pickup_datetime, lpep_pickup_datetime, tpep_"),
         (pd.DataFrame(), r"this one has no columns"),
+        (
+            FRAME.rename(columns={"PULocationID": "pulocationid"}).assign(PULOCATIONID=1),
+            r"this one has .*pulocationid, .*PULOCATIONID",
+        ),
         (pd.DataFrame({"ride": [{}], "ride_id": [1]}), r"json_normalize"),
         (pd.DataFrame([[1] * 30]), r"and 10 more"),
         (pd.concat([FRAME, FRAME[["PULocationID"]]], axis=1), r"several columns PULocationID"),
@@ -236,6 +241,8 @@ def test_default_bucket_is_the_projects(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_model_that_does_not_exist_or_is_damaged_is_an_error(tmp_path: Path) -> None:
     bucket = bucket_of_three()
+    with pytest.raises(UserError, match="names no folder"):
+        load_model("stable", "file:")
     with pytest.raises(UserError, match="holds no version and no channel 'stabel'"):
         load_model("stabel", bucket)
     with pytest.raises(UserError, match=r"nowhere is not the folder of a bundle: it has no manifest\.json"):

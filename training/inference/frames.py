@@ -140,8 +140,12 @@ def rows_error(frame: "pd.DataFrame", problems: dict[int, RowProblem]) -> UserEr
 
 
 def _named(frame: "pd.DataFrame", name: str) -> str | None:
-    """Return a field's column; None if there is none."""
-    return next((column for column in (name, _FLATTENED + name) if column in frame.columns), None)
+    """Return a field's column, in another case if that is the only one; None if there is none."""
+    names = (name, _FLATTENED + name)
+    exact = next((column for column in names if column in frame.columns), None)
+    lower = {one.lower() for one in names}
+    others = [column for column in frame.columns if str(column).lower() in lower]
+    return exact or (str(others[0]) if len(others) == 1 else None)
 
 
 def _wrong_columns(frame: "pd.DataFrame") -> UserError:

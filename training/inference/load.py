@@ -52,9 +52,11 @@ class LoadedModel:
 
         The frame has the columns ``PULocationID``, ``DOLocationID``, ``trip_distance`` and a pickup time:
         ``pickup_datetime``, or TLC's ``lpep_pickup_datetime`` or ``tpep_pickup_datetime``. Columns of flattened ride
-        events (``ride.PULocationID``) are taken too, and other columns are ignored. Values are read as in ride events:
-        zones may be whole numbers of any type or the same in text. Times without a zone are New York's; times with a
-        zone are converted. A missing, zero or too long distance is a ride without one.
+        events (``ride.PULocationID``) and names in another case are taken too, and other columns are ignored.
+
+        Values are read as in ride events: zones may be whole numbers of any type or the same in text. Times without a
+        zone are New York's; times with a zone are converted. A missing, zero or too long distance is a ride without
+        one.
 
         Args:
             frame: One ride a row, in any order and with any index.
@@ -175,5 +177,8 @@ def _load_segment(bucket: Bucket, segment: Segment) -> ModelBundle:
 
 def _open_bucket(name: str) -> Bucket:
     if name.startswith(FOLDER_PREFIX):
-        return Bucket(FolderS3(Path(name.removeprefix(FOLDER_PREFIX)).expanduser()), name)
+        folder = name.removeprefix(FOLDER_PREFIX)
+        if not folder:
+            raise UserError(f"the bucket {name} names no folder", f"write it as {FOLDER_PREFIX}PATH")
+        return Bucket(FolderS3(Path(folder).expanduser()), name)
     return Bucket(make_s3_client(_READ_TIMEOUT_S, _N_ATTEMPTS), name.removeprefix("s3://").rstrip("/"))
