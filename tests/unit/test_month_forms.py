@@ -277,8 +277,8 @@ def test_ending_in_capitals_is_the_months_file(tmp_path: Path, expected: Rides) 
         ("green_tripdata_2021-01 (1).parquet", f"name the right one {NAME}"),
         ("green/green_tripdata_2021_01.parquet", f"name the right one {NAME}"),
         ("rides_202101.parquet", f"name the right one {NAME}"),
-        ("green_tripdata_2021-01.csv", f"write it as Parquet under the name {NAME}"),
-        ("green_tripdata_2021-01.csv.gz", f"write it as Parquet under the name {NAME}"),
+        ("green_tripdata_2021-01.csv", f"write it as Parquet, its times as timestamps, under the name {NAME}"),
+        ("green_tripdata_2021-01.csv.gz", f"write it as Parquet, its times as timestamps, under the name {NAME}"),
     ],
 )
 def test_near_name_is_mentioned_and_not_passed_over(tmp_path: Path, name: str, hint: str) -> None:

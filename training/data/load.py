@@ -125,7 +125,11 @@ def _fetch(
     if near := near_names(service, month.year, month.month, data_dir):
         shown = ", ".join(map(repr, near[:_N_NAMED]))
         is_parquet = near[0].lower().endswith(".parquet")
-        hint = f"name the right one {name}" if is_parquet else f"write it as Parquet under the name {name}"
+        hint = (
+            f"name the right one {name}"
+            if is_parquet
+            else f"write it as Parquet, its times as timestamps, under the name {name}"
+        )
         raise UserError(f"{data_dir} has no {name}, but it has {shown}", f"{hint}, or unset TLC_DATA_DIR")
     try:
         return fetch(service, month, cache_dir)
