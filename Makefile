@@ -9,7 +9,9 @@ export SAM_CLI_TELEMETRY := 0
 .PHONY: help setup demo test test-fast lint format ci mlflow bench soak fuzz deploy-local checkov release build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@if [ -t 1 ]; then bold=$$(printf '\033[1m') plain=$$(printf '\033[0m'); fi; \
+	awk -F ':.*## ' -v bold="$$bold" -v plain="$$plain" \
+	  '/^[a-z-]+:.*## / { printf "  %s%-13s%s %s\n", bold, $$1, plain, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml uv.lock .python-version .ci/setup
 	@.ci/setup
@@ -41,9 +43,9 @@ format: $(READY) ## format the code with ruff, apply its fixes, and write docs/r
 
 mlflow: $(READY) ## serve MLflow's pages for the tracked runs on http://127.0.0.1:5001
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "MLflow's pages are at $$MLFLOW_TRACKING_URI"; exit;; esac; \
-	mkdir -p build/mlflow; MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	mlflow server --host 127.0.0.1 --port 5001 --workers 1 --artifacts-destination build/mlflow/artifacts \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///build/mlflow/mlflow.db}"
+	folder="$${RIDECAST_BUILD:-build}/mlflow"; mkdir -p "$$folder"; MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	mlflow server --host 127.0.0.1 --port 5001 --workers 1 --artifacts-destination "$$folder/artifacts" \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$$folder/mlflow.db}"
 
 bench: $(READY) ## measure engine, handler and cold start, and compare them with what they replace
 	@python -m tests.bench

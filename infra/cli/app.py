@@ -29,7 +29,11 @@ from infra.cli import (
     up,
 )
 
-HELP = "Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline."
+HELP = """Ride durations, predicted on a Kinesis stream: train and release models, run and operate the pipeline.
+
+Models, bundles and logs are in the folder build of the project, whatever the current folder, or in the one that
+RIDECAST_BUILD names.
+"""
 
 _INTERRUPTED = 130  # typer's code for a command that KeyboardInterrupt has ended
 
@@ -130,6 +134,7 @@ def main() -> None:
     from botocore.parsers import ResponseParserError
 
     from infra.cli.output import printable
+    from infra.operate.local import in_local
     from lambda_function.errors import PredictorError
     from training.errors import UserError
     from training.room import explain
@@ -151,6 +156,8 @@ def main() -> None:
         sentence = str(error)
     except OSError as error:
         sentence = explain(error)
+    if "--local" in sys.argv:
+        sentence = in_local(sentence)
     sys.stderr.write(f"ridecast: {printable(sentence)}\n")
     sys.exit(2)
 

@@ -233,7 +233,8 @@ def history_command(
         write_json({"bucket": address, "moves": facts})
         return
     columns = ("moved", "channel", "to", "serves from", "why", "by")
-    write_table(f"Moves in {address}", columns, map(_move_row, moves))
+    empty = "no channel has moved yet: `ridecast models release` stores a model and promotes it"
+    write_table(f"Moves in {address}", columns, map(_move_row, moves), empty=empty)
 
 
 def _move_row(moves: "Moves") -> tuple[str, ...]:

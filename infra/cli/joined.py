@@ -102,8 +102,6 @@ def join_command(
         write_json({"hours": _plain(joined), "judged_early": is_early})
         return
     _write_hours(joined, bucket)
-    if not due:
-        write_lines(["no hour of this time is complete: outcomes of its rides may still arrive"])
     if is_early:
         write_lines([_EARLY])
 
@@ -187,7 +185,8 @@ def _write_hours(summaries: Sequence["HourSummary"], bucket: "Bucket") -> None:
         )
         for one in summaries
     )
-    write_table(f"Hours joined in {bucket_address(bucket.name)}", columns, rows, numeric=set(columns[1:]))
+    empty = "no hour of this time is complete: outcomes of its rides may still arrive; --now joins it all the same"
+    write_table(f"Hours joined in {bucket_address(bucket.name)}", columns, rows, set(columns[1:]), empty)
     damaged = (one for summary in summaries for one in summary.damaged_objects)
     write_lines(f"left out, damaged: {one.key}: {one.problem}" for one in damaged)
 

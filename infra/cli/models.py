@@ -53,7 +53,8 @@ def list_command(aws: BucketAws, as_json: Json = False) -> None:
         return
     columns = ("version", "trained on", "validated on", "RMSE", "MAE", "channels")
     title = f"{address}: RMSE and MAE in minutes, on the validation months"
-    write_table(title, columns, map(_model_row, models), numeric={"RMSE", "MAE"})
+    empty = "no version yet: `ridecast train --channel stable` trains one and releases it"
+    write_table(title, columns, map(_model_row, models), numeric={"RMSE", "MAE"}, empty=empty)
 
 
 @expand_options

@@ -64,7 +64,7 @@ def write_lines(lines: Iterable[str]) -> None:
 
 
 def write_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[str] = ()
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[str] = (), empty: str = ""
 ) -> None:
     """Write one line per row; if the terminal is too narrow for that, one block per row. No value is ever cut.
 
@@ -73,10 +73,14 @@ def write_table(
         columns: Their names; also the names in a block.
         rows: One cell per column.
         numeric: Columns whose cells are right-aligned.
+        empty: Written in place of a table without rows: what to do next.
     """
     cells: list[Sequence[str]] = [[printable(text).replace("\n", "\\n") for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     write_lines(title.split("\n"))
+    if empty and not cells:
+        write_lines([empty])
+        return
     if sum(widths) + len(_GAP) * (len(widths) - 1) > width():
         for row in cells:
             sys.stdout.write("\n")

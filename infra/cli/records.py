@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from infra.operate.replayer import Replayer
     from training.registry.bucket import Bucket
 
+_OTHER_KIND = {
+    "reject": "--kind failure lists batches that a function failed on",
+    "failure": "--kind reject lists records that a function rejected",
+}
 _N_NEWEST = 5
 _N_FIRST = 5
 
@@ -110,7 +114,7 @@ def list_command(
     if as_json:
         write_json({**summary_json(summary), "queue": records.queue_facts})
     else:
-        _write_summary(summary, records.title)
+        _write_summary(summary, records.title, aws.kind)
         write_lines(records.queue_lines)
 
 
@@ -303,7 +307,7 @@ class _Records:
             yield (one.only(selection.admits) for one in chain(each, waiting))
 
 
-def _write_summary(summary: "Summary", title: str) -> None:
+def _write_summary(summary: "Summary", title: str, kind: str) -> None:
     columns = ("stream", "shard", "reason", "function", "records", "redriven", "oldest arrival", "newest arrival")
     rows = (
         (
@@ -316,7 +320,7 @@ def _write_summary(summary: "Summary", title: str) -> None:
         )
         for names, group in sorted(summary.groups.items())
     )
-    write_table(title, columns, rows, numeric={"records", "redriven"})
+    write_table(title, columns, rows, numeric={"records", "redriven"}, empty=f"none; {_OTHER_KIND[kind]}")
     write_lines(_line(item) for item in summary.newest)
     _write_unreadable(summary.unreadable)
 

@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -449,3 +450,14 @@ def test_run_that_a_killed_server_interrupted_is_completed(home: Path, monkeypat
         assert ridecast("check") == (0, no_differences(server.uri))
     finally:
         server.kill()
+
+
+def test_database_of_another_version_of_mlflow_names_the_upgrade(tmp_path: Path, empty_database: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'older'")
+
+    sentence = f"MLflow at sqlite:///{path} has a schema of another version .*: back it up, then run `mlflow db upgrade"
+    with pytest.raises(TrackingError, match=sentence):
+        MlflowStore(f"sqlite:///{path}").read_registry("none")

@@ -430,3 +430,9 @@ def test_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     cli.options = ()
     assert len(cli("list")["versions"]) == 2
+
+
+def test_empty_bucket_names_the_next_step(cli: Models, tmp_path: Path) -> None:
+    cli.options = ("--bucket", f"file:{tmp_path}/empty")
+    assert cli.run("list").splitlines()[1].startswith("no version yet: `ridecast train --channel stable`")
+    assert cli.run("history").splitlines()[1].startswith("no channel has moved yet: `ridecast models release`")

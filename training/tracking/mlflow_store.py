@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import sqlite3
 import time
 import warnings
@@ -14,12 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from training.errors import TrackingError
+from training.project import build_folder
 from training.tracking.store import RegisteredVersion, Registry, RunDataset, RunFacts
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 """MLflow's own variable: the URI of a server or of a database."""
 
-LOCAL_FOLDER = Path("build/mlflow")
+LOCAL_FOLDER = build_folder() / "mlflow"
 """The default folder: mlflow.db, and artifacts/ beside it."""
 
 LOCAL_DATABASE = LOCAL_FOLDER / "mlflow.db"
@@ -29,6 +31,8 @@ _LOCK = ".lock"
 _MAX_DIGEST_CHARACTERS = 36  # MLflow's limit for a dataset's
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # or its pages show it as a chat model's
 _MAX_WHY_CHARACTERS = 300
+_OTHER_SCHEMA = re.compile(r"out-of-date database schema \((.*?)\)")
+"""MLflow's words for a database that another version of it has made."""
 
 # Defaults for MLflow's environment variables: a server that does not answer costs seconds, not four minutes as with
 # MLflow's own defaults; no telemetry; and MLflow prints nothing.
@@ -215,6 +219,9 @@ class MlflowStore:
             raise
         except Exception as error:  # a broken server makes them raise a dozen kinds
             why = _why(error).replace(self._login, "***") if self._login else _why(error)
+            if schema := _OTHER_SCHEMA.search(why):
+                hint = f"back it up, then run `mlflow db upgrade {self.uri}`; if it is newer, install a newer mlflow"
+                raise TrackingError(self.uri, f"has a schema of another version ({schema[1]})", hint) from error
             raise TrackingError(self.uri, f"failed ({why})") from error
 
 

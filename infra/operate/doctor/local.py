@@ -1,10 +1,10 @@
 """What differs in the findings of the stack that `ridecast up` runs: what it cannot have, and the remedies."""
 
-import re
 from dataclasses import replace
 
 from infra.operate.doctor.facts import Finding
 from infra.operate.doctor.faults import REPAIR
+from infra.operate.local import in_local
 
 NO_METRICS = "the local AWS has no metrics of the function; `ridecast records list --local` shows what it rejected"
 
@@ -12,8 +12,6 @@ _AGAIN = "end `ridecast up` and start it again: it makes the stack as in templat
 
 _NOT_LOCAL = frozenset({"nobody-subscribed", "template-differs", "resources-drifted", "rollout-unwatched"})
 """Faults that only a stack in an account can have."""
-
-_PLACE = re.compile(r"--(?:stack|bucket) [^\s`]+")
 
 
 def for_local(findings: list[Finding]) -> list[Finding]:
@@ -26,4 +24,4 @@ def _remedy(finding: Finding) -> str:
     remedy = finding.remedy
     if not remedy or (remedy.startswith("docs/runbook.md#") and REPAIR not in remedy):
         return remedy
-    return _AGAIN if REPAIR in remedy or "`ridecast " not in remedy else _PLACE.sub("--local", remedy)
+    return _AGAIN if REPAIR in remedy or "`ridecast " not in remedy else in_local(remedy)
