@@ -135,7 +135,7 @@ def _show_ready(stack: "LocalStack", folder: Path, users: Sequence[str], *, as_j
     show_result("The stack runs on this machine; no AWS account is used", result, as_json=as_json, shown=shown)
     if not as_json:
         if users:
-            write_lines([f"Your {', '.join(users)} are not used: nothing leaves this machine."])
+            write_lines([f"These settings of yours are not used: {', '.join(users)}; nothing leaves this machine."])
         write_lines(_commands(running))
         sys.stdout.flush()
 

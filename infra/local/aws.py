@@ -90,6 +90,11 @@ class LocalAws:
                 output = self._last_output() or "none"
                 raise UserError(f"the local AWS ended with code {code}; the end of its output: {output}") from error
 
+    def check(self) -> None:
+        """Raise a UserError if the server has ended; leaving the block tells why."""
+        if self._process.poll() is not None:
+            raise UserError(f"the local AWS at {self.endpoint_url} has ended")
+
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that make a function's boto3 clients use this AWS."""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from infra.local.aws import LocalAws
 from infra.operate.shards import list_shards
 from training.errors import UserError
@@ -11,9 +13,13 @@ STREAM, BUCKET = "rides", "a-bucket"
 PARTS = [b"x" * (5 << 20), b"y"]
 
 
-def killed(aws: LocalAws) -> None:
+def kill(aws: LocalAws) -> None:
     """End the server in the middle of its work."""
+    aws.check()
     aws._process.kill()
+    aws._process.wait()
+    with pytest.raises(UserError, match="has ended"):
+        aws.check()
 
 
 def records(kinesis: Any) -> dict[str, list[tuple[str, bytes]]]:
@@ -82,6 +88,6 @@ def test_a_new_server_has_what_a_killed_one_has_confirmed(tmp_path: Path) -> Non
                     kinesis.delete_stream(StreamName=STREAM)
                     kinesis.create_stream(StreamName=STREAM, ShardCount=1)
                     assert not any(records(kinesis).values())
-                killed(aws)
+                kill(aws)
         except UserError as error:
             assert "code -9" in str(error)  # noqa: PT017 - leaving the block reports the kill

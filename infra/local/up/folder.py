@@ -73,8 +73,9 @@ class StateFolder:
 
     def _write(self, name: str, content: object) -> None:
         new = self.path / f"{name}.new"
-        new.write_bytes(msgspec.json.encode(content))
-        new.replace(self.path / name)
+        with writing(new):
+            new.write_bytes(msgspec.json.encode(content))
+            new.replace(self.path / name)
 
 
 @contextmanager

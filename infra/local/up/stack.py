@@ -91,6 +91,8 @@ class LocalStack:
         labeller: Joins and monitors.
         feed: Sends rides; None if none was asked for.
         mappings: The event source mappings: of the predicting function, and of the archive by its kinds.
+        aws: The local AWS.
+        work: The threads of all these.
     """
 
     running: RunningStack
@@ -98,10 +100,12 @@ class LocalStack:
     labeller: Labeller
     feed: Feed | None
     mappings: Mapping[str, EventSourceMapping]
+    aws: LocalAws
     work: list[Future[None]] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise the error of a part that has failed."""
+        self.aws.check()
         for one in self.work:
             if one.done():
                 one.result()
@@ -184,6 +188,7 @@ class _Start:
             labeller=self._labeller(read_function(self.aws, names["Joiner"])),
             feed=self._feed(rides),
             mappings=self._mappings(runtimes),
+            aws=self.aws,
         )
         self._work(local, opened)
         return local
