@@ -188,9 +188,9 @@ def _send_answer(aws: BucketAws, callback_id: str, answer: dict[str, Any]) -> bo
     from training.errors import FOLDER_PREFIX, UserError
     from training.functions.callbacks import CallbackError, LambdaCallbacks
 
-    if (aws.bucket or "").startswith(FOLDER_PREFIX) and aws.deployed is None:
-        problem = f"the run did not begin in this folder: {JOURNALS} has no results of it"
-        raise UserError(problem, "call the command in the folder in which the run was started")
+    if aws.deployed is None and (aws.local or (aws.bucket or "").startswith(FOLDER_PREFIX)):
+        problem = f"the run did not begin here: {JOURNALS} has no results of it"
+        raise UserError(problem, "call the command in the project, and on the machine, in which the run was started")
     try:
         return LambdaCallbacks(aws.client("lambda")).answer(callback_id, answer)
     except CallbackError as error:
