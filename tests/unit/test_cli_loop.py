@@ -212,7 +212,9 @@ def test_approval_that_reaches_no_run_is_refused_with_the_next_step(cli: Loop, m
     assert "Lambda did not take the answer" in said
     assert said.endswith("try again")
     client = stack(monkeypatch, StackClient({}))
-    assert "call the command in the folder in which the run was started" in cli.refuses("approve", "r1")
+    assert "call the command in the project, and on the machine, in which the run was started" in cli.refuses(
+        "approve", "r1"
+    )
     assert client.calls == []
 
 
