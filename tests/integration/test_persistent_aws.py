@@ -1,7 +1,11 @@
 """A local AWS with a state file: a new server has what the old one has confirmed."""
 
+from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -66,6 +70,13 @@ def change_all(kinesis: Any, s3: Any) -> None:
     tags = [s3.upload_part(**upload, PartNumber=n, Body=part)["ETag"] for n, part in enumerate(PARTS, 1)]
     listed = [{"PartNumber": n, "ETag": tag} for n, tag in enumerate(tags, 1)]
     s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed})
+
+
+@pytest.mark.parametrize("header", [("Host", "example.com"), ("Origin", "https://example.com"), ("Host", "[")])
+def test_a_page_of_another_site_gets_no_answer(aws: LocalAws, header: tuple[str, str]) -> None:
+    with closing(HTTPConnection(urlsplit(aws.endpoint_url).netloc)) as connection:
+        connection.request("GET", f"/{BUCKET}", headers=dict([header]))
+        assert connection.getresponse().status == HTTPStatus.FORBIDDEN
 
 
 def test_a_new_server_has_what_a_killed_one_has_confirmed(tmp_path: Path) -> None:

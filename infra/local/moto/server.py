@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.exceptions import InternalServerError
@@ -29,8 +30,28 @@ from infra.local.moto.state_file import StateFile
 LIMITS_OPTION = "--limits"
 """Gives Kinesis AWS's limits."""
 
+_LOCAL_NAMES = {"127.0.0.1", "localhost"}
+
 STATE_OPTION = "--state"
 """Keeps records and objects in a file."""
+
+
+def is_local(host: str | None, origin: str | None) -> bool:
+    """Return whether a request may be answered: a web page of another site must not read or change what is here.
+
+    A page names its site in `Origin`, or reaches this machine by a name of its own.
+
+    >>> is_local("127.0.0.1:4566", None), is_local("bucket.localhost:80", "http://localhost:80"), is_local(None, None)
+    (True, True, True)
+    >>> is_local("example.com", None), is_local("127.0.0.1:4566", "https://example.com"), is_local("localhost", "null")
+    (False, False, False)
+    """
+    addresses = [f"//{host}"] * (host is not None) + [origin or "null"] * (origin is not None)
+    try:
+        names = [urlsplit(address).hostname or "" for address in addresses]
+    except ValueError:  # half an IPv6 address
+        return False
+    return all(name in _LOCAL_NAMES or name.endswith(".localhost") for name in names)
 
 
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not typed
@@ -45,6 +66,9 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc] # moto is not 
         """Serve one request."""
         environ = self.make_environ()
         environ["wsgi.input"] = io.BytesIO(self._read_body(environ))
+        if not is_local(self.headers.get("Host"), self.headers.get("Origin")):
+            self._answer("403 Forbidden", [], b"the local AWS answers programs and pages of this machine only\n")
+            return
         try:
             chunks, status, headers = run_wsgi_app(self.server.app, environ)
             self.before_answer()

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +150,7 @@ class Feed:
         self.n_outcomes += len(outcomes)
         self.at_s = until_s
 
-    def measure(self, predictions: "Any") -> None:
+    def measure(self, predictions: Iterable[bytes]) -> None:
         """Add the errors of predictions of rides of the timetable."""
         for line in predictions:
             predicted = decode_prediction(line).prediction

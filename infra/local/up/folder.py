@@ -93,7 +93,7 @@ def opened_folder(path: Path, *, is_fresh: bool = False, lock_wait_s: float = _L
     """
     check_room(path, RUN_BYTES)
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)  # rides are personal data
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(lock, path, lock_wait_s)
