@@ -78,7 +78,7 @@ from tests.fuzz.inputs import (
 from training.errors import UserError
 from training.registry.bucket import Bucket
 
-N_INPUTS = int(os.environ.get("FUZZ_INPUTS", "500"))
+N_INPUTS = int(os.environ.get("FUZZ_INPUTS", "200"))
 """Inputs a decoder."""
 
 MAX_CPU_MS = 2_000.0

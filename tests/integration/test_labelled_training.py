@@ -66,5 +66,5 @@ def test_made_up_months_give_the_same_model_again() -> None:
 
 @pytest.mark.slow
 def test_real_months_give_the_same_model_again() -> None:
-    sent = real_rides("2021-01"), real_rides("2021-02").head(5_000)
+    sent = real_rides("2021-01").head(20_000), real_rides("2021-02").head(3_000)
     assert_same_model(sent, (JANUARY, FEBRUARY))

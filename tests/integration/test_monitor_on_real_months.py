@@ -18,7 +18,6 @@ from tests.bench.steady_quarters import steady_quarters
 from tests.builders_tlc import needs_real_months, real_rides
 from training.data.months import Service
 from training.model.parameters import PARAMETERS
-from training.monitoring.monitor.day_values import error_values, pooled
 from training.monitoring.monitor.days import Days
 from training.monitoring.monitor.detectors import Alarm, watch
 from training.monitoring.monitor.explain import explain
@@ -26,7 +25,7 @@ from training.monitoring.monitor.explain import explain
 pytestmark = [needs_real_months, pytest.mark.slow]
 
 FEW_TREES = {**PARAMETERS, "max_iter": 60}
-N_QUARTERS = 60
+N_QUARTERS = 40
 
 
 @cache
@@ -68,28 +67,9 @@ def test_the_alarms_of_the_lockdown_say_what_moved() -> None:
     assert "less than once in 180 days" in performance
 
 
-def test_2019_after_2018_has_at_most_two_alarms() -> None:
-    model = trained("yellow", "2018-01..2018-12")
-    evidence = watch(model.reference.days, model.days(real_rides("2019-01..2019-12", "yellow")))
-    assert len(evidence.alarms) <= 2
-
-
-def test_slow_decay_raises_no_alarm_although_errors_grow() -> None:
-    """What the scheme does not find, and docs/monitoring.md says so: the 28-day figures are there for that."""
-    model = trained("yellow", "2018-01..2018-12")
-    served = model.days(real_rides("2019-07..2019-12", "yellow"))
-    coverage = [float(error_values("coverage", pooled(days))[0]) for days in (model.reference.days, served)]
-    assert coverage[1] < coverage[0]
-    assert "data" not in first_alarms(model, served)
-
-
-@pytest.mark.parametrize(
-    ("train_months", "served_month"),
-    [("2021-01", "2021-02"), ("2022-01,2022-02", "2022-03"), ("2023-01,2023-02", "2023-03")],
-)
-def test_a_quiet_month_has_no_alarm(train_months: str, served_month: str) -> None:
-    model = trained("green", train_months)
-    assert first_alarms(model, model.days(real_rides(served_month, "green"))) == {}
+def test_a_quiet_month_has_no_alarm() -> None:
+    model = trained("green", "2021-01")
+    assert first_alarms(model, model.days(real_rides("2021-02", "green"))) == {}
 
 
 def test_rides_of_the_other_service_are_found() -> None:
@@ -108,7 +88,7 @@ def test_days_of_other_sizes_raise_few_alarms_and_a_full_shift_is_found_in_14_da
     n_reference: int, n_served: int
 ) -> None:
     april = spring_2020().take(spring_2020().day >= np.datetime64("2020-04-01", "D"))
-    quarters = resized_quarters(steady_pool(), 20, (n_reference, n_served))
+    quarters = resized_quarters(steady_pool(), 12, (n_reference, n_served))
     found = count_alarms(quarters, (n_reference, n_served), resized_days(april, n_served))
     assert found.is_kept, found
 
