@@ -74,7 +74,6 @@ _N_GETS_AT_ONCE = 8
 _JOIN_FIXED_MS = 150.0  # of an invocation: its clients, and the listing of what is due
 _JOINS_AN_HOUR = 4  # invocations, on schedule; most find nothing due
 _LISTS_AN_INVOCATION = 4
-_LISTS_AN_HOUR = 2  # of each kind: what the join depends on, and what it reads
 _N_LATE_KINDS = 2  # late records are predictions and outcomes
 _KEYS_A_LIST = 1000
 _ARCHIVE_LOG_BYTES, _JOIN_LOG_BYTES = 1500, 2500
@@ -229,7 +228,7 @@ class _Outcomes:
     def _join_requests(self, n_full: int) -> float:
         n_gets = self._n_gets(n_full)
         n_hours = sum(map(self._settings.n_hours, KINDS))
-        of_archive = 2 * _LISTS_AN_HOUR * n_hours + _N_LATE_KINDS * self._settings.n_late_hours
+        of_archive = 2 * (len(KINDS) + n_hours) + _N_LATE_KINDS  # what a join depends on, and each hour that it reads
         n_lists = _JOINS_AN_HOUR * _LISTS_AN_INVOCATION + of_archive + n_gets / _KEYS_A_LIST
         n_puts = 2 * 2 + _N_LATE_KINDS  # Parquet and summary in each pass
         return HOURS_PER_MONTH * (prices.S3_GET.of(n_gets) + prices.S3_PUT.of(n_lists + n_puts))

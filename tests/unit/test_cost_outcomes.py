@@ -79,7 +79,7 @@ def test_join_is_paid_once_an_hour_of_rides_and_again_if_outcomes_are_late() -> 
     more_gb_s = HOURS_PER_MONTH * (found.join_s + (n_gets - 90) * 20 / 8 / 1000) * 3008 / 1024
     more_requests = HOURS_PER_MONTH * (n_gets - 90) * 0.405 / 1e6
     assert found.second_pass == pytest.approx(more_gb_s * 0.0000133334 + more_requests)
-    n_written = 4 * 4 + 2 * 2 * 11 + 2 * 45 + n_gets / 1000 + 6  # listings cost as much as writes
+    n_written = 4 * 4 + 2 * (3 + 11) + 2 + n_gets / 1000 + 6  # listings cost as much as writes
     assert parts["join_requests"] == pytest.approx(HOURS_PER_MONTH * (n_gets * 0.4 + n_written * 5) / 1e6)
 
 
