@@ -133,6 +133,7 @@ def main() -> None:
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
+    from infra.cli.aws_errors import aws_sentence
     from infra.cli.output import printable
     from infra.operate.local import in_local
     from lambda_function.errors import PredictorError
@@ -153,7 +154,7 @@ def main() -> None:
             sys.exit(2)
         sentence = " ".join(error.format_message().split())
     except (UserError, PredictorError, BotoCoreError, ClientError, ResponseParserError) as error:
-        sentence = str(error)
+        sentence = aws_sentence(error)
     except OSError as error:
         sentence = explain(error)
     if "--local" in sys.argv:

@@ -216,7 +216,7 @@ def history_command(
 
     Example: ridecast models history --channel stable --stack ridecast
     """
-    from training.errors import bucket_address
+    from training.errors import bucket_address, did_you_mean
     from training.registry.channel_history import Moves, channels_with_history, entry_facts, read_history, read_moves
     from training.registry.versions import read_channels
 
@@ -233,7 +233,8 @@ def history_command(
         write_json({"bucket": address, "moves": facts})
         return
     columns = ("moved", "channel", "to", "serves from", "why", "by")
-    empty = "no channel has moved yet: `ridecast models release` stores a model and promotes it"
+    meant = did_you_mean(channel, read_channels(models)) if channel else ""
+    empty = meant or "no channel has moved yet: `ridecast models release` stores a model and promotes it"
     write_table(f"Moves in {address}", columns, map(_move_row, moves), empty=empty)
 
 

@@ -154,11 +154,15 @@ def serve_command(
     from infra.local.runtime.http import ApiServer, RequestCount, example_curl, model_version
     from lambda_function.api.handler import build_handler
     from lambda_function.aws.settings import ServingSettings
+    from training.errors import UserError, bucket_address, did_you_mean
     from training.registry.channel_history import read_channel
+    from training.registry.versions import read_channels
 
     models = bundle_bucket(bundle) if bundle else aws.open_bucket()
     if not bundle:
-        read_channel(models, channel)  # a damaged channel ends the command here, with the remedy
+        stored = read_channel(models, channel)  # a damaged channel ends the command here, with the remedy
+        if stored.state is None and (meant := did_you_mean(channel, read_channels(models))):
+            raise UserError(f"{bucket_address(models.name)} has no channel {channel}", meant)
     settings = ServingSettings(
         bucket=models.name,
         model_channel=BUNDLE_CHANNEL if bundle else channel,

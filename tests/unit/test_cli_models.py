@@ -432,6 +432,10 @@ def test_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     assert len(cli("list")["versions"]) == 2
 
 
+def test_history_of_a_mistyped_channel_asks_for_the_right_one(cli: Models) -> None:
+    assert cli.run("history", "--channel", "stabel").splitlines()[1:] == ["did you mean stable?"]
+
+
 def test_empty_bucket_names_the_next_step(cli: Models, tmp_path: Path) -> None:
     cli.options = ("--bucket", f"file:{tmp_path}/empty")
     assert cli.run("list").splitlines()[1].startswith("no version yet: `ridecast train --channel stable`")

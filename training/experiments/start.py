@@ -10,7 +10,7 @@ from datetime import UTC
 import msgspec
 
 from lambda_function.core.channel import ACTIVATION_DELAY_S
-from training.errors import UserError
+from training.errors import UserError, did_you_mean
 from training.experiments.experiment import (
     NAME,
     Experiment,
@@ -30,7 +30,7 @@ from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import Mover, end_split, split_channel
 from training.registry.signing import Signer
-from training.registry.versions import read_manifest
+from training.registry.versions import read_channels, read_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +218,8 @@ def _new(bucket: Bucket, options: ExperimentOptions, mover: Mover) -> Experiment
 def _newest(bucket: Bucket, channel: str) -> str:
     state = read_channel(bucket, channel).state
     if state is None:
-        raise UserError(f"{channel} holds no model to compare with", "release one, or name a champion")
+        hint = did_you_mean(channel, read_channels(bucket)) or "release one, or name a champion"
+        raise UserError(f"{channel} holds no model to compare with", hint)
     return state.model_version
 
 
