@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -9,11 +10,12 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from infra.local.s3 import MemoryS3
 from lambda_function.core.events import decode_reject
 from lambda_function.core.outcomes import decode_outcomes
-from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
+from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES, KinesisRecord
 from tests.builders import interval_bundle, ride_bytes
-from tests.builders_archive import HOUR, ArchivedStreams, predictions_of
+from tests.builders_archive import HOUR, ArchivedStreams, archive, predictions_of
 from training.data.labelled import COLUMNS
 from training.errors import BucketError, UserError
 from training.monitoring.hours import FIRST, SECOND
@@ -503,3 +505,30 @@ def test_object_that_vanishes_during_the_join_stops_it() -> None:
     with pytest.raises(BucketError, match="has vanished since it was listed"):
         join(bucket)
     assert summary_key(HOUR) not in bucket.s3.objects
+
+
+class ArchivingS3(MemoryS3):
+    """A bucket in which predictions are archived when one of them is read."""
+
+    late: Sequence[KinesisRecord] = ()
+
+    def get_object(self, *, Bucket: str, Key: str, **conditions: Any) -> dict[str, Any]:  # noqa: N803
+        """Read an object."""
+        if f"/{PREDICTIONS}/" in Key:
+            archive(self, PREDICTIONS, self.late)
+        return super().get_object(Bucket=Bucket, Key=Key, **conditions)
+
+
+def test_predictions_that_are_archived_during_the_join_are_waited_for() -> None:
+    streams = ArchivedStreams()
+    for number in range(4):
+        streams.ride(number, number)
+    s3 = ArchivingS3()
+    archive(s3, RIDES, streams.rides)
+    archive(s3, PREDICTIONS, streams.predictions[:2])
+    s3.late = streams.predictions[2:]
+    bucket = Bucket(s3, "b", n_threads=1)
+    summary = join(bucket)
+    assert (summary.n_waiting, summary.n_lost) == (2, 0)
+    summary = join(bucket)
+    assert (summary.n_waiting, summary.n_lost, summary.n_without_outcome) == (0, 0, 4)

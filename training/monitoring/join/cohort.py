@@ -13,7 +13,7 @@ from lambda_function.core.outcomes import ride_key
 from lambda_function.core.pickup_time import pickup_seconds
 from lambda_function.core.processor import RideBatch
 from lambda_function.core.records import PREDICTIONS, RIDES
-from training.data.labelled import REJECTED, WAITING
+from training.data.labelled import LOST, REJECTED, WAITING
 from training.monitoring.hours import SECOND, Hour, horizon, hours_between
 from training.monitoring.join.archive_reader import ArchiveReader, Filter, ObjectRecords, by_prediction_id
 from training.monitoring.join.audit import account_for
@@ -318,7 +318,10 @@ class Cohort:
         shards = {event_id.partition(":")[0] for event_id in self._missing}
         statuses = self._account_for(reached(self.predictions.by_id, shards, {}))
         if WAITING in statuses.values():
-            statuses = self._account_for(self._reached(shards))
+            numbers, have_come = self._reached(shards)
+            statuses = self._account_for(numbers)
+            # Predictions that were archived while the cohort was read: the next run finds them.
+            statuses |= {event_id: WAITING for event_id in have_come if statuses.get(event_id) == LOST}
         self.bad.update((event_id, status) for event_id, status in statuses.items() if self._missing[event_id] < 0)
         rows = {self._missing[event_id]: status for event_id, status in statuses.items()}
         rows.pop(NO_ROW, None)
@@ -333,15 +336,17 @@ class Cohort:
         self.reasons |= account.reasons
         return account.statuses
 
-    def _reached(self, shards: set[str]) -> dict[str, int]:
+    def _reached(self, shards: set[str]) -> tuple[dict[str, int], set[str]]:
         """Return the greatest numbers that have a prediction of the cohort, or any until the first horizon.
 
-        It reads all predictions again.
+        It reads all predictions again. The second result are ids of records without a prediction that have one now.
         """
         ids: list[str] = []
+        have_come: set[str] = set()
 
         def note(prediction_id: str) -> bool:
             ids.append(prediction_id)
+            have_come.update({prediction_id, _record_id(prediction_id)} & self._missing.keys())
             return False
 
         numbers = reached(self.predictions.by_id, shards, {})
@@ -349,7 +354,7 @@ class Cohort:
             for _ in self.reader.whole.read(PREDICTIONS, hour, by_prediction_id(note)):
                 numbers = reached(ids, shards, numbers)
                 ids.clear()
-        return numbers
+        return numbers, have_come
 
 
 def _record_id(event_id: str) -> str:
