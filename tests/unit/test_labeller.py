@@ -65,6 +65,16 @@ def test_hour_is_joined_again_when_its_outcomes_come_and_the_monitor_shows_them(
     assert [path.name for path in tmp_path.rglob("*.parquet")] == ["rides.parquet"]
 
 
+def test_outcomes_that_come_in_the_next_hour_are_joined_too(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    stack.labeller.run()
+    stack.streams.outcome(4, minute=65.0)
+    archive(stack.bucket.s3, OUTCOMES, stack.streams.outcomes[1:])
+    stack.now = HOUR.end + timedelta(minutes=10)
+    assert stack.labeller.run()
+    assert stack.labeller.summaries[HOUR].n_labelled == 2
+
+
 def test_hour_is_joined_as_on_aws_after_its_horizon(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     stack.labeller.run()
