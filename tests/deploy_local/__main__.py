@@ -1,8 +1,9 @@
 """`make deploy-local`: deploy, update, roll back and delete a stack with the real `sam` while rides arrive.
 
 The steps: deploy without a model, release a model, update, update in a way that must fail, deploy the first release
-again, send outcomes and join, monitor, check, delete. The functions are the packages that sam uploaded, in AWS's own
-runtime; the event source mapping of the predicting one runs during each deployment.
+again, send outcomes and join, monitor, run the loop, check, deploy another stack on streams that exist already, delete.
+The functions are the packages that sam uploaded, in AWS's own runtime; the event source mapping of the predicting one
+runs during each deployment.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from infra.local.aws import LocalAws
 from infra.local.demo.labelling import archive
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.mapping import EventSourceMapping, polling
+from infra.local.loop import LocalLoop
 from infra.local.runtime.emulator import EmulatedRuntime
+from infra.local.runtime.function import read_function
 from infra.operate.doctor.doctor import Doctor, check
-from infra.operate.doctor.facts import Severity
 from infra.operate.joining import FAULTS, archived_hours, totals
 from infra.stack.package import host_architecture
+from tests.deploy_local.existing import NOT_HEALTHY, try_existing_streams
 from tests.deploy_local.live_function import LiveFunction
 from tests.deploy_local.sam_stack import Release, SamError, SamStack, copy_sources
 from tests.deploy_local.traffic import Traffic
@@ -24,6 +27,8 @@ from tests.fakes import publish_bundle
 from training.data.months import Month
 from training.data.synthetic import synthetic_rides
 from training.errors import UserError
+from training.functions.loop import loop_options
+from training.functions.settings import LoopSettings
 from training.model.bundle import ExportedBundle
 from training.monitoring.hours import FIRST
 from training.monitoring.join.join import join_hour
@@ -31,6 +36,8 @@ from training.monitoring.join.options import JoinOptions
 from training.monitoring.monitor.status import load_status
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
+from training.workflows.loop.options import LoopStart
+from training.workflows.loop.state import read_runs
 from training.workflows.pipeline import train
 
 STACK_NAME = "ridecast"
@@ -44,7 +51,6 @@ _MONTHS = Month(2021, 1), Month(2021, 2)
 _STALL_S = 60.0
 _FAILS_WITHIN_S = 60.0
 _POLL_PERIOD_S = 0.05
-_NOT_HEALTHY = {Severity.bad, Severity.unknown}
 
 
 class Step(StrEnum):
@@ -58,7 +64,9 @@ class Step(StrEnum):
     ROLL_BACK = "roll back: the first release again, while rides arrive"
     JOIN = "join: outcomes are sent, all streams archived, and the archive joined and audited"
     MONITOR = "monitor: the labelled rides are compared with those that the model was trained on"
+    LOOP = "loop: a run with the deployed settings decides on the labelled rides, and says why"
     CHECK = "check: the doctor looks at everything and finds nothing bad"
+    EXISTING = "existing streams: a second stack reads and writes them, and leaves them when it is deleted"
     DELETE = "delete: the function is gone, streams and models are left"
 
 
@@ -97,6 +105,7 @@ class DeployRun:
         self._stack = SamStack(aws, STACK_NAME, folder / "sam.log")
         self._function = LiveFunction(folder / "function.log")
         self._function_name = ""  # as last deployed
+        self._model = _small_model()
         self._now = Step.BUILD  # the current step
         self._n_sendings = 0
 
@@ -132,7 +141,9 @@ class DeployRun:
             self._roll_back(first, package)
             self._join(first, outputs)
             self._monitor(outputs)
+            self._run_the_loop(outputs)
             self._ask_the_doctor(first)
+            self._use_existing_streams(first)
         with self._step(Step.DELETE):
             self._stack.delete(first)
             self._check_what_is_left(outputs)
@@ -142,6 +153,7 @@ class DeployRun:
         return {
             "Architecture": host_architecture() or "x86_64",
             "LoopMode": "on",
+            "TrainingDays": 49,  # the loop reads a summary for each hour of them
             "RideEventsShards": n_shards,
             "RidePredictionsShards": n_shards,
         }
@@ -155,7 +167,7 @@ class DeployRun:
                     time.sleep(_POLL_PERIOD_S)
                 error = self._mapping.stats.last_error
                 self._must("channels/" in error, "the function did not report its missing channel")
-                publish_bundle(self._aws.client("s3"), _small_model(), CHANNEL, bucket)
+                publish_bundle(self._aws.client("s3"), self._model, CHANNEL, bucket)
             self._settle()
 
     def _update(self, release: Release) -> None:
@@ -229,6 +241,26 @@ class DeployRun:
             self.report.monitor = f"{n_judged:,} judged, {states}"
             self._say(f"    {self.report.monitor}: {status.groups[0].text}")
 
+    def _run_the_loop(self, outputs: Mapping[str, str]) -> None:
+        """Run the loop as the deployed function would: a day of labelled rides is too little, and the run says so."""
+        with self._step(Step.LOOP):
+            bucket = Bucket(self._aws.client("s3"), outputs["BucketName"])
+            environment = read_function(self._aws, outputs["LooperName"]).environment
+            options = loop_options(LoopSettings.from_env(environment))
+            loop = LocalLoop(bucket, self._scratch / "loop", options, clock=lambda: datetime.now(UTC))
+            loop.resume(LoopStart(run_id="deploy-local", trigger="manual", reason="make deploy-local"))
+            (run,) = read_runs(bucket)
+            self._must(run.end is not None and run.end.outcome == "refused", f"the run of the loop is {run}")
+            assert run.end
+            self._say(f"    the loop: {run.end.text}")
+
+    def _use_existing_streams(self, release: Release) -> None:
+        with self._step(Step.EXISTING):
+            rides = synthetic_rides(_MONTHS[1], _RIDES_A_STEP, seed=99)
+            model = self._model, CHANNEL
+            problems = list(try_existing_streams(self._aws, release, model, rides, self._folder, self._scratch))
+            self._must(not problems, "; ".join(problems))
+
     @contextmanager
     def _running(self, name: str, log: str) -> Iterator[EmulatedRuntime]:
         """Run a deployed function's package in AWS's own runtime."""
@@ -241,7 +273,7 @@ class DeployRun:
         """Check that the doctor finds no problem and no template diff."""
         with self._step(Step.CHECK):
             facts = Doctor(self._aws.client, STACK_NAME, template=release.source / "template.yaml").gather()
-            problems = [f"{one.check}: {one.what}" for one in check(facts) if one.severity in _NOT_HEALTHY]
+            problems = [f"{one.check}: {one.what}" for one in check(facts) if one.severity in NOT_HEALTHY]
             self._must(not problems, f"the doctor reports {'; '.join(problems)}")
             self._must(facts.template_diff == (), f"the template diff is {facts.template_diff}")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,6 +201,6 @@ def test_run_names_its_first_step_and_leaves_nothing_behind_when_stopped(tmp_pat
         os.killpg(begun.pid, by)
         _, errors = begun.communicate()
 
-    assert first_line.startswith("1/10 build:")
+    assert re.match(r"1/\d+ build:", first_line)
     assert (begun.returncode, errors) == (130, f"deploy-local: stopped; the logs are in {logs}\n")
     assert list(scratch.iterdir()) == []
