@@ -105,9 +105,13 @@ class Sender:
 def _load(state: SendState) -> "Rides":
     from training.data.load import synthetic_months, tlc_months
     from training.data.months import parse_months
+    from training.errors import MonthUnavailableError, UserError
 
     load = tlc_months(state.service) if state.synthetic is None else synthetic_months(state.synthetic)
-    rides = load(parse_months(state.months))
+    try:
+        rides = load(parse_months(state.months))
+    except MonthUnavailableError as error:
+        raise UserError(f"{error}, or give --synthetic 1000 for made-up rides") from error
     return rides if state.rides is None else rides.head(state.rides)
 
 

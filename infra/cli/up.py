@@ -145,7 +145,7 @@ def _commands(running: "RunningStack") -> list[str]:
     from infra.local.runtime.http import example_curl
 
     ridecast = "ridecast" if shutil.which("ridecast") else sys.argv[0]
-    put = f"aws kinesis put-record --endpoint-url {running.endpoint_url} --cli-binary-format raw-in-base64-out"
+    put = f"aws kinesis put-record --endpoint-url {running.endpoint_url}"
     return [
         "Hours are joined as soon as their rides are archived; on AWS they are joined once all outcomes have come.",
         "",
@@ -156,7 +156,7 @@ def _commands(running: "RunningStack") -> list[str]:
         f"  {ridecast} monitor status --local",
         f"  {ridecast} doctor --local",
         f"  {example_curl(running.api_url)}",
-        "With the AWS CLI (version 1 does not know --cli-binary-format: leave it out):",
+        "With the AWS CLI (version 2 also needs --cli-binary-format raw-in-base64-out):",
         "  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1",
         f"  {put} --stream-name {running.input_stream} --partition-key 256 --data '{_RIDE}'",
         f"  {put} --stream-name {running.outcomes_stream} --partition-key 256 --data '{_OUTCOME}'",

@@ -120,7 +120,7 @@ def test_demo_without_data_or_network_uses_made_up_rides_with_a_warning(made_up:
     assert ended.result["data"] == "synthetic"
     assert "green_tripdata_2021-01.parquet is not available" in ended.messages
     assert "set TLC_DATA_DIR to a folder that contains it" in ended.messages
-    assert "This demo uses made-up rides instead: its errors say nothing about New York" in ended.messages
+    assert "Made-up rides are used instead: their errors say nothing about New York" in ended.messages
 
 
 def test_functions_log_is_in_a_file_and_not_on_the_terminal(made_up: tuple[Path, Ended]) -> None:

@@ -131,7 +131,7 @@ def describe_beginning(head: bytes) -> str:
     """Say what a file that is not Parquet looks like, from its first bytes.
 
     >>> describe_beginning(b"VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,PULocationID")
-    "it looks like CSV and begins with 'VendorID,lpep_pickup_datetime,lpep_drop'"
+    "it looks like CSV and begins with 'VendorID,lpep_pickup_datetime,lpep_dropo'"
     """
     if not head:
         return "it is empty"

@@ -176,7 +176,7 @@ def load_demo_rides(options: DemoOptions, display: Display) -> tuple[Rides, Ride
     try:
         return load(options.train_months), load(options.validate_months), "tlc"
     except MonthUnavailableError as error:
-        display.warn(f"{error}. This demo uses made-up rides instead: its errors say nothing about New York.")
+        display.warn(f"{error}. Made-up rides are used instead: their errors say nothing about New York.")
         made_up = [
             synthetic_rides(months[-1], _N_SYNTHETIC_RIDES, _SEED)
             for months in (options.train_months, options.validate_months)
