@@ -70,7 +70,15 @@ def test_a_damaged_file_is_named(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"pickup_zone": 266}, {"dropoff_zone": -1}, {"predicted_minutes": 1e200}, {"duration_minutes": -1e200}]
+    "values",
+    [
+        {"pickup_zone": 266},
+        {"pickup_zone": None},
+        {"has_pickup_time": None},
+        {"dropoff_zone": -1},
+        {"predicted_minutes": 1e200},
+        {"duration_minutes": -1e200},
+    ],
 )
 def test_a_file_with_values_that_no_join_writes_is_damaged(values: dict[str, float]) -> None:
     with pytest.raises(DamagedLabelledError, match="join the hour again"):
