@@ -18,6 +18,7 @@ from training.experiments.advance import Advanced, AdvanceOptions, advance_exper
 from training.functions.join import S3_ATTEMPTS, S3_READ_TIMEOUT_S
 from training.functions.monitor_telemetry import MonitorTelemetry
 from training.functions.settings import MonitorSettings
+from training.monitoring.join.skew import Load, stored_models
 from training.monitoring.monitor.events import EventBus
 from training.monitoring.monitor.monitor import Failure, MonitorOptions, MonitorRun, run_monitor
 from training.registry.bucket import Bucket
@@ -51,7 +52,12 @@ class StepsFailedError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class MonitorHandler:
-    """The function with its parts. `clock` returns the time, aware."""
+    """The function with its parts.
+
+    Attributes:
+        clock: Returns the time, aware.
+        load: Loads the served model, and may keep it for the next run; without it, each run loads it.
+    """
 
     bucket: Bucket
     options: MonitorOptions
@@ -59,6 +65,7 @@ class MonitorHandler:
     telemetry: MonitorTelemetry
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     stopwatch: Callable[[], Stopwatch] = Stopwatch
+    load: Load | None = None
 
     def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         """Run the monitor once.
@@ -91,7 +98,7 @@ class MonitorHandler:
         def time_left_s() -> float:
             return context.get_remaining_time_in_millis() / MILLISECONDS_PER_S
 
-        run = run_monitor(self.bucket, self.options, self.bus, self.clock, time_left_s)
+        run = run_monitor(self.bucket, self.options, self.bus, self.clock, time_left_s, self.load)
         options = AdvanceOptions(
             calibration_mode=self.options.mode,
             signer=self.options.signer,
@@ -119,7 +126,8 @@ def build_monitor(
         signer=signer_of(settings.model_signing_key, make_kms),
     )
     telemetry = MonitorTelemetry(settings.service_name, settings.metrics_namespace, settings.log_level)
-    return MonitorHandler(Bucket(s3, settings.bucket), options, bus, telemetry)
+    bucket = Bucket(s3, settings.bucket)
+    return MonitorHandler(bucket, options, bus, telemetry, load=stored_models(bucket, options.signer))
 
 
 @cache

@@ -157,7 +157,8 @@ class SimulatedStack:
     def _monitor_handler(self, mode: CalibrationMode) -> MonitorHandler:
         options = MonitorOptions(channel=CHANNEL, mode=mode, stack=STACK)
         telemetry = silent_telemetry(MonitorTelemetry, _MONITOR, _LOG_LEVEL)
-        return MonitorHandler(self.bucket, options, self.events, telemetry, self.now)
+        load = stored_models(self.bucket)
+        return MonitorHandler(self.bucket, options, self.events, telemetry, self.now, load=load)
 
 
 def _mapping(stream: str) -> MappingConfig:

@@ -34,6 +34,7 @@ from training.registry.bucket import Bucket
 
 _MINUTES_PER_HOUR = 60
 _DIGEST_DIGITS = 16
+_PARQUET = b"PAR1"  # at both ends of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,10 @@ def _may_be_predicted(bucket: Bucket, hour: Hour, records: Iterable[ArchivedReco
 def _has_ride(bucket: Bucket, labelled: str, keys: set[str]) -> bool:
     """Return whether labelled rides have one of these keys; True if there are none, or they are damaged."""
     stored = bucket.read(labelled)
-    if stored is None:
+    if stored is None or not (stored.body.startswith(_PARQUET) and stored.body.endswith(_PARQUET)):
         return True
+    if not keys:
+        return False
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file, _database().cursor() as connection:
         Path(file.name).write_bytes(stored.body)
         try:

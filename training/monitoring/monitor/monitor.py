@@ -21,7 +21,7 @@ from training.errors import UserError
 from training.monitoring.calibration.calibrator import CalibratorOptions, calibrate_due
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.hours import EARLY, Hour
-from training.monitoring.join.skew import stored_models
+from training.monitoring.join.skew import Load, stored_models
 from training.monitoring.monitor.acknowledge import acknowledged_days
 from training.monitoring.monitor.day_figures import DayFigures, day_figures
 from training.monitoring.monitor.detectors import GROUPS, THRESHOLD
@@ -120,6 +120,7 @@ def run_monitor(
     bus: EventBus | None,
     clock: Callable[[], datetime],
     time_left_s: Callable[[], float] = unlimited,
+    load: Load | None = None,
 ) -> MonitorRun:
     """Run the monitor once.
 
@@ -129,11 +130,13 @@ def run_monitor(
         bus: Takes the events; without one, none are made.
         clock: Returns the time, aware.
         time_left_s: Returns the seconds that are left.
+        load: Loads the served model; without it, it is loaded from the bucket.
 
     Raises:
         BucketError: S3 does not give or take the status, or a later version of ridecast wrote it.
     """
-    return _Run(bucket, options, bus, clock, clock().astimezone(UTC), time_left_s).run()
+    load = load or stored_models(bucket, options.signer)
+    return _Run(bucket, options, bus, clock, clock().astimezone(UTC), time_left_s, load).run()
 
 
 class _Reference(NamedTuple):
@@ -151,6 +154,7 @@ class _Run:
     clock: Callable[[], datetime]
     now: datetime
     time_left_s: Callable[[], float]
+    load: Load
     failures: list[Failure] = field(default_factory=list)
     hours: list[HourFigures] = field(default_factory=list)
     joined: tuple[Hour, ...] = ()
@@ -248,9 +252,8 @@ class _Run:
             return _Reference(None, f"the model's reference days can't be read: {error}")
 
     def _add_hours(self, days: MonitoredDays, served: ServedModel, reference: _Reference) -> None:
-        load = stored_models(self.bucket, self.options.signer)
         edges = reference.reference.edges if reference.reference else {}
-        added = days.add_hours(lambda: load(served.model_version), edges, self.time_left_s, self._reserved_s())
+        added = days.add_hours(lambda: self.load(served.model_version), edges, self.time_left_s, self._reserved_s())
         self.hours += added
 
     def _with_latest(self, last: MonitorStatus, days: MonitoredDays, latest: Sequence[HourFigures]) -> MonitorStatus:
