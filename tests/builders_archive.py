@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from infra.local.s3 import MemoryS3, S3StandIn
+from infra.local.s3 import MemoryS3
 from lambda_function.aws.archive_store import compress
 from lambda_function.core.archive_lines import archive_key, digest_of, encode_lines, partition
 from lambda_function.core.bundle import ModelBundle
@@ -20,6 +20,7 @@ from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.monitoring.hours import Hour
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import S3StandIn
 
 HOUR = Hour.parse("2026-08-01T09")
 FIRST_NUMBER = 49_645_678_901_234_567_890_123_456_789_012_345_678_901_234_567_890_000_000

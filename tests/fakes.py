@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.local.s3 import MemoryS3, client_error
+from infra.local.s3 import MemoryS3
 from infra.local.simulation.kinesis import MemoryShard, MemoryStream, check_limits
 from infra.local.sqs import MemoryQueue
 from lambda_function.aws.model_store import ModelStore
@@ -40,6 +40,7 @@ from tests.outcomes import (
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, move_channel, store_bundle
+from training.registry.folder_s3 import client_error
 from training.registry.signing import Signer
 
 BUCKET = "ridecast-test"

@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
-from infra.local.s3 import client_error
 from infra.stack.upload import base64_digest
 from tests.fakes import FakeS3
+from training.registry.folder_s3 import client_error
 
 
 class VersionedS3(FakeS3):

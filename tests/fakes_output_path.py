@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.local.s3 import client_error
 from lambda_function.aws.output_path import OutputPath
 from tests.fakes import BUCKET
+from training.registry.folder_s3 import client_error
 
 NEW_VERSION = "arn:aws:lambda:eu-west-1:123456789012:function:ridecast-Predictor:7"
 ROLE = "arn:aws:iam::123456789012:role/ridecast-PredictorRole"

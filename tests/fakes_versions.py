@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
-from infra.local.s3 import Check, S3StandIn, client_error
+from training.registry.folder_s3 import Check, S3StandIn, client_error
 
 
 class VersionedS3(S3StandIn):

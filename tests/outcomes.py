@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from infra.local.moto.kinesis_limits import MAX_PUT_RECORDS
 from infra.local.runtime.in_process import FunctionExitError
-from infra.local.s3 import client_error
+from training.registry.folder_s3 import client_error
 
 _SIGKILL_EXIT = 137
 _NO_ENDPOINT = "https://aws.invalid"

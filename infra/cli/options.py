@@ -357,7 +357,7 @@ class BucketAws(Aws):
                 raise typer.BadParameter(f"{name} is no bucket: write a folder as file:PATH", param_hint=f"'{option}'")
             return Bucket(self.client("s3"), bucket)
 
-        from infra.local.s3 import FolderS3
+        from training.registry.folder_s3 import FolderS3
 
         folder = name.removeprefix(FOLDER_PREFIX)
         if not folder:

@@ -1,4 +1,4 @@
-"""A bucket in memory, and beside it the one in a folder: stand-ins for S3 with the methods of a boto3 client."""
+"""A bucket in memory: a stand-in for S3 with the methods of a boto3 client, as training/registry/folder_s3.py."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,9 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from training.registry.folder_s3 import Check, FolderS3, S3StandIn, client_error
-
-__all__ = ["Check", "FolderS3", "MemoryS3", "S3StandIn", "client_error"]
+from training.registry.folder_s3 import Check, S3StandIn
 
 
 @lru_cache(maxsize=64)  # a bundle is megabytes, and each cold start in a simulation reads it

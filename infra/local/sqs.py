@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from infra.local.s3 import client_error
+from training.registry.folder_s3 import client_error
 
 MAX_MESSAGE_BYTES = 256 * 1024
 """Of body and attributes together. Newer queues take more; 256 KiB is what every queue takes."""

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.cli.output import live_display
-from infra.local.s3 import FolderS3
 from tests.bench.figures import BUDGET_LINE, MB, US, Figure, svg_axes
 from tests.bench.subjects import build_subject
 from tests.bench.timing import peak_bytes
@@ -28,6 +27,7 @@ from training.monitoring.join.join import join_hour
 from training.monitoring.join.options import JoinOptions
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
+from training.registry.folder_s3 import FolderS3
 
 N_RIDES = (100_000, 1_000_000, 5_000_000)
 BUDGET_S, BUDGET_GB = 25.0, 2.0

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from infra.cli.output import live_display
-from infra.local.s3 import FolderS3
 from tests.bench.monitored_months import MonitoredModel, load, train_monitored
 from tests.kits.live_rides import LiveRides, Served, serve
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
@@ -34,6 +33,7 @@ from training.monitoring.new_york_days import day_of, hours_of_day
 from training.monitoring.summary import HourSummary
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, calibrate_channel, move_channel, store_bundle
+from training.registry.folder_s3 import FolderS3
 from training.workflows.monitor_report import run_monitor_report
 
 CHANNEL = "stable"

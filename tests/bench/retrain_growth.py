@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.cli.output import live_display
-from infra.local.s3 import FolderS3
 from tests.bench.timing import peak_bytes
 from tests.builders_labelled import SCHEMA
 from training.data.labelled import FILE, FOLDER, LABELLED
@@ -32,6 +31,7 @@ from training.data.months import Month
 from training.data.rides import Rides
 from training.data.synthetic import synthetic_rides
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import FolderS3
 
 N_RIDES = (500_000, 5_000_000)
 BUDGET_GB = {"collect": 3.0, "train": 10.0}

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from infra.local.aws import LocalAws
-from infra.local.s3 import FolderS3
 from lambda_function.core.bundle import MANIFEST
 from tests.builders import FEBRUARY, JANUARY, SMALL_PARAMETERS, small_bundle, vouched
 from tests.builders_channels import gate
@@ -18,6 +17,7 @@ from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_history
 from training.registry.channels import move_channel, store_bundle
+from training.registry.folder_s3 import FolderS3
 from training.workflows.pipeline import train
 
 FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
@@ -26,7 +26,7 @@ FIRST, SECOND, THIRD = (small_bundle(seed).model_version for seed in (1, 2, 3))
 _PROMOTER = """
 import sys
 from pathlib import Path
-from infra.local.s3 import FolderS3
+from training.registry.folder_s3 import FolderS3
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channels import promote

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.s3 import FolderS3
 from tests.builders_tlc import needs_real_months
 from tests.kits.cli import Cli
 from training.data.months import default_data_dir, local_months, parse_months
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import FolderS3
 from training.registry.versions import REPORT, list_artifacts, read_manifest
 
 MONTHS = parse_months("2022-01..2022-03,2023-01..2023-03")

@@ -12,12 +12,12 @@ from moto import mock_aws
 from typer.testing import CliRunner
 
 from infra.cli.app import app
-from infra.local.s3 import FolderS3
 from lambda_function.aws.model_store import ModelStore
 from tests.builders import small_bundle
 from training.errors import BucketError
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.folder_s3 import FolderS3
 from training.registry.versions import read_channels
 
 FIRST, SECOND = (small_bundle(seed).model_version for seed in (1, 2))

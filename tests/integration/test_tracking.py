@@ -25,7 +25,6 @@ import typer
 from typer.testing import CliRunner
 
 from infra.cli.tracking import check_command, sync_command
-from infra.local.s3 import FolderS3
 from tests.builders import FEBRUARY, small_bundle
 from tests.builders_report import evaluation, months_result
 from training.data.months import Month
@@ -35,6 +34,7 @@ from training.inference.load import LoadedModel
 from training.model.results import EVALUATION, encode_evaluation
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.folder_s3 import FolderS3
 from training.tracking.environment import ENVIRONMENT, describe_environment, encode_environment
 from training.tracking.facts import SLICES
 from training.tracking.mirror import registered_model

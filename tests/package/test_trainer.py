@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.local.s3 import FolderS3
 from infra.stack.package import PYTHON, TRAINER, Package, build_for_host, build_once, host_architecture
 from infra.stack.template import ROOT
 from tests.builders import FEBRUARY, JANUARY
 from tests.builders_labelled import hourly_files, labelled_bucket, rows_of
 from training.data.synthetic import synthetic_rides
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import FolderS3
 from training.registry.versions import read_stored
 from training.workflows.collected import collect
 from training.workflows.loop.requests import CollectRequest, Trained, TrainRequest
@@ -73,7 +73,13 @@ def test_fit_in_the_package_gives_the_bundle_of_the_full_environment(package: Pa
     (tmp_path / request.rides_key).write_bytes(files[request.rides_key])
     event = json.dumps(msgspec.to_builtins(request))
     isolated = [sys.executable, "-I", "-S", "-B", "-W", "error", "-c", TRAIN_ALONE]
-    command = [*isolated, str(package.folder), str(ROOT / "infra" / "local" / "s3.py"), str(tmp_path), event]
+    command = [
+        *isolated,
+        str(package.folder),
+        str(ROOT / "training" / "registry" / "folder_s3.py"),
+        str(tmp_path),
+        event,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={})  # noqa: S603 - our own words
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

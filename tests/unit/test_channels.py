@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.local.s3 import client_error
 from lambda_function.aws.model_store import ModelStore
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key
 from lambda_function.core.channel import ACTIVATION_DELAY_S, MAX_SEGMENTS, decode_channel
@@ -31,6 +30,7 @@ from training.errors import BucketError, NoSuchVersionError, UserError
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel, read_history
 from training.registry.channels import Moved, Mover, promote, restore, rollback, this_mover, version_before
+from training.registry.folder_s3 import client_error
 from training.registry.signing import Signer, sign_stored
 from training.registry.versions import read_channels
 

@@ -20,7 +20,6 @@ from infra.cli.output import counting, live_display, show_result, write_table
 from infra.cli.resume import ResumeFile
 from infra.cli.sending import SendState
 from infra.local.demo.demo import DemoReport
-from infra.local.s3 import FolderS3
 from infra.operate.stream_replay import ReplayState
 from tests.builders import small_bundle
 from tests.builders_status import monitor_status
@@ -28,6 +27,7 @@ from tests.kits.cli import Cli
 from training.monitoring.monitor.status import GroupStatus
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.folder_s3 import FolderS3
 
 GROUPS = {
     "": "demo up simulate train backtest report serve invoke doctor smoke cost",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.s3 import FolderS3
 from tests.builders import interval_bundle
 from tests.kits.cli import Cli
 from tests.kits.labelled_days import FIRST_DAY, in_seconds, put_days, serve_model
@@ -12,6 +11,7 @@ from training.monitoring.hours import EARLY
 from training.monitoring.labelled_hour import read_labelled_hour
 from training.monitoring.summary import HourSummary, encode_summary, summary_key
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import FolderS3
 
 VERSION = interval_bundle().model_version
 

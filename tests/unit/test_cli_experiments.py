@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.local.s3 import FolderS3
 from tests.builders_channels import bucket_of_three, version
 from tests.builders_experiments import NAME, decided_experiment, experiment_of
 from tests.kits.cli import Cli
 from training.experiments.experiment import Experiment, encode_experiment, experiment_key
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import FolderS3
 
 
 class Experiments(Cli):

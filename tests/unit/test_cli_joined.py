@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from infra.local.s3 import FolderS3
 from tests.builders import interval_bundle
 from tests.builders_archive import HOUR, ArchivedStreams
 from tests.kits.cli import Cli
@@ -15,6 +14,7 @@ from training.monitoring.hours import Hour
 from training.monitoring.join.join import labelled_key
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
+from training.registry.folder_s3 import FolderS3
 
 FROM, TO = "2026-08-01T09", "2026-08-01T10"
 

@@ -8,13 +8,13 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.local.s3 import FolderS3
 from tests.builders_loop import FakeWorkers, World, collected, loop_bucket, trained, versions
 from tests.fakes_lambda import FakeLambda
 from tests.kits.cli import Cli
 from training.registry.bucket import Bucket
 from training.registry.channel_history import read_channel
 from training.registry.channels import this_mover
+from training.registry.folder_s3 import FolderS3
 from training.workflows.loop.options import LoopOptions
 
 CHAMPION, CANDIDATE = versions()

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from infra.cli.monitor_view import status_table
-from infra.local.s3 import FolderS3
 from tests.builders_status import VERSION, group_status, monitor_status
 from tests.kits.cli import Cli
 from training.monitoring.calibration.status import CalibrationMode, CalibrationStatus
 from training.monitoring.monitor.quantities import DATA_QUANTITIES, PERFORMANCE_QUANTITIES
 from training.monitoring.monitor.status import STATUS_KEY, Latest, QuantityStatus, encode_status
 from training.registry.bucket import Bucket
+from training.registry.folder_s3 import FolderS3
 
 
 class Monitor(Cli):

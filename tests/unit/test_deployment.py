@@ -10,7 +10,6 @@ from zipfile import ZipFile
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
-from infra.local.s3 import client_error
 from infra.stack.deployment import (
     MAX_WAITS,
     WAIT_S,
@@ -31,6 +30,7 @@ from infra.stack.sbom import requirements_of_the_runtime
 from tests.fakes import BUCKET, FakeClock
 from tests.fakes_deployment import VersionedS3
 from training.errors import UserError
+from training.registry.folder_s3 import client_error
 
 STACK = "ridecast"
 STACK_ID = "arn:aws:cloudformation:us-east-1:123456789012:stack/ridecast/1"

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.s3 import client_error
 from lambda_function import handler
 from lambda_function.aws.clients import CONNECT_TIMEOUT_S, KINESIS_READ_TIMEOUT_S
 from lambda_function.aws.settings import Settings
@@ -56,6 +55,7 @@ from tests.outcomes import (
     SendOutcome,
 )
 from training.registry.channels import Mover
+from training.registry.folder_s3 import client_error
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.s3 import FolderS3
 from lambda_function.core.bundle import MANIFEST
 from lambda_function.core.processor import process
 from lambda_function.errors import BundleError
@@ -28,6 +27,7 @@ from training.inference.load import LoadedModel
 from training.model.bundle import write_bundle
 from training.registry.bucket import Bucket
 from training.registry.channels import Mover, store_bundle
+from training.registry.folder_s3 import FolderS3
 
 CALIBRATED = LoadedModel(interval_bundle().model.calibrated(calibration_of(interval_bundle().model)))
 PICKUPS = ["2021-01-05T08:15:00", "2021-01-09T23:59:59", "2021-07-04T12:00:30", "2021-01-05T03:00:00"]

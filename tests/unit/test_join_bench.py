@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.s3 import FolderS3
 from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
 from tests.bench.join_growth import JoinCost, plot_joins, probe
 from tests.builders import interval_bundle
@@ -14,6 +13,7 @@ from training.monitoring.join.archive_reader import ArchiveReader
 from training.monitoring.summary import load_summary
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
+from training.registry.folder_s3 import FolderS3
 
 N_RIDES = 400
 

@@ -9,7 +9,6 @@ from botocore.exceptions import ClientError
 from infra.local.event_source.batcher import MappingTiming
 from infra.local.event_source.config import MappingConfig
 from infra.local.event_source.mapping import EventSourceMapping
-from infra.local.s3 import client_error
 from infra.local.stack import Stack
 from tests.fakes import BUCKET, FakeKinesis, FakeS3
 from tests.kits.mapping import (
@@ -22,6 +21,7 @@ from tests.kits.mapping import (
     texts_of_failed,
 )
 from tests.outcomes import NO_ANSWER, THROTTLED, Problem
+from training.registry.folder_s3 import client_error
 
 pytestmark = pytest.mark.slow  # simulations of seconds
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.exceptions import ProtocolError
 
-from infra.local.s3 import client_error
 from lambda_function.aws.publisher import MAX_BACKOFF_S, MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Published, Publisher
 from tests.fakes import OUTPUT_STREAM, FakeKinesis, output_stream
 from tests.outcomes import (
@@ -22,6 +21,7 @@ from tests.outcomes import (
     EntriesRefused,
     PutOutcome,
 )
+from training.registry.folder_s3 import client_error
 
 Entry = tuple[str, bytes]
 

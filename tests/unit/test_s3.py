@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from infra.local.s3 import FolderS3, MemoryS3
+from infra.local.s3 import MemoryS3
 from tests.fakes import BUCKET
 from training.errors import UserError
+from training.registry.folder_s3 import FolderS3
 
 KEY = "channels/stable.json"
 SLOW = pytest.param("moto", marks=pytest.mark.slow)  # half a second to import, tens of milliseconds a test
@@ -189,7 +190,7 @@ FILL_A_DISK = """
 import resource, sys
 from pathlib import Path
 from training.errors import UserError
-from infra.local.s3 import FolderS3
+from training.registry.folder_s3 import FolderS3
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # a disk that takes a kilobyte a file
 try:
     FolderS3(Path(sys.argv[1])).put_object(Bucket="b", Key="channels/stable.json", Body=b"x" * 100_000)

@@ -24,13 +24,13 @@ from infra.local.runtime.http import (
     model_version,
 )
 from infra.local.runtime.http_head import MAX_HEADERS, MAX_LINE_BYTES, read_head
-from infra.local.s3 import FolderS3
 from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.handler import build_handler
 from lambda_function.aws.settings import ServingSettings
 from lambda_function.errors import BundleError, RequestError
 from tests.builders import ride_bytes, small_bundle
 from training.errors import UserError
+from training.registry.folder_s3 import FolderS3
 
 PATIENCE_S = 60
 JSON = {"Content-Type": "application/json"}

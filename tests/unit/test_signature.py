@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.s3 import client_error
 from lambda_function.aws.model_store import MAX_BYTES, ModelStore, Refreshed
 from lambda_function.aws.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, sha256
@@ -22,6 +21,7 @@ from tests.outcomes import DENIED, SERVICE_DOWN
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.folder_s3 import client_error
 from training.registry.signing import Signer
 
 REFRESH_S = 60.0

@@ -13,7 +13,6 @@ from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.s3 import client_error
 from infra.operate.shards import ShardReader, StartingPosition, list_shards
 from infra.operate.streams import StreamReader, Timing, publish, ride_event_bytes, tail
 from lambda_function.aws.publisher import Publisher
@@ -23,6 +22,7 @@ from tests.builders import ride_bytes
 from tests.fakes import FakeClock, FakeKinesis
 from tests.outcomes import DENIED, EntriesRefused, Problem
 from training.errors import UserError
+from training.registry.folder_s3 import client_error
 
 SHARD = "shardId-000000000000"
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.s3 import FolderS3
 from lambda_function.core.bundle import MANIFEST
 from tests.builders import small_bundle
 from tests.fakes_tracking import GONE, FakeTracking
@@ -18,6 +17,7 @@ from training.errors import NoSuchVersionError, TrackingError
 from training.model.bundle import write_bundle
 from training.registry.bucket import Bucket
 from training.registry.channels import move_channel, store_bundle
+from training.registry.folder_s3 import FolderS3
 from training.registry.sources import Sources
 from training.registry.versions import put_artifact
 from training.tracking.environment import ENVIRONMENT, Environment, encode_environment

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.local.s3 import client_error
 from infra.stack.upload import Release, base64_digest, differing_functions, read_release, upload
 from tests.fakes import BUCKET
 from tests.fakes_deployment import VersionedS3
 from training.errors import UserError
+from training.registry.folder_s3 import client_error
 
 STACK = "ridecast-dev"
 TEMPLATE = """

@@ -10,7 +10,6 @@ import pytest
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import ProtocolError
 
-from infra.local.s3 import client_error
 from lambda_function.core.bundle import FOREST, GOLDEN, MANIFEST, bundle_key, load_bundle, sha256
 from lambda_function.errors import BundleError
 from tests.builders import small_bundle, vouched
@@ -21,6 +20,7 @@ from training.errors import BucketError, NoSuchVersionError
 from training.model.bundle import ExportedBundle
 from training.registry.bucket import Bucket
 from training.registry.channels import store_bundle
+from training.registry.folder_s3 import client_error
 from training.registry.versions import (
     Verdict,
     list_artifacts,

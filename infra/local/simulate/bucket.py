@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from infra.local.s3 import Check, MemoryS3
+from infra.local.s3 import MemoryS3
+from training.registry.folder_s3 import Check
 
 _BEHIND_ALL = chr(0x10FFFF)
 

@@ -18,7 +18,7 @@ from infra.local.moto.kinesis_limits import (
     MAX_READ_RECORDS,
     MAX_RECORD_BYTES,
 )
-from infra.local.s3 import client_error
+from training.registry.folder_s3 import client_error
 
 HASH_KEYS = 2**128
 
