@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,7 @@ def test_model_without_intervals_gives_minutes_only() -> None:
         ({"lpep_pickup_datetime": [*PICKUPS[:3], None]}, r"row 3, whose lpep_pickup_datetime is None: .*pickup time"),
         ({"lpep_pickup_datetime": "2021-01-05"}, r"4 of 4 rows.*Expected a time after the date"),
         ({"PULocationID": [130, "\ud800", 41, 7]}, r"row 1, whose ride is .*cannot be written as JSON"),
+        ({"trip_distance": [1.0, 10**5000, 1.0, 1.0]}, r"row 1, whose .* is a number of thousands of digits: "),
     ],
 )
 def test_error_names_the_first_row_and_its_column(changes: dict[str, Any], sentence: str) -> None:
@@ -173,6 +174,12 @@ def test_error_names_the_first_row_and_its_column(changes: dict[str, Any], sente
     with pytest.raises(UserError, match=sentence):
         CALIBRATED.predict(frame)
     assert CALIBRATED.predict(frame, errors="coerce").minutes.isna().any()
+
+
+def test_arrows_dates_lack_a_time_as_dates_in_text_do() -> None:
+    dates = pd.array([date(2021, 1, 5)] * 4, pd.ArrowDtype(pa.date32()))
+    with pytest.raises(UserError, match=r"4 of 4 rows.*Expected a time after the date"):
+        CALIBRATED.predict(FRAME.assign(lpep_pickup_datetime=dates))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,31 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, name: str, dama
         pass
 
 
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "positions.json", "feed.json.new", "running.json"])
+def test_a_folder_in_a_files_place_is_named_with_the_remedy(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "inside").mkdir(parents=True)
+    with (
+        pytest.raises(DamagedStateError, match=rf"{name} is damaged: it is a folder: .*--fresh"),
+        opened_folder(tmp_path),
+    ):
+        pass
+    with opened_folder(tmp_path, is_fresh=True) as folder:
+        assert folder.read_positions() == {}
+
+
+@pytest.mark.parametrize("name", ["labelled", "logs"])
+def test_a_file_in_a_folders_place_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(DamagedStateError, match=f"{name} is damaged: it is a file"), opened_folder(tmp_path):
+        pass
+
+
+def test_a_position_that_is_no_sequence_number_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "positions.json").write_text('{"predictor": {"rides": {"shard": "all"}}}')
+    with pytest.raises(DamagedStateError, match=r"positions\.json is damaged"), opened_folder(tmp_path):
+        pass
+
+
 def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:
     fill(tmp_path)
     with StateFile(tmp_path / "state.db") as state:

@@ -131,7 +131,10 @@ def rows_error(frame: "pd.DataFrame", problems: dict[int, RowProblem]) -> UserEr
     """Return the error of rows that cannot be predicted; it names the first one and its column."""
     first = min(problems)
     problem = problems[first]
-    value = repr(problem.value)[:_MAX_VALUE_CHARACTERS]
+    try:
+        value = repr(problem.value)[:_MAX_VALUE_CHARACTERS]
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        value = "a number of thousands of digits"
     return UserError(
         f"{len(problems):,} of {len(frame):,} rows cannot be predicted; the first is row {frame.index[first]!s},"
         f" whose {problem.column} is {value}: {problem.detail}",
@@ -177,7 +180,7 @@ def _pickup_texts(column: "pd.Series") -> list[Any]:
     """Return a column's times (n,) as ISO 8601, with an offset if they have a zone; other values stay as they are."""
     import pandas as pd  # noqa: PLC0415 - as above
 
-    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
+    if not pd.api.types.is_datetime64_any_dtype(column.dtype) or column.dtype.type is date:  # Arrow's dates, too
         return [value.isoformat() if isinstance(value, date) else value for value in _values(column)]
     zone = ""
     if column.dt.tz is not None:

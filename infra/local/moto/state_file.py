@@ -79,7 +79,10 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False)
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False)
+        except sqlite3.DatabaseError as error:  # this user may not open it
+            raise DamagedStateError(path, error) from error
         try:
             self._prepare(path)
         except sqlite3.DatabaseError as error:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from infra.local.moto.state_file import DamagedStateError, StateFile
-from infra.local.up.state import remove_running
+from infra.local.up.state import RUNNING, remove_running
 from training.errors import UserError
 from training.room import RUN_BYTES, check_room, writing
 
@@ -23,7 +23,11 @@ RETENTION_S = 86_400.0
 _LOCK, _STATE, _POSITIONS, _FEED = "lock", "state.db", "positions.json", "feed.json"
 _LOCK_WAIT_S, _LOCK_STEP_S = 5.0, 0.1  # a server whose parent was killed ends within this time
 
-Positions = dict[str, dict[str, dict[str, str]]]
+_FILES = (RUNNING, _STATE, f"{_STATE}-wal", f"{_STATE}-shm", _POSITIONS, _FEED)
+_SUBFOLDERS = ("labelled", "logs")
+
+_SequenceNumber = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+$")]
+Positions = dict[str, dict[str, dict[str, _SequenceNumber]]]
 """Up to which sequence number a mapping has settled a shard: by mapping, stream and shard."""
 
 
@@ -97,9 +101,10 @@ def opened_folder(path: Path, *, is_fresh: bool = False, lock_wait_s: float = _L
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(lock, path, lock_wait_s)
-        remove_running(path)
         if is_fresh:
             _empty(path)
+        _check_kinds(path)
+        remove_running(path)
         folder = StateFolder(path, lock)
         _check_state(folder)
         yield folder
@@ -133,6 +138,17 @@ def _empty(path: Path) -> None:
             shutil.rmtree(one)
         else:
             one.unlink()
+
+
+def _check_kinds(path: Path) -> None:
+    """Check that files are files and folders are folders, as far as they exist."""
+    for name in _FILES:
+        for one in (path / name, path / f"{name}.new"):
+            if one.is_dir():
+                raise DamagedStateError(one, "it is a folder")
+    for name in _SUBFOLDERS:
+        if (path / name).is_file():
+            raise DamagedStateError(path / name, "it is a file, and should be a folder")
 
 
 def _check_state(folder: StateFolder) -> None:

@@ -10,7 +10,9 @@ import msgspec
 FOLDER = "local"
 """The folder of the stack's state in the build folder."""
 
-_FILE = "running.json"
+RUNNING = "running.json"
+"""The file in that folder."""
+
 _ANSWERS_WITHIN_S = 2.0
 
 
@@ -39,7 +41,7 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
 def find_running(folder: Path) -> RunningStack | None:
     """Return the stack that runs with its state in a folder; None unless its process lives and its AWS listens."""
     try:
-        found = msgspec.json.decode((folder / _FILE).read_bytes(), type=RunningStack)
+        found = msgspec.json.decode((folder / RUNNING).read_bytes(), type=RunningStack)
     except (OSError, msgspec.DecodeError):  # written as a whole: a damaged one is of no running stack
         return None
     return found if _lives(found.pid) and _listens(found.endpoint_url) else None
@@ -47,14 +49,14 @@ def find_running(folder: Path) -> RunningStack | None:
 
 def write_running(folder: Path, running: RunningStack) -> None:
     """Store where a stack runs, once it is ready."""
-    new = folder / f"{_FILE}.new"
+    new = folder / f"{RUNNING}.new"
     new.write_bytes(msgspec.json.encode(running))
-    new.replace(folder / _FILE)
+    new.replace(folder / RUNNING)
 
 
 def remove_running(folder: Path) -> None:
     """Remove what `write_running` has stored, when the stack ends."""
-    (folder / _FILE).unlink(missing_ok=True)
+    (folder / RUNNING).unlink(missing_ok=True)
 
 
 def _lives(pid: int) -> bool:
