@@ -21,11 +21,11 @@ setup: $(READY) ## create .venv, with .venv/bin/ridecast (once)
 demo: $(READY) ## send real rides through Kinesis and the function, and read the predictions, on this machine
 	@ridecast demo $(ARGS)
 
-test: $(READY) ## run all tests (15 to 20 minutes on two cores)
+test: $(READY) ## run all tests (about 13 minutes on two cores)
 	@pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: $(READY) ## run the fast tests on two cores (about 15 s)
-	@pytest -m "not slow" -n 2 $(ARGS)
+	@pytest -m "not slow" -n 2 lambda_function tests $(ARGS)
 
 lint: $(READY) ## run ruff, mypy, import contracts, cfn-lint on the transformed template, bandit and zizmor
 	@ruff format --check .

@@ -33,12 +33,23 @@ _FIT = "backtest bench cli_models cross_fit export fit gate labelled_rides pipel
 _FRAMES = "inference"
 _RETRAIN = "loop_poisoned retrain"
 _DRAW = "cli_experiments join_bench monitor_page notebooks report synthetic"
-FIT_OR_DRAW = {f"test_{name}.py" for name in f"{_FIT} {_FRAMES} {_RETRAIN} {_DRAW}".split()}
-"""Unit tests that fit models, draw, import pandas or run git: they take seconds, others milliseconds."""
+_TEMPLATE = (
+    "cicd cost cost_loop cost_monitor cost_outcomes execution_role http_template template template_data template_loop"
+    " template_rollout template_streams"
+)
+_STACKS = (
+    "audit bad_input calibrated_channels calibrated_experiments calibration_state calibrator cli cli_calibrate"
+    " cli_joined cli_local cli_loop cli_monitor detectors experiments join loop loop_crashes loop_function loop_local"
+    " loop_signing monitor monitor_function second_pass signals split_channels split_experiments split_stream"
+)
+_SLOW = " ".join((_FIT, _FRAMES, _RETRAIN, _DRAW, _TEMPLATE, _STACKS))
+SLOW_FILES = {f"test_{name}.py" for name in _SLOW.split()}
+"""Tests that fit models, draw, import pandas, run git, translate the template, or build a stack for each case: a file
+of them takes seconds, others milliseconds."""
 
 
 def _is_slow(path: Path) -> bool:
-    return bool(HEAVY_FOLDERS & set(path.parts)) or path.name in FIT_OR_DRAW
+    return bool(HEAVY_FOLDERS & set(path.parts)) or path.name in SLOW_FILES
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
