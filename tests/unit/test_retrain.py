@@ -199,7 +199,7 @@ def refused(kind: type[UserError], match: str, allow: tuple[str, ...] = RULES, *
 
 
 def test_rides_that_break_the_contract_are_refused() -> None:
-    refused(ContractError, "2021-01 breaks rows: it has 700 rows, wanted at least 5,000", allow=())
+    refused(ContractError, "2021-01 breaks rows: it has 700 rows, wanted at least 5,000.*: a later run", allow=())
 
 
 @pytest.mark.parametrize(("day", "is_refused"), [("2021-01-20", False), ("2021-02-10", True), ("2021-02-20", True)])

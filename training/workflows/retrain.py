@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast, get_args
 
 from lambda_function.core.bundle import sha256
-from training.data.contract import RULES, check_contract
+from training.data.contract import RULES, ContractError, check_contract
 from training.data.labelled_rides import rides_of_month
 from training.data.months import Month, Service
 from training.data.pace import PACE, check_pace
@@ -31,6 +31,11 @@ from training.workflows.record import record_training
 from training.workflows.target import Target
 
 _DAYS = "days"  # the contract's rule that every day has rides
+
+_CONTRACT_HINT = (
+    "a later run trains once such days are out of its days; if the city itself changed, train with"
+    " `ridecast train --labelled`, which takes --allow"
+)
 
 
 class _Parts(NamedTuple):
@@ -100,9 +105,12 @@ def _check(parts: _Parts, allow: Collection[str]) -> None:
     It teaches nothing wrong, and would otherwise stop every training until it has left the span. Days that are measured
     on must have rides.
     """
-    check_contract([source for part in parts for source in part.sources], {*allow, _DAYS})
     measured = (*parts.validate.sources, *parts.test.sources)
-    check_contract(measured, RULES if _DAYS in allow else RULES.keys() - {_DAYS})
+    try:
+        check_contract([source for part in parts for source in part.sources], {*allow, _DAYS})
+        check_contract(measured, RULES if _DAYS in allow else RULES.keys() - {_DAYS})
+    except ContractError as error:  # its hint is for months of TLC
+        raise ContractError(error.sentence, _CONTRACT_HINT) from error
 
 
 def _train(
