@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _STANDARD_INPUT = Path("-")
 
+_MAX_BYTES = 10 << 20
+"""Of a record of Kinesis, which is the larger one: Lambda delivers events of up to 6 MB."""
+
 
 @expand_options
 def invoke_command(
@@ -51,12 +54,17 @@ def invoke_command(
 def _read(path: Path) -> bytes:
     from training.errors import UserError
 
-    if path == _STANDARD_INPUT:
-        return sys.stdin.buffer.read()
     try:
-        return path.read_bytes()
+        if path == _STANDARD_INPUT:
+            data = sys.stdin.buffer.read(_MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "name a file with one event") from error
+    if len(data) > _MAX_BYTES:
+        raise UserError(f"{path} has more than {_MAX_BYTES >> 20} MiB: no event is so large", "give one event")
+    return data
 
 
 def show_invoked(result: "Invoked", *, as_json: bool) -> None:

@@ -32,7 +32,7 @@ _OUTCOME = '{"ride_id": 256, "outcome": {"ride_duration": 17.4}}'
 
 def up_command(
     replay: Annotated[str | None, typer.Option(help="Feed the rides of this month: 2023-02.")] = None,
-    speed: Annotated[float, typer.Option(min=0.1, help="How many times real time the feed is.")] = 60.0,
+    speed: Annotated[float, typer.Option(min=0.1, max=1e6, help="How many times real time the feed is.")] = 60.0,
     service: Service = "green",
     model: Annotated[
         Path | None, typer.Option(help="Serve this bundle; default: the one that serves, or the newest.")
@@ -54,6 +54,8 @@ def up_command(
 
     Example: ridecast up --replay 2023-02 --speed 60
     """
+    if port and port == api_port:
+        raise typer.BadParameter(f"{port} is also --api-port", param_hint="'--port'")
     feed = _feed(replay, service, speed)  # before the imports below, which take a second
 
     from infra.local.up.state import FOLDER, find_running

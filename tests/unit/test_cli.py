@@ -133,6 +133,8 @@ def test_version_is_printed(cli: Cli) -> None:
         ("rides send --months January", "'January' is not a month"),
         ("rides replay --from 1h --to 2h --stream s", "is not before --to"),
         ("train --service blue", "'blue' is not one of 'green', 'yellow'"),
+        ("up --replay 2023-02 --speed inf", "Invalid value for '--speed'"),
+        ("up --port 4700 --api-port 4700", "4700 is also --api-port"),
         ("demo --rides 0", "Invalid value for '--rides'"),
         ("demo --rides", "Option '--rides' requires an argument"),
         ("train --no-such-option", "No such option: --no-such-option"),

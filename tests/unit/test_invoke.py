@@ -157,3 +157,6 @@ def test_command_predicts_a_file_with_a_bucket_or_a_bundle(
     event.write_text("{")
     assert "not_json" in cli.run("invoke", event, code=1)
     assert "cannot be read: No such file" in cli.refuses("invoke", "nowhere.json")
+    with event.open("wb") as file:
+        file.truncate((10 << 20) + 1)
+    assert "more than 10 MiB" in cli.refuses("invoke", event)
