@@ -32,6 +32,11 @@ def test_outside_any_checkout_the_root_is_the_one_that_the_code_belongs_to(tmp_p
     assert project_root(tmp_path) == CHECKOUT
 
 
+def test_a_folder_that_cannot_be_looked_into_is_no_checkout(tmp_path: Path) -> None:
+    checkout = make_checkout(tmp_path)
+    assert project_root(checkout / ("long" * 100)) == checkout  # another user's folder gives an error as well
+
+
 def test_the_build_folder_is_in_the_root_unless_the_environment_names_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The folder of `ridecast up`: what it keeps, what goes, and what is refused with a remedy."""
 
+import os
 import time
 from pathlib import Path
 
@@ -88,6 +89,20 @@ def test_a_folder_in_a_files_place_is_named_with_the_remedy(tmp_path: Path, name
 def test_a_file_in_a_folders_place_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(DamagedStateError, match=f"{name} is damaged: it is a file"), opened_folder(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o000])
+@pytest.mark.parametrize("name", ["state.db", "positions.json", "logs"])
+def test_what_this_user_may_not_use_is_named(tmp_path: Path, name: str, mode: int) -> None:
+    if name == "logs":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).touch()
+    (tmp_path / name).chmod(mode)
+    if os.access(tmp_path / name, os.W_OK):
+        pytest.skip("this user may write everything")
+    with pytest.raises(UserError, match=f"{name} cannot be read and written by this user"), opened_folder(tmp_path):
         pass
 
 

@@ -102,7 +102,8 @@ def opened_folder(path: Path, *, is_fresh: bool = False, lock_wait_s: float = _L
     try:
         _lock(lock, path, lock_wait_s)
         if is_fresh:
-            _empty(path)
+            with writing(path):
+                _empty(path)
         _check_kinds(path)
         remove_running(path)
         folder = StateFolder(path, lock)
@@ -141,14 +142,22 @@ def _empty(path: Path) -> None:
 
 
 def _check_kinds(path: Path) -> None:
-    """Check that files are files and folders are folders, as far as they exist."""
+    """Check that files are files, folders are folders, and this user may use them, as far as they exist."""
     for name in _FILES:
         for one in (path / name, path / f"{name}.new"):
             if one.is_dir():
                 raise DamagedStateError(one, "it is a folder")
+            _check_access(one)
     for name in _SUBFOLDERS:
         if (path / name).is_file():
             raise DamagedStateError(path / name, "it is a file, and should be a folder")
+        _check_access(path / name)
+
+
+def _check_access(path: Path) -> None:
+    wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+    if path.exists() and not os.access(path, wanted):
+        raise UserError(f"{path} cannot be read and written by this user", "change its owner or its permissions")
 
 
 def _check_state(folder: StateFolder) -> None:
