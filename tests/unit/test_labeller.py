@@ -11,6 +11,7 @@ from tests.builders_monitored import FakeBus
 from tests.fakes import FakeClock
 from training.monitoring.calibration.status import CalibrationMode
 from training.monitoring.hours import EARLY, FIRST
+from training.monitoring.join.join import labelled_key
 from training.monitoring.join.options import JoinOptions
 from training.monitoring.monitor.monitor import MonitorOptions
 from training.monitoring.monitor.status import read_status
@@ -82,6 +83,15 @@ def test_hour_is_joined_as_on_aws_after_its_horizon(tmp_path: Path) -> None:
     stack.monotonic.advance(3600.0)
     assert stack.labeller.run()
     assert stack.labeller.summaries[HOUR].pass_number == FIRST
+
+
+def test_the_copy_follows_labelled_rides_that_others_change(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    stack.labeller.run()
+    stack.bucket.write(labelled_key(HOUR), b"without a ride that was forgotten")
+    stack.monotonic.advance(60.0)
+    stack.labeller.run()
+    assert (tmp_path / labelled_key(HOUR)).read_bytes() == b"without a ride that was forgotten"
 
 
 def test_an_hour_that_cannot_be_joined_is_named_and_tried_again(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from lambda_function.core.archive_lines import PREFIX
 from lambda_function.core.records import OUTCOMES, PREDICTIONS, RIDES
+from training.data.labelled import FOLDER as LABELLED
+from training.errors import UserError
 from training.experiments.advance import AdvanceOptions, advance_experiments
 from training.monitoring.accuracy import merge_sums
 from training.monitoring.hours import EARLY, Due, Hour, hours_between, pass_of, reach_hours
@@ -21,7 +23,8 @@ from training.monitoring.join.options import JoinOptions
 from training.monitoring.join.skew import Load, stored_models
 from training.monitoring.monitor.monitor import MonitorOptions, run_monitor
 from training.monitoring.summary import HourSummary
-from training.registry.bucket import Bucket
+from training.registry.bucket import Bucket, Listed
+from training.room import writing
 
 _SCHEDULE_S = 60.0
 """How often the hours are looked for that are due as on AWS, and how often the monitor runs at least."""
@@ -55,6 +58,7 @@ class Labeller:
     summaries: dict[Hour, HourSummary] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     _archived: dict[Hour, int] = field(default_factory=dict)  # a hash of an hour's objects as they were joined last
+    _copied: dict[str, Listed] = field(default_factory=dict)
     _load: Load | None = None
     _next_schedule_s: float = 0.0
 
@@ -70,6 +74,8 @@ class Labeller:
         problems: list[str] = []
         for one in due:
             problems += self._join(one)
+        if is_scheduled:
+            problems += self._copy_changed()
         if due or is_scheduled:
             problems += self._monitor(now)
             self._next_schedule_s = self.monotonic() + _SCHEDULE_S
@@ -99,19 +105,30 @@ class Labeller:
         self._load = self._load or stored_models(self.bucket)
         try:
             summary = join_hour(self.bucket, due.hour, self.join_options, due.pass_number, self._load)
-            self._copy(due.hour)
+            self._copy(labelled_key(due.hour))
         except Exception as error:  # noqa: BLE001 - one hour must not stop the others, and a later run tries again
             self._archived.pop(due.hour, None)
             return [f"{due.hour} can't be joined: {error}"]
         self.summaries[due.hour] = summary
         return []
 
-    def _copy(self, hour: Hour) -> None:
-        key = labelled_key(hour)
+    def _copy(self, key: str) -> None:
         if stored := self.bucket.read(key):
             path = self.folder / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(stored.body)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(stored.body)
+
+    def _copy_changed(self) -> list[str]:
+        """Copy what others have changed, too: a ride that was forgotten must not stay in the copy."""
+        try:
+            for listed in self.bucket.list_objects(f"{LABELLED}/"):
+                if self._copied.get(listed.key) != listed:
+                    self._copy(listed.key)
+                    self._copied[listed.key] = listed
+        except UserError as error:
+            return [str(error)]
+        return []
 
     def _monitor(self, now: datetime) -> list[str]:
         options = self.monitor_options
