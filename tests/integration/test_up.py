@@ -139,6 +139,11 @@ def test_what_was_accepted_outlives_a_kill_and_ctrl_c_leaves_no_process(build: P
         wait_for(lambda: any((build / "local" / "labelled").rglob("*.parquet")))
         wait_for(lambda: b'"n_judged":600' in (second.bucket.read("monitor/status.json") or (b"", b""))[1])
 
+        second.kinesis.delete_stream(StreamName=second.facts["outcomes_stream"])
+        second.put_rides(range(600, 610))
+        second.predictions(610)
+        wait_for(lambda: "ride-outcomes was deleted" in (build / "errors").read_text())
+
         again = subprocess.run(  # noqa: S603 - our own module
             _COMMAND, env={**os.environ, "RIDECAST_BUILD": str(build)}, capture_output=True, text=True, check=True
         )

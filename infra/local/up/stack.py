@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from botocore.exceptions import ClientError
+
 from infra.local.aws import ACCOUNT_ID, REGION, LocalAws
 from infra.local.demo.labelling import Display
 from infra.local.event_source.mapping import EventSourceMapping, logging_to
@@ -328,11 +330,23 @@ def _poll(
     while not stop.is_set():
         n_records = 0
         for name, mapping in mappings.items():
-            n_records += mapping.poll_once()
+            n_records += _poll_once(mapping)
             save(name, mapping.stream_name, mapping.positions)
         wait_s = idle_s if n_records == 0 and wait_s >= MAX_IDLE_WAIT_S else next_idle_wait_s(wait_s, n_records)
         if n_records == 0:
             stop.wait(wait_s)
+
+
+def _poll_once(mapping: EventSourceMapping) -> int:
+    """Poll a mapping. That its stream was deleted is a problem of this mapping alone, as on AWS."""
+    try:
+        return mapping.poll_once()
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "ResourceNotFoundException":
+            raise
+        remedy = "end `ridecast up` and start it again, which makes the stream anew"
+        mapping.stats.last_error = f"the stream {mapping.stream_name} was deleted: {remedy}"
+        return 0
 
 
 def _label(labeller: Labeller, archivers: Iterable[EventSourceMapping], stop: threading.Event) -> None:
