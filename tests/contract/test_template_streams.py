@@ -68,6 +68,23 @@ def test_mapping_reads_a_stream_that_exists_as_the_stacks_own_but_gives_a_batch_
     assert properties(mapping, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=1_700_000_000) == own
 
 
+def broken(**parameters: str) -> list[str]:
+    given = stack(**parameters)
+    return broken_rules(given.template, given.parameters)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_one_stream_for_two_kinds_and_a_key_without_a_stream_are_refused(name: str) -> None:
+    others = [f"{one}Arn" for one in STREAMS if one != name]
+    for other in others:
+        (sentence,) = broken(**{f"{name}Arn": ARNS[f"{name}Arn"], other: ARNS[f"{name}Arn"]})
+        assert sentence.endswith("must be two streams.")
+    key = {f"{name}KeyArn": KEYS[f"{name}KeyArn"]}
+    assert broken(**key) == [f"{name}KeyArn is the key of {name}Arn, and needs it."]
+    assert broken(**{one: ARNS[one] for one in others}, **key) == broken(**key)
+    assert broken() == broken(**ARNS) == broken(**ARNS, **KEYS) == []
+
+
 @pytest.mark.parametrize("name", WORK)
 def test_role_may_do_the_same_on_exactly_the_streams_that_exist(name: str) -> None:
     assert kinesis_calls(name)
