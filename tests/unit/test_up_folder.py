@@ -1,12 +1,13 @@
 """The folder of `ridecast up`: what it keeps, what goes, and what is refused with a remedy."""
 
 import os
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
-from infra.local.moto.state_file import DamagedStateError, SavedRecord, StateFile
+from infra.local.moto.state_file import DamagedStateError, SavedRecord, StateFile, state_error
 from infra.local.up.folder import RETENTION_S, opened_folder
 from training.errors import UserError
 
@@ -110,6 +111,13 @@ def test_a_position_that_is_no_sequence_number_is_damage(tmp_path: Path) -> None
     (tmp_path / "positions.json").write_text('{"predictor": {"rides": {"shard": "all"}}}')
     with pytest.raises(DamagedStateError, match=r"positions\.json is damaged"), opened_folder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("problem", ["database or disk is full", "disk I/O error", "database is locked"])
+def test_a_full_disk_or_a_locked_file_is_not_called_damage(tmp_path: Path, problem: str) -> None:
+    error = state_error(tmp_path / "state.db", sqlite3.OperationalError(problem))
+    assert f"state.db cannot be used ({problem}): see that its disk has room" in str(error)
+    assert "--fresh" not in str(error)
 
 
 def test_a_file_of_another_version_is_named(tmp_path: Path) -> None:

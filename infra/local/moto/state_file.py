@@ -37,6 +37,16 @@ class DamagedStateError(UserError):
         )
 
 
+def state_error(path: Path, error: sqlite3.DatabaseError) -> UserError:
+    """Return the error of a state file: damaged, unless the disk is full, or somebody else has locked or closed it."""
+    if isinstance(error, sqlite3.OperationalError):
+        return UserError(
+            f"{path} cannot be used ({error})",
+            "see that its disk has room, that you may write to it, and that no other program has it open",
+        )
+    return DamagedStateError(path, error)
+
+
 class SavedShard(NamedTuple):
     """A shard. Hashes and sequence numbers are decimal text: they are too large for SQLite's integers."""
 
@@ -75,6 +85,7 @@ class StateFile:
 
     Raises:
         DamagedStateError: The file is no state file, or of another version of ridecast.
+        UserError: It cannot be opened or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,12 +93,12 @@ class StateFile:
         try:
             self._db = sqlite3.connect(path, check_same_thread=False)
         except sqlite3.DatabaseError as error:  # this user may not open it
-            raise DamagedStateError(path, error) from error
+            raise state_error(path, error) from error
         try:
             self._prepare(path)
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise DamagedStateError(path, error) from error
+            raise state_error(path, error) from error
         except DamagedStateError:
             self._db.close()
             raise
@@ -120,7 +131,7 @@ class StateFile:
         try:
             problems = [text for (text,) in self._db.execute("PRAGMA quick_check(1)")]
         except sqlite3.DatabaseError as error:
-            raise DamagedStateError(path, error) from error
+            raise state_error(path, error) from error
         if problems != ["ok"]:
             raise DamagedStateError(path, " ".join(" ".join(problems).split()))
 

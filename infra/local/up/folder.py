@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from infra.local.moto.state_file import DamagedStateError, StateFile
+from infra.local.moto.state_file import DamagedStateError, StateFile, state_error
 from infra.local.up.state import RUNNING, remove_running
 from training.errors import UserError
 from training.room import RUN_BYTES, check_room, writing
@@ -166,11 +167,18 @@ def _check_state(folder: StateFolder) -> None:
     folder.read_feed()
     with StateFile(folder.state) as state:
         state.check(folder.state)
-        before_s = time.time() - RETENTION_S
-        for stream, shards in _settled_by_all(positions).items():
-            for shard_id, number in shards.items():
-                state.remove_records(stream, shard_id, number, before_s)
-        state.commit()
+        try:
+            _remove_old(state, positions)
+        except sqlite3.DatabaseError as error:
+            raise state_error(folder.state, error) from error
+
+
+def _remove_old(state: StateFile, positions: Positions) -> None:
+    before_s = time.time() - RETENTION_S
+    for stream, shards in _settled_by_all(positions).items():
+        for shard_id, number in shards.items():
+            state.remove_records(stream, shard_id, number, before_s)
+    state.commit()
 
 
 def _settled_by_all(positions: Positions) -> dict[str, dict[str, str]]:
