@@ -102,6 +102,20 @@ class Sender:
         return state, len(rides)
 
 
+def amount_option(n_rides: int) -> str:
+    """Return the option that sends so many rides: of the default month if it is on this machine, else made-up ones."""
+    from training.data.months import default_cache_dir, default_data_dir, find_month, parse_months
+    from training.errors import UserError
+
+    default = SendOptions()
+    folders = default_data_dir(), default_cache_dir()
+    try:
+        is_local = all(find_month(default.service, month, *folders) for month in parse_months(default.months))
+    except UserError:  # TLC_DATA_DIR names no folder
+        is_local = False
+    return f"--rides {n_rides}" if is_local else f"--synthetic {n_rides}"
+
+
 def _load(state: SendState) -> "Rides":
     from training.data.load import synthetic_months, tlc_months
     from training.data.months import parse_months

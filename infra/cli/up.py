@@ -144,16 +144,18 @@ def _show_ready(stack: "LocalStack", folder: Path, users: Sequence[str], *, as_j
 
 def _commands(running: "RunningStack") -> list[str]:
     """Return commands to copy."""
+    from infra.cli.sending import amount_option
     from infra.local.runtime.http import example_curl
 
     ridecast = "ridecast" if shutil.which("ridecast") else sys.argv[0]
+    amount = amount_option(1000)
     put = f"aws kinesis put-record --endpoint-url {running.endpoint_url}"
     return [
         "Hours are joined as soon as their rides are archived; on AWS they are joined once all outcomes have come.",
         "",
         "In another terminal:",
-        f"  {ridecast} rides send --synthetic 1000 --local",
-        f"  {ridecast} outcomes send --synthetic 1000 --local",
+        f"  {ridecast} rides send {amount} --local",
+        f"  {ridecast} outcomes send {amount} --local",
         f"  {ridecast} rides tail --local",
         f"  {ridecast} monitor status --local",
         f"  {ridecast} doctor --local",

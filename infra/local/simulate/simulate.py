@@ -70,7 +70,7 @@ def simulate(options: SimulateOptions, display: Display) -> SimulationResult:
         UserError: The months can't be loaded.
     """
     data = local_data(options)
-    display.step("loading rides" if data == "tlc" else "making rides up: not all of the months are on this machine")
+    display.step("loading rides" if data == "tlc" else _made_up(options))
     train_rides = training_rides(options, data)
     arrivals = Arrivals.of(simulated_rides(options, data))
     with _in_background(lambda on_trees: _course_minutes(train_rides, arrivals, on_trees)) as course:
@@ -90,6 +90,11 @@ def simulate(options: SimulateOptions, display: Display) -> SimulationResult:
         display.step("fitting the course's forest")
         measurement.course = course.result()
     return _result(options, data, bundle.model, len(train_rides), measurement, stack)
+
+
+def _made_up(options: SimulateOptions) -> str:
+    """Say that rides are made up, and why if nobody asked for it."""
+    return "making rides up" + ("" if options.synthetic else ": not all of the months are on this machine")
 
 
 def _days(stack: SimulatedStack, sent: list[Sent], measurement: Measurement) -> Iterator[SoFar]:
