@@ -24,7 +24,7 @@ demo: $(READY) ## send real rides through Kinesis and the function, and read the
 test: $(READY) ## run all tests (about 13 minutes on two cores)
 	@pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: $(READY) ## run the fast tests on two cores (about 15 s)
+test-fast: $(READY) ## run the fast tests on two cores (about half a minute)
 	@pytest -m "not slow" -n 2 lambda_function tests $(ARGS)
 
 lint: $(READY) ## run ruff, mypy, import contracts, cfn-lint on the transformed template, bandit and zizmor
