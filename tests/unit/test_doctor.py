@@ -626,6 +626,13 @@ def test_local_stack_is_not_blamed_for_what_only_an_account_has() -> None:
     assert "the local AWS has no metrics of the function" in work.what
 
 
+def test_local_stack_keeps_shards_that_were_split_and_the_remedy_says_so() -> None:
+    name = next(iter(INPUT.parameters))
+    (problem,) = problems(stack_with(is_local=True, parameters={**HEALTHY.parameters, name: "another"}))
+    assert problem.fault == "parameters-changed"
+    assert "shards that were split or merged stay so" in problem.remedy
+
+
 @pytest.mark.parametrize("facts", [facts for facts, *_ in PROBLEMS])
 def test_fault_of_a_local_stack_is_found_with_a_remedy_that_works_there(facts: StackFacts) -> None:
     in_account = only_problem(facts)

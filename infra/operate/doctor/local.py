@@ -10,6 +10,8 @@ NO_METRICS = "the local AWS has no metrics of the function; `ridecast records li
 
 _AGAIN = "end `ridecast up` and start it again: it makes the stack as in template.yaml, and keeps records and objects"
 
+_SHARDS_STAY = "; shards that were split or merged stay so, which does no harm, until `ridecast up --fresh`"
+
 _NOT_LOCAL = frozenset({"nobody-subscribed", "template-differs", "resources-drifted", "rollout-unwatched"})
 """Faults that only a stack in an account can have."""
 
@@ -22,6 +24,8 @@ def for_local(findings: list[Finding]) -> list[Finding]:
 def _remedy(finding: Finding) -> str:
     """Return a remedy with --local in the place of stack and bucket; a restart makes again what was deployed."""
     remedy = finding.remedy
+    if finding.fault == "parameters-changed":
+        return _AGAIN + _SHARDS_STAY
     if not remedy or (remedy.startswith("docs/runbook.md#") and REPAIR not in remedy):
         return remedy
     return _AGAIN if REPAIR in remedy or "`ridecast " not in remedy else in_local(remedy)
