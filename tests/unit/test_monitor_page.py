@@ -133,6 +133,13 @@ def test_today_is_compared_with_training_days_of_its_kind(facts: MonitorFacts) -
     assert shape.week[0] > 1.5 * shape.reference[0]
 
 
+def test_first_day_is_named_as_not_whole_yet_and_the_status_to_the_minute(facts: MonitorFacts) -> None:
+    status = msgspec.structs.replace(facts.status, last_day=None, written_at="2026-11-30T02:04:06.066108+00:00")
+    page = page_of(replace(facts, status=status)).text
+    assert "Today so far, not a whole day yet, beside training days of its kind" in page
+    assert "status of 2026-11-30 02:04 UTC" in page
+
+
 def test_slices_outcomes_and_rejects_are_of_the_last_28_days(facts: MonitorFacts) -> None:
     page = page_of(facts).text
     assert "JFK airport 61,600" in page

@@ -44,11 +44,12 @@ def build_monitor_page(facts: MonitorFacts, plots: Plots | None = None) -> bytes
     """
     drawn = draw_monitor_plots(facts) if plots is None else plots
     status = facts.status
+    minute = status.written_at[:16].replace("T", " ")
     return build_document(
         f"Monitoring of {status.channel}: {status.model_version or 'no model'}",
         element(
             "header",
-            paragraph(f"Monitoring of channel {status.channel}, status of {status.written_at}", class_="kind"),
+            paragraph(f"Monitoring of channel {status.channel}, status of {minute} UTC", class_="kind"),
             element("h1", status.model_version or "no model serves"),
             paragraph(_lead(facts), class_="lead"),
             tiles(_tiles(facts)),
@@ -307,7 +308,7 @@ def _with_code(text: str) -> Html:
 
 
 def _today(facts: MonitorFacts) -> str:
-    return f"{facts.status.last_day:%A %Y-%m-%d}" if facts.status.last_day else "no day"
+    return f"{facts.status.last_day:%A %Y-%m-%d}" if facts.status.last_day else "Today so far, not a whole day yet,"
 
 
 def _last_tested(facts: MonitorFacts) -> str:
