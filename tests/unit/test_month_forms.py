@@ -298,12 +298,17 @@ def test_two_folders_of_a_month_are_both_mentioned(tmp_path: Path) -> None:
 
 
 def test_month_that_is_nowhere_comes_with_what_the_folder_has(tmp_path: Path) -> None:
-    for name in ("green_tripdata_2021-02.parquet", "green_tripdata_2021-04.parquet", "yellow_tripdata_2021-01.parquet"):
-        written(tmp_path, month_table(), name)
+    for name in (
+        "green_tripdata_2021-02",
+        "green_tripdata_2021-04",
+        "green_tripdata_2021-05",
+        "yellow_tripdata_2021-01",
+    ):
+        written(tmp_path, month_table(), f"{name}.parquet")
     (tmp_path / "sample.csv").touch()
     with pytest.raises(MonthUnavailableError) as found:
         load(tmp_path)
-    assert f"and {tmp_path} has the green months 2021-02 to 2021-04 and sample.csv: " in str(found.value)
+    assert f"and {tmp_path} has the green months 2021-02, 2021-04 to 2021-05 and sample.csv: " in str(found.value)
 
 
 def test_names_that_no_month_is_read_from_are_known(tmp_path: Path) -> None:

@@ -140,12 +140,23 @@ def _fetch(
 
 def _described(service: Service, data_dir: Path) -> str:
     """Say which months and other things a folder has."""
-    months = [str(month) for month in local_months(service, data_dir, data_dir)]
-    span = f"{months[0]} to {months[-1]}" if len(months) > 1 else "".join(months)
+    span = ", ".join(_spans(local_months(service, data_dir, data_dir)))
     entries = sorted(path.name for path in data_dir.iterdir() if "_tripdata_" not in path.name)
     others = ", ".join(entries[:_N_NAMED]) + (", ..." if len(entries) > _N_NAMED else "")
     shown = f"has the {service} months {span}" if span else f"has no {service} month"
     return shown + (f" and {others}" if others else "")
+
+
+def _spans(months: Sequence[Month]) -> list[str]:
+    """Return ascending months, as text, with each run of them as its first and last.
+
+    >>> _spans([Month(2020, 12), Month(2021, 1), Month(2021, 2), Month(2022, 1)])
+    ['2020-12 to 2021-02', '2022-01']
+    """
+    after = {month.next() for month in months}
+    firsts = [month for month in months if month not in after]
+    lasts = [month for month in months if month.next() not in months]
+    return [str(a) if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
