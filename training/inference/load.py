@@ -104,7 +104,7 @@ def load_model(name_or_path: str | Path, bucket: str | Bucket | None = None) -> 
 
     Args:
         name_or_path: A channel (``"stable"``), a version or its beginning, or the folder of a bundle
-            (``"build/bundles/green-2021-01-070177256546"``).
+            (``"build/bundles/green-2021-01-c983ee001b48"``).
         bucket: The bucket of the models: an S3 bucket's name, a folder as ``file:PATH``, or a `Bucket`. By default
             the project's folder ``build/bucket``; versions in ``build/bundles`` are found then too.
 

@@ -90,9 +90,8 @@ class LateRecords:
             found.update(line for line, record in zip(each, decode_lines(some), strict=True) if is_late(record))
             if len(found) > MAX_LINES:
                 return
-        if (
-            self._key_of(kind, hour, list(self.bucket.keys(folder))) == key
-        ):  # else a ride may have been forgotten meanwhile
+        archived_now = list(self.bucket.keys(folder))
+        if self._key_of(kind, hour, archived_now) == key:  # else a ride may have been forgotten meanwhile
             self.bucket.write(key, gzip.compress(b"".join(line + b"\n" for line in sorted(found)), mtime=0))
 
     def records(self, kind: str, hours: Iterable[Hour]) -> Iterator[ArchivedRecord]:
