@@ -74,8 +74,9 @@ def hour_spans(hours: Sequence[Hour]) -> list[str]:
     >>> hour_spans([Hour.parse(f"2026-08-01T{hour}") for hour in ("09", "10", "11", "14")])
     ['2026-08-01T09 to 2026-08-01T11', '2026-08-01T14']
     """
-    begins = [hour for hour in hours if hour + -1 not in hours]
-    ends = [hour for hour in hours if hour + 1 not in hours]
+    known = set(hours)
+    begins = [hour for hour in hours if hour + -1 not in known]
+    ends = [hour for hour in hours if hour + 1 not in known]
     return [str(one) if one == last else f"{one} to {last}" for one, last in zip(begins, ends, strict=True)]
 
 
