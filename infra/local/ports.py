@@ -10,7 +10,8 @@ from training.errors import UserError
 HOST = "127.0.0.1"
 
 _PROC = Path("/proc")
-_LISTENS = "0A"
+LISTENS = "0A"
+"""A socket's state in /proc/net/tcp."""
 
 
 def listen(port: int, option: str = "--port") -> socket.socket:
@@ -22,11 +23,16 @@ def listen(port: int, option: str = "--port") -> socket.socket:
     try:
         return socket.create_server((HOST, port), backlog=128)
     except OSError as error:
-        problem = os.strerror(error.errno) if error.errno else str(error)
-        by = f" by {holder}" if (holder := port_holder(port)) else ""
-        raise UserError(
-            f"cannot listen on {HOST}:{port}: {problem}{by}", f"choose another port with {option}, or 0 for a free one"
-        ) from error
+        raise listen_error(port, error, option) from error
+
+
+def listen_error(port: int, error: OSError, option: str = "--port") -> UserError:
+    """Return the error of a port on which a server could not listen, with the process that has it."""
+    problem = os.strerror(error.errno) if error.errno else str(error)
+    by = f" by {holder}" if (holder := port_holder(port)) else ""
+    return UserError(
+        f"cannot listen on {HOST}:{port}: {problem}{by}", f"choose another port with {option}, or 0 for a free one"
+    )
 
 
 def port_holder(port: int, proc: Path = _PROC) -> str:
@@ -39,7 +45,7 @@ def port_holder(port: int, proc: Path = _PROC) -> str:
     with suppress(OSError):
         sockets = {f"socket:[{inode}]" for inode in _listening(port, proc)}
         for folder in proc.glob("[0-9]*"):
-            if sockets and sockets & _open_files(folder):
+            if sockets and sockets & open_files(folder):
                 return f"{(folder / 'comm').read_text().strip()} (process {folder.name})"
     return ""
 
@@ -47,10 +53,11 @@ def port_holder(port: int, proc: Path = _PROC) -> str:
 def _listening(port: int, proc: Path) -> set[str]:
     """Return the inodes of the sockets that listen on a port."""
     rows = [row.split() for name in ("tcp", "tcp6") for row in (proc / "net" / name).read_text().splitlines()[1:]]
-    return {row[9] for row in rows if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port}
+    return {row[9] for row in rows if row[3] == LISTENS and int(row[1].rpartition(":")[2], 16) == port}
 
 
-def _open_files(process: Path) -> set[str]:
+def open_files(process: Path) -> set[str]:
+    """Return what a process has open, by its folder in /proc; nothing of it if this user may not see that."""
     found = set()
     with suppress(OSError):  # another user's process, or one that has just ended
         for one in (process / "fd").iterdir():

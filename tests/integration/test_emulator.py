@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from infra.local.ports import HOST
 from infra.local.runtime.emulator import EmulatedRuntime
 from infra.local.runtime.in_process import FunctionError, FunctionTimeoutError
-from infra.local.runtime.rie import HOST, RieProcess, free_ports
+from infra.local.runtime.rie import RieProcess, free_ports
 from tests.kits.emulator import needs_emulator, stub
 from training.errors import UserError
 

@@ -185,7 +185,7 @@ def test_server_listens_on_the_loopback_interface_only(echoing: ApiServer) -> No
 def test_taken_port_is_named_with_a_remedy(echoing: ApiServer) -> None:
     port = urlsplit(echoing.url).port
 
-    with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*choose another port with --port"):
+    with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .*choose another port with --port"):
         ApiServer(echo, port or 0)
 
 

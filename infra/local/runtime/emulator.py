@@ -22,9 +22,10 @@ from typing import Any, Self
 
 import msgspec
 
+from infra.local.ports import HOST
 from infra.local.runtime.function import FunctionConfig
 from infra.local.runtime.in_process import FunctionError, FunctionExitError, FunctionTimeoutError
-from infra.local.runtime.rie import HOST, RieProcess
+from infra.local.runtime.rie import RieProcess
 from training.errors import UserError
 
 IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "urllib3", "dateutil", "six")

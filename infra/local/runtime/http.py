@@ -13,14 +13,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from infra.local.ports import HOST, listen_error
 from infra.local.runtime.cors import cors_headers
 from infra.local.runtime.http_head import Head, read_head
 from infra.operate.lambda_event import MAX_PAYLOAD_BYTES
 from lambda_function.api.rides import answer_error
 from lambda_function.errors import RequestError
-from training.errors import UserError
-
-HOST = "127.0.0.1"
 
 IDLE_S = 30.0
 
@@ -107,10 +105,7 @@ class ApiServer:
         try:
             self._server = _Server((HOST, port), _RequestHandler)
         except OSError as error:
-            raise UserError(
-                f"cannot listen on {HOST}:{port} ({error.strerror or error})",
-                "choose another port with --port, or 0 for a free one",
-            ) from error
+            raise listen_error(port, error) from error
         self._server.function, self._server.on_request, self._server.idle_s = function, on_request, idle_s
         self._server.cors_origins = cors_origins
 

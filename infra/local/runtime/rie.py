@@ -12,16 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from infra.local.ports import HOST, LISTENS, open_files
 from training.errors import UserError
-
-HOST = "127.0.0.1"
 
 _STARTS = 5  # another process may take a port between its choice and its use
 _READY_WITHIN_S = 60.0  # generous, as the machine may be busy
 _STOP_WITHIN_S = 5.0
 _POLL_S = 0.005
-
-_LISTENS = "0A"  # a socket's state in /proc/net/tcp
 
 _GUARDED = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -TERM 0; } & exec 3<&-; exec "$@"'
 """A shell script that becomes the emulator. A guard in its process group ends both when the parent closes its end of
@@ -147,16 +144,9 @@ def _listening_ports(pid: int) -> set[int]:
     ports = {
         f"socket:[{line[9]}]": int(line[1].partition(":")[2], 16)
         for line in lines
-        if line[1].startswith(f"{address}:") and line[3] == _LISTENS
+        if line[1].startswith(f"{address}:") and line[3] == LISTENS
     }
-    return {ports[name] for name in _open_files(pid) if name in ports}
-
-
-def _open_files(pid: int) -> Iterator[str]:
-    with suppress(OSError):  # closed, or the process has ended
-        for file in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                yield str(file.readlink())
+    return {ports[name] for name in open_files(Path(f"/proc/{pid}")) if name in ports}
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
