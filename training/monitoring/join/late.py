@@ -53,12 +53,13 @@ class LateRecords:
         return self._keys[kind, hour]
 
     def _look_up(self, kind: str, hours: Sequence[Hour]) -> None:
-        """Find the keys for hours in a row, if they are not known yet."""
+        """Find the keys of those hours that have none yet, by one listing. The hours ascend, in a row."""
+        unknown = [hour for hour in hours if (kind, hour) not in self._keys]
         keys: dict[str, list[str]] = defaultdict(list)
-        for one in list_hours(self.bucket, kind, hours[0], hours[-1]) if hours else ():
+        for one in list_hours(self.bucket, kind, unknown[0], unknown[-1]) if unknown else ():
             keys[one.key[: one.key.rindex("/") + 1]].append(one.key)
-        for hour in hours:
-            self._keys.setdefault((kind, hour), self._key_of(kind, hour, keys[archive_prefix(kind, hour.partition)]))
+        for hour in unknown:
+            self._keys[kind, hour] = self._key_of(kind, hour, keys[archive_prefix(kind, hour.partition)])
 
     def _key_of(self, kind: str, hour: Hour, archived: Sequence[str]) -> str | None:
         keys = sorted(archived)
