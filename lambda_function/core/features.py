@@ -7,6 +7,7 @@ and on any machine.
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ class RideColumns:
         return len(self.pickup_zone)
 
 
+@cache
 def read_zones() -> dict[int, dict[str, str]]:
     """Return the rows of zones.csv by LocationID: longitude, latitude, borough, and the airport's name if it is one."""
     with Path(__file__).with_name("zones.csv").open(newline="") as file:
