@@ -193,8 +193,7 @@ class Account:
         Args:
             name: The role or policy, which has done its work since `take_asked` was called last.
         """
-        asked, whole = self.take_asked(self.roles[name]), self.documents(name)
-        return [cut for cut in cuts(name) if not denies_something(documents_without(whole, cut), asked)]
+        return unused(cuts(name), self.documents(name), self.take_asked(self.roles[name]))
 
     def store_labelled_day(self, n_hours: int = 2) -> date:
         """Store joined hours of labelled rides that the first model served, of a day that is long over; return it."""
@@ -261,9 +260,10 @@ def documents_without(whole: Sequence[Mapping[str, Any]], cut: Cut) -> list[dict
     return found
 
 
-def denies_something(documents: Sequence[Mapping[str, Any]], asked: Iterable[Asked]) -> bool:
-    """Return whether policies deny something of what was asked."""
-    return any(not is_allowed(documents, *one) for one in asked)
+def unused(parts: Iterable[Cut], whole: Sequence[Mapping[str, Any]], asked: Iterable[Asked]) -> list[Cut]:
+    """Return the parts of policy documents without which they still allow all that they allow of what was asked."""
+    granted = [one for one in asked if is_allowed(whole, *one)]  # a refusal that the work tolerates needs no part
+    return [cut for cut in parts if all(is_allowed(documents_without(whole, cut), *one) for one in granted)]
 
 
 def take_asked(aws: LocalAws, role_name: str) -> list[Asked]:

@@ -13,7 +13,7 @@ from infra.local.aws import LocalAws
 from infra.stack.change_set import main
 from tests.kits.bootstrap import DEV, bootstrap_resources, document, resolved
 from tests.kits.deployment import SAMCONFIG, STACK, make_artefact_bucket, write_release
-from tests.kits.permissions import cuts_of, denies_something, documents_without, take_asked
+from tests.kits.permissions import Asked, Cut, cuts_of, documents_without, take_asked, unused
 
 ARTEFACTS = "artefacts"
 SMOKE_TEST = {"SendRides", "ReadPredictions", "ReadGoldenRides", "ListForNoSuchKey", "UseTheKeyThroughStreamsAndBucket"}
@@ -136,8 +136,7 @@ def test_steps_work_under_the_role_of_their_job_and_need_every_part_of_it(
     role = make_role(aws, whole)
     JOBS[name](steps, role)
 
-    asked, parts = take_asked(aws, role), cuts_of(whole[0]["Statement"])
-    assert [cut for cut in parts if not denies_something(documents_without(whole, cut), asked)] == []
+    assert unused(cuts_of(whole[0]["Statement"]), whole, take_asked(aws, role)) == []
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -147,3 +146,10 @@ def test_steps_fail_where_a_part_of_their_role_is_missing(aws: LocalAws, steps: 
 
     with pytest.raises(PermissionError):
         JOBS[name](steps, make_role(aws, left))
+
+
+def test_part_without_use_is_found_although_the_work_was_refused_something_else() -> None:
+    statement = {"Sid": "Work", "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "*"}
+    asked: list[Asked] = [("s3:GetObject", "*", {}), ("s3:DeleteObject", "*", {})]
+
+    assert unused(cuts_of([statement]), [{"Statement": [statement]}], asked) == [Cut("Work", "s3:PutObject")]
