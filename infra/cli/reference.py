@@ -67,7 +67,7 @@ def _command(name: str, command: Any, shared: list[_Option]) -> str:
     parts = [f"### {name}\n", f"{_visible(inspect.cleandoc(command.help or ''))}\n"]
     if own := [option for option in options if option not in shared]:
         parts.append(_table(own))
-    if common := [f"`{option.partition(' ')[0]}`" for option, _ in options if (option, _) in shared]:
+    if common := [f"`{name.partition(' ')[0]}`" for name, text in options if (name, text) in shared]:
         parts.append(f"Also {', '.join(common)}.\n")
     return "\n".join(parts)
 
