@@ -249,6 +249,15 @@ def test_password_is_not_shown() -> None:
     assert open_store("https://ada:secret@mlflow.example/path").uri == "https://mlflow.example/path"
 
 
+@pytest.mark.parametrize("started_at", ["yesterday", "2026-11-29T10:00:00"])
+def test_training_record_without_a_point_in_time_is_ignored(started_at: str) -> None:
+    record = json.dumps({"started_at": started_at, "duration_s": 1.0}).encode()
+    store = FakeTracking()
+    run = store.runs[track_run(store, small_bundle(), {TRAINING_RECORD: record})]
+    assert run.span_s == (None, None)
+    assert run.files[TRAINING_RECORD] == record
+
+
 def test_environment_variable_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)

@@ -99,7 +99,7 @@ def _record(artifacts: Mapping[str, bytes]) -> TrainingRecord | None:
     try:
         return decode_record(artifacts[TRAINING_RECORD])
     except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        return None  # as above
 
 
 def _write_files(folder: Path, bundle: ExportedBundle, artifacts: Mapping[str, bytes]) -> None:

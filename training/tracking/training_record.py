@@ -4,6 +4,7 @@ It is an artifact beside the bundle: none of it is in the model's bytes.
 """
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -15,9 +16,9 @@ TRAINING_RECORD = "training.json"
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A training. `started_at` is ISO 8601 in UTC; `test` has the errors on months that nothing was chosen on."""
+    """A training. `test` has the errors on months that nothing was chosen on."""
 
-    started_at: str
+    started_at: Annotated[datetime, msgspec.Meta(tz=True)]
     duration_s: float
     validate_data: tuple[TrainingData, ...] = ()
     test_data: tuple[TrainingData, ...] = ()
@@ -26,7 +27,7 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     @property
     def span_s(self) -> tuple[float, float]:
         """The beginning and the end in seconds since the epoch."""
-        start_s = datetime.fromisoformat(self.started_at).timestamp()
+        start_s = self.started_at.timestamp()
         return start_s, start_s + self.duration_s
 
 

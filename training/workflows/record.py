@@ -20,7 +20,7 @@ def record_training(
         test: The errors on them.
     """
     record = TrainingRecord(
-        started_at=started_at.astimezone(UTC).isoformat(),
+        started_at=started_at.astimezone(UTC),
         duration_s=round((datetime.now(UTC) - started_at).total_seconds(), 3),
         validate_data=training_data(validate_rides),
         test_data=training_data(test_rides) if test_rides else (),
