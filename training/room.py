@@ -21,6 +21,7 @@ RUN_BYTES = 200 << 20
 """For rides that a demo or a simulation leaves."""
 
 _MB = 1 << 20
+_OTHER_FOLDER = "make it writable, or name another folder"
 
 
 def check_room(folder: Path, n_bytes: int = RESULT_BYTES) -> None:
@@ -63,6 +64,3 @@ def explain(error: OSError, folders: Sequence[Path] | None = None) -> str:
     full = [str(folder) for folder in folders if folder.exists() and shutil.disk_usage(folder).free < RESULT_BYTES]
     where = f" in {' and '.join(full)}" if full else ""
     return f"{error.strerror or error}{where}: free some space, and run this again"
-
-
-_OTHER_FOLDER = "make it writable, or name another folder"

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from training.data.months import Month, Service, tlc_file_name
+from training.data.tlc_file import MAGIC
 from training.errors import MonthUnavailableError
 from training.room import NO_SPACE
 
@@ -37,7 +38,6 @@ RETRY_DELAYS_S = (1.0, 3.0)
 
 _STALL_TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 18
-_PARQUET_MAGIC = b"PAR1"
 _NO_SUCH_FILE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}  # CloudFront answers 403 for a key that does not exist
 _FIRST_MONTHS: dict[Service, Month] = {"green": Month(2013, 8), "yellow": Month(2009, 1)}
 _SOONEST, _SURELY = timedelta(days=30), timedelta(days=120)
@@ -256,7 +256,7 @@ def _store(response: http.client.HTTPResponse, path: Path, name: str) -> None:
         os.fsync(file.fileno())
     if n_expected is not None and n_bytes != n_expected:
         raise _InterruptedError(name, f"only {n_bytes} of {n_expected} bytes arrived", _TRY_LATER)
-    if (head, tail) != (_PARQUET_MAGIC, _PARQUET_MAGIC):
+    if (head, tail) != (MAGIC, MAGIC):
         problem = f"{urlsplit(response.url).hostname} sent something that is not Parquet"
         raise MonthUnavailableError(name, problem, f"try again later, or {_ways(response.url)}")
 
