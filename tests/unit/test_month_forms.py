@@ -331,6 +331,8 @@ def test_names_that_no_month_is_read_from_are_known(tmp_path: Path) -> None:
             b"VendorID,lpep_pickup_datetime\n1,2021-01-01",
             "looks like CSV and begins with 'VendorID,lpep_pickup_datetime'",
         ),
+        ("\ufeffVendorID,lpep".encode(), "looks like CSV and begins with 'VendorID,lpep'"),  # as Excel writes it
+        (b"VendorID\tlpep", "looks like CSV"),
         (b"<html>log in", "looks like a web page"),
         (b"\x1f\x8b\x08", "is compressed with gzip"),
         (b"", "is empty"),

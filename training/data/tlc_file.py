@@ -34,6 +34,7 @@ _NO_TIME, _NO_NUMBER = np.datetime64("NaT", "us"), np.float64("nan")
 _WALL_CLOCK, _NEW_YORK = pa.timestamp("us"), pa.timestamp("us", "America/New_York")
 _AS_PUBLISHED = "use the trip record file of that service as TLC publishes it"
 _N_NAMED, _N_SHOWN_BYTES = 8, 40
+_EXCEL_MARK = "\ufeff"  # the first character of CSV that Excel writes as UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +140,10 @@ def describe_beginning(head: bytes) -> str:
         return "it begins as Parquet, and is cut short or damaged"
     if head.startswith(b"\x1f\x8b"):
         return "it is compressed with gzip"
-    text = head.decode("utf-8", "replace").splitlines()[0][:_N_SHOWN_BYTES]
-    if not text.isprintable():
+    text = head.decode("utf-8", "replace").splitlines()[0].removeprefix(_EXCEL_MARK)[:_N_SHOWN_BYTES]
+    if not text.replace("\t", " ").isprintable():
         return "it is some other binary file"
-    form = "CSV" if "," in text else "a web page" if text.lstrip().startswith("<") else "text"
+    form = "a web page" if text.lstrip().startswith("<") else "CSV" if "," in text or "\t" in text else "text"
     return f"it looks like {form} and begins with {text!r}"
 
 
