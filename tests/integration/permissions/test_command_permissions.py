@@ -1,4 +1,4 @@
-"""Every command that uses an AWS works under one of the stack's policies, and fails without any part of it."""
+"""Every command that uses an AWS works under a policy of the stack, and its commands need every part of the policy."""
 
 import io
 import json
