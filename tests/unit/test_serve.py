@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.cli.demo import bundle_bucket
+from infra.local.ports import HOST
 from infra.local.runtime.http import (
-    HOST,
     ApiServer,
     RequestCount,
     http_event,
